@@ -1,1 +1,3 @@
-
+pub mod bpf;
+pub mod event;
+pub mod terminal;

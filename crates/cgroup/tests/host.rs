@@ -1,0 +1,381 @@
+//! The real trees of this machine: groups are made, limited, frozen, killed, measured and removed.
+//! Needs root; each test prints why it is skipped where it cannot run.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use cgroup::{Cgroup, CgroupError, Hierarchy, Version};
+use spec::runtime::{Cpu, DeviceCgroup, Memory, Pids, Resources};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Group {
+    group: Cgroup,
+    children: Vec<Child>,
+    parent: String,
+}
+
+impl Group {
+    /// A group of this test's own, or nothing (with the reason printed) where groups cannot be made.
+    fn new() -> Option<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: not root");
+            return None;
+        }
+        let parent = format!(
+            "/berth-test-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
+        match Cgroup::create(&parent, "one") {
+            Ok(group) => Some(Self {
+                group,
+                children: Vec::new(),
+                parent,
+            }),
+            Err(CgroupError::NoHierarchy { .. }) => {
+                println!("skipped: no cgroup file system");
+                None
+            }
+            Err(error) => panic!("{error}: {:?}", std::error::Error::source(&error)),
+        }
+    }
+
+    fn spawn(&mut self, script: &str) -> i32 {
+        // The shell waits for a line, so that nothing happens before it is in the group.
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", &format!("read go; {script}")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        self.group.add(pid).unwrap();
+        std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"go\n").unwrap();
+        self.children.push(child);
+        pid
+    }
+
+    fn read(&self, controller: &str, file: &str) -> Option<String> {
+        let paths = self.group.paths();
+        let path = paths
+            .iter()
+            .find(|path| path.controllers.iter().any(|name| name == controller))?;
+        Some(
+            fs::read_to_string(path.directory.join(file))
+                .unwrap()
+                .trim()
+                .to_owned(),
+        )
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = self.group.kill_all();
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if let Err(error) = self.group.remove() {
+            eprintln!("{error}");
+        }
+        for path in self.group.paths() {
+            let _ = fs::remove_dir(path.mount_point.join(self.parent.trim_start_matches('/')));
+        }
+    }
+}
+
+fn is_v1(group: &Cgroup) -> bool {
+    let v1 = group.version() != Version::V2;
+    if !v1 {
+        println!("skipped: cgroup v2 host");
+    }
+    v1
+}
+
+#[test]
+fn a_process_is_placed_everywhere_and_killed() {
+    let Some(mut fixture) = Group::new() else { return };
+    let pid = fixture.spawn("sleep 1000 & sleep 1000");
+    let placed = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let path = fixture.group.path();
+    for line in placed.lines() {
+        assert!(line.ends_with(path.to_str().unwrap()), "{line}");
+    }
+    assert!(fixture.group.pids().unwrap().contains(&pid));
+    assert!(matches!(
+        Cgroup::create(&fixture.parent, "one"),
+        Err(CgroupError::Occupied { .. })
+    ));
+    fixture.group.kill_all().unwrap();
+    let status = fixture.children[0].wait().unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+    fixture.group.wait_empty(PATIENCE).unwrap();
+    fixture.group.remove().unwrap();
+    assert!(!fixture.group.exists());
+    fixture.group.remove().unwrap();
+}
+
+#[test]
+fn a_busy_group_is_not_removed() {
+    let Some(mut fixture) = Group::new() else { return };
+    fixture.spawn("sleep 1000");
+    let error = fixture.group.remove_within(Duration::from_millis(5)).unwrap_err();
+    assert!(matches!(error, CgroupError::Busy { .. }), "{error}");
+}
+
+#[test]
+fn groups_made_inside_go_with_it() {
+    let Some(fixture) = Group::new() else { return };
+    for path in fixture.group.paths() {
+        fs::create_dir_all(path.directory.join("inner/leaf")).unwrap();
+    }
+    fixture.group.remove().unwrap();
+    assert!(!fixture.group.exists());
+}
+
+#[test]
+fn a_frozen_group_stands_still_and_can_be_killed() {
+    let Some(mut fixture) = Group::new() else { return };
+    fixture.spawn("while :; do :; done");
+    fixture.group.freeze().unwrap();
+    assert!(fixture.group.is_frozen().unwrap());
+    let before = fixture.group.stats().unwrap().cpu.total;
+    std::thread::sleep(Duration::from_millis(30));
+    let after = fixture.group.stats().unwrap().cpu.total;
+    assert_eq!(before, after);
+    fixture.group.kill_all().unwrap();
+    fixture.children[0].wait().unwrap();
+}
+
+#[test]
+fn a_thawed_group_goes_on() {
+    let Some(mut fixture) = Group::new() else { return };
+    fixture.spawn("exit 7");
+    fixture.group.freeze().unwrap();
+    fixture.group.thaw().unwrap();
+    assert!(!fixture.group.is_frozen().unwrap());
+    assert_eq!(fixture.children[0].wait().unwrap().code(), Some(7));
+}
+
+#[test]
+fn limits_are_written_raised_and_lowered() {
+    let Some(fixture) = Group::new() else { return };
+    if !is_v1(&fixture.group) {
+        return;
+    }
+    let memory = |limit: i64, swap: i64| Resources {
+        memory: Some(Memory {
+            limit: Some(limit),
+            swap: Some(swap),
+            ..Memory::default()
+        }),
+        ..Resources::default()
+    };
+    const MIB: i64 = 1 << 20;
+    // Down, up, down, and away: each needs another order of the two files.
+    for (limit, swap) in [(64, 128), (256, 512), (300, 300), (32, 32)] {
+        fixture.group.apply(&memory(limit * MIB, swap * MIB)).unwrap();
+        assert_eq!(
+            fixture.read("memory", "memory.limit_in_bytes").unwrap(),
+            (limit * MIB).to_string()
+        );
+        assert_eq!(
+            fixture.read("memory", "memory.memsw.limit_in_bytes").unwrap(),
+            (swap * MIB).to_string()
+        );
+    }
+    fixture.group.apply(&memory(-1, -1)).unwrap();
+    assert_eq!(fixture.group.stats().unwrap().memory.limit, None);
+    let rest = Resources {
+        cpu: Some(Cpu {
+            shares: Some(512),
+            quota: Some(25_000),
+            period: Some(50_000),
+            cpus: "0".into(),
+            mems: "0".into(),
+            ..Cpu::default()
+        }),
+        pids: Some(Pids { limit: 64 }),
+        memory: Some(Memory {
+            reservation: Some(16 * MIB),
+            swappiness: Some(10),
+            ..Memory::default()
+        }),
+        ..Resources::default()
+    };
+    fixture.group.apply(&rest).unwrap();
+    assert_eq!(fixture.read("cpu", "cpu.shares").unwrap(), "512");
+    assert_eq!(fixture.read("cpu", "cpu.cfs_quota_us").unwrap(), "25000");
+    assert_eq!(fixture.read("cpu", "cpu.cfs_period_us").unwrap(), "50000");
+    assert_eq!(fixture.read("cpuset", "cpuset.cpus").unwrap(), "0");
+    assert_eq!(
+        fixture.read("memory", "memory.soft_limit_in_bytes").unwrap(),
+        (16 * MIB).to_string()
+    );
+    assert_eq!(fixture.group.stats().unwrap().pids.limit, Some(64));
+    fixture
+        .group
+        .apply(&Resources {
+            pids: Some(Pids { limit: -1 }),
+            ..Resources::default()
+        })
+        .unwrap();
+    assert_eq!(fixture.group.stats().unwrap().pids.limit, None);
+}
+
+#[test]
+fn a_refused_value_names_file_and_value() {
+    let Some(fixture) = Group::new() else { return };
+    if !is_v1(&fixture.group) {
+        return;
+    }
+    let cpus = Resources {
+        cpu: Some(Cpu {
+            cpus: "4000".into(),
+            ..Cpu::default()
+        }),
+        ..Resources::default()
+    };
+    let error = fixture.group.apply(&cpus).unwrap_err().to_string();
+    assert!(error.contains("cpuset.cpus") && error.contains("4000"), "{error}");
+}
+
+#[test]
+fn the_number_of_processes_is_limited() {
+    let Some(mut fixture) = Group::new() else { return };
+    fixture
+        .group
+        .apply(&Resources {
+            pids: Some(Pids { limit: 1 }),
+            ..Resources::default()
+        })
+        .unwrap();
+    fixture.spawn("(exit 0) 2>/dev/null && exit 3; exit 4");
+    let code = fixture.children[0].wait().unwrap().code();
+    assert_ne!(code, Some(3));
+}
+
+#[test]
+fn device_rules_are_the_kernels() {
+    let Some(mut fixture) = Group::new() else { return };
+    let rule = |allow, kind: &str, major, minor, access: &str| DeviceCgroup {
+        allow,
+        r#type: Some(kind.into()),
+        major,
+        minor,
+        access: access.into(),
+    };
+    let rules = vec![
+        rule(false, "a", None, None, "rwm"),
+        rule(true, "c", Some(1), Some(3), "rwm"),
+    ];
+    fixture
+        .group
+        .apply(&Resources {
+            devices: rules,
+            ..Resources::default()
+        })
+        .unwrap();
+    // /dev/null may be opened, /dev/zero not.
+    fixture.spawn(": </dev/null || exit 1; (: </dev/zero) 2>/dev/null && exit 2; exit 5");
+    assert_eq!(fixture.children[0].wait().unwrap().code(), Some(5));
+}
+
+#[test]
+fn the_device_program_of_the_unified_tree_is_the_kernels() {
+    let Some(mut fixture) = Group::new() else { return };
+    let host = Hierarchy::host().unwrap();
+    let Some(unified) = host.unified() else {
+        println!("skipped: no unified tree");
+        return;
+    };
+    // The same directory, seen as a v2 host would: only the program decides there.
+    let relative = fixture.parent.clone();
+    let group = Cgroup::open_in(Hierarchy::v2_at(unified), &relative, "one").unwrap();
+    let rule = |allow, major, minor| DeviceCgroup {
+        allow,
+        r#type: Some("c".into()),
+        major: Some(major),
+        minor: Some(minor),
+        access: "rwm".into(),
+    };
+    for _ in 0..2 {
+        // Twice: the second set takes the place of the first.
+        let deny_all = DeviceCgroup {
+            allow: false,
+            access: "rwm".into(),
+            ..DeviceCgroup::default()
+        };
+        let resources = Resources {
+            devices: vec![deny_all, rule(true, 1, 3)],
+            ..Resources::default()
+        };
+        group.apply(&resources).unwrap();
+    }
+    fixture.spawn(": </dev/null || exit 1; (: </dev/zero) 2>/dev/null && exit 2; exit 5");
+    assert_eq!(fixture.children[0].wait().unwrap().code(), Some(5));
+}
+
+#[test]
+fn running_out_of_memory_is_seen_and_counted() {
+    let Some(mut fixture) = Group::new() else { return };
+    let Some(wake) = fixture.group.oom_event_fd().unwrap() else {
+        println!("skipped: memory is not controlled");
+        return;
+    };
+    assert_eq!(fixture.group.oom_kills().unwrap(), 0);
+    let limit = Memory {
+        limit: Some(8 << 20),
+        swap: Some(8 << 20),
+        ..Memory::default()
+    };
+    fixture
+        .group
+        .apply(&Resources {
+            memory: Some(limit),
+            ..Resources::default()
+        })
+        .unwrap();
+    fixture.spawn("a=x; while :; do a=$a$a; done");
+    let status = fixture.children[0].wait().unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+    assert!(fixture.group.oom_kills().unwrap() >= 1);
+    assert!(fixture.group.peak_memory().unwrap().unwrap() > 4 << 20);
+    let mut buffer = [0u8; 64];
+    assert!(rustix::io::read(&wake, &mut buffer).unwrap() > 0);
+}
+
+#[test]
+fn what_was_used_is_measured() {
+    let Some(mut fixture) = Group::new() else { return };
+    fixture.spawn("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done");
+    fixture.children[0].wait().unwrap();
+    let stats = fixture.group.stats().unwrap();
+    assert!(stats.cpu.total > 0, "{stats:?}");
+    if is_v1(&fixture.group) {
+        assert!(!stats.cpu.per_cpu.is_empty());
+        for name in ["cache", "rss", "total_inactive_file", "hierarchical_memory_limit"] {
+            assert!(stats.memory.stats.contains_key(name), "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_machine_says_what_it_supports() {
+    let Ok(host) = Hierarchy::host() else {
+        println!("skipped: no cgroup file system");
+        return;
+    };
+    let support = host.support();
+    assert!(support.freeze, "{support:?}");
+    assert_eq!(
+        support.memory,
+        host.version() == Version::V2 || host.controller("memory").is_some()
+    );
+}
