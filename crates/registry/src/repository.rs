@@ -1,0 +1,228 @@
+//! One repository with one set of credentials, over its mirrors and the registry itself.
+//!
+//! Reads try the endpoints in order and stay with the one that answered; only the registry's own error is
+//! reported, since a mirror may lack anything. Writes go to the registry alone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http::header::LINK;
+use http::{Method, StatusCode};
+use serde::Deserialize;
+use spec::{Digest, Reference};
+
+use crate::blob::BlobReader;
+use crate::error::{Error, ErrorBody};
+use crate::session::{Call, Session, read_answer, refusal};
+
+/// What will be done with the repository; decides the scope of tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    Pull,
+    Push,
+}
+
+/// Most tags that are listed.
+const MAX_TAGS: usize = 100_000;
+/// Most bytes of one page of tags.
+const MAX_TAGS_PAGE: usize = 16 << 20;
+
+/// A repository of a registry.
+pub struct Repository {
+    pub(crate) reference: Reference,
+    sessions: Vec<Arc<Session>>,
+    /// Which endpoint answered last.
+    preferred: AtomicUsize,
+}
+
+impl Repository {
+    pub(crate) fn new(reference: Reference, sessions: Vec<Arc<Session>>) -> Repository {
+        Repository {
+            reference,
+            sessions,
+            preferred: AtomicUsize::new(0),
+        }
+    }
+
+    /// The registry's own session.
+    pub(crate) fn upstream(&self) -> Result<&Arc<Session>, Error> {
+        self.sessions.last().ok_or_else(|| Error::Protocol {
+            url: self.reference.canonical(),
+            detail: "no endpoint".to_owned(),
+        })
+    }
+
+    /// Runs `read` on the endpoints from the preferred one on, until one succeeds.
+    pub(crate) async fn read<T>(
+        &self,
+        read: impl AsyncFn(&Arc<Session>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let first = self.preferred.load(Ordering::Relaxed);
+        for (index, session) in self.sessions.iter().enumerate().skip(first) {
+            match read(session).await {
+                Ok(value) => {
+                    self.preferred.store(index, Ordering::Relaxed);
+                    return Ok(value);
+                }
+                Err(error) if session.endpoint.mirror => {
+                    tracing::info!(mirror = %session.endpoint.host, %error, "mirror skipped");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        read(self.upstream()?).await
+    }
+
+    /// Opens a blob of `size` bytes for reading from byte `offset` on. The reader resumes by itself; what it
+    /// gives is not verified.
+    pub async fn blob(&self, digest: &Digest, size: u64, offset: u64) -> Result<BlobReader, Error> {
+        self.read(async |session| {
+            BlobReader::open(session.clone(), &self.reference, digest.clone(), size, offset).await
+        })
+        .await
+    }
+
+    /// The size of a blob, if the registry has it.
+    pub async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, Error> {
+        let session = self.upstream()?;
+        let url = session.url(&format!("blobs/{digest}")).await?;
+        let response = session.send(Call::new(Method::HEAD, url)).await?;
+        match response.status() {
+            status if status.is_success() => Ok(Some(content_length(&response).unwrap_or(0))),
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(self.refused(response).await),
+        }
+    }
+
+    /// All tags, in the registry's order.
+    pub async fn tags(&self) -> Result<Vec<String>, Error> {
+        #[derive(Deserialize)]
+        struct Page {
+            tags: Option<Vec<String>>,
+        }
+        self.read(async |session| {
+            let mut url = session.url("tags/list").await?;
+            let mut tags = Vec::new();
+            loop {
+                let response = session.send(Call::new(Method::GET, url.clone())).await?;
+                if !response.status().is_success() {
+                    return Err(self.refused(response).await);
+                }
+                let next = response
+                    .headers()
+                    .get(LINK)
+                    .and_then(|l| l.to_str().ok())
+                    .and_then(next_link)
+                    .and_then(|l| url.join(l).ok());
+                let body = read_answer(response, MAX_TAGS_PAGE).await?;
+                let page: Page = serde_json::from_slice(&body)
+                    .map_err(|e| Error::protocol(&url, format!("tags list: {e}")))?;
+                let page = page.tags.unwrap_or_default();
+                let empty = page.is_empty();
+                tags.extend(page);
+                if tags.len() > MAX_TAGS {
+                    return Err(Error::protocol(&url, format!("more than {MAX_TAGS} tags")));
+                }
+                match next {
+                    Some(next) if !empty && next != url => url = next,
+                    _ => return Ok(tags),
+                }
+            }
+        })
+        .await
+    }
+
+    /// The error for an answer that says no.
+    pub(crate) async fn refused(&self, response: reqwest::Response) -> Error {
+        let push = self.upstream().is_ok_and(|s| s.is_push());
+        let (status, body, url, after) = refusal(response).await;
+        self.error(status, &body, &url, after, push)
+    }
+
+    pub(crate) fn error(
+        &self,
+        status: StatusCode,
+        body: &ErrorBody,
+        url: &url::Url,
+        after: Option<std::time::Duration>,
+        push: bool,
+    ) -> Error {
+        let repository = self.reference.familiar_name();
+        let denied = || {
+            if body.has("DENIED") {
+                format!("denied: {}", body.message("DENIED"))
+            } else {
+                body.text()
+                    .unwrap_or_else(|| "denied: requested access to the resource is denied".to_owned())
+            }
+        };
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if push => Error::PushDenied {
+                repository,
+                detail: denied(),
+            },
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::PullDenied {
+                repository,
+                detail: denied(),
+            },
+            StatusCode::NOT_FOUND if body.has("NAME_UNKNOWN") && !push => Error::PullDenied {
+                repository,
+                detail: format!("name unknown: {}", body.message("NAME_UNKNOWN")),
+            },
+            StatusCode::TOO_MANY_REQUESTS => Error::TooManyRequests {
+                detail: body.text().map_or_else(
+                    || "the registry limits requests; wait, or log in for a higher limit".to_owned(),
+                    |t| t.trim_start_matches("toomanyrequests: ").to_owned(),
+                ),
+                after,
+            },
+            status => {
+                let mut shown = url.clone();
+                shown.set_query(None);
+                Error::Status {
+                    status,
+                    url: shown.to_string(),
+                    detail: body.text().map(|t| format!(": {t}")).unwrap_or_default(),
+                }
+            }
+        }
+    }
+}
+
+/// The target of a `Link` header with `rel="next"` (RFC 8288).
+fn next_link(value: &str) -> Option<&str> {
+    value.split(',').find_map(|link| {
+        let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+        let next = parameters
+            .split(';')
+            .any(|p| matches!(p.trim(), "rel=\"next\"" | "rel=next"));
+        next.then_some(target)
+    })
+}
+
+pub(crate) fn content_length(response: &reqwest::Response) -> Option<u64> {
+    response
+        .headers()
+        .get(http::header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::next_link;
+
+    #[test]
+    fn reads_the_next_page() {
+        assert_eq!(
+            next_link(r#"</v2/a/tags/list?last=b&n=2>; rel="next""#),
+            Some("/v2/a/tags/list?last=b&n=2")
+        );
+        assert_eq!(next_link(r#"<x>; rel="prev", <y>; rel="next""#), Some("y"));
+        for none in ["", "x", "<x", "<x>; rel=prev"] {
+            assert_eq!(next_link(none), None, "{none}");
+        }
+    }
+}

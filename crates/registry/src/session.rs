@@ -1,0 +1,501 @@
+//! One endpoint with one set of credentials: sends requests, answers challenges, follows redirects, tries again.
+//!
+//! Rules: `Authorization` is sent only to the endpoint's own origin; HTTPS is never left for HTTP by a redirect;
+//! a token server that a registry names over HTTPS must itself be HTTPS before it is shown a password.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use http::{Method, StatusCode};
+use reqwest::Response;
+use tokio::sync::OnceCell;
+use url::Url;
+
+use crate::auth::{Auth, TokenAnswer, TokenKey, bearer_header};
+use crate::challenge::Challenge;
+use crate::client::Client;
+use crate::endpoint::{Endpoint, Security};
+use crate::error::{Error, ErrorBody, is_transient_status};
+use crate::repository::Access;
+
+/// Silence that is taken for a dead connection.
+pub(crate) const SILENCE: Duration = Duration::from_secs(60);
+/// Silence after the last byte of an upload: registries verify and move large blobs before they answer.
+const COMMIT_SILENCE: Duration = Duration::from_secs(600);
+/// Most that is read of an answer that is not content.
+const MAX_ANSWER: usize = 1 << 20;
+const MAX_REDIRECTS: usize = 10;
+/// Longest pause a `Retry-After` can ask for.
+const MAX_PAUSE: Duration = Duration::from_secs(120);
+
+pub(crate) struct Session {
+    pub client: Client,
+    pub endpoint: Endpoint,
+    auth: Auth,
+    access: Access,
+    origin: OnceCell<Url>,
+}
+
+/// A request body that can be made anew for each attempt.
+pub(crate) enum Payload<'a> {
+    None,
+    Bytes(Bytes),
+    /// Counts in `sent` what went out, so that silence can be told from slowness. Not sent twice: what a second
+    /// attempt needs is another offset.
+    Stream {
+        body: &'a mut Option<reqwest::Body>,
+        length: u64,
+        sent: Arc<AtomicU64>,
+    },
+}
+
+pub(crate) struct Call<'a> {
+    pub method: Method,
+    pub url: Url,
+    pub headers: HeaderMap,
+    pub payload: Payload<'a>,
+    /// Scopes beside the repository's own.
+    pub extra_scope: Option<String>,
+}
+
+impl<'a> Call<'a> {
+    pub fn new(method: Method, url: Url) -> Call<'a> {
+        Call {
+            method,
+            url,
+            headers: HeaderMap::new(),
+            payload: Payload::None,
+            extra_scope: None,
+        }
+    }
+
+    pub fn header(mut self, name: http::HeaderName, value: &str) -> Call<'a> {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.append(name, value);
+        }
+        self
+    }
+}
+
+impl Session {
+    pub fn new(client: Client, endpoint: Endpoint, auth: Auth, access: Access) -> Session {
+        Session {
+            client,
+            endpoint,
+            auth,
+            access,
+            origin: OnceCell::new(),
+        }
+    }
+
+    pub fn is_push(&self) -> bool {
+        self.access == Access::Push
+    }
+
+    pub async fn origin(&self) -> Result<&Url, Error> {
+        self.origin
+            .get_or_try_init(|| self.client.inner.origin(&self.endpoint))
+            .await
+    }
+
+    /// `<origin><prefix>/v2/<repository>/<rest>`.
+    pub async fn url(&self, rest: &str) -> Result<Url, Error> {
+        let origin = self.origin().await?;
+        let path = format!("{}/v2/{}/{rest}", self.endpoint.prefix, self.endpoint.repository);
+        origin
+            .join(&path)
+            .map_err(|e| Error::protocol(origin, e.to_string()))
+    }
+
+    /// Sends a call until it is answered with something other than a challenge, a redirect (of GET and HEAD) or
+    /// a passing failure. A stream is sent once.
+    pub async fn send(&self, mut call: Call<'_>) -> Result<Response, Error> {
+        let attempts = self.client.inner.config().attempts.max(1);
+        let replayable = !matches!(call.payload, Payload::Stream { .. });
+        let origin = self.origin().await?.clone();
+        let (mut failures, mut challenged, mut redirects) = (0, false, 0);
+        loop {
+            let own = same_origin(&call.url, &origin);
+            let authorization = if own {
+                self.authorization(&call).await?
+            } else {
+                None
+            };
+            let outcome = self.once(&mut call, authorization).await;
+            let pause = match outcome {
+                Ok(response) => {
+                    let status = response.status();
+                    if status == StatusCode::UNAUTHORIZED && own && !challenged && replayable {
+                        if let Some(challenge) = Challenge::best(response.headers()) {
+                            challenged = true;
+                            if self.accept_challenge(&origin, challenge, &call).await? {
+                                continue;
+                            }
+                        }
+                        return Ok(response);
+                    }
+                    let readonly = matches!(call.method, Method::GET | Method::HEAD);
+                    if status.is_redirection() && readonly && response.headers().contains_key(LOCATION) {
+                        redirects += 1;
+                        if redirects > MAX_REDIRECTS {
+                            return Err(Error::protocol(&call.url, "more than 10 redirects"));
+                        }
+                        call.url = self.redirect_target(&call.url, response.headers())?;
+                        continue;
+                    }
+                    let busy = status == StatusCode::TOO_MANY_REQUESTS;
+                    if !replayable || !(busy || is_transient_status(status)) || failures + 1 >= attempts {
+                        return Ok(response);
+                    }
+                    retry_after(response.headers())
+                }
+                Err(error) => {
+                    if !replayable || !error.is_transient() || failures + 1 >= attempts {
+                        return Err(error);
+                    }
+                    None
+                }
+            };
+            failures += 1;
+            let pause = pause.unwrap_or_else(|| backoff(failures)).min(MAX_PAUSE);
+            tracing::debug!(url = %call.url.path(), ?pause, failures, "registry request will be repeated");
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Sends a request without credentials and gives back whatever answers it.
+    pub async fn ping(&self, url: Url) -> Result<Response, Error> {
+        self.bare(Call::new(Method::GET, url)).await
+    }
+
+    /// Sends a request as it is: no challenge is answered, nothing is repeated.
+    pub async fn bare(&self, mut call: Call<'_>) -> Result<Response, Error> {
+        self.once(&mut call, None).await
+    }
+
+    async fn once(&self, call: &mut Call<'_>, authorization: Option<HeaderValue>) -> Result<Response, Error> {
+        let verify = self.endpoint.security == Security::Verified
+            || !self.origin().await.is_ok_and(|o| same_origin(o, &call.url));
+        let http = self.client.inner.http(&call.url, verify)?;
+        let mut request = http
+            .request(call.method.clone(), call.url.clone())
+            .headers(call.headers.clone());
+        if let Some(value) = authorization {
+            request = request.header(AUTHORIZATION, value);
+        }
+        let mut progress = None;
+        match &mut call.payload {
+            Payload::None => {
+                if matches!(call.method, Method::POST | Method::PUT | Method::PATCH) {
+                    request = request.header(http::header::CONTENT_LENGTH, 0);
+                }
+            }
+            Payload::Bytes(bytes) => request = request.body(bytes.clone()),
+            Payload::Stream { body, length, sent } => {
+                if let Some(body) = body.take() {
+                    request = request.header(http::header::CONTENT_LENGTH, *length).body(body);
+                }
+                progress = Some((sent.clone(), *length));
+            }
+        }
+        let answer = request.send();
+        tokio::pin!(answer);
+        let mut seen = 0;
+        loop {
+            let patience = match &progress {
+                Some((sent, length)) if sent.load(Ordering::Relaxed) >= *length => COMMIT_SILENCE,
+                _ => SILENCE,
+            };
+            match tokio::time::timeout(patience, &mut answer).await {
+                Ok(Ok(response)) => {
+                    if self.endpoint.security == Security::Insecure && call.url.scheme() == "http" {
+                        self.client.inner.remember_scheme(&self.endpoint.host, "http");
+                    }
+                    return Ok(response);
+                }
+                Ok(Err(error)) => {
+                    let error = Error::from_transport(&call.method, &call.url, &error);
+                    if matches!(error, Error::Connect { .. }) {
+                        self.client.inner.forget_scheme(&self.endpoint.host);
+                    }
+                    return Err(error);
+                }
+                Err(_) => {
+                    let now = progress
+                        .as_ref()
+                        .map_or(0, |(sent, _)| sent.load(Ordering::Relaxed));
+                    if now == seen {
+                        return Err(Error::silent(&call.method, &call.url, patience.as_secs()));
+                    }
+                    seen = now;
+                }
+            }
+        }
+    }
+
+    fn redirect_target(&self, from: &Url, headers: &HeaderMap) -> Result<Url, Error> {
+        let target = headers
+            .get(LOCATION)
+            .and_then(|l| l.to_str().ok())
+            .and_then(|l| from.join(l).ok())
+            .ok_or_else(|| Error::protocol(from, "redirect to something that is not a URL"))?;
+        check_downgrade(from, &target)?;
+        Ok(target)
+    }
+
+    /// The header for the endpoint's own origin, as far as it is known what it wants.
+    async fn authorization(&self, call: &Call<'_>) -> Result<Option<HeaderValue>, Error> {
+        if let Auth::Registry(token) = &self.auth {
+            return Ok(bearer_header(token));
+        }
+        let origin = self.origin().await?;
+        match self
+            .client
+            .inner
+            .challenge(&origin.origin().ascii_serialization())
+        {
+            None => Ok(None),
+            Some(Challenge::Basic) => Ok(self.auth.basic_header()),
+            Some(Challenge::Bearer { realm, service, .. }) => {
+                let key = self.token_key(&realm, service.as_deref(), call, None);
+                if let Some(token) = self.client.inner.tokens.get(&key) {
+                    return Ok(bearer_header(&token));
+                }
+                let answer = self.fetch_token(origin, &key, false).await?;
+                self.client.inner.tokens.put(key, &answer);
+                Ok(answer.token().and_then(bearer_header))
+            }
+        }
+    }
+
+    /// Prepares the answer to a challenge. False if there is nothing to answer with.
+    async fn accept_challenge(
+        &self,
+        origin: &Url,
+        challenge: Challenge,
+        call: &Call<'_>,
+    ) -> Result<bool, Error> {
+        let name = origin.origin().ascii_serialization();
+        match &challenge {
+            Challenge::Basic => {
+                let known = self.client.inner.challenge(&name) == Some(Challenge::Basic);
+                self.client.inner.remember_challenge(&name, &challenge);
+                Ok(!known && self.auth.basic_header().is_some())
+            }
+            Challenge::Bearer {
+                realm,
+                service,
+                scope,
+            } => {
+                if matches!(self.auth, Auth::Registry(_)) {
+                    return Ok(false);
+                }
+                self.client.inner.remember_challenge(&name, &challenge);
+                let key = self.token_key(realm, service.as_deref(), call, scope.as_deref());
+                // Whatever is cached was just refused.
+                self.client.inner.tokens.forget(&key);
+                let answer = self.fetch_token(origin, &key, false).await?;
+                self.client.inner.tokens.put(key, &answer);
+                Ok(answer.token().is_some())
+            }
+        }
+    }
+
+    fn token_key(
+        &self,
+        realm: &str,
+        service: Option<&str>,
+        call: &Call<'_>,
+        asked: Option<&str>,
+    ) -> TokenKey {
+        let mut scope = if self.endpoint.repository.is_empty() {
+            asked.unwrap_or_default().to_owned()
+        } else {
+            let actions = match self.access {
+                Access::Pull => "pull",
+                Access::Push => "pull,push",
+            };
+            format!("repository:{}:{actions}", self.endpoint.repository)
+        };
+        if let Some(extra) = &call.extra_scope {
+            scope.push(' ');
+            scope.push_str(extra);
+        }
+        TokenKey::new(realm, service.unwrap_or_default(), &scope, &self.auth)
+    }
+
+    /// Asks the token server. `offline` also asks for a refresh token (a login).
+    pub async fn fetch_token(
+        &self,
+        origin: &Url,
+        key: &TokenKey,
+        offline: bool,
+    ) -> Result<TokenAnswer, Error> {
+        let realm = Url::parse(&key.realm)
+            .ok()
+            .filter(|u| matches!(u.scheme(), "http" | "https"))
+            .ok_or_else(|| Error::protocol(origin, format!("token server {:?} is not a URL", key.realm)))?;
+        if self.auth != Auth::Anonymous {
+            check_downgrade(origin, &realm)?;
+        }
+        let local = self.endpoint.security != Security::Verified && realm.host() == origin.host();
+        let http = self.client.inner.http(&realm, !local)?;
+        let scopes = key.scope.split(' ').filter(|s| !s.is_empty());
+        let request = match &self.auth {
+            Auth::Identity(token) => {
+                let scope = key.scope.clone();
+                let fields = [
+                    ("grant_type", "refresh_token"),
+                    ("service", &key.service),
+                    ("client_id", "berth"),
+                    ("scope", &scope),
+                    ("refresh_token", token),
+                ];
+                let form = url::form_urlencoded::Serializer::new(String::new())
+                    .extend_pairs(fields)
+                    .finish();
+                http.post(realm.clone())
+                    .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+                    .body(form)
+            }
+            auth => {
+                let mut url = realm.clone();
+                {
+                    let mut query = url.query_pairs_mut();
+                    if !key.service.is_empty() {
+                        query.append_pair("service", &key.service);
+                    }
+                    for scope in scopes {
+                        query.append_pair("scope", scope);
+                    }
+                    if let Auth::Basic { user, .. } = auth {
+                        query.append_pair("account", user);
+                    }
+                    if offline {
+                        query
+                            .append_pair("offline_token", "true")
+                            .append_pair("client_id", "berth");
+                    }
+                }
+                let request = http.get(url);
+                match auth.basic_header() {
+                    Some(value) => request.header(AUTHORIZATION, value),
+                    None => request,
+                }
+            }
+        };
+        let attempts = self.client.inner.config().attempts.max(1);
+        let mut failures = 0;
+        let response = loop {
+            let Some(again) = request.try_clone() else {
+                return Err(Error::protocol(&realm, "token request cannot be repeated"));
+            };
+            let outcome = match tokio::time::timeout(SILENCE, again.send()).await {
+                Ok(outcome) => outcome.map_err(|e| Error::from_transport(&Method::GET, &realm, &e)),
+                Err(_) => Err(Error::silent(&Method::GET, &realm, SILENCE.as_secs())),
+            };
+            failures += 1;
+            let pause = match outcome {
+                Ok(response) => {
+                    let status = response.status();
+                    let busy = status == StatusCode::TOO_MANY_REQUESTS || is_transient_status(status);
+                    if !busy || failures >= attempts {
+                        break response;
+                    }
+                    retry_after(response.headers()).unwrap_or_else(|| backoff(failures))
+                }
+                Err(error) if failures < attempts && error.is_transient() => backoff(failures),
+                Err(error) => return Err(error),
+            };
+            tokio::time::sleep(pause.min(MAX_PAUSE)).await;
+        };
+        let status = response.status();
+        let body = read_answer(response, MAX_ANSWER).await?;
+        if !status.is_success() {
+            let detail = ErrorBody::parse(&body).text();
+            return Err(match status {
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {
+                    Error::Unauthorized(format!(
+                        "unauthorized: {}",
+                        detail.unwrap_or_else(|| "authentication required".to_owned())
+                    ))
+                }
+                StatusCode::TOO_MANY_REQUESTS => Error::TooManyRequests {
+                    detail: detail.unwrap_or_else(|| "the token server limits requests".to_owned()),
+                    after: None,
+                },
+                _ => Error::Status {
+                    status,
+                    url: realm.to_string(),
+                    detail: String::new(),
+                },
+            });
+        }
+        serde_json::from_slice(&body).map_err(|e| Error::protocol(&realm, format!("token answer: {e}")))
+    }
+}
+
+/// HTTPS must not be left for HTTP.
+fn check_downgrade(from: &Url, to: &Url) -> Result<(), Error> {
+    match (from.scheme(), to.scheme()) {
+        ("https", "https") | ("http", "http" | "https") => Ok(()),
+        _ => Err(Error::protocol(
+            from,
+            format!(
+                "refers to {:?}, which is not HTTPS",
+                to.origin().ascii_serialization()
+            ),
+        )),
+    }
+}
+
+pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
+    a.origin() == b.origin()
+}
+
+/// Pause before the n-th repetition: half a second, doubling, with up to a quarter of chance.
+pub(crate) fn backoff(failures: u32) -> Duration {
+    let base = Duration::from_millis(500) * 2u32.pow(failures.saturating_sub(1).min(6));
+    // The clock's low digits keep several clients from returning in step.
+    let chance = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.subsec_nanos());
+    base + base * (chance % 64) / 256
+}
+
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// Reads an answer of bounded size, giving up on silence.
+pub(crate) async fn read_answer(response: Response, most: usize) -> Result<Vec<u8>, Error> {
+    let url = response.url().clone();
+    let mut body = Vec::new();
+    let mut stream = response.bytes_stream();
+    loop {
+        match tokio::time::timeout(SILENCE, stream.next()).await {
+            Ok(None) => return Ok(body),
+            Ok(Some(Ok(bytes))) => {
+                if body.len() + bytes.len() > most {
+                    return Err(Error::protocol(&url, format!("answer larger than {most} bytes")));
+                }
+                body.extend_from_slice(&bytes);
+            }
+            Ok(Some(Err(error))) => return Err(Error::from_transport(&Method::GET, &url, &error)),
+            Err(_) => return Err(Error::silent(&Method::GET, &url, SILENCE.as_secs())),
+        }
+    }
+}
+
+/// Turns a refusal into an error, for answers with no meaning of their own to the caller.
+pub(crate) async fn refusal(response: Response) -> (StatusCode, ErrorBody, Url, Option<Duration>) {
+    let (status, url) = (response.status(), response.url().clone());
+    let after = retry_after(response.headers());
+    let body = read_answer(response, MAX_ANSWER).await.unwrap_or_default();
+    (status, ErrorBody::parse(&body), url, after)
+}

@@ -1,0 +1,151 @@
+//! TLS for registries: rustls with the ring provider, the system's roots, and the certificates of a host's
+//! folder in `certs.d`.
+//!
+//! The roots are read once, at the first registry that needs them: engines that only speak to loopback never
+//! pay for them.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+
+use crate::error::Error;
+
+/// What TLS is made of for one host.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct TlsChoice {
+    /// Certificates are checked.
+    pub verify: bool,
+    /// A folder of `certs.d` that exists for the host.
+    pub folder: Option<PathBuf>,
+}
+
+pub(crate) fn client_config(choice: &TlsChoice) -> Result<ClientConfig, Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let certificates = match &choice.folder {
+        Some(folder) => Folder::read(folder)?,
+        None => Folder::default(),
+    };
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| Error::Tls(e.to_string()))?;
+    let builder = if choice.verify {
+        let mut roots = system_roots().clone();
+        roots.add_parsable_certificates(certificates.roots);
+        builder.with_root_certificates(roots)
+    } else {
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+    };
+    let mut config = match certificates.identity {
+        Some((chain, key)) => builder
+            .with_client_auth_cert(chain, key)
+            .map_err(|e| Error::Tls(format!("client certificate cannot be used: {e}")))?,
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn system_roots() -> &'static RootCertStore {
+    static ROOTS: OnceLock<RootCertStore> = OnceLock::new();
+    ROOTS.get_or_init(|| {
+        let mut store = RootCertStore::empty();
+        let loaded = rustls_native_certs::load_native_certs();
+        for error in &loaded.errors {
+            tracing::warn!(%error, "a system certificate could not be read");
+        }
+        store.add_parsable_certificates(loaded.certs);
+        store
+    })
+}
+
+/// What a host's folder holds: `*.crt` are roots, `*.cert` with the `*.key` of the same name the identity.
+#[derive(Default)]
+struct Folder {
+    roots: Vec<CertificateDer<'static>>,
+    identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+}
+
+impl Folder {
+    fn read(folder: &Path) -> Result<Folder, Error> {
+        let wrong = |path: &Path, why: &dyn std::fmt::Display| {
+            Error::Tls(format!("certificate {}: {why}", path.display()))
+        };
+        let mut names: Vec<PathBuf> = std::fs::read_dir(folder)
+            .map_err(|e| wrong(folder, &e))?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .collect();
+        names.sort();
+        let mut found = Folder::default();
+        for path in names {
+            let certificates = |path: &Path| -> Result<Vec<CertificateDer<'static>>, Error> {
+                CertificateDer::pem_file_iter(path)
+                    .map_err(|e| wrong(path, &e))?
+                    .collect::<Result<_, _>>()
+                    .map_err(|e| wrong(path, &e))
+            };
+            match path.extension().and_then(|e| e.to_str()) {
+                Some("crt") => found.roots.extend(certificates(&path)?),
+                Some("cert") if found.identity.is_none() => {
+                    let key_path = path.with_extension("key");
+                    if !key_path.exists() {
+                        return Err(wrong(
+                            &key_path,
+                            &"missing, though the certificate of that name exists",
+                        ));
+                    }
+                    let key = PrivateKeyDer::from_pem_file(&key_path).map_err(|e| wrong(&key_path, &e))?;
+                    found.identity = Some((certificates(&path)?, key));
+                }
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Takes any certificate, for registries the administrator declared insecure. Signatures of the handshake are
+/// still checked, so the peer at least owns the key it shows.
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,348 @@
+//! Writing blobs: mount from a repository next door, one request, or pieces with resumption.
+//!
+//! ```text
+//!   POST uploads/?mount=…&from=…  201: done
+//!                                 202: Location -> PUT Location?digest=…  (all in one)
+//!   a break:  GET Location -> Range: 0-N  -> PATCH the rest -> PUT ?digest=…
+//!   413:      PATCH in pieces of 8 MiB    -> PUT ?digest=…
+//! ```
+//!
+//! Source: distribution-spec 1.1, "Pushing Blobs". The registry verifies the digest; a blob that it does not
+//! accept leaves nothing but an upload that it expires.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::stream;
+use http::header::{CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
+use http::{Method, StatusCode};
+use reqwest::Response;
+use spec::Digest;
+use url::Url;
+
+use crate::error::Error;
+use crate::repository::Repository;
+use crate::session::{Call, Payload, Session, backoff};
+
+/// Piece size for registries that refuse large requests.
+const PIECE: u64 = 8 << 20;
+/// How much is read from disk at once.
+const READ: usize = 256 << 10;
+
+/// Where the bytes of an upload come from; opened anew for each attempt.
+pub trait BlobSource: Send + Sync {
+    /// A file at its beginning.
+    fn open(&self) -> io::Result<File>;
+    /// Told how many bytes have gone out so far. May go back after a break.
+    fn sent(&self, _bytes: u64) {}
+}
+
+impl<F: Fn() -> io::Result<File> + Send + Sync> BlobSource for F {
+    fn open(&self) -> io::Result<File> {
+        self()
+    }
+}
+
+/// What a mount request came to.
+#[derive(Debug)]
+enum Opened {
+    Mounted,
+    Upload(Url),
+}
+
+impl Repository {
+    /// Takes a blob over from another repository of the same registry. False if it must be uploaded.
+    pub async fn mount(&self, digest: &Digest, from: &str) -> Result<bool, Error> {
+        let session = self.upstream()?;
+        match self.open_upload(session, Some((digest, from))).await {
+            Ok(Opened::Mounted) => Ok(true),
+            // An upload that is not needed. Registries expire it; cancelling is polite.
+            Ok(Opened::Upload(location)) => {
+                let _ = session.send(Call::new(Method::DELETE, location)).await;
+                Ok(false)
+            }
+            // The source may not be visible to this user: then the blob is uploaded.
+            Err(Error::PushDenied { .. } | Error::Unauthorized(_) | Error::Status { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Uploads a blob of `size` bytes, resuming after breaks.
+    pub async fn upload(&self, digest: &Digest, size: u64, source: Arc<dyn BlobSource>) -> Result<(), Error> {
+        let session = self.upstream()?;
+        let attempts = session.client.inner.config().attempts.max(1);
+        let mut state = Upload {
+            location: None,
+            offset: 0,
+            piece: None,
+        };
+        let mut failures = 0;
+        let mut furthest = 0;
+        loop {
+            let error = match self.advance(session, &mut state, digest, size, &source).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let too_large =
+                matches!(&error, Error::Status { status, .. } if *status == StatusCode::PAYLOAD_TOO_LARGE);
+            if too_large && state.piece.is_none() {
+                state = Upload {
+                    location: None,
+                    offset: 0,
+                    piece: Some(PIECE),
+                };
+                continue;
+            }
+            // A token may expire while a large blob is under way; the next attempt gets a new one.
+            let expired =
+                matches!(error, Error::PushDenied { .. }) && failures == 0 && state.location.is_some();
+            failures += 1;
+            if !(error.is_transient() || expired) || failures >= attempts {
+                return Err(error);
+            }
+            tokio::time::sleep(backoff(failures)).await;
+            state.resume(session).await;
+            if state.offset > furthest {
+                furthest = state.offset;
+                failures = 0;
+            }
+            tracing::info!(%digest, at = state.offset, %error, "upload resumes");
+        }
+    }
+
+    async fn advance(
+        &self,
+        session: &Arc<Session>,
+        state: &mut Upload,
+        digest: &Digest,
+        size: u64,
+        source: &Arc<dyn BlobSource>,
+    ) -> Result<(), Error> {
+        let location = match &state.location {
+            Some(location) => location.clone(),
+            None => match self.open_upload(session, None).await? {
+                Opened::Upload(location) => location,
+                Opened::Mounted => {
+                    return Err(self
+                        .unexpected(session, "an upload was answered as a mount")
+                        .await);
+                }
+            },
+        };
+        state.location = Some(location.clone());
+        if state.offset == 0 && state.piece.is_none() {
+            let mut url = location;
+            url.query_pairs_mut().append_pair("digest", digest.as_str());
+            let response = self
+                .send_range(session, Method::PUT, url, 0..size, size, source, false)
+                .await?;
+            return match response.status() {
+                StatusCode::CREATED | StatusCode::NO_CONTENT | StatusCode::OK => Ok(()),
+                _ => Err(self.refused(response).await),
+            };
+        }
+        while state.offset < size {
+            let from = state.offset;
+            let to = state.piece.map_or(size, |piece| size.min(from + piece));
+            let Some(url) = state.location.clone() else { break };
+            let response = self
+                .send_range(session, Method::PATCH, url, from..to, size, source, true)
+                .await?;
+            match response.status() {
+                StatusCode::ACCEPTED | StatusCode::NO_CONTENT | StatusCode::CREATED => {
+                    state.location = Some(location_of(&response)?);
+                    state.offset = to;
+                }
+                // Out of step: ask where it stands.
+                StatusCode::RANGE_NOT_SATISFIABLE => {
+                    return Err(Error::Broken {
+                        verb: "Patch",
+                        url: session.endpoint.host.clone(),
+                        detail: "the registry expects another part of the blob".to_owned(),
+                    });
+                }
+                _ => return Err(self.refused(response).await),
+            }
+        }
+        let Some(mut url) = state.location.clone() else {
+            return Ok(());
+        };
+        url.query_pairs_mut().append_pair("digest", digest.as_str());
+        let response = session.send(Call::new(Method::PUT, url)).await?;
+        match response.status() {
+            status if status.is_success() => Ok(()),
+            _ => Err(self.refused(response).await),
+        }
+    }
+
+    /// Begins an upload, or asks for a mount.
+    async fn open_upload(
+        &self,
+        session: &Arc<Session>,
+        mount: Option<(&Digest, &str)>,
+    ) -> Result<Opened, Error> {
+        let mut url = session.url("blobs/uploads/").await?;
+        if let Some((digest, from)) = mount {
+            url.query_pairs_mut()
+                .append_pair("mount", digest.as_str())
+                .append_pair("from", from);
+        }
+        let mut call = Call::new(Method::POST, url);
+        call.extra_scope = mount.map(|(_, from)| format!("repository:{from}:pull"));
+        let response = session.send(call).await?;
+        match response.status() {
+            StatusCode::CREATED if mount.is_some() => Ok(Opened::Mounted),
+            StatusCode::ACCEPTED => Ok(Opened::Upload(location_of(&response)?)),
+            _ => Err(self.refused(response).await),
+        }
+    }
+
+    async fn unexpected(&self, session: &Session, detail: &str) -> Error {
+        Error::Protocol {
+            url: session.endpoint.host.clone(),
+            detail: detail.to_owned(),
+        }
+    }
+
+    async fn send_range(
+        &self,
+        session: &Arc<Session>,
+        method: Method,
+        url: Url,
+        range: std::ops::Range<u64>,
+        _size: u64,
+        source: &Arc<dyn BlobSource>,
+        piece: bool,
+    ) -> Result<Response, Error> {
+        let sent = Arc::new(AtomicU64::new(0));
+        let length = range.end - range.start;
+        let mut body = Some(body(source.clone(), range.clone(), sent.clone()).await?);
+        let mut call = Call::new(method, url).header(CONTENT_TYPE, "application/octet-stream");
+        if piece {
+            call = call.header(
+                CONTENT_RANGE,
+                &format!("{}-{}", range.start, range.end.saturating_sub(1)),
+            );
+        }
+        call.payload = Payload::Stream {
+            body: &mut body,
+            length,
+            sent,
+        };
+        session.send(call).await
+    }
+}
+
+struct Upload {
+    location: Option<Url>,
+    offset: u64,
+    piece: Option<u64>,
+}
+
+impl Upload {
+    /// Asks the registry how far it got; begins again where it does not say.
+    async fn resume(&mut self, session: &Arc<Session>) {
+        let known = match self.location.take() {
+            Some(location) => status(session, location).await,
+            None => None,
+        };
+        match known {
+            Some((location, offset)) if offset > 0 => {
+                self.location = Some(location);
+                self.offset = offset;
+            }
+            _ => self.offset = 0,
+        }
+    }
+}
+
+async fn status(session: &Arc<Session>, location: Url) -> Option<(Url, u64)> {
+    let response = session
+        .send(Call::new(Method::GET, location.clone()))
+        .await
+        .ok()?;
+    if !response.status().is_success() {
+        return None;
+    }
+    let range = response.headers().get(RANGE)?.to_str().ok()?.to_owned();
+    let location = location_of(&response).unwrap_or(location);
+    let last: u64 = range.rsplit('-').next()?.trim().parse().ok()?;
+    // `0-0` means nothing yet for some registries and one byte for others: begin again.
+    Some((location, if last == 0 { 0 } else { last + 1 }))
+}
+
+fn location_of(response: &Response) -> Result<Url, Error> {
+    response
+        .headers()
+        .get(LOCATION)
+        .and_then(|l| l.to_str().ok())
+        .and_then(|l| response.url().join(l).ok())
+        .ok_or_else(|| Error::protocol(response.url(), "upload without a Location"))
+}
+
+/// A body that reads `range` of the source piece by piece.
+async fn body(
+    source: Arc<dyn BlobSource>,
+    range: std::ops::Range<u64>,
+    sent: Arc<AtomicU64>,
+) -> Result<reqwest::Body, Error> {
+    let (opener, start) = (source.clone(), range.start);
+    let file = blocking(move || {
+        let mut file = opener.open()?;
+        file.seek(SeekFrom::Start(start))?;
+        Ok(file)
+    })
+    .await
+    .map_err(Error::Source)?;
+    struct State {
+        file: File,
+        left: u64,
+        sent: Arc<AtomicU64>,
+        source: Arc<dyn BlobSource>,
+        start: u64,
+    }
+    let state = State {
+        file,
+        left: range.end - range.start,
+        sent,
+        source,
+        start,
+    };
+    let pieces = stream::try_unfold(state, |mut state| async move {
+        if state.left == 0 {
+            return Ok::<_, io::Error>(None);
+        }
+        let (state, bytes) = blocking(move || {
+            let wanted = READ.min(usize::try_from(state.left).unwrap_or(READ));
+            let mut buffer = BytesMut::zeroed(wanted);
+            let read = state.file.read(&mut buffer)?;
+            if read == 0 {
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "blob is shorter than recorded",
+                ));
+            }
+            buffer.truncate(read);
+            state.left -= read as u64;
+            Ok((state, buffer.freeze()))
+        })
+        .await?;
+        let total = state.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed) + bytes.len() as u64;
+        state.source.sent(state.start + total);
+        Ok(Some((bytes, state)))
+    });
+    Ok(reqwest::Body::wrap_stream::<_>(Box::pin(pieces)
+        as std::pin::Pin<
+            Box<dyn futures_util::Stream<Item = io::Result<Bytes>> + Send>,
+        >))
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(io::Error::other("reading the blob was interrupted")),
+    }
+}
