@@ -1,0 +1,317 @@
+//! The union filesystem of read-only layers with one writable directory on top, as a detached mount.
+//!
+//! Three ways, by what is to be mounted and what the kernel can:
+//! one directory needs no union, it is a (read-only) copy of the mount it lies on; Linux 6.5 and newer take
+//! the layers one by one; older kernels take one option string of at most a page, so the layers get short
+//! names in a throw-away mount namespace of a helper thread and the result is cloned out of there.
+//!
+//! `metacopy`, `index` and `redirect_dir` are off whatever the kernel's build says: the upper directory alone
+//! must be the complete difference to the layers below it.
+//!
+//! Source: Documentation/filesystems/overlayfs.rst.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::CWD;
+use rustix::mount::MountFlags;
+use serde::{Deserialize, Serialize};
+
+use super::{Attributes, Filesystem, Propagation, Tree, c_path, set_propagation};
+use crate::namespace::{self, Kind};
+
+/// What to mount. At least one of `lower` and `upper` is given; `work` goes with `upper`, on its filesystem.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overlay {
+    /// The topmost layer first.
+    pub lower: Vec<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upper: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<PathBuf>,
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+const SETTINGS: [(&str, &str); 3] = [("index", "off"), ("metacopy", "off"), ("redirect_dir", "off")];
+
+impl Overlay {
+    /// The mount, visible to nobody but the holder of the descriptor.
+    pub fn mount_detached(&self) -> io::Result<OwnedFd> {
+        match self.single() {
+            Some((directory, writable)) => self.bind(directory, writable),
+            None => match self.by_layer() {
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.by_page(),
+                result => result,
+            },
+        }
+    }
+
+    /// The one directory that this is, when no union is needed.
+    fn single(&self) -> Option<(&Path, bool)> {
+        match (self.lower.as_slice(), &self.upper) {
+            ([only], None) => Some((only, false)),
+            ([], Some(upper)) => Some((upper, true)),
+            _ => None,
+        }
+    }
+
+    fn bind(&self, directory: &Path, writable: bool) -> io::Result<OwnedFd> {
+        let tree = Tree::open(CWD, directory, false).map_err(|error| at(directory, error))?;
+        let set = if writable && !self.read_only {
+            0
+        } else {
+            Attributes::READ_ONLY
+        };
+        tree.set(
+            Attributes {
+                set,
+                propagation: Some(Propagation::Private),
+                ..Attributes::default()
+            },
+            false,
+        )?;
+        Ok(tree.into_fd())
+    }
+
+    fn mount_attributes(&self) -> u64 {
+        if self.read_only || self.upper.is_none() {
+            Attributes::READ_ONLY
+        } else {
+            0
+        }
+    }
+
+    fn upper_and_work(&self) -> io::Result<Option<(&Path, &Path)>> {
+        match (&self.upper, &self.work) {
+            (Some(upper), Some(work)) => Ok(Some((upper, work))),
+            (None, _) => Ok(None),
+            (Some(_), None) => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "an overlay with an upper directory needs a work directory",
+            )),
+        }
+    }
+
+    fn by_layer(&self) -> io::Result<OwnedFd> {
+        if self.lower.is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "an overlay needs a directory",
+            ));
+        }
+        let fs = Filesystem::new("overlay")?;
+        if let Some((first, rest)) = self.lower.split_first() {
+            // The first one tells whether the kernel knows the option at all: unknown is EINVAL, and so the
+            // raw error is kept for `mount_detached` to fall back on.
+            let context = fs.context.as_fd();
+            if first.as_os_str().len() < 256 {
+                rustix::mount::fsconfig_set_string(context, "lowerdir+", first.as_path()).map_err(
+                    |error| {
+                        if error == rustix::io::Errno::INVAL {
+                            error.into()
+                        } else {
+                            at(first, error.into())
+                        }
+                    },
+                )?;
+            } else {
+                fs.path("lowerdir+", first)?;
+            }
+            for layer in rest {
+                fs.path("lowerdir+", layer).map_err(|error| at(layer, error))?;
+            }
+        }
+        if let Some((upper, work)) = self.upper_and_work()? {
+            fs.path("upperdir", upper).map_err(|error| at(upper, error))?;
+            fs.path("workdir", work).map_err(|error| at(work, error))?;
+        }
+        for (key, value) in SETTINGS {
+            fs.string(key, value)?;
+        }
+        Ok(fs.mount(self.mount_attributes())?.into_fd())
+    }
+
+    /// For kernels before 6.5.
+    fn by_page(&self) -> io::Result<OwnedFd> {
+        // The caller's view of the tree must not change: all of it happens in a namespace that ends here.
+        let (_namespace, mounted) = namespace::create_with(Kind::Mount, || self.mount_with_short_names())?;
+        mounted
+    }
+
+    fn mount_with_short_names(&self) -> io::Result<OwnedFd> {
+        set_propagation(Path::new("/"), Propagation::Private, true)?;
+        // Absolute links of short names; /proc is only a place that exists everywhere and holds no layer.
+        let place = Path::new("/proc");
+        let names = Filesystem::new("tmpfs")?.mount(0)?;
+        let over = rustix::fs::open(
+            place,
+            rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
+            0o0.into(),
+        )?;
+        names.attach(over.as_fd())?;
+        rustix::process::chdir(place)?;
+        let mut lower = String::from("lowerdir=");
+        for (number, layer) in self.lower.iter().enumerate() {
+            rustix::fs::symlink(std::path::absolute(layer)?, number.to_string())?;
+            if number > 0 {
+                lower.push(':');
+            }
+            lower.push_str(&number.to_string());
+        }
+        let mut data = lower;
+        if let Some((upper, work)) = self.upper_and_work()? {
+            rustix::fs::symlink(std::path::absolute(upper)?, "u")?;
+            rustix::fs::symlink(std::path::absolute(work)?, "w")?;
+            data.push_str(",upperdir=u,workdir=w");
+        }
+        for (key, value) in SETTINGS {
+            data.push_str(&format!(",{key}={value}"));
+        }
+        rustix::fs::mkdir("m", 0o700.into())?;
+        rustix::mount::mount(
+            c"overlay",
+            c"m",
+            c"overlay",
+            MountFlags::empty(),
+            Some(c_path(Path::new(&data))?.as_c_str()),
+        )?;
+        let tree = Tree::open(CWD, Path::new("m"), false)?;
+        tree.set(
+            Attributes {
+                set: self.mount_attributes(),
+                ..Attributes::default()
+            },
+            false,
+        )?;
+        Ok(tree.into_fd())
+    }
+}
+
+fn at(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("layer {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{Mode, OFlags};
+
+    struct Directories(PathBuf);
+
+    impl Directories {
+        fn new(name: &str) -> Option<Directories> {
+            if !rustix::process::geteuid().is_root() {
+                eprintln!("skipped: needs root");
+                return None;
+            }
+            let path = std::env::temp_dir().join(format!("overlay-{name}-{}", std::process::id()));
+            for name in ["a", "b", "up", "work"] {
+                std::fs::create_dir_all(path.join(name)).unwrap();
+            }
+            std::fs::write(path.join("a/both"), "top").unwrap();
+            std::fs::write(path.join("b/both"), "bottom").unwrap();
+            std::fs::write(path.join("b/below"), "below").unwrap();
+            Some(Directories(path))
+        }
+        fn overlay(&self, writable: bool) -> Overlay {
+            Overlay {
+                lower: vec![self.0.join("a"), self.0.join("b")],
+                upper: writable.then(|| self.0.join("up")),
+                work: writable.then(|| self.0.join("work")),
+                read_only: false,
+            }
+        }
+    }
+
+    impl Drop for Directories {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn read(root: &OwnedFd, name: &str) -> io::Result<String> {
+        let file = rustix::fs::openat(root, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut text = String::new();
+        io::Read::read_to_string(&mut std::fs::File::from(file), &mut text)?;
+        Ok(text)
+    }
+
+    fn write(root: &OwnedFd, name: &str, text: &str) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(root, name, flags, 0o644.into())?;
+        io::Write::write_all(&mut std::fs::File::from(file), text.as_bytes())
+    }
+
+    fn check(directories: &Directories, mount: fn(&Overlay) -> io::Result<OwnedFd>) {
+        let root = mount(&directories.overlay(true)).unwrap();
+        assert_eq!(read(&root, "both").unwrap(), "top");
+        assert_eq!(read(&root, "below").unwrap(), "below");
+        write(&root, "new", "new").unwrap();
+        assert_eq!(
+            std::fs::read_to_string(directories.0.join("up/new")).unwrap(),
+            "new"
+        );
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(
+            !table.contains(directories.0.to_str().unwrap()),
+            "the mount table shows it: {table}"
+        );
+
+        let frozen = mount(&directories.overlay(false)).unwrap();
+        assert_eq!(
+            write(&frozen, "new", "x").unwrap_err().raw_os_error(),
+            Some(libc::EROFS)
+        );
+    }
+
+    #[test]
+    fn layers_one_by_one() {
+        let Some(directories) = Directories::new("layer") else {
+            return;
+        };
+        check(&directories, Overlay::by_layer);
+    }
+
+    #[test]
+    fn layers_by_short_names() {
+        let Some(directories) = Directories::new("page") else {
+            return;
+        };
+        check(&directories, Overlay::by_page);
+    }
+
+    #[test]
+    fn one_directory_is_no_union() {
+        let Some(directories) = Directories::new("single") else {
+            return;
+        };
+        let one = Overlay {
+            lower: vec![directories.0.join("b")],
+            ..Overlay::default()
+        };
+        let root = one.mount_detached().unwrap();
+        assert_eq!(read(&root, "below").unwrap(), "below");
+        assert_eq!(
+            write(&root, "below", "x").unwrap_err().raw_os_error(),
+            Some(libc::EROFS)
+        );
+        let own = Overlay {
+            upper: Some(directories.0.join("up")),
+            ..Overlay::default()
+        };
+        write(&own.mount_detached().unwrap(), "new", "x").unwrap();
+    }
+
+    #[test]
+    fn a_missing_layer_is_named() {
+        let Some(directories) = Directories::new("missing") else {
+            return;
+        };
+        let mut overlay = directories.overlay(true);
+        overlay.lower.push(directories.0.join("absent"));
+        let text = overlay.mount_detached().unwrap_err().to_string();
+        assert!(text.contains("absent"), "{text}");
+    }
+}
