@@ -1,0 +1,148 @@
+//! Garbage collection: what nothing refers to goes.
+//!
+//! Kept are the roots that the caller names, every layer below a kept snapshot, every writable snapshot (its
+//! owner answers for it; those nobody answers for went at open), and what leases hold. Deciding, deleting rows
+//! and renaming away happen under the writer of the database and the leases' lock, so nothing can start to
+//! refer to what goes; the deletion of files, which may take long, happens after both were let go.
+
+use std::collections::{HashMap, HashSet};
+
+use rusqlite::Transaction;
+use spec::{Digest, ErrorClass};
+
+use crate::Store;
+use crate::content::ContentError;
+use crate::db::DbError;
+use crate::failure::PathError;
+use crate::lease::{Leases, Table};
+use crate::snapshot::SnapshotId;
+use crate::trash::Discarded;
+
+/// What is in use.
+#[derive(Debug, Default)]
+pub struct Roots {
+    pub blobs: HashSet<Digest>,
+    pub snapshots: HashSet<SnapshotId>,
+}
+
+/// What went.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Freed {
+    pub blobs: Vec<Digest>,
+    pub snapshots: Vec<SnapshotId>,
+    /// Bytes on disk.
+    pub bytes: u64,
+}
+
+/// Garbage collection failed; what was not removed yet is removed by the next one or the next start.
+#[derive(Debug, thiserror::Error)]
+pub enum GcError {
+    /// A file operation failed.
+    #[error(transparent)]
+    Io(#[from] PathError),
+    /// The blobs could not be listed.
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    /// The database refused.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+impl GcError {
+    /// Which kind of failure this is for a client.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            GcError::Io(error) => error.class(),
+            GcError::Content(error) => error.class(),
+            GcError::Db(error) => error.class(),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for GcError {
+    fn from(error: rusqlite::Error) -> GcError {
+        GcError::Db(error.into())
+    }
+}
+
+impl Store {
+    /// Removes every blob and layer that is not in use. `roots` runs inside the transaction in which it is
+    /// decided; it must not start a write of its own.
+    pub fn gc(
+        &self,
+        roots: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<Roots>,
+    ) -> Result<Freed, GcError> {
+        let leases: &Leases = &self.inner.leases;
+        let mut held = None;
+        let mut freed = Freed::default();
+        self.inner.db.write_durable::<_, GcError>(|tx| {
+            let mut roots = roots(tx)?;
+            let table = held.insert(leases.lock());
+            add_leases(&mut roots, table);
+            freed.snapshots = doomed_snapshots(tx, &roots.snapshots)?;
+            for id in &freed.snapshots {
+                tx.prepare_cached("DELETE FROM snapshot WHERE id = ?1")?
+                    .execute([id])?;
+            }
+            let blobs = self.inner.content.list()?;
+            freed.blobs = blobs
+                .into_iter()
+                .map(|(digest, _)| digest)
+                .filter(|digest| !roots.blobs.contains(digest))
+                .collect();
+            Ok(())
+        })?;
+        let discarded = self.discard(&freed);
+        drop(held);
+        for discarded in discarded? {
+            freed.bytes += self.inner.trash.delete(discarded)?.bytes;
+        }
+        Ok(freed)
+    }
+
+    fn discard(&self, freed: &Freed) -> Result<Vec<Discarded>, PathError> {
+        let mut discarded = Vec::new();
+        for digest in &freed.blobs {
+            discarded.extend(self.inner.content.discard(digest)?);
+        }
+        for id in &freed.snapshots {
+            discarded.extend(self.inner.snapshots.discard(*id)?);
+        }
+        Ok(discarded)
+    }
+}
+
+fn add_leases(roots: &mut Roots, table: &Table) {
+    for held in table.held.values() {
+        roots.blobs.extend(held.blobs.iter().cloned());
+        roots.snapshots.extend(held.snapshots.iter().copied());
+    }
+}
+
+/// The layers that go, children before their parents.
+fn doomed_snapshots(tx: &Transaction<'_>, roots: &HashSet<SnapshotId>) -> rusqlite::Result<Vec<SnapshotId>> {
+    let rows: Vec<(SnapshotId, Option<SnapshotId>, bool)> = tx
+        .prepare_cached("SELECT id, parent, committed FROM snapshot ORDER BY id DESC")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let parents: HashMap<SnapshotId, Option<SnapshotId>> =
+        rows.iter().map(|(id, parent, _)| (*id, *parent)).collect();
+    let mut kept = HashSet::new();
+    for (id, _, committed) in &rows {
+        if *committed && !roots.contains(id) {
+            continue;
+        }
+        let mut next = Some(*id);
+        while let Some(id) = next
+            && kept.insert(id)
+        {
+            next = parents.get(&id).copied().flatten();
+        }
+    }
+    // A parent is older than its child, so falling numbers are children first.
+    Ok(rows
+        .into_iter()
+        .map(|(id, _, _)| id)
+        .filter(|id| !kept.contains(id))
+        .collect())
+}

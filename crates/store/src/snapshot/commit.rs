@@ -1,0 +1,82 @@
+//! Turning a writable snapshot into a layer, and giving a layer its name.
+
+use rusqlite::{OptionalExtension, Transaction};
+use spec::Digest;
+
+use super::{SnapshotError, SnapshotId, Snapshots, recover, table};
+
+impl Snapshots {
+    /// Makes the snapshot a layer. When a layer with this chain ID exists already (somebody else unpacked the
+    /// same one meanwhile), this one is dropped and the existing one is the answer.
+    pub fn commit(
+        &self,
+        id: SnapshotId,
+        chain: Option<&Digest>,
+        diff: Option<&Digest>,
+    ) -> Result<SnapshotId, SnapshotError> {
+        let boot = recover::boot_id();
+        let kept = self.inner.db.write_durable(|tx| {
+            let info = table::find(tx, id)
+                .optional()?
+                .ok_or(SnapshotError::NotFound(id))?;
+            if info.committed {
+                return Err(SnapshotError::AlreadyCommitted(id));
+            }
+            if let Some(existing) = holder(tx, chain)? {
+                tx.execute("DELETE FROM snapshot WHERE id = ?1", [id])?;
+                return Ok(existing);
+            }
+            tx.execute(
+                "UPDATE snapshot SET committed = 1, chain = ?2, diff = ?3, boot = ?4 WHERE id = ?1",
+                (id, chain.map(Digest::as_str), diff.map(Digest::as_str), &boot),
+            )?;
+            Ok(id)
+        })?;
+        // From here on the answer stands; what can not be cleared away now goes at the next start.
+        let leftover = if kept == id { self.work(id) } else { self.home(id) };
+        if let Err(error) = self.inner.trash.dispose(&leftover) {
+            tracing::warn!(%error, "a directory of a committed snapshot stays until the next start");
+        }
+        if kept == id {
+            self.settle_soon();
+        }
+        Ok(kept)
+    }
+
+    /// Gives a layer its chain ID and diff ID once they are known. When another layer has that chain ID, this
+    /// one stays without, and the other one is the answer.
+    pub fn label_chain(
+        &self,
+        id: SnapshotId,
+        chain: &Digest,
+        diff: &Digest,
+    ) -> Result<SnapshotId, SnapshotError> {
+        self.inner.db.write(|tx| {
+            let info = table::find(tx, id)
+                .optional()?
+                .ok_or(SnapshotError::NotFound(id))?;
+            if !info.committed {
+                return Err(SnapshotError::NotCommitted(id));
+            }
+            let chain_holder = holder(tx, Some(chain))?.filter(|holder| *holder != id);
+            let chain = chain_holder.is_none().then_some(chain.as_str());
+            tx.execute(
+                "UPDATE snapshot SET chain = ifnull(?2, chain), diff = ?3 WHERE id = ?1",
+                (id, chain, diff.as_str()),
+            )?;
+            Ok(chain_holder.unwrap_or(id))
+        })
+    }
+}
+
+fn holder(tx: &Transaction<'_>, chain: Option<&Digest>) -> Result<Option<SnapshotId>, SnapshotError> {
+    let Some(chain) = chain else { return Ok(None) };
+    let found = tx
+        .query_row(
+            "SELECT id FROM snapshot WHERE chain = ?1",
+            [chain.as_str()],
+            |row| row.get(0),
+        )
+        .optional()?;
+    Ok(found)
+}

@@ -1,0 +1,141 @@
+//! After a crash: rows and directories are brought together again. Runs once, when the root is opened.
+//!
+//! - A writable snapshot whose owner died with the daemon goes.
+//! - A directory without a row goes; so does the work directory of a layer.
+//! - A layer whose files may not have reached the disk before a power cut loses its chain ID, and so does
+//!   everything on top of it: it is unpacked again when needed, and collected when nothing refers to it.
+//! - A writable snapshot that lost its directory to a power cut gets an empty one, so that its container can be
+//!   inspected and removed.
+
+use std::collections::HashSet;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+
+use super::{SnapshotError, SnapshotId, SnapshotInfo, Snapshots};
+use crate::failure::Context;
+
+impl Snapshots {
+    pub(super) fn recover(&self) -> Result<(), SnapshotError> {
+        self.make_empty()?;
+        self.remove_ownerless()?;
+        self.distrust_torn()?;
+        let rows = self.list()?;
+        self.remove_strays(&rows)?;
+        self.restore_missing(&rows)
+    }
+
+    fn make_empty(&self) -> Result<(), SnapshotError> {
+        let path = self.empty();
+        match DirBuilder::new().mode(0o755).create(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Ok(Err(error).at("create directory", &path)?)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn remove_ownerless(&self) -> Result<(), SnapshotError> {
+        let doomed: Vec<SnapshotId> = self
+            .list()?
+            .into_iter()
+            .filter(|row| !row.committed && !outlives_daemon(&row.owner))
+            .map(|row| row.id)
+            .collect();
+        if doomed.is_empty() {
+            return Ok(());
+        }
+        // Writable snapshots have no children. Their directories have no row after this and go with the strays.
+        self.inner.db.write(|tx| {
+            for id in &doomed {
+                tx.execute("DELETE FROM snapshot WHERE id = ?1", [id])?;
+            }
+            Ok(())
+        })
+    }
+
+    fn distrust_torn(&self) -> Result<(), SnapshotError> {
+        let boot = boot_id();
+        self.inner.db.write(|tx| {
+            let changed = tx.execute(
+                "WITH RECURSIVE torn (id) AS (
+                     SELECT id FROM snapshot WHERE committed = 1 AND settled = 0 AND boot <> ?1
+                     UNION
+                     SELECT snapshot.id FROM snapshot JOIN torn ON snapshot.parent = torn.id
+                 )
+                 UPDATE snapshot SET chain = NULL
+                 WHERE chain IS NOT NULL AND id IN (SELECT id FROM torn)",
+                [&boot],
+            )?;
+            if changed != 0 {
+                tracing::warn!(
+                    layers = changed,
+                    "layers were written shortly before the machine went down; they are unpacked again"
+                );
+            }
+            Ok(())
+        })
+    }
+
+    fn remove_strays(&self, rows: &[SnapshotInfo]) -> Result<(), SnapshotError> {
+        let known: HashSet<SnapshotId> = rows.iter().map(|row| row.id).collect();
+        let dir = &self.inner.dir;
+        for entry in fs::read_dir(dir).at("read", dir)? {
+            let entry = entry.at("read", dir)?;
+            let name = entry.file_name();
+            let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            if !known.contains(&SnapshotId(id))
+                && let Some(discarded) = self.inner.trash.discard(&entry.path())?
+            {
+                // Deleted by whoever empties the trash after the start.
+                drop(discarded);
+            }
+        }
+        for row in rows.iter().filter(|row| row.committed) {
+            let work = self.work(row.id);
+            if work.exists() {
+                self.inner.trash.dispose(&work)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn restore_missing(&self, rows: &[SnapshotInfo]) -> Result<(), SnapshotError> {
+        for row in rows.iter().filter(|row| !self.fs(row.id).is_dir()) {
+            tracing::warn!(snapshot = %row.id, owner = row.owner, "the files of a snapshot are lost");
+            self.make_directories_again(row.id, row.parent)?;
+            if row.committed {
+                self.inner.db.write::<_, SnapshotError>(|tx| {
+                    tx.execute(
+                        "WITH RECURSIVE lost (id) AS (
+                             VALUES (?1)
+                             UNION
+                             SELECT snapshot.id FROM snapshot JOIN lost ON snapshot.parent = lost.id
+                         )
+                         UPDATE snapshot SET chain = NULL, bytes = NULL, inodes = NULL
+                         WHERE id IN (SELECT id FROM lost)",
+                        [row.id],
+                    )?;
+                    Ok(())
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a writable snapshot of this owner is of use to the next daemon.
+fn outlives_daemon(owner: &str) -> bool {
+    ["container:", "cache:", "build:cache"]
+        .iter()
+        .any(|prefix| owner.starts_with(prefix))
+}
+
+/// Names this boot of the machine. Without /proc every boot looks like this one.
+pub(super) fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
+}

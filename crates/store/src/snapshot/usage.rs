@@ -1,0 +1,109 @@
+//! How much a snapshot takes on disk.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, openat, statat};
+use rustix::io::Errno;
+use sys::beneath::list;
+
+use super::{SnapshotError, SnapshotId, Snapshots, table};
+use crate::failure::Context;
+
+/// What a snapshot's own directory takes, parents not counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of the blocks in use; a file with several names counts once.
+    pub bytes: u64,
+    /// Files and directories.
+    pub inodes: u64,
+}
+
+impl Snapshots {
+    /// Measures a snapshot. A layer is measured once and then remembered; a writable one changes, so each
+    /// question walks its files.
+    pub fn usage(&self, id: SnapshotId) -> Result<Usage, SnapshotError> {
+        let info = self.get(id)?;
+        if info.committed
+            && let Some(usage) = self.remembered(id)?
+        {
+            return Ok(usage);
+        }
+        let fs = self.fs(id);
+        let usage = measure(&fs).at("measure", &fs)?;
+        if info.committed {
+            self.inner.db.write::<_, SnapshotError>(|tx| {
+                tx.execute(
+                    "UPDATE snapshot SET bytes = ?2, inodes = ?3 WHERE id = ?1",
+                    (id, signed(usage.bytes), signed(usage.inodes)),
+                )?;
+                Ok(())
+            })?;
+        }
+        Ok(usage)
+    }
+
+    fn remembered(&self, id: SnapshotId) -> Result<Option<Usage>, SnapshotError> {
+        let (bytes, inodes) = self.inner.db.read(|db| {
+            db.query_row("SELECT bytes, inodes FROM snapshot WHERE id = ?1", [id], |row| {
+                Ok((table::unsigned(row, 0)?, table::unsigned(row, 1)?))
+            })
+        })?;
+        Ok(bytes.zip(inodes).map(|(bytes, inodes)| Usage { bytes, inodes }))
+    }
+}
+
+/// Walks a tree that may change meanwhile: what vanishes is not counted. Directories wait as paths relative to
+/// the top, so depth costs no descriptors.
+fn measure(path: &Path) -> io::Result<Usage> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let top = openat(CWD, path, flags, Mode::empty())?;
+    let mut usage = Usage::default();
+    let mut linked = HashSet::new();
+    add(&mut usage, fstat(&top)?.st_blocks);
+    let mut waiting = vec![Path::new("").to_owned()];
+    while let Some(relative) = waiting.pop() {
+        let opened = sys::beneath::open_beneath_no_links(top.as_fd(), &relative, flags, Mode::empty());
+        let dir: OwnedFd = match opened {
+            Ok(dir) => dir,
+            Err(error) if is_gone(&error) => continue,
+            Err(error) => return Err(error),
+        };
+        for (name, _) in list(dir.as_fd())? {
+            let name: &OsStr = &name;
+            let stat = match statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
+                Err(Errno::NOENT) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                waiting.push(relative.join(name));
+            } else if stat.st_nlink > 1 && !linked.insert((stat.st_dev, stat.st_ino)) {
+                continue;
+            }
+            add(&mut usage, stat.st_blocks);
+        }
+    }
+    Ok(usage)
+}
+
+/// No filesystem holds more than an i64 of bytes.
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn add<T: TryInto<u64>>(usage: &mut Usage, blocks: T) {
+    // st_blocks counts 512 bytes whatever the filesystem's block size is.
+    usage.bytes += blocks.try_into().unwrap_or(0) * 512;
+    usage.inodes += 1;
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}

@@ -1,0 +1,98 @@
+//! Deleting in two steps: a rename into `ROOT/trash`, which is instant and atomic, then the deletion proper.
+//!
+//! What a crash leaves in the trash is deleted after the next start, in the background.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{CWD, Mode, OFlags, openat, renameat};
+use rustix::io::Errno;
+use sys::beneath::{Removed, list, remove_tree};
+
+use crate::failure::{Context, PathError};
+
+#[derive(Clone)]
+pub(crate) struct Trash {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    path: PathBuf,
+    dir: File,
+    next: AtomicU64,
+}
+
+/// Something renamed away that still takes space.
+#[must_use = "the space is given back by Trash::delete"]
+pub(crate) struct Discarded {
+    name: OsString,
+}
+
+impl Trash {
+    pub(crate) fn open(path: PathBuf) -> Result<Trash, PathError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = openat(CWD, &path, flags, Mode::empty()).at("open", &path)?;
+        Ok(Trash {
+            inner: Arc::new(Inner {
+                path,
+                dir: dir.into(),
+                next: AtomicU64::new(0),
+            }),
+        })
+    }
+
+    /// Takes `path` out of sight. `None` when there was nothing.
+    pub(crate) fn discard(&self, path: &Path) -> Result<Option<Discarded>, PathError> {
+        let base = path.file_name().unwrap_or(OsStr::new("thing"));
+        loop {
+            let count = self.inner.next.fetch_add(1, Ordering::Relaxed);
+            let mut name = OsString::from(format!("{}-{count}-", std::process::id()));
+            name.push(base);
+            match renameat(CWD, path, &self.inner.dir, &name) {
+                Ok(()) => return Ok(Some(Discarded { name })),
+                Err(Errno::NOENT) => return Ok(None),
+                // A leftover of an earlier process with the same pid.
+                Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR | Errno::ISDIR) => {}
+                Err(error) => return Err(error).at("move to the trash", path),
+            }
+        }
+    }
+
+    /// Gives the space back.
+    pub(crate) fn delete(&self, discarded: Discarded) -> Result<Removed, PathError> {
+        remove_tree(self.inner.dir.as_fd(), &discarded.name)
+            .at("delete", &self.inner.path.join(&discarded.name))
+    }
+
+    /// Discards and deletes.
+    pub(crate) fn dispose(&self, path: &Path) -> Result<Removed, PathError> {
+        match self.discard(path)? {
+            Some(discarded) => self.delete(discarded),
+            None => Ok(Removed::default()),
+        }
+    }
+
+    /// Deletes what an earlier process left, on a thread of its own so that a start never waits for it.
+    pub(crate) fn empty_in_background(&self) -> Result<(), PathError> {
+        let left = list(self.inner.dir.as_fd()).at("read", &self.inner.path)?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        let trash = self.clone();
+        std::thread::Builder::new()
+            .name("store-trash".into())
+            .spawn(move || {
+                for (name, _) in left {
+                    if let Err(error) = trash.delete(Discarded { name }) {
+                        tracing::warn!(%error, "a leftover stays in the trash until the next start");
+                    }
+                }
+            })
+            .at("start a thread to empty", &self.inner.path)?;
+        Ok(())
+    }
+}

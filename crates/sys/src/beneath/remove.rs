@@ -1,0 +1,170 @@
+//! Removing a directory tree that somebody hostile may have filled.
+//!
+//! - Links are unlinked, never followed; every step is relative to a descriptor of the directory it happens in.
+//! - Depth is no limit: below [`DEPTH`] levels a directory is first moved up to the top of the tree, so neither
+//!   the stack nor the descriptor table grows with what a container made.
+//! - Files that were made immutable or append-only (chattr) lose the flag and are tried once more.
+//! - It is not an error when something is gone already.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{
+    AtFlags, FileType, IFlags, Mode, OFlags, ioctl_getflags, ioctl_setflags, openat, renameat, statat,
+    unlinkat,
+};
+use rustix::io::Errno;
+
+use super::list;
+
+/// How many levels are held open at once.
+const DEPTH: usize = 48;
+
+/// What was given back to the filesystem.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Bytes of the blocks of files whose last name this was.
+    pub bytes: u64,
+    /// Files and directories whose last name this was.
+    pub inodes: u64,
+}
+
+/// Removes the entry `name` of `dir` and everything below it.
+pub fn remove_tree(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<Removed> {
+    let mut removal = Removal {
+        removed: Removed::default(),
+        moved: 0,
+    };
+    let Some(top) = removal.file_or_directory(dir, name)? else {
+        return Ok(removal.removed);
+    };
+    loop {
+        let moved = removal.moved;
+        removal.empty(&top, top.as_fd(), 0)?;
+        if removal.moved == moved {
+            break;
+        }
+    }
+    removal.remove_empty(dir, name)?;
+    Ok(removal.removed)
+}
+
+struct Removal {
+    removed: Removed,
+    /// How many directories were moved up to the top so far; also makes their new names.
+    moved: u64,
+}
+
+impl Removal {
+    /// Unlinks a file; opens a directory.
+    fn file_or_directory(&mut self, dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<OwnedFd>> {
+        let stat = match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            return Ok(Some(openat(dir, name, flags, Mode::empty())?));
+        }
+        if stat.st_nlink <= 1 {
+            self.removed.bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
+            self.removed.inodes += 1;
+        }
+        match unlinkat(dir, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(None),
+            Err(Errno::PERM) => {
+                unprotect_entry(dir, name);
+                unprotect(dir);
+                match unlinkat(dir, name, AtFlags::empty()) {
+                    Ok(()) | Err(Errno::NOENT) => Ok(None),
+                    Err(error) => Err(error.into()),
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn empty(&mut self, dir: &OwnedFd, top: BorrowedFd<'_>, depth: usize) -> io::Result<()> {
+        for (name, _) in list(dir.as_fd())? {
+            let Some(child) = self.file_or_directory(dir.as_fd(), &name)? else {
+                continue;
+            };
+            if depth >= DEPTH {
+                drop(child);
+                self.move_up(dir.as_fd(), &name, top)?;
+                continue;
+            }
+            self.empty(&child, top, depth + 1)?;
+            drop(child);
+            self.remove_empty(dir.as_fd(), &name)?;
+        }
+        Ok(())
+    }
+
+    fn move_up(&mut self, dir: BorrowedFd<'_>, name: &OsStr, top: BorrowedFd<'_>) -> io::Result<()> {
+        loop {
+            self.moved += 1;
+            let free = OsString::from(format!(".removing-{}", self.moved));
+            match renameat(dir, name, top, &free) {
+                Ok(()) => return Ok(()),
+                // The tree happens to hold that name: take the next one.
+                Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
+                Err(Errno::PERM) => {
+                    unprotect_entry(dir, name);
+                    unprotect(dir);
+                    match renameat(dir, name, top, &free) {
+                        Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
+                        other => return Ok(other?),
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn remove_empty(&mut self, dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+        let result = match unlinkat(dir, name, AtFlags::REMOVEDIR) {
+            Err(Errno::PERM) => {
+                unprotect_entry(dir, name);
+                unprotect(dir);
+                unlinkat(dir, name, AtFlags::REMOVEDIR)
+            }
+            other => other,
+        };
+        match result {
+            Ok(()) => {
+                self.removed.inodes += 1;
+                Ok(())
+            }
+            Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Takes the immutable and append-only flags off an entry. Best effort: the removal after it tells.
+fn unprotect_entry(dir: BorrowedFd<'_>, name: &OsStr) {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    // Devices and pipes cannot carry the flags, and opening a device may act on it: only files and directories.
+    let plain = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
+        matches!(
+            FileType::from_raw_mode(stat.st_mode),
+            FileType::Directory | FileType::RegularFile
+        )
+    });
+    if plain && let Ok(file) = openat(dir, name, flags, Mode::empty()) {
+        unprotect(file.as_fd());
+    }
+}
+
+fn unprotect(file: BorrowedFd<'_>) {
+    let protection = IFlags::IMMUTABLE | IFlags::APPEND;
+    if let Ok(flags) = ioctl_getflags(file)
+        && flags.intersects(protection)
+    {
+        // Best effort, see above.
+        let _ = ioctl_setflags(file, flags - protection);
+    }
+}
