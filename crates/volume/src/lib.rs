@@ -1,1 +1,138 @@
+//! Named volumes: directories that outlive containers, and the options of the `local` driver.
+//!
+//! ```text
+//! ROOT/volumes/<name>/_data     what containers see
+//! ROOT/volumes/<name>/copying   a copy-up is under way (see `copy_up`)
+//! ROOT/volumes/.removed-…       renamed away, being deleted
+//! ```
+//!
+//! The row in the database is the truth about a volume that exists, and it is durable before its creator hears
+//! of it. Data is never removed on a guess: a row without a directory gets an empty one, and a directory with
+//! a volume's shape but without a row becomes a volume again (a crash during removal can bring one back, but
+//! can not lose one).
+//!
+//! Whether a volume is in use is the engine's business: it refuses the removal before it asks for it here.
 
+mod copy_up;
+mod create;
+mod error;
+mod mount;
+mod name;
+mod options;
+mod recover;
+mod remove;
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::{self, DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use store::Store;
+
+pub use copy_up::copy_up;
+pub use create::CreateVolume;
+pub use error::VolumeError;
+pub use mount::VolumeSource;
+
+/// The one driver.
+pub const LOCAL: &str = "local";
+/// The label by which Docker's clients know a volume that nobody named.
+pub const ANONYMOUS_LABEL: &str = "com.docker.volume.anonymous";
+
+/// A volume as it is known to clients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    pub name: String,
+    pub driver: String,
+    /// Its `_data` directory on the host.
+    pub mountpoint: PathBuf,
+    pub labels: BTreeMap<String, String>,
+    /// Of the driver: `type`, `device`, `o`.
+    pub options: BTreeMap<String, String>,
+    /// To the second.
+    pub created_at: Timestamp,
+    /// Made without a name, for one container.
+    pub anonymous: bool,
+}
+
+/// The volumes of a data root. Clones share them.
+#[derive(Clone)]
+pub struct Volumes {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    dir: PathBuf,
+    state: Mutex<State>,
+}
+
+/// Guards changes of rows together with their directories.
+#[derive(Default)]
+struct State {
+    holders: HashMap<String, BTreeSet<String>>,
+    /// Makes names of removed volumes' directories.
+    removed: u64,
+}
+
+impl Volumes {
+    /// Opens the volumes below `data_root` and puts right what a crash left.
+    pub fn open(store: Store, data_root: &Path) -> Result<Volumes, VolumeError> {
+        let dir = data_root.join("volumes");
+        let failed = |cause| VolumeError::at("create directory", &dir, cause);
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&dir)
+            .map_err(failed)?;
+        // Volumes hold setuid programs and other people's files under guessable names.
+        fs::set_permissions(&dir, Permissions::from_mode(0o700))
+            .map_err(|cause| VolumeError::at("protect", &dir, cause))?;
+        store.db().migrate("volume", table::STEPS)?;
+        let volumes = Volumes {
+            inner: Arc::new(Inner {
+                store,
+                dir,
+                state: Mutex::default(),
+            }),
+        };
+        volumes.recover()?;
+        Ok(volumes)
+    }
+
+    /// The volume called `name`.
+    pub fn get(&self, name: &str) -> Result<Volume, VolumeError> {
+        let found = self
+            .inner
+            .store
+            .db()
+            .read(|db| table::find(db, &self.inner.dir, name))?;
+        found.ok_or_else(|| VolumeError::NotFound(name.to_owned()))
+    }
+
+    /// All volumes, by name.
+    pub fn list(&self) -> Result<Vec<Volume>, VolumeError> {
+        Ok(self.inner.store.db().read(|db| table::all(db, &self.inner.dir))?)
+    }
+
+    /// Where the content of the volume called `name` is, or would be.
+    pub fn path(&self, name: &str) -> PathBuf {
+        data(&self.inner.dir, name)
+    }
+
+    fn home(&self, name: &str) -> PathBuf {
+        self.inner.dir.join(name)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn data(dir: &Path, name: &str) -> PathBuf {
+    dir.join(name).join("_data")
+}

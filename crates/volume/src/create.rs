@@ -1,0 +1,92 @@
+//! Making a volume, or finding that it is there already.
+
+use std::collections::BTreeMap;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+
+use jiff::Timestamp;
+use spec::Id;
+
+use crate::{ANONYMOUS_LABEL, LOCAL, Volume, VolumeError, Volumes, name, options, table};
+
+/// What a volume shall be. Empty fields mean the default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CreateVolume {
+    /// `None` or empty: an anonymous volume with a random name.
+    pub name: Option<String>,
+    /// Empty: `local`.
+    pub driver: String,
+    pub driver_opts: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Volumes {
+    /// The volume of this name, and whether it was made now. One that exists is left as it is, whatever the
+    /// options say, as long as it is of the same driver.
+    pub fn create(&self, request: CreateVolume) -> Result<(Volume, bool), VolumeError> {
+        let anonymous = request.name.as_deref().is_none_or(str::is_empty);
+        let name = match request.name {
+            Some(name) if !name.is_empty() => name,
+            _ => Id::random().to_string(),
+        };
+        name::check(&name)?;
+        let _state = self.lock();
+        let explicit = !request.driver.is_empty();
+        if let Ok(existing) = self.get(&name) {
+            if explicit && existing.driver != request.driver {
+                return Err(VolumeError::NameTaken(name));
+            }
+            self.make_directory(&name)?;
+            return Ok((existing, false));
+        }
+        if explicit && request.driver != LOCAL {
+            return Err(VolumeError::UnknownDriver {
+                name,
+                driver: request.driver,
+            });
+        }
+        options::check(&name, &request.driver_opts)?;
+        let mut labels = request.labels;
+        if anonymous {
+            labels.insert(ANONYMOUS_LABEL.to_owned(), String::new());
+        }
+        let now = Timestamp::now();
+        let volume = Volume {
+            mountpoint: self.path(&name),
+            name,
+            driver: LOCAL.to_owned(),
+            labels,
+            options: request.driver_opts,
+            created_at: Timestamp::from_second(now.as_second()).unwrap_or(now),
+            anonymous,
+        };
+        // The row first: a row without a directory is completed at the next start, so a crash in between
+        // leaves a volume with its labels, not a directory nobody knows the meaning of.
+        self.inner.store.db().write_durable(|tx| {
+            table::insert(tx, &volume)?;
+            Ok::<_, VolumeError>(())
+        })?;
+        if let Err(error) = self.make_directory(&volume.name) {
+            self.inner.store.db().write_durable(|tx| {
+                table::delete(tx, &volume.name)?;
+                Ok::<_, VolumeError>(())
+            })?;
+            return Err(error);
+        }
+        Ok((volume, true))
+    }
+
+    /// Makes what is missing of a volume's directories.
+    pub(crate) fn make_directory(&self, name: &str) -> Result<(), VolumeError> {
+        // Not reachable but for the engine, see `open`; the content has the mode a new directory in an image
+        // has, until copy-up gives it the image's.
+        for (path, mode) in [(self.home(name), 0o700), (self.path(name), 0o755)] {
+            match DirBuilder::new().mode(mode).create(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                other => other.map_err(|cause| VolumeError::at("create directory", &path, cause))?,
+            }
+        }
+        Ok(())
+    }
+}

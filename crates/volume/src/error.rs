@@ -1,0 +1,93 @@
+//! What can go wrong with a volume. The texts of failures that clients can cause are Docker's.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use spec::ErrorClass;
+use store::DbError;
+
+/// An operation on a volume failed.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// No such volume.
+    #[error("get {0}: no such volume")]
+    NotFound(String),
+    /// The name can not be a directory's.
+    #[error(
+        "create {0}: {0:?} includes invalid characters for a local volume name, only \
+         \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
+    )]
+    InvalidName(String),
+    /// A name of one character is taken for a mistake.
+    #[error("create {0}: volume name is too short, names should be at least two alphanumeric characters")]
+    NameTooShort(String),
+    /// Longer than a directory's name can be.
+    #[error("create {0}: volume name is too long, names have at most 255 characters")]
+    NameTooLong(String),
+    /// There is another volume of this name.
+    #[error("create {0}: conflict: volume name must be unique")]
+    NameTaken(String),
+    /// There are no drivers but the local one.
+    #[error("create {name}: error looking up volume plugin {driver}: plugin {driver:?} not found")]
+    UnknownDriver { name: String, driver: String },
+    /// The local driver does not know the option.
+    #[error("create {name}: invalid option: {option:?}")]
+    UnknownOption { name: String, option: String },
+    /// An option is useless without another one.
+    #[error("create {name}: missing required option: {option:?}")]
+    MissingOption { name: String, option: String },
+    /// The filesystem of the data root can not limit a directory's size.
+    #[error("create {0}: quota size requested but no quota support")]
+    NoQuota(String),
+    /// The host named in the options has no address.
+    #[error(
+        "error while mounting volume {name:?}: error resolving passed in network volume address: {cause}"
+    )]
+    Unresolved { name: String, cause: io::Error },
+    /// A file operation failed.
+    #[error("cannot {action} {}: {cause}", path.display())]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        cause: io::Error,
+    },
+    /// The database refused.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+impl VolumeError {
+    /// Which kind of failure this is for a client.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            VolumeError::NotFound(_) | VolumeError::UnknownDriver { .. } => ErrorClass::NotFound,
+            VolumeError::NameTaken(_) => ErrorClass::Conflict,
+            VolumeError::InvalidName(_)
+            | VolumeError::NameTooShort(_)
+            | VolumeError::NameTooLong(_)
+            | VolumeError::UnknownOption { .. }
+            | VolumeError::MissingOption { .. }
+            | VolumeError::NoQuota(_) => ErrorClass::Invalid,
+            VolumeError::Unresolved { .. } => ErrorClass::Unavailable,
+            VolumeError::Io { cause, .. } => match cause.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorClass::Unavailable,
+                _ => ErrorClass::Internal,
+            },
+            VolumeError::Db(error) => error.class(),
+        }
+    }
+
+    pub(crate) fn at(action: &'static str, path: &Path, cause: impl Into<io::Error>) -> VolumeError {
+        VolumeError::Io {
+            action,
+            path: path.to_owned(),
+            cause: cause.into(),
+        }
+    }
+}
+
+impl From<store::rusqlite::Error> for VolumeError {
+    fn from(error: store::rusqlite::Error) -> VolumeError {
+        VolumeError::Db(error.into())
+    }
+}

@@ -1,0 +1,154 @@
+//! What a container's mount namespace gets for a volume.
+//!
+//! A volume with driver options is not mounted on the host: the options are handed to whoever makes the
+//! container's mounts, so no mount can be left behind.
+
+use std::io;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Volume, VolumeError, Volumes};
+
+/// Filesystems of the network, whose `addr` option the kernel wants as an address.
+const NETWORK: [&str; 4] = ["nfs", "nfs4", "cifs", "smb3"];
+
+/// Where a volume's content is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VolumeSource {
+    /// A directory of the host, to be bound.
+    Directory(PathBuf),
+    /// A filesystem, to be mounted inside the container's own mount namespace.
+    Mount {
+        fstype: String,
+        device: String,
+        options: Vec<String>,
+    },
+}
+
+impl Volumes {
+    /// What to mount for the volume, and a note that `holder` uses it.
+    pub fn mount(&self, name: &str, holder: &str) -> Result<VolumeSource, VolumeError> {
+        let volume = self.get(name)?;
+        // Resolved outside the lock: a name server may be slow.
+        let source = source(&volume)?;
+        let mut state = self.lock();
+        let holders = state.holders.entry(name.to_owned()).or_default();
+        holders.insert(holder.to_owned());
+        Ok(source)
+    }
+
+    /// Takes the note back; not an error when there is none.
+    pub fn unmount(&self, name: &str, holder: &str) {
+        let mut state = self.lock();
+        if let Some(holders) = state.holders.get_mut(name) {
+            holders.remove(holder);
+            if holders.is_empty() {
+                state.holders.remove(name);
+            }
+        }
+    }
+
+    /// Who uses the volume, as far as this process was told.
+    pub fn holders(&self, name: &str) -> Vec<String> {
+        let state = self.lock();
+        let holders = state.holders.get(name);
+        holders.map_or_else(Vec::new, |holders| holders.iter().cloned().collect())
+    }
+}
+
+fn source(volume: &Volume) -> Result<VolumeSource, VolumeError> {
+    let (Some(fstype), Some(device)) = (volume.options.get("type"), volume.options.get("device")) else {
+        return Ok(VolumeSource::Directory(volume.mountpoint.clone()));
+    };
+    let mut options: Vec<String> = volume
+        .options
+        .get("o")
+        .map(|options| options.split(',').filter(|option| !option.is_empty()))
+        .into_iter()
+        .flatten()
+        .map(str::to_owned)
+        .collect();
+    if NETWORK.contains(&fstype.as_str()) {
+        for option in &mut options {
+            if let Some(host) = option.strip_prefix("addr=") {
+                let address = resolve(host).map_err(|cause| VolumeError::Unresolved {
+                    name: volume.name.clone(),
+                    cause,
+                })?;
+                *option = format!("addr={address}");
+            }
+        }
+    }
+    Ok(VolumeSource::Mount {
+        fstype: fstype.clone(),
+        device: device.clone(),
+        options,
+    })
+}
+
+fn resolve(host: &str) -> io::Result<IpAddr> {
+    if let Ok(address) = host.parse() {
+        return Ok(address);
+    }
+    // The port is only there because the resolver wants one.
+    let mut addresses = (host, 0).to_socket_addrs()?;
+    let first = addresses.next().map(|address| address.ip());
+    first.ok_or_else(|| io::Error::other(format!("lookup {host}: no such host")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::Timestamp;
+
+    fn volume(options: &[(&str, &str)]) -> Volume {
+        Volume {
+            name: "vol".into(),
+            driver: "local".into(),
+            mountpoint: "/v/vol/_data".into(),
+            labels: Default::default(),
+            options: options
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
+            created_at: Timestamp::UNIX_EPOCH,
+            anonymous: false,
+        }
+    }
+
+    #[test]
+    fn plain_volumes_are_directories() {
+        assert_eq!(
+            source(&volume(&[])).unwrap(),
+            VolumeSource::Directory("/v/vol/_data".into())
+        );
+    }
+
+    #[test]
+    fn options_become_a_mount() {
+        let nfs = volume(&[
+            ("type", "nfs"),
+            ("device", ":/export"),
+            ("o", "addr=192.0.2.1,,rw"),
+        ]);
+        assert_eq!(
+            source(&nfs).unwrap(),
+            VolumeSource::Mount {
+                fstype: "nfs".into(),
+                device: ":/export".into(),
+                options: vec!["addr=192.0.2.1".into(), "rw".into()],
+            }
+        );
+        let bind = volume(&[("type", "none"), ("device", "/srv"), ("o", "bind")]);
+        assert_eq!(
+            source(&bind).unwrap(),
+            VolumeSource::Mount {
+                fstype: "none".into(),
+                device: "/srv".into(),
+                options: vec!["bind".into()],
+            }
+        );
+    }
+}
