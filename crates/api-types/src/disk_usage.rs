@@ -54,13 +54,18 @@ pub struct DiskUsage {
     pub build_cache_usage: Option<UsageOf<BuildCache>>,
 }
 
-/// The form up to API 1.51.
+/// The form up to API 1.51; a kind that was not asked for is absent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct LegacyDiskUsage {
+    #[serde(skip_serializing_if = "is_zero")]
     pub layers_size: i64,
+    #[serde(skip_serializing_if = "List::is_null")]
     pub images: List<ImageSummary>,
+    #[serde(skip_serializing_if = "List::is_null")]
     pub containers: List<ContainerSummary>,
+    #[serde(skip_serializing_if = "List::is_null")]
     pub volumes: List<Volume>,
+    #[serde(skip_serializing_if = "List::is_null")]
     pub build_cache: List<BuildCache>,
 }

@@ -3,7 +3,36 @@
 //! [`compare`] checks structure: keys present, null or not, kinds of values, lengths of lists, and the values themselves,
 //! unless a path is excused.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
 use serde_json::Value;
+
+/// One recorded exchange; the body of a text answer is a string.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Exchange {
+    pub request: Request,
+    pub api: String,
+    pub status: u16,
+    pub headers: BTreeMap<String, String>,
+    #[serde(default)]
+    pub body: Value,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Request {
+    pub method: String,
+    pub path: String,
+    pub params: Option<BTreeMap<String, String>>,
+    pub body: Option<Value>,
+}
+
+/// Reads `<case>.v<version>.json` from a directory of recorded exchanges.
+pub fn load(directory: &Path, case: &str, version: &str) -> std::io::Result<Exchange> {
+    let bytes = std::fs::read(directory.join(format!("{case}.v{version}.json")))?;
+    serde_json::from_slice(&bytes).map_err(std::io::Error::other)
+}
 
 /// How strictly a path is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
