@@ -205,10 +205,10 @@ pub struct HistoryResponseItem {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct ImageDeleteResponseItem {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub deleted: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub untagged: Option<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub deleted: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub untagged: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
