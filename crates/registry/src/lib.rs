@@ -13,6 +13,11 @@
 //! bounded and verified. Failures that may pass (breaks, timeouts, 429, 5xx) are tried again with growing
 //! pauses as long as there is progress. Error texts follow Docker's where it has one.
 
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")
+)]
+
 mod auth;
 mod blob;
 mod challenge;

@@ -37,36 +37,40 @@ impl Repository {
     /// Fetches a manifest by tag or digest.
     pub async fn manifest(&self, tag_or_digest: &str) -> Result<RemoteManifest, Error> {
         let wanted: Option<Digest> = tag_or_digest.parse().ok();
-        self.read(async |session| {
-            let url = session.url(&format!("manifests/{tag_or_digest}")).await?;
-            let mut call = Call::new(Method::GET, url.clone());
-            accept_all(&mut call.headers);
-            let response = session.send(call).await?;
-            if !response.status().is_success() {
-                return Err(self.manifest_refused(tag_or_digest, response).await);
-            }
-            let media_type = header(response.headers(), "content-type");
-            let claimed: Option<Digest> = header(response.headers(), "docker-content-digest").parse().ok();
-            let bytes = read_answer(response, MAX_MANIFEST).await?;
-            let digest = match wanted.as_ref().or(claimed.as_ref()) {
-                Some(expected) => {
-                    let mut hasher = Hasher::like(expected);
-                    hasher.update(&bytes);
-                    let found = hasher.finish();
-                    if found != *expected {
-                        return Err(Error::Digest {
-                            wanted: expected.clone(),
-                            found,
-                        });
-                    }
-                    found
+        let wanted = wanted.as_ref();
+        self.read(|session| {
+            Box::pin(async move {
+                let url = session.url(&format!("manifests/{tag_or_digest}")).await?;
+                let mut call = Call::new(Method::GET, url.clone());
+                accept_all(&mut call.headers);
+                let response = session.send(call).await?;
+                if !response.status().is_success() {
+                    return Err(self.manifest_refused(tag_or_digest, response).await);
                 }
-                None => Digest::sha256(&bytes),
-            };
-            Ok(RemoteManifest {
-                bytes: bytes.into(),
-                media_type: essence(&media_type),
-                digest,
+                let media_type = header(response.headers(), "content-type");
+                let claimed: Option<Digest> =
+                    header(response.headers(), "docker-content-digest").parse().ok();
+                let bytes = read_answer(response, MAX_MANIFEST).await?;
+                let digest = match wanted.or(claimed.as_ref()) {
+                    Some(expected) => {
+                        let mut hasher = Hasher::like(expected);
+                        hasher.update(&bytes);
+                        let found = hasher.finish();
+                        if found != *expected {
+                            return Err(Error::Digest {
+                                wanted: expected.clone(),
+                                found,
+                            });
+                        }
+                        found
+                    }
+                    None => Digest::sha256(&bytes),
+                };
+                Ok(RemoteManifest {
+                    bytes: bytes.into(),
+                    media_type: essence(&media_type),
+                    digest,
+                })
             })
         })
         .await
@@ -75,27 +79,29 @@ impl Repository {
     /// Type, digest and size of a manifest without its bytes. `None` if it does not exist or the registry does
     /// not tell its digest.
     pub async fn manifest_head(&self, tag_or_digest: &str) -> Result<Option<Descriptor>, Error> {
-        self.read(async |session| {
-            let url = session.url(&format!("manifests/{tag_or_digest}")).await?;
-            let mut call = Call::new(Method::HEAD, url);
-            accept_all(&mut call.headers);
-            let response = session.send(call).await?;
-            match response.status() {
-                status if status.is_success() => {
-                    let media_type = essence(&header(response.headers(), "content-type"));
-                    let digest = header(response.headers(), "docker-content-digest").parse();
-                    let size = content_length(&response);
-                    Ok(match (digest, size) {
-                        (Ok(digest), Some(size)) => Some(Descriptor::new(&media_type, digest, size)),
-                        _ => None,
-                    })
+        self.read(|session| {
+            Box::pin(async move {
+                let url = session.url(&format!("manifests/{tag_or_digest}")).await?;
+                let mut call = Call::new(Method::HEAD, url);
+                accept_all(&mut call.headers);
+                let response = session.send(call).await?;
+                match response.status() {
+                    status if status.is_success() => {
+                        let media_type = essence(&header(response.headers(), "content-type"));
+                        let digest = header(response.headers(), "docker-content-digest").parse();
+                        let size = content_length(&response);
+                        Ok(match (digest, size) {
+                            (Ok(digest), Some(size)) => Some(Descriptor::new(&media_type, digest, size)),
+                            _ => None,
+                        })
+                    }
+                    StatusCode::NOT_FOUND if session.endpoint.mirror => {
+                        Err(self.manifest_refused(tag_or_digest, response).await)
+                    }
+                    StatusCode::NOT_FOUND => Ok(None),
+                    _ => Err(self.manifest_refused(tag_or_digest, response).await),
                 }
-                StatusCode::NOT_FOUND if session.endpoint.mirror => {
-                    Err(self.manifest_refused(tag_or_digest, response).await)
-                }
-                StatusCode::NOT_FOUND => Ok(None),
-                _ => Err(self.manifest_refused(tag_or_digest, response).await),
-            }
+            })
         })
         .await
     }

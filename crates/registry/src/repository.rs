@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures_util::future::BoxFuture;
 use http::header::LINK;
 use http::{Method, StatusCode};
 use serde::Deserialize;
@@ -53,13 +54,13 @@ impl Repository {
     }
 
     /// Runs `read` on the endpoints from the preferred one on, until one succeeds.
-    pub(crate) async fn read<T>(
-        &self,
-        read: impl AsyncFn(&Arc<Session>) -> Result<T, Error>,
+    pub(crate) async fn read<'a, T>(
+        &'a self,
+        read: impl Fn(Arc<Session>) -> BoxFuture<'a, Result<T, Error>>,
     ) -> Result<T, Error> {
         let first = self.preferred.load(Ordering::Relaxed);
         for (index, session) in self.sessions.iter().enumerate().skip(first) {
-            match read(session).await {
+            match read(session.clone()).await {
                 Ok(value) => {
                     self.preferred.store(index, Ordering::Relaxed);
                     return Ok(value);
@@ -70,14 +71,16 @@ impl Repository {
                 Err(error) => return Err(error),
             }
         }
-        read(self.upstream()?).await
+        read(self.upstream()?.clone()).await
     }
 
     /// Opens a blob of `size` bytes for reading from byte `offset` on. The reader resumes by itself; what it
     /// gives is not verified.
     pub async fn blob(&self, digest: &Digest, size: u64, offset: u64) -> Result<BlobReader, Error> {
-        self.read(async |session| {
-            BlobReader::open(session.clone(), &self.reference, digest.clone(), size, offset).await
+        self.read(|session| {
+            Box::pin(
+                async move { BlobReader::open(session, &self.reference, digest.clone(), size, offset).await },
+            )
         })
         .await
     }
@@ -100,34 +103,36 @@ impl Repository {
         struct Page {
             tags: Option<Vec<String>>,
         }
-        self.read(async |session| {
-            let mut url = session.url("tags/list").await?;
-            let mut tags = Vec::new();
-            loop {
-                let response = session.send(Call::new(Method::GET, url.clone())).await?;
-                if !response.status().is_success() {
-                    return Err(self.refused(response).await);
+        self.read(|session| {
+            Box::pin(async move {
+                let mut url = session.url("tags/list").await?;
+                let mut tags = Vec::new();
+                loop {
+                    let response = session.send(Call::new(Method::GET, url.clone())).await?;
+                    if !response.status().is_success() {
+                        return Err(self.refused(response).await);
+                    }
+                    let next = response
+                        .headers()
+                        .get(LINK)
+                        .and_then(|l| l.to_str().ok())
+                        .and_then(next_link)
+                        .and_then(|l| url.join(l).ok());
+                    let body = read_answer(response, MAX_TAGS_PAGE).await?;
+                    let page: Page = serde_json::from_slice(&body)
+                        .map_err(|e| Error::protocol(&url, format!("tags list: {e}")))?;
+                    let page = page.tags.unwrap_or_default();
+                    let empty = page.is_empty();
+                    tags.extend(page);
+                    if tags.len() > MAX_TAGS {
+                        return Err(Error::protocol(&url, format!("more than {MAX_TAGS} tags")));
+                    }
+                    match next {
+                        Some(next) if !empty && next != url => url = next,
+                        _ => return Ok(tags),
+                    }
                 }
-                let next = response
-                    .headers()
-                    .get(LINK)
-                    .and_then(|l| l.to_str().ok())
-                    .and_then(next_link)
-                    .and_then(|l| url.join(l).ok());
-                let body = read_answer(response, MAX_TAGS_PAGE).await?;
-                let page: Page = serde_json::from_slice(&body)
-                    .map_err(|e| Error::protocol(&url, format!("tags list: {e}")))?;
-                let page = page.tags.unwrap_or_default();
-                let empty = page.is_empty();
-                tags.extend(page);
-                if tags.len() > MAX_TAGS {
-                    return Err(Error::protocol(&url, format!("more than {MAX_TAGS} tags")));
-                }
-                match next {
-                    Some(next) if !empty && next != url => url = next,
-                    _ => return Ok(tags),
-                }
-            }
+            })
         })
         .await
     }

@@ -1,0 +1,350 @@
+//! Against canned servers: tokens, redirects, limits, mirrors, and registries that lie.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod support;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use registry::{Access, Auth, Client, ClientConfig, Error, PrefixMirrors};
+use spec::Digest;
+use spec::image::media_type;
+use support::{Answer, Canned, Request};
+
+const BODY: &[u8] = br#"{"schemaVersion":2,"manifests":[]}"#;
+
+fn manifest() -> Answer {
+    Answer::new(200, BODY).with(
+        "content-type",
+        format!("{}; charset=utf-8", media_type::OCI_INDEX),
+    )
+}
+
+fn client() -> Client {
+    Client::new(ClientConfig::default()).unwrap()
+}
+
+fn basic() -> Auth {
+    Auth::Basic {
+        user: "u".into(),
+        password: "p".into(),
+    }
+}
+
+/// A registry that wants a bearer token, and its token server.
+fn token_registry(grant: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> (Canned, Canned) {
+    let tokens = Canned::start(grant);
+    let realm = format!("http://{}/token", tokens.host());
+    let registry = Canned::start(move |request| match request.header("authorization") {
+        "Bearer GOOD" => manifest(),
+        _ => Answer::new(
+            401,
+            r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#,
+        )
+        .with(
+            "www-authenticate",
+            format!(r#"Bearer realm="{realm}",service="test.service",scope="repository:team/app:pull""#),
+        ),
+    });
+    (registry, tokens)
+}
+
+#[tokio::test]
+async fn a_token_is_fetched_once_and_kept() {
+    let (registry, tokens) = token_registry(|_| Answer::new(200, r#"{"token":"GOOD","expires_in":300}"#));
+    let client = client();
+    let name = format!("{}/team/app", registry.host()).parse().unwrap();
+    for _ in 0..2 {
+        let repository = client.repository(&name, &basic(), Access::Pull);
+        assert_eq!(
+            repository.manifest("latest").await.unwrap().media_type,
+            media_type::OCI_INDEX
+        );
+    }
+    let asked = tokens.seen();
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    assert_eq!(asked[0].method, "GET");
+    assert_eq!(asked[0].header("authorization"), "Basic dTpw");
+    for part in [
+        "service=test.service",
+        "scope=repository%3Ateam%2Fapp%3Apull",
+        "account=u",
+    ] {
+        assert!(asked[0].target.contains(part), "{}", asked[0].target);
+    }
+    // The password went to the token server alone.
+    assert!(
+        registry
+            .seen()
+            .iter()
+            .all(|r| !r.header("authorization").starts_with("Basic"))
+    );
+}
+
+#[tokio::test]
+async fn an_identity_token_is_exchanged_by_post() {
+    let (registry, tokens) = token_registry(|_| Answer::new(200, r#"{"access_token":"GOOD"}"#));
+    let name = format!("{}/team/app", registry.host()).parse().unwrap();
+    let repository = client().repository(&name, &Auth::Identity("REFRESH".into()), Access::Pull);
+    repository.manifest("latest").await.unwrap();
+    let asked = tokens.seen();
+    let body = String::from_utf8(asked[0].body.clone()).unwrap();
+    assert_eq!(asked[0].method, "POST");
+    for part in [
+        "grant_type=refresh_token",
+        "refresh_token=REFRESH",
+        "service=test.service",
+    ] {
+        assert!(body.contains(part), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_token_is_told_and_not_asked_for_again() {
+    let (registry, tokens) = token_registry(|_| Answer::new(200, r#"{"token":"BAD"}"#));
+    let name = format!("{}/team/app", registry.host()).parse().unwrap();
+    let error = client()
+        .repository(&name, &Auth::Anonymous, Access::Pull)
+        .manifest("latest")
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "pull access denied for {}/team/app, repository does not exist or may require 'docker login': \
+             unauthorized: authentication required",
+            registry.host()
+        )
+    );
+    assert_eq!(tokens.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_login_gets_the_refresh_token() {
+    let (registry, tokens) = token_registry(|request| match request.header("authorization") {
+        "Basic dTpw" => Answer::new(200, r#"{"token":"GOOD","refresh_token":"KEEP"}"#),
+        _ => Answer::new(401, r#"{"details":"incorrect username or password"}"#),
+    });
+    let result = client()
+        .check_login(&format!("http://{}/v1/", registry.host()), &basic())
+        .await
+        .unwrap();
+    assert_eq!(result.identity_token.as_deref(), Some("KEEP"));
+    assert!(tokens.seen()[0].target.contains("offline_token=true"));
+    let wrong = Auth::Basic {
+        user: "u".into(),
+        password: "x".into(),
+    };
+    let error = client().check_login(&registry.host(), &wrong).await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .ends_with("unauthorized: incorrect username or password"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn credentials_do_not_follow_a_redirect() {
+    let content = b"blob content".to_vec();
+    let digest = Digest::sha256(&content);
+    let storage = Canned::start(move |_| Answer::new(200, content.clone()));
+    let target = format!("http://{}/elsewhere?signature=x", storage.host());
+    let registry = Canned::start(move |request| match request.header("authorization") {
+        "" => Answer::new(401, "").with("www-authenticate", "Basic realm=x"),
+        _ => Answer::new(307, "").with("location", target.clone()),
+    });
+    let name = format!("{}/app", registry.host()).parse().unwrap();
+    let mut reader = client()
+        .repository(&name, &basic(), Access::Pull)
+        .blob(&digest, 12, 0)
+        .await
+        .unwrap();
+    assert_eq!(reader.chunk().await.unwrap().unwrap(), "blob content");
+    assert_eq!(storage.seen().len(), 1);
+    assert_eq!(storage.seen()[0].header("authorization"), "");
+}
+
+#[tokio::test]
+async fn redirects_end() {
+    let registry =
+        Canned::start(|request| Answer::new(302, "").with("location", format!("{}x", request.target)));
+    let name = format!("{}/app", registry.host()).parse().unwrap();
+    let error = client()
+        .repository(&name, &Auth::Anonymous, Access::Pull)
+        .manifest("x")
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("more than 10 redirects"), "{error}");
+}
+
+#[tokio::test]
+async fn a_busy_registry_is_asked_again() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counter = count.clone();
+    let registry = Canned::start(move |_| match counter.fetch_add(1, Ordering::SeqCst) {
+        0 => Answer::new(429, "").with("retry-after", "0"),
+        1 => Answer::new(503, "").with("retry-after", "0"),
+        _ => manifest(),
+    });
+    let name = format!("{}/app", registry.host()).parse().unwrap();
+    client()
+        .repository(&name, &Auth::Anonymous, Access::Pull)
+        .manifest("x")
+        .await
+        .unwrap();
+    assert_eq!(count.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn a_limit_that_stays_is_told() {
+    let registry = Canned::start(|_| {
+        Answer::new(
+            429,
+            r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your pull rate limit."}]}"#,
+        )
+        .with("retry-after", "0")
+    });
+    let name = format!("{}/app", registry.host()).parse().unwrap();
+    let error = client()
+        .repository(&name, &Auth::Anonymous, Access::Pull)
+        .manifest("x")
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "toomanyrequests: You have reached your pull rate limit."
+    );
+}
+
+#[tokio::test]
+async fn lies_are_found() {
+    let other = Digest::sha256(b"something else");
+    let claimed = other.clone();
+    let registry = Canned::start(move |request| match request.target.as_str() {
+        "/v2/app/manifests/huge" => Answer::new(200, vec![b' '; 5 << 20]),
+        "/v2/app/manifests/claims" => manifest().with("docker-content-digest", claimed.to_string()),
+        t if t.contains("/blobs/") => match request.header("range") {
+            "" => Answer::new(200, "too long"),
+            _ => Answer::new(206, "x").with("content-range", "bytes 0-0/5"),
+        },
+        _ => manifest(),
+    });
+    let name = format!("{}/app", registry.host()).parse().unwrap();
+    let pull = client().repository(&name, &Auth::Anonymous, Access::Pull);
+    let error = pull.manifest("huge").await.unwrap_err();
+    assert!(error.to_string().contains("larger than 4194304 bytes"), "{error}");
+    assert!(matches!(
+        pull.manifest("claims").await.unwrap_err(),
+        Error::Digest { .. }
+    ));
+    assert!(matches!(
+        pull.manifest(other.as_str()).await.unwrap_err(),
+        Error::Digest { .. }
+    ));
+    let mut reader = pull.blob(&other, 5, 0).await.unwrap();
+    let error = reader.chunk().await.unwrap_err();
+    assert!(error.to_string().contains("longer than its 5 bytes"), "{error}");
+    let error = pull.blob(&other, 5, 2).await.err().unwrap();
+    assert!(error.to_string().contains("another range"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_without_ranges_is_read_past_what_is_known() {
+    let registry = Canned::start(|_| Answer::new(200, "0123456789"));
+    let name = format!("{}/app", registry.host()).parse().unwrap();
+    let pull = client().repository(&name, &Auth::Anonymous, Access::Pull);
+    let mut reader = pull.blob(&Digest::sha256(b"x"), 10, 7).await.unwrap();
+    assert_eq!(reader.chunk().await.unwrap().unwrap(), "789");
+    assert_eq!(reader.chunk().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_blob_that_always_ends_early_is_given_up() {
+    let registry = Canned::start(|request| match request.header("range") {
+        "" => Answer {
+            claim: Some(10),
+            ..Answer::new(200, "0123")
+        },
+        _ => Answer {
+            claim: Some(6),
+            ..Answer::new(206, "").with("content-range", "bytes 4-9/10")
+        },
+    });
+    let config = ClientConfig {
+        attempts: 2,
+        ..ClientConfig::default()
+    };
+    let name = format!("{}/app", registry.host()).parse().unwrap();
+    let pull = Client::new(config)
+        .unwrap()
+        .repository(&name, &Auth::Anonymous, Access::Pull);
+    let mut reader = pull.blob(&Digest::sha256(b"x"), 10, 0).await.unwrap();
+    assert_eq!(reader.chunk().await.unwrap().unwrap(), "0123");
+    assert!(reader.chunk().await.is_err());
+    assert_eq!(reader.position(), 4);
+}
+
+#[tokio::test]
+async fn mirrors_are_tried_first_and_never_see_credentials() {
+    let broken = Canned::start(|_| Answer::new(404, ""));
+    let mirror = Canned::start(|request| match request.target.starts_with("/v2/cache/app/") {
+        true => manifest(),
+        false => Answer::new(404, ""),
+    });
+    let registry = Canned::start(|_| Answer::new(500, ""));
+    let config = ClientConfig {
+        prefix_mirrors: vec![PrefixMirrors {
+            prefix: format!("{}/team", registry.host()),
+            mirrors: vec![
+                format!("http://{}", broken.host()),
+                format!("http://{}/cache", mirror.host()),
+            ],
+        }],
+        ..ClientConfig::default()
+    };
+    let name = format!("{}/team/app", registry.host()).parse().unwrap();
+    let pull = Client::new(config)
+        .unwrap()
+        .repository(&name, &basic(), Access::Pull);
+    pull.manifest("latest").await.unwrap();
+    // From then on the mirror that answered is asked first.
+    pull.manifest("latest").await.unwrap();
+    assert_eq!(broken.seen().len(), 1);
+    assert_eq!(mirror.seen().len(), 2);
+    assert!(registry.seen().is_empty());
+    assert!(mirror.seen().iter().all(|r| r.header("authorization").is_empty()));
+}
+
+#[tokio::test]
+async fn a_registry_that_limits_requests_gets_pieces() {
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let store = received.clone();
+    let registry = Canned::start(move |request| {
+        let location = "/v2/app/blobs/uploads/1?state=s";
+        let mut stored = store.lock().unwrap();
+        match request.method.as_str() {
+            "POST" => Answer::new(202, "").with("location", location),
+            "PUT" if request.body.len() > (9 << 20) => Answer::new(413, ""),
+            "PATCH" => {
+                let range = format!("{}-{}", stored.len(), stored.len() + request.body.len() - 1);
+                assert_eq!(request.header("content-range"), range);
+                stored.extend_from_slice(&request.body);
+                Answer::new(202, "").with("location", location)
+            }
+            "PUT" => Answer::new(201, ""),
+            _ => Answer::new(404, ""),
+        }
+    });
+    let bytes = support::noise(20 << 20, 9);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &bytes).unwrap();
+    let path = file.path().to_owned();
+    let name = format!("{}/app", registry.host()).parse().unwrap();
+    let push = client().repository(&name, &Auth::Anonymous, Access::Push);
+    let source = Arc::new(move || std::fs::File::open(&path));
+    push.upload(&Digest::sha256(&bytes), bytes.len() as u64, source)
+        .await
+        .unwrap();
+    assert!(*received.lock().unwrap() == bytes);
+}
