@@ -341,6 +341,25 @@ pub fn set_io_priority(class: u32, level: u32) -> io::Result<()> {
     }
 }
 
+/// Gives the process a session keyring of its own, so that it cannot reach the caller's keys. Where the kernel
+/// has no keyrings, or no room for one more, or forbids the call, the caller's is not reachable either or stays:
+/// only that last case, a full quota, is reported.
+pub fn new_session_keyring() -> io::Result<()> {
+    const JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // SAFETY: an operation number and a null name (an anonymous keyring).
+    let result = unsafe {
+        libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>())
+    };
+    if result >= 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::ENOSYS | libc::EPERM) => Ok(()),
+        _ => Err(error),
+    }
+}
+
 /// A descriptor of this program that cannot be written through, not even by someone who gets hold of
 /// `/proc/<pid>/exe` of a process made from it (CVE-2019-5736): the file on a read-only mount of its own that
 /// is in nobody's mount namespace. No memory is copied.

@@ -1,0 +1,154 @@
+//! An additional process in a running container.
+//!
+//! The caller lets its children be born in the container's pid namespace, clones, and is back; the child joins
+//! the container's other namespaces through the pidfd and its cgroup, and then goes the same way as a first
+//! process: standard streams, rights, filter, exec. It is the caller's child.
+//!
+//! While it is inside and not yet the program, processes of the container can see it. It is not dumpable, so
+//! they cannot look into it, and it holds no descriptor of the host but its streams and the handshake.
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use cgroup::{Cgroup, Entry};
+use rustix::fs::{CWD, Mode, OFlags};
+use spec::runtime::{Process, Rlimit, Seccomp};
+use sys::namespace::{self, Kind, Kinds};
+use sys::process::Options;
+
+use crate::container::isolate;
+use crate::error::{During, LaunchError};
+use crate::handshake::{Channel, Stage};
+use crate::launch::{Running, Stdio, Unstarted, await_exec};
+use crate::namespaces::Entered;
+use crate::process::{ProcessPlan, limits, stdio};
+use crate::rootfs::open_devpts;
+
+/// What is to run, and where.
+pub struct Exec<'a> {
+    /// Any process of the container, as seen by the caller.
+    pub target_pid: i32,
+    pub target_pidfd: BorrowedFd<'a>,
+    pub process: &'a Process,
+    pub stdio: Stdio,
+    pub cgroup: Option<&'a Cgroup>,
+    pub seccomp: Option<&'a Seccomp>,
+    pub seccomp_cache: Option<&'a Path>,
+    pub default_rlimits: &'a [Rlimit],
+}
+
+struct ExecPlan {
+    process: ProcessPlan,
+    stdio: Stdio,
+    kinds: Kinds,
+    pidfd: OwnedFd,
+    cgroup: Option<Entry>,
+}
+
+/// Runs the process. When this returns, the program has begun.
+pub fn exec(exec: Exec<'_>) -> Result<Running, LaunchError> {
+    let mut process = ProcessPlan::new(exec.process, None, exec.seccomp, exec.seccomp_cache)?;
+    process.terminal = matches!(exec.stdio, Stdio::Terminal);
+    let kinds = foreign_namespaces(exec.target_pid)?;
+    let born_in = exec.cgroup.and_then(Cgroup::fd);
+    let cgroup = match exec.cgroup {
+        Some(cgroup) if born_in.is_none() => {
+            Some(cgroup.entry().map_err(|error| LaunchError::Cgroup(error.to_string()))?)
+        }
+        _ => None,
+    };
+    let pidfd = exec.target_pidfd.try_clone_to_owned().during("the container's process")?;
+    let mut plan = ExecPlan { process, stdio: exec.stdio, kinds, pidfd, cgroup };
+    let (mut channel, child_channel) = Channel::pair()?;
+    let entered =
+        if kinds.contains(Kind::Pid) { Some(Entered::pid_namespace_of(exec.target_pidfd)?) } else { None };
+    let options = Options { namespaces: Kinds::empty(), cgroup: born_in.as_ref().map(AsFd::as_fd) };
+    let cloned = sys::process::spawn(options, || run(&mut plan, child_channel));
+    let returned = entered.map_or(Ok(()), Entered::leave);
+    let mut child = Unstarted::new(cloned.during("clone the process")?);
+    returned?;
+    let result = converse(&mut channel, &plan, child.pid(), exec.default_rlimits);
+    let terminal = result.map_err(|error| child.explain(error))?;
+    child.into_running(terminal)
+}
+
+fn converse(
+    channel: &mut Channel,
+    plan: &ExecPlan,
+    pid: i32,
+    defaults: &[Rlimit],
+) -> Result<Option<OwnedFd>, LaunchError> {
+    limits::apply(pid, &plan.process.rlimits, defaults)?;
+    if let Some(score) = plan.process.oom_score_adj {
+        limits::set_oom_score(pid, score)?;
+    }
+    let terminal = channel.expect(Stage::Ready)?.pop();
+    channel.reach(Stage::Started, &[])?;
+    await_exec(channel)?;
+    Ok(terminal)
+}
+
+/// The kinds in which the target differs from the caller. Joining an own namespace again would be refused for
+/// some kinds, and in a user namespace for all.
+fn foreign_namespaces(pid: i32) -> Result<Kinds, LaunchError> {
+    let mut kinds = Kinds::empty();
+    for kind in Kind::ALL {
+        let (theirs, own) = match (namespace::open(Some(pid), kind), namespace::open(None, kind)) {
+            (Ok(theirs), Ok(own)) => (theirs, own),
+            // A kernel without this kind.
+            (Err(error), Err(_)) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            (Err(error), _) | (_, Err(error)) => {
+                return Err(error).during("the container's namespaces (is it running?)");
+            }
+        };
+        if !namespace::same(theirs, own).during("compare namespaces")? {
+            kinds.insert(kind);
+        }
+    }
+    Ok(kinds)
+}
+
+fn run(plan: &mut ExecPlan, mut channel: Channel) -> i32 {
+    match become_process(plan, &mut channel) {
+        Ok(never) => match never {},
+        Err(error) => {
+            channel.fail(&error);
+            error.exit_code()
+        }
+    }
+}
+
+fn become_process(plan: &mut ExecPlan, channel: &mut Channel) -> Result<Infallible, LaunchError> {
+    isolate(plan.fds(), plan.cgroup.take(), channel)?;
+    let mut kinds = plan.kinds;
+    kinds.remove(Kind::Pid); // born there
+    namespace::join_process(plan.pidfd.as_fd(), kinds).during("join the container's namespaces")?;
+    let pair = if plan.process.terminal {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(CWD, c"/", flags, Mode::empty()).during("open the root")?;
+        let devpts = open_devpts(root.as_fd())?;
+        Some(sys::terminal::open_in(devpts.as_fd()).during("make a terminal")?)
+    } else {
+        None
+    };
+    stdio::place(&plan.stdio, pair.as_ref(), plan.process.console_size)?;
+    let program = plan.process.become_ready()?;
+    match &pair {
+        Some(pair) => channel.reach(Stage::Ready, &[pair.master.as_fd()])?,
+        None => channel.reach(Stage::Ready, &[])?,
+    }
+    drop(pair);
+    channel.expect(Stage::Started)?;
+    Err(plan.process.execute(&program))
+}
+
+impl ExecPlan {
+    fn fds(&self) -> Vec<RawFd> {
+        let mut fds = vec![self.pidfd.as_raw_fd()];
+        if let Stdio::Streams { stdin, stdout, stderr } = &self.stdio {
+            fds.extend([stdin, stdout, stderr].map(AsRawFd::as_raw_fd));
+        }
+        fds
+    }
+}

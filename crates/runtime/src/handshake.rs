@@ -1,0 +1,167 @@
+//! What the caller and the child say to each other between clone and exec.
+//!
+//!     caller                              child
+//!       | ----------- Configured ----------> |   ids are mapped (only with a user namespace)
+//!       | <----------- Mounted ------------- |   namespaces and mounts stand (only when hooks wait for it)
+//!       | ------------ Hooked -------------> |   the caller has run its hooks
+//!       | <------------ Ready -------------- |   everything but the exec; carries the terminal's master
+//!       | ------------ Started ------------> |
+//!       |           end of stream            |   the exec has closed the socket: the program runs
+//!
+//! The stages are ordered: a message that does not move forward, or is not the one awaited, breaks the
+//! handshake. `Failed` may come instead of any message of the child and is the last one. If either side dies,
+//! the other reads the end of the stream: the child then leaves, the caller reaps it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{During, LaunchError};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Stage {
+    Cloned,
+    Configured,
+    Mounted,
+    Hooked,
+    Ready,
+    Started,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Message {
+    Reached(Stage),
+    Failed(LaunchError),
+}
+
+/// Larger than any message: texts in errors are bounded by the paths and names in them.
+const MAX_MESSAGE: usize = 64 * 1024;
+
+/// One end. Messages keep their borders (SOCK_SEQPACKET).
+#[derive(Debug)]
+pub(crate) struct Channel {
+    socket: OwnedFd,
+    stage: Stage,
+}
+
+/// What a receiver got.
+pub(crate) enum Received {
+    Reached(Vec<OwnedFd>),
+    /// The other side's end is closed.
+    Closed,
+}
+
+impl Channel {
+    pub fn pair() -> Result<(Channel, Channel), LaunchError> {
+        let (left, right) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .during("handshake socket")?;
+        Ok((Channel::over(left), Channel::over(right)))
+    }
+
+    pub fn over(socket: OwnedFd) -> Channel {
+        Channel { socket, stage: Stage::Cloned }
+    }
+
+    /// A channel of another process's making that has already come to `stage`.
+    pub fn resumed(socket: OwnedFd, stage: Stage) -> Channel {
+        Channel { socket, stage }
+    }
+
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    pub fn reach(&mut self, stage: Stage, fds: &[BorrowedFd<'_>]) -> Result<(), LaunchError> {
+        self.step_to(stage)?;
+        self.send(&Message::Reached(stage), fds)
+    }
+
+    /// Reports the failure; nothing can be done when even that fails.
+    pub fn fail(&self, error: &LaunchError) {
+        let _ = self.send(&Message::Failed(error.clone()), &[]);
+    }
+
+    fn send(&self, message: &Message, fds: &[BorrowedFd<'_>]) -> Result<(), LaunchError> {
+        let mut bytes = serde_json::to_vec(message).map_err(|e| LaunchError::Handshake(e.to_string()))?;
+        if bytes.len() > MAX_MESSAGE {
+            let short = LaunchError::Handshake("the failure's text is too long to be told".to_owned());
+            bytes = serde_json::to_vec(&Message::Failed(short)).unwrap_or_default();
+        }
+        sys::fd::send_fds(&self.socket, &bytes, fds).during("handshake")
+    }
+
+    /// Waits for the other side to reach `expected`.
+    pub fn receive(&mut self, expected: Stage) -> Result<Received, LaunchError> {
+        let mut buffer = vec![0; MAX_MESSAGE];
+        let (count, fds) = match sys::fd::recv_fds(&self.socket, &mut buffer) {
+            Ok(received) => received,
+            // A peer that died with unread messages resets the connection.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(Received::Closed),
+            Err(error) => return Err(error).during("handshake"),
+        };
+        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else {
+            return Ok(Received::Closed);
+        };
+        match serde_json::from_slice(bytes) {
+            Ok(Message::Reached(stage)) if stage == expected => {
+                self.step_to(stage)?;
+                Ok(Received::Reached(fds))
+            }
+            Ok(Message::Reached(stage)) => {
+                Err(LaunchError::Handshake(format!("expected {expected:?}, got {stage:?}")))
+            }
+            Ok(Message::Failed(error)) => Err(error),
+            Err(error) => Err(LaunchError::Handshake(error.to_string())),
+        }
+    }
+
+    /// As `receive`, where the end of the stream is a failure.
+    pub fn expect(&mut self, expected: Stage) -> Result<Vec<OwnedFd>, LaunchError> {
+        match self.receive(expected)? {
+            Received::Reached(fds) => Ok(fds),
+            Received::Closed => Err(LaunchError::Handshake(format!("it ended before {expected:?}"))),
+        }
+    }
+
+    fn step_to(&mut self, stage: Stage) -> Result<(), LaunchError> {
+        if stage <= self.stage {
+            return Err(LaunchError::Handshake(format!("{stage:?} after {:?}", self.stage)));
+        }
+        self.stage = stage;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_only_go_forward_and_failures_arrive() {
+        let (mut caller, mut child) = Channel::pair().unwrap();
+        child.reach(Stage::Ready, &[caller.as_fd()]).unwrap();
+        assert_eq!(caller.expect(Stage::Ready).unwrap().len(), 1);
+        assert!(child.reach(Stage::Mounted, &[]).is_err());
+        caller.reach(Stage::Started, &[]).unwrap();
+        assert!(child.expect(Stage::Started).is_ok());
+        let failure = LaunchError::ExecFormat { program: "/x".into() };
+        child.fail(&failure);
+        assert_eq!(caller.receive(Stage::Started).err(), Some(failure));
+        drop(child);
+        assert!(matches!(caller.receive(Stage::Started), Ok(Received::Closed)));
+    }
+
+    #[test]
+    fn an_unexpected_stage_breaks_it() {
+        let (mut caller, mut child) = Channel::pair().unwrap();
+        child.reach(Stage::Mounted, &[]).unwrap();
+        assert!(matches!(caller.expect(Stage::Ready), Err(LaunchError::Handshake(_))));
+    }
+}

@@ -1,0 +1,259 @@
+//! The caller's side of making a container: clone, configure from outside, wait, start.
+//!
+//! `create` returns when everything but the exec is done; failures of the child come back as its own words.
+//! The child is a direct child of the caller, who reaps it. `Created` that is dropped unstarted ends and
+//! reaps the child.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use spec::runtime::Rlimit;
+use sys::process::{Child, Exit, Options};
+
+use crate::container;
+use crate::error::{During, LaunchError};
+use crate::handshake::{Channel, Received, Stage};
+use crate::hooks;
+use crate::plan::Plan;
+use crate::process::limits;
+
+const SIGKILL: i32 = 9;
+
+/// What a container is made from.
+pub struct Launch<'a> {
+    pub id: &'a str,
+    /// Relative mount sources are looked up here; hooks are told of it.
+    pub bundle: &'a Path,
+    pub spec: &'a spec::runtime::Spec,
+    pub rootfs: RootFs<'a>,
+    pub stdio: Stdio,
+    /// Takes the place of a network namespace in the configuration.
+    pub netns: Option<BorrowedFd<'a>>,
+    pub cgroup: Option<&'a cgroup::Cgroup>,
+    /// Our own program, to be seen read-only as `/sbin/docker-init`.
+    pub init: Option<BorrowedFd<'a>>,
+    /// A directory for compiled system call filters.
+    pub seccomp_cache: Option<&'a Path>,
+    pub extra_mounts: &'a [ExtraMount<'a>],
+    /// Limits for what the configuration leaves open; lowered to what the host allows.
+    pub default_rlimits: &'a [Rlimit],
+    /// A listening socket on which the child awaits the start instead of on `Created`, for a caller that ends
+    /// before the container is started.
+    pub start_socket: Option<BorrowedFd<'a>>,
+}
+
+impl<'a> Launch<'a> {
+    /// A launch without any of the optional parts.
+    pub fn new(
+        id: &'a str,
+        bundle: &'a Path,
+        spec: &'a spec::runtime::Spec,
+        rootfs: RootFs<'a>,
+        stdio: Stdio,
+    ) -> Self {
+        Launch {
+            id,
+            bundle,
+            spec,
+            rootfs,
+            stdio,
+            netns: None,
+            cgroup: None,
+            init: None,
+            seccomp_cache: None,
+            extra_mounts: &[],
+            default_rlimits: &[],
+            start_socket: None,
+        }
+    }
+}
+
+/// Where the root filesystem comes from.
+#[derive(Debug, Clone, Copy)]
+pub enum RootFs<'a> {
+    Path(&'a Path),
+    Overlay(&'a sys::mount::Overlay),
+}
+
+/// What descriptors 0 to 2 of the process are.
+#[derive(Debug)]
+pub enum Stdio {
+    Streams {
+        stdin: OwnedFd,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    },
+    /// A terminal of the container's own devpts; its master goes to the caller.
+    Terminal,
+    /// The caller's own.
+    Inherit,
+}
+
+/// A file or directory given by descriptor, to be bound at a path of the container.
+#[derive(Debug, Clone, Copy)]
+pub struct ExtraMount<'a> {
+    pub source: BorrowedFd<'a>,
+    pub destination: &'a Path,
+    pub read_only: bool,
+}
+
+/// A container whose process waits for the start.
+#[derive(Debug)]
+pub struct Created {
+    child: Unstarted,
+    channel: Channel,
+    terminal: Option<OwnedFd>,
+    poststart: hooks::Pending,
+    /// The start comes over another socket.
+    detached: bool,
+}
+
+/// A process of a container, child of the caller.
+#[derive(Debug)]
+pub struct Running {
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    pub terminal: Option<OwnedFd>,
+}
+
+/// A child that is ended and reaped unless it is taken out.
+#[derive(Debug)]
+pub(crate) struct Unstarted {
+    child: Option<Child>,
+}
+
+impl Unstarted {
+    pub fn new(child: Child) -> Unstarted {
+        Unstarted { child: Some(child) }
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.child.as_ref().map_or(0, |child| child.pid)
+    }
+
+    pub fn into_running(mut self, terminal: Option<OwnedFd>) -> Result<Running, LaunchError> {
+        match self.child.take() {
+            Some(Child { pid, pidfd }) => Ok(Running { pid, pidfd, terminal }),
+            None => Err(LaunchError::Handshake("the child is gone".to_owned())),
+        }
+    }
+
+    /// When the conversation broke because the child ended, how it ended says more.
+    pub fn explain(&mut self, error: LaunchError) -> LaunchError {
+        let LaunchError::Handshake(_) = &error else { return error };
+        let Some(child) = &self.child else { return error };
+        let exit = match sys::process::try_wait(child.pidfd.as_fd()) {
+            Ok(Some(exit)) => exit,
+            _ => return error,
+        };
+        self.child = None;
+        LaunchError::Died {
+            how: match exit {
+                Exit::Code(code) => format!("exit code {code}"),
+                Exit::Signal(signal) => format!("signal {signal}"),
+            },
+        }
+    }
+}
+
+impl Drop for Unstarted {
+    fn drop(&mut self) {
+        if let Some(child) = self.child.take() {
+            let _ = sys::process::send_signal(child.pidfd.as_fd(), SIGKILL);
+            let _ = sys::process::wait(child.pidfd.as_fd());
+        }
+    }
+}
+
+/// Makes the container up to the exec.
+pub fn create(launch: Launch<'_>) -> Result<Created, LaunchError> {
+    let detached = launch.start_socket.is_some();
+    let defaults = launch.default_rlimits;
+    let mut plan = Plan::new(launch)?;
+    let (mut channel, child_channel) = Channel::pair()?;
+    let cgroup = plan.cgroup_fd.take();
+    let options =
+        Options { namespaces: plan.namespaces.at_clone(), cgroup: cgroup.as_ref().map(AsFd::as_fd) };
+    let entered = plan.namespaces.enter_for_clone()?;
+    let cloned = sys::process::spawn(options, || container::run(&mut plan, child_channel));
+    let returned = entered.leave();
+    let mut child = Unstarted::new(cloned.during("clone the container's process")?);
+    returned?;
+    let terminal = configure(&mut channel, &plan, child.pid(), defaults).map_err(|error| child.explain(error))?;
+    let poststart = plan.hooks.poststart(child.pid());
+    Ok(Created { child, channel, terminal, poststart, detached })
+}
+
+/// What only the caller can do to the child, and the wait for it.
+fn configure(
+    channel: &mut Channel,
+    plan: &Plan,
+    pid: i32,
+    defaults: &[Rlimit],
+) -> Result<Option<OwnedFd>, LaunchError> {
+    plan.namespaces.map_ids(pid)?;
+    if plan.namespaces.has_user() {
+        channel.reach(Stage::Configured, &[])?;
+    }
+    limits::apply(pid, &plan.process.rlimits, defaults)?;
+    if let Some(score) = plan.process.oom_score_adj {
+        limits::set_oom_score(pid, score)?;
+    }
+    if plan.hooks.wait_for_mounts() {
+        channel.expect(Stage::Mounted)?;
+        plan.hooks.run_before_pivot(pid)?;
+        channel.reach(Stage::Hooked, &[])?;
+    }
+    Ok(channel.expect(Stage::Ready)?.pop())
+}
+
+impl Created {
+    pub fn pid(&self) -> i32 {
+        self.child.pid()
+    }
+
+    /// A handle of the process.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        match &self.child.child {
+            Some(child) => child.pidfd.as_fd(),
+            // Only `start` takes the child out, and it takes this value with it.
+            None => self.channel.as_fd(),
+        }
+    }
+
+    /// The terminal's master, once.
+    pub fn terminal(&mut self) -> Option<OwnedFd> {
+        self.terminal.take()
+    }
+
+    /// Lets the process execute the user's program and waits until it has.
+    pub fn start(mut self) -> Result<Running, LaunchError> {
+        self.channel.reach(Stage::Started, &[])?;
+        await_exec(&mut self.channel)?;
+        self.poststart.run();
+        self.child.into_running(self.terminal)
+    }
+
+    /// Leaves the process waiting for its start over the launch's `start_socket`.
+    pub fn leave(self) -> Result<Running, LaunchError> {
+        if !self.detached {
+            return Err(LaunchError::Invalid("the launch has no start socket".to_owned()));
+        }
+        self.child.into_running(self.terminal)
+    }
+}
+
+/// The exec closes the child's end; anything it says instead is why it failed.
+pub(crate) fn await_exec(channel: &mut Channel) -> Result<(), LaunchError> {
+    match channel.receive(Stage::Started)? {
+        Received::Closed => Ok(()),
+        Received::Reached(_) => Err(LaunchError::Handshake("an answer after the start".to_owned())),
+    }
+}
+
+/// Starts a container that another process created with a `start_socket`, over a connection to that socket.
+pub(crate) fn start_over(connection: OwnedFd) -> Result<(), LaunchError> {
+    let mut channel = Channel::resumed(connection, Stage::Ready);
+    channel.reach(Stage::Started, &[])?;
+    await_exec(&mut channel)
+}

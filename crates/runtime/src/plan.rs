@@ -1,0 +1,196 @@
+//! Everything about a container that is decided before the clone: checked, opened and compiled in the caller.
+
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use cgroup::Entry;
+use sys::namespace::Kind;
+
+use crate::error::{During, LaunchError};
+use crate::hooks::HookPlan;
+use crate::launch::{Launch, Stdio};
+use crate::namespaces::Namespaces;
+use crate::process::ProcessPlan;
+use crate::rootfs::{Request, RootfsPlan};
+
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub id: String,
+    pub namespaces: Namespaces,
+    pub process: ProcessPlan,
+    pub rootfs: RootfsPlan,
+    pub hooks: HookPlan,
+    pub stdio: Stdio,
+    pub hostname: String,
+    pub domainname: String,
+    /// Path below /proc/sys, and value.
+    pub sysctl: Vec<(String, String)>,
+    /// To be born in (version 2) ...
+    pub cgroup_fd: Option<OwnedFd>,
+    /// ... or to be entered by the child itself.
+    pub cgroup_entry: Option<Entry>,
+    pub start_socket: Option<OwnedFd>,
+}
+
+impl Plan {
+    pub fn new(launch: Launch<'_>) -> Result<Plan, LaunchError> {
+        let spec = launch.spec;
+        let process = spec
+            .process
+            .as_ref()
+            .ok_or_else(|| LaunchError::Invalid("the configuration has no process".to_owned()))?;
+        let linux = spec
+            .linux
+            .as_ref()
+            .ok_or_else(|| LaunchError::Invalid("the configuration has no linux part".to_owned()))?;
+        if linux.intel_rdt.is_some() {
+            return Err(LaunchError::Unsupported("linux.intelRdt".to_owned()));
+        }
+        if !linux.mount_label.is_empty() && !Path::new("/sys/fs/selinux/enforce").exists() {
+            return Err(LaunchError::Unsupported("linux.mountLabel: SELinux is not enabled".to_owned()));
+        }
+        let namespaces = Namespaces::new(linux, launch.netns)?;
+        let own_uts = namespaces.own(Kind::Uts);
+        if !own_uts && !(spec.hostname.is_empty() && spec.domainname.is_empty()) {
+            return Err(LaunchError::Invalid(
+                "a hostname or domainname needs a uts namespace (linux.namespaces)".to_owned(),
+            ));
+        }
+        let mut process = ProcessPlan::new(
+            process,
+            linux.personality.as_ref(),
+            linux.seccomp.as_ref(),
+            launch.seccomp_cache,
+        )?;
+        process.terminal = matches!(launch.stdio, Stdio::Terminal);
+        let hooks = HookPlan::new(spec, launch.id, launch.bundle);
+        let rootfs = RootfsPlan::new(&Request {
+            spec,
+            linux,
+            bundle: launch.bundle,
+            rootfs: launch.rootfs,
+            cgroup: launch.cgroup,
+            new_cgroup_namespace: namespaces.is_new(Kind::Cgroup),
+            foreign_network: !namespaces.is_new(Kind::Network),
+            user_namespace: namespaces.has_user(),
+            hooks_wait: hooks.wait_for_mounts(),
+            init: launch.init,
+            extra: launch.extra_mounts,
+        })?;
+        let cgroup_fd = launch.cgroup.and_then(cgroup::Cgroup::fd);
+        let cgroup_entry = match launch.cgroup {
+            Some(cgroup) if cgroup_fd.is_none() => {
+                Some(cgroup.entry().map_err(|error| LaunchError::Cgroup(error.to_string()))?)
+            }
+            _ => None,
+        };
+        let start_socket = match launch.start_socket {
+            Some(socket) => Some(socket.try_clone_to_owned().during("start socket")?),
+            None => None,
+        };
+        Ok(Plan {
+            id: launch.id.to_owned(),
+            sysctl: sysctl(&linux.sysctl, &namespaces)?,
+            namespaces,
+            process,
+            rootfs,
+            hooks,
+            stdio: launch.stdio,
+            hostname: spec.hostname.clone(),
+            domainname: spec.domainname.clone(),
+            cgroup_fd,
+            cgroup_entry,
+            start_socket,
+        })
+    }
+
+    /// The descriptors that the child still needs once it is in its cgroup; all others are closed.
+    pub fn fds(&self) -> Vec<RawFd> {
+        let mut fds: Vec<RawFd> = self.rootfs.fds().iter().map(AsRawFd::as_raw_fd).collect();
+        fds.extend(self.namespaces.fds());
+        fds.extend(self.start_socket.as_ref().map(AsRawFd::as_raw_fd));
+        if let Stdio::Streams { stdin, stdout, stderr } = &self.stdio {
+            fds.extend([stdin, stdout, stderr].map(AsRawFd::as_raw_fd));
+        }
+        fds
+    }
+}
+
+/// Only what belongs to a namespace that the container has for itself: anything else would change the host.
+fn sysctl(
+    wanted: &std::collections::BTreeMap<String, String>,
+    namespaces: &Namespaces,
+) -> Result<Vec<(String, String)>, LaunchError> {
+    const IPC: [&str; 9] = [
+        "kernel/msgmax",
+        "kernel/msgmnb",
+        "kernel/msgmni",
+        "kernel/sem",
+        "kernel/shmall",
+        "kernel/shmmax",
+        "kernel/shmmni",
+        "kernel/shm_rmid_forced",
+        "kernel/msg_next_id",
+    ];
+    let mut out = Vec::new();
+    for (key, value) in wanted {
+        // `net.ipv4.x` or, where a name itself has dots, `net/ipv4/conf/eth0.1/x`.
+        let slash = key.find('/').unwrap_or(usize::MAX);
+        let dot = key.find('.').unwrap_or(usize::MAX);
+        let path = if slash < dot { key.clone() } else { swap(key) };
+        let needs = if IPC.contains(&path.as_str()) || path.starts_with("fs/mqueue/") {
+            Kind::Ipc
+        } else if path.starts_with("net/") {
+            Kind::Network
+        } else if path == "kernel/hostname" || path == "kernel/domainname" {
+            Kind::Uts
+        } else {
+            return Err(LaunchError::Invalid(format!("sysctl {key:?} is not in a separate kernel namespace")));
+        };
+        if path.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
+            return Err(LaunchError::Invalid(format!("sysctl {key:?} is not a name")));
+        }
+        if !namespaces.own(needs) {
+            return Err(LaunchError::Invalid(format!(
+                "sysctl {key:?} is not allowed in the host's {} namespace",
+                needs.proc_name()
+            )));
+        }
+        out.push((path, value.clone()));
+    }
+    Ok(out)
+}
+
+fn swap(key: &str) -> String {
+    key.chars()
+        .map(|c| match c {
+            '.' => '/',
+            '/' => '.',
+            other => other,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spec::runtime::{Linux, Namespace, NamespaceType};
+
+    #[test]
+    fn only_namespaced_sysctls() {
+        let linux = Linux {
+            namespaces: [NamespaceType::Mount, NamespaceType::Network]
+                .map(|kind| Namespace { r#type: kind, path: None })
+                .to_vec(),
+            ..Linux::default()
+        };
+        let namespaces = Namespaces::new(&linux, None).unwrap();
+        let check = |key: &str| sysctl(&[(key.to_owned(), "1".to_owned())].into(), &namespaces);
+        assert_eq!(check("net.ipv4.ip_forward").unwrap()[0].0, "net/ipv4/ip_forward");
+        assert_eq!(check("net/ipv4/conf/a.b/x").unwrap()[0].0, "net/ipv4/conf/a.b/x");
+        assert_eq!(check("net.ipv4.conf.a/b.x").unwrap()[0].0, "net/ipv4/conf/a.b/x");
+        assert!(check("kernel.shmmax").unwrap_err().to_string().contains("ipc"));
+        assert!(check("kernel.panic").is_err());
+        assert!(check("net/../kernel/panic").is_err());
+    }
+}

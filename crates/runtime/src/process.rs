@@ -1,0 +1,165 @@
+//! The process itself: what it runs, as whom, with which rights, and the last steps of the child that becomes it.
+//!
+//! `ProcessPlan` is made and checked in the caller; `become_ready` and `execute` run in the child, for the
+//! first process of a container and for an additional one alike. Rights are given up in an order that never
+//! needs one that is already gone: bounding set, groups, user, (wait for the start), system call filter,
+//! capabilities, exec.
+
+mod credentials;
+mod environment;
+pub(crate) mod limits;
+mod lookup;
+mod security;
+pub(crate) mod stdio;
+
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Mode;
+use spec::runtime::{Personality, Process, Rlimit, Seccomp};
+
+use crate::error::{During, LaunchError, reason};
+use crate::seccomp::{self, Filter};
+use credentials::Credentials;
+
+#[derive(Debug)]
+pub(crate) struct ProcessPlan {
+    pub program: String,
+    pub args: Vec<CString>,
+    pub env: Vec<String>,
+    pub cwd: PathBuf,
+    pub rlimits: Vec<Rlimit>,
+    pub oom_score_adj: Option<i32>,
+    /// Rows and columns.
+    pub console_size: Option<(u16, u16)>,
+    pub terminal: bool,
+    credentials: Credentials,
+    umask: u32,
+    no_new_privileges: bool,
+    security: security::Labels,
+    personality: Option<u64>,
+    io_priority: Option<(u32, u32)>,
+    filter: Option<Filter>,
+}
+
+impl ProcessPlan {
+    pub fn new(
+        process: &Process,
+        personality: Option<&Personality>,
+        filter: Option<&Seccomp>,
+        cache: Option<&Path>,
+    ) -> Result<ProcessPlan, LaunchError> {
+        let program = process
+            .args
+            .first()
+            .cloned()
+            .ok_or_else(|| LaunchError::Invalid("process.args is empty".to_owned()))?;
+        if !Path::new(&process.cwd).is_absolute() {
+            return Err(LaunchError::Invalid(format!("process.cwd {:?} is not absolute", process.cwd)));
+        }
+        let terminal = process.terminal;
+        Ok(ProcessPlan {
+            args: strings("process.args", &process.args)?,
+            env: environment::normalise(&process.env)?,
+            cwd: PathBuf::from(&process.cwd),
+            rlimits: process.rlimits.clone(),
+            oom_score_adj: process.oom_score_adj,
+            console_size: process.console_size.map(|size| (size.height, size.width)),
+            terminal,
+            credentials: Credentials::new(&process.user, process.capabilities.as_ref()),
+            umask: process.user.umask.unwrap_or(0o022),
+            no_new_privileges: process.no_new_privileges,
+            security: security::Labels::new(process)?,
+            personality: personality.map(security::domain).transpose()?,
+            io_priority: process.io_priority.as_ref().map(security::io_priority).transpose()?,
+            filter: filter.map(|document| seccomp::filter(document, cache)).transpose()?,
+            program,
+        })
+    }
+
+    /// In the child, inside its root and with its standard streams in place: everything but what must wait for
+    /// the start. Gives the path of the program's file.
+    pub fn become_ready(&mut self) -> Result<PathBuf, LaunchError> {
+        environment::add_home(&mut self.env, self.credentials.uid);
+        stdio::give_to(self.credentials.uid);
+        self.security.prepare()?;
+        if let Some(domain) = self.personality {
+            sys::process::set_personality(domain).during("set linux.personality")?;
+        }
+        if let Some((class, level)) = self.io_priority {
+            sys::process::set_io_priority(class, level).during("set process.ioPriority")?;
+        }
+        if self.no_new_privileges {
+            rustix::thread::set_no_new_privs(true).during("set no_new_privs")?;
+        }
+        let entered = rustix::process::chdir(&self.cwd);
+        self.credentials.take()?;
+        if entered.is_err() {
+            // The user may have rights that root lacks (a network filesystem).
+            rustix::process::chdir(&self.cwd).map_err(|error| self.cwd_error(&reason(&error.into())))?;
+        }
+        self.check_cwd()?;
+        rustix::process::umask(Mode::from_raw_mode(self.umask));
+        lookup::find(&self.program, &self.env)
+    }
+
+    /// In the child: the last steps. Returns only on failure.
+    pub fn execute(&self, program: &Path) -> LaunchError {
+        match self.finish() {
+            Err(error) => error,
+            Ok(env) => match CString::new(program.as_os_str().as_encoded_bytes()) {
+                Err(_) => LaunchError::Invalid("process.args has a null byte".to_owned()),
+                Ok(path) => {
+                    let error = sys::process::exec(&path, &self.args, &env);
+                    lookup::explain(&program.display().to_string(), program, &error)
+                }
+            },
+        }
+    }
+
+    fn finish(&self) -> Result<Vec<CString>, LaunchError> {
+        let env = strings("process.env", &self.env)?;
+        sys::process::reset_signals().during("reset signals")?;
+        rustix::process::set_parent_process_death_signal(None).during("clear the death signal")?;
+        sys::fd::set_cloexec_from(3).during("close descriptors")?;
+        match &self.filter {
+            // Without no_new_privs only a privileged process may load a filter, so it comes before the last
+            // right is given up; with it, it comes last and need not allow capset(2).
+            Some(filter) if !self.no_new_privileges => {
+                self.credentials.raise_for_filter()?;
+                filter.load()?;
+                self.credentials.limit()?;
+            }
+            Some(filter) => {
+                self.credentials.limit()?;
+                filter.load()?;
+            }
+            None => self.credentials.limit()?,
+        }
+        Ok(env)
+    }
+
+    /// The working directory must be below the root: a descriptor of the host that survived until here could
+    /// make it point outside (CVE-2024-21626).
+    fn check_cwd(&self) -> Result<(), LaunchError> {
+        let path = rustix::process::getcwd(Vec::new())
+            .map_err(|error| self.cwd_error(&reason(&error.into())))?;
+        if path.to_bytes().starts_with(b"/") {
+            return Ok(());
+        }
+        Err(self.cwd_error("current working directory is outside of container mount namespace root"))
+    }
+
+    fn cwd_error(&self, reason: &str) -> LaunchError {
+        LaunchError::WorkingDirectory { path: self.cwd.display().to_string(), reason: reason.to_owned() }
+    }
+}
+
+fn strings(what: &str, list: &[String]) -> Result<Vec<CString>, LaunchError> {
+    list.iter()
+        .map(|text| {
+            CString::new(text.as_str())
+                .map_err(|_| LaunchError::Invalid(format!("{what} has a null byte in {text:?}")))
+        })
+        .collect()
+}

@@ -1,0 +1,83 @@
+//! Labels of the Linux security modules, the execution domain, and the class of input and output.
+//!
+//! A label that the kernel cannot set is an error: a container that was asked to be confined never runs
+//! unconfined.
+
+use std::path::Path;
+
+use spec::runtime::{IoPriority, Personality, Process};
+
+use crate::error::{During, LaunchError};
+
+#[derive(Debug, Default)]
+pub(crate) struct Labels {
+    apparmor: String,
+    selinux: String,
+}
+
+impl Labels {
+    pub fn new(process: &Process) -> Result<Labels, LaunchError> {
+        let has = |path: &str| Path::new(path).exists();
+        if !process.apparmor_profile.is_empty()
+            && process.apparmor_profile != "unconfined"
+            && !has("/sys/module/apparmor/parameters/enabled")
+        {
+            return Err(LaunchError::Unsupported(format!(
+                "AppArmor profile {:?}: this kernel has no AppArmor",
+                process.apparmor_profile
+            )));
+        }
+        if !process.selinux_label.is_empty() && !has("/sys/fs/selinux/enforce") {
+            return Err(LaunchError::Unsupported(format!(
+                "SELinux label {:?}: SELinux is not enabled",
+                process.selinux_label
+            )));
+        }
+        let apparmor = process.apparmor_profile.clone();
+        Ok(Labels {
+            apparmor: if apparmor == "unconfined" { String::new() } else { apparmor },
+            selinux: process.selinux_label.clone(),
+        })
+    }
+
+    /// Tells the kernel what the exec is to change to.
+    pub fn prepare(&self) -> Result<(), LaunchError> {
+        if !self.apparmor.is_empty() {
+            let own = Path::new("/proc/thread-self/attr/apparmor/exec");
+            let path = if own.exists() { own } else { Path::new("/proc/thread-self/attr/exec") };
+            std::fs::write(path, format!("exec {}", self.apparmor))
+                .during(&format!("apply AppArmor profile {}", self.apparmor))?;
+        }
+        if !self.selinux.is_empty() {
+            std::fs::write("/proc/thread-self/attr/exec", &self.selinux)
+                .during(&format!("apply SELinux label {}", self.selinux))?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn domain(personality: &Personality) -> Result<u64, LaunchError> {
+    if !personality.flags.is_empty() {
+        return Err(LaunchError::Unsupported("linux.personality.flags".to_owned()));
+    }
+    match personality.domain.as_str() {
+        "LINUX" => Ok(0),
+        "LINUX32" => Ok(8),
+        other => Err(LaunchError::Invalid(format!("linux.personality: there is no domain {other:?}"))),
+    }
+}
+
+pub(crate) fn io_priority(wanted: &IoPriority) -> Result<(u32, u32), LaunchError> {
+    let class = match wanted.class.as_str() {
+        "IOPRIO_CLASS_RT" => 1,
+        "IOPRIO_CLASS_BE" => 2,
+        "IOPRIO_CLASS_IDLE" => 3,
+        other => {
+            return Err(LaunchError::Invalid(format!("process.ioPriority: there is no class {other:?}")));
+        }
+    };
+    match u32::try_from(wanted.priority) {
+        Ok(level @ 0..=7) => Ok((class, level)),
+        _ => Err(LaunchError::Invalid("process.ioPriority: the priority must be 0 to 7".to_owned())),
+    }
+}

@@ -1,0 +1,114 @@
+//! The container's view of files: its root, what is mounted in it, its devices, and what is hidden.
+//!
+//! `prepare` runs in the caller and opens everything that lies on the host; `build` runs in the child, in its
+//! own mount namespace, and puts it together. Nothing is mounted by path: a target is resolved beneath the new
+//! root to a descriptor (`target`) and a detached mount is moved onto that descriptor.
+//!
+//! Order: root, mounts as listed, devices, terminal, hidden paths, read-only paths, the root itself read-only.
+
+mod attach;
+mod cgroups;
+mod copy_up;
+mod devices;
+mod hidden;
+mod options;
+mod prepare;
+mod target;
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use sys::mount::{Attributes, Propagation, Tree};
+use sys::terminal::Pair;
+
+use crate::error::{During, LaunchError, reason};
+
+pub(crate) use prepare::{Request, RootfsPlan};
+
+impl RootfsPlan {
+    /// In the child: mounts everything. The process's root is still the old one afterwards.
+    /// With `terminal`, a pair of the container's own devpts is made and given back.
+    pub fn build(&self, cwd: &Path, terminal: bool) -> Result<Option<Pair>, LaunchError> {
+        sys::mount::set_propagation(Path::new("/"), Propagation::Private, true)
+            .during("make the mounts private")?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let place = rustix::fs::openat(CWD, &self.attach_at, flags, Mode::empty())
+            .during(&format!("root filesystem's place {}", self.attach_at.display()))?;
+        self.root.attach(place.as_fd()).during("mount the root filesystem")?;
+        let root = self.root.as_fd();
+        for mount in &self.mounts {
+            attach::attach(root, mount, self.sysfs_by_bind)?;
+        }
+        let own_dev = self.sets_up_dev();
+        if own_dev {
+            devices::make_defaults(root)?;
+        }
+        for device in &self.devices {
+            devices::make(root, device)?;
+        }
+        let pair = if terminal { Some(self.open_terminal(root)?) } else { None };
+        make_cwd(root, cwd)?;
+        hidden::mask(root, &self.masked)?;
+        hidden::make_read_only(root, &self.read_only_paths)?;
+        if self.read_only {
+            self.root
+                .set(Attributes { set: Attributes::READ_ONLY, ..Attributes::default() }, false)
+                .during("make the root filesystem read-only")?;
+        }
+        Ok(pair)
+    }
+
+    /// Makes the new root the process's root; the old one is out of reach afterwards.
+    pub fn switch(&self) -> Result<(), LaunchError> {
+        rustix::process::fchdir(self.root.as_fd()).during("enter the root filesystem")?;
+        sys::mount::pivot_to_working_directory().during("switch to the root filesystem")?;
+        if let Some((propagation, whole)) = self.propagation {
+            sys::mount::set_propagation(Path::new("/"), propagation, whole)
+                .during("set linux.rootfsPropagation")?;
+        }
+        Ok(())
+    }
+
+    /// A `/dev` that is somebody else's directory is taken as it is.
+    fn sets_up_dev(&self) -> bool {
+        !self.mounts.iter().any(|mount| mount.destination == Path::new("/dev") && mount.options.bind.is_some())
+    }
+
+    fn open_terminal(&self, root: BorrowedFd<'_>) -> Result<Pair, LaunchError> {
+        let devpts = open_devpts(root)?;
+        let pair = sys::terminal::open_in(devpts.as_fd()).during("make a terminal")?;
+        let console = target::open_or_make(root, Path::new("/dev/console"), target::Kind::File)
+            .during("make /dev/console")?;
+        let tree = Tree::of(pair.slave.as_fd(), false).during("bind the terminal to /dev/console")?;
+        tree.attach(console.as_fd()).during("bind the terminal to /dev/console")?;
+        Ok(pair)
+    }
+}
+
+/// The root of the devpts instance below `root`; anything else at its place is refused.
+pub(crate) fn open_devpts(root: BorrowedFd<'_>) -> Result<std::os::fd::OwnedFd, LaunchError> {
+    const DEVPTS: u64 = 0x1cd1;
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let devpts = sys::beneath::resolve_in_root(root, "/dev/pts", flags, Mode::empty())
+        .during("terminal: open /dev/pts")?;
+    let fs = rustix::fs::fstatfs(&devpts).during("terminal: /dev/pts")?;
+    if fs.f_type as u64 != DEVPTS {
+        return Err(LaunchError::Invalid("a terminal needs a devpts filesystem at /dev/pts".to_owned()));
+    }
+    Ok(devpts)
+}
+
+fn make_cwd(root: BorrowedFd<'_>, cwd: &Path) -> Result<(), LaunchError> {
+    match target::open_or_make(root, cwd, target::Kind::Directory) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(LaunchError::WorkingDirectory {
+            path: cwd.display().to_string(),
+            reason: if error.kind() == std::io::ErrorKind::NotADirectory {
+                "not a directory".to_owned()
+            } else {
+                reason(&error)
+            },
+        }),
+    }
+}

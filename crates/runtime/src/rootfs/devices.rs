@@ -1,0 +1,137 @@
+//! Device nodes and the links of `/dev`.
+//!
+//! Where the kernel does not let us make nodes (a user namespace), the host's node of the same path is bound
+//! instead, after a look that it is the same device.
+//!
+//! Source: OCI runtime-spec config-linux.md "Default Devices", "Default symbolic links".
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, makedev};
+use rustix::io::Errno;
+use spec::runtime::Device;
+use sys::mount::{Attributes, Propagation, Tree};
+
+use super::target::{self, Kind};
+use crate::error::{LaunchError, reason};
+
+const DEFAULTS: [(&str, i64, i64); 6] = [
+    ("/dev/null", 1, 3),
+    ("/dev/zero", 1, 5),
+    ("/dev/full", 1, 7),
+    ("/dev/random", 1, 8),
+    ("/dev/urandom", 1, 9),
+    ("/dev/tty", 5, 0),
+];
+
+const LINKS: [(&str, &str); 5] = [
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+    ("pts/ptmx", "ptmx"),
+];
+
+pub(crate) fn make_defaults(root: BorrowedFd<'_>) -> Result<(), LaunchError> {
+    for (path, major, minor) in DEFAULTS {
+        let device = Device {
+            path: PathBuf::from(path),
+            r#type: "c".to_owned(),
+            major,
+            minor,
+            file_mode: Some(0o666),
+            uid: None,
+            gid: None,
+        };
+        make(root, &device)?;
+    }
+    links(root).map_err(|error| failed(Path::new("/dev"), &error))
+}
+
+fn links(root: BorrowedFd<'_>) -> io::Result<()> {
+    let dev = target::open_or_make(root, Path::new("/dev"), Kind::Directory)?;
+    for (text, name) in LINKS {
+        link(dev.as_fd(), text, name)?;
+    }
+    if Path::new("/proc/kcore").exists() {
+        link(dev.as_fd(), "/proc/kcore", "core")?;
+    }
+    Ok(())
+}
+
+fn link(dev: BorrowedFd<'_>, text: &str, name: &str) -> io::Result<()> {
+    match rustix::fs::symlinkat(text, dev, name) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(crate) fn make(root: BorrowedFd<'_>, device: &Device) -> Result<(), LaunchError> {
+    let kind = match device.r#type.as_str() {
+        "c" | "u" => FileType::CharacterDevice,
+        "b" => FileType::BlockDevice,
+        "p" => FileType::Fifo,
+        other => {
+            return Err(LaunchError::Invalid(format!(
+                "device {}: there is no type {other:?} (c, b, u or p)",
+                device.path.display()
+            )));
+        }
+    };
+    if !device.path.is_absolute() {
+        return Err(LaunchError::Invalid(format!("device path {} is not absolute", device.path.display())));
+    }
+    let number = |value: i64| u32::try_from(value).unwrap_or(0);
+    let id = if kind == FileType::Fifo { 0 } else { makedev(number(device.major), number(device.minor)) };
+    place(root, device, kind, id).map_err(|error| failed(&device.path, &error))
+}
+
+fn place(root: BorrowedFd<'_>, device: &Device, kind: FileType, id: u64) -> io::Result<()> {
+    let (directory, name) = target::parent(root, &device.path)?;
+    let mode = Mode::from_raw_mode(device.file_mode.unwrap_or(0o666) & 0o7777);
+    match rustix::fs::mknodat(&directory, &name, kind, mode, id) {
+        Ok(()) => {
+            let (uid, gid) = (device.uid.unwrap_or(0), device.gid.unwrap_or(0));
+            if (uid, gid) != (0, 0) {
+                let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+                let flags = AtFlags::SYMLINK_NOFOLLOW;
+                rustix::fs::chownat(&directory, &name, Some(uid), Some(gid), flags)?;
+            }
+            Ok(())
+        }
+        Err(Errno::EXIST) => {
+            let there = rustix::fs::statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+            if FileType::from_raw_mode(there.st_mode) == kind && there.st_rdev == id {
+                return Ok(());
+            }
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, "another file is in this place"))
+        }
+        Err(Errno::PERM) => bind(root, device, kind, id),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn bind(root: BorrowedFd<'_>, device: &Device, kind: FileType, id: u64) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let host = rustix::fs::openat(CWD, &device.path, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&host)?;
+    if FileType::from_raw_mode(stat.st_mode) != kind || stat.st_rdev != id {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "the node cannot be made here and the host has another device at this path",
+        ));
+    }
+    let tree = Tree::of(host.as_fd(), false)?;
+    tree.set(Attributes { propagation: Some(Propagation::Private), ..Attributes::default() }, false)?;
+    tree.attach(target::open_or_make(root, &device.path, Kind::File)?.as_fd())
+}
+
+fn failed(path: &Path, error: &io::Error) -> LaunchError {
+    LaunchError::Setup {
+        step: format!("make the device {}", path.display()),
+        reason: reason(error),
+        errno: error.raw_os_error(),
+    }
+}

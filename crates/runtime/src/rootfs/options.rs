@@ -1,0 +1,176 @@
+//! Mount options: the words of `config.json` (and of fstab) as attribute bits, propagation and the rest that
+//! belongs to the filesystem.
+//!
+//! A later word wins over an earlier one. Words with an `r` before them (`rro`) hold for the whole tree.
+//! Whatever is not a word of this table is handed to the filesystem as data.
+//!
+//! Sources: OCI runtime-spec 1.3 config.md "Linux mount options", mount(8), mount_setattr(2).
+
+use spec::runtime::Mount;
+use sys::mount::{Attributes, Propagation};
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Options {
+    pub set: u64,
+    pub clear: u64,
+    pub set_all: u64,
+    pub clear_all: u64,
+    /// The propagation and whether it holds for the whole tree.
+    pub propagation: Option<(Propagation, bool)>,
+    /// A bind mount, and whether with its submounts.
+    pub bind: Option<bool>,
+    pub copy_up: bool,
+    /// An id-mapped mount, and whether with its submounts.
+    pub idmap: Option<bool>,
+    pub data: Vec<String>,
+}
+
+/// What a word does to the attribute bits.
+enum Bits {
+    Set(u64),
+    Clear(u64),
+    Atime(u64),
+}
+
+fn attribute(word: &str) -> Option<Bits> {
+    Some(match word {
+        "ro" => Bits::Set(Attributes::READ_ONLY),
+        "rw" => Bits::Clear(Attributes::READ_ONLY),
+        "nosuid" => Bits::Set(Attributes::NO_SUID),
+        "suid" => Bits::Clear(Attributes::NO_SUID),
+        "nodev" => Bits::Set(Attributes::NO_DEV),
+        "dev" => Bits::Clear(Attributes::NO_DEV),
+        "noexec" => Bits::Set(Attributes::NO_EXEC),
+        "exec" => Bits::Clear(Attributes::NO_EXEC),
+        "nosymfollow" => Bits::Set(Attributes::NO_SYMFOLLOW),
+        "symfollow" => Bits::Clear(Attributes::NO_SYMFOLLOW),
+        "nodiratime" => Bits::Set(Attributes::NO_DIR_ATIME),
+        "diratime" => Bits::Clear(Attributes::NO_DIR_ATIME),
+        "noatime" => Bits::Atime(Attributes::NO_ATIME),
+        "strictatime" => Bits::Atime(Attributes::STRICT_ATIME),
+        "relatime" | "atime" | "norelatime" | "nostrictatime" => Bits::Atime(0),
+        _ => return None,
+    })
+}
+
+fn apply(bits: Bits, set: &mut u64, clear: &mut u64) {
+    match bits {
+        Bits::Set(bit) => {
+            *set |= bit;
+            *clear &= !bit;
+        }
+        Bits::Clear(bit) => {
+            *clear |= bit;
+            *set &= !bit;
+        }
+        Bits::Atime(value) => {
+            *set = (*set & !Attributes::ATIME) | value;
+            *clear |= Attributes::ATIME;
+        }
+    }
+}
+
+impl Options {
+    pub fn parse(mount: &Mount) -> Options {
+        let mut options = Options::default();
+        if mount.r#type.as_deref() == Some("bind") {
+            options.bind = Some(false);
+        }
+        for word in &mount.options {
+            options.word(word);
+        }
+        options
+    }
+
+    fn word(&mut self, word: &str) {
+        if let Some(bits) = attribute(word) {
+            return apply(bits, &mut self.set, &mut self.clear);
+        }
+        if let Some(bits) = word.strip_prefix('r').and_then(attribute) {
+            return apply(bits, &mut self.set_all, &mut self.clear_all);
+        }
+        let propagation = match word {
+            "shared" => Some((Propagation::Shared, false)),
+            "rshared" => Some((Propagation::Shared, true)),
+            "slave" => Some((Propagation::Slave, false)),
+            "rslave" => Some((Propagation::Slave, true)),
+            "private" => Some((Propagation::Private, false)),
+            "rprivate" => Some((Propagation::Private, true)),
+            "unbindable" => Some((Propagation::Unbindable, false)),
+            "runbindable" => Some((Propagation::Unbindable, true)),
+            _ => None,
+        };
+        if propagation.is_some() {
+            self.propagation = propagation;
+            return;
+        }
+        match word {
+            "bind" => self.bind = Some(self.bind.unwrap_or(false)),
+            "rbind" => self.bind = Some(true),
+            "tmpcopyup" => self.copy_up = true,
+            "idmap" => self.idmap = Some(false),
+            "ridmap" => self.idmap = Some(true),
+            // What is so anyway, or concerns tools that read fstab.
+            "defaults" | "async" | "loud" | "nomand" | "noiversion" | "nolazytime" | "remount" | "" => {}
+            other => self.data.push(other.to_owned()),
+        }
+    }
+
+    /// For a filesystem's own mount, which nothing else hangs below of.
+    pub fn mount_attributes(&self) -> u64 {
+        (self.set | self.set_all) & !Attributes::READ_ONLY
+    }
+
+    /// Read-only comes last, when everything inside has been made.
+    pub fn read_only(&self) -> bool {
+        (self.set | self.set_all) & Attributes::READ_ONLY != 0
+    }
+}
+
+/// `rootfsPropagation`, and whether for the whole tree.
+pub(crate) fn propagation(word: &str) -> Option<(Propagation, bool)> {
+    let mut options = Options::default();
+    options.word(word);
+    options.propagation
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> Options {
+        Options::parse(&Mount { options: words.iter().map(|w| (*w).to_owned()).collect(), ..Mount::default() })
+    }
+
+    #[test]
+    fn words_become_bits() {
+        let options = parse(&["nosuid", "noexec", "nodev", "ro", "size=65536k", "mode=755"]);
+        assert_eq!(options.set, 0xf);
+        assert_eq!(options.data, ["size=65536k", "mode=755"]);
+        assert!(options.read_only());
+        assert_eq!(options.mount_attributes(), 0xe);
+    }
+
+    #[test]
+    fn the_later_word_wins() {
+        let options = parse(&["ro", "rw", "noatime", "strictatime"]);
+        assert_eq!(options.set, Attributes::STRICT_ATIME);
+        assert_eq!(options.clear, Attributes::READ_ONLY | Attributes::ATIME);
+    }
+
+    #[test]
+    fn recursive_words_are_kept_apart() {
+        let options = parse(&["rbind", "rro", "rslave", "rnosuid"]);
+        assert_eq!((options.bind, options.set), (Some(true), 0));
+        assert_eq!(options.set_all, Attributes::READ_ONLY | Attributes::NO_SUID);
+        assert_eq!(options.propagation, Some((Propagation::Slave, true)));
+        assert_eq!(parse(&["rw", "relatime", "rrelatime"]).data, Vec::<String>::new());
+    }
+
+    #[test]
+    fn bind_by_type_or_by_word() {
+        let by_type = Mount { r#type: Some("bind".into()), ..Mount::default() };
+        assert_eq!(Options::parse(&by_type).bind, Some(false));
+        assert_eq!(parse(&["rbind", "bind"]).bind, Some(true));
+    }
+}

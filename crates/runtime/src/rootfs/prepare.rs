@@ -1,0 +1,254 @@
+//! The caller's half of the mounts: sources are opened, checked and given their attributes before the clone.
+//!
+//! A source is a path of the host and is looked up with the caller's rights and in the caller's namespaces; what
+//! the child gets is a detached tree behind a descriptor. Filesystems that belong to a namespace (proc, sysfs,
+//! mqueue, devpts, cgroup) and fresh ones (tmpfs) are made by the child, inside.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use cgroup::Cgroup;
+use rustix::fs::{CWD, FileType};
+use spec::runtime::{Linux, Mount, Spec};
+use sys::mount::{Attributes, Propagation, Tree};
+
+use super::cgroups::{self, CgroupView};
+use super::options::{self, Options};
+use crate::error::{During, LaunchError, reason};
+use crate::launch::{ExtraMount, RootFs};
+
+/// Everything about the container's view of files that the child needs.
+#[derive(Debug)]
+pub(crate) struct RootfsPlan {
+    pub root: Tree,
+    pub read_only: bool,
+    /// Where the root is mounted until it is switched to.
+    pub attach_at: PathBuf,
+    pub propagation: Option<(Propagation, bool)>,
+    pub mounts: Vec<Prepared>,
+    pub devices: Vec<spec::runtime::Device>,
+    pub masked: Vec<PathBuf>,
+    pub read_only_paths: Vec<PathBuf>,
+    /// The network namespace is someone else's: a user namespace of ours may not mount sysfs then.
+    pub sysfs_by_bind: bool,
+}
+
+/// One mount, ready to be made.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub destination: PathBuf,
+    /// For messages.
+    pub source_name: String,
+    pub options: Options,
+    pub source: Source,
+}
+
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// A bind: the tree has all its attributes but those that may still change below.
+    Tree { tree: Tree, directory: bool },
+    Filesystem { kind: String },
+    Cgroup(CgroupView),
+}
+
+impl Prepared {
+    pub fn error(&self, reason: String) -> LaunchError {
+        mount_error(&self.source_name, &self.destination, reason)
+    }
+
+    pub fn filesystem(&self) -> Option<&str> {
+        match &self.source {
+            Source::Filesystem { kind } => Some(kind),
+            _ => None,
+        }
+    }
+}
+
+fn mount_error(source: &str, destination: &Path, reason: String) -> LaunchError {
+    LaunchError::Mount {
+        source_name: source.to_owned(),
+        destination: destination.display().to_string(),
+        reason,
+    }
+}
+
+pub(crate) struct Request<'a> {
+    pub spec: &'a Spec,
+    pub linux: &'a Linux,
+    pub bundle: &'a Path,
+    pub rootfs: RootFs<'a>,
+    pub cgroup: Option<&'a Cgroup>,
+    pub new_cgroup_namespace: bool,
+    pub foreign_network: bool,
+    pub user_namespace: bool,
+    pub hooks_wait: bool,
+    pub init: Option<BorrowedFd<'a>>,
+    pub extra: &'a [ExtraMount<'a>],
+}
+
+impl RootfsPlan {
+    pub fn new(request: &Request<'_>) -> Result<RootfsPlan, LaunchError> {
+        let (root, attach_at) = root(request)?;
+        let mut mounts = Vec::new();
+        for mount in &request.spec.mounts {
+            mounts.push(prepare(mount, request)?);
+        }
+        for extra in request.extra {
+            mounts.push(by_descriptor(extra)?);
+        }
+        if let Some(source) = request.init {
+            let destination = Path::new("/sbin/docker-init");
+            mounts.push(by_descriptor(&ExtraMount { source, destination, read_only: true })?);
+        }
+        let propagation = match request.linux.rootfs_propagation.as_str() {
+            "" => None,
+            word => Some(options::propagation(word).ok_or_else(|| {
+                LaunchError::Invalid(format!("linux.rootfsPropagation: {word:?} is no propagation"))
+            })?),
+        };
+        Ok(RootfsPlan {
+            root,
+            read_only: request.spec.root.as_ref().is_some_and(|root| root.readonly),
+            attach_at,
+            propagation,
+            mounts,
+            devices: request.linux.devices.clone(),
+            masked: request.linux.masked_paths.iter().map(PathBuf::from).collect(),
+            read_only_paths: request.linux.readonly_paths.iter().map(PathBuf::from).collect(),
+            sysfs_by_bind: request.user_namespace && request.foreign_network,
+        })
+    }
+
+    /// The descriptors that must survive into the child.
+    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        let mut fds = vec![self.root.as_fd()];
+        for mount in &self.mounts {
+            match &mount.source {
+                Source::Tree { tree, .. } => fds.push(tree.as_fd()),
+                Source::Cgroup(view) => fds.extend(view.fds()),
+                Source::Filesystem { .. } => {}
+            }
+        }
+        fds
+    }
+}
+
+fn root(request: &Request<'_>) -> Result<(Tree, PathBuf), LaunchError> {
+    let (tree, place) = match request.rootfs {
+        RootFs::Path(path) => {
+            let tree = Tree::open(CWD, path, true).during(&format!("root filesystem {}", path.display()))?;
+            if !is_directory(&tree).during("root filesystem")? {
+                return Err(LaunchError::Invalid(format!("root.path {} is no directory", path.display())));
+            }
+            (tree, Some(path.to_owned()))
+        }
+        RootFs::Overlay(overlay) => {
+            let fd: OwnedFd = overlay.mount_detached().during("mount the root filesystem")?;
+            let place = request.bundle.join("rootfs");
+            (Tree::from_fd(fd), place.is_dir().then_some(place))
+        }
+    };
+    tree.set(
+        Attributes { propagation: Some(Propagation::Private), ..Attributes::default() },
+        true,
+    )
+    .during("root filesystem")?;
+    // Hooks of the caller expect the root at the path that the configuration names. Nobody else needs a path.
+    let attach_at = match place {
+        Some(place) if request.hooks_wait && !request.user_namespace => place,
+        _ => PathBuf::from("/"),
+    };
+    Ok((tree, attach_at))
+}
+
+fn prepare(mount: &Mount, request: &Request<'_>) -> Result<Prepared, LaunchError> {
+    if !mount.destination.is_absolute() {
+        return Err(LaunchError::Invalid(format!(
+            "mount destination {} is not absolute",
+            mount.destination.display()
+        )));
+    }
+    let options = Options::parse(mount);
+    let kind = mount.r#type.clone().unwrap_or_default();
+    let source_name = mount.source.clone().unwrap_or_else(|| kind.clone());
+    if options.idmap.is_some() || !mount.uid_mappings.is_empty() {
+        return Err(LaunchError::Unsupported(format!(
+            "id-mapped mount at {}",
+            mount.destination.display()
+        )));
+    }
+    let source = match options.bind {
+        Some(recursive) => {
+            let path = mount.source.as_deref().ok_or_else(|| {
+                LaunchError::Invalid(format!("bind mount at {} has no source", mount.destination.display()))
+            })?;
+            let tree = bind(&request.bundle.join(path), recursive, &options)
+                .map_err(|error| mount_error(path, &mount.destination, reason(&error)))?;
+            let directory = is_directory(&tree).during("mount source")?;
+            Source::Tree { tree, directory }
+        }
+        None if kind == "cgroup" || kind == "cgroup2" => Source::Cgroup(
+            cgroups::prepare(request.cgroup, request.new_cgroup_namespace)
+                .map_err(|error| mount_error(&source_name, &mount.destination, reason(&error)))?,
+        ),
+        None if kind.is_empty() => {
+            return Err(LaunchError::Invalid(format!(
+                "mount at {} has neither a type nor the option bind",
+                mount.destination.display()
+            )));
+        }
+        None => Source::Filesystem { kind },
+    };
+    Ok(Prepared { destination: mount.destination.clone(), source_name, options, source })
+}
+
+fn bind(source: &Path, recursive: bool, options: &Options) -> std::io::Result<Tree> {
+    let tree = Tree::open(CWD, source, recursive)?;
+    set_bind_attributes(&tree, options)?;
+    Ok(tree)
+}
+
+/// All attributes of a bind mount. Without a word about propagation it hears of the host's mounts but tells
+/// nothing back.
+fn set_bind_attributes(tree: &Tree, options: &Options) -> std::io::Result<()> {
+    let (propagation, whole) = options.propagation.unwrap_or((Propagation::Slave, true));
+    tree.set(
+        Attributes {
+            set: options.set_all,
+            clear: options.clear_all,
+            propagation: whole.then_some(propagation),
+            ..Attributes::default()
+        },
+        true,
+    )?;
+    tree.set(
+        Attributes {
+            set: options.set,
+            clear: options.clear,
+            propagation: (!whole).then_some(propagation),
+            ..Attributes::default()
+        },
+        false,
+    )
+}
+
+fn by_descriptor(extra: &ExtraMount<'_>) -> Result<Prepared, LaunchError> {
+    let name = "(descriptor)";
+    let tree = Tree::of(extra.source, true)
+        .map_err(|error| mount_error(name, extra.destination, reason(&error)))?;
+    let set = if extra.read_only { Attributes::READ_ONLY } else { 0 };
+    let attributes =
+        Attributes { set, propagation: Some(Propagation::Private), ..Attributes::default() };
+    tree.set(attributes, true).map_err(|error| mount_error(name, extra.destination, reason(&error)))?;
+    let directory = is_directory(&tree).during("mount source")?;
+    Ok(Prepared {
+        destination: extra.destination.to_owned(),
+        source_name: name.to_owned(),
+        options: Options::default(),
+        source: Source::Tree { tree, directory },
+    })
+}
+
+fn is_directory(tree: &Tree) -> std::io::Result<bool> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(tree)?.st_mode) == FileType::Directory)
+}
