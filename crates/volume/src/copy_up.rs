@@ -144,7 +144,7 @@ impl<'fd> Copy<'fd> {
         path: PathBuf,
     ) -> io::Result<()> {
         if stat.st_nlink > 1 {
-            let inode = (stat.st_dev as u64, stat.st_ino as u64);
+            let inode = (stat.st_dev, stat.st_ino);
             if let Some(first) = self.links.get(&inode) {
                 return self.link(first, to, name);
             }

@@ -1,0 +1,54 @@
+//! From a path in a root filesystem to a tar.
+//!
+//! Entries are named after what was asked for: `/etc` gives `etc/…`, `/etc/.` gives `./…`, and the root gives
+//! `/…`; clients take the first component off or rename it.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags};
+use sys::beneath::{resolve_dir_in_root, resolve_in_root};
+
+use super::ArchiveError;
+use super::path::asked;
+use super::stat::raw_stat;
+use crate::layer::{Emitter, Found, walk};
+
+/// Writes `path`, and when it is a directory everything below it, as an uncompressed tar.
+pub fn pack(root: BorrowedFd<'_>, path: &str, out: impl Write) -> Result<(), ArchiveError> {
+    let asked = asked(path);
+    let stat = raw_stat(root, &asked)?;
+    let failed = |cause| ArchiveError::at("read", &asked.whole, cause);
+    let mut emitter = Emitter::new(out, false);
+    let name = asked.name.as_bytes();
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        let dir = resolve_dir_in_root(root, &asked.dir).map_err(failed)?;
+        let last = asked.last.as_deref().unwrap_or(OsStr::new(""));
+        let found = Found {
+            dir: dir.as_fd(),
+            name: last,
+            path: Path::new(last),
+            stat: &stat,
+        };
+        emitter.add(&found, name)?;
+        return Ok(emitter.finish().map(|_| ())?);
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    // A directory, looked at just now: a link in its place by now is not what was asked for.
+    let flags = match asked.last {
+        Some(_) => flags | OFlags::NOFOLLOW,
+        None => flags,
+    };
+    let top = resolve_in_root(root, &asked.whole, flags, Mode::empty()).map_err(failed)?;
+    emitter.add_open_directory(top.as_fd(), name)?;
+    let prefix: &[u8] = if name == b"/" { b"" } else { name };
+    walk(top.as_fd(), |found| {
+        let path = [prefix, b"/", found.path.as_os_str().as_bytes()].concat();
+        emitter.add(found, &path)?;
+        Ok(())
+    })?;
+    Ok(emitter.finish().map(|_| ())?)
+}

@@ -1,0 +1,382 @@
+//! From a tar to a directory that overlayfs can stack.
+//!
+//! What the archive takes for granted and the layer itself does not hold comes from the layers below, as a
+//! mounted overlay would bring it up: a parent directory gets the lower one's owner, mode, attributes and time;
+//! the file that a hard link names is copied up before it is linked. A lower link or file where the archive
+//! wants a directory is replaced by one, as Docker does when it unpacks layers one by one.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Timestamps, Uid, chownat, fchmod, fchown, futimens,
+    linkat, mknodat, openat, readlinkat, statat, symlinkat, unlinkat, utimensat,
+};
+use rustix::io::Errno;
+use sys::beneath::{
+    file_xattrs, is_whiteout, proc_path, remove_tree, resolve_in_root, set_file_xattr, set_xattr, xattrs,
+};
+
+use super::lowers::{Lowers, Visible};
+use super::parents::{Missing, Parents, clean};
+use super::place::{Made, Options, place, set_directory, times};
+use super::tar::{Entry, Kind, Reader, Time, display};
+use super::{LayerError, OPAQUE_XATTR, WHITEOUT, WHITEOUT_META, WHITEOUT_OPAQUE, is_overlay_xattr};
+
+/// Step of copying content.
+const BUFFER: usize = 256 * 1024;
+
+/// What a layer brought.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Of the files' content.
+    pub bytes: u64,
+    pub entries: u64,
+}
+
+/// Unpacks the uncompressed tar of one layer into `dest`, a directory that nobody else uses meanwhile. `lowers`
+/// are the directories of the layers below it, top first; without any, there is nothing to delete, and
+/// whiteouts are passed over. The reader is read to its end, beyond the end of the archive.
+pub fn apply(reader: impl Read, dest: &Path, lowers: &[PathBuf]) -> Result<Applied, LayerError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(CWD, dest, flags, Mode::empty())
+        .map_err(|error| LayerError::path("open", dest, error.into()))?;
+    let mut target = Target {
+        parents: Parents::new(root),
+        below: Below {
+            lowers: Lowers::open(lowers)?,
+            times: Vec::new(),
+        },
+    };
+    let mut reader = Reader::new(reader);
+    let mut buffer = vec![0; BUFFER];
+    let mut applied = Applied::default();
+    while let Some(entry) = reader.next()? {
+        applied.bytes += target.entry(&entry, &mut reader, &mut buffer)?;
+        applied.entries += 1;
+    }
+    reader.drain()?;
+    target.finish()?;
+    Ok(applied)
+}
+
+struct Target {
+    parents: Parents,
+    below: Below,
+}
+
+/// What the archive does not say itself.
+struct Below {
+    lowers: Lowers,
+    /// Times of directories, set at the end: everything put into them changes them.
+    times: Vec<(PathBuf, Timestamps)>,
+}
+
+impl Target {
+    fn entry<R: Read>(
+        &mut self,
+        entry: &Entry,
+        reader: &mut Reader<R>,
+        buffer: &mut [u8],
+    ) -> Result<u64, LayerError> {
+        let path = clean(&entry.path)?;
+        let failed = |cause| LayerError::entry("unpack", &entry.path, cause);
+        let Some(name) = path.file_name() else {
+            return self.root(entry).map(|()| 0).map_err(failed);
+        };
+        let parent = path.parent().unwrap_or(Path::new(""));
+        if name.as_bytes().starts_with(WHITEOUT) {
+            return self.whiteout(parent, name, entry).map(|()| 0);
+        }
+        let dir = self.parents.find(parent, &mut self.below).map_err(failed)?;
+        if entry.kind == Kind::HardLink {
+            return self.hard_link(dir.as_fd(), name, entry).map(|()| 0);
+        }
+        if entry.kind == Kind::Directory {
+            self.below.times.push((path.clone(), times(entry.mtime)));
+            self.clear_for_directory(dir.as_fd(), name, entry)
+                .map_err(failed)?;
+        }
+        for _ in 0..2 {
+            let mut content = reader.content();
+            let made = place(dir.as_fd(), name, entry, &mut content, buffer, Options::default());
+            match made {
+                Ok(Made::Done(bytes)) => return Ok(bytes),
+                Ok(Made::Exists) => self.remove(dir.as_fd(), name).map_err(failed)?,
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Err(reader.failed(error).into());
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Err(failed(Errno::EXIST.into()))
+    }
+
+    /// The layer's root itself.
+    fn root(&mut self, entry: &Entry) -> io::Result<()> {
+        if entry.kind != Kind::Directory {
+            return Err(Errno::NOTDIR.into());
+        }
+        set_directory(self.parents.root(), entry, Options::default())?;
+        self.below.times.push((PathBuf::new(), times(entry.mtime)));
+        Ok(())
+    }
+
+    /// The last entry of a name wins; only directories are merged.
+    fn remove(&mut self, dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+        self.parents.forget();
+        remove_tree(dir, name).map(|_| ())
+    }
+
+    /// A directory that replaces what this layer deleted or had as something else starts empty: what lower
+    /// layers have in its place stays deleted.
+    fn clear_for_directory(&mut self, dir: BorrowedFd<'_>, name: &OsStr, entry: &Entry) -> io::Result<()> {
+        match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Ok(()),
+            Ok(stat) => {
+                self.remove(dir, name)?;
+                if is_whiteout(&stat) && !self.below.lowers.is_empty() {
+                    let mode = Mode::from_raw_mode(entry.mode);
+                    rustix::fs::mkdirat(dir, name, mode)?;
+                    set_opaque(dir, name)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn whiteout(&mut self, parent: &Path, name: &OsStr, entry: &Entry) -> Result<(), LayerError> {
+        let failed = |cause| LayerError::entry("apply the whiteout", &entry.path, cause);
+        if name.as_bytes() == WHITEOUT_OPAQUE {
+            let dir = self.parents.find(parent, &mut self.below).map_err(failed)?;
+            if self.below.lowers.is_empty() {
+                return Ok(());
+            }
+            return set_opaque(dir.as_fd(), OsStr::new(".")).map_err(failed);
+        }
+        if name.as_bytes().starts_with(WHITEOUT_META) {
+            // Bookkeeping of aufs that old images carry.
+            return Ok(());
+        }
+        let deleted = OsStr::from_bytes(name.as_bytes().get(WHITEOUT.len()..).unwrap_or_default());
+        if matches!(deleted.as_bytes(), b"" | b"." | b"..") {
+            return Err(LayerError::Name {
+                entry: display(&entry.path),
+                reason: "a whiteout of nothing",
+            });
+        }
+        if self.below.lowers.is_empty() {
+            return Ok(());
+        }
+        let dir = self.parents.find(parent, &mut self.below).map_err(failed)?;
+        self.delete(dir.as_fd(), deleted, entry).map_err(failed)
+    }
+
+    /// A whiteout is about the layers below: what this layer has itself stays, and hides them.
+    fn delete(&mut self, dir: BorrowedFd<'_>, name: &OsStr, entry: &Entry) -> io::Result<()> {
+        let device = FileType::CharacterDevice;
+        match mknodat(dir, name, device, Mode::empty(), 0) {
+            Ok(()) => {
+                let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+                chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+                let times = times(entry.mtime);
+                Ok(utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+            }
+            Err(Errno::EXIST) => {
+                let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                    set_opaque(dir, name)?;
+                }
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn hard_link(&mut self, dir: BorrowedFd<'_>, name: &OsStr, entry: &Entry) -> Result<(), LayerError> {
+        let failed = |cause| LayerError::entry("unpack", &entry.path, cause);
+        let missing = || LayerError::LinkTarget {
+            entry: display(&entry.path),
+            target: display(&entry.link),
+        };
+        let target = clean(&entry.link)?;
+        let target_name = target.file_name().ok_or_else(missing)?.to_owned();
+        let parent = target.parent().unwrap_or(Path::new(""));
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let here = match resolve_in_root(self.parents.root(), parent, flags, Mode::empty()) {
+            Ok(here) => Some(here),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(error)),
+        };
+        let stat = here
+            .as_ref()
+            .map(|here| statat(here, &target_name, AtFlags::SYMLINK_NOFOLLOW));
+        let here = match (here, stat) {
+            (Some(here), Some(Ok(stat))) => {
+                if is_whiteout(&stat) {
+                    return Err(missing());
+                }
+                here
+            }
+            (_, Some(Err(error))) if error != Errno::NOENT => return Err(failed(error.into())),
+            _ => self.bring_up(&target).map_err(failed)?.ok_or_else(missing)?,
+        };
+        for _ in 0..2 {
+            match linkat(&here, &target_name, dir, name, AtFlags::empty()) {
+                Ok(()) => return Ok(()),
+                Err(Errno::EXIST) => {
+                    if is_same(here.as_fd(), &target_name, dir, name).map_err(failed)? {
+                        return Ok(());
+                    }
+                    self.remove(dir, name).map_err(failed)?;
+                }
+                Err(error) => return Err(failed(error.into())),
+            }
+        }
+        Err(failed(Errno::EXIST.into()))
+    }
+
+    /// Copies a file of a lower layer to its place in this one; gives the directory it is in.
+    fn bring_up(&mut self, path: &Path) -> io::Result<Option<OwnedFd>> {
+        let Some(found) = self.below.lowers.find(path)? else {
+            return Ok(None);
+        };
+        if found.is_directory() {
+            return Ok(None);
+        }
+        let parent = path.parent().unwrap_or(Path::new(""));
+        let dir = self.parents.find(parent, &mut self.below)?;
+        copy_up(&found, dir.as_fd())?;
+        Ok(Some(dir.try_clone()?))
+    }
+
+    fn finish(self) -> Result<(), LayerError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        for (path, times) in self.below.times {
+            let failed = |cause| LayerError::entry("set the time of", path.as_os_str().as_bytes(), cause);
+            match resolve_in_root(self.parents.root(), &path, flags, Mode::empty()) {
+                Ok(dir) => futimens(&dir, &times).map_err(|error| failed(error.into()))?,
+                // Replaced by something else later in the archive.
+                Err(error) if is_replaced(&error) => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Missing for Below {
+    fn made(&mut self, dir: BorrowedFd<'_>, name: &OsStr, path: &Path) -> io::Result<()> {
+        let Some(lower) = self.lowers.find(path)? else {
+            return set_mode(dir, name, 0o755);
+        };
+        if !lower.is_directory() {
+            return set_mode(dir, name, 0o755);
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let from = openat(&lower.dir, &lower.name, flags, Mode::empty())?;
+        let to = openat(dir, name, flags, Mode::empty())?;
+        copy_metadata(&lower.stat, from.as_fd(), to.as_fd())?;
+        self.times.push((path.to_owned(), stat_times(&lower.stat)));
+        Ok(())
+    }
+
+    fn may_replace(&mut self, dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<bool> {
+        if !is_whiteout(&statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?) {
+            return Ok(false);
+        }
+        // Deleted and then made anew: nothing of the lower one comes back.
+        unlinkat(dir, name, AtFlags::empty())?;
+        rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o755))?;
+        set_opaque(dir, name)?;
+        Ok(true)
+    }
+}
+
+fn set_opaque(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    set_xattr(dir, name, OsStr::new(OPAQUE_XATTR), b"y")
+}
+
+/// Against an unusual umask.
+fn set_mode(dir: BorrowedFd<'_>, name: &OsStr, mode: u32) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = openat(dir, name, flags, Mode::empty())?;
+    Ok(fchmod(&made, Mode::from_raw_mode(mode))?)
+}
+
+fn is_same(a: BorrowedFd<'_>, a_name: &OsStr, b: BorrowedFd<'_>, b_name: &OsStr) -> io::Result<bool> {
+    let a = statat(a, a_name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let b = statat(b, b_name, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok((a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+}
+
+fn is_replaced(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    ) || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
+}
+
+/// Copies a file, link or device under its own name, complete with its metadata.
+fn copy_up(found: &Visible, to: BorrowedFd<'_>) -> io::Result<()> {
+    let (from, name): (BorrowedFd<'_>, &OsString) = (found.dir.as_fd(), &found.name);
+    let stat = &found.stat;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let mut source = File::from(openat(from, name, flags, Mode::empty())?);
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            let mut target = File::from(openat(to, name, flags, Mode::RUSR)?);
+            io::copy(&mut source, &mut target)?;
+            copy_metadata(stat, source.as_fd(), target.as_fd())?;
+            return Ok(futimens(&target, &stat_times(stat))?);
+        }
+        FileType::Symlink => {
+            let value = readlinkat(from, name, Vec::new())?;
+            symlinkat(&*value, to, name)?;
+        }
+        kind => {
+            let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+            mknodat(to, name, kind, mode, stat.st_rdev)?;
+        }
+    }
+    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    chownat(to, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+        // Nobody else uses the directory, and this is a device: not a link that would be followed.
+        let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+        rustix::fs::chmod(proc_path(to, name), mode)?;
+    }
+    for (key, value) in xattrs(from, name)? {
+        if !is_overlay_xattr(&key) {
+            set_xattr(to, name, &key, &value)?;
+        }
+    }
+    let times = stat_times(stat);
+    Ok(utimensat(to, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+fn copy_metadata(stat: &Stat, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    fchown(to, Some(uid), Some(gid))?;
+    fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    for (key, value) in file_xattrs(from)? {
+        if !is_overlay_xattr(&key) {
+            set_file_xattr(to, &key, &value)?;
+        }
+    }
+    Ok(())
+}
+
+fn stat_times(stat: &Stat) -> Timestamps {
+    times(Time {
+        seconds: stat.st_mtime,
+        nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+    })
+}

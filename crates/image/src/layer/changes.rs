@@ -1,0 +1,189 @@
+//! What an overlay's upper directory changes, entry by entry, as `docker diff` tells it.
+//!
+//! A directory that only holds changes is told as modified; a deleted directory is told without what was in
+//! it; a file that was copied up and is the same is not told.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, openat, readlinkat};
+use serde::{Serialize, Serializer};
+use sys::beneath::{is_whiteout, list, xattrs};
+
+use super::emit::open_file;
+use super::lowers::{Lowers, Visible, is_opaque};
+use super::{Found, LayerError, is_overlay_xattr, walk};
+
+/// What happened to an entry. The numbers are those of Docker's API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Kind {
+    Modified = 0,
+    Added = 1,
+    Deleted = 2,
+}
+
+impl Serialize for Kind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u8(*self as u8)
+    }
+}
+
+/// One entry that differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Change {
+    /// Absolute, in the container.
+    pub path: PathBuf,
+    pub kind: Kind,
+}
+
+/// What `upper` changes in the stack `lowers` (top first), by path.
+pub fn changes(upper: &Path, lowers: &[PathBuf]) -> Result<Vec<Change>, LayerError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(CWD, upper, flags, Mode::empty())
+        .map_err(|error| LayerError::path("open", upper, error.into()))?;
+    let mut comparison = Comparison {
+        lowers: Lowers::open(lowers)?,
+        found: BTreeMap::new(),
+    };
+    walk(root.as_fd(), |found| {
+        comparison
+            .entry(found)
+            .map_err(|cause| LayerError::entry("compare", found.path.as_os_str().as_bytes(), cause))?;
+        Ok(())
+    })?;
+    let absolute = |(path, kind)| Change {
+        path: Path::new("/").join(path),
+        kind,
+    };
+    Ok(comparison.found.into_iter().map(absolute).collect())
+}
+
+struct Comparison {
+    lowers: Lowers,
+    found: BTreeMap<PathBuf, Kind>,
+}
+
+impl Comparison {
+    fn entry(&mut self, found: &Found<'_>) -> io::Result<()> {
+        let below = self.lowers.find(found.path)?;
+        let Some(below) = below else {
+            // A whiteout of nothing is what is left of something that was made and deleted again.
+            if !is_whiteout(found.stat) {
+                self.note(found.path, Kind::Added);
+            }
+            return Ok(());
+        };
+        if is_whiteout(found.stat) {
+            self.note(found.path, Kind::Deleted);
+            return Ok(());
+        }
+        if found.kind() != FileType::Directory {
+            if !is_same(found, &below)? {
+                self.note(found.path, Kind::Modified);
+            }
+            return Ok(());
+        }
+        if !below.is_directory() || !has_same_metadata(found, &below)? {
+            self.note(found.path, Kind::Modified);
+        }
+        if below.is_directory() && is_opaque(found.dir, found.name)? {
+            self.note(found.path, Kind::Modified);
+            self.hidden(found)?;
+        }
+        Ok(())
+    }
+
+    /// What an opaque directory hides is deleted, unless it is there anew.
+    fn hidden(&mut self, found: &Found<'_>) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = openat(found.dir, found.name, flags, Mode::empty())?;
+        let own: Vec<OsString> = list(dir.as_fd())?.into_iter().map(|(name, _)| name).collect();
+        for name in self.lowers.names(found.path)? {
+            if !own.contains(&name) {
+                self.note(&found.path.join(name), Kind::Deleted);
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, path: &Path, kind: Kind) {
+        self.found.insert(path.to_owned(), kind);
+        for parent in path.ancestors().skip(1) {
+            if parent.as_os_str().is_empty() {
+                break;
+            }
+            self.found.entry(parent.to_owned()).or_insert(Kind::Modified);
+        }
+    }
+}
+
+/// A file that overlayfs copied up keeps its time, so one with the same metadata is the same; where times have
+/// no fraction, the content decides.
+fn is_same(found: &Found<'_>, below: &Visible) -> io::Result<bool> {
+    let (a, b) = (found.stat, &below.stat);
+    if FileType::from_raw_mode(b.st_mode) != found.kind() || !has_same_metadata(found, below)? {
+        return Ok(false);
+    }
+    match found.kind() {
+        FileType::Symlink => {
+            let own = readlinkat(found.dir, found.name, Vec::new())?;
+            Ok(own == readlinkat(&below.dir, &below.name, Vec::new())?)
+        }
+        FileType::RegularFile => {
+            if a.st_size != b.st_size || (a.st_mtime, a.st_mtime_nsec) != (b.st_mtime, b.st_mtime_nsec) {
+                return Ok(false);
+            }
+            Ok(a.st_mtime_nsec != 0
+                || has_same_content(
+                    open_file(found.dir, found.name)?,
+                    open_file(below.dir.as_fd(), &below.name)?,
+                )?)
+        }
+        _ => Ok(a.st_rdev == b.st_rdev),
+    }
+}
+
+fn has_same_metadata(found: &Found<'_>, below: &Visible) -> io::Result<bool> {
+    let (a, b) = (found.stat, &below.stat);
+    if (a.st_mode, a.st_uid, a.st_gid) != (b.st_mode, b.st_uid, b.st_gid) {
+        return Ok(false);
+    }
+    let own = own_xattrs(found.dir, found.name)?;
+    Ok(own == own_xattrs(below.dir.as_fd(), &below.name)?)
+}
+
+fn own_xattrs(dir: BorrowedFd<'_>, name: &std::ffi::OsStr) -> io::Result<Vec<(OsString, Vec<u8>)>> {
+    let mut found = xattrs(dir, name)?;
+    found.retain(|(key, _)| !is_overlay_xattr(key));
+    Ok(found)
+}
+
+fn has_same_content(mut a: impl Read, mut b: impl Read) -> io::Result<bool> {
+    let (mut left, mut right) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+    loop {
+        let length = fill(&mut a, &mut left)?;
+        if length != fill(&mut b, &mut right)? || left.get(..length) != right.get(..length) {
+            return Ok(false);
+        }
+        if length == 0 {
+            return Ok(true);
+        }
+    }
+}
+
+fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match reader.read(rest)? {
+            0 => break,
+            length => filled += length,
+        }
+    }
+    Ok(filled)
+}

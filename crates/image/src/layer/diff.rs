@@ -1,0 +1,129 @@
+//! From an overlay's upper directory back to the tar of a layer.
+//!
+//! The same directory gives the same bytes: entries are sorted, owners have no names, and times are whole
+//! seconds unless asked for otherwise (as Docker writes them).
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat};
+use sys::beneath::{file_xattrs, is_whiteout, xattrs};
+
+use super::lowers::{Lowers, is_opaque};
+use super::tar::display;
+use super::{Emitter, Found, LayerError, WHITEOUT, WHITEOUT_OPAQUE, is_overlay_xattr, walk};
+
+/// How a layer is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DiffOptions {
+    /// Keep times to the nanosecond, at the cost of an extended header for nearly every entry.
+    pub nanoseconds: bool,
+}
+
+/// Writes what the directory `upper` changes in the stack `lowers` (top first) as an uncompressed tar.
+pub fn diff(upper: &Path, lowers: &[PathBuf], out: impl Write) -> Result<(), LayerError> {
+    diff_with(upper, lowers, out, DiffOptions::default())
+}
+
+/// [`diff`] with options.
+pub fn diff_with(
+    upper: &Path,
+    lowers: &[PathBuf],
+    out: impl Write,
+    options: DiffOptions,
+) -> Result<(), LayerError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(CWD, upper, flags, Mode::empty())
+        .map_err(|error| LayerError::path("open", upper, error.into()))?;
+    let lowers = Lowers::open(lowers)?;
+    let mut emitter = Emitter::new(out, options.nanoseconds);
+    if root_differs(root.as_fd(), &lowers)? {
+        emitter.add_open_directory(root.as_fd(), b".")?;
+    }
+    walk(root.as_fd(), |found| {
+        entry(found, &lowers, &mut emitter)?;
+        Ok(())
+    })?;
+    emitter.finish().map(|_| ())
+}
+
+fn entry<W: Write>(found: &Found<'_>, lowers: &Lowers, emitter: &mut Emitter<W>) -> Result<(), LayerError> {
+    let path = found.path.as_os_str().as_bytes();
+    let failed = |cause| LayerError::entry("read", path, cause);
+    if is_whiteout(found.stat) {
+        // With nothing below there is nothing to delete; overlayfs shows no such device either.
+        if lowers.is_empty() {
+            return Ok(());
+        }
+        let mark = mark(found.path, &[WHITEOUT, found.name.as_bytes()].concat());
+        return emitter.add_mark(&mark, found.stat);
+    }
+    refuse_redirected(found)?;
+    emitter.add(found, path)?;
+    // overlayfs makes every new directory opaque to spare itself lookups; it is only worth telling where it
+    // hides something.
+    if found.kind() == FileType::Directory
+        && is_opaque(found.dir, found.name).map_err(failed)?
+        && lowers.has_directory(found.path).map_err(failed)?
+    {
+        let path = found.path.join(OsStr::from_bytes(WHITEOUT_OPAQUE));
+        emitter.add_mark(path.as_os_str().as_bytes(), found.stat)?;
+    }
+    Ok(())
+}
+
+fn mark(path: &Path, name: &[u8]) -> Vec<u8> {
+    let path = path.with_file_name(OsStr::from_bytes(name));
+    path.as_os_str().as_bytes().to_vec()
+}
+
+/// The engine mounts without these features, so only an upper directory of another engine can have them.
+fn refuse_redirected(found: &Found<'_>) -> Result<(), LayerError> {
+    let feature = match found.kind() {
+        FileType::Directory => "redirect",
+        FileType::RegularFile => "metacopy",
+        _ => return Ok(()),
+    };
+    let key = format!("trusted.overlay.{feature}");
+    match sys::beneath::get_xattr(found.dir, found.name, &key) {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) => Err(LayerError::Redirected {
+            entry: display(found.path.as_os_str().as_bytes()),
+            feature,
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => {
+            let path = found.path.as_os_str().as_bytes();
+            Err(LayerError::entry("read", path, error))
+        }
+    }
+}
+
+/// Whether the root directory itself was changed. A snapshot's root starts as a copy of the one below it.
+fn root_differs(root: BorrowedFd<'_>, lowers: &Lowers) -> Result<bool, LayerError> {
+    let failed = |cause| LayerError::entry("read", b"/", cause);
+    let stat = fstat(root).map_err(|error| failed(error.into()))?;
+    let own = own_xattrs(file_xattrs(root).map_err(failed)?);
+    let lower = lowers.find(Path::new("")).map_err(failed)?;
+    Ok(match lower {
+        None => (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid) != (0o755, 0, 0) || !own.is_empty(),
+        Some(lower) => {
+            let below = xattrs(lower.dir.as_fd(), &lower.name).map_err(failed)?;
+            owner_and_mode(&stat) != owner_and_mode(&lower.stat) || own != own_xattrs(below)
+        }
+    })
+}
+
+fn owner_and_mode(stat: &Stat) -> (u32, u32, u32) {
+    (stat.st_mode, stat.st_uid, stat.st_gid)
+}
+
+type Xattrs = Vec<(std::ffi::OsString, Vec<u8>)>;
+
+fn own_xattrs(mut xattrs: Xattrs) -> Xattrs {
+    xattrs.retain(|(key, _)| !is_overlay_xattr(key));
+    xattrs
+}

@@ -1,0 +1,81 @@
+//! What can go wrong with a layer or an archive.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use spec::ErrorClass;
+
+use super::tar::{TarError, display};
+
+/// A layer could not be applied, written or compared.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// The archive can not be read.
+    #[error(transparent)]
+    Tar(#[from] TarError),
+    /// A name leads out of the directory.
+    #[error("{entry} leads outside of the directory it is unpacked to")]
+    Outside { entry: String },
+    /// A name no filesystem takes.
+    #[error("{entry}: {reason}")]
+    Name { entry: String, reason: &'static str },
+    /// The file that a hard link names is not there.
+    #[error("{entry} is a hard link to {target}, which does not exist")]
+    LinkTarget { entry: String, target: String },
+    /// An entry could not be made or read.
+    #[error("cannot {action} {entry}: {cause}")]
+    Entry {
+        action: &'static str,
+        entry: String,
+        cause: io::Error,
+    },
+    /// Something of the engine's own could not be read or written.
+    #[error("cannot {action} {}: {cause}", path.display())]
+    Path {
+        action: &'static str,
+        path: PathBuf,
+        cause: io::Error,
+    },
+    /// The archive that is written could not be written.
+    #[error("cannot write the archive: {0}")]
+    Output(io::Error),
+    /// The upper directory does not stand for itself: it was mounted with settings of another engine.
+    #[error("{entry} was renamed or changed with overlayfs' {feature}, which cannot be told in a layer")]
+    Redirected { entry: String, feature: &'static str },
+}
+
+impl LayerError {
+    /// Which kind of failure this is for a client.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            LayerError::Tar(TarError::Read { .. }) => ErrorClass::Internal,
+            LayerError::Tar(_)
+            | LayerError::Outside { .. }
+            | LayerError::Name { .. }
+            | LayerError::LinkTarget { .. } => ErrorClass::Invalid,
+            LayerError::Entry { cause, .. } | LayerError::Path { cause, .. } | LayerError::Output(cause) => {
+                match cause.kind() {
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorClass::Unavailable,
+                    _ => ErrorClass::Internal,
+                }
+            }
+            LayerError::Redirected { .. } => ErrorClass::Internal,
+        }
+    }
+
+    pub(crate) fn entry(action: &'static str, path: &[u8], cause: io::Error) -> LayerError {
+        LayerError::Entry {
+            action,
+            entry: display(path),
+            cause,
+        }
+    }
+
+    pub(crate) fn path(action: &'static str, path: &Path, cause: io::Error) -> LayerError {
+        LayerError::Path {
+            action,
+            path: path.to_owned(),
+            cause,
+        }
+    }
+}
