@@ -1,1 +1,34 @@
-fn main() {}
+//! One command for people and CI: `cargo xtask demo | test | bench | check`.
+//!
+//! Each command installs what it needs by package name, says what it does, and leaves the machine as it was
+//! but for those packages.
+
+mod bench;
+mod check;
+mod demo;
+mod engine;
+mod http;
+mod packages;
+mod process;
+mod test;
+
+use anyhow::{Result, bail};
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if let Err(error) = run(&args) {
+        eprintln!("xtask: {error:#}");
+        std::process::exit(1);
+    }
+}
+
+fn run(args: &[String]) -> Result<()> {
+    let rest = args.get(1..).unwrap_or_default();
+    match args.first().map(String::as_str) {
+        Some("demo") => demo::run(),
+        Some("test") => test::run(rest),
+        Some("bench") => bench::run(rest),
+        Some("check") => check::run(),
+        _ => bail!("usage: cargo xtask demo | test [FILTER] | bench [RUNS] | check"),
+    }
+}

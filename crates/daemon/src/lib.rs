@@ -1,1 +1,239 @@
+//! The daemon: configuration, wiring, sockets, signals, and an orderly end.
+//!
+//! ```text
+//!  flags + daemon.json ──> Settings ──> Engine + Builder ──> router ──> listeners (unix, TCP, TLS)
+//! ```
+//!
+//! No container is a child of this process: it may be killed at any instruction, and the next one adopts what
+//! it finds. SIGTERM and SIGINT end it after the running requests; SIGHUP reads the configuration again.
 
+mod executor;
+mod listen;
+mod options;
+mod settings;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser as _;
+use engine::{Engine, EngineConfig};
+use network::NetworkConfig;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use options::Options;
+use settings::Settings;
+
+/// How long running requests may take to end.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Runs `berth daemon` with its arguments (without the program's name) to its exit code.
+pub fn main(args: Vec<std::ffi::OsString>) -> i32 {
+    let program = std::ffi::OsString::from("berth daemon");
+    let options = match Options::try_parse_from(std::iter::once(program).chain(args)) {
+        Ok(options) => options,
+        Err(error) => {
+            // Help and version are answers, not failures; clap knows which stream they belong to.
+            let _ = error.print();
+            return error.exit_code();
+        }
+    };
+    let settings = match Settings::load(options.clone()) {
+        Ok(settings) => settings,
+        Err(error) => {
+            eprintln!("berth daemon: unable to configure the daemon: {error}");
+            return 1;
+        }
+    };
+    if settings.validate {
+        println!("configuration OK");
+        return 0;
+    }
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("berth daemon: the daemon needs root: it makes namespaces, mounts and control groups");
+        eprintln!("hint: start it with sudo, or from a service manager");
+        return 1;
+    }
+    start_logging(&settings);
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("berth daemon: cannot start the async runtime: {error}");
+            return 1;
+        }
+    };
+    match runtime.block_on(run(settings, options)) {
+        Ok(()) => 0,
+        Err(error) => {
+            tracing::error!("{error}");
+            eprintln!("berth daemon: {error}");
+            1
+        }
+    }
+}
+
+fn start_logging(settings: &Settings) {
+    let level = if settings.debug {
+        "debug"
+    } else {
+        settings.log_level.as_str()
+    };
+    let filter = tracing_subscriber::EnvFilter::new(level);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
+    // A second subscriber can only be set by tests that call this twice.
+    let _ = match settings.log_format.as_str() {
+        "json" => builder.json().try_init(),
+        _ => builder.try_init(),
+    };
+}
+
+/// Removes the pid file when the daemon ends.
+struct PidFile(PathBuf);
+
+impl PidFile {
+    fn write(path: &Path) -> Result<PidFile, String> {
+        let failed = |error: std::io::Error| format!("cannot write the pid file {}: {error}", path.display());
+        if let Ok(text) = std::fs::read_to_string(path)
+            && let Ok(pid) = text.trim().parse::<u32>()
+            && pid != std::process::id()
+            && Path::new(&format!("/proc/{pid}")).exists()
+        {
+            return Err(format!(
+                "process with PID {pid} is still running: another daemon uses the pid file {}; \
+                 stop it or give this one --pidfile",
+                path.display()
+            ));
+        }
+        if let Some(dir) = path.parent() {
+            std::fs::create_dir_all(dir).map_err(failed)?;
+        }
+        std::fs::write(path, std::process::id().to_string()).map_err(failed)?;
+        Ok(PidFile(path.to_owned()))
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+async fn run(settings: Settings, options: Options) -> Result<(), String> {
+    check_kernel()?;
+    let exe = own_binary()?;
+    let _pid = PidFile::write(&settings.pidfile)?;
+    let engine = Engine::open(engine_config(&settings, exe))
+        .await
+        .map_err(|error| error.message)?;
+    let executor = Arc::new(executor::EngineExecutor::new(engine.clone()));
+    let builder = build::Builder::new(engine.images().clone(), engine.store().clone(), executor)
+        .map_err(|error| format!("cannot open the build cache: {error}"))?;
+    let shutdown = CancellationToken::new();
+    let state = api::AppState::new(engine.clone(), Arc::new(builder), shutdown.clone());
+    let server = api::Server::new(api::router(state), shutdown.clone());
+    let listeners = listen::open(&settings).await?;
+    for listener in listeners {
+        tracing::info!(address = %listener, "listening");
+        tokio::spawn(listener.serve(server.clone(), shutdown.clone()));
+    }
+    tracing::info!(root = %settings.data_root.display(), "ready");
+    wait_for_end(&options).await?;
+    tracing::info!("stopping; containers go on");
+    shutdown.cancel();
+    if tokio::time::timeout(DRAIN, server.drained()).await.is_err() {
+        tracing::warn!("requests were still running when the daemon ended");
+    }
+    engine.close().await;
+    Ok(())
+}
+
+/// Waits for SIGTERM or SIGINT; SIGHUP checks the configuration again and says what it finds.
+async fn wait_for_end(options: &Options) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("cannot listen for signals: {error}");
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => match Settings::load(options.clone()) {
+                Ok(_) => tracing::info!("the configuration is valid; it takes effect at the next start"),
+                Err(error) => tracing::error!("the configuration was not reloaded: {error}"),
+            },
+        }
+    }
+}
+
+/// The path monitors are started by. The link in /proc stays right when the file is replaced by an upgrade.
+fn own_binary() -> Result<PathBuf, String> {
+    let path = PathBuf::from("/proc/self/exe");
+    std::fs::metadata(&path)
+        .map_err(|error| format!("cannot find our own binary at {}: {error}", path.display()))?;
+    std::env::current_exe().map_err(|error| format!("cannot find our own binary: {error}"))
+}
+
+/// Names what the kernel lacks before anything is tried.
+fn check_kernel() -> Result<(), String> {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map(|n| n.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if version < (5, 15) {
+        return Err(format!(
+            "the kernel is {release}, but Linux 5.15 or newer is needed"
+        ));
+    }
+    let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    if !filesystems
+        .lines()
+        .any(|l| l.split_whitespace().last() == Some("overlay"))
+    {
+        return Err(
+            "the kernel has no overlayfs: load the module overlay or enable CONFIG_OVERLAY_FS".to_owned(),
+        );
+    }
+    for kind in ["pid", "net", "mnt", "uts", "ipc", "cgroup", "user"] {
+        if !Path::new(&format!("/proc/self/ns/{kind}")).exists() {
+            return Err(format!(
+                "the kernel has no {kind} namespaces: enable CONFIG_NAMESPACES and its options"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn engine_config(settings: &Settings, exe: PathBuf) -> EngineConfig {
+    let network = NetworkConfig {
+        default_bridge: Some(settings.default_bridge.clone()),
+        firewall: settings.iptables,
+        ..NetworkConfig::new(settings.instance.clone(), settings.exec_root.clone())
+    };
+    EngineConfig {
+        root: settings.data_root.clone(),
+        run_dir: settings.exec_root.clone(),
+        exe,
+        instance: settings.instance.clone(),
+        labels: settings.labels.clone(),
+        log_driver: settings.log_driver.clone(),
+        log_opts: settings.log_opts.clone(),
+        init: settings.init,
+        registry: registry::ClientConfig {
+            insecure: settings.insecure_registries.clone(),
+            mirrors: settings.registry_mirrors.clone(),
+            ..registry::ClientConfig::default()
+        },
+        registry_mirrors: settings.registry_mirrors.clone(),
+        insecure_registries: settings.insecure_registries.clone(),
+        network,
+        debug: settings.debug,
+    }
+}

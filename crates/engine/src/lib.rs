@@ -1,1 +1,49 @@
+//! The domain: containers, execs, images, networks, volumes and events, and the rules between them.
+//!
+//! A request comes in through a method of [`Engine`]; what it changes is stored before it is told; what is
+//! told can be read from a published snapshot without waiting for anyone. Nothing here knows of HTTP.
+//!
+//! - One task owns one container ([`container`]); no lock is held over I/O.
+//! - Slow kernel work runs on the blocking pool.
+//! - Errors carry a class and Docker's words.
 
+pub mod container;
+mod engine;
+mod error;
+mod events;
+mod filters;
+mod images;
+mod names;
+mod networks;
+mod recover;
+mod signal;
+mod system;
+mod volumes;
+
+pub use container::{
+    ArchivePut, AttachOptions, Attachment, ByteStream, CommitContainer, Container, CreateContainer, Created,
+    Exec, ExecStart, LogOptions, LogStream, Logs, MountKind, PlannedMount, Pruned, RemoveOptions, Sizes,
+    State, Status, Step, StepOutput, WaitCondition, WaitOutcome,
+};
+pub use engine::{Engine, EngineConfig};
+pub use error::{Error, Result};
+pub use events::{EventFilter, matches as event_matches};
+pub use filters::{Filters, parse_duration, parse_time};
+pub use images::{ImagesPruned, ImportImage};
+pub use system::{API_VERSION, DiskUsage, MIN_API_VERSION};
+pub use {cgroup, image, monitor, network, registry, store, volume};
+
+use error::from_classed;
+
+from_classed!(
+    cgroup::CgroupError,
+    image::ImageError,
+    image::archive::ArchiveError,
+    image::layer::LayerError,
+    network::Error,
+    store::DbError,
+    store::OpenError,
+    store::RemoveError,
+    store::SnapshotError,
+    volume::VolumeError,
+);

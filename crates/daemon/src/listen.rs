@@ -1,0 +1,210 @@
+//! Where clients come in: unix sockets, TCP, TLS over TCP.
+
+use std::fmt;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::settings::{Settings, Tls};
+
+/// One open listener.
+pub(crate) enum Listener {
+    Unix {
+        listener: UnixListener,
+        path: PathBuf,
+    },
+    Tcp {
+        listener: TcpListener,
+        address: String,
+        tls: Option<TlsAcceptor>,
+    },
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listener::Unix { path, .. } => write!(f, "unix://{}", path.display()),
+            Listener::Tcp { address, .. } => write!(f, "tcp://{address}"),
+        }
+    }
+}
+
+/// Opens every address of the settings, or none.
+pub(crate) async fn open(settings: &Settings) -> Result<Vec<Listener>, String> {
+    let acceptor = settings.tls.as_ref().map(acceptor).transpose()?;
+    let mut listeners = Vec::new();
+    for host in &settings.hosts {
+        if let Some(path) = host.strip_prefix("unix://") {
+            listeners.push(unix(Path::new(path), settings.group.as_deref())?);
+        } else if let Some(address) = host.strip_prefix("tcp://") {
+            let failed = |error| format!("cannot listen on {host}: {error}");
+            let listener = TcpListener::bind(address).await.map_err(failed)?;
+            let address = listener
+                .local_addr()
+                .map_or_else(|_| address.to_owned(), |a| a.to_string());
+            if acceptor.is_none() {
+                tracing::warn!(%address, "anyone who reaches this address is root on this host; use --tlsverify");
+            }
+            listeners.push(Listener::Tcp {
+                listener,
+                address,
+                tls: acceptor.clone(),
+            });
+        } else {
+            return Err(format!(
+                "cannot listen on {host:?}: expected unix:///path or tcp://host:port"
+            ));
+        }
+    }
+    Ok(listeners)
+}
+
+fn unix(path: &Path, group: Option<&str>) -> Result<Listener, String> {
+    let failed = |error: std::io::Error| format!("cannot listen on unix://{}: {error}", path.display());
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).map_err(failed)?;
+    }
+    // A socket left by a daemon that was killed is in the way; one that answers belongs to a living daemon.
+    if let Ok(meta) = std::fs::symlink_metadata(path) {
+        if !meta.file_type().is_socket() {
+            return Err(format!(
+                "cannot listen on unix://{}: something else is there",
+                path.display()
+            ));
+        }
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(format!(
+                "cannot listen on unix://{}: a daemon answers there already",
+                path.display()
+            ));
+        }
+        std::fs::remove_file(path).map_err(failed)?;
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
+    if let Some(gid) = group_id(group)? {
+        std::os::unix::fs::chown(path, None, Some(gid)).map_err(failed)?;
+    }
+    Ok(Listener::Unix {
+        listener,
+        path: path.to_owned(),
+    })
+}
+
+/// The socket's group: the one named, which must exist, or `berth` or `docker` where there is one.
+fn group_id(named: Option<&str>) -> Result<Option<u32>, String> {
+    let text = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let find = |name: &str| {
+        let mut lines = text.lines().map(|l| l.split(':').collect::<Vec<_>>());
+        lines
+            .find(|f| f.len() > 2 && f[0] == name)
+            .and_then(|f| f[2].parse::<u32>().ok())
+    };
+    match named {
+        Some("") => Ok(None),
+        Some(name) => match find(name).or_else(|| name.parse().ok()) {
+            Some(gid) => Ok(Some(gid)),
+            None => Err(format!("the group {name:?} of --group is not in /etc/group")),
+        },
+        None => Ok(find("berth").or_else(|| find("docker"))),
+    }
+}
+
+fn acceptor(tls: &Tls) -> Result<TlsAcceptor, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let read = |path: &Path| -> Result<Vec<CertificateDer<'static>>, String> {
+        CertificateDer::pem_file_iter(path)
+            .and_then(Iterator::collect)
+            .map_err(|error| format!("cannot read certificates from {}: {error}", path.display()))
+    };
+    let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("TLS cannot be set up: {error}"))?;
+    let builder = match &tls.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let mut roots = rustls::RootCertStore::empty();
+            for certificate in read(path)? {
+                roots
+                    .add(certificate)
+                    .map_err(|error| format!("{} holds no usable authority: {error}", path.display()))?;
+            }
+            let verifier =
+                rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                    .build()
+                    .map_err(|error| {
+                        format!("clients cannot be verified with {}: {error}", path.display())
+                    })?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let key = PrivateKeyDer::from_pem_file(&tls.key)
+        .map_err(|error| format!("cannot read the key {}: {error}", tls.key.display()))?;
+    let config = builder
+        .with_single_cert(read(&tls.cert)?, key)
+        .map_err(|error| format!("the certificate {} cannot be used: {error}", tls.cert.display()))?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+impl Listener {
+    /// Accepts until shutdown.
+    pub(crate) async fn serve(self, server: api::Server, shutdown: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = self.accept(&server) => accepted,
+            };
+            if let Err(error) = accepted {
+                tracing::warn!(%error, "could not accept a connection");
+                // Running out of descriptors passes; asking again at once would only burn the processor.
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+        if let Listener::Unix { path, .. } = &self {
+            // Gone already is as good.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    async fn accept(&self, server: &api::Server) -> std::io::Result<()> {
+        match self {
+            Listener::Unix { listener, .. } => {
+                let (stream, _) = listener.accept().await?;
+                server.spawn(stream);
+            }
+            Listener::Tcp {
+                listener, tls: None, ..
+            } => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                server.spawn(stream);
+            }
+            Listener::Tcp {
+                listener,
+                tls: Some(acceptor),
+                ..
+            } => {
+                let (stream, peer) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                let (acceptor, server) = (acceptor.clone(), server.clone());
+                // The handshake waits for the peer, who must not keep others waiting.
+                tokio::spawn(async move {
+                    match tokio::time::timeout(std::time::Duration::from_secs(10), acceptor.accept(stream))
+                        .await
+                    {
+                        Ok(Ok(stream)) => server.spawn(stream),
+                        Ok(Err(error)) => tracing::info!(%peer, %error, "TLS handshake failed"),
+                        Err(_) => tracing::info!(%peer, "TLS handshake took too long"),
+                    }
+                });
+            }
+        }
+        Ok(())
+    }
+}

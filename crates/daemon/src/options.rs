@@ -1,0 +1,105 @@
+//! The flags of `berth daemon`: dockerd's where the meaning is the same.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// Runs the engine in the foreground.
+#[derive(Debug, Clone, Default, Parser)]
+#[command(
+    name = "berth daemon",
+    version,
+    about = "Run the container engine in the foreground"
+)]
+pub(crate) struct Options {
+    /// Socket to listen on: unix:///path, tcp://host:port (repeatable)
+    #[arg(short = 'H', long = "host", value_name = "ADDRESS")]
+    pub(crate) hosts: Vec<String>,
+    /// Where images, containers and volumes are kept
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_root: Option<PathBuf>,
+    /// Where sockets and the state of running containers are kept
+    #[arg(long, value_name = "DIR")]
+    pub(crate) exec_root: Option<PathBuf>,
+    /// File that holds the daemon's process id
+    #[arg(short = 'p', long, value_name = "FILE")]
+    pub(crate) pidfile: Option<PathBuf>,
+    /// Configuration file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config_file: Option<PathBuf>,
+    /// Group that owns the unix socket
+    #[arg(short = 'G', long, value_name = "NAME")]
+    pub(crate) group: Option<String>,
+    /// "none" turns the default network off
+    #[arg(short = 'b', long, value_name = "NAME")]
+    pub(crate) bridge: Option<String>,
+    /// Address and subnet of the default bridge, such as 192.168.5.1/24
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) bip: Option<String>,
+    /// Subnet of the default bridge that containers get addresses from
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) fixed_cidr: Option<String>,
+    /// Largest packet on the default bridge
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) mtu: Option<u32>,
+    /// Whether containers on the default bridge reach one another
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    pub(crate) icc: Option<bool>,
+    /// Address that published ports listen on when none is given
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) ip: Option<String>,
+    /// Whether to write packet filter rules
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    pub(crate) iptables: Option<bool>,
+    /// Whether to masquerade traffic of the default bridge
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    pub(crate) ip_masq: Option<bool>,
+    /// Give every container an init process unless it says otherwise
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    pub(crate) init: Option<bool>,
+    /// Mirror of Docker Hub (repeatable)
+    #[arg(long = "registry-mirror", value_name = "URL")]
+    pub(crate) registry_mirrors: Vec<String>,
+    /// Registry to reach without verified TLS (repeatable)
+    #[arg(long = "insecure-registry", value_name = "HOST")]
+    pub(crate) insecure_registries: Vec<String>,
+    /// How containers that name no driver are logged
+    #[arg(long, value_name = "NAME")]
+    pub(crate) log_driver: Option<String>,
+    /// Options of the default log driver, key=value (repeatable)
+    #[arg(long = "log-opt", value_name = "KEY=VALUE")]
+    pub(crate) log_opts: Vec<String>,
+    /// Label of the daemon, key=value (repeatable)
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub(crate) labels: Vec<String>,
+    /// Storage driver; overlay is the only one
+    #[arg(short = 's', long, value_name = "NAME")]
+    pub(crate) storage_driver: Option<String>,
+    /// Serve TCP over TLS
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    pub(crate) tls: Option<bool>,
+    /// Serve TCP over TLS to clients that prove who they are
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    pub(crate) tlsverify: Option<bool>,
+    /// Certificate authority that clients' certificates come from
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tlscacert: Option<PathBuf>,
+    /// Certificate of the daemon
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tlscert: Option<PathBuf>,
+    /// Key of the daemon
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tlskey: Option<PathBuf>,
+    /// Say more in the log
+    #[arg(short = 'D', long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    pub(crate) debug: Option<bool>,
+    /// error, warn, info or debug
+    #[arg(short = 'l', long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+    /// text or json
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log_format: Option<String>,
+    /// Check the configuration and exit
+    #[arg(long)]
+    pub(crate) validate: bool,
+}

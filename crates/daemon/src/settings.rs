@@ -1,0 +1,421 @@
+//! Flags and `daemon.json` made into one set of settings.
+//!
+//! Docker's rules: an unknown key in the file is an error, and so is an option given in both places, since
+//! nobody could say which one counts. Lists from both places are one of those conflicts too.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use network::DefaultBridge;
+use serde_json::{Map, Value};
+use spec::Instance;
+
+use crate::options::Options;
+
+const DEFAULT_FILE: &str = "/etc/berth/daemon.json";
+
+/// Everything the daemon is started with.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) hosts: Vec<String>,
+    pub(crate) data_root: PathBuf,
+    pub(crate) exec_root: PathBuf,
+    pub(crate) pidfile: PathBuf,
+    pub(crate) group: Option<String>,
+    pub(crate) instance: Instance,
+    pub(crate) default_bridge: DefaultBridge,
+    pub(crate) iptables: bool,
+    pub(crate) init: bool,
+    pub(crate) registry_mirrors: Vec<String>,
+    pub(crate) insecure_registries: Vec<String>,
+    pub(crate) log_driver: String,
+    pub(crate) log_opts: BTreeMap<String, String>,
+    pub(crate) labels: Vec<String>,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) debug: bool,
+    pub(crate) log_level: String,
+    pub(crate) log_format: String,
+    pub(crate) validate: bool,
+}
+
+/// TLS for the TCP listeners.
+#[derive(Debug, Clone)]
+pub(crate) struct Tls {
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
+    /// Present where clients must prove who they are.
+    pub(crate) client_ca: Option<PathBuf>,
+}
+
+/// A setting that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SettingsError {
+    #[error("cannot read the configuration file {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("the configuration file {path} is not a JSON object: {reason}")]
+    Json { path: PathBuf, reason: String },
+    #[error("the configuration file {path} has keys this daemon does not know: {keys}")]
+    Unknown { path: PathBuf, keys: String },
+    #[error("the following directives are specified both as a flag and in the configuration file: {0}")]
+    Both(String),
+    #[error("configuration key {key}: expected {expected}")]
+    Type { key: String, expected: &'static str },
+    #[error("invalid value {value:?} for {option}: {reason}")]
+    Value {
+        option: &'static str,
+        value: String,
+        reason: String,
+    },
+}
+
+/// The file, whose keys are taken out one by one; what is left over is unknown.
+struct File {
+    keys: Map<String, Value>,
+    both: Vec<String>,
+}
+
+impl File {
+    fn read(named: Option<&Path>) -> Result<File, SettingsError> {
+        let path = named.unwrap_or(Path::new(DEFAULT_FILE));
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            // Only a file that was named must exist.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => Vec::new(),
+            Err(source) => {
+                return Err(SettingsError::Read {
+                    path: path.to_owned(),
+                    source,
+                });
+            }
+        };
+        let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+        if text.iter().all(u8::is_ascii_whitespace) {
+            return Ok(File {
+                keys: Map::new(),
+                both: Vec::new(),
+            });
+        }
+        let keys = serde_json::from_slice(text).map_err(|error| SettingsError::Json {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?;
+        Ok(File {
+            keys,
+            both: Vec::new(),
+        })
+    }
+
+    fn take(&mut self, key: &str, flag_given: bool) -> Option<Value> {
+        let value = self.keys.remove(key)?;
+        if flag_given {
+            self.both.push(key.to_owned());
+        }
+        Some(value)
+    }
+
+    fn text(&mut self, key: &str, flag: Option<String>) -> Result<Option<String>, SettingsError> {
+        match self.take(key, flag.is_some()) {
+            None => Ok(flag),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(SettingsError::Type {
+                key: key.to_owned(),
+                expected: "a string",
+            }),
+        }
+    }
+
+    fn path(&mut self, key: &str, flag: Option<PathBuf>) -> Result<Option<PathBuf>, SettingsError> {
+        let flag = flag.map(|p| p.to_string_lossy().into_owned());
+        Ok(self.text(key, flag)?.map(PathBuf::from))
+    }
+
+    fn boolean(&mut self, key: &str, flag: Option<bool>) -> Result<Option<bool>, SettingsError> {
+        match self.take(key, flag.is_some()) {
+            None => Ok(flag),
+            Some(Value::Bool(value)) => Ok(Some(value)),
+            Some(_) => Err(SettingsError::Type {
+                key: key.to_owned(),
+                expected: "true or false",
+            }),
+        }
+    }
+
+    fn number(&mut self, key: &str, flag: Option<u32>) -> Result<Option<u32>, SettingsError> {
+        match self.take(key, flag.is_some()) {
+            None => Ok(flag),
+            Some(value) => match value.as_u64().and_then(|n| u32::try_from(n).ok()) {
+                Some(number) => Ok(Some(number)),
+                None => Err(SettingsError::Type {
+                    key: key.to_owned(),
+                    expected: "a number",
+                }),
+            },
+        }
+    }
+
+    fn list(&mut self, key: &str, flags: Vec<String>) -> Result<Vec<String>, SettingsError> {
+        let wrong = || SettingsError::Type {
+            key: key.to_owned(),
+            expected: "a list of strings",
+        };
+        match self.take(key, !flags.is_empty()) {
+            None => Ok(flags),
+            Some(Value::Array(items)) => items
+                .iter()
+                .map(|i| i.as_str().map(str::to_owned).ok_or_else(wrong))
+                .collect(),
+            Some(_) => Err(wrong()),
+        }
+    }
+
+    fn map(&mut self, key: &str, flags: &[String]) -> Result<BTreeMap<String, String>, SettingsError> {
+        let wrong = || SettingsError::Type {
+            key: key.to_owned(),
+            expected: "an object of strings",
+        };
+        let pair = |text: &String| match text.split_once('=') {
+            Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+            None => Err(SettingsError::Value {
+                option: "--log-opt",
+                value: text.clone(),
+                reason: "expected key=value".to_owned(),
+            }),
+        };
+        match self.take(key, !flags.is_empty()) {
+            None => flags.iter().map(pair).collect(),
+            Some(Value::Object(entries)) => entries
+                .into_iter()
+                .map(|(k, v)| v.as_str().map(|v| (k, v.to_owned())).ok_or_else(wrong))
+                .collect(),
+            Some(_) => Err(wrong()),
+        }
+    }
+}
+
+impl Settings {
+    /// Reads the file and joins it with the flags.
+    pub(crate) fn load(options: Options) -> Result<Settings, SettingsError> {
+        let mut file = File::read(options.config_file.as_deref())?;
+        let data_root = file
+            .path("data-root", options.data_root)?
+            .unwrap_or_else(Instance::default_root);
+        let data_root = std::path::absolute(&data_root).unwrap_or(data_root);
+        let instance = Instance::of_root(&data_root);
+        let exec_root = file
+            .path("exec-root", options.exec_root)?
+            .unwrap_or_else(|| instance.run_dir());
+        let pidfile = file
+            .path("pidfile", options.pidfile)?
+            .unwrap_or_else(|| exec_root.join("berth.pid"));
+        let mut hosts = file.list("hosts", options.hosts)?;
+        if hosts.is_empty() {
+            hosts.push(format!("unix://{}", exec_root.join("berth.sock").display()));
+        }
+        let default_bridge = bridge(
+            &mut file,
+            &options.bridge,
+            &options.bip,
+            &options.fixed_cidr,
+            &options.ip,
+            options.mtu,
+            options.icc,
+            options.ip_masq,
+        )?;
+        let driver = file.text("storage-driver", options.storage_driver)?;
+        if let Some(driver) = driver.filter(|d| !matches!(d.as_str(), "overlay" | "overlay2" | "overlayfs")) {
+            return Err(SettingsError::Value {
+                option: "--storage-driver",
+                value: driver,
+                reason: "the storage driver of this engine is overlay".to_owned(),
+            });
+        }
+        let tls = tls(
+            &mut file,
+            options.tls,
+            options.tlsverify,
+            options.tlscacert,
+            options.tlscert,
+            options.tlskey,
+        )?;
+        let mut log_opts = file.map("log-opts", &options.log_opts)?;
+        let log_driver = file
+            .text("log-driver", options.log_driver)?
+            .unwrap_or_else(|| "json-file".to_owned());
+        if log_driver == "json-file" && log_opts.is_empty() {
+            // Logs that grow for ever are the commonest way to fill a disk.
+            log_opts.insert("max-size".to_owned(), "100m".to_owned());
+            log_opts.insert("max-file".to_owned(), "3".to_owned());
+        }
+        let settings = Settings {
+            group: file.text("group", options.group)?,
+            iptables: file.boolean("iptables", options.iptables)?.unwrap_or(true),
+            init: file.boolean("init", options.init)?.unwrap_or(false),
+            registry_mirrors: file.list("registry-mirrors", options.registry_mirrors)?,
+            insecure_registries: file.list("insecure-registries", options.insecure_registries)?,
+            labels: file.list("labels", options.labels)?,
+            debug: file.boolean("debug", options.debug)?.unwrap_or(false),
+            log_level: file
+                .text("log-level", options.log_level)?
+                .unwrap_or_else(|| "info".to_owned()),
+            log_format: file
+                .text("log-format", options.log_format)?
+                .unwrap_or_else(|| "text".to_owned()),
+            validate: options.validate,
+            hosts,
+            data_root,
+            exec_root,
+            pidfile,
+            instance,
+            default_bridge,
+            log_driver,
+            log_opts,
+            tls,
+        };
+        if !file.both.is_empty() {
+            return Err(SettingsError::Both(file.both.join(", ")));
+        }
+        if !file.keys.is_empty() {
+            let path = options.config_file.unwrap_or_else(|| DEFAULT_FILE.into());
+            let keys: Vec<&str> = file.keys.keys().map(String::as_str).collect();
+            return Err(SettingsError::Unknown {
+                path,
+                keys: keys.join(", "),
+            });
+        }
+        if !matches!(
+            settings.log_level.as_str(),
+            "error" | "warn" | "info" | "debug" | "trace"
+        ) {
+            return Err(SettingsError::Value {
+                option: "--log-level",
+                value: settings.log_level,
+                reason: "expected error, warn, info or debug".to_owned(),
+            });
+        }
+        Ok(settings)
+    }
+}
+
+fn parse<T: std::str::FromStr>(
+    option: &'static str,
+    value: Option<String>,
+) -> Result<Option<T>, SettingsError>
+where
+    T::Err: std::fmt::Display,
+{
+    let wrong = |value: &str, error: T::Err| SettingsError::Value {
+        option,
+        value: value.to_owned(),
+        reason: error.to_string(),
+    };
+    value
+        .map(|text| text.parse().map_err(|error| wrong(&text, error)))
+        .transpose()
+}
+
+fn bridge(
+    file: &mut File,
+    bridge: &Option<String>,
+    bip: &Option<String>,
+    fixed_cidr: &Option<String>,
+    ip: &Option<String>,
+    mtu: Option<u32>,
+    icc: Option<bool>,
+    ip_masq: Option<bool>,
+) -> Result<DefaultBridge, SettingsError> {
+    let name = file.text("bridge", bridge.clone())?;
+    if let Some(name) = name.as_deref().filter(|n| !matches!(*n, "" | "none")) {
+        return Err(SettingsError::Value {
+            option: "--bridge",
+            value: name.to_owned(),
+            reason: "the bridge is the daemon's own and named after its root; only \"none\" can be chosen"
+                .to_owned(),
+        });
+    }
+    Ok(DefaultBridge {
+        enabled: name.as_deref() != Some("none"),
+        bip: parse("--bip", file.text("bip", bip.clone())?)?,
+        fixed_cidr: parse("--fixed-cidr", file.text("fixed-cidr", fixed_cidr.clone())?)?,
+        mtu: file.number("mtu", mtu)?,
+        icc: file.boolean("icc", icc)?.unwrap_or(true),
+        ip_masquerade: file.boolean("ip-masq", ip_masq)?.unwrap_or(true),
+        host_binding: parse("--ip", file.text("ip", ip.clone())?)?,
+        ..DefaultBridge::default()
+    })
+}
+
+fn tls(
+    file: &mut File,
+    tls: Option<bool>,
+    tlsverify: Option<bool>,
+    ca: Option<PathBuf>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+) -> Result<Option<Tls>, SettingsError> {
+    let verify = file.boolean("tlsverify", tlsverify)?.unwrap_or(false);
+    let on = file.boolean("tls", tls)?.unwrap_or(false) || verify;
+    let ca = file.path("tlscacert", ca)?;
+    let cert = file.path("tlscert", cert)?;
+    let key = file.path("tlskey", key)?;
+    if !on {
+        return Ok(None);
+    }
+    let needed = |option: &'static str, path: Option<PathBuf>| {
+        path.ok_or_else(|| SettingsError::Value {
+            option,
+            value: String::new(),
+            reason: "TLS needs the path of a PEM file".to_owned(),
+        })
+    };
+    Ok(Some(Tls {
+        cert: needed("--tlscert", cert)?,
+        key: needed("--tlskey", key)?,
+        client_ca: if verify {
+            Some(needed("--tlscacert", ca)?)
+        } else {
+            None
+        },
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(json: &str, change: impl FnOnce(&mut Options)) -> Result<Settings, SettingsError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), json).unwrap();
+        let mut options = Options {
+            config_file: Some(file.path().to_owned()),
+            ..Options::default()
+        };
+        change(&mut options);
+        Settings::load(options)
+    }
+
+    #[test]
+    fn defaults_rotate_logs_and_follow_the_root() {
+        let settings = load("{}", |o| o.data_root = Some("/x".into())).unwrap();
+        assert_eq!(settings.log_opts["max-size"], "100m");
+        assert_eq!(settings.exec_root, settings.instance.run_dir());
+        assert!(settings.hosts[0].starts_with("unix:///run/berth-"));
+    }
+
+    #[test]
+    fn the_file_is_read_strictly() {
+        assert_eq!(
+            load(r#"{"hosts":["tcp://127.0.0.1:1"]}"#, |_| {}).unwrap().hosts,
+            ["tcp://127.0.0.1:1"]
+        );
+        let unknown = load(r#"{"nope":1}"#, |_| {}).unwrap_err().to_string();
+        assert!(unknown.contains("nope"), "{unknown}");
+        let both = load(r#"{"debug":true}"#, |o| o.debug = Some(false))
+            .unwrap_err()
+            .to_string();
+        assert!(both.ends_with("configuration file: debug"), "{both}");
+        assert!(load(r#"{"debug":"yes"}"#, |_| {}).is_err());
+        assert!(load("[1]", |_| {}).is_err());
+        assert!(load(r#"{"bip":"300.1.1.1/24"}"#, |_| {}).is_err());
+        assert!(load("", |_| {}).is_ok());
+    }
+}

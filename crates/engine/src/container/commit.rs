@@ -1,0 +1,185 @@
+//! Committing: a container's writable layer becomes an image's new top layer.
+
+use std::sync::Arc;
+
+use api_types::ContainerConfig;
+use image::CommitLayers;
+use jiff::Timestamp;
+use spec::image::{ContainerSettings, History};
+use spec::{Digest, Reference};
+
+use super::{Container, Status};
+use crate::engine::{Engine, Inner, blocking};
+use crate::error::{Error, Result};
+
+/// A request to commit.
+#[derive(Debug, Clone, Default)]
+pub struct CommitContainer {
+    pub container: String,
+    pub repo: String,
+    pub tag: String,
+    pub comment: String,
+    pub author: String,
+    /// Freeze the container meanwhile.
+    pub pause: bool,
+    /// Dockerfile instructions such as `CMD ["x"]`, already read into settings by `apply`.
+    pub changes: Vec<String>,
+    /// Settings that replace the container's.
+    pub config: Option<ContainerConfig>,
+}
+
+impl Engine {
+    /// Makes an image of a container; `apply` reads the Dockerfile instructions of the request.
+    pub async fn container_commit(
+        &self,
+        request: CommitContainer,
+        apply: impl FnOnce(&mut ContainerSettings, &[String]) -> std::result::Result<(), String> + Send + 'static,
+    ) -> Result<Digest> {
+        let container = self.container(&request.container)?;
+        let freeze = request.pause && container.state.status == Status::Running;
+        if freeze {
+            self.container_pause(container.id.as_str()).await?;
+        }
+        let (inner, owned) = (Arc::clone(&self.inner), Arc::clone(&container));
+        let committed = blocking(move || commit(&inner, &owned, &request, apply)).await;
+        if freeze {
+            self.container_unpause(container.id.as_str()).await?;
+        }
+        let (id, reference) = committed?;
+        let mut attributes = container.attributes();
+        attributes.insert("comment".to_owned(), String::new());
+        attributes.insert("imageID".to_owned(), id.to_string());
+        attributes.insert("imageRef".to_owned(), reference);
+        self.inner
+            .events
+            .publish("container", "commit", container.id.as_str(), attributes);
+        Ok(id)
+    }
+}
+
+fn commit(
+    inner: &Inner,
+    container: &Container,
+    request: &CommitContainer,
+    apply: impl FnOnce(&mut ContainerSettings, &[String]) -> std::result::Result<(), String>,
+) -> Result<(Digest, String)> {
+    let reference = match request.repo.as_str() {
+        "" => None,
+        repo => {
+            let reference = Reference::parse_normalized(repo)?;
+            Some(match request.tag.as_str() {
+                "" => reference.or_latest(),
+                tag => reference.with_tag(tag)?,
+            })
+        }
+    };
+    let parent = inner.images.resolve(&container.image_id.to_string()).ok();
+    let mut config = match &parent {
+        Some(parent) => parent.config.clone(),
+        None => {
+            return Err(Error::conflict(
+                "the image of the container is gone, so nothing can be put on top of it",
+            ));
+        }
+    };
+    config.config = settings(request.config.as_ref().unwrap_or(&container.config));
+    apply(&mut config.config, &request.changes).map_err(Error::invalid)?;
+    let now = format!("{:.9}", Timestamp::now());
+    config.created = Some(now.clone());
+    config.author = (!request.author.is_empty()).then(|| request.author.clone());
+    config.history.push(History {
+        created: Some(now),
+        created_by: Some(
+            std::iter::once(&container.path)
+                .chain(&container.args)
+                .cloned()
+                .collect::<Vec<_>>()
+                .join(" "),
+        ),
+        author: config.author.clone(),
+        comment: (!request.comment.is_empty()).then(|| request.comment.clone()),
+        empty_layer: false,
+    });
+    // The layer is a copy: the container keeps its own and may go on writing.
+    let snapshots = inner.store.snapshots();
+    let lease = inner.store.lease();
+    let copy = snapshots.create(
+        snapshots.parent(container.snapshot),
+        &format!("commit:{}", container.id),
+    )?;
+    lease.hold_snapshot(copy);
+    let copied = copy_layer(inner, container, copy);
+    let image = copied.and_then(|()| {
+        Ok(inner.images.commit_layers(CommitLayers {
+            parent,
+            layers: vec![copy],
+            config,
+            reference: reference.clone(),
+        })?)
+    });
+    match image {
+        Ok(image) => Ok((
+            image.id.clone(),
+            reference.map(|r| r.canonical()).unwrap_or_default(),
+        )),
+        Err(error) => {
+            // The first failure is the one to tell.
+            let _ = snapshots.remove(copy);
+            Err(error)
+        }
+    }
+}
+
+/// Copies the writable layer by way of its tar form, which carries everything a layer can hold.
+fn copy_layer(inner: &Inner, container: &Container, copy: store::SnapshotId) -> Result<()> {
+    let snapshots = inner.store.snapshots();
+    let overlay = snapshots.overlay(container.snapshot)?;
+    let upper = snapshots.fs(container.snapshot);
+    let target = snapshots.fs(copy);
+    let lowers = overlay.lower.clone();
+    let (reader, mut writer) = std::io::pipe()?;
+    let write = std::thread::spawn(move || image::layer::diff(&upper, &lowers, &mut writer));
+    let applied = image::layer::apply(reader, &target, &overlay.lower);
+    let written = write
+        .join()
+        .map_err(|_| Error::internal("reading the container's layer failed"))?;
+    applied?;
+    Ok(written?)
+}
+
+/// The container's settings as an image carries them.
+pub(crate) fn settings(config: &ContainerConfig) -> ContainerSettings {
+    let some = |list: &api_types::List<String>| (!list.is_null()).then(|| list.to_vec());
+    ContainerSettings {
+        user: config.user.clone(),
+        exposed_ports: config
+            .exposed_ports
+            .keys()
+            .map(|p| (p.clone(), spec::image::Empty {}))
+            .collect(),
+        env: config.env.to_vec(),
+        entrypoint: some(&config.entrypoint),
+        cmd: some(&config.cmd),
+        volumes: config
+            .volumes
+            .keys()
+            .map(|v| (v.clone(), spec::image::Empty {}))
+            .collect(),
+        working_dir: config.working_dir.clone(),
+        labels: config.labels.as_map().clone(),
+        stop_signal: (!config.stop_signal.is_empty()).then(|| config.stop_signal.clone()),
+        stop_timeout: config.stop_timeout,
+        args_escaped: config.args_escaped,
+        healthcheck: config.healthcheck.as_ref().map(|h| spec::image::HealthCheck {
+            test: h.test.to_vec(),
+            interval: h.interval,
+            timeout: h.timeout,
+            start_period: h.start_period,
+            start_interval: h.start_interval,
+            retries: h.retries,
+        }),
+        on_build: config.on_build.to_vec(),
+        shell: (!config.shell.is_empty()).then(|| config.shell.to_vec()),
+        extra: Default::default(),
+    }
+}

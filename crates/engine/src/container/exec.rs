@@ -1,0 +1,286 @@
+//! Execs: another process in a running container.
+//!
+//! An exec is made, then started once; it is forgotten when its container ends. The monitor is the parent of
+//! the process and tells its exit; what is known of it is kept here.
+
+use std::collections::HashMap;
+use std::os::fd::AsFd as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use api_types::ExecCreateRequest;
+use monitor::protocol::{AttachStreams, ExecRequest};
+use spec::Id;
+use spec::runtime::{Process, User};
+
+use super::attach::{Attachment, pair};
+use super::owner::{Command, Owner};
+use super::{Container, defaults, oci, user};
+use crate::engine::{Engine, Inner, blocking};
+use crate::error::{Error, Result};
+
+/// An exec as published.
+#[derive(Debug, Clone)]
+pub struct Exec {
+    pub id: String,
+    pub container: Id,
+    pub config: ExecCreateRequest,
+    pub running: bool,
+    pub started: bool,
+    /// Known once the process has ended.
+    pub exit_code: Option<i64>,
+    /// As the host numbers it; 0 before the start.
+    pub pid: i32,
+}
+
+/// How to start an exec.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ExecStart {
+    pub detach: bool,
+    pub tty: bool,
+    /// Rows and columns.
+    pub console_size: Option<[u16; 2]>,
+}
+
+/// Every exec of the living containers.
+#[derive(Default)]
+pub(crate) struct Execs {
+    by_id: Mutex<HashMap<String, Arc<Exec>>>,
+}
+
+impl Execs {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Exec>>> {
+        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, id: &str) -> Result<Arc<Exec>> {
+        self.lock()
+            .get(id)
+            .cloned()
+            .ok_or_else(|| Error::not_found(format!("No such exec instance: {id}")))
+    }
+
+    fn change(&self, id: &str, change: impl FnOnce(&mut Exec)) -> Option<Arc<Exec>> {
+        let mut execs = self.lock();
+        let exec = execs.get_mut(id)?;
+        change(Arc::make_mut(exec));
+        Some(Arc::clone(exec))
+    }
+
+    fn ids_of(&self, container: &Id) -> Vec<String> {
+        self.lock()
+            .values()
+            .filter(|e| e.container == *container && e.exit_code.is_none())
+            .map(|e| e.id.clone())
+            .collect()
+    }
+
+    pub(crate) fn container_ended(&self, container: &Id) {
+        self.lock().retain(|_, exec| exec.container != *container);
+    }
+}
+
+impl Engine {
+    /// Makes an exec; nothing runs yet.
+    pub async fn exec_create(&self, name: &str, config: ExecCreateRequest) -> Result<Id> {
+        let handle = self.inner.containers.find(name)?;
+        let container = handle.snapshot();
+        if config.cmd.is_empty() {
+            return Err(Error::invalid("No exec command specified"));
+        }
+        match container.state.status {
+            super::Status::Running => {}
+            super::Status::Paused => {
+                return Err(Error::conflict(format!(
+                    "container {} is paused, unpause the container before exec",
+                    container.id
+                )));
+            }
+            _ => return Err(container.not_running()),
+        }
+        let id = Id::random();
+        let command = config.cmd.join(" ");
+        let exec = Exec {
+            id: id.to_string(),
+            container: container.id.clone(),
+            config,
+            running: false,
+            started: false,
+            exit_code: None,
+            pid: 0,
+        };
+        self.inner.execs.lock().insert(exec.id.clone(), Arc::new(exec));
+        handle
+            .tell(Command::ExecIds(self.inner.execs.ids_of(&container.id)))
+            .await;
+        emit(
+            &self.inner,
+            &container,
+            &format!("exec_create: {command}"),
+            id.as_str(),
+            None,
+        );
+        Ok(id)
+    }
+
+    /// Starts an exec. Gives its streams unless it is detached.
+    pub async fn exec_start(&self, id: &str, start: ExecStart) -> Result<Option<Attachment>> {
+        let exec = self.inner.execs.get(id)?;
+        let container = self.container(exec.container.as_str())?;
+        if !container.state.status.is_alive() {
+            return Err(container.not_running());
+        }
+        let claimed = {
+            let mut first = false;
+            self.inner
+                .execs
+                .change(id, |e| first = !std::mem::replace(&mut e.started, true));
+            first
+        };
+        if !claimed {
+            return Err(Error::conflict(format!("exec {id} has already run")));
+        }
+        let tty = exec.config.tty;
+        let streams = (!start.detach).then_some(AttachStreams {
+            stdin: exec.config.attach_stdin,
+            stdout: exec.config.attach_stdout,
+            stderr: exec.config.attach_stderr,
+        });
+        let (socket, ours) = match start.detach {
+            true => (None, None),
+            false => {
+                let (theirs, ours) = pair()?;
+                (Some(theirs), Some(ours))
+            }
+        };
+        let size = start.console_size.or_else(|| {
+            let [rows, cols] = exec.config.console_size?.0;
+            Some([u16::try_from(rows).ok()?, u16::try_from(cols).ok()?])
+        });
+        let inner = Arc::clone(&self.inner);
+        let (request_exec, target) = (Arc::clone(&exec), Arc::clone(&container));
+        let started = blocking(move || {
+            let process = process(&inner, &target, &request_exec.config)?;
+            let console_size = size.map(|[rows, cols]| (rows, cols));
+            let request = ExecRequest {
+                exec_id: request_exec.id.clone(),
+                process,
+                tty,
+                streams,
+                console_size,
+            };
+            let socket = socket.as_ref().map(|s| s.as_fd());
+            inner
+                .monitor_of(&target)?
+                .exec(&request, socket)
+                .map_err(Error::from)
+        })
+        .await;
+        match started {
+            Ok(pid) => {
+                // The exit may have been told already; then it stands.
+                self.inner.execs.change(id, |e| {
+                    e.pid = pid;
+                    e.running = e.exit_code.is_none();
+                });
+                emit(
+                    &self.inner,
+                    &container,
+                    &format!("exec_start: {}", exec.config.cmd.join(" ")),
+                    id,
+                    None,
+                );
+                Ok(ours.map(|stream| Attachment {
+                    tty,
+                    multiplexed: !tty,
+                    prefix: None,
+                    stream: Some(stream),
+                }))
+            }
+            Err(error) => {
+                let code = i64::from(error.exit_code.unwrap_or(126));
+                self.inner.execs.change(id, |e| e.exit_code = Some(code));
+                Err(error)
+            }
+        }
+    }
+
+    /// What is known of an exec.
+    pub fn exec_inspect(&self, id: &str) -> Result<Exec> {
+        Ok(Exec::clone(&*self.inner.execs.get(id)?))
+    }
+
+    /// Tells an exec's terminal its size.
+    pub async fn exec_resize(&self, id: &str, rows: u16, cols: u16) -> Result<()> {
+        let exec = self.inner.execs.get(id)?;
+        if !exec.running {
+            return Err(Error::conflict(format!("exec {id} is not running")));
+        }
+        let container = self.container(exec.container.as_str())?;
+        let monitor = self.inner.monitor_of(&container)?;
+        blocking(move || monitor.exec_resize(&exec.id, rows, cols).map_err(Error::from)).await
+    }
+}
+
+/// The process of an exec: the container's own settings, changed by what the exec asks for.
+pub(super) fn process(inner: &Inner, container: &Container, config: &ExecCreateRequest) -> Result<Process> {
+    let host = &container.host_config;
+    let capabilities = defaults::capabilities(
+        &host.cap_add,
+        &host.cap_drop,
+        host.privileged || config.privileged,
+    )?;
+    let wanted = if config.user.is_empty() {
+        &container.config.user
+    } else {
+        &config.user
+    };
+    let root = inner.root_of(container)?;
+    let identity = user::resolve(root.as_fd(), wanted, &host.group_add)?;
+    let cwd = [&config.working_dir, &container.config.working_dir]
+        .into_iter()
+        .find(|d| !d.is_empty());
+    let security = oci::Security::parse(&host.security_opt)?;
+    Ok(Process {
+        terminal: config.tty,
+        args: config.cmd.to_vec(),
+        env: oci::environment(container, &config.env, &identity.home, config.tty),
+        cwd: cwd.cloned().unwrap_or_else(|| "/".to_owned()),
+        capabilities: Some(oci::sets(&capabilities, identity.uid == 0)),
+        rlimits: oci::rlimits(container)?,
+        no_new_privileges: security.no_new_privileges,
+        user: User {
+            uid: identity.uid,
+            gid: identity.gid,
+            additional_gids: identity.groups,
+            ..User::default()
+        },
+        oom_score_adj: Some(i32::try_from(host.oom_score_adj).unwrap_or(0)),
+        ..Process::default()
+    })
+}
+
+fn emit(inner: &Inner, container: &Container, action: &str, exec: &str, exit_code: Option<i32>) {
+    let mut attributes = container.attributes();
+    attributes.insert("execID".to_owned(), exec.to_owned());
+    if let Some(code) = exit_code {
+        attributes.insert("exitCode".to_owned(), code.to_string());
+    }
+    inner
+        .events
+        .publish("container", action, container.id.as_str(), attributes);
+}
+
+impl Owner {
+    /// The monitor says that an exec has ended.
+    pub(super) fn on_exec_exit(&mut self, id: &str, exit_code: i32) {
+        let known = self.engine.execs.change(id, |exec| {
+            exec.running = false;
+            exec.exit_code = Some(i64::from(exit_code));
+        });
+        if known.is_some() {
+            self.container.exec_ids = self.engine.execs.ids_of(&self.container.id);
+            self.publish_only();
+            emit(&self.engine, &self.container, "exec_die", id, Some(exit_code));
+        }
+    }
+}

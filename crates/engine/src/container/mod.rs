@@ -1,0 +1,198 @@
+//! Containers: one task owns each ([`owner`]); everyone else reads the snapshot it publishes.
+//!
+//! ```text
+//!             start            exit                     remove
+//!  Created ──────────> Running ────> Exited ──────────────────────> (gone)
+//!                      │  ▲   ╲        │ ▲                  ▲
+//!                pause ▼  │    ╲       │ │ policy           │
+//!                     Paused    ╲──> Restarting ────────────┘
+//! ```
+//!
+//! Invariants: a snapshot that is published is also in the database; the database never holds a container
+//! whose writable snapshot was not made; a name belongs to one container from before its creation until after
+//! its removal.
+
+mod archive;
+mod attach;
+mod commit;
+mod create;
+mod defaults;
+mod exec;
+mod files;
+mod health;
+mod launch;
+mod list;
+mod logs;
+mod mounts;
+mod oci;
+mod owner;
+mod ports;
+mod prune;
+mod record;
+mod registry;
+mod remove;
+mod restart;
+mod seccomp;
+mod stats;
+mod step;
+mod stop;
+mod top;
+mod update;
+mod user;
+mod wait;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use api_types::{ContainerConfig, EndpointSettings, Health, HostConfig, MountPoint, PortMap};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use spec::{Digest, Id, Platform};
+use store::SnapshotId;
+
+pub use archive::{ArchivePut, ByteStream};
+pub use attach::{AttachOptions, Attachment};
+pub use commit::CommitContainer;
+pub use create::{CreateContainer, Created};
+pub use exec::{Exec, ExecStart};
+pub use logs::{LogOptions, LogStream, Logs};
+pub use mounts::{MountKind, PlannedMount};
+pub use prune::Pruned;
+pub use remove::RemoveOptions;
+pub use stats::Sizes;
+pub use step::{Step, StepOutput};
+pub use wait::{WaitCondition, WaitOutcome};
+
+pub(crate) use archive::{Incoming, stream};
+pub(crate) use exec::Execs;
+pub(crate) use owner::{EXIT_UNKNOWN, Handle, Supervision, adopt, read_exit_record};
+pub(crate) use record::Records;
+pub(crate) use registry::Registry;
+pub(crate) use remove::remove_parts;
+pub(crate) use restart::wants_start_with_daemon;
+pub(crate) use stats::{Samples, sizes, total_memory};
+
+/// The storage driver's name as the API tells it.
+pub(crate) const DRIVER: &str = "overlayfs";
+
+/// Where a container is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    Created,
+    Running,
+    Paused,
+    Restarting,
+    Removing,
+    Exited,
+    Dead,
+}
+
+impl Status {
+    /// The word the API uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Restarting => "restarting",
+            Status::Removing => "removing",
+            Status::Exited => "exited",
+            Status::Dead => "dead",
+        }
+    }
+
+    /// Whether a process of the container lives (a paused one does).
+    pub fn is_alive(self) -> bool {
+        matches!(self, Status::Running | Status::Paused)
+    }
+}
+
+/// The changing part of a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct State {
+    pub status: Status,
+    /// The first process as the host numbers it; 0 when none lives.
+    pub pid: i32,
+    pub exit_code: i32,
+    pub oom_killed: bool,
+    /// Why the last start failed, if it did.
+    pub error: String,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    #[serde(skip)]
+    pub health: Option<Health>,
+}
+
+/// The files the engine keeps for a container on the host.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Files {
+    /// `<root>/containers/<id>`.
+    pub dir: PathBuf,
+    /// Empty until the first start, like the three below.
+    pub hosts: String,
+    pub hostname: String,
+    pub resolv_conf: String,
+    pub log: String,
+}
+
+/// One container as published by its owner.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Container {
+    pub id: Id,
+    /// Without the slash the API puts before it.
+    pub name: String,
+    pub created: Timestamp,
+    /// The program and its arguments, from entrypoint and command.
+    pub path: String,
+    pub args: Vec<String>,
+    /// The image as the user named it.
+    pub image: String,
+    pub image_id: Digest,
+    /// Descriptor of the platform's manifest.
+    pub manifest: Option<spec::image::Descriptor>,
+    pub platform: Platform,
+    pub config: ContainerConfig,
+    pub host_config: HostConfig,
+    pub state: State,
+    pub restart_count: i64,
+    pub networks: BTreeMap<String, EndpointSettings>,
+    /// Ports as they are really published while the container runs.
+    pub ports: PortMap,
+    pub mounts: Vec<MountPoint>,
+    #[serde(skip)]
+    pub exec_ids: Vec<String>,
+    pub sandbox_id: String,
+    pub files: Files,
+    pub snapshot: SnapshotId,
+    /// How often the first process has ended; tells waiters of the next exit from the last one.
+    pub exits: u64,
+    /// Set in the last snapshot a container ever publishes.
+    #[serde(skip)]
+    pub removed: bool,
+    /// Everything mounted besides the root, ordered for mounting.
+    pub plan: Vec<mounts::PlannedMount>,
+    /// Stopped by a person: restart policies leave it alone.
+    pub stopped_by_hand: bool,
+}
+
+impl Container {
+    /// The attributes events about this container carry: labels, image and name.
+    pub(crate) fn attributes(&self) -> BTreeMap<String, String> {
+        let mut attributes = self.config.labels.as_map().clone();
+        attributes.insert("image".to_owned(), self.image.clone());
+        attributes.insert("name".to_owned(), self.name.clone());
+        attributes
+    }
+
+    /// The error for commands that need a running container.
+    pub(crate) fn not_running(&self) -> crate::Error {
+        crate::Error::conflict(format!("container {} is not running", self.id))
+    }
+
+    /// Whether the engine gives this container endpoints on its networks.
+    pub(crate) fn has_endpoints(&self) -> bool {
+        let mode = self.host_config.network_mode.as_str();
+        mode != "host" && mode != "none" && !mode.starts_with("container:")
+    }
+}

@@ -1,0 +1,685 @@
+//! What is mounted into a container besides its root: binds, volumes, tmpfs and images.
+//!
+//! Two steps. At creation the wishes of every flag are read into one list of [`PlannedMount`]s, sorted so that
+//! a mount never hides one below it, and volumes are made and filled. At each start the plan becomes the
+//! bundle's mounts; a source that vanished meanwhile is an error that names it.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd as _;
+use std::path::Path;
+
+use api_types::{Mount, MountPoint};
+use serde::{Deserialize, Serialize};
+use spec::runtime;
+use store::SnapshotId;
+use volume::{CreateVolume, VolumeSource};
+
+use super::Container;
+use crate::engine::Inner;
+use crate::error::{Error, Result};
+
+/// One mount as it will be made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedMount {
+    pub destination: String,
+    pub read_only: bool,
+    pub kind: MountKind,
+    /// Options as the user wrote them, for `Mode` in inspect.
+    #[serde(default)]
+    pub mode: String,
+}
+
+/// Where a mount's content comes from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum MountKind {
+    Bind {
+        source: String,
+        propagation: String,
+        recursive: bool,
+        create: bool,
+    },
+    Volume {
+        name: String,
+        driver: String,
+        no_copy: bool,
+        subpath: String,
+        anonymous: bool,
+    },
+    Tmpfs {
+        options: Vec<String>,
+    },
+    Image {
+        snapshot: SnapshotId,
+        name: String,
+        subpath: String,
+    },
+    /// Directories of the engine stacked read-only, for steps of a build.
+    Overlay {
+        overlay: sys::mount::Overlay,
+    },
+}
+
+/// The wishes of a creation request, read but not yet acted on.
+pub(super) struct Plan {
+    pub(super) mounts: Vec<PlannedMount>,
+    /// Volumes to make first: name (empty for anonymous), driver, options and labels, and the mount's index.
+    wishes: Vec<(usize, CreateVolume)>,
+}
+
+const PROPAGATIONS: &[&str] = &["private", "rprivate", "shared", "rshared", "slave", "rslave"];
+
+/// Reads every mount flag. Later flags for one destination are refused as duplicates, except that a volume
+/// the image declares yields to whatever the user mounts there.
+pub(super) fn plan(
+    engine: &Inner,
+    request: &super::CreateContainer,
+    image_volumes: &[String],
+) -> Result<Plan> {
+    let mut plan = Plan {
+        mounts: Vec::new(),
+        wishes: Vec::new(),
+    };
+    let host = &request.host_config;
+    for from in &host.volumes_from {
+        volumes_from(engine, &mut plan, from)?;
+    }
+    let inherited = plan.mounts.len();
+    for bind in &host.binds {
+        let parsed = parse_bind(bind)?;
+        plan.push(parsed, &host.volume_driver, inherited)?;
+    }
+    for mount in &host.mounts {
+        let (planned, wish) = parse_mount(engine, mount)?;
+        plan.push_with(planned, wish, inherited)?;
+    }
+    for (destination, options) in &host.tmpfs {
+        check_destination(destination)?;
+        let options = options
+            .split(',')
+            .filter(|o| !o.is_empty())
+            .map(str::to_owned)
+            .collect();
+        let kind = MountKind::Tmpfs { options };
+        plan.push(
+            PlannedMount {
+                destination: clean(destination),
+                read_only: false,
+                kind,
+                mode: String::new(),
+            },
+            "",
+            inherited,
+        )?;
+    }
+    let declared = request.config.volumes.keys().chain(image_volumes);
+    for destination in declared {
+        let destination = clean(destination);
+        if destination == "/" {
+            return Err(Error::invalid(
+                "invalid volume specification: destination can't be '/'",
+            ));
+        }
+        if plan.mounts.iter().any(|m| m.destination == destination) {
+            continue;
+        }
+        let kind = MountKind::Volume {
+            name: String::new(),
+            driver: "local".to_owned(),
+            no_copy: false,
+            subpath: String::new(),
+            anonymous: true,
+        };
+        plan.push(
+            PlannedMount {
+                destination,
+                read_only: false,
+                kind,
+                mode: String::new(),
+            },
+            &host.volume_driver,
+            0,
+        )?;
+    }
+    Ok(plan)
+}
+
+impl Plan {
+    fn push(&mut self, mount: PlannedMount, driver: &str, inherited: usize) -> Result<()> {
+        let wish = match &mount.kind {
+            MountKind::Volume { name, .. } => Some(CreateVolume {
+                name: (!name.is_empty()).then(|| name.clone()),
+                driver: driver.to_owned(),
+                driver_opts: BTreeMap::new(),
+                labels: BTreeMap::new(),
+            }),
+            _ => None,
+        };
+        self.push_with(mount, wish, inherited)
+    }
+
+    fn push_with(&mut self, mount: PlannedMount, wish: Option<CreateVolume>, inherited: usize) -> Result<()> {
+        // What was taken over from another container gives way to what is said here.
+        if let Some(old) = self
+            .mounts
+            .iter()
+            .position(|m| m.destination == mount.destination)
+        {
+            if old >= inherited {
+                return Err(Error::invalid(format!(
+                    "Duplicate mount point: {}",
+                    mount.destination
+                )));
+            }
+            self.mounts[old] = mount;
+            self.wishes.retain(|(index, _)| *index != old);
+            self.wishes.extend(wish.map(|wish| (old, wish)));
+            return Ok(());
+        }
+        self.mounts.push(mount);
+        self.wishes.extend(wish.map(|wish| (self.mounts.len() - 1, wish)));
+        Ok(())
+    }
+
+    /// Makes the volumes, fills new ones from the image, and gives the finished plan. Volumes that were made
+    /// here are named in `made`, for the caller to remove if the creation fails later.
+    pub(super) fn carry_out(
+        mut self,
+        engine: &Inner,
+        image_root: &dyn Fn() -> Result<std::os::fd::OwnedFd>,
+        made: &mut Vec<String>,
+    ) -> Result<Vec<PlannedMount>> {
+        for (index, wish) in self.wishes {
+            let (volume, created) = engine.volumes.create(wish)?;
+            if created {
+                made.push(volume.name.clone());
+                super::super::volumes::emit(engine, "create", &volume.name, &[("driver", &volume.driver)]);
+            }
+            let mount = &mut self.mounts[index];
+            if let MountKind::Volume {
+                name,
+                driver,
+                no_copy,
+                subpath,
+                ..
+            } = &mut mount.kind
+            {
+                name.clone_from(&volume.name);
+                driver.clone_from(&volume.driver);
+                if !*no_copy && subpath.is_empty() && volume.options.is_empty() {
+                    let root = image_root()?;
+                    volume::copy_up(&volume.mountpoint, root.as_fd(), &mount.destination)?;
+                }
+            }
+        }
+        self.mounts
+            .sort_by_key(|m| (m.destination.matches('/').count(), m.destination.clone()));
+        Ok(self.mounts)
+    }
+}
+
+/// The mounts of another container, as `--volumes-from NAME[:ro|rw]` asks.
+fn volumes_from(engine: &Inner, plan: &mut Plan, text: &str) -> Result<()> {
+    let (name, mode) = text.split_once(':').unwrap_or((text, ""));
+    let read_only = match mode {
+        "" | "rw" | "z" | "Z" => false,
+        "ro" => true,
+        _ => return Err(Error::invalid(format!("invalid mode: {mode}"))),
+    };
+    let other = engine.containers.find(name)?.snapshot();
+    for mount in &other.plan {
+        if matches!(mount.kind, MountKind::Tmpfs { .. }) {
+            continue;
+        }
+        let mut mount = mount.clone();
+        mount.read_only |= read_only;
+        match plan
+            .mounts
+            .iter_mut()
+            .find(|m| m.destination == mount.destination)
+        {
+            Some(old) => *old = mount,
+            None => plan.mounts.push(mount),
+        }
+    }
+    Ok(())
+}
+
+fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+fn check_destination(destination: &str) -> Result<()> {
+    if !destination.starts_with('/') {
+        return Err(Error::invalid(format!(
+            "invalid mount config: mount path must be absolute: {destination:?}"
+        )));
+    }
+    if clean(destination) == "/" {
+        return Err(Error::invalid(
+            "invalid volume specification: destination can't be '/'",
+        ));
+    }
+    Ok(())
+}
+
+/// Reads `[source:]destination[:options]`.
+fn parse_bind(text: &str) -> Result<PlannedMount> {
+    // Docker answers this one with a server error; clients rely on the text.
+    let invalid = || Error::internal(format!("invalid volume specification: '{text}'"));
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, destination, options) = match parts.as_slice() {
+        [destination] => ("", *destination, ""),
+        [source, destination] if destination.starts_with('/') => (*source, *destination, ""),
+        [destination, options] => ("", *destination, *options),
+        [source, destination, options] => (*source, *destination, *options),
+        _ => return Err(invalid()),
+    };
+    if destination.is_empty() || (parts.len() > 1 && source.is_empty() && !parts[0].starts_with('/')) {
+        return Err(invalid());
+    }
+    if !destination.starts_with('/') {
+        return Err(Error::invalid(format!(
+            "invalid volume specification: '{text}': invalid mount config for type \"bind\": invalid mount path: '{destination}' mount path must be absolute"
+        )));
+    }
+    if clean(destination) == "/" {
+        return Err(Error::invalid(format!(
+            "invalid volume specification: '{text}': invalid specification: destination can't be '/'"
+        )));
+    }
+    let (mut read_only, mut no_copy, mut propagation) = (false, false, String::new());
+    for option in options.split(',').filter(|o| !o.is_empty()) {
+        match option {
+            "ro" => read_only = true,
+            "rw" | "z" | "Z" | "consistent" | "cached" | "delegated" => {}
+            "nocopy" if !source.starts_with('/') => no_copy = true,
+            p if PROPAGATIONS.contains(&p) && source.starts_with('/') => p.clone_into(&mut propagation),
+            _ => return Err(Error::invalid(format!("invalid mode: {options}"))),
+        }
+    }
+    let kind = if source.starts_with('/') {
+        MountKind::Bind {
+            source: clean(source),
+            propagation,
+            recursive: true,
+            create: true,
+        }
+    } else {
+        if !source.is_empty() && !crate::names::is_valid(source) {
+            return Err(Error::invalid(format!(
+                "create {source}: {source:?} includes invalid characters for a local volume name, only \
+                 \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
+            )));
+        }
+        MountKind::Volume {
+            name: source.to_owned(),
+            driver: "local".to_owned(),
+            no_copy,
+            subpath: String::new(),
+            anonymous: source.is_empty(),
+        }
+    };
+    Ok(PlannedMount {
+        destination: clean(destination),
+        read_only,
+        kind,
+        mode: options.to_owned(),
+    })
+}
+
+/// Reads one entry of `HostConfig.Mounts`.
+fn parse_mount(engine: &Inner, mount: &Mount) -> Result<(PlannedMount, Option<CreateVolume>)> {
+    let invalid =
+        |why: String| Error::invalid(format!("invalid mount config for type {:?}: {why}", mount.kind));
+    if mount.target.is_empty() {
+        return Err(invalid("field Target must not be empty".to_owned()));
+    }
+    if !mount.target.starts_with('/') {
+        return Err(invalid(format!(
+            "invalid mount path: '{}' mount path must be absolute",
+            mount.target
+        )));
+    }
+    if clean(&mount.target) == "/" {
+        return Err(invalid(
+            "invalid specification: destination can't be '/'".to_owned(),
+        ));
+    }
+    let mut wish = None;
+    let kind = match mount.kind.as_str() {
+        "bind" => {
+            if mount.source.is_empty() {
+                return Err(invalid("field Source must not be empty".to_owned()));
+            }
+            if !mount.source.starts_with('/') {
+                return Err(invalid(format!(
+                    "invalid mount path: '{}' mount path must be absolute",
+                    mount.source
+                )));
+            }
+            let options = mount.bind_options.clone().unwrap_or_default();
+            if !options.propagation.is_empty() && !PROPAGATIONS.contains(&options.propagation.as_str()) {
+                return Err(invalid(format!(
+                    "invalid propagation mode: {}",
+                    options.propagation
+                )));
+            }
+            if !options.create_mountpoint && !Path::new(&mount.source).exists() {
+                return Err(invalid(format!(
+                    "bind source path does not exist: {}",
+                    mount.source
+                )));
+            }
+            MountKind::Bind {
+                source: clean(&mount.source),
+                propagation: options.propagation,
+                recursive: !options.non_recursive,
+                create: options.create_mountpoint,
+            }
+        }
+        "volume" => {
+            let options = mount.volume_options.clone().unwrap_or_default();
+            let driver = options.driver_config.unwrap_or_default();
+            if mount.source.contains('/') {
+                return Err(invalid(format!(
+                    "invalid volume name {:?}: a volume name has no slash",
+                    mount.source
+                )));
+            }
+            wish = Some(CreateVolume {
+                name: (!mount.source.is_empty()).then(|| mount.source.clone()),
+                driver: driver.name,
+                driver_opts: driver.options.into_map(),
+                labels: options.labels.into_map(),
+            });
+            MountKind::Volume {
+                name: mount.source.clone(),
+                driver: "local".to_owned(),
+                no_copy: options.no_copy,
+                subpath: options.subpath,
+                anonymous: mount.source.is_empty(),
+            }
+        }
+        "tmpfs" => {
+            if !mount.source.is_empty() {
+                return Err(invalid("field Source must not be specified".to_owned()));
+            }
+            let options = mount.tmpfs_options.clone().unwrap_or_default();
+            let mut list = vec!["nosuid".to_owned(), "nodev".to_owned(), "noexec".to_owned()];
+            if options.size_bytes > 0 {
+                list.push(format!("size={}", options.size_bytes));
+            }
+            if options.mode > 0 {
+                list.push(format!("mode={:o}", options.mode & 0o7777));
+            }
+            list.extend(options.options.iter().map(|pair| pair.join("=")));
+            MountKind::Tmpfs { options: list }
+        }
+        "image" => {
+            let image = engine.images.resolve(&mount.source)?;
+            let snapshot = engine.images.snapshot(&image)?;
+            let subpath = mount.image_options.clone().unwrap_or_default().subpath;
+            MountKind::Image {
+                snapshot,
+                name: mount.source.clone(),
+                subpath,
+            }
+        }
+        other => {
+            return Err(Error::invalid(format!(
+                "mount type unknown: {other:?}: use bind, volume, tmpfs or image"
+            )));
+        }
+    };
+    let read_only = mount.read_only || matches!(kind, MountKind::Image { .. });
+    Ok((
+        PlannedMount {
+            destination: clean(&mount.target),
+            read_only,
+            kind,
+            mode: String::new(),
+        },
+        wish,
+    ))
+}
+
+/// What inspect shows of the plan.
+pub(super) fn points(engine: &Inner, plan: &[PlannedMount]) -> Vec<MountPoint> {
+    let point = |mount: &PlannedMount| {
+        let mut point = MountPoint {
+            destination: mount.destination.clone(),
+            mode: mount.mode.clone(),
+            rw: !mount.read_only,
+            ..MountPoint::default()
+        };
+        match &mount.kind {
+            MountKind::Bind {
+                source, propagation, ..
+            } => {
+                "bind".clone_into(&mut point.kind);
+                point.source.clone_from(source);
+                point.propagation = if propagation.is_empty() {
+                    "rprivate".to_owned()
+                } else {
+                    propagation.clone()
+                };
+            }
+            MountKind::Volume { name, driver, .. } => {
+                "volume".clone_into(&mut point.kind);
+                point.name.clone_from(name);
+                point.source = engine.volumes.path(name).to_string_lossy().into_owned();
+                point.driver.clone_from(driver);
+            }
+            MountKind::Tmpfs { .. } => "tmpfs".clone_into(&mut point.kind),
+            MountKind::Overlay { .. } => "overlay".clone_into(&mut point.kind),
+            MountKind::Image { name, .. } => {
+                "image".clone_into(&mut point.kind);
+                point.source.clone_from(name);
+            }
+        }
+        point
+    };
+    plan.iter().map(point).collect()
+}
+
+/// The plan as mounts of the bundle.
+pub(super) fn bundle(engine: &Inner, container: &Container) -> Result<Vec<runtime::Mount>> {
+    container
+        .plan
+        .iter()
+        .map(|mount| bundle_one(engine, container, mount))
+        .collect()
+}
+
+fn bundle_one(engine: &Inner, container: &Container, mount: &PlannedMount) -> Result<runtime::Mount> {
+    let access = if mount.read_only { "rro" } else { "rw" };
+    let bind = |source: String, propagation: &str, recursive: bool| {
+        let propagation = if propagation.is_empty() {
+            "rprivate"
+        } else {
+            propagation
+        };
+        runtime::Mount {
+            destination: mount.destination.clone().into(),
+            r#type: Some("bind".to_owned()),
+            source: Some(source),
+            options: vec![
+                if recursive { "rbind" } else { "bind" }.to_owned(),
+                propagation.to_owned(),
+                access.to_owned(),
+            ],
+            ..runtime::Mount::default()
+        }
+    };
+    match &mount.kind {
+        MountKind::Bind {
+            source,
+            propagation,
+            recursive,
+            create,
+        } => {
+            if !Path::new(source).exists() {
+                if !create {
+                    return Err(Error::invalid(format!(
+                        "invalid mount config for type \"bind\": bind source path does not exist: {source}"
+                    )));
+                }
+                std::fs::create_dir_all(source).map_err(|error| {
+                    Error::internal(format!(
+                        "error while creating mount source path '{source}': mkdir {source}: {error}"
+                    ))
+                })?;
+            }
+            Ok(bind(source.clone(), propagation, *recursive))
+        }
+        MountKind::Volume { name, subpath, .. } => match engine.volumes.mount(name, container.id.as_str())? {
+            VolumeSource::Directory(path) => {
+                let path = beneath(&path, subpath)?;
+                Ok(bind(path, "", true))
+            }
+            VolumeSource::Mount {
+                fstype,
+                device,
+                mut options,
+            } => {
+                if mount.read_only {
+                    options.push("ro".to_owned());
+                }
+                Ok(runtime::Mount {
+                    destination: mount.destination.clone().into(),
+                    r#type: Some(fstype),
+                    source: Some(device),
+                    options,
+                    ..runtime::Mount::default()
+                })
+            }
+        },
+        MountKind::Tmpfs { options } => {
+            // What the user says comes last and wins.
+            let mut all = vec!["noexec".to_owned(), "nosuid".to_owned(), "nodev".to_owned()];
+            all.extend(options.iter().cloned());
+            if mount.read_only {
+                all.push("ro".to_owned());
+            }
+            Ok(runtime::Mount {
+                destination: mount.destination.clone().into(),
+                r#type: Some("tmpfs".to_owned()),
+                source: Some("tmpfs".to_owned()),
+                options: all,
+                ..runtime::Mount::default()
+            })
+        }
+        MountKind::Image {
+            snapshot,
+            name,
+            subpath,
+        } => {
+            let overlay = engine.store.snapshots().overlay(*snapshot)?;
+            match overlay.lower.as_slice() {
+                [single] => Ok(bind(beneath(single, subpath)?, "", true)),
+                _ => {
+                    if !subpath.is_empty() {
+                        return Err(Error::invalid(format!(
+                            "image mount of {name}: a subpath needs an image with one layer"
+                        )));
+                    }
+                    Ok(stacked(&mount.destination, &overlay))
+                }
+            }
+        }
+        MountKind::Overlay { overlay } => Ok(stacked(&mount.destination, overlay)),
+    }
+}
+
+/// Directories stacked as overlayfs, mounted in the container's own namespace.
+fn stacked(destination: &str, overlay: &sys::mount::Overlay) -> runtime::Mount {
+    let lower: Vec<_> = overlay.lower.iter().map(|p| p.to_string_lossy()).collect();
+    let mut options = vec![format!("lowerdir={}", lower.join(":"))];
+    match (&overlay.upper, &overlay.work) {
+        (Some(upper), Some(work)) if !overlay.read_only => {
+            options.push(format!("upperdir={}", upper.display()));
+            options.push(format!("workdir={}", work.display()));
+        }
+        _ => options.push("ro".to_owned()),
+    }
+    runtime::Mount {
+        destination: destination.into(),
+        r#type: Some("overlay".to_owned()),
+        source: Some("overlay".to_owned()),
+        options,
+        ..runtime::Mount::default()
+    }
+}
+
+/// A path below a volume that symbolic links inside it cannot lead out of.
+fn beneath(base: &Path, subpath: &str) -> Result<String> {
+    let utf8 = |path: &Path| {
+        path.to_str()
+            .map(str::to_owned)
+            .ok_or_else(|| Error::invalid(format!("the path {} is not valid UTF-8", path.display())))
+    };
+    if subpath.is_empty() {
+        return utf8(base);
+    }
+    let dir = std::fs::File::open(base)?;
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+    let found = rustix::fs::openat2(
+        &dir,
+        subpath,
+        flags,
+        rustix::fs::Mode::empty(),
+        rustix::fs::ResolveFlags::BENEATH | rustix::fs::ResolveFlags::NO_SYMLINKS,
+    )
+    .map_err(|error| {
+        Error::invalid(format!(
+            "cannot access path {}/{subpath}: {error}",
+            base.display()
+        ))
+    })?;
+    drop(found);
+    utf8(&base.join(subpath))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn binds() {
+        let bind = parse_bind("/src:/dst:ro,rslave").unwrap();
+        assert!(bind.read_only);
+        assert_eq!(
+            bind.kind,
+            MountKind::Bind {
+                source: "/src".into(),
+                propagation: "rslave".into(),
+                recursive: true,
+                create: true
+            }
+        );
+        let named = parse_bind("data:/var//lib/../lib/x").unwrap();
+        assert_eq!(named.destination, "/var/lib/x");
+        assert!(matches!(named.kind, MountKind::Volume { anonymous: false, .. }));
+        assert!(matches!(
+            parse_bind("/data").unwrap().kind,
+            MountKind::Volume { anonymous: true, .. }
+        ));
+        assert_eq!(
+            parse_bind("a:b:c:d").unwrap_err().message,
+            "invalid volume specification: 'a:b:c:d'"
+        );
+        for bad in ["", ":", "/a:/", "a:b", "/a:b", "a b:/c", "/a:/b:nope", "../x:/y"] {
+            assert!(parse_bind(bad).is_err(), "{bad}");
+        }
+    }
+}

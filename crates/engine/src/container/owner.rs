@@ -1,0 +1,566 @@
+//! The one task that owns a container's state.
+//!
+//! Requests reach it through a queue; the monitor's events and the clock are its other inputs. Each command is
+//! carried out to its end before the next is looked at, except `stop`, which is a state with a deadline so
+//! that a `kill` is never queued behind it. Blocking work runs on the blocking pool.
+//!
+//! The published snapshot changes only here, in [`Owner::publish`], after the database has it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use monitor::protocol::{Event, ExitRecord};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::attach::PendingAttach;
+use super::remove::RemoveOptions;
+use super::restart::{self, Backoff};
+use super::stop::Stopping;
+use super::{Container, Status, health, launch};
+use crate::engine::Inner;
+use crate::error::{Error, Result};
+
+/// How many requests may wait for one container.
+const QUEUE: usize = 64;
+/// The exit code told for a container whose monitor vanished without an exit record.
+pub(crate) const EXIT_UNKNOWN: i32 = 255;
+
+pub(super) type Answer<T> = oneshot::Sender<Result<T>>;
+
+/// What may be asked of the owner.
+pub(crate) enum Command {
+    Start(Answer<bool>),
+    Stop {
+        signal: Option<String>,
+        timeout: Option<i64>,
+        answer: Answer<bool>,
+    },
+    Restart {
+        signal: Option<String>,
+        timeout: Option<i64>,
+        answer: Answer<()>,
+    },
+    Kill {
+        signal: Option<String>,
+        answer: Answer<()>,
+    },
+    Pause(Answer<()>),
+    Unpause(Answer<()>),
+    Rename {
+        name: String,
+        answer: Answer<()>,
+    },
+    Update {
+        update: Box<api_types::UpdateConfig>,
+        answer: Answer<Vec<String>>,
+    },
+    Remove {
+        options: RemoveOptions,
+        answer: Answer<()>,
+    },
+    /// A stream to be connected when the container starts; answered when it is registered.
+    Attach {
+        pending: PendingAttach,
+        answer: Answer<()>,
+    },
+    Health(Box<api_types::Health>),
+    ExecIds(Vec<String>),
+    Connect {
+        network: String,
+        settings: Box<api_types::EndpointSettings>,
+        answer: Answer<()>,
+    },
+    Disconnect {
+        network: String,
+        force: bool,
+        answer: Answer<()>,
+    },
+}
+
+/// The way to a container from everywhere else.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    published: watch::Receiver<Arc<Container>>,
+    commands: mpsc::Sender<Command>,
+}
+
+impl Handle {
+    pub(crate) fn snapshot(&self) -> Arc<Container> {
+        Arc::clone(&self.published.borrow())
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Container>> {
+        self.published.clone()
+    }
+
+    /// Sends a command and waits for its answer.
+    pub(crate) async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T> {
+        let (answer, receive) = oneshot::channel();
+        let gone = || Error::no_such_container(self.published.borrow().id.as_str());
+        self.commands.send(command(answer)).await.map_err(|_| gone())?;
+        receive.await.map_err(|_| gone())?
+    }
+
+    /// Sends what needs no answer; a container that is gone needs it no more.
+    pub(crate) async fn tell(&self, command: Command) {
+        let _ = self.commands.send(command).await;
+    }
+}
+
+/// A running container's monitor and its stream of events.
+pub(crate) struct Supervision {
+    pub(super) monitor: Arc<monitor::client::Monitor>,
+    pub(super) events: Lines<BufReader<UnixStream>>,
+    pub(super) health: Option<JoinHandle<()>>,
+}
+
+impl Supervision {
+    pub(crate) fn new(
+        monitor: monitor::client::Monitor,
+        watch: std::os::unix::net::UnixStream,
+    ) -> Result<Supervision> {
+        watch.set_nonblocking(true)?;
+        let events = BufReader::new(UnixStream::from_std(watch)?).lines();
+        Ok(Supervision {
+            monitor: Arc::new(monitor),
+            events,
+            health: None,
+        })
+    }
+}
+
+pub(super) struct Owner {
+    pub(super) engine: Arc<Inner>,
+    pub(super) container: Container,
+    pub(super) supervision: Option<Supervision>,
+    pub(super) stopping: Option<Stopping>,
+    pub(super) attaching: Vec<PendingAttach>,
+    pub(super) backoff: Backoff,
+    pub(super) restart_at: Option<Instant>,
+    /// Answered when the container has been started again after a `restart`.
+    pub(super) restarting: Vec<Answer<()>>,
+    publisher: watch::Sender<Arc<Container>>,
+    commands: mpsc::Receiver<Command>,
+}
+
+/// Starts the owner of a container that is already in the database, with its monitor if one lives.
+pub(crate) fn adopt(engine: &Arc<Inner>, container: Container, supervision: Option<Supervision>) -> Handle {
+    let (publisher, published) = watch::channel(Arc::new(container.clone()));
+    let (send, commands) = mpsc::channel(QUEUE);
+    let owner = Owner {
+        engine: Arc::clone(engine),
+        container,
+        supervision,
+        stopping: None,
+        attaching: Vec::new(),
+        backoff: Backoff::default(),
+        restart_at: None,
+        restarting: Vec::new(),
+        publisher,
+        commands,
+    };
+    let handle = Handle {
+        published,
+        commands: send,
+    };
+    engine.tasks.spawn(owner.run(handle.clone()));
+    handle
+}
+
+impl Owner {
+    async fn run(mut self, handle: Handle) {
+        if self.container.state.status.is_alive() {
+            self.watch_health(&handle);
+        }
+        loop {
+            let deadline = [self.restart_at, self.stopping.as_ref().and_then(|s| s.deadline)]
+                .into_iter()
+                .flatten()
+                .min();
+            tokio::select! {
+                biased;
+                () = self.engine.shutdown.cancelled() => return,
+                event = next_event(&mut self.supervision) => self.on_event(event, &handle).await,
+                command = self.commands.recv() => match command {
+                    Some(command) => self.on_command(command, &handle).await,
+                    None => return,
+                },
+                () = sleep_until(deadline) => self.on_deadline(&handle).await,
+            }
+            if self.container.removed {
+                return;
+            }
+        }
+    }
+
+    async fn on_command(&mut self, command: Command, handle: &Handle) {
+        // A client that went away does not need its answer.
+        match command {
+            Command::Start(answer) => {
+                let _ = answer.send(self.start_by_hand(handle).await);
+            }
+            Command::Stop {
+                signal,
+                timeout,
+                answer,
+            } => self.stop(signal.as_deref(), timeout, answer).await,
+            Command::Restart {
+                signal,
+                timeout,
+                answer,
+            } => self.restart(signal.as_deref(), timeout, answer, handle).await,
+            Command::Kill { signal, answer } => {
+                let _ = answer.send(self.kill(signal.as_deref()).await);
+            }
+            Command::Pause(answer) => {
+                let _ = answer.send(self.pause().await);
+            }
+            Command::Unpause(answer) => {
+                let _ = answer.send(self.unpause().await);
+            }
+            Command::Rename { name, answer } => {
+                let _ = answer.send(self.rename(name).await);
+            }
+            Command::Update { update, answer } => {
+                let _ = answer.send(self.update(*update).await);
+            }
+            Command::Remove { options, answer } => {
+                let _ = answer.send(self.remove(options).await);
+            }
+            Command::Attach { pending, answer } => {
+                let _ = answer.send(self.attach(pending).await);
+            }
+            Command::Health(health) => self.on_health(*health),
+            Command::ExecIds(ids) => {
+                self.container.exec_ids = ids;
+                self.publish_only();
+            }
+            Command::Connect {
+                network,
+                settings,
+                answer,
+            } => {
+                let _ = answer.send(self.connect(network, *settings).await);
+            }
+            Command::Disconnect {
+                network,
+                force,
+                answer,
+            } => {
+                let _ = answer.send(self.disconnect(network, force).await);
+            }
+        }
+    }
+
+    /// Writes the state to the database and shows it to everyone.
+    pub(super) fn publish(&mut self) -> Result<()> {
+        let saved = self.engine.records.save(&self.container);
+        self.publish_only();
+        saved
+    }
+
+    /// Shows a change that need not survive the daemon.
+    pub(super) fn publish_only(&mut self) {
+        self.publisher.send_replace(Arc::new(self.container.clone()));
+    }
+
+    /// Like [`Owner::publish`], where no one waits who could be told of a failure.
+    pub(super) fn publish_or_log(&mut self) {
+        if let Err(error) = self.publish() {
+            tracing::error!(container = %self.container.id, %error, "could not store the container's state");
+        }
+    }
+
+    pub(super) fn emit(&self, action: &str) {
+        self.emit_with(action, []);
+    }
+
+    pub(super) fn emit_with<const N: usize>(&self, action: &str, extra: [(&str, String); N]) {
+        let mut attributes = self.container.attributes();
+        attributes.extend(extra.into_iter().map(|(k, v)| (k.to_owned(), v)));
+        self.engine
+            .events
+            .publish("container", action, self.container.id.as_str(), attributes);
+    }
+
+    pub(super) fn monitor(&self) -> Result<Arc<monitor::client::Monitor>> {
+        let supervision = self
+            .supervision
+            .as_ref()
+            .ok_or_else(|| self.container.not_running())?;
+        Ok(Arc::clone(&supervision.monitor))
+    }
+
+    async fn start_by_hand(&mut self, handle: &Handle) -> Result<bool> {
+        match self.container.state.status {
+            Status::Running => return Ok(false),
+            Status::Paused => {
+                return Err(Error::conflict(
+                    "cannot start a paused container, try unpause instead",
+                ));
+            }
+            Status::Removing | Status::Dead => {
+                return Err(Error::conflict(
+                    "container is marked for removal and cannot be started",
+                ));
+            }
+            Status::Created | Status::Exited | Status::Restarting => {}
+        }
+        self.restart_at = None;
+        self.backoff.reset();
+        self.container.stopped_by_hand = false;
+        self.container.restart_count = 0;
+        self.start(handle).await?;
+        Ok(true)
+    }
+
+    /// Brings the container up. On failure everything that was prepared is taken back, and the error stays
+    /// readable in the container's state.
+    pub(super) async fn start(&mut self, handle: &Handle) -> Result<()> {
+        let attaching = std::mem::take(&mut self.attaching);
+        let launched = launch::launch(&self.engine, &self.container, attaching).await;
+        match launched {
+            Ok((launched, supervision)) => {
+                launched.record(&mut self.container);
+                self.supervision = Some(supervision);
+                let state = &mut self.container.state;
+                state.status = Status::Running;
+                state.exit_code = 0;
+                state.oom_killed = false;
+                state.error.clear();
+                state.health = health::initial(&self.container.config);
+                self.publish()?;
+                self.emit("start");
+                self.watch_health(handle);
+                Ok(())
+            }
+            Err(error) => {
+                let state = &mut self.container.state;
+                state.status = if self.container.exits > 0 {
+                    Status::Exited
+                } else {
+                    Status::Created
+                };
+                state.pid = 0;
+                state.exit_code = error.exit_code.unwrap_or(128);
+                state.error = error.message.clone();
+                self.container.exits += 1;
+                self.publish_or_log();
+                if self.container.host_config.auto_remove {
+                    self.remove_itself().await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn on_event(&mut self, event: Option<String>, handle: &Handle) {
+        let event = event.map(|line| serde_json::from_str::<Event>(&line));
+        match event {
+            Some(Ok(Event::Exited(record))) => self.on_exit(record, handle).await,
+            Some(Ok(Event::Oom)) => self.emit("oom"),
+            Some(Ok(Event::ExecExited { exec_id, exit_code })) => self.on_exec_exit(&exec_id, exit_code),
+            Some(Ok(Event::LogFailed { message })) => {
+                tracing::error!(container = %self.container.id, %message, "output of the container is being lost");
+            }
+            Some(Ok(Event::ListenerDropped)) => {
+                tracing::info!(container = %self.container.id, "an attached client took nothing for too long");
+            }
+            Some(Err(error)) => {
+                tracing::warn!(container = %self.container.id, %error, "the monitor sent an event nobody knows");
+            }
+            // The monitor is gone. If it left an exit record the container ended; if not, nobody can know.
+            None => {
+                let record = read_exit_record(&self.exit_file()).unwrap_or_else(|| self.lost());
+                self.on_exit(record, handle).await;
+            }
+        }
+    }
+
+    fn lost(&self) -> ExitRecord {
+        tracing::error!(container = %self.container.id, "the container's monitor died; its exit code is unknown");
+        ExitRecord {
+            exit_code: EXIT_UNKNOWN,
+            signal: None,
+            oom_killed: false,
+            started_at: self.container.state.started_at.unwrap_or_default(),
+            finished_at: Timestamp::now(),
+            peak_memory: None,
+        }
+    }
+
+    pub(super) fn exit_file(&self) -> PathBuf {
+        self.container.files.dir.join("exit.json")
+    }
+
+    /// The first process has ended.
+    pub(super) async fn on_exit(&mut self, record: ExitRecord, handle: &Handle) {
+        if let Some(supervision) = self.supervision.take() {
+            if let Some(health) = supervision.health {
+                health.abort();
+            }
+            let monitor = supervision.monitor;
+            // The record is stored below; a monitor that can't be told ends by itself.
+            tokio::task::spawn_blocking(move || monitor.release());
+        }
+        launch::detach_networks(&self.engine, &self.container).await;
+        self.engine.execs.container_ended(&self.container.id);
+        self.container.exec_ids.clear();
+        let ran = (record.finished_at.as_nanosecond() - record.started_at.as_nanosecond()).max(0);
+        let ran = Duration::from_nanos(u64::try_from(ran).unwrap_or(u64::MAX));
+        self.container.exits += 1;
+        self.container.ports.clear();
+        let state = &mut self.container.state;
+        state.status = Status::Exited;
+        state.pid = 0;
+        state.exit_code = record.exit_code;
+        state.oom_killed = record.oom_killed;
+        state.finished_at = Some(record.finished_at);
+        for endpoint in self.container.networks.values_mut() {
+            launch::clear_endpoint(endpoint);
+        }
+        let again = restart::wants_restart(
+            &self.container.host_config.restart_policy,
+            record.exit_code,
+            self.container.restart_count,
+            self.container.stopped_by_hand,
+        );
+        if again && self.restarting.is_empty() {
+            self.container.state.status = Status::Restarting;
+            self.restart_at = Some(Instant::now() + self.backoff.after_run(ran));
+        }
+        self.publish_or_log();
+        self.emit_with(
+            "die",
+            [
+                ("exitCode", record.exit_code.to_string()),
+                ("execDuration", ran.as_secs().to_string()),
+            ],
+        );
+        if let Some(stopping) = self.stopping.take() {
+            self.emit("stop");
+            stopping.done();
+        }
+        if !self.restarting.is_empty() {
+            return self.start_again(handle).await;
+        }
+        if self.restart_at.is_none() && self.container.host_config.auto_remove {
+            self.remove_itself().await;
+        }
+    }
+
+    async fn on_deadline(&mut self, handle: &Handle) {
+        let now = Instant::now();
+        if self.restart_at.is_some_and(|at| at <= now) {
+            self.restart_at = None;
+            self.container.restart_count += 1;
+            if let Err(error) = self.start(handle).await {
+                tracing::warn!(container = %self.container.id, %error, "could not restart the container");
+                let policy = &self.container.host_config.restart_policy;
+                let code = self.container.state.exit_code;
+                if !self.container.removed
+                    && restart::wants_restart(policy, code, self.container.restart_count, false)
+                {
+                    self.container.state.status = Status::Restarting;
+                    self.restart_at = Some(now + self.backoff.after_run(Duration::ZERO));
+                    self.publish_or_log();
+                }
+            }
+        }
+        if self
+            .stopping
+            .as_ref()
+            .is_some_and(|s| s.deadline.is_some_and(|at| at <= now))
+        {
+            self.stop_is_overdue().await;
+        }
+    }
+
+    /// Starts anew after a `restart` ended the last run.
+    async fn start_again(&mut self, handle: &Handle) {
+        let waiting = std::mem::take(&mut self.restarting);
+        self.container.stopped_by_hand = false;
+        let started = self.start(handle).await;
+        if started.is_ok() {
+            self.emit("restart");
+        }
+        for answer in waiting {
+            let _ = answer.send(started.clone());
+        }
+    }
+
+    async fn restart(
+        &mut self,
+        signal: Option<&str>,
+        timeout: Option<i64>,
+        answer: Answer<()>,
+        handle: &Handle,
+    ) {
+        self.restarting.push(answer);
+        self.restart_at = None;
+        if self.supervision.is_none() {
+            return self.start_again(handle).await;
+        }
+        let (ignored, _) = oneshot::channel();
+        self.stop(signal, timeout, ignored).await;
+    }
+
+    fn watch_health(&mut self, handle: &Handle) {
+        let task = health::watch(&self.engine, &self.container, handle.clone());
+        if let Some(supervision) = &mut self.supervision {
+            supervision.health = task;
+        }
+    }
+
+    fn on_health(&mut self, health: api_types::Health) {
+        if !self.container.state.status.is_alive() {
+            return;
+        }
+        let before = self.container.state.health.as_ref().map(|h| h.status.clone());
+        let changed = before.as_ref() != Some(&health.status);
+        let status = health.status.clone();
+        self.container.state.health = Some(health);
+        self.publish_only();
+        if changed {
+            self.emit(&format!("health_status: {status}"));
+        }
+    }
+
+    /// Removal because of `--rm`: nobody is there to be told of a failure.
+    async fn remove_itself(&mut self) {
+        let options = RemoveOptions {
+            force: false,
+            volumes: true,
+            link: false,
+        };
+        if let Err(error) = self.remove(options).await {
+            tracing::error!(container = %self.container.id, %error, "could not remove the container after it ended");
+        }
+    }
+}
+
+/// The exit record a monitor left behind, if it left one that can be read.
+pub(crate) fn read_exit_record(path: &std::path::Path) -> Option<ExitRecord> {
+    ExitRecord::read(path).ok().flatten()
+}
+
+/// The monitor's next event; `None` when it is gone; never, when there is no monitor.
+async fn next_event(supervision: &mut Option<Supervision>) -> Option<String> {
+    match supervision {
+        Some(supervision) => supervision.events.next_line().await.ok().flatten(),
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

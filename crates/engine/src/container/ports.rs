@@ -1,0 +1,139 @@
+//! Ports as the API writes them (`80/tcp`, host port ranges) turned into requests to the network.
+
+use std::net::IpAddr;
+
+use api_types::{List, PortBinding, PortMap};
+use network::{PortChoice, PortRequest, Proto, PublishedPort};
+
+use super::Container;
+use crate::error::{Error, Result};
+
+/// Reads `80`, `80/tcp`, `53/udp`.
+pub(super) fn parse(text: &str) -> Result<(u16, Proto)> {
+    let (number, proto) = text.split_once('/').unwrap_or((text, "tcp"));
+    let proto = match proto.to_ascii_lowercase().as_str() {
+        "tcp" => Proto::Tcp,
+        "udp" => Proto::Udp,
+        "sctp" => Proto::Sctp,
+        _ => {
+            return Err(Error::invalid(format!(
+                "invalid port {text:?}: the protocol is tcp, udp or sctp"
+            )));
+        }
+    };
+    let number = number.parse::<u16>().ok().filter(|n| *n > 0).ok_or_else(|| {
+        Error::invalid(format!(
+            "invalid port {text:?}: expected a number from 1 to 65535"
+        ))
+    })?;
+    Ok((number, proto))
+}
+
+/// `80/tcp`.
+pub(super) fn key(port: u16, proto: Proto) -> String {
+    let proto = match proto {
+        Proto::Tcp => "tcp",
+        Proto::Udp => "udp",
+        Proto::Sctp => "sctp",
+    };
+    format!("{port}/{proto}")
+}
+
+/// Every port the container wants published.
+pub(super) fn requests(container: &Container) -> Result<Vec<PortRequest>> {
+    let mut requests = Vec::new();
+    for (port, bindings) in &container.host_config.port_bindings {
+        let (container_port, proto) = parse(port)?;
+        for binding in bindings {
+            requests.push(PortRequest {
+                container_port,
+                proto,
+                host_ip: host_ip(binding)?,
+                host_port: host_port(&binding.host_port)?,
+            });
+        }
+    }
+    if container.host_config.publish_all_ports {
+        for port in container.config.exposed_ports.keys() {
+            let (container_port, proto) = parse(port)?;
+            if !requests
+                .iter()
+                .any(|r| r.container_port == container_port && r.proto == proto)
+            {
+                requests.push(PortRequest {
+                    container_port,
+                    proto,
+                    host_ip: None,
+                    host_port: PortChoice::Any,
+                });
+            }
+        }
+    }
+    Ok(requests)
+}
+
+fn host_ip(binding: &PortBinding) -> Result<Option<IpAddr>> {
+    match binding.host_ip.as_str() {
+        "" => Ok(None),
+        text => text
+            .parse()
+            .map(Some)
+            .map_err(|_| Error::invalid(format!("invalid host address {text:?} for a published port"))),
+    }
+}
+
+fn host_port(text: &str) -> Result<PortChoice> {
+    let number = |text: &str| {
+        text.parse::<u16>()
+            .map_err(|_| Error::invalid(format!("invalid port specification: {text:?}")))
+    };
+    match (text, text.split_once('-')) {
+        ("" | "0", _) => Ok(PortChoice::Any),
+        (_, Some((from, to))) => {
+            let (from, to) = (number(from)?, number(to)?);
+            if from == 0 || to < from {
+                return Err(Error::invalid(format!("invalid port specification: {text:?}")));
+            }
+            Ok(PortChoice::Range(from, to))
+        }
+        (one, None) => number(one).map(PortChoice::Fixed),
+    }
+}
+
+/// What inspect shows: published ports with their bindings, exposed ones with none.
+pub(super) fn published(container: &Container, published: &[PublishedPort]) -> PortMap {
+    let mut map = PortMap::empty();
+    for port in container.config.exposed_ports.keys() {
+        if let Ok((number, proto)) = parse(port) {
+            map.insert(key(number, proto), List::null());
+        }
+    }
+    for port in published {
+        let binding = PortBinding {
+            host_ip: port.host_ip.to_string(),
+            host_port: port.host_port.to_string(),
+        };
+        map.entry(key(port.container_port, port.proto))
+            .or_default()
+            .push(binding);
+    }
+    map
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spellings() {
+        assert_eq!(parse("80").unwrap(), (80, Proto::Tcp));
+        assert_eq!(parse("53/UDP").unwrap(), (53, Proto::Udp));
+        for bad in ["", "0", "70000", "80/icmp", "a"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        assert!(matches!(host_port("").unwrap(), PortChoice::Any));
+        assert!(matches!(host_port("8080").unwrap(), PortChoice::Fixed(8080)));
+        assert!(matches!(host_port("1-3").unwrap(), PortChoice::Range(1, 3)));
+        assert!(host_port("3-1").is_err());
+    }
+}

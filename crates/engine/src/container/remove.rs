@@ -1,0 +1,159 @@
+//! Removal: a sequence that says what it has done and can be gone through again.
+//!
+//! The row is marked first, so that a daemon that dies in between finishes the removal at its next start. Then
+//! goes what can be made again (endpoints, files), then the writable snapshot, then the row; the name is free
+//! only after all of it.
+
+use super::Status;
+use super::mounts::MountKind;
+use super::owner::{Command, Owner};
+use crate::engine::{Engine, blocking};
+use crate::error::{Error, Result};
+
+/// How to remove.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RemoveOptions {
+    /// Kill it first if it runs.
+    pub force: bool,
+    /// Its anonymous volumes as well.
+    pub volumes: bool,
+    /// Remove a link of old, not the container.
+    pub link: bool,
+}
+
+impl Engine {
+    /// Removes a container.
+    pub async fn container_remove(&self, name: &str, options: RemoveOptions) -> Result<()> {
+        if options.link {
+            return Err(Error::invalid(
+                "links are aliases of a network here: use `network disconnect` and `connect`",
+            ));
+        }
+        self.inner
+            .containers
+            .find(name)?
+            .ask(|answer| Command::Remove { options, answer })
+            .await
+    }
+}
+
+impl Owner {
+    pub(super) async fn remove(&mut self, options: RemoveOptions) -> Result<()> {
+        let status = self.container.state.status;
+        if status.is_alive() {
+            if !options.force {
+                let advice = match status {
+                    Status::Paused => "container is paused and must be unpaused first",
+                    _ => "container is running: stop the container before removing or force remove",
+                };
+                return Err(Error::conflict(format!(
+                    "cannot remove container {:?}: {advice}",
+                    format!("/{}", self.container.name)
+                )));
+            }
+            self.end_for_removal().await?;
+        }
+        if status == Status::Restarting && !options.force {
+            return Err(Error::conflict(format!(
+                "cannot remove container {:?}: container is restarting: stop the container before removing or force remove",
+                format!("/{}", self.container.name)
+            )));
+        }
+        self.restart_at = None;
+        self.container.state.status = Status::Removing;
+        self.publish()?;
+        let engine = std::sync::Arc::clone(&self.engine);
+        let container = self.container.clone();
+        let removed = blocking(move || remove_parts(&engine, &container, options.volumes)).await;
+        if let Err(error) = removed {
+            self.container.state.status = Status::Dead;
+            self.container.state.error = error.message.clone();
+            self.publish_or_log();
+            return Err(error);
+        }
+        self.engine.execs.container_ended(&self.container.id);
+        self.engine.stats.forget(&self.container.id);
+        self.engine
+            .containers
+            .remove(&self.container.id, &self.container.name);
+        self.container.removed = true;
+        self.publish_only();
+        self.emit("destroy");
+        Ok(())
+    }
+
+    /// Kills the first process and waits for its end.
+    async fn end_for_removal(&mut self) -> Result<()> {
+        self.container.stopped_by_hand = true;
+        self.kill(None).await?;
+        let record = loop {
+            let line = match &mut self.supervision {
+                Some(supervision) => supervision.events.next_line().await.ok().flatten(),
+                None => None,
+            };
+            match line.map(|line| serde_json::from_str(&line)) {
+                Some(Ok(monitor::protocol::Event::Exited(record))) => break Some(record),
+                Some(_) => {}
+                None => break super::owner::read_exit_record(&self.exit_file()),
+            }
+        };
+        if let Some(supervision) = self.supervision.take() {
+            if let Some(health) = supervision.health {
+                health.abort();
+            }
+            let monitor = supervision.monitor;
+            tokio::task::spawn_blocking(move || monitor.release());
+        }
+        super::launch::detach_networks(&self.engine, &self.container).await;
+        self.container.exits += 1;
+        self.container.state.pid = 0;
+        if let Some(record) = record {
+            self.container.state.exit_code = record.exit_code;
+            self.container.state.finished_at = Some(record.finished_at);
+        }
+        self.emit_with("die", [("exitCode", self.container.state.exit_code.to_string())]);
+        if let Some(stopping) = self.stopping.take() {
+            stopping.done();
+        }
+        Ok(())
+    }
+}
+
+/// Removes everything a container has on disk and in the database. Each step may already be done.
+pub(crate) fn remove_parts(
+    engine: &crate::engine::Inner,
+    container: &super::Container,
+    with_volumes: bool,
+) -> Result<()> {
+    engine.networks.detach(&container.id)?;
+    if engine
+        .store
+        .snapshots()
+        .list()?
+        .iter()
+        .any(|s| s.id == container.snapshot)
+    {
+        engine.store.snapshots().remove(container.snapshot)?;
+    }
+    for mount in &container.plan {
+        if let MountKind::Volume { name, anonymous, .. } = &mount.kind {
+            engine.volumes.unmount(name, container.id.as_str());
+            let others = crate::volumes::users(engine, name)
+                .into_iter()
+                .any(|id| id != container.id);
+            if with_volumes && *anonymous && !others && engine.volumes.remove(name, true).is_ok() {
+                crate::volumes::emit(engine, "destroy", name, &[]);
+            }
+        }
+    }
+    match std::fs::remove_dir_all(&container.files.dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::internal(format!(
+                "cannot remove {}: {error}",
+                container.files.dir.display()
+            )));
+        }
+        _ => {}
+    }
+    engine.records.delete(&container.id)
+}

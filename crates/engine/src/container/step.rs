@@ -1,0 +1,168 @@
+//! One step of a build: a process in a container that nobody lists, on a snapshot the builder owns.
+//!
+//! It runs under a monitor as every container does, with the same isolation; it has no row, no log and no name,
+//! and is gone when it ends. Its directory is removed at the next start of the daemon if this one dies.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api_types::{ContainerConfig, HostConfig};
+use bytes::Bytes;
+use jiff::Timestamp;
+use monitor::protocol::{AttachStreams, Event};
+use spec::{Digest, Id, Platform};
+use store::SnapshotId;
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::attach::{PendingAttach, pair};
+use super::{Container, Files, State, Status, launch, mounts::PlannedMount};
+use crate::engine::{Engine, make_private_dir};
+use crate::error::{Error, Result};
+
+/// What to run.
+pub struct Step {
+    pub id: Id,
+    pub snapshot: SnapshotId,
+    pub args: Vec<String>,
+    pub config: ContainerConfig,
+    pub host_config: HostConfig,
+    pub mounts: Vec<PlannedMount>,
+    /// Kills the step.
+    pub stop: CancellationToken,
+}
+
+/// A piece of a step's output.
+pub struct StepOutput {
+    pub stderr: bool,
+    pub bytes: Bytes,
+}
+
+impl Engine {
+    /// Runs a step to its end and gives its exit code.
+    pub async fn run_step(&self, step: Step, output: mpsc::Sender<StepOutput>) -> Result<i32> {
+        let dir = self.inner.config.root.join("containers").join(step.id.as_str());
+        make_private_dir(&dir)?;
+        let stop = step.stop.clone();
+        let container = transient(step, dir.clone())?;
+        let result = self.run_transient(&container, stop, output).await;
+        launch::detach_networks(&self.inner, &container).await;
+        let removed = std::fs::remove_dir_all(&dir);
+        let code = result?;
+        removed.map_err(|error| Error::internal(format!("cannot remove {}: {error}", dir.display())))?;
+        Ok(code)
+    }
+
+    async fn run_transient(
+        &self,
+        container: &Container,
+        stop: CancellationToken,
+        output: mpsc::Sender<StepOutput>,
+    ) -> Result<i32> {
+        let (socket, mut stream) = pair()?;
+        let streams = AttachStreams {
+            stdin: false,
+            stdout: true,
+            stderr: true,
+        };
+        let (_, mut supervision) =
+            launch::launch(&self.inner, container, vec![PendingAttach { streams, socket }]).await?;
+        let monitor = Arc::clone(&supervision.monitor);
+        let killer = {
+            let monitor = Arc::clone(&monitor);
+            tokio::spawn(async move {
+                stop.cancelled().await;
+                tokio::task::spawn_blocking(move || monitor.kill(crate::signal::KILL))
+            })
+        };
+        let read = async {
+            let mut header = [0u8; 8];
+            while stream.read_exact(&mut header).await.is_ok() {
+                let length = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+                let mut body = Vec::new();
+                if (&mut stream)
+                    .take(u64::from(length))
+                    .read_to_end(&mut body)
+                    .await
+                    .is_err()
+                {
+                    break;
+                }
+                // A builder that stopped listening has cancelled the step.
+                let _ = output
+                    .send(StepOutput {
+                        stderr: header[0] == 2,
+                        bytes: body.into(),
+                    })
+                    .await;
+            }
+        };
+        let end = async {
+            while let Ok(Some(line)) = supervision.events.next_line().await {
+                if let Ok(Event::Exited(record)) = serde_json::from_str(&line) {
+                    return Ok(record.exit_code);
+                }
+            }
+            Err(Error::internal(
+                "the monitor of a build step died: its exit code is unknown",
+            ))
+        };
+        let (_, code) = tokio::join!(read, end);
+        killer.abort();
+        tokio::task::spawn_blocking(move || monitor.release());
+        code
+    }
+}
+
+fn transient(step: Step, dir: std::path::PathBuf) -> Result<Container> {
+    let mut words = step.args.into_iter();
+    let path = words
+        .next()
+        .ok_or_else(|| Error::invalid("no command specified"))?;
+    let mut host_config = step.host_config;
+    "none".clone_into(&mut host_config.log_config.kind);
+    let mut networks = BTreeMap::new();
+    let container_mode = host_config.network_mode.starts_with("container:");
+    if !container_mode && host_config.network_mode != "host" && host_config.network_mode != "none" {
+        networks.insert(host_config.network_mode.clone(), Default::default());
+    }
+    Ok(Container {
+        name: format!("build-{}", step.id.short()),
+        id: step.id,
+        created: Timestamp::now(),
+        path,
+        args: words.collect(),
+        image: String::new(),
+        image_id: Digest::sha256(b""),
+        manifest: None,
+        platform: Platform::host(),
+        config: step.config,
+        host_config,
+        state: State {
+            status: Status::Created,
+            pid: 0,
+            exit_code: 0,
+            oom_killed: false,
+            error: String::new(),
+            started_at: None,
+            finished_at: None,
+            health: None,
+        },
+        restart_count: 0,
+        networks,
+        ports: api_types::PortMap::empty(),
+        mounts: Vec::new(),
+        exec_ids: Vec::new(),
+        sandbox_id: String::new(),
+        files: Files {
+            dir,
+            ..Files::default()
+        },
+        snapshot: step.snapshot,
+        exits: 0,
+        removed: false,
+        plan: step.mounts,
+        stopped_by_hand: false,
+    })
+}

@@ -1,0 +1,255 @@
+//! Changing a container that exists: its name, its limits, its networks.
+
+use std::os::fd::AsFd as _;
+
+use api_types::{EndpointSettings, UpdateConfig};
+
+use super::owner::{Command, Owner};
+use super::{launch, oci, restart};
+use crate::engine::{Engine, blocking};
+use crate::error::{Error, Result};
+use crate::names;
+
+impl Engine {
+    /// Gives a container another name.
+    pub async fn container_rename(&self, name: &str, new: &str) -> Result<()> {
+        let handle = self.inner.containers.find(name)?;
+        let new = new.strip_prefix('/').unwrap_or(new).to_owned();
+        handle.ask(|answer| Command::Rename { name: new, answer }).await
+    }
+
+    /// Changes limits and restart policy, at once where the container runs. Gives warnings.
+    pub async fn container_update(&self, name: &str, update: UpdateConfig) -> Result<Vec<String>> {
+        let handle = self.inner.containers.find(name)?;
+        handle
+            .ask(|answer| Command::Update {
+                update: Box::new(update),
+                answer,
+            })
+            .await
+    }
+
+    /// Connects a container to one more network.
+    pub async fn network_connect(
+        &self,
+        network: &str,
+        container: &str,
+        settings: Option<EndpointSettings>,
+    ) -> Result<()> {
+        let network = self.inner.networks.get(network)?.name;
+        let handle = self.inner.containers.find(container)?;
+        let settings = Box::new(settings.unwrap_or_default());
+        handle
+            .ask(|answer| Command::Connect {
+                network,
+                settings,
+                answer,
+            })
+            .await
+    }
+
+    /// Takes a container off a network.
+    pub async fn network_disconnect(&self, network: &str, container: &str, force: bool) -> Result<()> {
+        let network = self.inner.networks.get(network)?.name;
+        let handle = self.inner.containers.find(container)?;
+        handle
+            .ask(|answer| Command::Disconnect {
+                network,
+                force,
+                answer,
+            })
+            .await
+    }
+}
+
+impl Owner {
+    pub(super) async fn rename(&mut self, new: String) -> Result<()> {
+        if !names::is_valid(&new) {
+            return Err(Error::invalid(format!(
+                "Error when allocating new name: Invalid container name ({new}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+            )));
+        }
+        if new == self.container.name {
+            return Err(Error::invalid(
+                "Renaming a container with the same name as its current name",
+            ));
+        }
+        self.engine
+            .containers
+            .reserve_name(&new, &self.container.id)
+            .map_err(|error| error.context("Error when allocating new name"))?;
+        let old = std::mem::replace(&mut self.container.name, new);
+        if let Err(error) = self.publish() {
+            let new = std::mem::replace(&mut self.container.name, old);
+            self.engine.containers.release_name(&new);
+            self.publish_only();
+            return Err(error);
+        }
+        self.engine.containers.release_name(&old);
+        let engine = std::sync::Arc::clone(&self.engine);
+        let (id, name) = (self.container.id.clone(), self.container.name.clone());
+        blocking(move || Ok(engine.networks.rename(&id, &name)?)).await?;
+        self.emit_with("rename", [("oldName", format!("/{old}"))]);
+        Ok(())
+    }
+
+    pub(super) async fn update(&mut self, update: UpdateConfig) -> Result<Vec<String>> {
+        let mut next = self.container.clone();
+        let host = &mut next.host_config;
+        if !update.restart_policy.name.is_empty() {
+            restart::validate(&update.restart_policy)?;
+            if host.auto_remove && update.restart_policy.name != "no" {
+                return Err(Error::invalid(
+                    "Restart policy cannot be updated because AutoRemove is enabled for the container",
+                ));
+            }
+            host.restart_policy = update.restart_policy;
+        }
+        let set = |field: &mut i64, value: i64| {
+            if value != 0 {
+                *field = value;
+            }
+        };
+        if update.nano_cpus != 0 && (host.cpu_quota != 0 || host.cpu_period != 0) {
+            return Err(Error::conflict(
+                "Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set",
+            ));
+        }
+        if (update.cpu_period != 0 || update.cpu_quota != 0) && host.nano_cpus != 0 {
+            return Err(Error::conflict(
+                "Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set",
+            ));
+        }
+        if update.memory > 0 && update.memory < 6 << 20 {
+            return Err(Error::invalid("Minimum memory limit allowed is 6MB"));
+        }
+        let swap = if update.memory_swap == 0 {
+            host.memory_swap
+        } else {
+            update.memory_swap
+        };
+        if update.memory > 0 && swap > 0 && update.memory > swap {
+            return Err(Error::conflict(
+                "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
+            ));
+        }
+        set(&mut host.cpu_shares, update.cpu_shares);
+        set(&mut host.memory, update.memory);
+        set(&mut host.memory_swap, update.memory_swap);
+        set(&mut host.memory_reservation, update.memory_reservation);
+        set(&mut host.nano_cpus, update.nano_cpus);
+        set(&mut host.cpu_period, update.cpu_period);
+        set(&mut host.cpu_quota, update.cpu_quota);
+        set(&mut host.cpu_realtime_period, update.cpu_realtime_period);
+        set(&mut host.cpu_realtime_runtime, update.cpu_realtime_runtime);
+        if update.blkio_weight != 0 {
+            host.blkio_weight = update.blkio_weight;
+        }
+        for (field, value) in [
+            (&mut host.cpuset_cpus, update.cpuset_cpus),
+            (&mut host.cpuset_mems, update.cpuset_mems),
+        ] {
+            if !value.is_empty() {
+                *field = value;
+            }
+        }
+        if update.pids_limit.is_some() {
+            host.pids_limit = update.pids_limit;
+        }
+        if next.state.status.is_alive() {
+            let resources = oci::resources(&next)?;
+            let cgroup = self.engine.cgroup_of(&next)?;
+            blocking(move || cgroup.apply(&resources).map_err(Error::from)).await?;
+        }
+        self.container = next;
+        self.publish()?;
+        self.emit("update");
+        Ok(Vec::new())
+    }
+
+    pub(super) async fn connect(&mut self, network: String, settings: EndpointSettings) -> Result<()> {
+        let mode = self.container.host_config.network_mode.as_str();
+        if mode == "host" || mode.starts_with("container:") {
+            return Err(Error::forbidden(
+                "container sharing network namespace with another container or host cannot be connected to any other network",
+            ));
+        }
+        if network == "host" {
+            return Err(Error::forbidden(
+                "cannot connect container to host network - container must be created in host network mode",
+            ));
+        }
+        if self.container.networks.contains_key(&network) {
+            return Err(Error::forbidden(format!(
+                "endpoint with name {} already exists in network {network}",
+                self.container.name
+            )));
+        }
+        let mut settings = settings;
+        if self.container.state.status.is_alive() {
+            let engine = std::sync::Arc::clone(&self.engine);
+            let container = self.container.clone();
+            let request = launch::endpoint_request(&network, &settings)?;
+            let endpoint = blocking(move || {
+                let netns = launch::netns_of(container.state.pid)?;
+                Ok(engine.networks.connect(&container.id, netns.as_fd(), &request)?)
+            })
+            .await?;
+            launch::fill_endpoint(&mut settings, &endpoint);
+        }
+        self.container.networks.insert(network.clone(), settings);
+        self.publish()?;
+        self.emit_network("connect", &network);
+        Ok(())
+    }
+
+    pub(super) async fn disconnect(&mut self, network: String, force: bool) -> Result<()> {
+        if self.container.host_config.network_mode == "host" {
+            return Err(Error::forbidden(
+                "container cannot be disconnected from host network or connected to host network",
+            ));
+        }
+        if !self.container.networks.contains_key(&network) {
+            return Err(Error::forbidden(format!(
+                "container {} is not connected to network {network}",
+                self.container.id
+            )));
+        }
+        if self.container.state.status.is_alive() {
+            let engine = std::sync::Arc::clone(&self.engine);
+            let (id, pid, name) = (
+                self.container.id.clone(),
+                self.container.state.pid,
+                network.clone(),
+            );
+            blocking(move || {
+                let netns = launch::netns_of(pid)?;
+                Ok(engine
+                    .networks
+                    .disconnect(&id, &name, Some(netns.as_fd()), force)?)
+            })
+            .await?;
+        }
+        self.container.networks.remove(&network);
+        self.publish()?;
+        self.emit_network("disconnect", &network);
+        Ok(())
+    }
+
+    fn emit_network(&self, action: &str, network: &str) {
+        if let Ok(network) = self.engine.networks.get(network) {
+            let attributes = [
+                ("container", self.container.id.as_str()),
+                ("name", &network.name),
+                ("type", &network.driver),
+            ];
+            let attributes = attributes
+                .into_iter()
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .collect();
+            self.engine
+                .events
+                .publish("network", action, network.id.as_str(), attributes);
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Waiting for a container to end, answered from what its owner publishes.
+
+use std::future::Future;
+
+use crate::engine::Engine;
+use crate::error::Result;
+
+/// What to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WaitCondition {
+    /// Not running now; true at once for a container that was never started.
+    #[default]
+    NotRunning,
+    /// The next end of its process.
+    NextExit,
+    /// Its removal.
+    Removed,
+}
+
+/// How the waiting ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitOutcome {
+    pub status_code: i64,
+    /// Set where the container was removed or failed to start meanwhile.
+    pub error: Option<String>,
+}
+
+impl Engine {
+    /// Resolves the name at once, and gives a future that ends when the condition holds.
+    pub async fn container_wait(
+        &self,
+        name: &str,
+        condition: WaitCondition,
+    ) -> Result<impl Future<Output = WaitOutcome> + Send + 'static> {
+        let mut published = self.inner.containers.find(name)?.subscribe();
+        let exits = published.borrow().exits;
+        Ok(async move {
+            loop {
+                let done = {
+                    let now = published.borrow_and_update();
+                    let met = match condition {
+                        WaitCondition::NotRunning => {
+                            !now.state.status.is_alive() && now.state.status != super::Status::Restarting
+                        }
+                        WaitCondition::NextExit => now.exits > exits || now.removed,
+                        WaitCondition::Removed => now.removed,
+                    };
+                    let error = (!now.state.error.is_empty()).then(|| now.state.error.clone());
+                    met.then(|| WaitOutcome {
+                        status_code: i64::from(now.state.exit_code),
+                        error,
+                    })
+                };
+                if let Some(outcome) = done {
+                    return outcome;
+                }
+                if published.changed().await.is_err() {
+                    // The owner is gone: the last snapshot tells how it ended.
+                    let last = published.borrow();
+                    return WaitOutcome {
+                        status_code: i64::from(last.state.exit_code),
+                        error: None,
+                    };
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,209 @@
+//! The engine as one value: the rooms below, the containers, the events, and how it opens and closes.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use image::Images;
+use network::Networks;
+use spec::Instance;
+use store::Store;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use volume::Volumes;
+
+use crate::container::{Container, Execs, Records, Registry};
+use crate::error::{Error, Result, chain};
+use crate::events::Events;
+
+/// What the engine is opened with.
+pub struct EngineConfig {
+    /// Where everything durable lies.
+    pub root: PathBuf,
+    /// Where sockets lie; gone at reboot.
+    pub run_dir: PathBuf,
+    /// Our own binary, started as monitor.
+    pub exe: PathBuf,
+    /// Names on the host.
+    pub instance: Instance,
+    /// `name=value` labels of the daemon.
+    pub labels: Vec<String>,
+    /// Logging of containers that name no driver.
+    pub log_driver: String,
+    pub log_opts: std::collections::BTreeMap<String, String>,
+    /// Whether containers get an init process unless they say otherwise.
+    pub init: bool,
+    /// Registries and how to reach them.
+    pub registry: registry::ClientConfig,
+    /// Mirrors shown by `info`.
+    pub registry_mirrors: Vec<String>,
+    pub insecure_registries: Vec<String>,
+    pub network: network::NetworkConfig,
+    /// Whether the daemon says more in its log.
+    pub debug: bool,
+}
+
+/// A container engine. Clones are handles to the same one.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) config: EngineConfig,
+    pub(crate) store: Store,
+    pub(crate) images: Images,
+    pub(crate) networks: Networks,
+    pub(crate) volumes: Volumes,
+    pub(crate) records: Records,
+    pub(crate) containers: Registry,
+    pub(crate) execs: Execs,
+    pub(crate) events: Events,
+    pub(crate) stats: crate::container::Samples,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) daemon_id: String,
+    pub(crate) cgroups: cgroup::Support,
+    pub(crate) cgroup_version: cgroup::Version,
+}
+
+/// Runs blocking work of a request on the pool for it.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await?
+}
+
+impl Engine {
+    /// Opens the engine on its root and brings it to where it was: living containers are adopted, ended ones
+    /// get their exit codes, leftovers are removed, restart policies go on.
+    pub async fn open(config: EngineConfig) -> Result<Engine> {
+        let inner = blocking(move || Inner::open(config)).await?;
+        let engine = Engine {
+            inner: Arc::new(inner),
+        };
+        crate::recover::recover(&engine).await?;
+        Ok(engine)
+    }
+
+    /// Lets go of every container without touching it; their monitors go on.
+    pub async fn close(&self) {
+        self.inner.shutdown.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
+    /// The images of this engine.
+    pub fn images(&self) -> &Images {
+        &self.inner.images
+    }
+
+    /// The store below everything.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// What the engine was opened with.
+    pub fn config(&self) -> &EngineConfig {
+        &self.inner.config
+    }
+}
+
+impl Inner {
+    fn open(config: EngineConfig) -> Result<Inner> {
+        std::fs::create_dir_all(&config.run_dir).map_err(|error| {
+            Error::internal(format!("cannot create {}: {error}", config.run_dir.display()))
+        })?;
+        let store = Store::open(&config.root)?;
+        let registry =
+            registry::Client::new(config.registry.clone()).map_err(|error| Error::internal(chain(&error)))?;
+        let images = Images::open(store.clone(), registry)?;
+        let networks = Networks::open(store.clone(), config.network.clone())?;
+        let volumes = Volumes::open(store.clone(), store.root())?;
+        let records = Records::open(store.clone())?;
+        let containers_dir = config.root.join("containers");
+        make_private_dir(&containers_dir)?;
+        let daemon_id = daemon_id(&config.root)?;
+        let hierarchy = cgroup::Hierarchy::host()?;
+        Ok(Inner {
+            store,
+            images,
+            networks,
+            volumes,
+            records,
+            containers: Registry::default(),
+            execs: Execs::default(),
+            events: Events::new(),
+            stats: Default::default(),
+            shutdown: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            daemon_id,
+            cgroups: hierarchy.support(),
+            cgroup_version: hierarchy.version(),
+            config,
+        })
+    }
+
+    /// The group that holds a container's processes.
+    pub(crate) fn cgroup_of(&self, container: &Container) -> Result<cgroup::Cgroup> {
+        Ok(cgroup::Cgroup::open(
+            &self.cgroup_parent(container),
+            container.id.as_str(),
+        )?)
+    }
+
+    pub(crate) fn cgroup_parent(&self, container: &Container) -> String {
+        match container.host_config.cgroup_parent.as_str() {
+            "" => self.config.instance.cgroup_parent(),
+            parent => format!("/{}", parent.trim_matches('/')),
+        }
+    }
+
+    /// The container's root as a directory descriptor: of its first process while one lives, otherwise its
+    /// layers stacked in a mount that no mount table shows.
+    pub(crate) fn root_of(&self, container: &Container) -> Result<OwnedFd> {
+        if container.state.status.is_alive() {
+            let path = format!("/proc/{}/root", container.state.pid);
+            let flags =
+                rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+            let root = rustix::fs::open(&path, flags, rustix::fs::Mode::empty())
+                .map_err(|error| Error::internal(format!("cannot open {path}: {error}")))?;
+            return Ok(root);
+        }
+        Ok(self
+            .store
+            .snapshots()
+            .overlay(container.snapshot)?
+            .mount_detached()?)
+    }
+}
+
+/// Creates a directory that only root may enter.
+pub(crate) fn make_private_dir(path: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o710)
+        .create(path)
+        .map_err(|error| Error::internal(format!("cannot create {}: {error}", path.display())))
+}
+
+/// The daemon's identity: made once, kept in the root.
+fn daemon_id(root: &Path) -> Result<String> {
+    let path = root.join("engine-id");
+    if let Ok(id) = std::fs::read_to_string(&path) {
+        return Ok(id.trim().to_owned());
+    }
+    let random = spec::Id::random();
+    let hex = random.as_str();
+    let id = format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..32]
+    );
+    std::fs::write(&path, &id)?;
+    Ok(id)
+}

@@ -1,0 +1,365 @@
+//! Images as the engine knows them: what `image` does, with the rules between images and containers, and events.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api_types::ImageDeleteResponseItem;
+use image::{
+    Image, ImageSummary, ImportOptions, LoadOptions, Loaded, Progress, PullOptions, PushOptions, PushResult,
+    SaveOptions,
+};
+use jiff::Timestamp;
+use spec::{Digest, Platform, Reference};
+
+use crate::container::{ByteStream, Container, Incoming, stream};
+use crate::engine::{Engine, Inner, blocking};
+use crate::error::{Error, Result};
+use crate::filters::{self, Filters};
+
+const LIST_KEYS: &[&str] = &[
+    "before",
+    "dangling",
+    "label",
+    "label!",
+    "reference",
+    "since",
+    "until",
+];
+
+/// A request to make an image of a root filesystem.
+pub struct ImportImage {
+    pub source: ByteStream,
+    pub options: ImportOptions,
+}
+
+/// What a prune removed.
+#[derive(Debug, Clone, Default)]
+pub struct ImagesPruned {
+    pub deleted: Vec<ImageDeleteResponseItem>,
+    /// Bytes.
+    pub space: u64,
+}
+
+pub(crate) fn emit(inner: &Inner, action: &str, id: &str, name: &str) {
+    let mut attributes = BTreeMap::from([("name".to_owned(), name.to_owned())]);
+    if let Ok(image) = inner.images.resolve(id) {
+        attributes.extend(image.config.config.labels);
+    }
+    inner.events.publish("image", action, id, attributes);
+}
+
+impl Engine {
+    /// One image by name, digest, id or start of it; of an index the manifest for `platform` or the host's.
+    pub async fn image(&self, name: &str, platform: Option<&Platform>) -> Result<Image> {
+        let (inner, name, platform) = (Arc::clone(&self.inner), name.to_owned(), platform.cloned());
+        blocking(move || Ok(inner.images.resolve_platform(&name, platform.as_ref())?)).await
+    }
+
+    /// The images that pass the filters, newest first.
+    pub async fn image_list(&self, filters: &Filters) -> Result<Vec<ImageSummary>> {
+        filters::check_keys(filters, LIST_KEYS)?;
+        let (inner, filters) = (Arc::clone(&self.inner), filters.clone());
+        blocking(move || list(&inner, &filters)).await
+    }
+
+    /// Gets an image from its registry.
+    pub async fn image_pull(
+        &self,
+        reference: &Reference,
+        options: PullOptions,
+        progress: Progress,
+    ) -> Result<Image> {
+        let image = self.inner.images.pull(reference, options, progress).await?;
+        emit(
+            &self.inner,
+            "pull",
+            &reference.familiar(),
+            &reference.familiar_name(),
+        );
+        Ok(image)
+    }
+
+    /// Sends an image to its registry.
+    pub async fn image_push(
+        &self,
+        reference: &Reference,
+        options: PushOptions,
+        progress: Progress,
+    ) -> Result<PushResult> {
+        let pushed = self.inner.images.push(reference, options, progress).await?;
+        emit(
+            &self.inner,
+            "push",
+            &reference.familiar(),
+            &reference.familiar_name(),
+        );
+        Ok(pushed)
+    }
+
+    /// Gives an image another name.
+    pub async fn image_tag(&self, source: &str, target: &Reference) -> Result<()> {
+        let (inner, source, target) = (Arc::clone(&self.inner), source.to_owned(), target.or_latest());
+        blocking(move || {
+            inner.images.tag(&source, &target)?;
+            let id = inner.images.resolve(&target.canonical())?.id;
+            emit(&inner, "tag", id.as_str(), &target.familiar());
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes a name away, and the image with it where it was the last one and nothing uses it.
+    pub async fn image_remove(&self, name: &str, force: bool) -> Result<Vec<ImageDeleteResponseItem>> {
+        let (inner, name) = (Arc::clone(&self.inner), name.to_owned());
+        blocking(move || remove(&inner, &name, force)).await
+    }
+
+    /// Reads images from an archive.
+    pub async fn image_load(
+        &self,
+        body: ByteStream,
+        options: LoadOptions,
+        progress: Progress,
+    ) -> Result<Vec<Loaded>> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let loaded = inner.images.load(Incoming::new(body), options, progress)?;
+            for one in &loaded {
+                let name = one
+                    .reference
+                    .as_ref()
+                    .map(Reference::familiar)
+                    .unwrap_or_else(|| one.id.to_string());
+                emit(&inner, "load", one.id.as_str(), &name);
+            }
+            Ok(loaded)
+        })
+        .await
+    }
+
+    /// Writes images into an archive.
+    pub async fn image_save(&self, names: Vec<String>, options: SaveOptions) -> Result<ByteStream> {
+        // What can't be found is refused before the answer begins.
+        for name in &names {
+            let image = self.image(name, options.platform.as_ref()).await?;
+            emit(&self.inner, "save", image.id.as_str(), name);
+        }
+        let inner = Arc::clone(&self.inner);
+        Ok(stream(move |out| {
+            inner
+                .images
+                .save(&names, out, options)
+                .map_err(std::io::Error::other)
+        }))
+    }
+
+    /// Makes an image of a root filesystem archive.
+    pub async fn image_import(&self, request: ImportImage, progress: Progress) -> Result<Digest> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let image = inner
+                .images
+                .import(Incoming::new(request.source), request.options, progress)?;
+            emit(&inner, "import", image.id.as_str(), image.id.as_str());
+            Ok(image.id)
+        })
+        .await
+    }
+
+    /// Removes dangling images, or with `dangling=false` every image no container uses.
+    pub async fn images_prune(&self, filters: &Filters) -> Result<ImagesPruned> {
+        filters::check_keys(filters, &["dangling", "label", "label!", "until"])?;
+        let dangling_only = filters::boolean(filters, "dangling")?.unwrap_or(true);
+        let until = filters::until(filters)?;
+        let (inner, filters) = (Arc::clone(&self.inner), filters.clone());
+        blocking(move || {
+            let mut pruned = ImagesPruned::default();
+            for image in inner.images.list()? {
+                let young = until.is_some_and(|until| created(&image).is_none_or(|time| time >= until));
+                let unwanted = (image.references.is_empty() || !dangling_only)
+                    && users(&inner, &image.id).is_empty()
+                    && filters::label_filters_match(&filters, &image.config.config.labels)
+                    && !young;
+                if unwanted {
+                    pruned.deleted.extend(delete(&inner, &image.id)?);
+                }
+            }
+            let freed = inner.images.gc(|_| Ok(store::Roots::default()))?;
+            pruned.space = freed.bytes;
+            let attributes = BTreeMap::from([("reclaimed".to_owned(), pruned.space.to_string())]);
+            inner.events.publish("image", "prune", "", attributes);
+            Ok(pruned)
+        })
+        .await
+    }
+}
+
+fn created(image: &ImageSummary) -> Option<Timestamp> {
+    image.created.as_deref()?.parse().ok()
+}
+
+fn list(inner: &Inner, filters: &Filters) -> Result<Vec<ImageSummary>> {
+    let dangling = filters::boolean(filters, "dangling")?;
+    let until = filters::until(filters)?;
+    let time_of = |key: &str| -> Result<Option<Timestamp>> {
+        let Some(name) = filters.get(key).and_then(|v| v.first()) else {
+            return Ok(None);
+        };
+        let image = inner.images.resolve(name)?;
+        Ok(image.config.created.as_deref().and_then(|t| t.parse().ok()))
+    };
+    let (before, since) = (time_of("before")?, time_of("since")?);
+    let mut found = inner.images.list()?;
+    found.retain(|image| {
+        let time = created(image);
+        dangling.is_none_or(|wanted| image.references.is_empty() == wanted)
+            && filters::label_filters_match(filters, &image.config.config.labels)
+            && before.is_none_or(|b| time.is_some_and(|t| t < b))
+            && since.is_none_or(|s| time.is_some_and(|t| t > s))
+            && until.is_none_or(|u| time.is_some_and(|t| t < u))
+    });
+    if let Some(patterns) = filters.get("reference") {
+        for image in &mut found {
+            image
+                .references
+                .retain(|r| patterns.iter().any(|p| reference_matches(r, p)));
+        }
+        found.retain(|image| !image.references.is_empty());
+    }
+    Ok(found)
+}
+
+/// Matches a familiar name against a shell pattern, with or without tag; `*` does not cross a slash.
+fn reference_matches(reference: &Reference, pattern: &str) -> bool {
+    [
+        reference.familiar(),
+        reference.familiar_name(),
+        reference.canonical(),
+        reference.name(),
+    ]
+    .iter()
+    .any(|name| glob(pattern.as_bytes(), name.as_bytes()))
+}
+
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    match (pattern.split_first(), text.split_first()) {
+        (None, None) => true,
+        (Some((b'*', rest)), _) => {
+            glob(rest, text)
+                || text
+                    .split_first()
+                    .is_some_and(|(first, tail)| *first != b'/' && glob(pattern, tail))
+        }
+        (Some((b'?', rest)), Some((first, tail))) => *first != b'/' && glob(rest, tail),
+        (Some((want, rest)), Some((have, tail))) => want == have && glob(rest, tail),
+        _ => false,
+    }
+}
+
+/// The containers made from an image.
+fn users(inner: &Inner, id: &Digest) -> Vec<Arc<Container>> {
+    inner
+        .containers
+        .snapshots()
+        .into_iter()
+        .filter(|c| c.image_id == *id)
+        .collect()
+}
+
+fn remove(inner: &Inner, name: &str, force: bool) -> Result<Vec<ImageDeleteResponseItem>> {
+    let image = inner.images.resolve(name)?;
+    let short = image.id.short().to_owned();
+    let users = users(inner, &image.id);
+    let running = users.iter().find(|c| c.state.status.is_alive());
+    let reference = Reference::parse_normalized(name)
+        .ok()
+        .map(|r| r.or_latest())
+        .filter(|r| r.digest().is_none() && image.references.contains(r));
+    let by_id = reference.is_none();
+    if let Some(reference) = &reference
+        && image.references.len() > 1
+    {
+        return untag(inner, reference, &image.id);
+    }
+    if by_id && image.references.len() > 1 && !force {
+        let repositories: std::collections::BTreeSet<String> =
+            image.references.iter().map(Reference::familiar_name).collect();
+        if repositories.len() > 1 {
+            return Err(Error::conflict(format!(
+                "conflict: unable to delete {short} (must be forced) - image is referenced in multiple repositories"
+            )));
+        }
+    }
+    let shown = if by_id { short } else { name.to_owned() };
+    if let Some(container) = running {
+        if let (Some(reference), true) = (&reference, force) {
+            return untag(inner, reference, &image.id);
+        }
+        return Err(Error::conflict(format!(
+            "conflict: unable to delete {shown} (cannot be forced) - container {} is using its referenced image {}",
+            container.id.short(),
+            image.id.short()
+        )));
+    }
+    if let Some(container) = users.first()
+        && !force
+    {
+        return Err(Error::conflict(format!(
+            "conflict: unable to delete {shown} (must be forced) - container {} is using its referenced image {}",
+            container.id.short(),
+            image.id.short()
+        )));
+    }
+    let deleted = delete(inner, &image.id)?;
+    inner.images.gc(|_| Ok(store::Roots::default()))?;
+    Ok(deleted)
+}
+
+fn untag(inner: &Inner, reference: &Reference, id: &Digest) -> Result<Vec<ImageDeleteResponseItem>> {
+    inner.images.untag(reference)?;
+    emit(inner, "untag", id.as_str(), &reference.familiar());
+    Ok(vec![ImageDeleteResponseItem {
+        untagged: reference.familiar(),
+        ..Default::default()
+    }])
+}
+
+fn delete(inner: &Inner, id: &Digest) -> Result<Vec<ImageDeleteResponseItem>> {
+    let removed = inner.images.remove_by_digest(id)?;
+    let mut items = Vec::new();
+    for name in &removed.untagged {
+        emit(inner, "untag", id.as_str(), &name.familiar());
+        items.push(ImageDeleteResponseItem {
+            untagged: name.familiar(),
+            ..Default::default()
+        });
+    }
+    emit(inner, "delete", id.as_str(), id.as_str());
+    items.push(ImageDeleteResponseItem {
+        deleted: id.to_string(),
+        ..Default::default()
+    });
+    Ok(items)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns() {
+        let reference = Reference::parse_normalized("busybox:1.36").unwrap();
+        for good in [
+            "busybox",
+            "busy*",
+            "busybox:1.*",
+            "*:1.36",
+            "docker.io/library/busybox",
+        ] {
+            assert!(reference_matches(&reference, good), "{good}");
+        }
+        for bad in ["busy", "*/busy", "busybox:2*"] {
+            assert!(!reference_matches(&reference, bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Volumes as the engine knows them: what `volume` does, with who uses them, and events.
+
+use std::sync::Arc;
+
+use api_types::VolumeCreateRequest;
+use spec::Id;
+use volume::{CreateVolume, Volume};
+
+use crate::container::{MountKind, Pruned};
+use crate::engine::{Engine, Inner, blocking};
+use crate::error::{Error, Result};
+use crate::filters::{self, Filters};
+
+pub(crate) fn emit(inner: &Inner, action: &str, name: &str, extra: &[(&str, &str)]) {
+    let mut attributes = std::collections::BTreeMap::from([("driver".to_owned(), "local".to_owned())]);
+    attributes.extend(extra.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+    inner.events.publish("volume", action, name, attributes);
+}
+
+/// The containers, running or not, that have a volume in their plan.
+pub(crate) fn users(inner: &Inner, name: &str) -> Vec<Id> {
+    let uses = |c: &Arc<crate::Container>| {
+        c.plan
+            .iter()
+            .any(|m| matches!(&m.kind, MountKind::Volume { name: n, .. } if n == name))
+    };
+    inner
+        .containers
+        .snapshots()
+        .iter()
+        .filter(|c| uses(c))
+        .map(|c| c.id.clone())
+        .collect()
+}
+
+impl Engine {
+    /// Creates a volume, or gives the one that has the name.
+    pub async fn volume_create(&self, request: VolumeCreateRequest) -> Result<Volume> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let create = CreateVolume {
+                name: (!request.name.is_empty()).then_some(request.name),
+                driver: request.driver,
+                driver_opts: request.driver_opts.into_map(),
+                labels: request.labels.into_map(),
+            };
+            let (volume, created) = inner.volumes.create(create)?;
+            if created {
+                emit(&inner, "create", &volume.name, &[]);
+            }
+            Ok(volume)
+        })
+        .await
+    }
+
+    /// One volume.
+    pub async fn volume_inspect(&self, name: &str) -> Result<Volume> {
+        let (inner, name) = (Arc::clone(&self.inner), name.to_owned());
+        blocking(move || {
+            inner
+                .volumes
+                .get(&name)
+                .map_err(|e| Error::from(e).context(format!("get {name}")))
+        })
+        .await
+    }
+
+    /// The volumes that pass the filters.
+    pub async fn volume_list(&self, filters: &Filters) -> Result<Vec<Volume>> {
+        filters::check_keys(filters, &["dangling", "driver", "label", "name"])?;
+        let dangling = filters::boolean(filters, "dangling")?;
+        let (inner, filters) = (Arc::clone(&self.inner), filters.clone());
+        blocking(move || {
+            let mut volumes = inner.volumes.list()?;
+            volumes.retain(|v| {
+                let any = |key: &str, test: &dyn Fn(&str) -> bool| {
+                    filters
+                        .get(key)
+                        .is_none_or(|values| values.is_empty() || values.iter().any(|x| test(x)))
+                };
+                any("driver", &|x| v.driver == x)
+                    && any("name", &|x| v.name.contains(x))
+                    && filters
+                        .get("label")
+                        .is_none_or(|w| filters::matches_labels(&v.labels, w))
+                    && dangling.is_none_or(|wanted| users(&inner, &v.name).is_empty() == wanted)
+            });
+            Ok(volumes)
+        })
+        .await
+    }
+
+    /// Removes a volume no container has.
+    pub async fn volume_remove(&self, name: &str, force: bool) -> Result<()> {
+        let (inner, name) = (Arc::clone(&self.inner), name.to_owned());
+        blocking(move || {
+            if let Err(error) = inner.volumes.get(&name) {
+                return if force {
+                    Ok(())
+                } else {
+                    Err(Error::from(error).context(format!("get {name}")))
+                };
+            }
+            let users = users(&inner, &name);
+            if !users.is_empty() {
+                let ids: Vec<&str> = users.iter().map(Id::as_str).collect();
+                return Err(Error::conflict(format!(
+                    "remove {name}: volume is in use - [{}]",
+                    ids.join(", ")
+                )));
+            }
+            inner.volumes.remove(&name, force)?;
+            emit(&inner, "destroy", &name, &[]);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Removes the anonymous volumes nobody uses, or with `all` every unused one.
+    pub async fn volumes_prune(&self, filters: &Filters) -> Result<Pruned> {
+        filters::check_keys(filters, &["all", "label", "label!"])?;
+        let all = filters::boolean(filters, "all")?.unwrap_or(false);
+        let mut pruned = Pruned::default();
+        for volume in self.volume_list(&Filters::new()).await? {
+            let wanted = (all || volume.anonymous)
+                && users(&self.inner, &volume.name).is_empty()
+                && filters::label_filters_match(filters, &volume.labels);
+            if !wanted {
+                continue;
+            }
+            let size = self.volume_size(&volume).await;
+            // One that is used meanwhile is not to be pruned.
+            if self.volume_remove(&volume.name, false).await.is_ok() {
+                pruned.deleted.push(volume.name);
+                pruned.space += size;
+            }
+        }
+        let attributes = [("reclaimed".to_owned(), pruned.space.to_string())].into();
+        self.inner.events.publish("volume", "prune", "", attributes);
+        Ok(pruned)
+    }
+
+    /// Bytes a volume takes on disk, as far as they can be counted.
+    pub async fn volume_size(&self, volume: &Volume) -> u64 {
+        let path = volume.mountpoint.clone();
+        blocking(move || Ok(disk_bytes(&path))).await.unwrap_or(0)
+    }
+
+    /// How many containers have a volume.
+    pub fn volume_users(&self, name: &str) -> usize {
+        users(&self.inner, name).len()
+    }
+}
+
+/// Allocated bytes below a directory; hard links count once.
+fn disk_bytes(dir: &std::path::Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut seen = std::collections::HashSet::new();
+    let mut open = vec![dir.to_owned()];
+    let mut total = 0;
+    while let Some(dir) = open.pop() {
+        let Ok(entries) = std::fs::read_dir(&dir) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            let Ok(meta) = entry.metadata() else { continue };
+            if meta.is_dir() {
+                open.push(entry.path());
+            }
+            if meta.nlink() < 2 || meta.is_dir() || seen.insert((meta.dev(), meta.ino())) {
+                total += meta.blocks() * 512;
+            }
+        }
+    }
+    total
+}

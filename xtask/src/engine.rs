@@ -1,0 +1,127 @@
+//! A daemon of our own for a demonstration or a benchmark: root, socket and names of its own, gone at the end.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::process;
+
+/// Builds the release binary and gives its path.
+pub fn build() -> Result<PathBuf> {
+    process::run(Command::new("cargo").args(["build", "--release", "--package", "berth"]).current_dir(process::root()))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| process::root().join("target"), PathBuf::from);
+    let host = process::capture(Command::new("rustc").args(["--print", "host-tuple"]))?;
+    let binary = target.join(host.trim()).join("release/berth");
+    if !binary.exists() {
+        bail!("the build left no {}", binary.display());
+    }
+    Ok(binary)
+}
+
+/// A directory that is removed with everything in it.
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    pub fn new(name: &str) -> Result<Scratch> {
+        let path = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(Scratch(path))
+    }
+
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            eprintln!("could not remove {}: {error}", self.0.display());
+        }
+    }
+}
+
+/// A running daemon of ours.
+pub struct Daemon {
+    child: Child,
+    binary: PathBuf,
+    pub socket: String,
+    log: PathBuf,
+}
+
+impl Daemon {
+    pub fn start(binary: &Path, dir: &Path) -> Result<Daemon> {
+        let log = dir.join("daemon.log");
+        let socket = format!("unix://{}", dir.join("run/berth.sock").display());
+        let child = Command::new(binary)
+            .arg("daemon")
+            .arg("--data-root")
+            .arg(dir.join("root"))
+            .arg("--exec-root")
+            .arg(dir.join("run"))
+            .args(["--host", &socket])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&log)?)
+            .spawn()
+            .context("cannot start the daemon")?;
+        let mut daemon = Daemon { child, binary: binary.to_owned(), socket, log };
+        daemon.wait_until_ready()?;
+        Ok(daemon)
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let path = self.socket.trim_start_matches("unix://").to_owned();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while std::os::unix::net::UnixStream::connect(&path).is_err() {
+            if self.child.try_wait()?.is_some() || Instant::now() > deadline {
+                bail!("the daemon did not come up:\n{}", std::fs::read_to_string(&self.log).unwrap_or_default());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Our client, talking to this daemon.
+    pub fn client(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args(args).env("DOCKER_HOST", &self.socket).stdin(Stdio::null());
+        command
+    }
+
+    /// Removes every container, network, volume and image, and ends the daemon.
+    pub fn clean_up(mut self) -> Result<()> {
+        let ids = process::capture(&mut self.client(&["ps", "-aq"]))?;
+        for id in ids.split_whitespace() {
+            process::capture(&mut self.client(&["rm", "-f", "-v", id]))?;
+        }
+        process::capture(&mut self.client(&["system", "prune", "-a", "-f", "--volumes"]))?;
+        process::capture(&mut self.client(&["volume", "prune", "-a", "-f"]))?;
+        self.stop()
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        process::run(Command::new("kill").arg(self.child.id().to_string()))?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let ids = process::capture(&mut self.client(&["ps", "-aq"])).unwrap_or_default();
+            for id in ids.split_whitespace() {
+                // Whatever can be removed is removed; the failure that brought us here is the one to tell.
+                let _ = process::capture(&mut self.client(&["rm", "-f", "-v", id]));
+            }
+            let _ = self.stop();
+        }
+    }
+}

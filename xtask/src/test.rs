@@ -1,0 +1,133 @@
+//! `cargo xtask test`: installs what the tests need, runs them all, and counts.
+//!
+//! The rings: plain unit tests; tests that need root and the kernel, which print `skipped: <reason>` where they
+//! can't run; end-to-end tests of the binary, with our client and the real docker client. A skipped test is
+//! counted as skipped, not as passed.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::process::{exists, root};
+use crate::{check, packages};
+
+pub fn run(filter: &[String]) -> Result<()> {
+    packages::install(&[packages::BUILD, packages::RUN, packages::TEST])?;
+    if filter.is_empty() {
+        println!("checking format and lints");
+        check::run()?;
+    }
+    let nextest = exists("cargo-nextest") || Command::new("cargo").args(["nextest", "--version"]).output().is_ok_and(|o| o.status.success());
+    let counts = if nextest { with_nextest(filter)? } else { with_cargo(filter)? };
+    println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped);
+    if counts.failed > 0 || counts.passed == 0 {
+        bail!("the tests did not pass");
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+/// Runs a command, shows its lines, and hands each to `look`.
+fn watch(command: &mut Command, mut look: impl FnMut(&str) -> bool) -> Result<bool> {
+    let (reader, writer) = std::io::pipe()?;
+    let errors = writer.try_clone()?;
+    let mut child = command
+        .current_dir(root())
+        .stdin(Stdio::null())
+        .stdout(writer)
+        .stderr(errors)
+        .spawn()
+        .context("cannot run cargo")?;
+    // The command still holds our ends of the pipe, which would keep it open for ever.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    for line in BufReader::new(reader).lines() {
+        let line = line.unwrap_or_default();
+        if look(&line) {
+            println!("{line}");
+        }
+    }
+    Ok(child.wait()?.success())
+}
+
+fn with_nextest(filter: &[String]) -> Result<Counts> {
+    let mut command = Command::new("cargo");
+    command.args(["nextest", "run", "--workspace", "--no-fail-fast", "--color", "never"]);
+    // The output of tests that passed is where those that skipped themselves say so.
+    command.args(["--success-output", "immediate", "--status-level", "pass"]).args(filter);
+    let mut counts = Counts::default();
+    let mut in_output = false;
+    let succeeded = watch(&mut command, |line| {
+        let text = line.trim_start();
+        let status = ["PASS [", "FAIL [", "SIGNAL [", "TIMEOUT ["].iter().any(|s| text.starts_with(s));
+        if status || text.starts_with("Summary [") {
+            in_output = false;
+        }
+        if let Some(reason) = text.strip_prefix("skipped:") {
+            counts.skipped += 1;
+            println!("        skipped:{reason}");
+            return false;
+        }
+        if let Some(summary) = text.strip_prefix("Summary [") {
+            counts.passed = number_before(summary, " passed");
+            counts.failed = number_before(summary, " failed") + number_before(summary, " timed out");
+        }
+        if text.starts_with("PASS [") {
+            in_output = true;
+            return true;
+        }
+        // What passing tests print is noise; what failing ones print is the news.
+        !in_output
+    })?;
+    counts.passed = counts.passed.saturating_sub(counts.skipped);
+    if !succeeded && counts.failed == 0 {
+        bail!("cargo nextest failed before the tests ended");
+    }
+    Ok(counts)
+}
+
+fn number_before(text: &str, word: &str) -> u64 {
+    let Some(at) = text.find(word) else { return 0 };
+    text[..at].rsplit(|c: char| !c.is_ascii_digit()).next().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+fn with_cargo(filter: &[String]) -> Result<Counts> {
+    let mut command = Command::new("cargo");
+    command.args(["test", "--workspace", "--no-fail-fast", "--"]).args(filter).args(["--nocapture", "--test-threads", "2"]);
+    let mut counts = Counts::default();
+    let succeeded = watch(&mut command, |line| {
+        if line.trim_start().starts_with("skipped:") {
+            counts.skipped += 1;
+        }
+        if line.starts_with("test result:") {
+            counts.passed += number_before(line, " passed");
+            counts.failed += number_before(line, " failed");
+        }
+        true
+    })?;
+    counts.passed = counts.passed.saturating_sub(counts.skipped);
+    if !succeeded && counts.failed == 0 {
+        bail!("cargo test failed before the tests ended");
+    }
+    Ok(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number_before;
+
+    #[test]
+    fn reads_summaries() {
+        let text = "  12.3s] 120 tests run: 118 passed (1 slow), 2 failed, 0 skipped";
+        assert_eq!(number_before(text, " passed"), 118);
+        assert_eq!(number_before(text, " failed"), 2);
+        assert_eq!(number_before("test result: ok. 7 passed; 0 failed;", " passed"), 7);
+        assert_eq!(number_before("nothing", " passed"), 0);
+    }
+}
