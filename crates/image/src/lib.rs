@@ -1,1 +1,67 @@
+//! Images: from a registry or an archive to layers on disk, and back.
+//!
+//! ```text
+//!   registry ──pull──> content blobs ──unpack──> snapshots (one per chain ID)
+//!            <─push──                <─commit──
+//!   archive  ──load, import──>       ──save──> archive
+//! ```
+//!
+//! An image is identified by the digest of its target, an index or a manifest, as Docker's containerd store
+//! does. Names point to targets; an image without a name is dangling. Every document and compressed layer is
+//! kept as it came, so that a push never changes a digest; of an index only the platforms that were pulled are
+//! here.
+//!
+//! Invariants: what [`Images::resolve`] finds has its manifest, configuration and layers as verified blobs; a
+//! snapshot labelled with a chain ID was made from a layer whose digest and diff ID were both verified. A
+//! failed operation leaves nothing that is visible, at most the resumable beginning of a download; what became
+//! unreferenced is removed by [`Images::gc`].
+//!
+//! `pull` and `push` are async. Everything else blocks (disk, compression) and belongs on a blocking thread;
+//! `load` and `import` must not run on a thread of the async runtime itself.
 
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")
+)]
+
+pub mod archive;
+mod chain;
+mod collect;
+mod commit;
+pub mod compression;
+mod document;
+mod download;
+mod error;
+mod history;
+mod image;
+mod images;
+mod import;
+pub mod layer;
+mod list;
+mod load;
+mod names;
+mod platform;
+mod progress;
+mod pull;
+mod push;
+mod registered;
+mod resolve;
+mod save;
+mod scratch;
+mod unpack;
+mod usage;
+mod write;
+
+pub use commit::CommitLayers;
+pub use error::ImageError;
+pub use history::HistoryItem;
+pub use image::{Image, ImageSummary, ManifestSummary};
+pub use images::Images;
+pub use import::ImportOptions;
+pub use load::{LoadOptions, Loaded};
+pub use names::{Removed, Untagged};
+pub use progress::{Progress, ProgressEvent};
+pub use pull::PullOptions;
+pub use push::{PushOptions, PushResult};
+pub use save::SaveOptions;
+pub use usage::{DiskUsage, ImageUsage};

@@ -1,0 +1,71 @@
+//! Garbage collection: images say what they need, others may add to it, everything else goes.
+
+use std::sync::PoisonError;
+
+use rusqlite::Transaction;
+use spec::Digest;
+use store::{Freed, Roots, SnapshotId, rusqlite};
+
+use crate::error::ImageError;
+use crate::images::Images;
+
+impl Images {
+    /// Removes blobs and layers that neither an image, nor a writable snapshot, nor a lease, nor a source given
+    /// to [`Images::keep_also`], nor `extra` needs.
+    pub fn gc(
+        &self,
+        extra: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<Roots>,
+    ) -> Result<Freed, ImageError> {
+        let sources = self
+            .inner
+            .roots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let freed = self.inner.store.gc(|tx| {
+            let mut roots = image_roots(tx)?;
+            let mut add = |more: Roots| {
+                roots.blobs.extend(more.blobs);
+                roots.snapshots.extend(more.snapshots);
+            };
+            for source in &sources {
+                add(source(tx)?);
+            }
+            add(extra(tx)?);
+            Ok(roots)
+        })?;
+        self.inner.documents.clear();
+        self.forget_hints(&freed.blobs)?;
+        Ok(freed)
+    }
+
+    /// Hints about blobs that are gone.
+    fn forget_hints(&self, blobs: &[Digest]) -> Result<(), ImageError> {
+        if blobs.is_empty() {
+            return Ok(());
+        }
+        self.inner.store.db().write::<_, store::DbError>(|tx| {
+            for blob in blobs {
+                tx.prepare_cached("DELETE FROM layer_blob WHERE blob = ?1")?
+                    .execute([blob.as_str()])?;
+                tx.prepare_cached("DELETE FROM blob_origin WHERE blob = ?1")?
+                    .execute([blob.as_str()])?;
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+}
+
+fn image_roots(tx: &Transaction<'_>) -> rusqlite::Result<Roots> {
+    let mut roots = Roots::default();
+    let mut blobs = tx.prepare("SELECT DISTINCT blob FROM image_blob")?;
+    for blob in blobs.query_map([], |row| row.get::<_, String>(0))? {
+        roots.blobs.extend(blob?.parse::<Digest>().ok());
+    }
+    let mut snapshots = tx.prepare("SELECT DISTINCT snapshot FROM image_snapshot")?;
+    for snapshot in snapshots.query_map([], |row| row.get::<_, SnapshotId>(0))? {
+        roots.snapshots.insert(snapshot?);
+    }
+    Ok(roots)
+}

@@ -1,0 +1,225 @@
+//! An image as its users see it: a target, the manifest that was chosen from it, and its configuration.
+
+use spec::image::{Descriptor, Document, ImageConfig, Manifest};
+use spec::{Digest, Platform, Reference, chain_id};
+
+use crate::document::declared_type;
+use crate::error::ImageError;
+use crate::images::Images;
+use crate::platform::{candidates, score};
+
+/// One image for one platform.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// Digest of the target: of an index or of a manifest.
+    pub id: Digest,
+    pub target: Descriptor,
+    pub manifest: Manifest,
+    pub manifest_digest: Digest,
+    /// The manifest's own descriptor, as the index has it.
+    pub manifest_descriptor: Descriptor,
+    pub config_digest: Digest,
+    pub config: ImageConfig,
+    /// The configuration as it came.
+    pub raw_config: Vec<u8>,
+    /// Names of the image, tags first.
+    pub references: Vec<Reference>,
+    /// `name@digest` of each repository that names the image.
+    pub repo_digests: Vec<String>,
+    pub platform: Platform,
+    /// Bytes of its blobs and unpacked layers.
+    pub size: u64,
+    /// RFC 3339 time of the last change to its names, empty if it has none.
+    pub last_tagged: String,
+}
+
+impl Image {
+    /// Names with a tag, as people write them.
+    pub fn repo_tags(&self) -> Vec<String> {
+        self.references
+            .iter()
+            .filter(|r| r.tag().is_some())
+            .map(Reference::familiar)
+            .collect()
+    }
+
+    /// Chain IDs of the layers, lowest first.
+    pub fn chains(&self) -> Vec<Digest> {
+        chains(&self.config.rootfs.diff_ids)
+    }
+
+    /// The chain ID of the whole root filesystem. `None` for an image without layers.
+    pub fn chain(&self) -> Option<Digest> {
+        self.chains().pop()
+    }
+}
+
+/// A line of the list of images.
+#[derive(Debug, Clone)]
+pub struct ImageSummary {
+    pub id: Digest,
+    pub target: Descriptor,
+    pub references: Vec<Reference>,
+    pub repo_digests: Vec<String>,
+    /// RFC 3339 time from the configuration, if it has one.
+    pub created: Option<String>,
+    pub media_type: String,
+    /// Bytes of blobs and unpacked layers.
+    pub size: u64,
+    pub config: ImageConfig,
+    pub platform: Platform,
+    /// Digest of the manifest that describes this line.
+    pub manifest_digest: Digest,
+    /// Every manifest the target names, here or not.
+    pub manifests: Vec<ManifestSummary>,
+}
+
+/// One manifest of an image.
+#[derive(Debug, Clone)]
+pub struct ManifestSummary {
+    pub descriptor: Descriptor,
+    /// Its manifest, configuration and all layers are here.
+    pub available: bool,
+    /// Stands for an attestation, not for something to run.
+    pub attestation: bool,
+    pub platform: Option<Platform>,
+    /// Bytes of its blobs that are here.
+    pub content_size: u64,
+}
+
+pub(crate) fn chains(diffs: &[Digest]) -> Vec<Digest> {
+    let mut found: Vec<Digest> = Vec::with_capacity(diffs.len());
+    for diff in diffs {
+        let next = chain_id(found.last(), diff);
+        found.push(next);
+    }
+    found
+}
+
+impl Images {
+    /// Builds the view of `target` for `platform`, or for the host, from what is here.
+    pub(crate) fn view(
+        &self,
+        target: &Descriptor,
+        platform: Option<&Platform>,
+        name: &str,
+    ) -> Result<Image, ImageError> {
+        let (descriptor, manifest) = self.choose(target, platform, name)?;
+        let known = self
+            .inner
+            .documents
+            .config(&self.inner.store, &manifest.config.digest)?;
+        let (config, raw_config) = (known.0.clone(), known.1.clone());
+        if let Some(wanted) = platform
+            && score(wanted, &config.platform(), true).is_none()
+            && !config.architecture.is_empty()
+        {
+            return Err(ImageError::PlatformMissing {
+                name: name.to_owned(),
+                platform: wanted.clone(),
+            });
+        }
+        let (references, last_tagged) = self.names_of(&target.digest)?;
+        let repo_digests = repo_digests(&references, &target.digest);
+        let size = self.size_of(target, &config)?;
+        Ok(Image {
+            id: target.digest.clone(),
+            target: target.clone(),
+            manifest_digest: descriptor.digest.clone(),
+            config_digest: manifest.config.digest.clone(),
+            platform: config.platform(),
+            manifest,
+            manifest_descriptor: descriptor,
+            config,
+            raw_config,
+            references,
+            repo_digests,
+            size,
+            last_tagged,
+        })
+    }
+
+    /// The manifest of `target` for the platform, among those that are here.
+    fn choose(
+        &self,
+        target: &Descriptor,
+        platform: Option<&Platform>,
+        name: &str,
+    ) -> Result<(Descriptor, Manifest), ImageError> {
+        let store = &self.inner.store;
+        let document = self.inner.documents.manifest(store, target)?;
+        let index = match &*document {
+            Document::Manifest(manifest) => return Ok((target.clone(), manifest.clone())),
+            Document::Index(index) => index,
+        };
+        for entry in candidates(index, platform) {
+            let here = match self.inner.documents.manifests_here(store, entry) {
+                Ok(here) => here,
+                Err(ImageError::Content(store::ContentError::NotFound(_))) => continue,
+                Err(error) => return Err(error),
+            };
+            for (descriptor, manifest) in here {
+                if !store.content().has(&manifest.config.digest) {
+                    continue;
+                }
+                let config = self.inner.documents.config(store, &manifest.config.digest)?;
+                let host = Platform::host();
+                let wanted = platform.unwrap_or(&host);
+                let silent = entry.platform.is_none() && config.0.architecture.is_empty();
+                if silent
+                    || entry.platform.is_some()
+                    || score(wanted, &config.0.platform(), platform.is_some()).is_some()
+                {
+                    return Ok((descriptor, manifest));
+                }
+            }
+        }
+        if let Some(platform) = platform {
+            return Err(ImageError::PlatformMissing {
+                name: name.to_owned(),
+                platform: platform.clone(),
+            });
+        }
+        // Nobody asked for a platform: whatever is here describes the image.
+        self.inner
+            .documents
+            .manifests_here(store, target)?
+            .into_iter()
+            .find(|(d, m)| crate::platform::is_runnable(d) && store.content().has(&m.config.digest))
+            .ok_or_else(|| ImageError::NothingHere(name.to_owned()))
+    }
+
+    /// Bytes of the blobs below `target` and of the unpacked layers of `config`.
+    pub(crate) fn size_of(&self, target: &Descriptor, config: &ImageConfig) -> Result<u64, ImageError> {
+        let store = &self.inner.store;
+        let blobs: u64 = self
+            .inner
+            .documents
+            .blobs_here(store, target)?
+            .iter()
+            .map(|d| d.size)
+            .sum();
+        let mut layers = 0;
+        for chain in chains(&config.rootfs.diff_ids) {
+            if let Some(snapshot) = store.snapshots().by_chain(&chain) {
+                layers += store.snapshots().usage(snapshot)?.bytes;
+            }
+        }
+        Ok(blobs + layers)
+    }
+}
+
+/// Stores a manifest or index as its target's descriptor.
+pub(crate) fn target_descriptor(document: &Document, said: &str, digest: &Digest, size: u64) -> Descriptor {
+    Descriptor::new(&declared_type(document, said), digest.clone(), size)
+}
+
+pub(crate) fn repo_digests(references: &[Reference], digest: &Digest) -> Vec<String> {
+    let mut found: Vec<String> = references
+        .iter()
+        .map(|r| format!("{}@{digest}", r.familiar_name()))
+        .collect();
+    found.sort();
+    found.dedup();
+    found
+}

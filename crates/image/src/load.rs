@@ -1,0 +1,169 @@
+//! Loading: archives that `docker save`, `skopeo`, `umoci` or [`Images::save`] wrote, compressed or not.
+//!
+//! The archive is read once, as a stream: every file becomes a blob, whatever its name, and only then the
+//! documents say which of them are images. So memory is bounded, and no path in the archive ever becomes a path
+//! on disk. Files that no image needs go with the next garbage collection.
+//!
+//! With an OCI layout in it (`index.json`) that counts; else the Docker archive (`manifest.json`), whose
+//! manifests are written here, since it has none.
+
+mod archive;
+mod docker;
+mod layout;
+
+use std::io::Read;
+
+use spec::image::{Descriptor, Document};
+use spec::{Digest, Platform, Reference};
+use store::Lease;
+
+use crate::error::ImageError;
+use crate::images::Images;
+use crate::platform::is_runnable;
+use crate::progress::{Progress, ProgressEvent, Reporter, short};
+use crate::registered::UnpackedManifest;
+
+/// How to load.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// Fail unless the archive has this platform.
+    pub platform: Option<Platform>,
+    /// No progress, only results.
+    pub quiet: bool,
+}
+
+/// An image that was loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    pub id: Digest,
+    /// The name it was given, if the archive had one.
+    pub reference: Option<Reference>,
+}
+
+/// An image found in an archive.
+pub(crate) struct Found {
+    pub target: Descriptor,
+    pub names: Vec<Reference>,
+}
+
+impl Images {
+    /// Loads every image of an archive. Blocks; must not run on a thread of the async runtime.
+    pub fn load(
+        &self,
+        reader: impl Read + Send,
+        options: LoadOptions,
+        progress: Progress,
+    ) -> Result<Vec<Loaded>, ImageError> {
+        let report = Reporter(progress);
+        let lease = self.inner.store.lease();
+        let files = archive::take_in(self, reader, &lease)?;
+        let found = match files.get("index.json") {
+            Some(index) => layout::images(self, &files, index)?,
+            None => match files.get("manifest.json") {
+                Some(manifest) => docker::images(self, &files, manifest, &lease)?,
+                None => {
+                    return Err(ImageError::Archive(
+                        "it has neither index.json (OCI layout) nor manifest.json (docker save)".to_owned(),
+                    ));
+                }
+            },
+        };
+        if found.is_empty() {
+            return Err(ImageError::Archive("it has no images".to_owned()));
+        }
+        let mut loaded = Vec::new();
+        for image in found {
+            self.load_one(&image, &options, &lease, &report)?;
+            let names: Vec<Option<Reference>> = match image.names.is_empty() {
+                true => vec![None],
+                false => image.names.into_iter().map(Some).collect(),
+            };
+            for reference in names {
+                let status = match &reference {
+                    Some(name) => format!("Loaded image: {}", name.familiar()),
+                    None => format!("Loaded image ID: {}", image.target.digest),
+                };
+                report.say_blocking(ProgressEvent {
+                    status,
+                    ..ProgressEvent::default()
+                });
+                loaded.push(Loaded {
+                    id: image.target.digest.clone(),
+                    reference,
+                });
+            }
+        }
+        Ok(loaded)
+    }
+
+    /// Verifies that an image is whole, unpacks it and registers it.
+    fn load_one(
+        &self,
+        image: &Found,
+        options: &LoadOptions,
+        lease: &Lease,
+        report: &Reporter,
+    ) -> Result<(), ImageError> {
+        let store = &self.inner.store;
+        let document = self.inner.documents.manifest(store, &image.target)?;
+        if let Document::Index(_) = &*document
+            && self
+                .inner
+                .documents
+                .manifests_here(store, &image.target)?
+                .is_empty()
+        {
+            return Err(ImageError::NothingHere(image.target.digest.to_string()));
+        }
+        let mut unpacked = Vec::new();
+        let mut offered = Vec::new();
+        for (descriptor, manifest) in self.inner.documents.manifests_here(store, &image.target)? {
+            if !is_runnable(&descriptor) {
+                continue;
+            }
+            for part in std::iter::once(&manifest.config).chain(&manifest.layers) {
+                match store.content().size(&part.digest) {
+                    Some(size) if size == part.size => {}
+                    Some(size) => {
+                        return Err(ImageError::Archive(format!(
+                            "{} has {size} bytes, its manifest says {}",
+                            part.digest, part.size
+                        )));
+                    }
+                    None => return Err(ImageError::Archive(format!("{} is missing", part.digest))),
+                }
+            }
+            let config = self.inner.documents.config(store, &manifest.config.digest)?;
+            offered.push(config.0.platform());
+            let mut samplers = std::collections::HashMap::new();
+            let mut told = |layer: &Descriptor, read: u64| {
+                if options.quiet {
+                    return;
+                }
+                samplers
+                    .entry(layer.digest.clone())
+                    .or_insert_with(|| report.sampler(&short(&layer.digest), "Loading layer", layer.size))
+                    .at(read);
+            };
+            let top = self.unpack_stored(&descriptor.digest, &manifest, &config.0, lease, &mut told)?;
+            unpacked.push(UnpackedManifest {
+                manifest: descriptor.digest.clone(),
+                top,
+            });
+        }
+        if let Some(wanted) = &options.platform
+            && !offered
+                .iter()
+                .any(|p| crate::platform::score(wanted, p, true).is_some())
+        {
+            return Err(ImageError::PlatformMissing {
+                name: image
+                    .names
+                    .first()
+                    .map_or_else(|| image.target.digest.to_string(), Reference::familiar),
+                platform: wanted.clone(),
+            });
+        }
+        self.register(&image.target, &image.names, &unpacked)
+    }
+}

@@ -1,0 +1,97 @@
+//! The blobs of a push: asked for, mounted, or uploaded, a few at a time.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::stream::{StreamExt, TryStreamExt, iter};
+use registry::{BlobSource, Repository};
+use spec::Reference;
+use spec::image::Descriptor;
+
+use super::Plan;
+use crate::error::ImageError;
+use crate::images::Images;
+use crate::progress::{Reporter, Sampler, short};
+
+/// Blobs uploaded at once, as Docker's default.
+const UPLOADS: usize = 5;
+
+impl Images {
+    pub(super) async fn push_blobs(
+        &self,
+        repository: &Arc<Repository>,
+        name: &Reference,
+        plan: &Plan,
+        report: &Reporter,
+    ) -> Result<(), ImageError> {
+        let is_layer = |blob: &Descriptor| plan.layers.contains(&blob.digest);
+        for blob in plan.blobs.iter().filter(|b| is_layer(b)) {
+            report.say_of(&short(&blob.digest), "Preparing").await;
+        }
+        iter(&plan.blobs)
+            .map(|blob| async move {
+                let report = is_layer(blob).then_some(report);
+                self.push_blob(repository, name, blob, report).await
+            })
+            .buffer_unordered(UPLOADS)
+            .try_collect::<()>()
+            .await
+    }
+
+    /// Configurations go without a word, as Docker's do.
+    async fn push_blob(
+        &self,
+        repository: &Repository,
+        name: &Reference,
+        blob: &Descriptor,
+        report: Option<&Reporter>,
+    ) -> Result<(), ImageError> {
+        let id = short(&blob.digest);
+        let say = async |status: String| {
+            if let Some(report) = report {
+                report.say_of(&id, status).await;
+            }
+        };
+        if repository.blob_size(&blob.digest).await?.is_some() {
+            say("Layer already exists".to_owned()).await;
+            return Ok(());
+        }
+        if report.is_some()
+            && let Some(from) = self.origin_of(&blob.digest, name)?
+            && repository.mount(&blob.digest, &from).await?
+        {
+            say(format!("Mounted from {from}")).await;
+            return Ok(());
+        }
+        let content = self.inner.store.content();
+        let size = content
+            .size(&blob.digest)
+            .ok_or_else(|| store::ContentError::NotFound(blob.digest.clone()))?;
+        let source = Source {
+            path: content.path(&blob.digest),
+            sampler: report.map(|r| Mutex::new(r.sampler(&id, "Pushing", size))),
+        };
+        repository.upload(&blob.digest, size, Arc::new(source)).await?;
+        say("Pushed".to_owned()).await;
+        Ok(())
+    }
+}
+
+struct Source {
+    path: PathBuf,
+    sampler: Option<Mutex<Sampler>>,
+}
+
+impl BlobSource for Source {
+    fn open(&self) -> io::Result<File> {
+        File::open(&self.path)
+    }
+
+    fn sent(&self, bytes: u64) {
+        if let Some(sampler) = &self.sampler {
+            sampler.lock().unwrap_or_else(PoisonError::into_inner).at(bytes);
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Making an image visible: one transaction that names it and roots everything it needs.
+
+use rusqlite::Transaction;
+use spec::image::Descriptor;
+use spec::{Digest, Reference};
+use store::{DbError, SnapshotId, rusqlite};
+
+use crate::error::ImageError;
+use crate::images::{Images, now};
+
+/// An unpacked manifest of an image.
+pub(crate) struct UnpackedManifest {
+    pub manifest: Digest,
+    pub top: SnapshotId,
+}
+
+impl Images {
+    /// Registers `target` with whatever of it is here, under `names`. Blobs and snapshots must be held by a
+    /// lease until this returns.
+    pub(crate) fn register(
+        &self,
+        target: &Descriptor,
+        names: &[Reference],
+        unpacked: &[UnpackedManifest],
+    ) -> Result<(), ImageError> {
+        let blobs = self.inner.documents.blobs_here(&self.inner.store, target)?;
+        self.inner
+            .store
+            .db()
+            .write_durable(|tx| register(tx, target, &blobs, names, unpacked).map_err(DbError::from))?;
+        Ok(())
+    }
+
+    /// Records that a manifest of a registered image is unpacked.
+    pub(crate) fn record_snapshot(
+        &self,
+        image: &Digest,
+        unpacked: &UnpackedManifest,
+    ) -> Result<(), ImageError> {
+        self.inner
+            .store
+            .db()
+            .write::<_, DbError>(|tx| Ok(put_snapshot(tx, image, unpacked)?))?;
+        Ok(())
+    }
+
+    /// Remembers where blobs are to be had, for mounts.
+    pub(crate) fn record_origin(&self, blobs: &[Digest], reference: &Reference) -> Result<(), ImageError> {
+        self.inner.store.db().write::<_, DbError>(|tx| {
+            for blob in blobs {
+                tx.prepare_cached(
+                    "INSERT OR IGNORE INTO blob_origin (blob, domain, path) VALUES (?1, ?2, ?3)",
+                )?
+                .execute((blob.as_str(), reference.domain(), reference.path()))?;
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Another repository of the same registry that has the blob.
+    pub(crate) fn origin_of(
+        &self,
+        blob: &Digest,
+        reference: &Reference,
+    ) -> Result<Option<String>, ImageError> {
+        use rusqlite::OptionalExtension;
+        Ok(self.inner.store.db().read(|db| {
+            db.prepare_cached(
+                "SELECT path FROM blob_origin WHERE blob = ?1 AND domain = ?2 AND path <> ?3 LIMIT 1",
+            )?
+            .query_row((blob.as_str(), reference.domain(), reference.path()), |row| {
+                row.get(0)
+            })
+            .optional()
+        })?)
+    }
+
+    /// Remembers the compressed form of a layer.
+    pub(crate) fn record_layer(&self, diff: &Digest, blob: &Descriptor) -> Result<(), ImageError> {
+        self.inner.store.db().write::<_, DbError>(|tx| {
+            tx.prepare_cached(
+                "INSERT OR REPLACE INTO layer_blob (diff, blob, media_type, size) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute((
+                diff.as_str(),
+                blob.digest.as_str(),
+                &blob.media_type,
+                i64::try_from(blob.size).unwrap_or(i64::MAX),
+            ))?;
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// A compressed form of the layer that is here.
+    pub(crate) fn layer_blob(&self, diff: &Digest) -> Result<Option<Descriptor>, ImageError> {
+        let rows: Vec<(String, String)> = self.inner.store.db().read(|db| {
+            db.prepare_cached("SELECT blob, media_type FROM layer_blob WHERE diff = ?1 ORDER BY size")?
+                .query_map([diff.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect()
+        })?;
+        let content = self.inner.store.content();
+        Ok(rows.into_iter().find_map(|(blob, media_type)| {
+            let digest: Digest = blob.parse().ok()?;
+            let size = content.size(&digest)?;
+            Some(Descriptor::new(&media_type, digest, size))
+        }))
+    }
+}
+
+fn register(
+    tx: &Transaction<'_>,
+    target: &Descriptor,
+    blobs: &[Descriptor],
+    names: &[Reference],
+    unpacked: &[UnpackedManifest],
+) -> rusqlite::Result<()> {
+    tx.execute(
+        "INSERT INTO image (digest, media_type, size, registered) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (digest) DO UPDATE SET media_type = excluded.media_type",
+        (
+            target.digest.as_str(),
+            &target.media_type,
+            i64::try_from(target.size).unwrap_or(i64::MAX),
+            now(),
+        ),
+    )?;
+    for blob in blobs {
+        tx.prepare_cached("INSERT OR IGNORE INTO image_blob (image, blob) VALUES (?1, ?2)")?
+            .execute((target.digest.as_str(), blob.digest.as_str()))?;
+    }
+    for manifest in unpacked {
+        put_snapshot(tx, &target.digest, manifest)?;
+    }
+    for name in names {
+        tx.execute(
+            "INSERT INTO image_name (name, digest, tagged) VALUES (?1, ?2, ?3)
+             ON CONFLICT (name) DO UPDATE SET digest = excluded.digest, tagged = excluded.tagged",
+            (name.canonical(), target.digest.as_str(), now()),
+        )?;
+    }
+    Ok(())
+}
+
+fn put_snapshot(tx: &Transaction<'_>, image: &Digest, unpacked: &UnpackedManifest) -> rusqlite::Result<()> {
+    tx.execute(
+        "INSERT OR REPLACE INTO image_snapshot (image, manifest, snapshot) VALUES (?1, ?2, ?3)",
+        (image.as_str(), unpacked.manifest.as_str(), unpacked.top),
+    )?;
+    Ok(())
+}

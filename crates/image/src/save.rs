@@ -1,0 +1,203 @@
+//! Saving: one tar that is a Docker archive and an OCI layout at once, so that every tool reads it.
+//!
+//! ```text
+//!   blobs/sha256/<hex>   every blob once, in the order of the digests
+//!   index.json           OCI: one descriptor per name (image-layout 1.1)
+//!   manifest.json        Docker: configuration, names and layers of each image, by their place in blobs/
+//!   oci-layout
+//! ```
+//!
+//! The same images give the same bytes: times are zero, owners root, order fixed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+
+use serde::Serialize;
+use spec::image::{Descriptor, Index, Manifest, media_type};
+use spec::{Digest, Platform, Reference};
+
+use crate::error::ImageError;
+use crate::image::Image;
+use crate::images::Images;
+
+/// How to save.
+#[derive(Debug, Clone, Default)]
+pub struct SaveOptions {
+    /// Only this platform's manifest of an index.
+    pub platform: Option<Platform>,
+}
+
+/// Annotation by which containerd's tools find the full name.
+pub(crate) const FULL_NAME: &str = "io.containerd.image.name";
+/// Annotation of the tag alone (image-spec 1.1).
+pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// An entry of `manifest.json`.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerEntry {
+    config: String,
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+#[derive(Default)]
+struct Saved {
+    blobs: BTreeMap<Digest, u64>,
+    index: Vec<Descriptor>,
+    docker: Vec<DockerEntry>,
+    seen: BTreeSet<Digest>,
+}
+
+impl Images {
+    /// Writes the named images to `out`. Blocks.
+    pub fn save(&self, names: &[String], out: impl Write, options: SaveOptions) -> Result<(), ImageError> {
+        let lease = self.inner.store.lease();
+        let mut saved = Saved::default();
+        // All names of one image go into one entry, in the order they were asked for.
+        let mut wanted: Vec<(Image, Vec<Reference>)> = Vec::new();
+        for name in names {
+            let image = self.resolve_platform(name, options.platform.as_ref())?;
+            let reference = self.name_for(name, &image);
+            match wanted.iter_mut().find(|(known, _)| known.id == image.id) {
+                Some((_, references)) => references.extend(reference.filter(|r| !references.contains(r))),
+                None => wanted.push((image, reference.into_iter().collect())),
+            }
+        }
+        for (image, references) in &wanted {
+            self.add(&mut saved, image, references, options.platform.is_some())?;
+        }
+        for digest in saved.blobs.keys() {
+            lease.hold_blob(digest);
+        }
+        self.write_archive(&saved, out)
+    }
+
+    /// The tag that `asked` stands for; none if it was an ID or a digest.
+    fn name_for(&self, asked: &str, image: &Image) -> Option<Reference> {
+        let reference = Reference::parse_normalized(asked).ok()?.or_latest();
+        image
+            .references
+            .iter()
+            .find(|r| **r == reference && r.tag().is_some())
+            .cloned()
+    }
+
+    fn add(
+        &self,
+        saved: &mut Saved,
+        image: &Image,
+        references: &[Reference],
+        single: bool,
+    ) -> Result<(), ImageError> {
+        let store = &self.inner.store;
+        let target = match single {
+            true => Descriptor::new(
+                &image.manifest_descriptor.media_type,
+                image.manifest_digest.clone(),
+                store
+                    .content()
+                    .size(&image.manifest_digest)
+                    .unwrap_or(image.manifest_descriptor.size),
+            ),
+            false => image.target.clone(),
+        };
+        for blob in self.inner.documents.blobs_here(store, &target)? {
+            saved.blobs.insert(blob.digest, blob.size);
+        }
+        let missing = image
+            .manifest
+            .layers
+            .iter()
+            .find(|l| !store.content().has(&l.digest));
+        if let Some(missing) = missing {
+            return Err(store::ContentError::NotFound(missing.digest.clone()).into());
+        }
+        for reference in references {
+            let mut entry = target.clone();
+            entry
+                .annotations
+                .insert(FULL_NAME.to_owned(), reference.canonical());
+            entry.annotations.insert(
+                REF_NAME.to_owned(),
+                reference.tag().unwrap_or_default().to_owned(),
+            );
+            saved.index.push(entry);
+        }
+        if references.is_empty() {
+            saved.index.push(target);
+        }
+        if saved.seen.insert(image.manifest_digest.clone()) {
+            saved.docker.push(docker_entry(&image.manifest, references));
+        }
+        Ok(())
+    }
+
+    fn write_archive(&self, saved: &Saved, out: impl Write) -> Result<(), ImageError> {
+        let mut archive = tar::Builder::new(out);
+        let mut directories = BTreeSet::from(["blobs/".to_owned()]);
+        for digest in saved.blobs.keys() {
+            directories.insert(format!("blobs/{}/", digest.algorithm()));
+        }
+        for directory in &directories {
+            let mut header = header(tar::EntryType::Directory, 0, 0o755);
+            archive
+                .append_data(&mut header, directory, std::io::empty())
+                .map_err(ImageError::Write)?;
+        }
+        for (digest, size) in &saved.blobs {
+            let file = self.inner.store.content().open(digest)?;
+            let mut header = header(tar::EntryType::Regular, *size, 0o644);
+            archive
+                .append_data(&mut header, place(digest), file.take(*size))
+                .map_err(ImageError::Write)?;
+        }
+        let index = Index {
+            schema_version: 2,
+            media_type: Some(media_type::OCI_INDEX.to_owned()),
+            artifact_type: None,
+            manifests: saved.index.clone(),
+            annotations: BTreeMap::new(),
+            extra: BTreeMap::new(),
+        };
+        let documents = [
+            ("index.json", serde_json::to_vec(&index)?),
+            ("manifest.json", serde_json::to_vec(&saved.docker)?),
+            ("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
+        ];
+        for (name, bytes) in &documents {
+            let mut header = header(tar::EntryType::Regular, bytes.len() as u64, 0o644);
+            archive
+                .append_data(&mut header, name, bytes.as_slice())
+                .map_err(ImageError::Write)?;
+        }
+        archive
+            .into_inner()
+            .and_then(|mut out| out.flush())
+            .map_err(ImageError::Write)
+    }
+}
+
+fn docker_entry(manifest: &Manifest, references: &[Reference]) -> DockerEntry {
+    let tags: Vec<String> = references.iter().map(Reference::familiar).collect();
+    DockerEntry {
+        config: place(&manifest.config.digest),
+        repo_tags: (!tags.is_empty()).then_some(tags),
+        layers: manifest.layers.iter().map(|l| place(&l.digest)).collect(),
+    }
+}
+
+fn place(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm(), digest.hex())
+}
+
+fn header(kind: tar::EntryType, size: u64, mode: u32) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_size(size);
+    header.set_mode(mode);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header
+}

@@ -1,0 +1,61 @@
+//! A blob being written whose digest is not known beforehand: gone unless committed.
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use spec::Digest;
+use store::{Content, Ingest};
+
+use crate::error::ImageError;
+
+pub(crate) struct ScratchBlob {
+    ingest: Option<Ingest>,
+}
+
+impl ScratchBlob {
+    pub fn new(content: &Content) -> Result<ScratchBlob, ImageError> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let key = format!(
+            "scratch {} {} {}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed),
+            crate::images::now()
+        );
+        Ok(ScratchBlob {
+            ingest: Some(content.ingest(&key)?),
+        })
+    }
+
+    /// How many bytes were written.
+    pub fn size(&self) -> u64 {
+        self.ingest.as_ref().map_or(0, Ingest::offset)
+    }
+
+    /// Verifies against `expected`, if given, and makes the blob visible.
+    pub fn commit(mut self, expected: Option<&Digest>) -> Result<(Digest, u64), ImageError> {
+        let size = self.size();
+        let ingest = self.ingest.take().ok_or(ImageError::Worker)?;
+        Ok((ingest.commit(expected, None)?, size))
+    }
+}
+
+impl Write for ScratchBlob {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.ingest {
+            Some(ingest) => ingest.write(bytes),
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for ScratchBlob {
+    fn drop(&mut self) {
+        if let Some(ingest) = self.ingest.take() {
+            ingest.abort();
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! From a compressed layer to a snapshot: decompress, hash, apply, verify, commit, one layer after the other.
+//!
+//! ```text
+//!   source ──> decompress (own thread) ──> hash ──> apply to snapshots/<n>/fs
+//!                                           └── = diff ID? and source verified? ──> commit under chain ID
+//! ```
+//!
+//! A snapshot becomes a layer only after both digests were verified; until then it is removed when dropped.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+
+use spec::image::{Descriptor, ImageConfig, Manifest};
+use spec::{Digest, Hasher};
+use store::{Lease, SnapshotId, Snapshots};
+
+use crate::error::ImageError;
+use crate::image::{Image, chains};
+use crate::images::Images;
+use crate::registered::UnpackedManifest;
+use crate::{compression, layer};
+
+/// Bytes handed from the decompressing thread at once.
+const BLOCK: usize = 256 << 10;
+/// Blocks that wait for the applying thread.
+const BLOCKS: usize = 8;
+
+/// A layer to unpack.
+pub(crate) struct LayerJob {
+    pub blob: Descriptor,
+    pub diff: Digest,
+    pub chain: Digest,
+    pub parent: Option<SnapshotId>,
+}
+
+/// A snapshot being filled; removed unless it was committed.
+pub(crate) struct Pending {
+    snapshots: Snapshots,
+    id: Option<SnapshotId>,
+}
+
+impl Pending {
+    pub fn create(
+        snapshots: &Snapshots,
+        parent: Option<SnapshotId>,
+        lease: &Lease,
+    ) -> Result<Pending, ImageError> {
+        let id = snapshots.create(parent, &format!("unpack:{}", lease.id()))?;
+        Ok(Pending {
+            snapshots: snapshots.clone(),
+            id: Some(id),
+        })
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.id.map(|id| self.snapshots.fs(id)).unwrap_or_default()
+    }
+
+    pub fn commit(mut self, chain: &Digest, diff: &Digest) -> Result<SnapshotId, ImageError> {
+        let id = self.id.ok_or(ImageError::Worker)?;
+        let kept = self.snapshots.commit(id, Some(chain), Some(diff))?;
+        self.id = None;
+        Ok(kept)
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(id) = self.id
+            && let Err(error) = self.snapshots.remove(id)
+        {
+            tracing::warn!(%id, %error, "a snapshot that was given up could not be removed");
+        }
+    }
+}
+
+impl Images {
+    /// The snapshot of the image's root filesystem: its top layer. Unpacks what is not unpacked. Blocks.
+    pub fn snapshot(&self, image: &Image) -> Result<SnapshotId, ImageError> {
+        let snapshots = self.inner.store.snapshots();
+        if let Some(chain) = image.chain()
+            && let Some(known) = snapshots.by_chain(&chain)
+        {
+            return Ok(known);
+        }
+        let lease = self.inner.store.lease();
+        let top = self.unpack_stored(
+            &image.manifest_digest,
+            &image.manifest,
+            &image.config,
+            &lease,
+            &mut |_, _| {},
+        )?;
+        let unpacked = UnpackedManifest {
+            manifest: image.manifest_digest.clone(),
+            top,
+        };
+        self.record_snapshot(&image.id, &unpacked)?;
+        Ok(top)
+    }
+
+    /// Unpacks every layer of a manifest from blobs that are here. `told` is called with the layer and the bytes
+    /// of it that were read.
+    pub(crate) fn unpack_stored(
+        &self,
+        manifest_digest: &Digest,
+        manifest: &Manifest,
+        config: &ImageConfig,
+        lease: &Lease,
+        told: &mut (dyn FnMut(&Descriptor, u64) + Send),
+    ) -> Result<SnapshotId, ImageError> {
+        check_layers(manifest_digest, manifest, config)?;
+        let mut parent = None;
+        for (job, blob) in jobs(manifest, config) {
+            let job = LayerJob { parent, ..job };
+            let file = || Ok(self.inner.store.content().open(&blob.digest)?);
+            parent = Some(self.layer(&job, lease, file, |read| told(blob, read), || Ok(()))?);
+        }
+        match parent {
+            Some(top) => Ok(top),
+            None => self.empty_snapshot(lease),
+        }
+    }
+
+    /// Unpacks one layer unless its chain is known. `source` opens the compressed bytes, `verified` is asked at
+    /// the end whether they are what they should be.
+    pub(crate) fn layer<R: Read + Send>(
+        &self,
+        job: &LayerJob,
+        lease: &Lease,
+        source: impl FnOnce() -> Result<R, ImageError>,
+        told: impl FnMut(u64) + Send,
+        verified: impl FnOnce() -> Result<(), ImageError>,
+    ) -> Result<SnapshotId, ImageError> {
+        let snapshots = self.inner.store.snapshots();
+        let _turn = self.inner.chains.lock(&job.chain);
+        if let Some(known) = snapshots.by_chain(&job.chain) {
+            lease.hold_snapshot(known);
+            // Hold first, look second: it may have gone between the two.
+            if snapshots.by_chain(&job.chain) == Some(known) {
+                return Ok(known);
+            }
+        }
+        let pending = Pending::create(snapshots, job.parent, lease)?;
+        let counted = Counted {
+            inner: source()?,
+            read: 0,
+            told,
+        };
+        let lowers = self.directories(job.parent);
+        let outcome = apply_layer(counted, &pending.path(), &lowers, &job.blob.digest);
+        // A broken source explains a failed unpacking better than the unpacking does.
+        verified()?;
+        let actual = outcome?;
+        if actual != job.diff {
+            return Err(ImageError::DiffId {
+                blob: job.blob.digest.clone(),
+                expected: job.diff.clone(),
+                actual,
+            });
+        }
+        let id = pending.commit(&job.chain, &job.diff)?;
+        lease.hold_snapshot(id);
+        self.record_layer(&job.diff, &job.blob)?;
+        Ok(id)
+    }
+
+    /// The root filesystem of images without layers: an empty directory under a chain ID of its own, which no
+    /// layer can have, since no layer is empty of bytes.
+    pub(crate) fn empty_snapshot(&self, lease: &Lease) -> Result<SnapshotId, ImageError> {
+        let snapshots = self.inner.store.snapshots();
+        let nothing = Digest::sha256(b"");
+        let _turn = self.inner.chains.lock(&nothing);
+        let id = match snapshots.by_chain(&nothing) {
+            Some(id) => id,
+            None => Pending::create(snapshots, None, lease)?.commit(&nothing, &nothing)?,
+        };
+        lease.hold_snapshot(id);
+        Ok(id)
+    }
+}
+
+/// What a manifest's layers unpack to, parents to be filled in.
+pub(crate) fn jobs<'a>(
+    manifest: &'a Manifest,
+    config: &ImageConfig,
+) -> impl Iterator<Item = (LayerJob, &'a Descriptor)> {
+    let diffs = config.rootfs.diff_ids.clone();
+    let chains = chains(&diffs);
+    manifest
+        .layers
+        .iter()
+        .zip(diffs.into_iter().zip(chains))
+        .map(|(blob, (diff, chain))| {
+            (
+                LayerJob {
+                    blob: blob.clone(),
+                    diff,
+                    chain,
+                    parent: None,
+                },
+                blob,
+            )
+        })
+}
+
+/// A configuration names one diff ID for each layer of the manifest.
+pub(crate) fn check_layers(
+    digest: &Digest,
+    manifest: &Manifest,
+    config: &ImageConfig,
+) -> Result<(), ImageError> {
+    let (layers, diffs) = (manifest.layers.len(), config.rootfs.diff_ids.len());
+    if layers == diffs {
+        return Ok(());
+    }
+    Err(ImageError::Invalid {
+        digest: digest.clone(),
+        detail: format!(
+            "the manifest has {layers} layers and the configuration {diffs} diff IDs; it may not be a container image"
+        ),
+    })
+}
+
+/// Applies a compressed layer to a directory and gives back its diff ID.
+pub(crate) fn apply_layer(
+    source: impl Read + Send,
+    directory: &Path,
+    lowers: &[PathBuf],
+    blob: &Digest,
+) -> Result<Digest, ImageError> {
+    std::thread::scope(|scope| {
+        let (blocks, queue) = mpsc::sync_channel(BLOCKS);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        scope.spawn(move || decompress(source, &blocks, &stopped));
+        let mut reader = Hashed {
+            inner: Blocks::new(queue),
+            hasher: Hasher::new(),
+        };
+        // Reads to the end of the stream: what follows the archive belongs to the diff ID as well.
+        let outcome = layer::apply(&mut reader, directory, lowers).map_err(|source| ImageError::Unpack {
+            blob: blob.clone(),
+            source,
+        });
+        stop.store(true, Ordering::Relaxed);
+        outcome.map(|_| reader.hasher.finish())
+    })
+}
+
+fn decompress(source: impl Read + Send, blocks: &mpsc::SyncSender<io::Result<Vec<u8>>>, stop: &AtomicBool) {
+    let work = || -> io::Result<()> {
+        let mut decoder = compression::decoder(source);
+        while !stop.load(Ordering::Relaxed) {
+            let mut block = Vec::with_capacity(BLOCK);
+            (&mut decoder).take(BLOCK as u64).read_to_end(&mut block)?;
+            if block.is_empty() || blocks.send(Ok(block)).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    };
+    if let Err(error) = work() {
+        let _ = blocks.send(Err(error));
+    }
+}
+
+/// Blocks from another thread as a reader. The sender's end is the end.
+pub(crate) struct Blocks {
+    queue: mpsc::Receiver<io::Result<Vec<u8>>>,
+    block: io::Cursor<Vec<u8>>,
+}
+
+impl Blocks {
+    pub fn new(queue: mpsc::Receiver<io::Result<Vec<u8>>>) -> Blocks {
+        Blocks {
+            queue,
+            block: io::Cursor::default(),
+        }
+    }
+}
+
+impl Read for Blocks {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let read = self.block.read(buffer)?;
+            if read > 0 || buffer.is_empty() {
+                return Ok(read);
+            }
+            match self.queue.recv() {
+                Ok(block) => self.block = io::Cursor::new(block?),
+                Err(_) => return Ok(0),
+            }
+        }
+    }
+}
+
+pub(crate) struct Hashed<R> {
+    pub inner: R,
+    pub hasher: Hasher,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.hasher.update(buffer.get(..read).unwrap_or_default());
+        Ok(read)
+    }
+}
+
+struct Counted<R, F> {
+    inner: R,
+    read: u64,
+    told: F,
+}
+
+impl<R: Read, F: FnMut(u64)> Read for Counted<R, F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.read += read as u64;
+        (self.told)(self.read);
+        Ok(read)
+    }
+}

@@ -1,0 +1,131 @@
+//! Making layers: a tar stream is hashed, compressed, stored, and where needed applied to a snapshot, all in
+//! one pass.
+//!
+//! ```text
+//!   producer ──tar──┬── hash (diff ID)
+//!                   ├── gzip ──> blob (hash: its digest)
+//!                   └── blocks ──own thread──> apply to a snapshot
+//! ```
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+
+use flate2::write::GzEncoder;
+use spec::image::{Descriptor, media_type};
+use spec::{Digest, Hasher};
+use store::Content;
+
+use crate::error::ImageError;
+use crate::scratch::ScratchBlob;
+use crate::unpack::Blocks;
+use crate::{compression, layer};
+
+/// Fast compression: a layer is compressed once where it is made, and read where the time of the registry counts.
+const LEVEL: u32 = 1;
+const BLOCK: usize = 256 << 10;
+const BLOCKS: usize = 8;
+
+/// A layer that was made.
+pub(crate) struct WrittenLayer {
+    pub diff: Digest,
+    pub blob: Descriptor,
+}
+
+/// Runs `produce`, which writes an uncompressed tar, and stores what it wrote. With `apply_to` the tar is applied
+/// to that directory as well.
+pub(crate) fn write_layer(
+    content: &Content,
+    apply_to: Option<(&Path, &[PathBuf])>,
+    produce: impl FnOnce(&mut dyn Write) -> Result<(), ImageError>,
+) -> Result<WrittenLayer, ImageError> {
+    let encoder = compression::gzip_encoder(ScratchBlob::new(content)?, LEVEL);
+    let Some((directory, lowers)) = apply_to else {
+        let mut sink = Sink {
+            hasher: Hasher::new(),
+            encoder,
+            blocks: None,
+        };
+        produce(&mut sink)?;
+        return sink.finish();
+    };
+    std::thread::scope(|scope| {
+        let (blocks, queue) = mpsc::sync_channel(BLOCKS);
+        let applying = scope.spawn(move || {
+            let mut reader = Blocks::new(queue);
+            layer::apply(&mut reader, directory, lowers).map_err(ImageError::Layer)?;
+            Ok::<(), ImageError>(())
+        });
+        let mut sink = Sink {
+            hasher: Hasher::new(),
+            encoder,
+            blocks: Some((blocks, Vec::with_capacity(BLOCK))),
+        };
+        let produced = produce(&mut sink).and_then(|()| sink.flush_block().map_err(ImageError::Write));
+        let blocks = sink.blocks.take();
+        if produced.is_err() {
+            // A cut stream must not look like a complete one.
+            if let Some((blocks, _)) = &blocks {
+                let _ = blocks.send(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+        drop(blocks);
+        let applied = applying.join().map_err(|_| ImageError::Worker)?;
+        match (produced, applied) {
+            // The producer failed because nobody took its bytes: the taker has the reason.
+            (Err(ImageError::Write(error)), Err(reason)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                Err(reason)
+            }
+            (Err(error), _) => Err(error),
+            (Ok(()), Err(reason)) => Err(reason),
+            (Ok(()), Ok(())) => sink.finish(),
+        }
+    })
+}
+
+struct Sink {
+    hasher: Hasher,
+    encoder: GzEncoder<ScratchBlob>,
+    blocks: Option<(mpsc::SyncSender<io::Result<Vec<u8>>>, Vec<u8>)>,
+}
+
+impl Sink {
+    fn flush_block(&mut self) -> io::Result<()> {
+        if let Some((blocks, block)) = &mut self.blocks
+            && !block.is_empty()
+        {
+            let full = std::mem::replace(block, Vec::with_capacity(BLOCK));
+            blocks
+                .send(Ok(full))
+                .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<WrittenLayer, ImageError> {
+        let blob = self.encoder.finish().map_err(ImageError::Write)?;
+        let (digest, size) = blob.commit(None)?;
+        Ok(WrittenLayer {
+            diff: self.hasher.finish(),
+            blob: Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size),
+        })
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.encoder.write_all(bytes)?;
+        self.hasher.update(bytes);
+        if let Some((_, block)) = &mut self.blocks {
+            block.extend_from_slice(bytes);
+            if block.len() >= BLOCK {
+                self.flush_block()?;
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
