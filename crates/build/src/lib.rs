@@ -1,1 +1,44 @@
+//! From a Dockerfile and a directory to an image.
+//!
+//! ```text
+//!   parse ──> instruction ──> graph ──> plan ──> solve ──> export
+//!   (text)    (meaning)      (stages)  (values)  (work)    (image)
+//!                                                  │
+//!                                 step (run, copy) ┴ cache
+//! ```
+//!
+//! - [`parse`], [`instruction`], [`expand`] and [`pattern`] know texts only; every mistake they find points to
+//!   its line and column.
+//! - [`solve`] knows operations and digests only.
+//! - `plan` and `step` bring both together. What they need of the engine is the [`Executor`].
+//!
+//! Invariants: a build leaves nothing behind when it fails or is stopped, but cache records of steps that were
+//! done; nothing that a context, an image or a Dockerfile names is looked up outside of it; equal input gives
+//! an equal image as long as the cache is kept.
 
+mod builder;
+mod cache;
+mod changes;
+mod error;
+mod executor;
+pub mod expand;
+mod export;
+mod graph;
+pub mod instruction;
+pub mod parse;
+pub mod pattern;
+mod plan;
+mod request;
+pub mod solve;
+pub mod source;
+mod step;
+mod transcript;
+
+pub use builder::{Builder, Prepared};
+pub use cache::{CacheEntry, PruneOptions, Pruned, cache_roots};
+pub use changes::apply_changes;
+pub use error::BuildError;
+pub use executor::{
+    ExecError, Executor, Limits, MountSource, NetworkMode, Output, RunStep, StepMount, Stream, Ulimit,
+};
+pub use request::{BuildEvent, BuildRequest};

@@ -1,0 +1,432 @@
+//! The builder: one build from request to image, and the cache that all builds share.
+//!
+//! ```text
+//!   parse ──> stages ──> images (fetched if missing) ──> plan ──> solve ──> export ──> names
+//!   └──────── mistakes are found here, before anything runs ────────┘
+//! ```
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use image::{Image, Images};
+use rustix::fs::{Mode, OFlags};
+use spec::{ErrorClass, Id, Platform};
+use store::{Roots, Store};
+use sys::beneath::resolve_in_root;
+use tokio::sync::mpsc;
+
+use crate::cache::{
+    self, BuildCache, CacheEntry, CacheMounts, FileDigests, PruneOptions, Pruned, cache_roots,
+};
+use crate::error::BuildError;
+use crate::executor::Executor;
+use crate::expand::expand_word;
+use crate::graph::{Stages, mistake};
+use crate::instruction::{Instruction, Statement, read_all};
+use crate::parse::{Dockerfile, MAX_SIZE, parse};
+use crate::pattern::Ignore;
+use crate::plan::{self, Arguments, Bases, Plan, Planner};
+use crate::request::{BuildEvent, BuildRequest};
+use crate::solve::{Conditions, Graph, Observer, Outcome, SolveError, VertexId, solve};
+use crate::step::{Build, StepOperation, Tree};
+use crate::transcript::{StepNumber, Transcript};
+
+/// The largest `.dockerignore` that is read.
+const MAX_IGNORE: u64 = 4 << 20;
+
+/// Builds images. Clones share the cache.
+#[derive(Clone)]
+pub struct Builder {
+    images: Images,
+    store: Store,
+    executor: Arc<dyn Executor>,
+    file_digests: Arc<FileDigests>,
+    cache_mounts: Arc<CacheMounts>,
+}
+
+/// A Dockerfile read and checked as far as that is possible without images.
+pub struct Prepared {
+    request: BuildRequest,
+    file: Dockerfile,
+    stages: Stages,
+    bases: Vec<String>,
+    target: usize,
+    needed: Vec<bool>,
+    arguments: Arguments,
+    ignore: Ignore,
+}
+
+impl Builder {
+    /// A builder on `store`, whose cache it keeps from garbage collection.
+    pub fn new(images: Images, store: Store, executor: Arc<dyn Executor>) -> Result<Builder, BuildError> {
+        store.db().migrate("build", cache::STEPS)?;
+        cache::forget_torn(&store)?;
+        images.keep_also(|tx| {
+            Ok(Roots {
+                snapshots: cache_roots(tx)?,
+                ..Roots::default()
+            })
+        });
+        Ok(Builder {
+            images,
+            store,
+            executor,
+            file_digests: Arc::default(),
+            cache_mounts: Arc::default(),
+        })
+    }
+
+    /// Builds an image. Mistakes that show without running anything are returned before anything is said.
+    pub async fn build(
+        &self,
+        request: BuildRequest,
+        output: mpsc::Sender<BuildEvent>,
+    ) -> Result<Image, BuildError> {
+        let prepared = self.prepare(request).await?;
+        self.run(prepared, output).await
+    }
+
+    /// Reads and checks the Dockerfile, so that a mistake can be answered before a stream is begun.
+    pub async fn prepare(&self, request: BuildRequest) -> Result<Prepared, BuildError> {
+        tokio::task::spawn_blocking(move || prepare(request)).await?
+    }
+
+    /// Builds what was prepared.
+    pub async fn run(
+        &self,
+        prepared: Prepared,
+        output: mpsc::Sender<BuildEvent>,
+    ) -> Result<Image, BuildError> {
+        let Prepared {
+            request,
+            file,
+            stages,
+            bases,
+            target,
+            needed,
+            arguments,
+            ignore,
+        } = prepared;
+        let stop = request.stop.clone();
+        // Whoever drops the build wants it to end.
+        let _stop_when_dropped = stop.clone().drop_guard();
+        let codes = codes(&stages, &needed, target, &request);
+        let build = Arc::new(Build {
+            transcript: Transcript::new(codes, output),
+            cache: Arc::new(BuildCache::new(&self.store)),
+            id: Id::random().short().to_owned(),
+            store: self.store.clone(),
+            images: self.images.clone(),
+            executor: self.executor.clone(),
+            file_digests: self.file_digests.clone(),
+            cache_mounts: self.cache_mounts.clone(),
+            ignore,
+            request,
+        });
+        for warning in &file.warnings {
+            build
+                .transcript
+                .say(BuildEvent::ErrorText(format!("{warning}\n")))
+                .await;
+        }
+        build.transcript.begin().await;
+        for number in 0..stages.global.len() {
+            build.transcript.finish(StepNumber(number)).await;
+        }
+        let result = run(&build, &stages, &bases, target, &needed, arguments).await;
+        if let Err(error) = build.cache.note_used() {
+            tracing::warn!(%error, "which parts of the build cache were used is not known");
+        }
+        match result {
+            Ok(image) => Ok(image),
+            Err(_) if stop.is_cancelled() => {
+                build
+                    .transcript
+                    .say(BuildEvent::Text("Build cancelled\n".to_owned()))
+                    .await;
+                Err(BuildError::Cancelled)
+            }
+            Err(error) => {
+                if let (Some(snippet), false) = (error.snippet(), matches!(error, BuildError::Dockerfile(_)))
+                {
+                    build
+                        .transcript
+                        .say(BuildEvent::Text(format!("{snippet}\n")))
+                        .await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Everything that takes room in the cache.
+    pub async fn disk_usage(&self) -> Result<Vec<CacheEntry>, BuildError> {
+        let (store, busy) = (self.store.clone(), self.cache_mounts.busy());
+        tokio::task::spawn_blocking(move || cache::disk_usage(&store, &busy)).await?
+    }
+
+    /// Takes parts of the cache away and frees what they alone kept.
+    pub async fn prune(&self, options: PruneOptions) -> Result<Pruned, BuildError> {
+        let (store, images, busy) = (self.store.clone(), self.images.clone(), self.cache_mounts.busy());
+        tokio::task::spawn_blocking(move || cache::prune(&store, &images, &options, &busy)).await?
+    }
+}
+
+fn prepare(request: BuildRequest) -> Result<Prepared, BuildError> {
+    if request.squash {
+        return Err(BuildError::invalid(
+            "squash is only supported with experimental mode",
+        ));
+    }
+    let (name, bytes) = read_dockerfile(&request)?;
+    let file = parse(&name, &bytes)?;
+    let stages = Stages::read(&file.source, read_all(&file)?)?;
+    let host = Platform::host();
+    let wanted = request.platform.clone().unwrap_or_else(Platform::host);
+    let mut arguments = Arguments::new(&request.build_args, &host, &wanted);
+    for statement in &stages.global {
+        declare_global(&mut arguments, statement)?;
+    }
+    let mut bases = Vec::new();
+    for stage in &stages.stages {
+        let variables = |name: &str| arguments.global(name);
+        let base = expand_word(&stage.from.base, stage.statement.escape, &variables)
+            .map_err(|error| plan::fault(&stage.statement, &error))?;
+        if base.trim().is_empty() {
+            let text = format!("base name ({}) should not be blank", stage.from.base);
+            return Err(mistake(&stage.statement, text, None).into());
+        }
+        bases.push(base);
+    }
+    let target = stages.target(request.target.as_deref())?;
+    let needed = stages.needed(target, &bases);
+    let ignore = read_ignore(&request)?;
+    Ok(Prepared {
+        request,
+        file,
+        stages,
+        bases,
+        target,
+        needed,
+        arguments,
+        ignore,
+    })
+}
+
+fn declare_global(arguments: &mut Arguments, statement: &Statement) -> Result<(), BuildError> {
+    let Instruction::Arg(list) = &statement.instruction else {
+        return Ok(());
+    };
+    for argument in list {
+        let expanded = {
+            let variables = |name: &str| arguments.global(name);
+            let expand = |text: &str| expand_word(text, statement.escape, &variables);
+            argument.default.as_deref().map(expand).transpose()
+        };
+        arguments.declare_global(
+            &argument.name,
+            expanded.map_err(|error| plan::fault(statement, &error))?,
+        );
+    }
+    Ok(())
+}
+
+/// Reads a file beneath the context; `None` where there is none.
+fn read_beneath(request: &BuildRequest, path: &str, max: u64) -> io::Result<Option<Vec<u8>>> {
+    let context = File::open(&request.context)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = match resolve_in_root(context.as_fd(), path, flags, Mode::empty()) {
+        Ok(fd) => File::from(fd),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    if !file.metadata()?.is_file() {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    file.take(max).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+fn read_dockerfile(request: &BuildRequest) -> Result<(String, Vec<u8>), BuildError> {
+    if let Some(content) = &request.dockerfile_content {
+        return Ok((request.dockerfile.clone(), content.clone()));
+    }
+    let name = if request.dockerfile.is_empty() {
+        "Dockerfile"
+    } else {
+        request.dockerfile.as_str()
+    };
+    if crate::pattern::climbs_out(name) {
+        return Err(BuildError::invalid(format!(
+            "the Dockerfile ({name}) must be within the build context"
+        )));
+    }
+    let room = MAX_SIZE as u64 + 1;
+    let fail = |error: io::Error| BuildError::io(format_args!("reading {name}"), &error);
+    match read_beneath(request, name, room).map_err(fail)? {
+        Some(bytes) => Ok((name.to_owned(), bytes)),
+        // Docker looks for the lower-case name as well, if none was asked for.
+        None if name == "Dockerfile" => match read_beneath(request, "dockerfile", room).map_err(fail)? {
+            Some(bytes) => Ok(("dockerfile".to_owned(), bytes)),
+            None => Err(BuildError::NoDockerfile(name.to_owned())),
+        },
+        None => Err(BuildError::NoDockerfile(name.to_owned())),
+    }
+}
+
+/// The Dockerfile's own ignore file if it has one, else the context's.
+fn read_ignore(request: &BuildRequest) -> Result<Ignore, BuildError> {
+    let own = format!("{}.dockerignore", request.dockerfile);
+    for name in [own.as_str(), ".dockerignore"] {
+        let read = read_beneath(request, name, MAX_IGNORE)
+            .map_err(|error| BuildError::io(format_args!("reading {name}"), &error))?;
+        if let Some(bytes) = read {
+            return Ignore::parse(&String::from_utf8_lossy(&bytes))
+                .map_err(|error| BuildError::invalid(format!("{name}: {error}")));
+        }
+    }
+    Ok(Ignore::default())
+}
+
+/// The lines of all steps, in the order of their numbers.
+fn codes(stages: &Stages, needed: &[bool], target: usize, request: &BuildRequest) -> Vec<String> {
+    let mut codes: Vec<String> = stages
+        .global
+        .iter()
+        .map(|statement| statement.code.clone())
+        .collect();
+    for (index, stage) in stages.stages.iter().enumerate() {
+        if !needed.get(index).copied().unwrap_or(false) {
+            continue;
+        }
+        codes.push(stage.statement.code.clone());
+        codes.extend(stage.body.iter().map(|statement| statement.code.clone()));
+        if index == target {
+            let labels = plan::label_statements(&request.labels, &stage.statement);
+            codes.extend(labels.into_iter().map(|statement| statement.code));
+        }
+    }
+    codes
+}
+
+async fn run(
+    build: &Arc<Build>,
+    stages: &Stages,
+    bases: &[String],
+    target: usize,
+    needed: &[bool],
+    arguments: Arguments,
+) -> Result<Image, BuildError> {
+    let first = stages.global.len();
+    let wanted = plan::wanted_images(build, stages, bases, needed, &arguments, first)?;
+    let bases = Bases::get_all(build, wanted).await?;
+    let Plan {
+        graph,
+        stages: planned,
+        spoken,
+        arguments,
+    } = Planner::new(build, stages, arguments, bases)
+        .plan(needed, target, first)
+        .await?;
+    let targets: Vec<VertexId> = spoken.iter().map(|spoken| spoken.vertex).collect();
+    let numbers: HashMap<VertexId, plan::Spoken> =
+        spoken.iter().map(|spoken| (spoken.vertex, *spoken)).collect();
+    let graph = Arc::new(graph);
+    let conditions = Conditions {
+        cache: build.cache.clone(),
+        use_cache: !build.request.no_cache,
+        observer: Arc::new(Speaker {
+            build: build.clone(),
+            numbers: numbers.clone(),
+        }),
+        places: std::thread::available_parallelism().map_or(2, |count| count.get().max(2)),
+        stop: build.request.stop.clone(),
+    };
+    let results = match solve(graph.clone(), &targets, conditions).await {
+        Ok(results) => results,
+        Err(SolveError::Stopped) => return Err(BuildError::Cancelled),
+        Err(SolveError::Failed(vertex, error)) => {
+            if let Some(spoken) = numbers.get(&vertex) {
+                build.transcript.reveal(spoken.number).await;
+            }
+            return Err(error);
+        }
+        Err(SolveError::Broken(vertex)) => {
+            let code = graph
+                .operation(vertex)
+                .map(|step| step.code.clone())
+                .unwrap_or_default();
+            let message = format!("the builder failed in: {code}");
+            return Err(BuildError::Engine {
+                message,
+                class: ErrorClass::Internal,
+            });
+        }
+    };
+    let unused = arguments.unused();
+    if !unused.is_empty() {
+        let text = format!(
+            "[Warning] One or more build-args [{}] were not consumed\n",
+            unused.join(" ")
+        );
+        build.transcript.say(BuildEvent::ErrorText(text)).await;
+    }
+    let plan = Plan {
+        graph: Graph::default(),
+        stages: planned,
+        spoken,
+        arguments,
+    };
+    let own = build.clone();
+    let image =
+        tokio::task::spawn_blocking(move || crate::export::export(&own, &plan, target, &results)).await??;
+    build.transcript.say(BuildEvent::Image(image.id.clone())).await;
+    let text = format!("Successfully built {}\n", image.id.short());
+    build.transcript.say(BuildEvent::Text(text)).await;
+    for tag in &build.request.tags {
+        let text = format!("Successfully tagged {}\n", tag.or_latest().familiar());
+        build.transcript.say(BuildEvent::Text(text)).await;
+    }
+    Ok(image)
+}
+
+/// Says how each step ended.
+struct Speaker {
+    build: Arc<Build>,
+    numbers: HashMap<VertexId, plan::Spoken>,
+}
+
+impl Observer<StepOperation> for Speaker {
+    fn settled<'a>(&'a self, vertex: VertexId, outcome: &'a Outcome<Tree, BuildError>) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let Some(spoken) = self.numbers.get(&vertex) else {
+                return;
+            };
+            let (solved, known) = match outcome {
+                Outcome::Made(solved) => (solved, false),
+                Outcome::Cached(solved) | Outcome::Merged(solved) => (solved, true),
+                Outcome::Failed(_) | Outcome::Stopped => return,
+            };
+            let transcript = &self.build.transcript;
+            if known && !spoken.from {
+                transcript.text(spoken.number, " ---> Using cache\n").await;
+            }
+            transcript
+                .text(spoken.number, format!(" ---> {}\n", solved.identity.short()))
+                .await;
+            transcript.finish(spoken.number).await;
+        })
+    }
+}

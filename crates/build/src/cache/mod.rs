@@ -1,0 +1,141 @@
+//! The build cache: results of steps by key, in the store's database.
+//!
+//! ```text
+//!   build_key     key ──> record        several keys may lead to one record
+//!   build_record  identity, snapshot, what made it, when, how often it was used
+//!   build_mount   cache mounts: id ──> a writable snapshot whose directory is mounted
+//! ```
+//!
+//! A record's snapshot is a root for garbage collection, so a record never points to a snapshot that is gone;
+//! one that does all the same (a power cut) is dropped when it is met. Reading is one lookup by key; that a
+//! record was used is noted in one transaction at the end of a build.
+
+mod content;
+mod mounts;
+mod prune;
+mod rows;
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use spec::Digest;
+use store::rusqlite::{self, Transaction};
+use store::{Lease, SnapshotId, Store};
+
+use crate::error::BuildError;
+use crate::solve::{Cache, Made, Solved};
+use crate::step::{StepOperation, Tree};
+
+pub use content::FileDigests;
+pub use mounts::{CacheMount, CacheMounts};
+pub use prune::{CacheEntry, PruneOptions, Pruned};
+pub(crate) use prune::{disk_usage, prune};
+pub(crate) use rows::STEPS;
+
+/// The snapshots that the cache keeps, for garbage collection.
+pub fn cache_roots(tx: &Transaction<'_>) -> rusqlite::Result<HashSet<SnapshotId>> {
+    rows::roots(tx)
+}
+
+/// Drops records of snapshots whose files may not have reached the disk before the machine went down.
+pub(crate) fn forget_torn(store: &Store) -> Result<(), BuildError> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let dropped = store
+        .db()
+        .write(|tx| rows::forget_torn(tx, boot.trim()).map_err(BuildError::from))?;
+    if dropped > 0 {
+        tracing::warn!(
+            records = dropped,
+            "the end of the build cache was lost with the machine's last boot"
+        );
+    }
+    Ok(())
+}
+
+/// The cache as one build sees it. What it finds or keeps stays until the build is over, whatever is pruned
+/// meanwhile.
+pub struct BuildCache {
+    store: Store,
+    lease: Lease,
+    used: Mutex<Vec<i64>>,
+}
+
+impl BuildCache {
+    pub fn new(store: &Store) -> BuildCache {
+        BuildCache {
+            store: store.clone(),
+            lease: store.lease(),
+            used: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Keeps a snapshot until the build is over.
+    pub fn hold(&self, snapshot: SnapshotId) {
+        self.lease.hold_snapshot(snapshot);
+    }
+
+    /// Notes which records were used.
+    pub fn note_used(&self) -> Result<(), BuildError> {
+        let used = std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner));
+        if used.is_empty() {
+            return Ok(());
+        }
+        self.store
+            .db()
+            .write(|tx| rows::note_used(tx, &used).map_err(BuildError::from))
+    }
+}
+
+impl Cache<StepOperation> for BuildCache {
+    fn find(&self, key: &Digest) -> Result<Option<Solved<Tree>>, BuildError> {
+        let Some(row) = self.store.db().read(|db| rows::find(db, key))? else {
+            return Ok(None);
+        };
+        if let Some(snapshot) = row.tree.snapshot {
+            self.lease.hold_snapshot(snapshot);
+            // Looked at again now that it is held: before, it could still have gone.
+            let there = self
+                .store
+                .snapshots()
+                .get(snapshot)
+                .is_ok_and(|info| info.committed);
+            if !there {
+                self.store
+                    .db()
+                    .write(|tx| rows::remove(tx, row.record).map_err(BuildError::from))?;
+                return Ok(None);
+            }
+        }
+        self.used
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(row.record);
+        Ok(Some(Solved {
+            value: row.tree,
+            identity: row.identity,
+        }))
+    }
+
+    fn also(&self, key: &Digest, solved: &Solved<Tree>) -> Result<(), BuildError> {
+        self.store
+            .db()
+            .write(|tx| rows::also(tx, key, &solved.identity).map_err(BuildError::from))
+    }
+
+    fn keep(&self, made: Made<'_, StepOperation>) -> Result<(), BuildError> {
+        let Some((kind, description)) = made.operation.description() else {
+            return Ok(());
+        };
+        let record = rows::NewRecord {
+            keys: made.keys,
+            identity: &made.solved.identity,
+            inputs: made.inputs,
+            tree: &made.solved.value,
+            kind,
+            description: &description,
+        };
+        self.store
+            .db()
+            .write(|tx| rows::keep(tx, &record).map_err(BuildError::from))
+    }
+}

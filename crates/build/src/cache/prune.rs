@@ -1,0 +1,168 @@
+//! What the cache holds, and taking parts of it away.
+
+use std::collections::HashSet;
+
+use image::Images;
+use jiff::Timestamp;
+use store::{Roots, Snapshots, Store};
+
+use super::rows::{self, Listed};
+use crate::error::BuildError;
+
+/// One record as `system df -v` and `builder prune` show it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CacheEntry {
+    pub id: String,
+    pub parents: Vec<String>,
+    /// `regular`, or `exec.cachemount` for a cache mount.
+    pub kind: String,
+    pub description: String,
+    /// A build is using it now.
+    pub in_use: bool,
+    /// An image or another record holds the same files.
+    pub shared: bool,
+    /// Bytes on disk; 0 for records that add no files.
+    pub size: u64,
+    pub created_at: Timestamp,
+    pub last_used_at: Option<Timestamp>,
+    pub usage_count: u64,
+}
+
+/// Which records go.
+#[derive(Debug, Clone, Default)]
+pub struct PruneOptions {
+    /// Also those whose files an image holds, and cache mounts.
+    pub all: bool,
+    /// Only those not used for this long.
+    pub unused_for: Option<std::time::Duration>,
+    /// Only those whose id starts so.
+    pub ids: Vec<String>,
+    /// Only those of these kinds.
+    pub kinds: Vec<String>,
+    /// Stop when the cache takes no more than this many bytes.
+    pub keep_bytes: Option<u64>,
+}
+
+/// What went.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pruned {
+    pub ids: Vec<String>,
+    /// Bytes freed on disk.
+    pub bytes: u64,
+}
+
+fn timestamp(milliseconds: i64) -> Timestamp {
+    Timestamp::from_millisecond(milliseconds).unwrap_or_default()
+}
+
+fn entry(snapshots: &Snapshots, listed: &Listed, seen: &mut HashSet<store::SnapshotId>) -> CacheEntry {
+    // Records without a layer of their own point to their parent's snapshot and take nothing.
+    let own = listed.snapshot.filter(|_| listed.layer);
+    let first = own.is_some_and(|snapshot| seen.insert(snapshot));
+    let in_image = own.is_some_and(|snapshot| snapshots.chain_of(snapshot).is_some());
+    let size = own
+        .and_then(|snapshot| snapshots.usage(snapshot).ok())
+        .map_or(0, |usage| usage.bytes);
+    CacheEntry {
+        id: listed.id.strip_prefix("sha256:").unwrap_or(&listed.id).to_owned(),
+        parents: listed
+            .inputs
+            .iter()
+            .map(|input| input.strip_prefix("sha256:").unwrap_or(input).to_owned())
+            .collect(),
+        kind: listed.kind.clone(),
+        description: listed.description.clone(),
+        in_use: false,
+        shared: in_image || (own.is_some() && !first),
+        size,
+        created_at: timestamp(listed.made),
+        last_used_at: (listed.uses > 0).then(|| timestamp(listed.used)),
+        usage_count: u64::try_from(listed.uses).unwrap_or(0),
+    }
+}
+
+fn entries(store: &Store) -> Result<Vec<(Listed, CacheEntry)>, BuildError> {
+    let listed = store.db().read(|db| rows::list(db))?;
+    let mut seen = HashSet::new();
+    Ok(listed
+        .into_iter()
+        .map(|listed| {
+            let entry = entry(store.snapshots(), &listed, &mut seen);
+            (listed, entry)
+        })
+        .collect())
+}
+
+/// Everything that takes room in the cache. `busy` are the cache mounts that steps use now.
+pub(crate) fn disk_usage(store: &Store, busy: &HashSet<String>) -> Result<Vec<CacheEntry>, BuildError> {
+    let all = entries(store)?;
+    let with_files = all.into_iter().filter(|(listed, _)| listed.layer);
+    Ok(with_files
+        .map(|(_, mut entry)| {
+            entry.in_use = busy.contains(&entry.id);
+            entry
+        })
+        .collect())
+}
+
+/// Takes records away, those used longest ago first, and then what they alone kept on disk.
+pub(crate) fn prune(
+    store: &Store,
+    images: &Images,
+    options: &PruneOptions,
+    busy: &HashSet<String>,
+) -> Result<Pruned, BuildError> {
+    let all = entries(store)?;
+    let mut total: u64 = all
+        .iter()
+        .filter(|(_, entry)| !entry.shared)
+        .map(|(_, entry)| entry.size)
+        .sum();
+    let before = options
+        .unused_for
+        .map(|unused| rows::now().saturating_sub(i64::try_from(unused.as_millis()).unwrap_or(i64::MAX)));
+    let mut doomed = Vec::new();
+    for (listed, entry) in &all {
+        let wanted = (options.all || !(entry.shared || listed.record.is_none()))
+            && before.is_none_or(|before| listed.used <= before)
+            && (options.ids.is_empty() || options.ids.iter().any(|id| entry.id.starts_with(id.as_str())))
+            && (options.kinds.is_empty() || options.kinds.contains(&entry.kind))
+            && !busy.contains(&entry.id);
+        if !wanted {
+            continue;
+        }
+        if options.keep_bytes.is_some_and(|keep| total <= keep) {
+            break;
+        }
+        total = total.saturating_sub(if entry.shared { 0 } else { entry.size });
+        doomed.push((listed, entry));
+    }
+    store.db().write_durable::<_, BuildError>(|tx| {
+        for (listed, entry) in &doomed {
+            match listed.record {
+                Some(record) => rows::remove(tx, record)?,
+                None => {
+                    tx.execute("DELETE FROM build_mount WHERE id = ?1", [&entry.id])?;
+                }
+            }
+        }
+        Ok(())
+    })?;
+    let mut pruned = Pruned::default();
+    for (listed, entry) in &doomed {
+        if listed.layer {
+            pruned.ids.push(entry.id.clone());
+        }
+        // The directory of a cache mount is a writable snapshot, which garbage collection leaves to its owner.
+        if let (None, Some(snapshot)) = (listed.record, listed.snapshot) {
+            match store.snapshots().remove(snapshot) {
+                Ok(_) => pruned.bytes += entry.size,
+                Err(error) => tracing::warn!(%error, %snapshot, "a cache mount stays until the next start"),
+            }
+        }
+    }
+    if !doomed.is_empty() {
+        pruned.bytes += images.gc(|_| Ok(Roots::default()))?.bytes;
+    }
+    Ok(pruned)
+}

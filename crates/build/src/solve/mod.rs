@@ -1,0 +1,184 @@
+//! A content-addressed solver: runs a graph of operations, each at most once, and skips what a cache knows.
+//!
+//! It knows nothing of Dockerfiles or containers. Words:
+//! - a *vertex* is an operation with the vertices it takes its inputs from;
+//! - the *key* of a vertex is a digest over its definition and its inputs' identities;
+//! - the *identity* of a result is the key by which those that use it know it: normally the vertex's key, or,
+//!   where an operation can say which part of its inputs' content it really uses, the key over that content.
+//!   An operation whose inputs were made in another way but hold the same content is then still known, and so
+//!   is everything above it.
+//!
+//! Rules: vertices whose inputs are ready run in parallel, within a limit; vertices with equal keys run once;
+//! the first failure stops everything that has not begun and asks what runs to stop; the solver returns only
+//! when nothing runs any more.
+
+mod key;
+mod run;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use spec::Digest;
+use tokio_util::sync::CancellationToken;
+
+pub use key::key;
+pub use run::solve;
+
+/// What a vertex does.
+pub trait Operation: Send + Sync + 'static {
+    type Value: Clone + Send + Sync + 'static;
+    type Error: Clone + Send + Sync + 'static;
+
+    /// A digest over everything but the inputs that the result depends on. Called once, while the inputs are
+    /// still being made.
+    fn definition(&self) -> BoxFuture<'_, Result<Digest, Self::Error>>;
+
+    /// For each input, the digest of the part of its content that is used, where the operation can tell. Asked
+    /// only after the cache did not know the key. `None` for all: there is no second way to know the result.
+    fn contents<'a>(
+        &'a self,
+        _inputs: &'a [Self::Value],
+    ) -> BoxFuture<'a, Result<Option<Vec<Option<Digest>>>, Self::Error>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    /// Makes the result. Must end soon, leaving nothing behind, when `stop` is cancelled.
+    fn run<'a>(
+        &'a self,
+        inputs: &'a [Self::Value],
+        stop: &'a CancellationToken,
+    ) -> BoxFuture<'a, Result<Self::Value, Self::Error>>;
+
+    /// Whether running it takes one of the limited places for work.
+    fn takes_place(&self) -> bool {
+        true
+    }
+}
+
+/// Names a vertex of one graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VertexId(usize);
+
+struct Vertex<O> {
+    operation: O,
+    inputs: Vec<VertexId>,
+}
+
+/// Operations and what they take from each other; free of cycles, because inputs are added first.
+pub struct Graph<O> {
+    vertices: Vec<Vertex<O>>,
+}
+
+impl<O> Default for Graph<O> {
+    fn default() -> Graph<O> {
+        Graph { vertices: Vec::new() }
+    }
+}
+
+/// An input that is not in the graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("vertex {0:?} is used before it is in the graph")]
+pub struct UnknownInput(pub VertexId);
+
+impl<O> Graph<O> {
+    /// Adds an operation that takes the results of `inputs`, in this order.
+    pub fn add(&mut self, operation: O, inputs: &[VertexId]) -> Result<VertexId, UnknownInput> {
+        if let Some(&missing) = inputs.iter().find(|input| input.0 >= self.vertices.len()) {
+            return Err(UnknownInput(missing));
+        }
+        self.vertices.push(Vertex {
+            operation,
+            inputs: inputs.to_vec(),
+        });
+        Ok(VertexId(self.vertices.len() - 1))
+    }
+
+    /// The operation of a vertex.
+    pub fn operation(&self, vertex: VertexId) -> Option<&O> {
+        self.vertices.get(vertex.0).map(|vertex| &vertex.operation)
+    }
+
+    pub fn len(&self) -> usize {
+        self.vertices.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.vertices.is_empty()
+    }
+}
+
+/// A result and the digest by which its users know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Solved<V> {
+    pub value: V,
+    pub identity: Digest,
+}
+
+/// What is to be remembered about a result that was made.
+pub struct Made<'a, O: Operation> {
+    pub operation: &'a O,
+    /// Every key under which the result is to be found again.
+    pub keys: &'a [Digest],
+    pub inputs: &'a [Digest],
+    pub solved: &'a Solved<O::Value>,
+}
+
+/// Remembers results by key.
+pub trait Cache<O: Operation>: Send + Sync + 'static {
+    /// The result known by `key`.
+    fn find(&self, key: &Digest) -> Result<Option<Solved<O::Value>>, O::Error>;
+
+    /// Remembers that a result found by another key also has `key`.
+    fn also(&self, key: &Digest, solved: &Solved<O::Value>) -> Result<(), O::Error>;
+
+    /// Remembers a result that was made.
+    fn keep(&self, made: Made<'_, O>) -> Result<(), O::Error>;
+}
+
+/// How a vertex ended.
+#[derive(Debug, Clone)]
+pub enum Outcome<V, E> {
+    /// The cache knew the result.
+    Cached(Solved<V>),
+    /// An equal vertex of the same graph made it.
+    Merged(Solved<V>),
+    Made(Solved<V>),
+    Failed(E),
+    /// Given up because of a failure elsewhere or because it was asked for.
+    Stopped,
+}
+
+/// Is told how each vertex ended, before those that use it begin.
+pub trait Observer<O: Operation>: Send + Sync + 'static {
+    fn settled<'a>(&'a self, vertex: VertexId, outcome: &'a Outcome<O::Value, O::Error>)
+    -> BoxFuture<'a, ()>;
+}
+
+/// What a run needs besides the graph.
+pub struct Conditions<O: Operation> {
+    pub cache: Arc<dyn Cache<O>>,
+    /// Whether results of earlier runs may be used; new ones are remembered in any case.
+    pub use_cache: bool,
+    pub observer: Arc<dyn Observer<O>>,
+    /// How many operations may run at a time, at least one.
+    pub places: usize,
+    pub stop: CancellationToken,
+}
+
+/// Why a graph was not solved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SolveError<E> {
+    /// The first failure.
+    Failed(VertexId, E),
+    /// It was asked to stop.
+    Stopped,
+    /// An operation panicked.
+    Broken(VertexId),
+}
+
+/// The results of the targets.
+pub type Results<V> = BTreeMap<VertexId, Solved<V>>;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,376 @@
+//! COPY and ADD.
+//!
+//! From the context, the definition holds the digest of what is copied; it is computed while earlier steps
+//! still run. From a stage or an image, the step is first looked up by how its source is made and then by the
+//! content it takes from it, so that a source that was made again but came out the same changes nothing above.
+
+use std::fs::File;
+use std::io::{self, Cursor};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+use spec::{Digest, Hasher};
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+
+use super::fetch::{self, Fetched};
+use super::place::{Ownership, Placer};
+use super::scratch::{Scratch, mount};
+use super::select::{Group, Rules, SelectError, select};
+use super::{Build, ModeChange, StepOperation, Tree, archive, blocking, digest, now, owner, root};
+use crate::error::BuildError;
+use crate::pattern::Ignore;
+
+/// Where files come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileSource {
+    Context,
+    /// The second input.
+    Tree,
+}
+
+/// A COPY or ADD with everything expanded.
+pub struct CopyStep {
+    /// `COPY` or `ADD`, for messages.
+    pub keyword: &'static str,
+    pub from: FileSource,
+    pub sources: Vec<String>,
+    /// ADD: what is fetched.
+    pub remote: Vec<String>,
+    /// Name and content of heredocs.
+    pub inline: Vec<(String, String)>,
+    /// Absolute; ends with a slash where it must be a directory.
+    pub destination: String,
+    pub chown: Option<String>,
+    pub chmod: Option<(String, ModeChange)>,
+    pub exclude: Vec<String>,
+    pub parents: bool,
+    pub checksum: Option<Digest>,
+    /// Whether local archives are unpacked, and whether fetched ones are.
+    pub unpack: (bool, bool),
+    /// What was fetched for the definition is kept for the run.
+    pub fetched: OnceCell<Arc<Vec<Fetched>>>,
+}
+
+/// What the blocking parts need.
+struct Plan {
+    keyword: &'static str,
+    from: FileSource,
+    sources: Vec<String>,
+    exclude: Vec<String>,
+    parents: bool,
+}
+
+impl Plan {
+    fn select(&self, build: &Build, root: &OwnedFd) -> Result<Vec<Group>, BuildError> {
+        let fail = |error: SelectError| BuildError::invalid(format!("{} failed: {error}", self.keyword));
+        let exclude =
+            Ignore::excluding(self.exclude.iter().map(String::as_str)).map_err(|error| fail(error.into()))?;
+        let rules = Rules {
+            ignore: (self.from == FileSource::Context).then_some(&build.ignore),
+            exclude: &exclude,
+            parents: self.parents,
+        };
+        select(root.as_fd(), &self.sources, &rules).map_err(fail)
+    }
+
+    /// The root of the files: the context, or the tree of the second input. Nothing for an empty image.
+    fn open(&self, build: &Build, tree: Option<&Tree>) -> Result<Option<OwnedFd>, BuildError> {
+        match self.from {
+            FileSource::Context => open_dir(&build.request.context).map(Some),
+            FileSource::Tree => match tree.and_then(|tree| tree.snapshot) {
+                Some(snapshot) => mount(&build.store, snapshot).map(Some),
+                None => Ok(None),
+            },
+        }
+    }
+}
+
+/// Opens a directory of the host to look beneath it.
+fn open_dir(path: &Path) -> Result<OwnedFd, BuildError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).map_err(|error| {
+        BuildError::io(
+            format_args!("opening the build context {}", path.display()),
+            &error.into(),
+        )
+    })
+}
+
+impl CopyStep {
+    fn plan(&self) -> Plan {
+        Plan {
+            keyword: self.keyword,
+            from: self.from,
+            sources: self.sources.clone(),
+            exclude: self.exclude.clone(),
+            parents: self.parents,
+        }
+    }
+
+    /// A digest of everything but the files of another tree.
+    pub async fn definition(&self, build: &Arc<Build>) -> Result<Digest, BuildError> {
+        let mut hasher = Hasher::new();
+        let mut field = |text: &str| {
+            hasher.update(&(text.len() as u64).to_be_bytes());
+            hasher.update(text.as_bytes());
+        };
+        field("copy 1");
+        field(&self.destination);
+        field(self.chown.as_deref().unwrap_or("-"));
+        field(self.chmod.as_ref().map_or("-", |(text, _)| text));
+        field(&format!("{:?} {:?}", self.unpack, self.keyword));
+        for (name, content) in &self.inline {
+            field(name);
+            field(content);
+        }
+        match self.from {
+            FileSource::Context => {
+                let (plan, build) = (self.plan(), build.clone());
+                let several = self.sources.len();
+                let content = blocking(move || match plan.open(&build, None)? {
+                    Some(root) if several > 0 => plan_digest(&plan, &build, &root).map(Some),
+                    _ => Ok(None),
+                })
+                .await?;
+                field(content.as_ref().map_or("-", Digest::as_str));
+                let many = self.sources.len() + self.inline.len() + self.remote.len() > 1;
+                field(if many { "many" } else { "one" });
+            }
+            FileSource::Tree => {
+                field(&format!("{:?} {:?} {}", self.sources, self.exclude, self.parents));
+            }
+        }
+        match &self.checksum {
+            // With a digest that is promised, nothing has to be fetched to know the result.
+            Some(checksum) => self
+                .remote
+                .iter()
+                .for_each(|url| field(&format!("{url} {checksum}"))),
+            None => {
+                for fetched in self.fetch(build, &build.request.stop).await?.iter() {
+                    field(&fetched.name);
+                    field(fetched.digest.as_str());
+                }
+            }
+        }
+        Ok(hasher.finish())
+    }
+
+    async fn fetch(&self, build: &Build, stop: &CancellationToken) -> Result<Arc<Vec<Fetched>>, BuildError> {
+        let fetched = self.fetched.get_or_try_init(|| async {
+            let mut all = Vec::new();
+            for url in &self.remote {
+                all.push(fetch::fetch(url, self.checksum.as_ref(), build.store.root(), stop).await?);
+            }
+            Ok::<_, BuildError>(Arc::new(all))
+        });
+        fetched.await.cloned()
+    }
+
+    /// The digest of what is taken from the second input.
+    pub async fn contents(
+        &self,
+        build: &Arc<Build>,
+        inputs: &[Tree],
+    ) -> Result<Option<Vec<Option<Digest>>>, BuildError> {
+        let Some(tree) = inputs.get(1).filter(|_| self.from == FileSource::Tree).cloned() else {
+            return Ok(None);
+        };
+        let (plan, build) = (self.plan(), build.clone());
+        let content = blocking(move || match plan.open(&build, Some(&tree))? {
+            Some(root) => plan_digest(&plan, &build, &root).map(Some),
+            None => Ok(None),
+        })
+        .await?;
+        Ok(content.map(|content| vec![None, Some(content)]))
+    }
+
+    pub async fn run(
+        &self,
+        step: &StepOperation,
+        inputs: &[Tree],
+        stop: &CancellationToken,
+    ) -> Result<Tree, BuildError> {
+        let parent = inputs.first().and_then(|tree| tree.snapshot);
+        let fetched = self.fetch(&step.build, stop).await?;
+        let work = Work {
+            plan: self.plan(),
+            build: step.build.clone(),
+            source: inputs.get(1).cloned(),
+            destination: self.destination.clone(),
+            chown: self.chown.clone(),
+            chmod: self.chmod.as_ref().map(|(_, change)| change.clone()),
+            inline: self.inline.clone(),
+            unpack: self.unpack,
+            fetched,
+            stop: stop.clone(),
+        };
+        blocking(move || {
+            let scratch = Scratch::create(&work.build.store, parent, &work.build.id)?;
+            let tree = scratch.mount()?;
+            work.fill(&tree)?;
+            drop(tree);
+            let snapshot = scratch.commit(|id| work.build.cache.hold(id))?;
+            Ok(Tree {
+                snapshot: Some(snapshot),
+                layer: true,
+                created: now(),
+            })
+        })
+        .await
+    }
+}
+
+/// The digest of what lies at `paths` of the context; `None` for no paths.
+pub async fn context_digest(build: &Arc<Build>, paths: Vec<String>) -> Result<Option<Digest>, BuildError> {
+    if paths.is_empty() {
+        return Ok(None);
+    }
+    let plan = Plan {
+        keyword: "RUN",
+        from: FileSource::Context,
+        sources: paths,
+        exclude: Vec::new(),
+        parents: false,
+    };
+    let build = build.clone();
+    blocking(move || match plan.open(&build, None)? {
+        Some(root) => plan_digest(&plan, &build, &root).map(Some),
+        None => Ok(None),
+    })
+    .await
+}
+
+fn plan_digest(plan: &Plan, build: &Build, root: &OwnedFd) -> Result<Digest, BuildError> {
+    let groups = plan.select(build, root)?;
+    let keep_owner = plan.from == FileSource::Tree;
+    digest::digest(root.as_fd(), &groups, keep_owner, &build.file_digests)
+        .map_err(|error| BuildError::io(format_args!("{} failed: reading", plan.keyword), &error))
+}
+
+/// One copy under way.
+struct Work {
+    plan: Plan,
+    build: Arc<Build>,
+    source: Option<Tree>,
+    destination: String,
+    chown: Option<String>,
+    chmod: Option<ModeChange>,
+    inline: Vec<(String, String)>,
+    unpack: (bool, bool),
+    fetched: Arc<Vec<Fetched>>,
+    stop: CancellationToken,
+}
+
+impl Work {
+    fn fill(&self, tree: &OwnedFd) -> Result<(), BuildError> {
+        let keyword = self.plan.keyword;
+        let io = |error: io::Error| BuildError::io(format_args!("{keyword} failed"), &error);
+        let ownership = match (&self.chown, self.plan.from) {
+            (Some(chown), _) => {
+                let (uid, gid) = owner::lookup(tree.as_fd(), chown)?;
+                Ownership::Give(uid, gid)
+            }
+            // As Docker: files of the context belong to root, files of an image stay whose they are.
+            (None, FileSource::Context) => Ownership::Give(0, 0),
+            (None, FileSource::Tree) => Ownership::Keep,
+        };
+        let from = match self.plan.sources.is_empty() {
+            true => None,
+            false => self.plan.open(&self.build, self.source.as_ref())?,
+        };
+        let groups = match &from {
+            Some(root) => self.plan.select(&self.build, root)?,
+            None if self.plan.sources.is_empty() => Vec::new(),
+            None => {
+                return Err(BuildError::invalid(format!(
+                    "{keyword} failed: the source image is empty"
+                )));
+            }
+        };
+        let count = groups.len() + self.inline.len() + self.fetched.len();
+        let must_be_dir = self.destination.ends_with('/');
+        if count > 1 && !must_be_dir {
+            return Err(BuildError::invalid(format!(
+                "When using {keyword} with more than one source file, the destination must be a directory and end with a /"
+            )));
+        }
+        let base = root::clean(Path::new(&self.destination));
+        let is_dir = must_be_dir
+            || root::stat_in(tree.as_fd(), &base)
+                .map_err(io)?
+                .is_some_and(|stat| root::is_dir(&stat));
+        let place_of = |name: &Path| -> PathBuf { if is_dir { base.join(name) } else { base.clone() } };
+        let mut placer = Placer::new(tree.as_fd(), ownership, self.chmod.as_ref());
+        for group in &groups {
+            if self.stop.is_cancelled() {
+                return Err(BuildError::Cancelled);
+            }
+            let Some(from) = &from else { continue };
+            let file = group.items.first().filter(|_| !group.directory);
+            if let (true, Some(item)) = (self.unpack.0, file)
+                && self.try_unpack(open_file(from, &item.source).map_err(io)?, tree, &base, ownership)?
+            {
+                continue;
+            }
+            match group.directory {
+                true => placer.put(from.as_fd(), group, &base).map_err(io)?,
+                false => placer
+                    .put(from.as_fd(), group, &place_of(&group.name))
+                    .map_err(io)?,
+            }
+        }
+        for (name, content) in &self.inline {
+            let target = place_of(Path::new(name));
+            placer
+                .put_bytes(&mut Cursor::new(content), 0o644, 0, &target)
+                .map_err(io)?;
+        }
+        for fetched in self.fetched.iter() {
+            let file = || fetched.open().map_err(io);
+            if self.unpack.1 && self.try_unpack(file()?, tree, &base, ownership)? {
+                continue;
+            }
+            let target = place_of(Path::new(&fetched.name));
+            placer
+                .put_bytes(&mut file()?, 0o600, fetched.modified, &target)
+                .map_err(io)?;
+        }
+        placer.finish().map_err(io)
+    }
+
+    /// Unpacks `file` into the directory `base` if it is an archive.
+    fn try_unpack(
+        &self,
+        file: File,
+        tree: &OwnedFd,
+        base: &Path,
+        ownership: Ownership,
+    ) -> Result<bool, BuildError> {
+        let keyword = self.plan.keyword;
+        let io = |error: io::Error| BuildError::io(format_args!("{keyword} failed: unpacking"), &error);
+        if !archive::is_archive(&file).map_err(io)? {
+            return Ok(false);
+        }
+        let owner = match (&self.chown, ownership) {
+            (Some(_), Ownership::Give(uid, gid)) => Some((uid, gid)),
+            _ => None,
+        };
+        root::make_dirs(tree.as_fd(), base, owner).map_err(io)?;
+        archive::unpack(file, tree.as_fd(), base, owner, keyword)?;
+        Ok(true)
+    }
+}
+
+fn open_file(root: &OwnedFd, path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    Ok(File::from(sys::beneath::open_beneath_no_links(
+        root.as_fd(),
+        path,
+        flags,
+        Mode::empty(),
+    )?))
+}

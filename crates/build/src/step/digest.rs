@@ -1,0 +1,98 @@
+//! The digest of what a COPY takes: for each file its place, kind, permissions, owner, attributes and content.
+//! Times do not count: a fresh checkout of the same files must find the cache.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags, readlinkat};
+use spec::{Digest, Hasher};
+use sys::beneath::{open_beneath_no_links, xattrs};
+
+use super::place::copied_attribute;
+use super::select::{Group, Item};
+use crate::cache::FileDigests;
+
+/// The digest of `groups`, selected beneath `root`. Owners count only where they are kept.
+pub fn digest(
+    root: BorrowedFd<'_>,
+    groups: &[Group],
+    keep_owner: bool,
+    files: &FileDigests,
+) -> io::Result<Digest> {
+    let mut hasher = Hasher::new();
+    for group in groups {
+        field(&mut hasher, if group.directory { b"directory" } else { b"file" });
+        // A directory's own name does not reach the image.
+        field(
+            &mut hasher,
+            if group.directory {
+                b""
+            } else {
+                group.name.as_os_str().as_bytes()
+            },
+        );
+        for item in &group.items {
+            add(&mut hasher, root, item, keep_owner, files).map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", item.source.display()))
+            })?;
+        }
+    }
+    Ok(hasher.finish())
+}
+
+/// Fields are preceded by their length, so that no two lists of fields look the same.
+fn field(hasher: &mut Hasher, bytes: &[u8]) {
+    hasher.update(&(bytes.len() as u64).to_be_bytes());
+    hasher.update(bytes);
+}
+
+fn add(
+    hasher: &mut Hasher,
+    root: BorrowedFd<'_>,
+    item: &Item,
+    keep_owner: bool,
+    files: &FileDigests,
+) -> io::Result<()> {
+    let stat = &item.stat;
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    field(hasher, item.target.as_os_str().as_bytes());
+    field(hasher, &stat.st_mode.to_be_bytes());
+    if keep_owner {
+        field(
+            hasher,
+            &[stat.st_uid.to_be_bytes(), stat.st_gid.to_be_bytes()].concat(),
+        );
+    }
+    let parent = item.source.parent().unwrap_or(Path::new(""));
+    let name = item.source.file_name();
+    if let (Some(name), FileType::RegularFile | FileType::Directory) = (name, kind) {
+        let dir = open_beneath_no_links(root, parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+        for (key, value) in xattrs(dir.as_fd(), name)? {
+            if copied_attribute(&key) {
+                field(hasher, key.as_bytes());
+                field(hasher, &value);
+            }
+        }
+    }
+    match kind {
+        FileType::RegularFile => {
+            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+            let mut file = File::from(open_beneath_no_links(root, &item.source, flags, Mode::empty())?);
+            let now = rustix::fs::fstat(&file)?;
+            field(hasher, files.digest(&mut file, &now)?.as_str().as_bytes());
+        }
+        FileType::Symlink => {
+            let dir = open_beneath_no_links(root, parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+            field(
+                hasher,
+                readlinkat(&dir, name.unwrap_or_default(), Vec::new())?.as_bytes(),
+            );
+        }
+        FileType::CharacterDevice | FileType::BlockDevice => field(hasher, &stat.st_rdev.to_be_bytes()),
+        _ => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! What the vertices of a build do: give a base, run a command, copy files, make a working directory, or
+//! change nothing but the configuration.
+//!
+//! A step's result is a [`Tree`]: the snapshot that is the root filesystem from there on. A step that writes
+//! works in a writable snapshot on top of its parent's, which is committed in place; no archive is made
+//! between steps. When it fails or is stopped, its snapshot is removed.
+
+mod archive;
+mod copy;
+mod digest;
+mod fetch;
+mod mode;
+mod mounts;
+mod owner;
+mod place;
+mod root;
+mod run;
+mod scratch;
+mod select;
+mod workdir;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use image::Images;
+use spec::Digest;
+use store::{SnapshotId, Store};
+use tokio_util::sync::CancellationToken;
+
+use crate::cache::{BuildCache, CacheMounts, FileDigests};
+use crate::error::BuildError;
+use crate::executor::Executor;
+use crate::pattern::Ignore;
+use crate::request::BuildRequest;
+use crate::solve::Operation;
+use crate::source::Snippet;
+use crate::transcript::{StepNumber, Transcript};
+
+pub use copy::{CopyStep, FileSource};
+pub use fetch::{is_git, is_url};
+pub use mode::ModeChange;
+pub use run::{PlannedMount, RunPlan};
+pub use workdir::WorkdirStep;
+
+/// The filesystem after a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tree {
+    /// `None`: empty, as `FROM scratch`.
+    pub snapshot: Option<SnapshotId>,
+    /// Whether the step added the topmost layer.
+    pub layer: bool,
+    /// RFC 3339 time at which the step was first done; part of the history, so it is kept with the result.
+    pub created: String,
+}
+
+/// What the steps of one build share.
+pub struct Build {
+    pub request: BuildRequest,
+    /// Names the build in owners of snapshots.
+    pub id: String,
+    pub store: Store,
+    pub images: Images,
+    pub executor: Arc<dyn Executor>,
+    pub transcript: Transcript,
+    pub cache: Arc<BuildCache>,
+    pub file_digests: Arc<FileDigests>,
+    pub cache_mounts: Arc<CacheMounts>,
+    pub ignore: Ignore,
+}
+
+/// What a vertex does.
+pub enum StepKind {
+    /// The image a stage starts from; `None` for `scratch`.
+    Base(Option<Box<image::Image>>),
+    /// A stage that starts from another one: its only input as it is.
+    Stage,
+    Run(Box<RunPlan>),
+    Copy(Box<CopyStep>),
+    Workdir(WorkdirStep),
+    /// Only the configuration changes; the digest is over all of it.
+    Settings(Digest),
+}
+
+/// A vertex of a build's graph. The first input, where there is one, is the filesystem it starts from.
+pub struct StepOperation {
+    pub build: Arc<Build>,
+    pub kind: StepKind,
+    pub number: StepNumber,
+    pub code: String,
+    pub snippet: Snippet,
+}
+
+impl StepOperation {
+    /// What the cache shows about it; `None` for what is not cached.
+    pub fn description(&self) -> Option<(&'static str, String)> {
+        match self.kind {
+            StepKind::Base(_) | StepKind::Stage => None,
+            _ => Some(("regular", self.code.clone())),
+        }
+    }
+
+    async fn make(&self, inputs: &[Tree], stop: &CancellationToken) -> Result<Tree, BuildError> {
+        match &self.kind {
+            StepKind::Base(None) => Ok(Tree {
+                snapshot: None,
+                layer: false,
+                created: now(),
+            }),
+            StepKind::Base(Some(image)) => {
+                let (images, image, build) = (self.build.images.clone(), image.clone(), self.build.clone());
+                let snapshot = blocking(move || -> Result<Option<SnapshotId>, BuildError> {
+                    // An image without layers has no filesystem, like `scratch`.
+                    if image.manifest.layers.is_empty() {
+                        return Ok(None);
+                    }
+                    let snapshot = images.snapshot(&image)?;
+                    build.cache.hold(snapshot);
+                    Ok(Some(snapshot))
+                })
+                .await?;
+                Ok(Tree {
+                    snapshot,
+                    layer: false,
+                    created: now(),
+                })
+            }
+            StepKind::Stage => {
+                let empty = Tree {
+                    snapshot: None,
+                    layer: false,
+                    created: now(),
+                };
+                Ok(inputs.first().cloned().unwrap_or(empty))
+            }
+            StepKind::Run(plan) => plan.run(self, inputs, stop).await,
+            StepKind::Copy(copy) => copy.run(self, inputs, stop).await,
+            StepKind::Workdir(workdir) => workdir.run(self, inputs).await,
+            StepKind::Settings(_) => {
+                let snapshot = inputs.first().and_then(|parent| parent.snapshot);
+                Ok(Tree {
+                    snapshot,
+                    layer: false,
+                    created: now(),
+                })
+            }
+        }
+    }
+}
+
+impl Operation for StepOperation {
+    type Value = Tree;
+    type Error = BuildError;
+
+    fn definition(&self) -> BoxFuture<'_, Result<Digest, BuildError>> {
+        Box::pin(async move {
+            let defined = match &self.kind {
+                StepKind::Base(None) => Ok(Digest::sha256(b"base scratch")),
+                StepKind::Base(Some(image)) => {
+                    let content = image.chain().unwrap_or_else(|| image.config_digest.clone());
+                    Ok(Digest::sha256(
+                        format!("base {content} {}", image.platform).as_bytes(),
+                    ))
+                }
+                StepKind::Stage => Ok(Digest::sha256(b"stage")),
+                StepKind::Run(plan) => plan.definition(&self.build).await,
+                StepKind::Copy(copy) => copy.definition(&self.build).await,
+                StepKind::Workdir(workdir) => Ok(workdir.definition()),
+                StepKind::Settings(digest) => Ok(Digest::sha256(format!("settings {digest}").as_bytes())),
+            };
+            defined.map_err(|error| error.at(&self.snippet))
+        })
+    }
+
+    fn contents<'a>(
+        &'a self,
+        inputs: &'a [Tree],
+    ) -> BoxFuture<'a, Result<Option<Vec<Option<Digest>>>, BuildError>> {
+        Box::pin(async move {
+            match &self.kind {
+                StepKind::Copy(copy) => copy
+                    .contents(&self.build, inputs)
+                    .await
+                    .map_err(|error| error.at(&self.snippet)),
+                _ => Ok(None),
+            }
+        })
+    }
+
+    fn run<'a>(
+        &'a self,
+        inputs: &'a [Tree],
+        stop: &'a CancellationToken,
+    ) -> BoxFuture<'a, Result<Tree, BuildError>> {
+        Box::pin(async move {
+            self.make(inputs, stop)
+                .await
+                .map_err(|error| error.at(&self.snippet))
+        })
+    }
+
+    fn takes_place(&self) -> bool {
+        matches!(self.kind, StepKind::Run(_) | StepKind::Copy(_))
+    }
+}
+
+/// The time now as image documents write it.
+pub fn now() -> String {
+    jiff::Timestamp::now().to_string()
+}
+
+/// Runs what blocks on a thread of its own kind.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BuildError> + Send + 'static,
+) -> Result<T, BuildError> {
+    tokio::task::spawn_blocking(work).await?
+}

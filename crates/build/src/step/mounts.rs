@@ -1,0 +1,337 @@
+//! What a RUN sees besides its root filesystem: prepared before it, cleared away after it.
+//!
+//! Files for secrets and scripts lie in a directory in memory (/dev/shm where there is one) and go with it.
+//! A bind mount from a stage of several layers is given to the executor as the list of the layers' directories
+//! that make up its source, as overlayfs itself would merge them, so that nothing is copied.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use store::{SnapshotId, Store};
+use sys::beneath::get_xattr;
+use sys::mount::Overlay;
+
+use super::run::{PlannedMount, RunPlan, remove_mount_point};
+use super::scratch::{Scratch, mount as mount_snapshot};
+use super::{Build, Tree, root};
+use crate::cache::CacheMount;
+use crate::error::BuildError;
+use crate::executor::{MountSource, StepMount};
+use crate::instruction::MountKind;
+use crate::pattern::clean;
+
+/// Mounts ready to be used by one step.
+pub struct Prepared {
+    pub mounts: Vec<StepMount>,
+    /// Secrets that are given as variables.
+    pub env: Vec<String>,
+    /// Places to mount on that did not exist before, by target.
+    made: Vec<(PathBuf, Vec<PathBuf>)>,
+    _cache: Vec<CacheMount>,
+    _private: Option<tempfile::TempDir>,
+}
+
+impl Prepared {
+    /// Prepares the mounts of `plan`, which will run on `scratch`.
+    pub async fn new(
+        build: &Arc<Build>,
+        plan: &RunPlan,
+        inputs: &[Tree],
+        scratch: &Scratch,
+    ) -> Result<Prepared, BuildError> {
+        let mut prepared = Prepared {
+            mounts: Vec::new(),
+            env: Vec::new(),
+            made: Vec::new(),
+            _cache: Vec::new(),
+            _private: None,
+        };
+        if plan.mounts.is_empty() && plan.script.is_none() {
+            return Ok(prepared);
+        }
+        // Directories are claimed in one order, so that two steps never wait for each other.
+        let mut order: Vec<&PlannedMount> = plan.mounts.iter().collect();
+        order.sort_by_key(|planned| cache_id(planned));
+        for planned in order
+            .iter()
+            .filter(|planned| planned.mount.kind == MountKind::Cache)
+        {
+            prepared.cache(build, planned, inputs).await?;
+        }
+        for planned in &plan.mounts {
+            match planned.mount.kind {
+                MountKind::Cache => {}
+                MountKind::Bind => prepared.bind(build, planned, inputs)?,
+                MountKind::Tmpfs => prepared.mounts.push(StepMount::Tmpfs {
+                    target: planned.target.clone(),
+                    size: planned.mount.size,
+                }),
+                MountKind::Secret => prepared.secret(build, planned)?,
+            }
+        }
+        if let Some((target, content)) = &plan.script {
+            let source = prepared.private_file("script", content.as_bytes(), 0o755, (0, 0))?;
+            let source = MountSource::Path(source);
+            prepared.mounts.push(StepMount::Bind {
+                source,
+                target: target.clone(),
+                read_only: true,
+            });
+        }
+        prepared.note_missing(scratch)?;
+        Ok(prepared)
+    }
+
+    /// Removes the mount points that the executor had to make.
+    pub fn tidy(&self, layer: &Path) {
+        for (target, made) in self.made.iter().rev() {
+            remove_mount_point(layer, target, made);
+        }
+    }
+
+    /// Notes which parts of the mounts' targets do not exist yet.
+    fn note_missing(&mut self, scratch: &Scratch) -> Result<(), BuildError> {
+        let tree = scratch.mount()?;
+        for mount in &self.mounts {
+            let target = root::clean(Path::new(mount.target()));
+            let mut missing = Vec::new();
+            for path in target.ancestors().filter(|path| !path.as_os_str().is_empty()) {
+                let found = root::stat_in(tree.as_fd(), path).map_err(|error| {
+                    BuildError::io(format_args!("mount target {}", mount.target()), &error)
+                })?;
+                if found.is_some() {
+                    break;
+                }
+                missing.push(path.to_owned());
+            }
+            missing.reverse();
+            self.made.push((target, missing));
+        }
+        Ok(())
+    }
+
+    /// A file that only this step sees.
+    fn private_file(
+        &mut self,
+        name: &str,
+        content: &[u8],
+        mode: u32,
+        owner: (u32, u32),
+    ) -> Result<PathBuf, BuildError> {
+        let fail = |error: io::Error| BuildError::io("preparing a file for a step", &error);
+        let dir = match &self._private {
+            Some(dir) => dir,
+            None => {
+                let memory = Path::new("/dev/shm");
+                let room = if memory.is_dir() {
+                    memory.to_owned()
+                } else {
+                    std::env::temp_dir()
+                };
+                let dir = tempfile::Builder::new()
+                    .prefix("berth-step-")
+                    .tempdir_in(room)
+                    .map_err(fail)?;
+                self._private.insert(dir)
+            }
+        };
+        let path = dir.path().join(name);
+        fs::write(&path, content).map_err(fail)?;
+        chown(&path, Some(owner.0), Some(owner.1)).map_err(fail)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(fail)?;
+        Ok(path)
+    }
+
+    fn secret(&mut self, build: &Build, planned: &PlannedMount) -> Result<(), BuildError> {
+        let mount = &planned.mount;
+        let target_name = mount
+            .target
+            .as_deref()
+            .and_then(|target| target.rsplit('/').next());
+        let id = mount
+            .id
+            .as_deref()
+            .or(mount.source.as_deref())
+            .or(target_name)
+            .unwrap_or("default");
+        let Some(content) = build.request.secrets.get(id).cloned() else {
+            if mount.required {
+                return Err(BuildError::invalid(format!(
+                    "secret {id}: not found: the build was not given a secret of this id"
+                )));
+            }
+            return Ok(());
+        };
+        if let Some(name) = &mount.env {
+            let text = String::from_utf8_lossy(&content);
+            self.env.push(format!("{name}={}", text.trim_end_matches('\0')));
+            if mount.target.is_none() {
+                return Ok(());
+            }
+        }
+        let owner = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+        let name = format!("secret{}", self.mounts.len());
+        let source = self.private_file(&name, &content, mount.mode.unwrap_or(0o400), owner)?;
+        self.mounts.push(StepMount::Secret {
+            source,
+            target: planned.target.clone(),
+        });
+        Ok(())
+    }
+
+    async fn cache(
+        &mut self,
+        build: &Arc<Build>,
+        planned: &PlannedMount,
+        inputs: &[Tree],
+    ) -> Result<(), BuildError> {
+        let mount = &planned.mount;
+        if planned.input.is_some() || mount.source.is_some() {
+            let seeded = planned.input.and_then(|input| inputs.get(input)).is_some();
+            let what = if seeded { "from" } else { "source" };
+            return Err(BuildError::invalid(format!(
+                "a cache mount with {what} is not offered: fill the directory in the command instead"
+            )));
+        }
+        let id = cache_id(planned);
+        let description = format!("cached mount {} with id {id:?}", planned.target);
+        let claimed = build
+            .cache_mounts
+            .claim(&build.store, &id, mount.sharing, &description)
+            .await?;
+        if claimed.fresh {
+            let fail = |error: io::Error| BuildError::io("preparing a cache mount", &error);
+            let mode = fs::Permissions::from_mode(mount.mode.unwrap_or(0o755));
+            chown(
+                &claimed.path,
+                Some(mount.uid.unwrap_or(0)),
+                Some(mount.gid.unwrap_or(0)),
+            )
+            .map_err(fail)?;
+            fs::set_permissions(&claimed.path, mode).map_err(fail)?;
+        }
+        self.mounts.push(StepMount::Cache {
+            source: claimed.path.clone(),
+            target: planned.target.clone(),
+            read_only: mount.read_only.unwrap_or(false),
+        });
+        self._cache.push(claimed);
+        Ok(())
+    }
+
+    fn bind(&mut self, build: &Build, planned: &PlannedMount, inputs: &[Tree]) -> Result<(), BuildError> {
+        let mount = &planned.mount;
+        if mount.read_only == Some(false) {
+            return Err(BuildError::invalid(
+                "a bind mount with rw is not offered: copy the files in the command instead",
+            ));
+        }
+        let path = clean(mount.source.as_deref().unwrap_or("/"));
+        let source = match planned
+            .input
+            .map(|input| inputs.get(input).and_then(|tree| tree.snapshot))
+        {
+            None => MountSource::Path(beneath_context(build, &path)?),
+            Some(None) => {
+                return Err(BuildError::invalid(
+                    "a bind mount cannot come from an empty image",
+                ));
+            }
+            Some(Some(snapshot)) => merged(&build.store, snapshot, &path)?,
+        };
+        self.mounts.push(StepMount::Bind {
+            source,
+            target: planned.target.clone(),
+            read_only: true,
+        });
+        Ok(())
+    }
+}
+
+/// By what a cache directory is known: its id, else its target.
+fn cache_id(planned: &PlannedMount) -> String {
+    planned.mount.id.clone().unwrap_or_else(|| planned.target.clone())
+}
+
+/// A path of the context with its links resolved inside the context.
+fn beneath_context(build: &Build, path: &str) -> Result<PathBuf, BuildError> {
+    let fail =
+        |error: io::Error| BuildError::io(format_args!("bind mount from {path:?} of the context"), &error);
+    let context = fs::File::open(&build.request.context).map_err(fail)?;
+    real_path(context.as_fd(), path)
+        .map(|real| build.request.context.join(real))
+        .map_err(fail)
+}
+
+fn real_path(root: std::os::fd::BorrowedFd<'_>, path: &str) -> io::Result<PathBuf> {
+    use std::os::fd::AsRawFd;
+    let flags = rustix::fs::OFlags::PATH;
+    let opened = sys::beneath::resolve_in_root(root, path, flags, rustix::fs::Mode::empty())?;
+    let name = |fd: std::os::fd::RawFd| fs::read_link(format!("/proc/self/fd/{fd}"));
+    let (top, real) = (name(root.as_raw_fd())?, name(opened.as_raw_fd())?);
+    real.strip_prefix(&top)
+        .map(Path::to_owned)
+        .map_err(|_| io::ErrorKind::NotFound.into())
+}
+
+/// The source of a bind mount from a snapshot: the directories that overlayfs would merge at `path`.
+fn merged(store: &Store, snapshot: SnapshotId, path: &str) -> Result<MountSource, BuildError> {
+    let fail =
+        |error: io::Error| BuildError::io(format_args!("bind mount from {path:?} of an image"), &error);
+    let tree = mount_snapshot(store, snapshot)?;
+    let real = real_path(tree.as_fd(), path).map_err(fail)?;
+    let mut lower = Vec::new();
+    'layers: for layer in store.snapshots().overlay(snapshot)?.lower {
+        let place = layer.join(&real);
+        match fs::symlink_metadata(&place) {
+            Ok(meta) if meta.is_dir() => lower.push(place),
+            // A file is whole in the topmost layer that has it.
+            Ok(_) if lower.is_empty() => return Ok(MountSource::Path(place)),
+            Ok(_) => break,
+            Err(_) => {}
+        }
+        // A directory that replaced one below hides what lies under it.
+        let mut at = PathBuf::new();
+        for part in std::iter::once(OsStr::new("")).chain(real.iter()) {
+            at.push(part);
+            match opaque(&layer, &at) {
+                Ok(false) => {}
+                Ok(true) => break 'layers,
+                Err(error) if root::is_missing(&error) => break,
+                Err(error) => return Err(fail(error)),
+            }
+        }
+    }
+    match (lower.pop(), lower.is_empty()) {
+        (None, _) => Err(fail(io::ErrorKind::NotFound.into())),
+        (Some(only), true) => Ok(MountSource::Path(only)),
+        (Some(last), false) => {
+            lower.push(last);
+            Ok(MountSource::Overlay(Overlay {
+                lower,
+                upper: None,
+                work: None,
+                read_only: true,
+            }))
+        }
+    }
+}
+
+/// Whether a layer marks the directory as hiding those below, or marks it as deleted.
+fn opaque(layer: &Path, path: &Path) -> io::Result<bool> {
+    let Some(name) = path.file_name() else {
+        return Ok(false);
+    };
+    let parent = fs::File::open(layer.join(path.parent().unwrap_or(Path::new(""))))?;
+    let stat = rustix::fs::statat(&parent, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
+    if sys::beneath::is_whiteout(&stat) {
+        return Ok(true);
+    }
+    let marked = get_xattr(parent.as_fd(), name, "trusted.overlay.opaque")?;
+    Ok(marked.is_some_and(|value| value == b"y"))
+}

@@ -1,0 +1,191 @@
+//! RUN: one command in one container, on a writable snapshot that becomes the next layer in place.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use spec::{Digest, Id};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::mounts::Prepared;
+use super::scratch::Scratch;
+use super::{Build, StepOperation, Tree, copy, now};
+use crate::error::BuildError;
+use crate::executor::{NetworkMode, Output, RunStep};
+use crate::instruction::{Mount, MountKind, RunNetwork};
+use crate::request::BuildRequest;
+use crate::transcript::StepNumber;
+
+/// How many pieces of output may wait between the container and the client.
+const OUTPUT_QUEUE: usize = 64;
+
+/// A mount with everything expanded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedMount {
+    pub mount: Mount,
+    /// Absolute.
+    pub target: String,
+    /// Which input its files come from; `None`: the context, or nothing.
+    pub input: Option<usize>,
+}
+
+/// A RUN with everything expanded.
+#[derive(Debug, Clone)]
+pub struct RunPlan {
+    pub args: Vec<String>,
+    /// What error messages call the command.
+    pub shown: String,
+    /// The image's environment and the build arguments that were declared.
+    pub env: Vec<String>,
+    /// Arguments that everyone gets without asking, such as proxies: they reach the command, not the cache.
+    pub silent_env: Vec<String>,
+    pub cwd: String,
+    pub user: String,
+    pub network: Option<RunNetwork>,
+    pub mounts: Vec<PlannedMount>,
+    /// Content of a script that is run as a file.
+    pub script: Option<(String, String)>,
+}
+
+impl RunPlan {
+    /// A digest over all that the result depends on. Secrets and cache directories do not count.
+    pub async fn definition(&self, build: &Arc<Build>) -> Result<Digest, BuildError> {
+        let from_context: Vec<String> = self
+            .mounts
+            .iter()
+            .filter(|planned| planned.mount.kind == MountKind::Bind && planned.input.is_none())
+            .map(|planned| planned.mount.source.clone().unwrap_or_else(|| "/".to_owned()))
+            .collect();
+        let context = copy::context_digest(build, from_context).await?;
+        let mounts: Vec<String> = self
+            .mounts
+            .iter()
+            .map(|planned| {
+                let mount = &planned.mount;
+                format!(
+                    "{:?} {:?} {:?} {}",
+                    mount.kind, planned.input, mount.source, planned.target
+                )
+            })
+            .collect();
+        let parts = serde_json::json!({
+            "run": 1,
+            "args": self.args,
+            "env": self.env,
+            "cwd": self.cwd,
+            "user": self.user,
+            "network": format!("{:?}", self.network),
+            "hosts": build.request.extra_hosts,
+            "mounts": mounts,
+            "script": self.script,
+            "context": context,
+        });
+        Ok(Digest::sha256(parts.to_string().as_bytes()))
+    }
+
+    fn network(&self, request: &BuildRequest) -> NetworkMode {
+        match self.network {
+            Some(RunNetwork::None) => NetworkMode::None,
+            Some(RunNetwork::Host) => NetworkMode::Host,
+            Some(RunNetwork::Default) | None => NetworkMode::parse(&request.network_mode),
+        }
+    }
+
+    pub async fn run(
+        &self,
+        step: &StepOperation,
+        inputs: &[Tree],
+        stop: &CancellationToken,
+    ) -> Result<Tree, BuildError> {
+        let build = &step.build;
+        let Some(parent) = inputs.first().and_then(|tree| tree.snapshot) else {
+            return Err(BuildError::invalid(
+                "RUN needs a base image with a shell or program: this stage starts FROM scratch and holds no files",
+            ));
+        };
+        let id = Id::random();
+        build
+            .transcript
+            .text(step.number, format!(" ---> Running in {}\n", id.short()))
+            .await;
+        let scratch = Scratch::create(&build.store, Some(parent), &build.id)?;
+        let prepared = Prepared::new(build, self, inputs, &scratch).await?;
+        let mut env = self.env.clone();
+        env.extend(self.silent_env.iter().cloned());
+        env.extend(prepared.env.iter().cloned());
+        let run = RunStep {
+            id: id.to_string(),
+            snapshot: scratch.id()?,
+            args: self.args.clone(),
+            env,
+            cwd: self.cwd.clone(),
+            user: self.user.clone(),
+            hostname: id.short().to_owned(),
+            network: self.network(&build.request),
+            extra_hosts: build.request.extra_hosts.clone(),
+            mounts: prepared.mounts.clone(),
+            shm_size: build.request.shm_size,
+            limits: build.request.limits.clone(),
+            labels: BTreeMap::new(),
+            platform: build
+                .request
+                .platform
+                .clone()
+                .unwrap_or_else(spec::Platform::host),
+            stop: stop.clone(),
+        };
+        let code = execute(step, run).await?;
+        if stop.is_cancelled() {
+            return Err(BuildError::Cancelled);
+        }
+        if code != 0 {
+            return Err(BuildError::Command {
+                command: self.shown.clone(),
+                code,
+                at: step.snippet.clone(),
+            });
+        }
+        prepared.tidy(&build.store.snapshots().fs(scratch.id()?));
+        drop(prepared);
+        let snapshot = scratch.commit(|id| build.cache.hold(id))?;
+        let text = format!(" ---> Removed intermediate container {}\n", id.short());
+        build.transcript.text(step.number, text).await;
+        Ok(Tree {
+            snapshot: Some(snapshot),
+            layer: true,
+            created: now(),
+        })
+    }
+}
+
+/// Runs the step and passes its output on; both have ended when this returns.
+async fn execute(step: &StepOperation, run: RunStep) -> Result<i32, BuildError> {
+    let (sender, receiver) = mpsc::channel(OUTPUT_QUEUE);
+    let pass = pass_on(step, step.number, receiver);
+    let (code, ()) = tokio::join!(step.build.executor.run(run, sender), pass);
+    Ok(code?)
+}
+
+async fn pass_on(step: &StepOperation, number: StepNumber, mut receiver: mpsc::Receiver<Output>) {
+    while let Some(output) = receiver.recv().await {
+        step.build.transcript.output(number, &output).await;
+    }
+}
+
+/// Removes a directory or file that only was a place to mount on, and the empty directories above it that
+/// are in the layer alone. Failures leave an empty directory, which harms nobody.
+pub fn remove_mount_point(layer: &std::path::Path, target: &std::path::Path, made: &[PathBuf]) {
+    for path in made.iter().rev() {
+        let place = layer.join(path);
+        let removed = match fs::symlink_metadata(&place) {
+            Ok(meta) if meta.is_dir() => fs::remove_dir(&place),
+            Ok(meta) if meta.len() == 0 && path.as_path() == target => fs::remove_file(&place),
+            _ => return,
+        };
+        if removed.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! A writable snapshot that is removed unless it is committed.
+
+use std::os::fd::OwnedFd;
+
+use store::{SnapshotId, Store};
+
+use crate::error::BuildError;
+
+/// A writable snapshot of a running step.
+pub struct Scratch {
+    store: Store,
+    id: Option<SnapshotId>,
+}
+
+impl Scratch {
+    /// A new one on top of `parent`, owned by the build `build`.
+    pub fn create(store: &Store, parent: Option<SnapshotId>, build: &str) -> Result<Scratch, BuildError> {
+        let id = store.snapshots().create(parent, &format!("build:{build}"))?;
+        Ok(Scratch {
+            store: store.clone(),
+            id: Some(id),
+        })
+    }
+
+    pub fn id(&self) -> Result<SnapshotId, BuildError> {
+        self.id.ok_or(BuildError::Cancelled)
+    }
+
+    /// The merged tree, mounted nowhere, to be changed through the descriptor.
+    pub fn mount(&self) -> Result<OwnedFd, BuildError> {
+        mount(&self.store, self.id()?)
+    }
+
+    /// Makes it a layer, in place. `hold` is called with it before anything else could collect it.
+    pub fn commit(mut self, hold: impl FnOnce(SnapshotId)) -> Result<SnapshotId, BuildError> {
+        let id = self.id()?;
+        hold(id);
+        let committed = self.store.snapshots().commit(id, None, None)?;
+        self.id = None;
+        Ok(committed)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Some(id) = self.id.take()
+            && let Err(error) = self.store.snapshots().remove(id)
+        {
+            tracing::warn!(%error, snapshot = %id, "a build's snapshot stays until the next start");
+        }
+    }
+}
+
+/// The tree of a snapshot, mounted nowhere.
+pub fn mount(store: &Store, snapshot: SnapshotId) -> Result<OwnedFd, BuildError> {
+    let overlay = store.snapshots().overlay(snapshot)?;
+    overlay
+        .mount_detached()
+        .map_err(|error| BuildError::io(format_args!("mounting snapshot {snapshot}"), &error))
+}
