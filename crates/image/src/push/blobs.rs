@@ -5,6 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use registry::{BlobSource, Repository};
 use spec::Reference;
@@ -30,11 +32,13 @@ impl Images {
         for blob in plan.blobs.iter().filter(|b| is_layer(b)) {
             report.say_of(&short(&blob.digest), "Preparing").await;
         }
-        iter(&plan.blobs)
-            .map(|blob| async move {
-                let report = is_layer(blob).then_some(report);
-                self.push_blob(repository, name, blob, report).await
-            })
+        // Boxed one by one: through a closure over references the compiler cannot see that the whole may change threads.
+        let mut uploads: Vec<BoxFuture<'_, Result<(), ImageError>>> = Vec::with_capacity(plan.blobs.len());
+        for blob in &plan.blobs {
+            let report = is_layer(blob).then_some(report);
+            uploads.push(self.push_blob(repository, name, blob, report).boxed());
+        }
+        iter(uploads)
             .buffer_unordered(UPLOADS)
             .try_collect::<()>()
             .await

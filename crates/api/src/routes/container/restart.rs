@@ -1,0 +1,28 @@
+//! `POST /containers/{id}/restart`.
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+
+use super::stop::options;
+use crate::answer::no_content;
+use crate::error::Result;
+use crate::request::Query;
+use crate::state::{AppState, carry_out};
+use crate::version::ApiVersion;
+
+pub async fn handle(
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+    version: ApiVersion,
+    query: Query,
+) -> Result<Response> {
+    let (signal, timeout) = options(&query, version)?;
+    carry_out(async move {
+        state
+            .engine
+            .container_restart(&name, signal.as_deref(), timeout)
+            .await
+    })
+    .await?;
+    Ok(no_content())
+}

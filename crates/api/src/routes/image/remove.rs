@@ -1,0 +1,22 @@
+//! `DELETE /images/{name}`.
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+
+use crate::answer::ok;
+use crate::error::{ApiError, Result};
+use crate::request::Query;
+use crate::state::{AppState, carry_out};
+
+pub async fn handle(
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+    query: Query,
+) -> Result<Response> {
+    if name.trim().is_empty() {
+        return Err(ApiError::invalid("image name cannot be blank"));
+    }
+    let force = query.flag("force");
+    let steps = carry_out(async move { state.engine.image_remove(&name, force).await }).await?;
+    Ok(ok(&steps))
+}

@@ -1,0 +1,49 @@
+//! `GET /images/get` and `GET /images/{name}/get`: images as one archive.
+
+use axum::extract::State;
+use axum::response::Response;
+use engine::image::SaveOptions;
+use http::StatusCode;
+
+use crate::answer::{channel_body, with_type};
+use crate::error::{ApiError, Result};
+use crate::request::{Query, platform};
+use crate::state::AppState;
+use crate::version::ApiVersion;
+
+pub async fn several(State(state): State<AppState>, version: ApiVersion, query: Query) -> Result<Response> {
+    save(state, query.all("names"), version, &query).await
+}
+
+pub async fn one(
+    State(state): State<AppState>,
+    name: &str,
+    version: ApiVersion,
+    query: &Query,
+) -> Result<Response> {
+    save(state, vec![name.to_owned()], version, query).await
+}
+
+async fn save(state: AppState, names: Vec<String>, version: ApiVersion, query: &Query) -> Result<Response> {
+    let names: Vec<String> = names.into_iter().filter(|name| !name.is_empty()).collect();
+    if names.is_empty() {
+        return Err(ApiError::invalid("no image to save: name at least one"));
+    }
+    let platform = single(platform::several(query, version)?)?;
+    let archive = state.engine.image_save(names, SaveOptions { platform }).await?;
+    Ok(with_type(
+        StatusCode::OK,
+        "application/x-tar",
+        channel_body(archive),
+    ))
+}
+
+/// The one platform this engine can save or load at a time.
+pub(super) fn single(mut platforms: Vec<spec::Platform>) -> Result<Option<spec::Platform>> {
+    if platforms.len() > 1 {
+        return Err(ApiError::not_implemented(
+            "this engine takes one platform at a time: repeat the request for each of them",
+        ));
+    }
+    Ok(platforms.pop())
+}

@@ -1,0 +1,77 @@
+//! Volumes.
+
+use api_types::{List, VolumeCreateRequest, VolumeListResponse, VolumesPruneReport};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use http::HeaderMap;
+use spec::ErrorClass;
+
+use crate::answer::{created, no_content, ok};
+use crate::error::{ApiError, Result};
+use crate::request::filters::filters;
+use crate::request::{Query, body};
+use crate::state::{AppState, carry_out};
+use crate::version::ApiVersion;
+use crate::views;
+
+pub fn routes() -> Router<AppState> {
+    Router::new()
+        .route("/volumes", get(list))
+        .route("/volumes/create", post(create))
+        .route("/volumes/prune", post(prune))
+        .route("/volumes/{name}", get(inspect).delete(remove).put(update))
+}
+
+async fn list(State(state): State<AppState>, query: Query) -> Result<Response> {
+    let filters = filters(&query).map_err(|error| error.context("error reading volume filters"))?;
+    let volumes = state.engine.volume_list(&filters).await?;
+    let volumes = volumes.iter().map(views::volume::volume).collect();
+    Ok(ok(&VolumeListResponse {
+        volumes,
+        warnings: List::null(),
+    }))
+}
+
+async fn inspect(State(state): State<AppState>, Path(name): Path<String>) -> Result<Response> {
+    Ok(ok(&views::volume::volume(
+        &state.engine.volume_inspect(&name).await?,
+    )))
+}
+
+async fn create(State(state): State<AppState>, headers: HeaderMap, body: Body) -> Result<Response> {
+    let request: VolumeCreateRequest = body::read_json(&headers, body).await?;
+    let volume = carry_out(async move { state.engine.volume_create(request).await }).await?;
+    Ok(created(&views::volume::volume(&volume)))
+}
+
+async fn update() -> ApiError {
+    ApiError::new(
+        ErrorClass::Unavailable,
+        "volume update only valid for cluster volumes, but swarm is unavailable",
+    )
+}
+
+async fn remove(State(state): State<AppState>, Path(name): Path<String>, query: Query) -> Result<Response> {
+    let force = query.flag("force");
+    carry_out(async move { state.engine.volume_remove(&name, force).await }).await?;
+    Ok(no_content())
+}
+
+async fn prune(State(state): State<AppState>, version: ApiVersion, query: Query) -> Result<Response> {
+    let mut filters = filters(&query)?;
+    if !version.has(42) {
+        // Named volumes were pruned too.
+        filters
+            .entry("all".to_owned())
+            .or_default()
+            .push("true".to_owned());
+    }
+    let pruned = carry_out(async move { state.engine.volumes_prune(&filters).await }).await?;
+    Ok(ok(&VolumesPruneReport {
+        volumes_deleted: pruned.deleted,
+        space_reclaimed: pruned.space,
+    }))
+}

@@ -1,0 +1,204 @@
+//! Containers as inspect and list show them.
+
+use api_types::container::{RootFsStorage, RootFsStorageSnapshot, Storage};
+use api_types::{
+    ContainerInspect, ContainerState, ContainerSummary, Descriptor, EndpointSettings, HealthSummary, List,
+    Map, NetworkSettings, NetworkSettingsSummary, PortMap, PortSummary, SummaryHostConfig,
+};
+use engine::{Container, Sizes, Status};
+use jiff::Timestamp;
+
+use super::status::{Life, sentence};
+use super::{descriptor, null_when_empty, platform, time};
+
+/// The name of the storage, which clients show and tests look at.
+pub const STORAGE: &str = "overlayfs";
+
+/// `GET /containers/{id}/json`.
+pub fn inspect(container: &Container, sizes: Option<Sizes>) -> ContainerInspect {
+    ContainerInspect {
+        id: container.id.to_string(),
+        created: container.created.to_string(),
+        path: container.path.clone(),
+        args: container.args.clone(),
+        state: state(container),
+        image: container.image_id.to_string(),
+        resolv_conf_path: container.files.resolv_conf.clone(),
+        hostname_path: container.files.hostname.clone(),
+        hosts_path: container.files.hosts.clone(),
+        log_path: container.files.log.clone(),
+        name: format!("/{}", container.name),
+        restart_count: container.restart_count,
+        driver: STORAGE.to_owned(),
+        platform: container.platform.os.clone(),
+        exec_ids: null_when_empty(container.exec_ids.clone()),
+        host_config: container.host_config.clone(),
+        storage: Some(Storage {
+            root_fs: Some(RootFsStorage {
+                snapshot: Some(RootFsStorageSnapshot {
+                    name: STORAGE.to_owned(),
+                }),
+            }),
+        }),
+        size_rw: sizes.map(|sizes| sizes.rw),
+        size_root_fs: sizes.map(|sizes| sizes.root_fs),
+        mounts: container.mounts.clone(),
+        config: container.config.clone(),
+        network_settings: NetworkSettings {
+            sandbox_id: container.sandbox_id.clone(),
+            sandbox_key: sandbox_key(container),
+            ports: container.ports.clone().or_empty(),
+            networks: endpoints(container, |settings| settings.clone()),
+        },
+        image_manifest_descriptor: manifest(container),
+        ..ContainerInspect::default()
+    }
+}
+
+/// A row of `GET /containers/json` as of `now`; `image` is what the image is called today.
+pub fn summary(
+    container: &Container,
+    image: String,
+    sizes: Option<Sizes>,
+    now: Timestamp,
+) -> ContainerSummary {
+    let health = container.state.health.as_ref();
+    ContainerSummary {
+        id: container.id.to_string(),
+        names: List::from(vec![format!("/{}", container.name)]),
+        image,
+        image_id: container.image_id.to_string(),
+        image_manifest_descriptor: manifest(container),
+        command: command(container),
+        created: container.created.as_second(),
+        ports: ports(&container.ports),
+        size_rw: sizes.map_or(0, |sizes| sizes.rw),
+        size_root_fs: sizes.map_or(0, |sizes| sizes.root_fs),
+        labels: container.config.labels.clone().or_empty(),
+        state: container.state.status.as_str().to_owned(),
+        status: sentence(
+            Life {
+                status: container.state.status,
+                exit_code: container.state.exit_code,
+                started_at: container.state.started_at,
+                finished_at: container.state.finished_at,
+                health: health.map(|health| health.status.as_str()),
+            },
+            now,
+        ),
+        host_config: SummaryHostConfig {
+            network_mode: container.host_config.network_mode.clone(),
+            annotations: container.host_config.annotations.clone(),
+        },
+        health: Some(HealthSummary {
+            status: health.map_or_else(|| "none".to_owned(), |health| health.status.clone()),
+            failing_streak: health.map_or(0, |health| health.failing_streak),
+        }),
+        network_settings: NetworkSettingsSummary {
+            networks: endpoints(container, what_was_given),
+        },
+        mounts: container.mounts.clone(),
+    }
+}
+
+fn state(container: &Container) -> ContainerState {
+    let state = &container.state;
+    ContainerState {
+        status: state.status.as_str().to_owned(),
+        // A paused or restarting container counts as running too.
+        running: matches!(
+            state.status,
+            Status::Running | Status::Paused | Status::Restarting
+        ),
+        paused: state.status == Status::Paused,
+        restarting: state.status == Status::Restarting,
+        oom_killed: state.oom_killed,
+        dead: state.status == Status::Dead,
+        pid: i64::from(state.pid),
+        exit_code: i64::from(state.exit_code),
+        error: state.error.clone(),
+        started_at: time(state.started_at),
+        finished_at: time(state.finished_at),
+        health: state.health.clone(),
+    }
+}
+
+/// A path that opens the network namespace while the container runs.
+fn sandbox_key(container: &Container) -> String {
+    if container.state.pid > 0 && container.state.status.is_alive() {
+        format!("/proc/{}/ns/net", container.state.pid)
+    } else {
+        String::new()
+    }
+}
+
+fn endpoints(
+    container: &Container,
+    show: impl Fn(&EndpointSettings) -> EndpointSettings,
+) -> Map<EndpointSettings> {
+    container
+        .networks
+        .iter()
+        .map(|(name, settings)| (name.clone(), show(settings)))
+        .collect()
+}
+
+/// The list leaves out what was asked for.
+fn what_was_given(settings: &EndpointSettings) -> EndpointSettings {
+    EndpointSettings {
+        links: List::null(),
+        aliases: List::null(),
+        driver_opts: Map::null(),
+        dns_names: List::null(),
+        ..settings.clone()
+    }
+}
+
+fn manifest(container: &Container) -> Option<Descriptor> {
+    let manifest = container.manifest.as_ref()?;
+    Some(Descriptor {
+        platform: Some(platform(&container.platform)),
+        ..descriptor(manifest)
+    })
+}
+
+/// The command line, with words that hold a space in quotes.
+fn command(container: &Container) -> String {
+    let mut text = container.path.clone();
+    for word in &container.args {
+        text.push(' ');
+        if word.contains(' ') {
+            text.push_str(&format!("'{word}'"));
+        } else {
+            text.push_str(word);
+        }
+    }
+    text
+}
+
+fn ports(ports: &PortMap) -> Vec<PortSummary> {
+    let mut rows = Vec::new();
+    for (port, bindings) in ports {
+        let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+        let Ok(private_port) = number.parse() else {
+            continue;
+        };
+        let row = PortSummary {
+            private_port,
+            kind: protocol.to_owned(),
+            ..PortSummary::default()
+        };
+        if bindings.is_empty() {
+            rows.push(row.clone());
+        }
+        for binding in bindings {
+            rows.push(PortSummary {
+                ip: binding.host_ip.clone(),
+                public_port: binding.host_port.parse().unwrap_or(0),
+                ..row.clone()
+            });
+        }
+    }
+    rows.sort();
+    rows
+}
