@@ -46,7 +46,8 @@ pub enum Excuse {
 }
 
 /// Every difference, one line each; empty when the answer stands. `excuses` are path patterns such as `Mounts.*.Source`
-/// (`*` is any one key or index, a trailing `**` everything below).
+/// (`*` is any one key or index, a trailing `**` everything below, the empty pattern the whole answer); the first that
+/// matches counts.
 pub fn compare(expected: &Value, actual: &Value, excuses: &[(&str, Excuse)]) -> Vec<String> {
     let mut found = Vec::new();
     walk(expected, actual, &mut Vec::new(), excuses, &mut found);
@@ -54,11 +55,14 @@ pub fn compare(expected: &Value, actual: &Value, excuses: &[(&str, Excuse)]) -> 
 }
 
 fn matches(pattern: &str, path: &[String]) -> bool {
+    if pattern.is_empty() {
+        return path.is_empty();
+    }
     let mut parts = pattern.split('.');
     let mut keys = path.iter();
     loop {
         match (parts.next(), keys.next()) {
-            (Some("**"), _) => return true,
+            (Some("**"), Some(_)) => return true,
             (None, None) => return true,
             (Some("*"), Some(_)) => {}
             (Some(part), Some(key)) if part == key => {}

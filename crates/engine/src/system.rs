@@ -143,6 +143,7 @@ impl Engine {
                     local_node_state: "inactive".to_owned(),
                     ..SwarmInfo::default()
                 },
+                cdi_spec_dirs: api_types::List::empty(),
                 live_restore_enabled: true,
                 init_binary: "docker-init".to_owned(),
                 containerd_commit: Commit::default(),

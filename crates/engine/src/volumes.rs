@@ -57,10 +57,7 @@ impl Engine {
     pub async fn volume_inspect(&self, name: &str) -> Result<Volume> {
         let (inner, name) = (Arc::clone(&self.inner), name.to_owned());
         blocking(move || {
-            inner
-                .volumes
-                .get(&name)
-                .map_err(|e| Error::from(e).context(format!("get {name}")))
+            inner.volumes.get(&name).map_err(Error::from)
         })
         .await
     }
@@ -98,7 +95,7 @@ impl Engine {
                 return if force {
                     Ok(())
                 } else {
-                    Err(Error::from(error).context(format!("get {name}")))
+                    Err(Error::from(error))
                 };
             }
             let users = users(&inner, &name);
