@@ -67,14 +67,31 @@ impl AsFd for Signals {
     }
 }
 
-/// Makes the calling process ignore a signal (SIGPIPE for whoever writes to sockets of others).
-pub fn ignore(signal: i32) -> io::Result<()> {
-    // SAFETY: SIG_IGN is no handler of ours, so nothing of ours runs asynchronously.
-    let result = unsafe { libc::signal(signal, libc::SIG_IGN) };
-    if result == libc::SIG_ERR {
-        Err(io::Error::last_os_error())
-    } else {
+/// Signals by which others ask a process to leave, and SIGPIPE, which would make it.
+pub const ASKS_TO_LEAVE: &[i32] = &[
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGPIPE,
+];
+
+extern "C" fn nothing(_: libc::c_int) {}
+
+/// Makes a signal have no effect on this process, by a handler that does nothing: unlike an ignored signal, a handled
+/// one has its default action again in a program that is executed. Calls that are interrupted are not restarted.
+pub fn disregard(signal: i32) -> io::Result<()> {
+    // SAFETY: all zeroes is a valid sigaction; the handler touches nothing, so it may run at any instruction.
+    let result = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
+        libc::sigemptyset(&mut action.sa_mask);
+        libc::sigaction(signal, &action, std::ptr::null_mut())
+    };
+    if result == 0 {
         Ok(())
+    } else {
+        Err(io::Error::last_os_error())
     }
 }
 

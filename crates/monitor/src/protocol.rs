@@ -1,0 +1,292 @@
+//! What daemon and monitor say to each other.
+//!
+//! Every message is one JSON document on one line. Descriptors travel with the first byte of the line. A client
+//! sends one [`Request`] and reads one [`Response`]; after [`Request::Watch`] was answered it reads [`Event`]s until
+//! the monitor leaves. The launch socket carries exactly one [`Launch`] and one [`Reply`].
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use spec::ErrorClass;
+use sys::mount::Overlay;
+
+pub use crate::log::LogConfig;
+
+/// The longest line either side accepts. An `exec` carries an environment, a launch hundreds of layers.
+pub const MAX_LINE: usize = 4 << 20;
+
+/// What to run. Descriptors come in this order: the network namespace (if any), the two DNS sockets (datagram,
+/// stream; if `has_dns`), one stream socket per entry of `attach`. Whether there is a namespace follows from the
+/// count. The process itself is described by `<bundle>/config.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Launch {
+    pub id: String,
+    pub bundle: PathBuf,
+    pub rootfs: Overlay,
+    /// Directory of the control socket.
+    pub run_dir: PathBuf,
+    /// Where the [`ExitRecord`] goes.
+    pub exit_file: PathBuf,
+    pub log: LogConfig,
+    pub tty: bool,
+    /// Keep standard input open; otherwise the process reads end-of-file.
+    pub open_stdin: bool,
+    /// Close standard input when the first attached client is done with it.
+    pub stdin_once: bool,
+    pub cgroup_parent: String,
+    /// Rows and columns.
+    pub console_size: Option<(u16, u16)>,
+    /// Put a small init before the process.
+    pub init: bool,
+    pub has_dns: bool,
+    pub dns: Option<dns::Config>,
+    pub seccomp_cache: Option<PathBuf>,
+    pub attach: Vec<AttachStreams>,
+}
+
+/// Which streams go through a stream socket.
+///
+/// Monitor to client: raw bytes with a terminal, else frames of an 8-byte header (stream number 1 or 2, three zero
+/// bytes, length big endian) and data. Client to monitor: standard input; shutting down that direction ends it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachStreams {
+    pub stdin: bool,
+    pub stdout: bool,
+    pub stderr: bool,
+}
+
+/// Answer to [`Launch`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    Started(Started),
+    Failed(Failed),
+}
+
+/// The first process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    /// In the daemon's pid namespace.
+    pub pid: i32,
+    pub started_at: Timestamp,
+}
+
+/// It does not, or the request could not be carried out.
+#[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
+#[error("{message}")]
+pub struct Failed {
+    pub message: String,
+    #[serde(with = "class")]
+    pub class: ErrorClass,
+    /// What a shell would report: 127 not found, 126 not executable, 128 other failures of the start.
+    pub exit_code: Option<i32>,
+}
+
+impl Failed {
+    pub fn new(class: ErrorClass, message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            class,
+            exit_code: None,
+        }
+    }
+
+    pub fn class(&self) -> ErrorClass {
+        self.class
+    }
+}
+
+/// A request on the control socket.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    State,
+    /// One descriptor: the stream socket.
+    Attach(AttachStreams),
+    Kill {
+        signal: i32,
+    },
+    Resize {
+        rows: u16,
+        cols: u16,
+    },
+    /// One descriptor, the stream socket, when `streams` is present.
+    Exec(ExecRequest),
+    ExecResize {
+        exec_id: String,
+        rows: u16,
+        cols: u16,
+    },
+    ExecKill {
+        exec_id: String,
+        signal: i32,
+    },
+    ExecState {
+        exec_id: String,
+    },
+    Watch,
+    /// The exit has been taken note of: leave now.
+    Release,
+}
+
+/// An additional process.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExecRequest {
+    pub exec_id: String,
+    pub process: spec::runtime::Process,
+    pub tty: bool,
+    /// None runs detached: its output is thrown away.
+    pub streams: Option<AttachStreams>,
+    /// Rows and columns.
+    pub console_size: Option<(u16, u16)>,
+}
+
+/// Answer to a request.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Response {
+    Done,
+    State(State),
+    ExecStarted { pid: i32 },
+    ExecState(ExecState),
+    Failed(Failed),
+}
+
+/// What the monitor knows of its container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    pub pid: i32,
+    pub monitor_pid: i32,
+    pub started_at: Timestamp,
+    pub oom_killed: bool,
+    /// Execs that run, by id.
+    pub execs: Vec<String>,
+    /// Present when the first process has ended.
+    pub exited: Option<ExitRecord>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecState {
+    pub running: bool,
+    pub pid: i32,
+    pub exit_code: Option<i32>,
+}
+
+/// What watchers hear.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    ExecExited {
+        exec_id: String,
+        exit_code: i32,
+    },
+    /// The kernel killed something in the container for want of memory.
+    Oom,
+    /// The log cannot be written; output is lost until it can be again.
+    LogFailed {
+        message: String,
+    },
+    /// A listener took nothing for too long and was dropped.
+    ListenerDropped,
+    Exited(ExitRecord),
+}
+
+/// How the container ended; also the content of `exit_file`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitRecord {
+    /// The process's own, or 128 + signal.
+    pub exit_code: i32,
+    pub signal: Option<i32>,
+    pub oom_killed: bool,
+    pub started_at: Timestamp,
+    pub finished_at: Timestamp,
+    /// Bytes, where the kernel keeps it.
+    pub peak_memory: Option<u64>,
+}
+
+impl ExitRecord {
+    /// Reads a record. No file means that no exit has been recorded.
+    pub fn read(path: &Path) -> std::io::Result<Option<Self>> {
+        match std::fs::read(path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(std::io::Error::from),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Error classes by name.
+mod class {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use spec::ErrorClass;
+
+    const NAMES: [(ErrorClass, &str); 9] = [
+        (ErrorClass::NotFound, "not_found"),
+        (ErrorClass::Conflict, "conflict"),
+        (ErrorClass::Invalid, "invalid"),
+        (ErrorClass::Unauthorized, "unauthorized"),
+        (ErrorClass::Forbidden, "forbidden"),
+        (ErrorClass::NotModified, "not_modified"),
+        (ErrorClass::Unavailable, "unavailable"),
+        (ErrorClass::NotImplemented, "not_implemented"),
+        (ErrorClass::Internal, "internal"),
+    ];
+
+    pub fn serialize<S: Serializer>(class: &ErrorClass, serializer: S) -> Result<S::Ok, S::Error> {
+        let name = NAMES
+            .iter()
+            .find(|(known, _)| known == class)
+            .map_or("internal", |(_, name)| *name);
+        serializer.serialize_str(name)
+    }
+
+    /// A class this version does not know is an internal failure.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ErrorClass, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Ok(NAMES
+            .iter()
+            .find(|(_, name)| *name == text)
+            .map_or(ErrorClass::Internal, |(class, _)| *class))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_one_line_each_and_come_back() {
+        let request = Request::Kill { signal: 15 };
+        assert_eq!(
+            serde_json::to_string(&request).unwrap(),
+            r#"{"kill":{"signal":15}}"#
+        );
+        assert_eq!(serde_json::to_string(&Request::State).unwrap(), r#""state""#);
+        let failed = Reply::Failed(Failed {
+            message: "a\nb".into(),
+            class: ErrorClass::Invalid,
+            exit_code: Some(127),
+        });
+        let text = serde_json::to_string(&failed).unwrap();
+        assert!(!text.contains('\n'));
+        let Reply::Failed(back) = serde_json::from_str(&text).unwrap() else {
+            unreachable!()
+        };
+        assert_eq!(
+            (back.class, back.exit_code, back.message.as_str()),
+            (ErrorClass::Invalid, Some(127), "a\nb")
+        );
+    }
+
+    #[test]
+    fn an_exit_record_that_is_not_there_is_not_an_error() {
+        assert_eq!(
+            ExitRecord::read(Path::new("/nonexistent/exit.json")).unwrap(),
+            None
+        );
+    }
+}

@@ -1,0 +1,195 @@
+//! Additional processes of the container.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use spec::ErrorClass;
+use spec::runtime::ConsoleSize;
+use sys::process::Exit;
+
+use super::internal;
+use super::launch;
+use super::session::{Ends, Session};
+use super::supervisor::{Phase, Supervisor};
+use crate::protocol::{Event, ExecRequest, ExecState, Failed, Response};
+
+/// Ended execs whose exit codes are kept for asking.
+const REMEMBERED: usize = 128;
+
+#[derive(Debug)]
+pub(super) struct Exec {
+    pub(super) pid: i32,
+    pub(super) session: u32,
+    pub(super) exit_code: Option<i32>,
+    pidfd: OwnedFd,
+}
+
+impl Supervisor {
+    pub(super) fn exec(&mut self, request: ExecRequest, fds: Vec<OwnedFd>) -> Result<Response, Failed> {
+        if !matches!(self.phase, Phase::Running) {
+            return Err(Failed::new(
+                ErrorClass::Conflict,
+                format!("container {} is not running", self.launch.id),
+            ));
+        }
+        if self.execs.contains_key(&request.exec_id) {
+            return Err(Failed::new(
+                ErrorClass::Conflict,
+                format!("exec {} was started already", request.exec_id),
+            ));
+        }
+        let stream = fds.into_iter().next();
+        if request.streams.is_some() != stream.is_some() {
+            return Err(Failed::new(
+                ErrorClass::Invalid,
+                "an attached exec comes with one stream socket",
+            ));
+        }
+        let ExecRequest {
+            exec_id,
+            mut process,
+            tty,
+            streams,
+            console_size,
+        } = request;
+        process.terminal = tty;
+        if let Some((height, width)) = console_size {
+            process.console_size = Some(ConsoleSize { height, width });
+        }
+        let config = launch::read_config(&self.launch.bundle)?;
+        let (stdio, ends) = if tty {
+            (runtime::Stdio::Terminal, Ends::None)
+        } else if let Some(streams) = streams {
+            launch::pipes(streams.stdin).map_err(|error| internal("make the process's pipes", &error))?
+        } else {
+            let stdio = launch::no_streams().map_err(|error| internal("open /dev/null", &error))?;
+            (stdio, Ends::None)
+        };
+        let mut running = self
+            .signals
+            .lifted(|| {
+                let exec = runtime::Exec {
+                    target_pid: self.process.pid,
+                    target_pidfd: self.process.pidfd.as_fd(),
+                    process: &process,
+                    stdio,
+                    cgroup: Some(&self.cgroup),
+                    seccomp: config.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()),
+                    seccomp_cache: self.launch.seccomp_cache.as_deref(),
+                    default_rlimits: &[],
+                };
+                runtime::exec(exec)
+            })
+            .map_err(|error| internal("set its signal mask", &error))?
+            .map_err(|error| Failed {
+                message: error.to_string(),
+                class: error.class(),
+                exit_code: Some(error.exit_code()),
+            })?;
+        let ends = match running.terminal.take() {
+            Some(terminal) => {
+                if let Some((rows, cols)) = console_size {
+                    // A terminal of the wrong size is still a terminal.
+                    let _ = sys::terminal::resize(&terminal, rows, cols);
+                }
+                Ends::Terminal(terminal)
+            }
+            None => ends,
+        };
+        let mut session =
+            Session::new(0, ends, true).map_err(|error| internal("use the process's pipes", &error))?;
+        if let (Some(stream), Some(streams)) = (stream, streams) {
+            session.attach(stream, streams, tty);
+        }
+        self.next_session += 1;
+        session.set_number(self.next_session);
+        self.sessions.insert(self.next_session, session);
+        let pid = running.pid;
+        self.forget_old();
+        let exec = Exec {
+            pid,
+            session: self.next_session,
+            exit_code: None,
+            pidfd: running.pidfd,
+        };
+        self.execs.insert(exec_id, exec);
+        Ok(Response::ExecStarted { pid })
+    }
+
+    pub(super) fn exec_resize(&self, exec_id: &str, rows: u16, cols: u16) -> Result<Response, Failed> {
+        let exec = self.find(exec_id)?;
+        let session = self
+            .sessions
+            .get(&exec.session)
+            .ok_or_else(|| not_running(exec_id))?;
+        session
+            .resize(rows, cols)
+            .map_err(|error| internal("resize the terminal", &error))?;
+        Ok(Response::Done)
+    }
+
+    pub(super) fn exec_kill(&self, exec_id: &str, signal: i32) -> Result<Response, Failed> {
+        let exec = self.find(exec_id)?;
+        if exec.exit_code.is_some() {
+            return Err(not_running(exec_id));
+        }
+        sys::process::send_signal(exec.pidfd.as_fd(), signal)
+            .map_err(|error| internal(&format!("send signal {signal}"), &error))?;
+        Ok(Response::Done)
+    }
+
+    pub(super) fn exec_state(&self, exec_id: &str) -> Result<Response, Failed> {
+        let exec = self.find(exec_id)?;
+        let state = ExecState {
+            running: exec.exit_code.is_none(),
+            pid: exec.pid,
+            exit_code: exec.exit_code,
+        };
+        Ok(Response::ExecState(state))
+    }
+
+    /// A reaped process that may have been an exec; anything else was an orphan of the container.
+    pub(super) fn exec_ended(&mut self, pid: i32, exit: Exit) {
+        let found = self
+            .execs
+            .iter_mut()
+            .find(|(_, exec)| exec.pid == pid && exec.exit_code.is_none());
+        let Some((exec_id, exec)) = found else { return };
+        exec.exit_code = Some(exit.code());
+        let (exec_id, number) = (exec_id.clone(), exec.session);
+        // All that the process wrote is in its pipes by now. What processes that it left behind may still write is
+        // read, so that they are not stopped by it, but nobody waits for it.
+        self.read_all_output(number);
+        self.tell(&Event::ExecExited {
+            exec_id,
+            exit_code: exit.code(),
+        });
+        if let Some(session) = self.sessions.get_mut(&number) {
+            session.end_process(&mut self.poller);
+            session.release_listeners();
+        }
+    }
+
+    fn find(&self, exec_id: &str) -> Result<&Exec, Failed> {
+        self.execs
+            .get(exec_id)
+            .ok_or_else(|| Failed::new(ErrorClass::NotFound, format!("No such exec instance: {exec_id}")))
+    }
+
+    fn forget_old(&mut self) {
+        while self.execs.len() >= REMEMBERED {
+            let oldest = self
+                .execs
+                .iter()
+                .filter(|(_, exec)| exec.exit_code.is_some())
+                .min_by_key(|(_, exec)| exec.session);
+            let Some(id) = oldest.map(|(id, _)| id.clone()) else {
+                return;
+            };
+            self.execs.remove(&id);
+        }
+    }
+}
+
+fn not_running(exec_id: &str) -> Failed {
+    Failed::new(ErrorClass::Conflict, format!("exec {exec_id} is not running"))
+}

@@ -1,0 +1,109 @@
+//! The control socket's address. A unix address holds 107 bytes; a run directory may be deeper, so both sides go
+//! through the directory's descriptor.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+/// `<run_dir>/<first 12 characters of the id>.sock`.
+pub(crate) fn name_of(id: &str) -> String {
+    let short: String = id.chars().take(12).collect();
+    format!("{short}.sock")
+}
+
+fn open_directory(run_dir: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(
+        run_dir,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
+}
+
+fn through(directory: &OwnedFd, name: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()))
+}
+
+pub(crate) fn connect(run_dir: &Path, id: &str) -> io::Result<UnixStream> {
+    let directory = open_directory(run_dir)?;
+    UnixStream::connect(through(&directory, &name_of(id)))
+}
+
+/// A listening socket that unlinks its name when dropped.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) socket: UnixListener,
+    directory: OwnedFd,
+    name: String,
+}
+
+impl Listener {
+    /// Listens, in place of a socket that nobody listens on any more.
+    pub(crate) fn bind(run_dir: &Path, id: &str) -> io::Result<Self> {
+        let directory = open_directory(run_dir)?;
+        let name = name_of(id);
+        let address = through(&directory, &name);
+        let socket = match UnixListener::bind(&address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                if UnixStream::connect(&address).is_ok() {
+                    return Err(error);
+                }
+                rustix::fs::unlinkat(&directory, &*name, AtFlags::empty())?;
+                UnixListener::bind(&address)?
+            }
+            other => other?,
+        };
+        let listener = Self {
+            socket,
+            directory,
+            name,
+        };
+        rustix::fs::chmodat(
+            listener.directory.as_fd(),
+            &*listener.name,
+            Mode::RUSR | Mode::WUSR,
+            AtFlags::empty(),
+        )?;
+        listener.socket.set_nonblocking(true)?;
+        Ok(listener)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // Nothing to do about a failure: the next launch replaces a dead socket.
+        let _ = rustix::fs::unlinkat(&self.directory, &*self.name, AtFlags::empty());
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deep_directory_a_dead_socket_and_a_live_one() {
+        let root = tempfile::tempdir().unwrap();
+        let deep = root.path().join("d".repeat(200));
+        std::fs::create_dir(&deep).unwrap();
+        let id = "0123456789abcdef";
+        let first = Listener::bind(&deep, id).unwrap();
+        connect(&deep, id).unwrap();
+        assert_eq!(
+            Listener::bind(&deep, id).unwrap_err().kind(),
+            io::ErrorKind::AddrInUse
+        );
+        let Listener { socket, .. } = &first;
+        let copy = socket.try_clone().unwrap();
+        drop(first);
+        drop(copy);
+        assert!(connect(&deep, id).is_err());
+        // What a killed process leaves behind.
+        let directory = open_directory(&deep).unwrap();
+        drop(UnixListener::bind(through(&directory, &name_of(id))).unwrap());
+        let _again = Listener::bind(&deep, id).unwrap();
+        connect(&deep, id).unwrap();
+    }
+}
