@@ -1,1 +1,53 @@
+//! Networks: bridges, endpoints, addresses, published ports, and the names containers find each other by.
+//!
+//! ```text
+//!   Networks ── one per daemon, cheap to clone
+//!     ├─ state      what exists: networks, endpoints, ports (one mutex, never held over kernel work)
+//!     ├─ records    the same in the store's database, written before the kernel is touched
+//!     ├─ ipam       which subnets and addresses are free (pure)
+//!     ├─ link       bridges, veth pairs, addresses, routes        (sys::netlink, NETLINK_ROUTE)
+//!     ├─ firewall   one nftables table of our own, `inet <tag>`   (sys::netlink, NETLINK_NETFILTER)
+//!     ├─ prepared   network namespaces made ahead of need
+//!     └─ names      tables for the embedded resolver (crate `dns`), files below the run directory
+//! ```
+//!
+//! Invariants:
+//! - An address or a host port is recorded before it is used and forgotten after it was taken back, so that none is
+//!   handed out twice, whatever instruction the daemon was killed at. [`Networks::reconcile`] drops what belongs to
+//!   containers that no longer live.
+//! - Everything made on the host carries the instance's tag (link alias, table name), and nothing without it is ever
+//!   changed: another engine's rules, bridges and routes stay as they are.
+//! - Each firewall change is one transaction; the table is replaced as a whole at start, so packets never meet half a
+//!   rule set.
+//!
+//! Failure: [`Error`], whose text is what the API's clients expect and whose [`Error::class`] maps to a status.
 
+mod address;
+mod attach;
+mod connect;
+mod error;
+mod firewall;
+mod host;
+mod ipam;
+mod lifecycle;
+mod link;
+mod model;
+mod names;
+mod port;
+mod prepared;
+mod reaper;
+mod reconcile;
+mod records;
+mod resolv;
+mod settings;
+mod state;
+
+pub use address::{Mac, ParseAddressError, Prefix};
+pub use error::Error;
+pub use ipam::AddressPool;
+pub use model::{
+    CreateNetwork, DefaultBridge, DnsConfig, Endpoint, EndpointInfo, EndpointRequest, Ipam, IpamPool,
+    Network, NetworkConfig, PortChoice, PortRequest, Proto, PublishedPort, Sandbox, SandboxRequest,
+    SavedSandbox, SubnetStatus,
+};
+pub use state::Networks;

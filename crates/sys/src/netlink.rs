@@ -148,8 +148,13 @@ impl Message {
         self
     }
 
+    /// What follows the header, to put a part built elsewhere into another message.
+    pub fn body(&self) -> &[u8] {
+        self.bytes.get(HEADER..).unwrap_or_default()
+    }
+
     fn pad(&mut self) {
-        while self.bytes.len() % 4 != 0 {
+        while !self.bytes.len().is_multiple_of(4) {
             self.bytes.push(0);
         }
     }
@@ -427,11 +432,8 @@ impl Socket {
 
         let mut failure: Option<Failure> = None;
         let mut closed = false;
-        loop {
-            // Replies were queued before `sendmsg` returned, except when the kernel replays the batch.
-            let Some(frames) = self.receive(!closed && failure.is_none())? else {
-                break;
-            };
+        // Replies were queued before `sendmsg` returned, except when the kernel replays the batch.
+        while let Some(frames) = self.receive(!closed && failure.is_none())? {
             for frame in frames {
                 let index = frame.sequence.wrapping_sub(begin) as usize;
                 if index > messages.len() + 1 {
@@ -590,33 +592,6 @@ fn frames(mut bytes: &[u8]) -> Result<Vec<Frame>, Failure> {
     Ok(found)
 }
 
-/// Runs `f` on a fresh thread inside a new network namespace and gives the namespace with what `f` returned. The
-/// namespace lives as long as the descriptor, a process in it, or a socket opened in it.
-pub fn in_new_namespace<T: Send>(f: impl FnOnce() -> T + Send) -> io::Result<(OwnedFd, T)> {
-    std::thread::scope(|scope| {
-        let work = move || -> io::Result<(OwnedFd, T)> {
-            // SAFETY: only the network namespace of this thread changes; descriptor tables stay shared, which is what
-            // the function's contract is about. The thread ends right after.
-            unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }?;
-            let namespace = rustix::fs::open(
-                "/proc/thread-self/ns/net",
-                rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,
-                rustix::fs::Mode::empty(),
-            )?;
-            Ok((namespace, f()))
-        };
-        std::thread::Builder::new()
-            .name("netns".to_owned())
-            .spawn_scoped(scope, work)?
-            .join()
-            .unwrap_or_else(|_| {
-                Err(io::Error::other(
-                    "the thread inside the new network namespace panicked",
-                ))
-            })
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -667,7 +642,8 @@ mod tests {
             println!("skipped: needs root");
             return;
         }
-        let (_namespace, socket) = in_new_namespace(Socket::route).unwrap();
+        let (_namespace, socket) =
+            crate::namespace::create_with(crate::namespace::Kind::Network, Socket::route).unwrap();
         let mut socket = socket.unwrap();
         let links = socket.dump(&Message::new(18, 0, &[0; 16])).unwrap();
         assert!(

@@ -1,0 +1,197 @@
+//! Joining and leaving networks while the container runs. Its default route and its published ports follow the
+//! endpoint that leads out, which may be another one afterwards.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+
+use spec::Id;
+use sys::namespace::{Kind, in_namespace};
+use sys::netlink::Socket;
+
+use crate::error::Error;
+use crate::firewall::{PortRule, ruleset};
+use crate::link;
+use crate::model::{Endpoint, EndpointRequest};
+use crate::prepared;
+use crate::records;
+use crate::state::{Inner, Networks};
+
+impl Networks {
+    /// Attaches a running container, whose namespace is `netns`, to one more network.
+    pub fn connect(
+        &self,
+        container: &Id,
+        netns: BorrowedFd<'_>,
+        request: &EndpointRequest,
+    ) -> Result<Endpoint, Error> {
+        let inner = &self.inner;
+        let (endpoint_id, rules) = {
+            let mut state = inner.state();
+            let not_attached = || Error::NotAttached {
+                container: container.to_string(),
+                network: request.network.clone(),
+            };
+            let before = state.sandboxes.get(container).ok_or_else(not_attached)?.clone();
+            if state.find(&request.network)?.network.driver == "null" {
+                let text = "container cannot be connected to multiple networks with one of the networks in none mode";
+                return Err(Error::Invalid(text.to_owned()));
+            }
+            let attached = state.reserve_endpoint(container, &before, request, prepared::host_link_name())?;
+            let rules = state.port_rules(&before);
+            let mut after = before;
+            after.endpoints.push(attached.clone());
+            if let Err(error) = records::put_sandbox(inner.store.db(), container, &after) {
+                state.free_addresses(&[attached]);
+                return Err(error);
+            }
+            state.sandboxes.insert(container.clone(), after);
+            (attached.endpoint.endpoint_id, rules)
+        };
+        let result = inner.join(container, netns, request, &endpoint_id, &rules);
+        if result.is_err() {
+            self.disconnect(container, &request.network, Some(netns), true)?;
+        }
+        result
+    }
+
+    /// Takes a container out of a network. `netns` is its namespace while it runs. With `force`, a container that is
+    /// not there is fine.
+    pub fn disconnect(
+        &self,
+        container: &Id,
+        network: &str,
+        netns: Option<BorrowedFd<'_>>,
+        force: bool,
+    ) -> Result<(), Error> {
+        let inner = &self.inner;
+        let (network_id, network_name) = {
+            let state = inner.state();
+            let found = state.find(network)?;
+            (found.network.id.clone(), found.network.name.clone())
+        };
+        let (gone, rules) = {
+            let mut state = inner.state();
+            let before = state.sandboxes.get(container).cloned();
+            let place = before.as_ref().and_then(|s| {
+                s.endpoints
+                    .iter()
+                    .position(|a| a.endpoint.network_id == network_id)
+            });
+            let (Some(mut sandbox), Some(place)) = (before, place) else {
+                if force {
+                    return Ok(());
+                }
+                return Err(Error::NotAttached {
+                    container: container.to_string(),
+                    network: network_name,
+                });
+            };
+            let rules = state.port_rules(&sandbox);
+            let gone = sandbox.endpoints.remove(place);
+            records::put_sandbox(inner.store.db(), container, &sandbox)?;
+            state.sandboxes.insert(container.clone(), sandbox);
+            (gone, rules)
+        };
+        inner.move_ports(container, &rules)?;
+        link::remove(&mut inner.route(), std::slice::from_ref(&gone.host_link))
+            .map_err(Error::kernel(format!("remove the link {}", gone.host_link)))?;
+        inner.state().free_addresses(&[gone]);
+        if let Some(netns) = netns {
+            inner.restore_routes(container, netns)?;
+        }
+        inner.write_names(&BTreeSet::from([network_id]))?;
+        inner.write_container(container)
+    }
+}
+
+impl Inner {
+    fn join(
+        &self,
+        container: &Id,
+        netns: BorrowedFd<'_>,
+        request: &EndpointRequest,
+        endpoint_id: &Id,
+        rules: &[PortRule],
+    ) -> Result<Endpoint, Error> {
+        let requests = BTreeMap::from([(request.network.as_str(), request)]);
+        let wirings = self.state().wirings(container, &requests)?;
+        let missing = || Error::NotFound(request.network.clone());
+        let (position, wiring) = wirings
+            .iter()
+            .enumerate()
+            .find(|(_, w)| &w.endpoint.endpoint_id == endpoint_id)
+            .ok_or_else(missing)?;
+        let mut inside = route_inside(netns)?;
+        self.wire(netns, &mut inside, wiring, position, None)?;
+        self.write_names(&BTreeSet::from([wiring.endpoint.network_id.clone()]))?;
+        self.write_container(container)?;
+        self.move_ports(container, rules)?;
+        Ok(wiring.endpoint.clone())
+    }
+
+    /// Leads a container's published ports to where they lead now; `before` is where they led.
+    fn move_ports(&self, container: &Id, before: &[PortRule]) -> Result<(), Error> {
+        let Some(firewall) = &self.firewall else {
+            return Ok(());
+        };
+        let _order = self.order();
+        let after = {
+            let state = self.state();
+            state
+                .sandboxes
+                .get(container)
+                .map(|s| state.port_rules(s))
+                .unwrap_or_default()
+        };
+        if before == after {
+            return Ok(());
+        }
+        let elements = |rules: &[PortRule]| {
+            let mut elements: Vec<_> = rules.iter().map(ruleset::port_element).collect();
+            elements.sort_by_key(|element| element.set);
+            elements
+        };
+        firewall.change(&elements(before), &elements(&after), || {
+            self.state().desired(None)
+        })
+    }
+
+    /// Sets the default routes of the endpoints that lead out now.
+    fn restore_routes(&self, container: &Id, netns: BorrowedFd<'_>) -> Result<(), Error> {
+        let ways: Vec<(String, IpAddr)> = {
+            let state = self.state();
+            let Some(sandbox) = state.sandboxes.get(container) else {
+                return Ok(());
+            };
+            let v4 = state
+                .gateway(sandbox, true)
+                .and_then(|a| Some((a, IpAddr::from(a.endpoint.gateway?))));
+            let v6 = state
+                .gateway(sandbox, false)
+                .and_then(|a| Some((a, IpAddr::from(a.endpoint.ipv6_gateway?))));
+            v4.into_iter()
+                .chain(v6)
+                .map(|(a, gateway)| (a.endpoint.interface.clone(), gateway))
+                .collect()
+        };
+        let mut inside = route_inside(netns)?;
+        for (interface, gateway) in ways {
+            let action = || format!("set the default route over {interface}");
+            // An interface that the container itself removed takes its route with it.
+            let Some(link) = link::find(&mut inside, &interface).map_err(Error::kernel(action()))? else {
+                continue;
+            };
+            link::set_default_route(&mut inside, link.index, gateway).map_err(Error::kernel(action()))?;
+        }
+        Ok(())
+    }
+}
+
+fn route_inside(netns: BorrowedFd<'_>) -> Result<Socket, Error> {
+    in_namespace(netns, Kind::Network, Socket::route)
+        .and_then(|socket| socket)
+        .map_err(Error::io(
+            "open a route socket in the container's network namespace",
+        ))
+}

@@ -1,0 +1,114 @@
+//! The instance's nftables table and the small one inside a container's namespace.
+//!
+//! One table, `inet <tag>`, holds every rule; networks and ports are elements of its sets and maps, so that publishing
+//! a port is one transaction with one element, whatever else is published. At start the table is replaced in one
+//! transaction by what the records say: connections go on, since their translation lives in conntrack.
+//!
+//! No other table is ever read or written.
+
+pub(crate) mod expression;
+pub(crate) mod ruleset;
+
+use std::net::Ipv4Addr;
+use std::sync::{Mutex, PoisonError};
+
+use sys::netlink::{Failure, Message, Socket};
+
+use crate::error::Error;
+use expression::{Element, Hook, OUTPUT, Rule};
+pub(crate) use ruleset::{BridgeRules, Desired, PortRule};
+
+/// The firewall of one instance.
+#[derive(Debug)]
+pub(crate) struct Firewall {
+    table: String,
+    socket: Mutex<Socket>,
+}
+
+impl Firewall {
+    /// Opens the talk with the kernel; nothing is changed yet.
+    pub(crate) fn open(tag: &str) -> Result<Firewall, Error> {
+        let socket = Socket::netfilter().map_err(Error::io("open a netfilter socket"))?;
+        Ok(Firewall {
+            table: tag.to_owned(),
+            socket: Mutex::new(socket),
+        })
+    }
+
+    fn run(&self, messages: &[Message]) -> Result<(), Failure> {
+        self.socket
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .transaction(messages)
+    }
+
+    /// Makes the whole table as `desired`, whatever it was.
+    pub(crate) fn replace(&self, desired: &Desired) -> Result<(), Error> {
+        self.run(&ruleset::replace(&self.table, desired))
+            .map_err(Error::kernel(format!(
+                "write the firewall table inet {}",
+                self.table
+            )))
+    }
+
+    /// Removes the table.
+    pub(crate) fn remove(&self) -> Result<(), Error> {
+        // Adding it first makes the removal succeed when it is gone.
+        self.run(&[
+            expression::new_table(&self.table),
+            expression::delete_table(&self.table),
+        ])
+        .map_err(Error::kernel(format!(
+            "remove the firewall table inet {}",
+            self.table
+        )))
+    }
+
+    /// Takes elements out and puts others in, in one transaction. When the table is not as this daemon left it
+    /// (somebody flushed it), it is made anew from `desired`, which is asked for only then.
+    pub(crate) fn change(
+        &self,
+        removed: &[Element],
+        added: &[Element],
+        desired: impl FnOnce() -> Desired,
+    ) -> Result<(), Error> {
+        if removed.is_empty() && added.is_empty() {
+            return Ok(());
+        }
+        let mut messages = expression::elements(&self.table, false, removed);
+        messages.extend(expression::elements(&self.table, true, added));
+        match self.run(&messages) {
+            Ok(()) => Ok(()),
+            Err(failure) => {
+                tracing::warn!(table = %self.table, %failure, "the firewall table was not as expected and is written anew");
+                self.replace(&desired())
+            }
+        }
+    }
+}
+
+/// Leads what a container sends to the resolver's address, port 53, to the ports the resolver's sockets really have.
+/// `socket` was opened inside the container's namespace.
+pub(crate) fn redirect_resolver(socket: &mut Socket, ports: (u16, u16)) -> Result<(), Failure> {
+    const TABLE: &str = "resolver";
+    const CHAIN: &str = "output";
+    let hook = Hook {
+        kind: "nat",
+        number: OUTPUT,
+        priority: -100,
+    };
+    let to: Ipv4Addr = dns::ADDRESS;
+    let rule = |protocol, port| {
+        Rule::new()
+            .destination_ipv4(to)
+            .at_port(protocol, 53)
+            .redirect_ipv4(to, port)
+            .into_message(TABLE, CHAIN)
+    };
+    socket.transaction(&[
+        expression::new_table(TABLE),
+        expression::new_chain(TABLE, CHAIN, Some(hook)),
+        rule(17, ports.0),
+        rule(6, ports.1),
+    ])
+}

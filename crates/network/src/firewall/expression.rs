@@ -1,0 +1,400 @@
+//! nf_tables objects as netlink requests: tables, chains, sets, elements, and rules made of expressions.
+//!
+//! Registers are the 32-bit ones (`NFT_REG32_00` = 8 and up); a value of n bytes fills n/4 of them, rounded up, and a
+//! concatenation is its parts in consecutive registers. Numbers and names are those of linux/netfilter/nf_tables.h.
+
+use sys::netlink::{Message, flags};
+
+/// `NFPROTO_INET`: one table for both families.
+const INET: u8 = 1;
+pub(crate) const NFPROTO_IPV4: u8 = 2;
+pub(crate) const NFPROTO_IPV6: u8 = 10;
+
+const NEWTABLE: u16 = 0;
+const DELTABLE: u16 = 2;
+const NEWCHAIN: u16 = 3;
+const NEWRULE: u16 = 6;
+const NEWSET: u16 = 9;
+const NEWSETELEM: u16 = 12;
+const DELSETELEM: u16 = 14;
+
+const SET_INTERVAL: u32 = 0x4;
+const SET_MAP: u32 = 0x8;
+const ELEMENT_INTERVAL_END: u32 = 1;
+
+/// The registers used here. Names take four of them.
+pub(crate) const R0: u32 = 8;
+pub(crate) const R1: u32 = 9;
+pub(crate) const R2: u32 = 10;
+pub(crate) const R4: u32 = 12;
+
+/// The types `nft` prints keys by; the kernel itself does not look at them.
+pub(crate) const TYPE_IPV4: u32 = 7;
+pub(crate) const TYPE_IPV6: u32 = 8;
+pub(crate) const TYPE_PROTO: u32 = 12;
+pub(crate) const TYPE_SERVICE: u32 = 13;
+pub(crate) const TYPE_IFNAME: u32 = 41;
+
+/// The number `nft` gives to a concatenation of types.
+pub(crate) fn concatenated(types: &[u32]) -> u32 {
+    types.iter().fold(0, |all, one| all << 6 | one)
+}
+
+/// An interface's name as sets hold it: 16 bytes, zero-filled.
+pub(crate) fn ifname(name: &str) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    for (to, from) in bytes.iter_mut().take(15).zip(name.bytes()) {
+        *to = from;
+    }
+    bytes
+}
+
+pub(crate) fn new_table(table: &str) -> Message {
+    Message::nftables(NEWTABLE, flags::CREATE, INET).string(1, table)
+}
+
+pub(crate) fn delete_table(table: &str) -> Message {
+    Message::nftables(DELTABLE, 0, INET).string(1, table)
+}
+
+/// Where a base chain is hooked in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hook {
+    pub(crate) kind: &'static str,
+    pub(crate) number: u32,
+    pub(crate) priority: i32,
+}
+
+pub(crate) const PREROUTING: u32 = 0;
+pub(crate) const FORWARD: u32 = 2;
+pub(crate) const OUTPUT: u32 = 3;
+pub(crate) const POSTROUTING: u32 = 4;
+
+/// A chain; with a hook, a base chain that accepts what its rules do not decide.
+pub(crate) fn new_chain(table: &str, name: &str, hook: Option<Hook>) -> Message {
+    let message = Message::nftables(NEWCHAIN, flags::CREATE, INET)
+        .string(1, table)
+        .string(3, name);
+    let Some(hook) = hook else { return message };
+    let accept = 1;
+    message
+        .nest(4, |m| m.be32(1, hook.number).be32(2, hook.priority as u32))
+        .be32(5, accept)
+        .string(7, hook.kind)
+}
+
+/// A set or map.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Set {
+    pub(crate) name: &'static str,
+    pub(crate) key_type: u32,
+    pub(crate) key_length: u32,
+    /// Type and length of what keys map to.
+    pub(crate) data: Option<(u32, u32)>,
+    /// Keys are ranges.
+    pub(crate) interval: bool,
+}
+
+pub(crate) fn new_set(table: &str, set: &Set, id: u32) -> Message {
+    let mut flags = 0;
+    if set.interval {
+        flags |= SET_INTERVAL;
+    }
+    if set.data.is_some() {
+        flags |= SET_MAP;
+    }
+    let message = Message::nftables(NEWSET, self::flags::CREATE, INET)
+        .string(1, table)
+        .string(2, set.name)
+        .be32(3, flags)
+        .be32(4, set.key_type)
+        .be32(5, set.key_length);
+    let message = match set.data {
+        Some((kind, length)) => message.be32(6, kind).be32(7, length),
+        None => message,
+    };
+    let message = message.be32(10, id);
+    if set.key_type == TYPE_IFNAME {
+        // For `nft list` alone: names are in the machine's byte order (type 0, four bytes, value 1).
+        let host_order = [&[0, 4][..], &1u32.to_ne_bytes()].concat();
+        return message.bytes(13, &host_order);
+    }
+    message
+}
+
+/// An element of a set or map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Element {
+    pub(crate) set: &'static str,
+    pub(crate) key: Vec<u8>,
+    pub(crate) data: Option<Vec<u8>>,
+    /// It ends the range that the element before it begins.
+    pub(crate) ends_range: bool,
+}
+
+/// Requests that add (or remove) elements, grouped by set, each small enough for an attribute's length.
+pub(crate) fn elements(table: &str, add: bool, elements: &[Element]) -> Vec<Message> {
+    let mut messages = Vec::new();
+    let mut rest = elements;
+    while let Some(first) = rest.first() {
+        let run = rest.iter().take(400).take_while(|e| e.set == first.set).count();
+        let (batch, behind) = rest.split_at(run);
+        rest = behind;
+        let (kind, flags) = if add {
+            (NEWSETELEM, flags::CREATE)
+        } else {
+            (DELSETELEM, 0)
+        };
+        messages.push(
+            Message::nftables(kind, flags, INET)
+                .string(1, table)
+                .string(2, first.set)
+                .nest(3, |mut m| {
+                    for element in batch {
+                        m = m.nest(1, |m| {
+                            let m = m.nest(1, |m| m.bytes(1, &element.key));
+                            let m = match &element.data {
+                                Some(data) if add => m.nest(2, |m| m.bytes(1, data)),
+                                _ => m,
+                            };
+                            if element.ends_range {
+                                m.be32(3, ELEMENT_INTERVAL_END)
+                            } else {
+                                m
+                            }
+                        });
+                    }
+                    m
+                }),
+        );
+    }
+    messages
+}
+
+/// What a rule does with a packet it matches.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Verdict {
+    Accept,
+    Drop,
+    Return,
+    Jump(&'static str),
+}
+
+/// A rule under construction: expressions in order.
+#[derive(Debug, Clone)]
+pub(crate) struct Rule {
+    expressions: Vec<Message>,
+}
+
+impl Rule {
+    pub(crate) fn new() -> Rule {
+        Rule {
+            expressions: Vec::new(),
+        }
+    }
+
+    fn add(mut self, name: &str, fill: impl FnOnce(Message) -> Message) -> Rule {
+        let body = Message::new(0, 0, &[]).nest(1, |m| m.string(1, name).nest(2, fill));
+        self.expressions.push(body);
+        self
+    }
+
+    fn compare(self, register: u32, equal: bool, value: &[u8]) -> Rule {
+        self.add("cmp", |m| {
+            m.be32(1, register)
+                .be32(2, u32::from(!equal))
+                .nest(3, |m| m.bytes(1, value))
+        })
+    }
+
+    fn meta(self, key: u32, register: u32) -> Rule {
+        self.add("meta", |m| m.be32(1, register).be32(2, key))
+    }
+
+    fn payload(self, base: u32, offset: u32, length: u32, register: u32) -> Rule {
+        self.add("payload", |m| {
+            m.be32(1, register).be32(2, base).be32(3, offset).be32(4, length)
+        })
+    }
+
+    fn lookup(self, set: &str, register: u32, into: Option<u32>, inverted: bool) -> Rule {
+        self.add("lookup", |m| {
+            let m = m.string(1, set).be32(2, register);
+            let m = match into {
+                Some(register) => m.be32(3, register),
+                None => m,
+            };
+            if inverted { m.be32(5, 1) } else { m }
+        })
+    }
+
+    /// Only packets of this family.
+    pub(crate) fn family(self, family: u8) -> Rule {
+        self.meta(15, R0).compare(R0, true, &[family])
+    }
+
+    /// The incoming interface is in the set (or is not).
+    pub(crate) fn incoming(self, set: &str, inside: bool) -> Rule {
+        self.meta(6, R0).lookup(set, R0, None, !inside)
+    }
+
+    /// The outgoing interface is in the set (or is not).
+    pub(crate) fn outgoing(self, set: &str, inside: bool) -> Rule {
+        self.meta(7, R0).lookup(set, R0, None, !inside)
+    }
+
+    /// Incoming and outgoing interface together are in the set.
+    pub(crate) fn passing(self, set: &str) -> Rule {
+        self.meta(6, R0).meta(7, R4).lookup(set, R0, None, false)
+    }
+
+    /// The first byte of the IPv4 source (offset 12) or destination (16) is 127.
+    pub(crate) fn loopback_ipv4(self, offset: u32) -> Rule {
+        self.family(NFPROTO_IPV4)
+            .payload(1, offset, 1, R0)
+            .compare(R0, true, &[127])
+    }
+
+    /// The IPv6 source (offset 8) or destination (24) is ::1.
+    pub(crate) fn loopback_ipv6(self, offset: u32) -> Rule {
+        let one = std::net::Ipv6Addr::LOCALHOST.octets();
+        self.family(NFPROTO_IPV6)
+            .payload(1, offset, 16, R0)
+            .compare(R0, true, &one)
+    }
+
+    /// The source address is in the set.
+    pub(crate) fn source(self, family: u8, set: &str) -> Rule {
+        let (offset, length) = if family == NFPROTO_IPV4 { (12, 4) } else { (8, 16) };
+        self.family(family)
+            .payload(1, offset, length, R0)
+            .lookup(set, R0, None, false)
+    }
+
+    /// The destination is this address.
+    pub(crate) fn destination_ipv4(self, address: std::net::Ipv4Addr) -> Rule {
+        self.family(NFPROTO_IPV4)
+            .payload(1, 16, 4, R0)
+            .compare(R0, true, &address.octets())
+    }
+
+    /// Transport and destination port are these.
+    pub(crate) fn at_port(self, protocol: u8, port: u16) -> Rule {
+        self.meta(16, R0)
+            .compare(R0, true, &[protocol])
+            .payload(2, 2, 2, R0)
+            .compare(R0, true, &port.to_be_bytes())
+    }
+
+    /// The destination is an address of this host.
+    pub(crate) fn for_this_host(self) -> Rule {
+        let (result_address_type, destination, local) = (3, 2, 2u32);
+        self.add("fib", |m| {
+            m.be32(1, R0).be32(2, result_address_type).be32(3, destination)
+        })
+        .compare(R0, true, &local.to_ne_bytes())
+    }
+
+    /// Any of these bits of conntrack's word `key` is set.
+    fn conntrack(self, key: u32, bits: u32) -> Rule {
+        self.add("ct", |m| m.be32(1, R0).be32(2, key))
+            .add("bitwise", |m| {
+                m.be32(1, R0)
+                    .be32(2, R0)
+                    .be32(3, 4)
+                    .nest(4, |m| m.bytes(1, &bits.to_ne_bytes()))
+                    .nest(5, |m| m.bytes(1, &[0; 4]))
+            })
+            .compare(R0, false, &[0; 4])
+    }
+
+    /// The packet belongs to a connection that was let through before.
+    pub(crate) fn established(self) -> Rule {
+        let (state, established_or_related) = (0, 0x2 | 0x4);
+        self.conntrack(state, established_or_related)
+    }
+
+    /// The connection's destination was rewritten, which is to say: it came to a published port.
+    pub(crate) fn translated(self) -> Rule {
+        let (status, destination_nat) = (2, 1 << 5);
+        self.conntrack(status, destination_nat)
+    }
+
+    /// Rewrites the destination to what the map says; packets the map does not know pass on.
+    pub(crate) fn publish(self, family: u8, with_address: bool, map: &str) -> Rule {
+        let (offset, length) = if family == NFPROTO_IPV4 { (16, 4) } else { (24, 16) };
+        let rule = self.family(family).meta(16, R0);
+        // Key: protocol, then the address if the map has it, then the port; one after the other in the registers.
+        let rule = if with_address {
+            let behind = R1 + length / 4;
+            rule.payload(1, offset, length, R1).payload(2, 2, 2, behind)
+        } else {
+            rule.payload(2, 2, 2, R1)
+        };
+        // Data: address, then port.
+        rule.lookup(map, R0, Some(R0), false)
+            .translate(family, R0, R0 + length / 4)
+    }
+
+    /// Rewrites the destination to a fixed IPv4 address and port.
+    pub(crate) fn redirect_ipv4(self, address: std::net::Ipv4Addr, port: u16) -> Rule {
+        self.immediate(R1, &address.octets())
+            .immediate(R2, &port.to_be_bytes())
+            .translate(NFPROTO_IPV4, R1, R2)
+    }
+
+    fn immediate(self, register: u32, value: &[u8]) -> Rule {
+        self.add("immediate", |m| {
+            m.be32(1, register).nest(2, |m| m.bytes(1, value))
+        })
+    }
+
+    fn translate(self, family: u8, address: u32, port: u32) -> Rule {
+        let destination = 1;
+        self.add("nat", |m| {
+            m.be32(1, destination)
+                .be32(2, u32::from(family))
+                .be32(3, address)
+                .be32(5, port)
+        })
+    }
+
+    /// Gives the packet the address of the interface it leaves by.
+    pub(crate) fn masquerade(self) -> Rule {
+        self.add("masq", |m| m)
+    }
+
+    pub(crate) fn verdict(self, verdict: Verdict) -> Rule {
+        let (code, chain) = match verdict {
+            Verdict::Drop => (0i32, None),
+            Verdict::Accept => (1, None),
+            Verdict::Return => (-5, None),
+            Verdict::Jump(chain) => (-3, Some(chain)),
+        };
+        let verdict_register = 0;
+        self.add("immediate", |m| {
+            m.be32(1, verdict_register).nest(2, |m| {
+                m.nest(2, |m| {
+                    let m = m.be32(1, code as u32);
+                    match chain {
+                        Some(chain) => m.string(2, chain),
+                        None => m,
+                    }
+                })
+            })
+        })
+    }
+
+    /// The request that appends the rule to a chain.
+    pub(crate) fn into_message(self, table: &str, chain: &str) -> Message {
+        Message::nftables(NEWRULE, flags::CREATE | flags::APPEND, INET)
+            .string(1, table)
+            .string(2, chain)
+            .nest(4, |mut m| {
+                for expression in &self.expressions {
+                    m = m.raw(expression.body());
+                }
+                m
+            })
+    }
+}

@@ -1,0 +1,78 @@
+//! After a daemon's death: what is recorded is compared with what lives, and what nothing explains is removed.
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::Path;
+
+use spec::Id;
+use sys::netlink::Socket;
+
+use crate::error::Error;
+use crate::link;
+use crate::state::{Networks, State};
+
+impl Networks {
+    /// Takes everything back that belongs to containers outside `alive`; gives their ids. Living ones keep what they
+    /// have.
+    pub fn reconcile(&self, alive: &HashSet<Id>) -> Result<Vec<Id>, Error> {
+        let dead: Vec<Id> = self
+            .inner
+            .state()
+            .sandboxes
+            .keys()
+            .filter(|id| !alive.contains(*id))
+            .cloned()
+            .collect();
+        for container in &dead {
+            self.detach(container)?;
+        }
+        Ok(dead)
+    }
+}
+
+/// Removes links with this instance's tag that no record explains: of containers and networks whose removal a crash
+/// cut short, and of containers that were never recorded.
+pub(crate) fn remove_unknown_links(route: &mut Socket, tag: &str, state: &State) -> Result<(), Error> {
+    let endpoints: BTreeSet<&str> = state
+        .sandboxes
+        .values()
+        .flat_map(|s| &s.endpoints)
+        .map(|a| a.endpoint.endpoint_id.as_str())
+        .collect();
+    let is_known = |alias: &str| match alias.split_once(':') {
+        Some(("endpoint", id)) => endpoints.contains(id),
+        Some(("network", id)) => state.networks.keys().any(|known| known.as_str() == id),
+        // Namespaces prepared by a daemon that is gone; their links go with them, sooner or later.
+        _ => false,
+    };
+    let links = link::list(route).map_err(Error::kernel("list the host's links"))?;
+    let unknown: Vec<String> = links
+        .into_iter()
+        .filter(|link| {
+            let ours = link
+                .alias
+                .as_deref()
+                .and_then(|a| a.strip_prefix(tag))
+                .and_then(|a| a.strip_prefix(':'));
+            ours.is_some_and(|alias| !is_known(alias))
+        })
+        .map(|link| link.name)
+        .collect();
+    if !unknown.is_empty() {
+        tracing::info!(links = ?unknown, "removing links that nothing recorded explains");
+    }
+    link::remove(route, &unknown).map_err(Error::kernel("remove links that nothing recorded explains"))
+}
+
+/// Removes resolver tables of networks and containers that are gone. What cannot be removed does no harm.
+pub(crate) fn remove_unknown_tables(dir: &Path, state: &State) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let stem = name
+            .to_str()
+            .and_then(|n| n.strip_suffix(".json"))
+            .and_then(|n| n.parse::<Id>().ok());
+        if stem.is_none_or(|id| !state.networks.contains_key(&id) && !state.sandboxes.contains_key(&id)) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The bridge driver's options (`com.docker.network.*`), read once and checked: what is not understood is kept and
+//! shown, as other clients expect; what is understood but not offered is refused.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::error::Error;
+
+/// Longest interface name the kernel takes.
+const LONGEST_NAME: usize = 15;
+pub(crate) const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
+pub(crate) const ENABLE_ICC: &str = "com.docker.network.bridge.enable_icc";
+pub(crate) const ENABLE_MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
+pub(crate) const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
+pub(crate) const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridge";
+pub(crate) const MTU: &str = "com.docker.network.driver.mtu";
+const INTERFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
+const INHIBIT_IPV4: &str = "com.docker.network.bridge.inhibit_ipv4";
+const REFUSED: [&str; 5] = [
+    "com.docker.network.host_ipv4",
+    "com.docker.network.host_ipv6",
+    "com.docker.network.bridge.trusted_host_interfaces",
+    "com.docker.network.bridge.gateway_mode_ipv4",
+    "com.docker.network.bridge.gateway_mode_ipv6",
+];
+
+/// A bridge network's settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) bridge: String,
+    pub(crate) icc: bool,
+    pub(crate) masquerade: bool,
+    pub(crate) host_binding: Option<IpAddr>,
+    pub(crate) mtu: u32,
+    pub(crate) interface_prefix: String,
+    /// The bridge itself gets no IPv4 address.
+    pub(crate) inhibit_ipv4: bool,
+    /// The network called `bridge`: no names are resolved in it.
+    pub(crate) is_default: bool,
+}
+
+impl Settings {
+    /// Reads options; `fallback_name` is the bridge's when they name none.
+    pub(crate) fn parse(options: &BTreeMap<String, String>, fallback_name: &str) -> Result<Settings, Error> {
+        let invalid =
+            |key: &str, value: &str| Error::Invalid(format!("invalid value {value:?} for option {key}"));
+        let flag = |key: &str, default: bool| match options.get(key).map(String::as_str) {
+            None => Ok(default),
+            Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
+            Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
+            Some(other) => Err(invalid(key, other)),
+        };
+        for key in REFUSED {
+            // An empty value is the default's spelling, and `nat` is the only way out that is offered.
+            if let Some(value) = options.get(key).filter(|v| !v.is_empty() && *v != "nat") {
+                return Err(Error::Invalid(format!(
+                    "option {key}={value} is not offered by this engine"
+                )));
+            }
+        }
+        let name = |key: &str, default: &str| match options.get(key).filter(|v| !v.is_empty()) {
+            None => Ok(default.to_owned()),
+            Some(name) if is_interface_name(name) => Ok(name.clone()),
+            Some(name) => Err(invalid(key, name)),
+        };
+        let mtu = match options.get(MTU).filter(|v| !v.is_empty()) {
+            None => 1500,
+            // 68 is the least IPv4 allows (RFC 791); 65535 the most the kernel's links do.
+            Some(text) => match text.parse() {
+                Ok(0) => 1500,
+                Ok(mtu @ 68..=65535) => mtu,
+                _ => return Err(invalid(MTU, text)),
+            },
+        };
+        let host_binding = match options.get(HOST_BINDING).filter(|v| !v.is_empty()) {
+            None => None,
+            Some(text) => {
+                let address: IpAddr = text.parse().map_err(|_| invalid(HOST_BINDING, text))?;
+                Some(address).filter(|a| !a.is_unspecified())
+            }
+        };
+        Ok(Settings {
+            bridge: name(BRIDGE_NAME, fallback_name)?,
+            icc: flag(ENABLE_ICC, true)?,
+            masquerade: flag(ENABLE_MASQUERADE, true)?,
+            host_binding,
+            mtu,
+            interface_prefix: name(INTERFACE_PREFIX, "eth")?,
+            inhibit_ipv4: flag(INHIBIT_IPV4, false)?,
+            is_default: flag(DEFAULT_BRIDGE, false)?,
+        })
+    }
+}
+
+/// Whether the kernel takes it as an interface's name and no path or pattern hides in it.
+pub(crate) fn is_interface_name(name: &str) -> bool {
+    (1..=LONGEST_NAME).contains(&name.len())
+        && name != "."
+        && name != ".."
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn options_are_read_and_wrong_ones_named() {
+        let settings = Settings::parse(&options(&[(ENABLE_ICC, "false"), (MTU, "9000")]), "br-1").unwrap();
+        assert!(!settings.icc && settings.masquerade);
+        assert_eq!((settings.mtu, settings.bridge.as_str()), (9000, "br-1"));
+        for (key, value) in [
+            (MTU, "12"),
+            (BRIDGE_NAME, "../etc"),
+            (BRIDGE_NAME, "a-name-that-is-too-long"),
+            (ENABLE_ICC, "maybe"),
+            (HOST_BINDING, "localhost"),
+            ("com.docker.network.bridge.gateway_mode_ipv4", "routed"),
+        ] {
+            let refused = Settings::parse(&options(&[(key, value)]), "br-1")
+                .unwrap_err()
+                .to_string();
+            assert!(refused.contains(key) && refused.contains(value), "{refused}");
+        }
+    }
+}

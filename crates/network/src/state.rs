@@ -1,0 +1,353 @@
+//! The owner of everything in this room: what exists, and the tools to change it.
+//!
+//! Locks, in the order they may be taken together: `names` (writing the resolver's tables), `order` (changing the
+//! firewall's elements), `state`. `route` is taken alone and last. None but `order` and `names` is held over a talk
+//! with the kernel that takes longer than a bind(2).
+//!
+//! Why `order`: an element is removed from the firewall while its port is still recorded, and recorded before it is
+//! added. With both steps under one lock, a port that passes from one container to another is never removed under
+//! the new owner.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use spec::Id;
+use store::Store;
+use sys::netlink::Socket;
+
+use crate::address::Prefix;
+use crate::error::Error;
+use crate::firewall::{BridgeRules, Desired, Firewall, PortRule};
+use crate::ipam::{AddressPool, Subnet};
+use crate::model::{EndpointInfo, Network, NetworkConfig, PublishedPort, SavedSandbox, SubnetStatus};
+use crate::port::Ports;
+use crate::prepared::Prepared;
+use crate::reaper::Reaper;
+use crate::records::{Attached, SandboxRecord};
+use crate::settings::Settings;
+
+/// The networks of one daemon. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct Networks {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) config: NetworkConfig,
+    pub(crate) pools: Vec<AddressPool>,
+    pub(crate) store: Store,
+    /// Where the resolver's tables lie.
+    pub(crate) dns_dir: PathBuf,
+    pub(crate) firewall: Option<Firewall>,
+    pub(crate) prepared: Arc<Prepared>,
+    pub(crate) reaper: Reaper,
+    pub(crate) names: Mutex<()>,
+    pub(crate) order: Mutex<()>,
+    state: Mutex<State>,
+    route: Mutex<Socket>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Networks")
+            .field("instance", &self.config.instance.tag)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What exists.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) networks: BTreeMap<Id, NetworkState>,
+    pub(crate) sandboxes: BTreeMap<Id, SandboxRecord>,
+    pub(crate) ports: Ports,
+}
+
+/// A network with what its driver knows of it.
+#[derive(Debug, Clone)]
+pub(crate) struct NetworkState {
+    /// Without endpoints; those are the sandboxes'.
+    pub(crate) network: Network,
+    pub(crate) driver: Driver,
+}
+
+/// What makes a network of a driver.
+#[derive(Debug, Clone)]
+pub(crate) enum Driver {
+    Bridge(Bridge),
+    Host,
+    None,
+}
+
+/// A bridge network's working state.
+#[derive(Debug, Clone)]
+pub(crate) struct Bridge {
+    pub(crate) settings: Settings,
+    /// The bridge's interface index; none until it was made.
+    pub(crate) index: Option<u32>,
+    pub(crate) subnets: Vec<Subnet>,
+}
+
+impl Bridge {
+    /// The bridge's own addresses.
+    pub(crate) fn addresses(&self) -> Vec<Prefix> {
+        let own = |subnet: &Subnet| {
+            subnet
+                .gateway
+                .and_then(|gateway| Prefix::new(gateway, subnet.prefix.length()))
+        };
+        let inhibited = self.settings.inhibit_ipv4;
+        self.subnets
+            .iter()
+            .filter_map(own)
+            .filter(|p| !(inhibited && p.is_ipv4()))
+            .collect()
+    }
+}
+
+impl NetworkState {
+    pub(crate) fn bridge(&self) -> Option<&Bridge> {
+        match &self.driver {
+            Driver::Bridge(bridge) => Some(bridge),
+            Driver::Host | Driver::None => None,
+        }
+    }
+
+    pub(crate) fn bridge_mut(&mut self) -> Option<&mut Bridge> {
+        match &mut self.driver {
+            Driver::Bridge(bridge) => Some(bridge),
+            Driver::Host | Driver::None => None,
+        }
+    }
+
+    /// Whether containers find each other by name here.
+    pub(crate) fn has_names(&self) -> bool {
+        self.bridge().is_some_and(|bridge| !bridge.settings.is_default)
+    }
+
+    pub(crate) fn rules(&self) -> Option<BridgeRules> {
+        let bridge = self.bridge()?;
+        Some(BridgeRules {
+            name: bridge.settings.bridge.clone(),
+            internal: self.network.internal,
+            icc: bridge.settings.icc,
+            subnets: bridge.subnets.iter().map(|s| s.prefix).collect(),
+            masquerade: bridge.settings.masquerade && !self.network.internal,
+        })
+    }
+}
+
+impl State {
+    /// Finds a network by its whole id, its name, or a prefix of its id that fits only one.
+    pub(crate) fn find(&self, name: &str) -> Result<&NetworkState, Error> {
+        if let Some(found) = self
+            .networks
+            .values()
+            .find(|n| n.network.id.as_str() == name || n.network.name == name)
+        {
+            return Ok(found);
+        }
+        let mut fits = self
+            .networks
+            .values()
+            .filter(|n| !name.is_empty() && n.network.id.as_str().starts_with(name));
+        match (fits.next(), fits.count()) {
+            (Some(found), 0) => Ok(found),
+            (Some(_), more) => Err(Error::Ambiguous {
+                name: name.to_owned(),
+                count: more + 1,
+            }),
+            (None, _) => Err(Error::NotFound(name.to_owned())),
+        }
+    }
+
+    /// The endpoint that gives a container its default route of one family, and takes its published ports: of those
+    /// with a gateway the one with the highest priority, then the first by network name.
+    pub(crate) fn gateway<'a>(&self, sandbox: &'a SandboxRecord, ipv4: bool) -> Option<&'a Attached> {
+        let leads_out = |attached: &&Attached| {
+            let endpoint = &attached.endpoint;
+            if ipv4 {
+                endpoint.gateway.is_some()
+            } else {
+                endpoint.ipv6_gateway.is_some()
+            }
+        };
+        sandbox.endpoints.iter().filter(leads_out).min_by_key(|attached| {
+            (
+                std::cmp::Reverse(attached.endpoint.gw_priority),
+                attached.endpoint.network_name.clone(),
+            )
+        })
+    }
+
+    /// Where a published port leads.
+    pub(crate) fn port_rule(&self, sandbox: &SandboxRecord, port: &PublishedPort) -> Option<PortRule> {
+        let ipv4 = port.host_ip.is_ipv4();
+        let endpoint = &self.gateway(sandbox, ipv4)?.endpoint;
+        let address: IpAddr = if ipv4 {
+            endpoint.ipv4?.into()
+        } else {
+            endpoint.ipv6?.into()
+        };
+        Some(PortRule {
+            proto: port.proto,
+            host_ip: port.host_ip,
+            host_port: port.host_port,
+            target: (address, port.container_port).into(),
+        })
+    }
+
+    /// The rules of a container's ports.
+    pub(crate) fn port_rules(&self, sandbox: &SandboxRecord) -> Vec<PortRule> {
+        sandbox
+            .ports
+            .iter()
+            .filter_map(|port| self.port_rule(sandbox, port))
+            .collect()
+    }
+
+    /// Everything the firewall should hold, without the ports of `except`.
+    pub(crate) fn desired(&self, except: Option<&Id>) -> Desired {
+        let others = self.sandboxes.iter().filter(|(id, _)| Some(*id) != except);
+        Desired {
+            bridges: self.networks.values().filter_map(NetworkState::rules).collect(),
+            ports: others.flat_map(|(_, sandbox)| self.port_rules(sandbox)).collect(),
+        }
+    }
+
+    /// The subnets of all networks.
+    pub(crate) fn subnets(&self) -> Vec<Prefix> {
+        self.networks
+            .values()
+            .filter_map(NetworkState::bridge)
+            .flat_map(|b| b.subnets.iter().map(|s| s.prefix))
+            .collect()
+    }
+
+    /// Gives a container's addresses back to their subnets.
+    pub(crate) fn free_addresses(&mut self, endpoints: &[Attached]) {
+        for Attached { endpoint, .. } in endpoints {
+            let Some(bridge) = self
+                .networks
+                .get_mut(&endpoint.network_id)
+                .and_then(NetworkState::bridge_mut)
+            else {
+                continue;
+            };
+            for address in [endpoint.ipv4.map(IpAddr::from), endpoint.ipv6.map(IpAddr::from)]
+                .into_iter()
+                .flatten()
+            {
+                for subnet in bridge.subnets.iter_mut().filter(|s| s.prefix.contains(address)) {
+                    subnet.free(address);
+                }
+            }
+        }
+    }
+
+    fn shown(&self, found: &NetworkState) -> Network {
+        let mut network = found.network.clone();
+        for (container, sandbox) in &self.sandboxes {
+            for Attached { endpoint, .. } in sandbox
+                .endpoints
+                .iter()
+                .filter(|a| a.endpoint.network_id == network.id)
+            {
+                let info = EndpointInfo {
+                    name: sandbox.name.clone(),
+                    endpoint_id: endpoint.endpoint_id.clone(),
+                    mac: endpoint.mac,
+                    ipv4: endpoint
+                        .ipv4
+                        .and_then(|a| Prefix::new(a.into(), endpoint.ipv4_prefix)),
+                    ipv6: endpoint
+                        .ipv6
+                        .and_then(|a| Prefix::new(a.into(), endpoint.ipv6_prefix)),
+                };
+                network.endpoints.insert(container.clone(), info);
+            }
+        }
+        network
+    }
+}
+
+impl Inner {
+    pub(crate) fn new(
+        config: NetworkConfig,
+        pools: Vec<AddressPool>,
+        store: Store,
+        dns_dir: PathBuf,
+        firewall: Option<Firewall>,
+        route: Socket,
+        state: State,
+    ) -> Result<Inner, Error> {
+        let prepared = Arc::new(Prepared::new(&config.instance.tag, config.prepared));
+        let reaper = Reaper::start(prepared.clone())?;
+        Ok(Inner {
+            config,
+            pools,
+            store,
+            dns_dir,
+            firewall,
+            prepared,
+            reaper,
+            names: Mutex::new(()),
+            order: Mutex::new(()),
+            state: Mutex::new(state),
+            route: Mutex::new(route),
+        })
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn route(&self) -> MutexGuard<'_, Socket> {
+        self.route.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn order(&self) -> MutexGuard<'_, ()> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Networks {
+    /// The network of this name, id, or unambiguous prefix of an id.
+    pub fn get(&self, name: &str) -> Result<Network, Error> {
+        let state = self.inner.state();
+        state.find(name).map(|found| state.shown(found))
+    }
+
+    /// Every network, by id.
+    pub fn list(&self) -> Vec<Network> {
+        let state = self.inner.state();
+        state.networks.values().map(|found| state.shown(found)).collect()
+    }
+
+    /// Address counts of a network's subnets.
+    pub fn status(&self, name: &str) -> Result<Vec<SubnetStatus>, Error> {
+        let state = self.inner.state();
+        let found = state.find(name)?;
+        Ok(found
+            .bridge()
+            .map(|b| b.subnets.iter().map(Subnet::status).collect())
+            .unwrap_or_default())
+    }
+
+    /// What is recorded of a container; `None` when it is attached to nothing.
+    pub fn saved(&self, container: &Id) -> Option<SavedSandbox> {
+        let state = self.inner.state();
+        let sandbox = state.sandboxes.get(container)?;
+        Some(SavedSandbox {
+            endpoints: sandbox.endpoints.iter().map(|a| a.endpoint.clone()).collect(),
+            ports: sandbox.ports.clone(),
+        })
+    }
+
+    /// Waits until what was left to the background (links of stopped containers, namespaces being prepared) is done.
+    pub fn settle(&self) {
+        self.inner.reaper.settle();
+    }
+}

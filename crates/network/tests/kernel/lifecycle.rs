@@ -1,0 +1,250 @@
+//! Making, refusing and removing networks; a daemon that dies and comes back; what is left on the host.
+
+use std::collections::HashSet;
+use std::os::fd::AsFd;
+
+use host::*;
+use network::PortChoice::Fixed;
+use network::{IpamPool, Networks, Proto, SandboxRequest};
+use spec::ErrorClass;
+
+use crate::host;
+
+fn pool(subnet: &str) -> IpamPool {
+    IpamPool {
+        subnet: Some(subnet.parse().unwrap()),
+        ..IpamPool::default()
+    }
+}
+
+#[test]
+fn refusals_have_the_words_and_classes_clients_know() {
+    machine(|host| {
+        let networks = host.open();
+        let create = |name: &str, subnet: &str| {
+            let mut wanted = bridge(name);
+            wanted.ipam.push(pool(subnet));
+            networks.create(&wanted)
+        };
+        create("goldnet", "172.30.0.0/24").unwrap();
+        let check = |error: network::Error, class: ErrorClass, text: &str| {
+            assert_eq!(error.to_string(), text);
+            assert_eq!(error.class(), class);
+        };
+        check(
+            create("goldnet", "10.9.0.0/24").unwrap_err(),
+            ErrorClass::Conflict,
+            "network with name goldnet already exists",
+        );
+        let overlap = "invalid pool request: Pool overlaps with other one on this address space";
+        check(
+            create("two", "172.30.0.0/24").unwrap_err(),
+            ErrorClass::Forbidden,
+            overlap,
+        );
+        check(
+            create("two", "198.51.100.0/24").unwrap_err(),
+            ErrorClass::Forbidden,
+            overlap,
+        );
+        check(
+            networks.get("nosuch").unwrap_err(),
+            ErrorClass::NotFound,
+            "network nosuch not found",
+        );
+        let predefined = "bridge is a pre-defined network and cannot be removed";
+        check(
+            networks.remove("bridge").unwrap_err(),
+            ErrorClass::Forbidden,
+            predefined,
+        );
+        let unknown = networks
+            .create(&network::CreateNetwork {
+                driver: "macvlan".into(),
+                ..bridge("m")
+            })
+            .unwrap_err();
+        assert!(unknown.to_string().contains("macvlan") && unknown.class() == ErrorClass::NotFound);
+
+        let wanted = request("gold", &["goldnet"]);
+        networks.attach(&wanted).unwrap();
+        let text = networks.remove("goldnet").unwrap_err().to_string();
+        assert!(text.contains("has active endpoints (name:\"gold\""), "{text}");
+        let mut fixed = request("second", &["goldnet"]);
+        fixed.endpoints[0].ipv4 = Some("172.30.0.2".parse().unwrap());
+        check(
+            networks.attach(&fixed).unwrap_err(),
+            ErrorClass::Forbidden,
+            "Address already in use",
+        );
+        let id = networks.get("goldnet").unwrap().id;
+        assert_eq!(networks.get(&id.as_str()[..8]).unwrap().name, "goldnet");
+        assert_eq!(networks.status("goldnet").unwrap()[0].in_use, 4);
+        networks.detach(&wanted.container).unwrap();
+        networks.detach(&wanted.container).unwrap();
+        networks.remove("goldnet").unwrap();
+    });
+}
+
+#[test]
+fn chosen_subnets_keep_clear_of_the_hosts_routes() {
+    machine(|host| {
+        sh("ip route add 172.17.0.0/16 via 198.51.100.2 && ip route add 172.19.4.0/24 via 198.51.100.2");
+        let networks = host.open();
+        let subnet = |name: &str| {
+            networks.get(name).unwrap().ipam.config[0]
+                .subnet
+                .unwrap()
+                .to_string()
+        };
+        assert_eq!(subnet("bridge"), "172.18.0.0/16");
+        networks.create(&bridge("next")).unwrap();
+        assert_eq!(subnet("next"), "172.20.0.0/16");
+    });
+}
+
+#[test]
+fn nothing_is_left_and_nothing_foreign_is_touched() {
+    machine(|host| {
+        sh(
+            "nft 'add table inet foreign; add chain inet foreign c { type filter hook input priority 0; }; add rule inet foreign c tcp dport 1 drop'",
+        );
+        let foreign = sh("nft list table inet foreign");
+        let links = sh("ip -o link show | cut -d: -f2 | sort");
+        let networks = host.open();
+        let network = networks
+            .create(&network::CreateNetwork {
+                enable_ipv6: true,
+                ..bridge("app")
+            })
+            .unwrap();
+        let wanted = SandboxRequest {
+            ports: vec![publish(Proto::Tcp, 80, None, Fixed(8080))],
+            ..request("web", &["app", "bridge"])
+        };
+        let web = networks.attach(&wanted).unwrap();
+        assert!(sh("nft list ruleset").contains("8080"));
+        drop(web);
+        networks.detach(&wanted.container).unwrap();
+        networks.remove("app").unwrap();
+        let ruleset = sh("nft list ruleset");
+        assert!(
+            !ruleset.contains("8080") && !ruleset.contains(&format!("br-{}", network.id.short())),
+            "{ruleset}"
+        );
+        networks.tear_down().unwrap();
+        drop(networks);
+        assert_eq!(sh("nft list tables").trim(), "table inet foreign");
+        assert_eq!(sh("nft list table inet foreign"), foreign);
+        // Prepared namespaces end in the kernel's own time.
+        for _ in 0..200 {
+            if sh("ip -o link show | cut -d: -f2 | sort") == links {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        assert_eq!(sh("ip -o link show | cut -d: -f2 | sort"), links);
+        let tables: Vec<_> = std::fs::read_dir(host.run_dir().join("dns"))
+            .unwrap()
+            .flatten()
+            .map(|e| e.file_name())
+            .collect();
+        assert!(tables.is_empty(), "{tables:?}");
+    });
+}
+
+#[test]
+fn a_daemon_that_died_finds_the_living_and_forgets_the_dead() {
+    machine(|host| {
+        let networks = host.open();
+        networks.create(&bridge("app")).unwrap();
+        let with_port = |name: &str, port| SandboxRequest {
+            ports: vec![publish(Proto::Tcp, 80, None, Fixed(port))],
+            ..request(name, &["app"])
+        };
+        let (living, dying) = (with_port("living", 8080), with_port("dying", 8081));
+        let mut a = networks.attach(&living).unwrap();
+        let b = networks.attach(&dying).unwrap();
+        let _resolver = Resolver::start(&mut a);
+        let _service = Service::start(a.netns.as_fd(), "a", 80);
+        // The daemon is gone; somebody flushes every rule; a link of ours that no record explains is there.
+        drop(networks);
+        sh("nft flush ruleset");
+        sh(&format!(
+            "ip link add vethlost type veth peer name vethpeer && ip link set vethlost alias {}:endpoint:lost",
+            host.tag()
+        ));
+
+        let networks: Networks = host.open();
+        assert!(!sh("ip -o link").contains("vethlost"));
+        let dead = networks
+            .reconcile(&HashSet::from([living.container.clone()]))
+            .unwrap();
+        assert_eq!(dead, [dying.container.clone()]);
+        networks.settle();
+        assert_eq!(inside(&b.netns, || sh("ip -o link")).lines().count(), 1);
+        assert!(inside(&host.lan, || ask(HOST, 8080)).is_some());
+        assert!(!sh("nft list ruleset").contains("8081"));
+        assert_eq!(lookup(&a, "living"), [v4(&a).to_string()]);
+        assert!(lookup(&a, "dying").is_empty());
+        let saved = networks.saved(&living.container).unwrap();
+        assert_eq!(
+            (saved.endpoints.as_slice(), saved.ports.as_slice()),
+            (a.endpoints.as_slice(), a.ports.as_slice())
+        );
+        // Its address and its port are still taken, the dead one's are free.
+        let text = networks.attach(&with_port("new", 8080)).unwrap_err().to_string();
+        assert!(text.contains("already allocated"), "{text}");
+        let new = networks.attach(&with_port("new", 8081)).unwrap();
+        assert_eq!(v4(&new).to_string(), "172.18.0.3");
+    });
+}
+
+#[test]
+fn rules_that_somebody_flushed_come_back_with_the_next_change() {
+    machine(|host| {
+        let networks = host.open();
+        let with_port = |name: &str, port| SandboxRequest {
+            ports: vec![publish(Proto::Tcp, 80, None, Fixed(port))],
+            ..request(name, &["bridge"])
+        };
+        let a = networks.attach(&with_port("a", 8080)).unwrap();
+        let _service = Service::start(a.netns.as_fd(), "a", 80);
+        sh("nft flush ruleset");
+        assert_eq!(inside(&host.lan, || ask(HOST, 8080)), None);
+        networks.attach(&with_port("b", 8081)).unwrap();
+        assert!(inside(&host.lan, || ask(HOST, 8080)).is_some());
+    });
+}
+
+#[test]
+fn two_daemons_share_a_host() {
+    machine(|host| {
+        let one = host.open();
+        let second = tempfile::tempdir().unwrap();
+        let store = store::Store::open(&second.path().join("root")).unwrap();
+        let instance = spec::Instance::of_root(second.path());
+        let two = Networks::open(
+            store,
+            network::NetworkConfig::new(instance, second.path().join("run")),
+        )
+        .unwrap();
+        let with_port = |name: &str, port| SandboxRequest {
+            ports: vec![publish(Proto::Tcp, 80, None, Fixed(port))],
+            ..request(name, &["bridge"])
+        };
+        let a = one.attach(&with_port("a", 8080)).unwrap();
+        let b = two.attach(&with_port("b", 8081)).unwrap();
+        assert_ne!(v4(&a), v4(&b));
+        let (_a, _b) = (
+            Service::start(a.netns.as_fd(), "a", 80),
+            Service::start(b.netns.as_fd(), "b", 80),
+        );
+        assert!(inside(&host.lan, || ask(HOST, 8080)).unwrap().starts_with("a "));
+        assert!(inside(&host.lan, || ask(HOST, 8081)).unwrap().starts_with("b "));
+        let text = two.attach(&with_port("c", 8080)).unwrap_err().to_string();
+        assert!(text.ends_with("address already in use"), "{text}");
+        two.tear_down().unwrap();
+        assert!(inside(&host.lan, || ask(HOST, 8080)).is_some());
+    });
+}
