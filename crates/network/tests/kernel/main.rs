@@ -1,6 +1,7 @@
 //! The networks on a real kernel, each test on a machine of its own made of namespaces.
 
 mod host;
+mod latency;
 mod lifecycle;
 mod names;
 mod ports;
