@@ -50,6 +50,8 @@ impl Monitor {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .current_dir("/")
+            // The allocator's per-thread cache would keep the pages of the start-up from being given back.
+            .env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0")
             .spawn()
             .map_err(|error| failed("start", error))?;
         let asked = ours
