@@ -146,7 +146,7 @@ impl fmt::Display for Snippet {
             },
         );
         writeln!(f, "{number} | {lead}{}{tail}", shown.trim_end())?;
-        let room = text.len().saturating_sub(start).min(SHOWN_WIDTH).max(1);
+        let room = text.len().saturating_sub(start).clamp(1, SHOWN_WIDTH);
         let marks = "^".repeat(width.clamp(1, room));
         write!(
             f,

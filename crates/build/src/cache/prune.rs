@@ -82,7 +82,7 @@ fn entry(snapshots: &Snapshots, listed: &Listed, seen: &mut HashSet<store::Snaps
 }
 
 fn entries(store: &Store) -> Result<Vec<(Listed, CacheEntry)>, BuildError> {
-    let listed = store.db().read(|db| rows::list(db))?;
+    let listed = store.db().read(rows::list)?;
     let mut seen = HashSet::new();
     Ok(listed
         .into_iter()

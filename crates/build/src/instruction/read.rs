@@ -103,7 +103,7 @@ fn shell(command: &Command) -> Result<Vec<String>, Fault> {
 }
 
 /// The flag's value; a flag that needs one and has none is a fault.
-pub fn value_of<'a>(flag: &'a Flag) -> Result<&'a str, Fault> {
+pub fn value_of(flag: &Flag) -> Result<&str, Fault> {
     flag.value.as_deref().ok_or_else(|| Fault {
         message: format!("missing a value on flag: --{}", flag.name),
         offset: flag.offset,

@@ -9,6 +9,7 @@ mod bases;
 mod files;
 mod settings;
 mod stage;
+mod wanted;
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use crate::transcript::StepNumber;
 pub use arguments::Arguments;
 pub use bases::Bases;
 pub use settings::{apply, env_value, fault, mistake};
-pub use stage::wanted_images;
+pub use wanted::wanted_images;
 
 /// What Docker's builder leaves as the comment of a line of history.
 const COMMENT: &str = "buildkit.dockerfile.v0";

@@ -2,23 +2,22 @@
 
 use std::collections::BTreeMap;
 
+use spec::Digest;
 use spec::image::ContainerSettings;
-use spec::{Digest, Platform};
 
 use super::bases::Wanted;
 use super::settings::{below, shell};
+use super::wanted::{expand_global, platform_of};
 use super::{
-    Arguments, COMMENT, DEFAULT_PATH, PlannedStep, Planner, StageBase, StagePlan, apply, env_value, fault,
-    mistake,
+    COMMENT, DEFAULT_PATH, PlannedStep, Planner, StageBase, StagePlan, apply, env_value, fault, mistake,
 };
 use crate::error::BuildError;
 use crate::expand::expand_word;
-use crate::graph::{Stage, Stages, sources};
 use crate::instruction::{Argument, CommandLine, Instruction, Run, Statement, read};
 use crate::parse::{Command, parse_text};
 use crate::solve::VertexId;
 use crate::source::{Diagnostic, Snippet};
-use crate::step::{Build, PlannedMount, RunPlan, StepKind, WorkdirStep};
+use crate::step::{PlannedMount, RunPlan, StepKind, WorkdirStep};
 use crate::transcript::StepNumber;
 
 /// Where a script of a heredoc appears to its step.
@@ -423,75 +422,6 @@ fn planned<'p>(
                 format!("stage {index} is used by a trigger but not built: name it in a COPY as well"),
             )
         })
-}
-
-/// Expands a text of a FROM.
-fn expand_global(arguments: &Arguments, text: &str, statement: &Statement) -> Result<String, BuildError> {
-    let variables = |name: &str| arguments.global(name);
-    expand_word(text, statement.escape, &variables).map_err(|error| fault(statement, &error))
-}
-
-/// The images that the needed stages start from or take files from, as far as the text says.
-pub fn wanted_images(
-    build: &Build,
-    stages: &Stages,
-    bases: &[String],
-    needed: &[bool],
-    arguments: &Arguments,
-    first: usize,
-) -> Result<Vec<Wanted>, BuildError> {
-    let mut wanted = Vec::new();
-    let mut number = first;
-    let asked = build.request.platform.clone();
-    for (index, stage) in stages.stages.iter().enumerate() {
-        if !needed.get(index).copied().unwrap_or(false) {
-            continue;
-        }
-        let mut want = |name: &str, platform: &Option<Platform>, number: usize, statement: &Statement| {
-            wanted.push(Wanted {
-                name: name.to_owned(),
-                platform: platform.clone(),
-                number: StepNumber(number),
-                statement: statement.clone(),
-            });
-        };
-        let base = bases.get(index).map(String::as_str).unwrap_or_default();
-        if base != "scratch" && stages.base_stage(base, index).is_none() {
-            let platform = platform_of(stage, arguments, asked.as_ref())?;
-            want(base, &platform, number, &stage.statement);
-        }
-        number += 1;
-        for statement in &stage.body {
-            let own = stage.from.name.as_deref();
-            for name in sources(statement) {
-                let is_stage = stages.find(name, index).is_some() || own == Some(&name.to_ascii_lowercase());
-                if name != "scratch" && !is_stage && !name.contains('$') {
-                    want(name, &asked, number, statement);
-                }
-            }
-            number += 1;
-        }
-    }
-    Ok(wanted)
-}
-
-/// The platform that the FROM of a stage, or else the request, asks for.
-fn platform_of(
-    stage: &Stage,
-    arguments: &Arguments,
-    asked: Option<&Platform>,
-) -> Result<Option<Platform>, BuildError> {
-    let Some(text) = &stage.from.platform else {
-        return Ok(asked.cloned());
-    };
-    let text = expand_global(arguments, text, &stage.statement)?;
-    let platform = text.parse().map_err(|error| {
-        mistake(
-            &stage.statement,
-            format!("failed to parse platform {text}: {error}"),
-        )
-    })?;
-    Ok(Some(platform))
 }
 
 /// Reads a trigger of a base image; what is wrong with it is shown at the FROM.

@@ -1,0 +1,83 @@
+//! RUN with mounts and heredocs.
+
+use std::sync::Arc;
+
+use crate::lab::Lab;
+
+#[tokio::test]
+async fn mounts_are_seen_and_leave_nothing() {
+    let Some(lab) = Lab::new().await else { return };
+    lab.write("ctx/f", "context");
+    let mut request = lab.request(
+        "FROM base AS lower\nRUN mkdir /d; echo 1 > /d/1; echo gone > /d/gone\nRUN echo 2 > /d/2; rm /d/gone\nFROM base\n\
+         RUN --mount=from=lower,source=/d,target=/m/d ls /m/d | tr '\\n' ' ' > /listed\n\
+         RUN --mount=source=ctx,target=/ctx cat /ctx/f > /context\n\
+         RUN --mount=type=secret,id=key cat /run/secrets/key > /leaked\n\
+         RUN --mount=type=secret,id=key,env=KEY echo \"$KEY\" > /env\n\
+         RUN --mount=type=secret,id=none test ! -e /run/secrets/none\n\
+         RUN --mount=type=tmpfs,target=/t echo x > /t/x\n",
+    );
+    request
+        .secrets
+        .insert("key".to_owned(), Arc::new(b"s3cret".to_vec()));
+    let built = lab.build_request(request).await;
+    let image = built.image();
+    assert_eq!(lab.cat(image, "/listed"), "1 2 ");
+    assert_eq!(lab.cat(image, "/context"), "context");
+    assert_eq!(lab.cat(image, "/leaked"), "s3cret");
+    assert_eq!(lab.cat(image, "/env"), "s3cret\n");
+    for path in ["/m", "/ctx", "/run", "/t"] {
+        assert!(!lab.has(image, path), "{path} was only there to mount on");
+    }
+    let built = lab
+        .build("FROM base\nRUN --mount=type=secret,id=key,required true\n")
+        .await;
+    assert!(
+        built.error().to_string().contains("secret key: not found"),
+        "{}",
+        built.error()
+    );
+}
+
+#[tokio::test]
+async fn cache_directories_outlive_builds() {
+    let Some(lab) = Lab::new().await else { return };
+    let text = |word: &str| {
+        format!("FROM base\nRUN --mount=type=cache,target=/c echo {word} >> /c/log; cat /c/log > /log\n")
+    };
+    lab.build(&text("one")).await.image();
+    let built = lab.build(&text("two")).await;
+    assert_eq!(lab.cat(built.image(), "/log"), "one\ntwo\n");
+    assert!(!lab.has(built.image(), "/c"));
+    let usage = lab.builder.disk_usage().await.unwrap();
+    assert_eq!(
+        usage
+            .iter()
+            .filter(|entry| entry.kind == "exec.cachemount")
+            .count(),
+        1
+    );
+    let all = build::PruneOptions {
+        all: true,
+        ..build::PruneOptions::default()
+    };
+    lab.builder.prune(all).await.unwrap();
+    let built = lab.build(&text("three")).await;
+    assert_eq!(lab.cat(built.image(), "/log"), "three\n");
+}
+
+#[tokio::test]
+async fn heredocs_are_scripts() {
+    let Some(lab) = Lab::new().await else { return };
+    let built = lab
+        .build(
+            "FROM base\nRUN <<EOF\nx=1\necho \"a$x\" > /a\nEOF\nRUN cat <<EOF > /b\nb\nEOF\nRUN <<SCRIPT\n#!/bin/sh\n\
+             echo c > /c\nSCRIPT\n",
+        )
+        .await;
+    let image = built.image();
+    for (path, content) in [("/a", "a1\n"), ("/b", "b\n"), ("/c", "c\n")] {
+        assert_eq!(lab.cat(image, path), content, "{path}");
+    }
+    assert!(!lab.has(image, "/dev/pipes"));
+}
