@@ -1,0 +1,99 @@
+//! `exec`: another process in a running container.
+
+use super::attach;
+use crate::client::hijack::Hijacked;
+use crate::client::query::segment;
+use crate::command::{Arity, Command};
+use crate::failure::{Failure, Outcome};
+use crate::flags::{Flag, Matches};
+use crate::grammar::env;
+use crate::session::Session;
+use crate::terminal::pump::{self, Wanted};
+use crate::terminal::{self, signals};
+use api_types::{ConsoleSize, ExecInspect, IdResponse};
+use serde_json::json;
+
+pub const COMMAND: Command = Command::new(
+    "exec",
+    "Execute a command in a running container",
+    "[OPTIONS] CONTAINER COMMAND [ARG...]",
+    Arity::AtLeast(2),
+    |session, matches| Box::pin(run(session, matches)),
+)
+.flags(&[&[
+    Flag::bool("detach", "Run in the background").short('d'),
+    Flag::text("detach-keys", "Keys that detach the terminal"),
+    Flag::list("env", "Set an environment variable").short('e').check(env::check_env),
+    Flag::list("env-file", "Read environment variables from a file"),
+    Flag::bool("interactive", "Keep STDIN open even when nobody is attached").short('i'),
+    Flag::bool("privileged", "Give the command nearly all rights of the host"),
+    Flag::bool("tty", "Give the command a terminal").short('t'),
+    Flag::text("user", "User to run as (name|uid[:group|gid])").short('u'),
+    Flag::text("workdir", "Directory to run in").short('w'),
+]])
+.flags_first();
+
+async fn run(session: &Session, matches: &Matches) -> Outcome {
+    let client = &session.client;
+    let (detach, tty) = (matches.bool("detach"), matches.bool("tty"));
+    let stdin = matches.bool("interactive") && !detach;
+    if stdin && tty && !terminal::stdin_is_terminal() {
+        return Err(Failure::text("the input device is not a TTY")
+            .hint("leave out -t when standard input is no terminal"));
+    }
+    let environment = env::environment(matches.list("env-file"), matches.list("env")).map_err(Failure::text)?;
+    let size = if tty { terminal::size() } else { None };
+    let size = size.map(|(rows, columns)| ConsoleSize([u64::from(rows), u64::from(columns)]));
+    let keys = attach::detach_keys(session, matches.text("detach-keys"))?;
+    let mut document = json!({
+        "User": matches.text("user").unwrap_or_default(),
+        "Privileged": matches.bool("privileged"),
+        "Tty": tty,
+        "AttachStdin": stdin,
+        "AttachStderr": !detach,
+        "AttachStdout": !detach,
+        "DetachKeys": "",
+        "Env": if environment.is_empty() { json!(null) } else { json!(environment) },
+        "WorkingDir": matches.text("workdir").unwrap_or_default(),
+        "Cmd": matches.args.get(1..).unwrap_or_default(),
+    });
+    if let (Some(size), Some(fields)) = (size, document.as_object_mut()) {
+        fields.insert("ConsoleSize".into(), json!(size));
+    }
+    let path = format!("/containers/{}/exec", segment(matches.arg(0)));
+    let exec: IdResponse = client.post_json(&path, &document).await?.model().await?;
+    let id = exec.id;
+    let start = json!({ "Detach": detach, "Tty": tty, "ConsoleSize": size });
+    let start_path = format!("/exec/{}/start", segment(&id));
+    if detach {
+        client.post_json(&start_path, &start).await?.done().await?;
+        return Ok(0);
+    }
+    let hijacked = client.hijack(&start_path, Some(start.to_string().into_bytes())).await?;
+    let wanted = Wanted { stdin, stdout: true, stderr: true, raw: tty, detach: tty.then_some(keys) };
+    stream(session, &id, hijacked, wanted).await
+}
+
+async fn stream(session: &Session, id: &str, hijacked: Hijacked, wanted: Wanted) -> Outcome {
+    let client = &session.client;
+    let tty = wanted.raw;
+    let raw = if tty && wanted.stdin { terminal::Raw::enter() } else { None };
+    let pump = pump::start(hijacked, wanted).map_err(|error| Failure::text(error.to_string()))?;
+    let resize = async {
+        match tty && terminal::stdout_is_terminal() {
+            true => signals::follow_size(client, format!("/exec/{}/resize", segment(id))).await,
+            false => std::future::pending().await,
+        }
+    };
+    let detached = tokio::select! {
+        output = pump.output => { attach::check_output(output)?; false }
+        Ok(()) = pump.detached => true,
+        () = resize => false,
+    };
+    drop(raw);
+    if detached {
+        return Ok(0);
+    }
+    let inspect: ExecInspect = client.get(&format!("/exec/{}/json", segment(id))).await?.model().await?;
+    Ok(inspect.exit_code.and_then(|code| i32::try_from(code).ok()).unwrap_or(0))
+}

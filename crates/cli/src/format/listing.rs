@@ -1,0 +1,141 @@
+//! Lists of rows: the default table, `--format table …`, `--format json`, any template, and `-q`.
+//!
+//! A row is a list of named cells; a listing names its columns, the template of its default table, and the Go type
+//! of its rows (for error texts). Methods (`.Label "x"`) are maps behind hidden names.
+
+use super::table;
+use crate::failure::Failure;
+use crate::json::Value;
+use crate::template::{Missing, Template};
+
+pub struct Listing {
+    /// Cell name and heading, e.g. ("ID", "CONTAINER ID").
+    pub columns: &'static [(&'static str, &'static str)],
+    /// The default table, without the word `table`.
+    pub table: &'static str,
+    /// What `-q` prints.
+    pub quiet: &'static str,
+    pub kind: &'static str,
+}
+
+/// One row under construction.
+#[derive(Default)]
+pub struct Row(Vec<(String, Value)>);
+
+impl Row {
+    pub fn new() -> Row {
+        Row::default()
+    }
+
+    pub fn cell(mut self, name: &str, value: impl Into<Value>) -> Row {
+        self.0.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// A lookup by key, called with an argument.
+    pub fn method(mut self, name: &str, table: Value) -> Row {
+        self.0.push((format!("\0{name}"), table));
+        self
+    }
+
+    fn value(mut self) -> Value {
+        self.0.sort_by(|left, right| left.0.cmp(&right.0));
+        Value::Object(self.0)
+    }
+}
+
+/// How a user asked for the rows.
+pub struct Format<'a> {
+    text: &'a str,
+    quiet: bool,
+}
+
+impl<'a> Format<'a> {
+    pub fn new(text: Option<&'a str>, quiet: bool) -> Format<'a> {
+        Format { text: text.unwrap_or_default(), quiet }
+    }
+
+    pub fn is_json(&self) -> bool {
+        self.text == "json"
+    }
+
+    /// Whether the template mentions a cell; costly cells are asked for only then.
+    pub fn mentions(&self, cell: &str) -> bool {
+        self.text.contains(cell)
+    }
+}
+
+/// Renders rows; the text ends with a newline unless it is empty.
+pub fn render(listing: &Listing, format: &Format<'_>, rows: Vec<Row>) -> Result<String, Failure> {
+    let text = match format.text {
+        "" | "table" if format.quiet => listing.quiet.to_owned(),
+        "" | "table" => format!("table {}", listing.table),
+        "json" => "{{json .}}".to_owned(),
+        "raw" if format.quiet => listing.quiet.to_owned(),
+        "raw" => listing.columns.iter().map(|(name, _)| format!("{}: {{{{.{name}}}}}\n", name.to_lowercase())).collect(),
+        other => other.to_owned(),
+    };
+    let (heading, body) = match text.strip_prefix("table") {
+        Some(body) => (true, unescape(body.trim_start())),
+        None => (false, unescape(&text)),
+    };
+    let template = Template::parse(&body).map_err(|error| Failure::text(format!("failed to parse template: {error}")))?;
+    let failed = |error| Failure::text(format!("failed to execute template: {error}"));
+    let mut out = String::new();
+    if heading {
+        let mut cells: Vec<(String, Value)> =
+            listing.columns.iter().map(|(name, title)| ((*name).to_owned(), Value::from(*title))).collect();
+        cells.extend(["Label", "EnableIPv6"].map(|name| (format!("\0{name}"), Value::Null)));
+        let heading = Template::for_heading(&body)
+            .and_then(|template| template.execute(&Value::Object(cells), Missing::Type(listing.kind)))
+            .map_err(failed)?;
+        out.push_str(&heading);
+        out.push('\n');
+    }
+    for row in rows {
+        out.push_str(&template.execute(&row.value(), Missing::Type(listing.kind)).map_err(failed)?);
+        out.push('\n');
+    }
+    Ok(if heading { table::align(&out, table::DOCKER) } else { out })
+}
+
+/// `\t` and `\n` typed in a shell's single quotes.
+fn unescape(text: &str) -> String {
+    text.replace("\\t", "\t").replace("\\n", "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LISTING: Listing = Listing {
+        columns: &[("ID", "CONTAINER ID"), ("Names", "NAMES")],
+        table: "{{.ID}}\t{{.Names}}",
+        quiet: "{{.ID}}",
+        kind: "*formatter.ContainerContext",
+    };
+
+    fn rows() -> Vec<Row> {
+        let labels = Value::Object(vec![("a.b".into(), "v".into())]);
+        vec![Row::new().cell("Names", "web").cell("ID", "abc").method("Label", labels)]
+    }
+
+    fn show(format: Option<&str>, quiet: bool) -> String {
+        render(&LISTING, &Format::new(format, quiet), rows()).unwrap_or_else(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn every_way_to_ask() {
+        assert_eq!(show(None, false), "CONTAINER ID   NAMES\nabc            web\n");
+        assert_eq!(show(None, true), "abc\n");
+        assert_eq!(show(Some("json"), false), "{\"ID\":\"abc\",\"Names\":\"web\"}\n");
+        assert_eq!(show(Some("{{.Names}}\\t{{.Label \"a.b\"}}"), false), "web\tv\n");
+        assert_eq!(show(Some("table {{.Names}}\\t{{.Label \"a.b-c\"}}"), false), "NAMES     b c\nweb       \n");
+        assert_eq!(show(Some("table {{upper .Names}}"), false), "NAMES\nWEB\n");
+        assert_eq!(show(Some("{{.Foo"), false), "failed to parse template: template: :1: unclosed action");
+        assert_eq!(
+            show(Some("{{.Foo}}"), false),
+            "failed to execute template: template: :1:2: executing \"\" at <.Foo>: can't evaluate field Foo in type *formatter.ContainerContext"
+        );
+    }
+}
