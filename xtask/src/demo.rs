@@ -35,31 +35,58 @@ fn show(text: &str) {
 }
 
 pub fn run() -> Result<()> {
-    ensure!(is_root(), "the demonstration needs root: a container engine makes namespaces, mounts and control groups");
+    ensure!(
+        is_root(),
+        "the demonstration needs root: a container engine makes namespaces, mounts and control groups"
+    );
     let begin = Instant::now();
-    step("install what is missing", || packages::install(&[packages::BUILD, packages::RUN, packages::DEMO]))?;
+    step("install what is missing", || {
+        packages::install(&[packages::BUILD, packages::RUN, packages::DEMO])
+    })?;
     let binary = step("build the release binary", engine::build)?;
     let scratch = Scratch::new("berth-demo")?;
-    let daemon = step("start a daemon on a root of its own", || Daemon::start(&binary, &scratch.0))?;
+    let daemon = step("start a daemon on a root of its own", || {
+        Daemon::start(&binary, &scratch.0)
+    })?;
     let client = |args: &[&str]| capture(&mut daemon.client(args));
     step("berth run hello-berth: the image that needs no registry", || {
         show(&client(&["run", "--rm", "hello-berth"])?);
         Ok(())
     })?;
-    step(&format!("get the base image {BASE}"), || base_image(&daemon, &scratch))?;
+    step(&format!("get the base image {BASE}"), || {
+        base_image(&daemon, &scratch)
+    })?;
     let example = root().join("examples/notes");
     step("build examples/notes from its Dockerfile", || {
         let context = example.display().to_string();
-        run_command(&mut daemon.client(&["build", "-t", "notes", "--build-arg", &format!("BASE={BASE}"), &context]))
+        run_command(&mut daemon.client(&[
+            "build",
+            "-t",
+            "notes",
+            "--build-arg",
+            &format!("BASE={BASE}"),
+            &context,
+        ]))
     })?;
     step("build it again: every step comes from the cache", || {
-        client(&["build", "-q", "-t", "notes", "--build-arg", &format!("BASE={BASE}"), &example.display().to_string()])
+        client(&[
+            "build",
+            "-q",
+            "-t",
+            "notes",
+            "--build-arg",
+            &format!("BASE={BASE}"),
+            &example.display().to_string(),
+        ])
     })?;
-    step("create a network, a volume, and run the application on both", || {
-        client(&["network", "create", "notes-net"])?;
-        client(&["volume", "create", "notes-data"])?;
-        start_notes(&daemon, "notes")
-    })?;
+    step(
+        "create a network, a volume, and run the application on both",
+        || {
+            client(&["network", "create", "notes-net"])?;
+            client(&["volume", "create", "notes-data"])?;
+            start_notes(&daemon, "notes")
+        },
+    )?;
     let address = format!("127.0.0.1:{APP_PORT}");
     step("write a note and read it over HTTP on the published port", || {
         http::wait_until_ready(&address, "/health")?;
@@ -72,9 +99,21 @@ pub fn run() -> Result<()> {
     })?;
     step("a second container talks to the first by its name", || {
         let script = "fetch('http://notes:8080/notes').then(r => r.text()).then(t => console.log(t))";
-        let text = client(&["run", "--rm", "--network", "notes-net", "notes", "node", "-e", script])?;
+        let text = client(&[
+            "run",
+            "--rm",
+            "--network",
+            "notes-net",
+            "notes",
+            "node",
+            "-e",
+            script,
+        ])?;
         show(&text);
-        ensure!(text.contains("kept on a volume"), "the second container did not see the note");
+        ensure!(
+            text.contains("kept on a volume"),
+            "the second container did not see the note"
+        );
         Ok(())
     })?;
     step("ps, logs, stats", || {
@@ -115,14 +154,30 @@ pub fn run() -> Result<()> {
 
 fn start_notes(daemon: &Daemon, name: &str) -> Result<()> {
     let publish = format!("127.0.0.1:{APP_PORT}:8080");
-    let args = ["run", "-d", "--name", name, "--network", "notes-net", "-p", &publish, "-v", "notes-data:/data", "notes"];
+    let args = [
+        "run",
+        "-d",
+        "--name",
+        name,
+        "--network",
+        "notes-net",
+        "-p",
+        &publish,
+        "-v",
+        "notes-data:/data",
+        "notes",
+    ];
     capture(&mut daemon.client(&args)).map(|_| ())
 }
 
 /// Pulls the base from Docker Hub where that can be reached, and makes it from the machine's own package mirror
 /// where not.
 fn base_image(daemon: &Daemon, scratch: &Scratch) -> Result<()> {
-    let pulled = output(Command::new("timeout").arg("60").args(client_words(daemon, &["pull", "-q", BASE])))?;
+    let pulled = output(
+        Command::new("timeout")
+            .arg("60")
+            .args(client_words(daemon, &["pull", "-q", BASE])),
+    )?;
     if pulled.status.success() {
         println!("    pulled");
         return Ok(());
@@ -130,14 +185,20 @@ fn base_image(daemon: &Daemon, scratch: &Scratch) -> Result<()> {
     println!("    Docker Hub does not answer; making it with mmdebstrap");
     let tar = scratch.join("base.tar");
     // The machine's own trusted certificates go along, since a mirror may be reached through a proxy of its own.
-    let certificates = "mkdir -p \"$1/etc/ssl/certs\" && cp /etc/ssl/certs/ca-certificates.crt \"$1/etc/ssl/certs/\"";
+    let certificates =
+        "mkdir -p \"$1/etc/ssl/certs\" && cp /etc/ssl/certs/ca-certificates.crt \"$1/etc/ssl/certs/\"";
     let mut make = Command::new("mmdebstrap");
     make.args(["--quiet", "--variant=minbase", "--include=ca-certificates"])
         .arg(format!("--customize-hook={certificates}"))
         .arg(SUITE)
         .arg(&tar);
     run_command(&mut make)?;
-    let changes = ["--change", "CMD [\"bash\"]", "--change", "ENV NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt"];
+    let changes = [
+        "--change",
+        "CMD [\"bash\"]",
+        "--change",
+        "ENV NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt",
+    ];
     let mut import = daemon.client(&["import"]);
     import.args(changes).arg(&tar).arg(BASE);
     capture(&mut import).map(|_| ())
@@ -201,7 +262,10 @@ fn nothing_left(dir: &Path) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         let processes = capture(Command::new("ps").args(["-eo", "pid,args"]))?;
-        let left: Vec<&str> = processes.lines().filter(|l| l.contains("berth monitor") || l.contains(&text)).collect();
+        let left: Vec<&str> = processes
+            .lines()
+            .filter(|l| l.contains("berth monitor") || l.contains(&text))
+            .collect();
         if left.is_empty() {
             return Ok(());
         }

@@ -10,8 +10,13 @@ use crate::process;
 
 /// Builds the release binary and gives its path.
 pub fn build() -> Result<PathBuf> {
-    process::run(Command::new("cargo").args(["build", "--release", "--package", "berth"]).current_dir(process::root()))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| process::root().join("target"), PathBuf::from);
+    process::run(
+        Command::new("cargo")
+            .args(["build", "--release", "--package", "berth"])
+            .current_dir(process::root()),
+    )?;
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| process::root().join("target"), PathBuf::from);
     let host = process::capture(Command::new("rustc").args(["--print", "host-tuple"]))?;
     let binary = target.join(host.trim()).join("release/berth");
     if !binary.exists() {
@@ -67,7 +72,12 @@ impl Daemon {
             .stderr(std::fs::File::create(&log)?)
             .spawn()
             .context("cannot start the daemon")?;
-        let mut daemon = Daemon { child, binary: binary.to_owned(), socket, log };
+        let mut daemon = Daemon {
+            child,
+            binary: binary.to_owned(),
+            socket,
+            log,
+        };
         daemon.wait_until_ready()?;
         Ok(daemon)
     }
@@ -77,7 +87,10 @@ impl Daemon {
         let deadline = Instant::now() + Duration::from_secs(20);
         while std::os::unix::net::UnixStream::connect(&path).is_err() {
             if self.child.try_wait()?.is_some() || Instant::now() > deadline {
-                bail!("the daemon did not come up:\n{}", std::fs::read_to_string(&self.log).unwrap_or_default());
+                bail!(
+                    "the daemon did not come up:\n{}",
+                    std::fs::read_to_string(&self.log).unwrap_or_default()
+                );
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -91,7 +104,10 @@ impl Daemon {
     /// Our client, talking to this daemon.
     pub fn client(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
-        command.args(args).env("DOCKER_HOST", &self.socket).stdin(Stdio::null());
+        command
+            .args(args)
+            .env("DOCKER_HOST", &self.socket)
+            .stdin(Stdio::null());
         command
     }
 

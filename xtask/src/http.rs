@@ -16,9 +16,15 @@ pub fn request(address: &str, method: &str, path: &str, body: &str) -> Result<(u
         body.len()
     )?;
     let mut text = String::new();
-    stream.read_to_string(&mut text).with_context(|| format!("no answer from {address}{path}"))?;
+    stream
+        .read_to_string(&mut text)
+        .with_context(|| format!("no answer from {address}{path}"))?;
     let (head, body) = text.split_once("\r\n\r\n").context("the answer has no head")?;
-    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).context("the answer has no status")?;
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|s| s.parse().ok())
+        .context("the answer has no status")?;
     Ok((status, body.to_owned()))
 }
 
@@ -28,7 +34,9 @@ pub fn wait_until_ready(address: &str, path: &str) -> Result<()> {
     loop {
         match request(address, "GET", path, "") {
             Ok((200, _)) => return Ok(()),
-            Ok((status, body)) if Instant::now() > deadline => bail!("{address}{path} answers {status}: {body}"),
+            Ok((status, body)) if Instant::now() > deadline => {
+                bail!("{address}{path} answers {status}: {body}")
+            }
             Err(error) if Instant::now() > deadline => return Err(error),
             _ => std::thread::sleep(Duration::from_millis(20)),
         }

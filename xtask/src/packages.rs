@@ -20,8 +20,10 @@ const fn package(name: &'static str, program: &'static str) -> Package {
 pub const BUILD: &[Package] = &[package("gcc", "gcc"), package("libc6-dev", "ldconfig")];
 /// `top` asks the host's ps.
 pub const RUN: &[Package] = &[package("procps", "ps")];
-pub const DEMO: &[Package] =
-    &[package("mmdebstrap", "mmdebstrap"), package("docker-registry", "docker-registry")];
+pub const DEMO: &[Package] = &[
+    package("mmdebstrap", "mmdebstrap"),
+    package("docker-registry", "docker-registry"),
+];
 pub const TEST: &[Package] = &[
     package("busybox-static", "busybox"),
     package("nftables", "nft"),
@@ -33,18 +35,28 @@ pub const TEST: &[Package] = &[
     package("apache2-utils", "htpasswd"),
     package("docker.io", "docker"),
 ];
-pub const BENCH: &[Package] =
-    &[package("busybox-static", "busybox"), package("docker.io", "dockerd"), package("crun", "crun")];
+pub const BENCH: &[Package] = &[
+    package("busybox-static", "busybox"),
+    package("docker.io", "dockerd"),
+    package("crun", "crun"),
+];
 
 /// Installs what is missing. Nothing is asked and no service of a package is started.
 pub fn install(groups: &[&[Package]]) -> Result<()> {
-    let missing: Vec<&str> =
-        groups.iter().flat_map(|g| g.iter()).filter(|p| !exists(p.program)).map(|p| p.name).collect();
+    let missing: Vec<&str> = groups
+        .iter()
+        .flat_map(|g| g.iter())
+        .filter(|p| !exists(p.program))
+        .map(|p| p.name)
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
     if !is_root() || !exists("apt-get") {
-        bail!("these packages are missing: {}: install them, or run as root on Debian or Ubuntu", missing.join(" "));
+        bail!(
+            "these packages are missing: {}: install them, or run as root on Debian or Ubuntu",
+            missing.join(" ")
+        );
     }
     println!("installing {}", missing.join(" "));
     // A service that a package wants to start would take ports and sockets that are not ours to take.
@@ -55,7 +67,10 @@ pub fn install(groups: &[&[Package]]) -> Result<()> {
         run(Command::new("chmod").args(["+x", "/usr/sbin/policy-rc.d"]))?;
     }
     let apt = |args: &[&str]| {
-        run(Command::new("apt-get").args(["-qq", "-o", "Dpkg::Use-Pty=0"]).args(args).env("DEBIAN_FRONTEND", "noninteractive"))
+        run(Command::new("apt-get")
+            .args(["-qq", "-o", "Dpkg::Use-Pty=0"])
+            .args(args)
+            .env("DEBIAN_FRONTEND", "noninteractive"))
     };
     let installed = apt(&["update"]).and_then(|()| {
         let mut args = vec!["install", "-y", "--no-install-recommends"];

@@ -7,7 +7,10 @@ use anyhow::{Context as _, Result, bail};
 
 /// The workspace's root.
 pub fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap_or_else(|_| PathBuf::from("."))
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .canonicalize()
+        .unwrap_or_else(|_| PathBuf::from("."))
 }
 
 fn shown(command: &Command) -> String {
@@ -43,7 +46,10 @@ pub fn capture(command: &mut Command) -> Result<String> {
 /// Runs and gives everything, whatever the exit code.
 pub fn output(command: &mut Command) -> Result<Output> {
     let text = shown(command);
-    command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {text}"))
+    command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {text}"))
 }
 
 /// Whether a program is on the path.

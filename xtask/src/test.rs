@@ -15,12 +15,23 @@ use crate::{check, packages};
 pub fn run(filter: &[String]) -> Result<()> {
     packages::install(&[packages::BUILD, packages::RUN, packages::TEST])?;
     if filter.is_empty() {
-        println!("checking format and lints");
-        check::run()?;
+        println!("checking the format");
+        check::format()?;
     }
-    let nextest = exists("cargo-nextest") || Command::new("cargo").args(["nextest", "--version"]).output().is_ok_and(|o| o.status.success());
-    let counts = if nextest { with_nextest(filter)? } else { with_cargo(filter)? };
-    println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped);
+    let nextest = exists("cargo-nextest")
+        || Command::new("cargo")
+            .args(["nextest", "--version"])
+            .output()
+            .is_ok_and(|o| o.status.success());
+    let counts = if nextest {
+        with_nextest(filter)?
+    } else {
+        with_cargo(filter)?
+    };
+    println!(
+        "{} passed, {} failed, {} skipped",
+        counts.passed, counts.failed, counts.skipped
+    );
     if counts.failed > 0 || counts.passed == 0 {
         bail!("the tests did not pass");
     }
@@ -58,14 +69,25 @@ fn watch(command: &mut Command, mut look: impl FnMut(&str) -> bool) -> Result<bo
 
 fn with_nextest(filter: &[String]) -> Result<Counts> {
     let mut command = Command::new("cargo");
-    command.args(["nextest", "run", "--workspace", "--no-fail-fast", "--color", "never"]);
+    command.args([
+        "nextest",
+        "run",
+        "--workspace",
+        "--no-fail-fast",
+        "--color",
+        "never",
+    ]);
     // The output of tests that passed is where those that skipped themselves say so.
-    command.args(["--success-output", "immediate", "--status-level", "pass"]).args(filter);
+    command
+        .args(["--success-output", "immediate", "--status-level", "pass"])
+        .args(filter);
     let mut counts = Counts::default();
     let mut in_output = false;
     let succeeded = watch(&mut command, |line| {
         let text = line.trim_start();
-        let status = ["PASS [", "FAIL [", "SIGNAL [", "TIMEOUT ["].iter().any(|s| text.starts_with(s));
+        let status = ["PASS [", "FAIL [", "SIGNAL [", "TIMEOUT ["]
+            .iter()
+            .any(|s| text.starts_with(s));
         if status || text.starts_with("Summary [") {
             in_output = false;
         }
@@ -94,12 +116,19 @@ fn with_nextest(filter: &[String]) -> Result<Counts> {
 
 fn number_before(text: &str, word: &str) -> u64 {
     let Some(at) = text.find(word) else { return 0 };
-    text[..at].rsplit(|c: char| !c.is_ascii_digit()).next().and_then(|n| n.parse().ok()).unwrap_or(0)
+    text[..at]
+        .rsplit(|c: char| !c.is_ascii_digit())
+        .next()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(0)
 }
 
 fn with_cargo(filter: &[String]) -> Result<Counts> {
     let mut command = Command::new("cargo");
-    command.args(["test", "--workspace", "--no-fail-fast", "--"]).args(filter).args(["--nocapture", "--test-threads", "2"]);
+    command
+        .args(["test", "--workspace", "--no-fail-fast", "--"])
+        .args(filter)
+        .args(["--nocapture", "--test-threads", "2"]);
     let mut counts = Counts::default();
     let succeeded = watch(&mut command, |line| {
         if line.trim_start().starts_with("skipped:") {
@@ -127,7 +156,10 @@ mod tests {
         let text = "  12.3s] 120 tests run: 118 passed (1 slow), 2 failed, 0 skipped";
         assert_eq!(number_before(text, " passed"), 118);
         assert_eq!(number_before(text, " failed"), 2);
-        assert_eq!(number_before("test result: ok. 7 passed; 0 failed;", " passed"), 7);
+        assert_eq!(
+            number_before("test result: ok. 7 passed; 0 failed;", " passed"),
+            7
+        );
         assert_eq!(number_before("nothing", " passed"), 0);
     }
 }

@@ -65,7 +65,10 @@ async fn dispatch(State(routes): State<TowerToHyperService<Router>>, mut request
         Ok(response) => response,
         Err(never) => match never {},
     };
-    if response.extensions_mut().remove::<Unrouted>().is_none() {
+    if response.extensions_mut().remove::<Unrouted>().is_some() {
+        // A path with another method is as unknown as any other.
+        response.headers_mut().remove(header::ALLOW);
+    } else {
         common_headers(response.headers_mut());
         response
             .headers_mut()

@@ -38,7 +38,11 @@ pub fn headers(config: &Config, domain: &str) -> Result<HeaderMap, Failure> {
 /// The header that carries all logins, for builds.
 pub fn all_headers(config: &Config) -> Result<HeaderMap, Failure> {
     let mut all = serde_json::Map::new();
-    let mut keys: Vec<String> = config.members("auths").into_iter().map(|(name, _)| name).collect();
+    let mut keys: Vec<String> = config
+        .members("auths")
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
     keys.extend(config.members("credHelpers").into_iter().map(|(name, _)| name));
     for key in keys {
         if let Some(login) = find(config, &key)? {
@@ -63,7 +67,8 @@ fn program(config: &Config, key: &str) -> Option<String> {
         .or_else(|| config.member("credHelpers", host(key)))
         .and_then(Value::as_str)
         .map(str::to_owned);
-    own.or_else(|| config.text("credsStore")).filter(|name| !name.is_empty())
+    own.or_else(|| config.text("credsStore"))
+        .filter(|name| !name.is_empty())
 }
 
 /// The login of a registry.
@@ -71,8 +76,17 @@ pub fn find(config: &Config, key: &str) -> Result<Option<AuthConfig>, Failure> {
     if let Some(program) = program(config, key) {
         let answer = ask(&program, "get", key)?;
         return Ok(answer.map(|answer| {
-            let text = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-            let mut login = AuthConfig { serveraddress: key.to_owned(), ..AuthConfig::default() };
+            let text = |name: &str| {
+                answer
+                    .get(name)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+                    .to_owned()
+            };
+            let mut login = AuthConfig {
+                serveraddress: key.to_owned(),
+                ..AuthConfig::default()
+            };
             match text("Username").as_str() {
                 "<token>" => login.identitytoken = text("Secret"),
                 name => {
@@ -85,10 +99,20 @@ pub fn find(config: &Config, key: &str) -> Result<Option<AuthConfig>, Failure> {
     }
     let entry = config.member("auths", key).cloned().or_else(|| {
         let same = |(name, _): &(String, Value)| host(name) == host(key);
-        config.members("auths").into_iter().find(same).map(|(_, entry)| entry)
+        config
+            .members("auths")
+            .into_iter()
+            .find(same)
+            .map(|(_, entry)| entry)
     });
     Ok(entry.map(|entry| {
-        let text = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text = |name: &str| {
+            entry
+                .get(name)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
         let decoded = STANDARD.decode(text("auth")).unwrap_or_default();
         let decoded = String::from_utf8_lossy(&decoded).into_owned();
         let (username, password) = decoded.split_once(':').unwrap_or(("", ""));
@@ -117,9 +141,15 @@ pub fn store(config: &mut Config, key: &str, login: &AuthConfig) -> Result<Optio
     }
     let mut entry = serde_json::Map::new();
     if login.identitytoken.is_empty() {
-        entry.insert("auth".into(), json!(STANDARD.encode(format!("{}:{}", login.username, login.password))));
+        entry.insert(
+            "auth".into(),
+            json!(STANDARD.encode(format!("{}:{}", login.username, login.password))),
+        );
     } else {
-        entry.insert("auth".into(), json!(STANDARD.encode(format!("{}:", login.username))));
+        entry.insert(
+            "auth".into(),
+            json!(STANDARD.encode(format!("{}:", login.username))),
+        );
         entry.insert("identitytoken".into(), json!(login.identitytoken));
     }
     config.set_member("auths", key, Some(Value::Object(entry)));
@@ -145,8 +175,9 @@ pub fn erase(config: &mut Config, key: &str) -> Result<bool, Failure> {
 fn ask(program: &str, verb: &str, input: &str) -> Result<Option<Value>, Failure> {
     let name = format!("docker-credential-{program}");
     let failed = |reason: String| {
-        Failure::text(format!("error getting credentials - err: {reason}"))
-            .hint(format!("the configuration names the program {name}; install it or remove credsStore/credHelpers"))
+        Failure::text(format!("error getting credentials - err: {reason}")).hint(format!(
+            "the configuration names the program {name}; install it or remove credsStore/credHelpers"
+        ))
     };
     let mut child = Command::new(&name)
         .arg(verb)
@@ -159,7 +190,9 @@ fn ask(program: &str, verb: &str, input: &str) -> Result<Option<Value>, Failure>
         // A program that does not read its input is judged by its exit code.
         let _ = stdin.write_all(input.as_bytes());
     }
-    let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
+    let output = child
+        .wait_with_output()
+        .map_err(|error| failed(error.to_string()))?;
     let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
         if text.contains("credentials not found") {
@@ -178,11 +211,18 @@ mod tests {
     fn logins_in_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let mut config = Config::load(dir.path());
-        let login = AuthConfig { username: "ann".into(), password: "s:cret".into(), ..AuthConfig::default() };
+        let login = AuthConfig {
+            username: "ann".into(),
+            password: "s:cret".into(),
+            ..AuthConfig::default()
+        };
         assert!(store(&mut config, "reg:5000", &login).unwrap().is_some());
         let again = Config::load(dir.path());
         let found = find(&again, "reg:5000").unwrap().unwrap();
-        assert_eq!((found.username.as_str(), found.password.as_str()), ("ann", "s:cret"));
+        assert_eq!(
+            (found.username.as_str(), found.password.as_str()),
+            ("ann", "s:cret")
+        );
         let mut again = again;
         assert!(erase(&mut again, "reg:5000").unwrap());
         assert!(!erase(&mut again, "reg:5000").unwrap());

@@ -44,8 +44,24 @@ pub struct Group {
 }
 
 impl Command {
-    pub const fn new(name: &'static str, about: &'static str, usage: &'static str, arity: Arity, run: Run) -> Command {
-        Command { name, aliases: &[], about, usage, flags: &[], arity, interspersed: true, refuses: false, run }
+    pub const fn new(
+        name: &'static str,
+        about: &'static str,
+        usage: &'static str,
+        arity: Arity,
+        run: Run,
+    ) -> Command {
+        Command {
+            name,
+            aliases: &[],
+            about,
+            usage,
+            flags: &[],
+            arity,
+            interspersed: true,
+            refuses: false,
+            run,
+        }
     }
     pub const fn aliases(mut self, aliases: &'static [&'static str]) -> Command {
         self.aliases = aliases;
@@ -75,16 +91,15 @@ impl Arity {
         let plural = |count: usize| if count == 1 { "argument" } else { "arguments" };
         match self {
             Arity::Exactly(0) if count > 0 => Err("accepts no arguments".into()),
-            Arity::Exactly(wanted) if count != wanted => {
-                Err(format!("requires {wanted} {}", plural(wanted)))
-            }
+            Arity::Exactly(wanted) if count != wanted => Err(format!("requires {wanted} {}", plural(wanted))),
             Arity::AtLeast(least) if count < least => {
                 Err(format!("requires at least {least} {}", plural(least)))
             }
             Arity::AtMost(most) if count > most => Err(format!("requires at most {most} {}", plural(most))),
-            Arity::Between(least, most) if !(least..=most).contains(&count) => {
-                Err(format!("requires at least {least} and at most {most} {}", plural(most)))
-            }
+            Arity::Between(least, most) if !(least..=most).contains(&count) => Err(format!(
+                "requires at least {least} and at most {most} {}",
+                plural(most)
+            )),
             _ => Ok(()),
         }
     }

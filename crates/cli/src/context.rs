@@ -19,7 +19,12 @@ pub struct Extra {
 
 /// Packs `root` into `out`.
 pub fn pack(root: &Path, rules: &Rules, extra: &[Extra], out: impl Write) -> io::Result<()> {
-    let mut packer = Packer { builder: tar::Builder::new(out), links: HashMap::new(), rules, owners: false };
+    let mut packer = Packer {
+        builder: tar::Builder::new(out),
+        links: HashMap::new(),
+        rules,
+        owners: false,
+    };
     packer.directory(root, "")?;
     append(&mut packer.builder, extra)?;
     packer.builder.into_inner()?.flush()
@@ -50,17 +55,25 @@ fn append(builder: &mut tar::Builder<impl Write>, files: &[Extra]) -> io::Result
 /// `owners` keeps user and group.
 pub fn pack_tree(path: &Path, name: &str, owners: bool, out: impl Write) -> io::Result<u64> {
     let rules = Rules::default();
-    let mut packer =
-        Packer { builder: tar::Builder::new(Counted { out, bytes: 0 }), links: HashMap::new(), rules: &rules, owners };
+    let mut packer = Packer {
+        builder: tar::Builder::new(Counted { out, bytes: 0 }),
+        links: HashMap::new(),
+        rules: &rules,
+        owners,
+    };
     let meta = match std::fs::symlink_metadata(path)? {
         // `cp link/. …` and `cp link/ …` mean the directory behind the link.
-        meta if meta.is_symlink() && path.as_os_str().to_string_lossy().ends_with(['/', '.']) => std::fs::metadata(path)?,
+        meta if meta.is_symlink() && path.as_os_str().to_string_lossy().ends_with(['/', '.']) => {
+            std::fs::metadata(path)?
+        }
         meta => meta,
     };
     if meta.is_dir() {
         if !name.is_empty() {
             let mut header = packer.header(&meta, EntryType::Directory);
-            packer.builder.append_data(&mut header, format!("{name}/"), io::empty())?;
+            packer
+                .builder
+                .append_data(&mut header, format!("{name}/"), io::empty())?;
         }
         packer.directory_as(path, "", name)?;
     } else {
@@ -103,7 +116,8 @@ impl<W: Write> Packer<'_, W> {
     /// `under` is put before every name in the archive.
     fn directory_as(&mut self, root: &Path, relative: &str, under: &str) -> io::Result<()> {
         let path = root.join(relative);
-        let describe = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let describe =
+            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         let mut names: Vec<_> = std::fs::read_dir(&path)
             .map_err(describe)?
             .collect::<Result<Vec<_>, _>>()
@@ -117,7 +131,11 @@ impl<W: Write> Packer<'_, W> {
                 let text = format!("{}: the name {name:?} is not UTF-8", path.display());
                 return Err(io::Error::new(io::ErrorKind::InvalidData, text));
             };
-            let child = if relative.is_empty() { name.to_owned() } else { format!("{relative}/{name}") };
+            let child = if relative.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{relative}/{name}")
+            };
             self.entry(root, &child, under)?;
         }
         Ok(())
@@ -125,7 +143,11 @@ impl<W: Write> Packer<'_, W> {
 
     fn entry(&mut self, root: &Path, relative: &str, under: &str) -> io::Result<()> {
         let path = root.join(relative);
-        let name = if under.is_empty() { relative.to_owned() } else { format!("{under}/{relative}") };
+        let name = if under.is_empty() {
+            relative.to_owned()
+        } else {
+            format!("{under}/{relative}")
+        };
         let meta = match std::fs::symlink_metadata(&path) {
             Ok(meta) => meta,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -138,7 +160,8 @@ impl<W: Write> Packer<'_, W> {
             }
             if !excluded {
                 let mut header = self.header(&meta, EntryType::Directory);
-                self.builder.append_data(&mut header, format!("{name}/"), io::empty())?;
+                self.builder
+                    .append_data(&mut header, format!("{name}/"), io::empty())?;
             }
             return self.directory_as(root, relative, under);
         }
@@ -167,7 +190,12 @@ impl<W: Write> Packer<'_, W> {
             let file = match File::open(path) {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                Err(error) => return Err(io::Error::new(error.kind(), format!("open {}: {error}", path.display()))),
+                Err(error) => {
+                    return Err(io::Error::new(
+                        error.kind(),
+                        format!("open {}: {error}", path.display()),
+                    ));
+                }
             };
             let mut header = self.header(meta, EntryType::Regular);
             header.set_size(meta.len());
@@ -198,7 +226,6 @@ impl<W: Write> Packer<'_, W> {
         header
     }
 }
-
 
 /// The rules of a context: `<Dockerfile>.dockerignore` beside the Dockerfile, or `.dockerignore` at the root. The
 /// Dockerfile and `.dockerignore` are sent in any case: the builder needs them.
@@ -247,7 +274,16 @@ mod tests {
         std::os::unix::fs::symlink("a", root.join("src/deep/link")).unwrap();
         let rules = rules(root, Some(&root.join("Dockerfile")), Some("Dockerfile")).unwrap();
         let mut out = Vec::new();
-        pack(root, &rules, &[Extra { name: "extra".into(), bytes: b"hi".to_vec() }], &mut out).unwrap();
+        pack(
+            root,
+            &rules,
+            &[Extra {
+                name: "extra".into(),
+                bytes: b"hi".to_vec(),
+            }],
+            &mut out,
+        )
+        .unwrap();
         let mut archive = tar::Archive::new(out.as_slice());
         let names: Vec<String> = archive
             .entries()
@@ -260,7 +296,16 @@ mod tests {
             .collect();
         assert_eq!(
             names,
-            [".dockerignore", "Dockerfile", "src/", "src/deep/", "src/deep/a", "src/deep/link", "src/hard", "extra"]
+            [
+                ".dockerignore",
+                "Dockerfile",
+                "src/",
+                "src/deep/",
+                "src/deep/a",
+                "src/deep/link",
+                "src/hard",
+                "extra"
+            ]
         );
     }
 }

@@ -18,7 +18,12 @@ const GLOBALS: &[Flag] = &[
     Flag::text("context", "Name of the context to use").short('c'),
     Flag::bool("debug", "Show more for diagnosis").short('D'),
     Flag::list("host", "Daemon socket to connect to").short('H'),
-    Flag::text("log-level", "Level of messages: debug, info, warn, error or fatal").short('l').default("info"),
+    Flag::text(
+        "log-level",
+        "Level of messages: debug, info, warn, error or fatal",
+    )
+    .short('l')
+    .default("info"),
     Flag::bool("tls", "Use TLS; implied by --tlsverify"),
     Flag::text("tlscacert", "Trust certificates signed by this authority only"),
     Flag::text("tlscert", "Certificate of the client"),
@@ -62,13 +67,25 @@ fn report(failure: &Failure) {
 
 /// A command line that no command understands.
 fn misuse(message: String, usage: &str, full: &str, code: i32) -> Failure {
-    let usage = if usage.is_empty() { String::new() } else { format!("{usage}\n\n") };
-    Failure::text(format!("{message}\n\n{usage}Run '{full} --help' for more information")).with_code(code)
+    let usage = if usage.is_empty() {
+        String::new()
+    } else {
+        format!("{usage}\n\n")
+    };
+    Failure::text(format!(
+        "{message}\n\n{usage}Run '{full} --help' for more information"
+    ))
+    .with_code(code)
 }
 
 fn run(words: &[String]) -> Result<i32, Failure> {
     let top = |message: String, code: i32| {
-        misuse(message, &format!("Usage:  {PROGRAM} [OPTIONS] COMMAND [ARG...]"), PROGRAM, code)
+        misuse(
+            message,
+            &format!("Usage:  {PROGRAM} [OPTIONS] COMMAND [ARG...]"),
+            PROGRAM,
+            code,
+        )
     };
     let globals = parse::parse(&[GLOBALS], words, false).map_err(|message| top(message, 125))?;
     if globals.bool("version") {
@@ -96,12 +113,16 @@ fn run(words: &[String]) -> Result<i32, Failure> {
     let matches = parse::parse(command.flags, arguments, command.interspersed)
         .map_err(|message| misuse(message, &usage, &full, 125))?;
     if matches.help {
-        print!("{}", help::command(group_name, command, &other_names(command), terminal::width()));
+        print!(
+            "{}",
+            help::command(group_name, command, &other_names(command), terminal::width())
+        );
         return Ok(0);
     }
-    command.arity.check(matches.args.len()).map_err(|wants| {
-        misuse(format!("{PROGRAM}: '{full}' {wants}"), &usage, &full, 1)
-    })?;
+    command
+        .arity
+        .check(matches.args.len())
+        .map_err(|wants| misuse(format!("{PROGRAM}: '{full}' {wants}"), &usage, &full, 1))?;
     let session = session(&globals);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -114,7 +135,10 @@ fn run(words: &[String]) -> Result<i32, Failure> {
         if !command.refuses || failure.message.is_empty() || failure.code == 1 {
             return failure;
         }
-        let message = format!("{PROGRAM}: {}\n\nRun '{full} --help' for more information", failure.message);
+        let message = format!(
+            "{PROGRAM}: {}\n\nRun '{full} --help' for more information",
+            failure.message
+        );
         Failure { message, ..failure }
     })
 }
@@ -136,7 +160,9 @@ fn session(globals: &Matches) -> Session {
 
 /// The command that words name: its group, itself (none for a bare group) and the arguments left.
 fn find(words: &[String]) -> Result<(Option<Group>, Option<&'static Command>, &[String]), Failure> {
-    let Some((first, rest)) = words.split_first() else { return Ok((None, None, words)) };
+    let Some((first, rest)) = words.split_first() else {
+        return Ok((None, None, words));
+    };
     if let Some(command) = commands::alone().find(|command| command.answers_to(first)) {
         return Ok((None, Some(command), rest));
     }
@@ -150,10 +176,18 @@ fn find(words: &[String]) -> Result<(Option<Group>, Option<&'static Command>, &[
             None => failure,
         });
     };
-    let Some((second, rest)) = rest.split_first().filter(|(word, _)| !matches!(word.as_str(), "--help" | "-h")) else {
+    let Some((second, rest)) = rest
+        .split_first()
+        .filter(|(word, _)| !matches!(word.as_str(), "--help" | "-h"))
+    else {
         return Ok((Some(group), None, rest));
     };
-    match group.commands.iter().find(|command| command.answers_to(second)).copied() {
+    match group
+        .commands
+        .iter()
+        .find(|command| command.answers_to(second))
+        .copied()
+    {
         Some(command) => Ok((Some(group), Some(command), rest)),
         None => {
             let full = format!("{PROGRAM} {}", group.name);
@@ -165,7 +199,11 @@ fn find(words: &[String]) -> Result<(Option<Group>, Option<&'static Command>, &[
 
 /// A known word that differs in at most two letters.
 fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    known.map(|name| (distance(word, name), name)).filter(|(distance, _)| *distance <= 2).min().map(|(_, name)| name)
+    known
+        .map(|name| (distance(word, name), name))
+        .filter(|(distance, _)| *distance <= 2)
+        .min()
+        .map(|(_, name)| name)
 }
 
 /// Levenshtein's distance.
@@ -185,7 +223,10 @@ fn distance(left: &str, right: &str) -> usize {
 }
 
 fn show_top() -> i32 {
-    let groups: Vec<Group> = commands::GROUPS.iter().filter_map(|(name, _, _)| commands::group(name)).collect();
+    let groups: Vec<Group> = commands::GROUPS
+        .iter()
+        .filter_map(|(name, _, _)| commands::group(name))
+        .collect();
     let groups: Vec<&Group> = groups.iter().collect();
     let alone: Vec<&Command> = commands::alone().collect();
     print!("{}", help::top(&groups, &alone, GLOBALS, terminal::width()));
@@ -200,7 +241,10 @@ fn show_help(words: &[String]) -> Result<i32, Failure> {
     match (&group, command) {
         (group, Some(command)) => {
             let name = group.as_ref().map(|group| group.name);
-            print!("{}", help::command(name, command, &other_names(command), terminal::width()));
+            print!(
+                "{}",
+                help::command(name, command, &other_names(command), terminal::width())
+            );
         }
         (Some(group), None) => print!("{}", help::group(group)),
         (None, None) => return Ok(show_top()),
@@ -213,12 +257,25 @@ fn other_names(command: &Command) -> Vec<String> {
     let mut names = Vec::new();
     let same = |other: &Command| other.about == command.about && other.usage == command.usage;
     for (name, _, _) in commands::GROUPS {
-        for other in commands::group(name).iter().flat_map(|group| &group.commands).filter(|other| same(other)) {
+        for other in commands::group(name)
+            .iter()
+            .flat_map(|group| &group.commands)
+            .filter(|other| same(other))
+        {
             names.push(format!("{PROGRAM} {name} {}", other.name));
-            names.extend(other.aliases.iter().map(|alias| format!("{PROGRAM} {name} {alias}")));
+            names.extend(
+                other
+                    .aliases
+                    .iter()
+                    .map(|alias| format!("{PROGRAM} {name} {alias}")),
+            );
         }
     }
-    names.extend(commands::alone().filter(|other| same(other)).map(|other| format!("{PROGRAM} {}", other.name)));
+    names.extend(
+        commands::alone()
+            .filter(|other| same(other))
+            .map(|other| format!("{PROGRAM} {}", other.name)),
+    );
     names
 }
 
@@ -232,12 +289,27 @@ mod tests {
 
     #[test]
     fn commands_are_found_by_every_name() {
-        for text in ["ps", "container ls", "container ps", "images", "image list", "rmi x", "volume rm x", "system df"] {
-            assert!(find(&words(text)).is_ok_and(|(_, command, _)| command.is_some()), "{text}");
+        for text in [
+            "ps",
+            "container ls",
+            "container ps",
+            "images",
+            "image list",
+            "rmi x",
+            "volume rm x",
+            "system df",
+        ] {
+            assert!(
+                find(&words(text)).is_ok_and(|(_, command, _)| command.is_some()),
+                "{text}"
+            );
         }
         let error = |text: &str| run(&words(text)).unwrap_err();
         let unknown = error("frob");
-        assert_eq!(unknown.message, "berth: unknown command: berth frob\n\nRun 'berth --help' for more information");
+        assert_eq!(
+            unknown.message,
+            "berth: unknown command: berth frob\n\nRun 'berth --help' for more information"
+        );
         assert_eq!(unknown.code, 1);
         assert_eq!(error("runn").hint.as_deref(), Some("did you mean 'berth run'?"));
         let flag = error("run --foo");
@@ -246,21 +318,44 @@ mod tests {
             flag.message,
             "unknown flag: --foo\n\nUsage:  berth run [OPTIONS] IMAGE [COMMAND] [ARG...]\n\nRun 'berth run --help' for more information"
         );
-        assert!(error("rename a").message.starts_with("berth: 'berth rename' requires 2 arguments\n\nUsage:"));
-        assert!(error("ps extra").message.starts_with("berth: 'berth ps' accepts no arguments"));
-        assert!(error("run").message.starts_with("berth: 'berth run' requires at least 1 argument"));
+        assert!(
+            error("rename a")
+                .message
+                .starts_with("berth: 'berth rename' requires 2 arguments\n\nUsage:")
+        );
+        assert!(
+            error("ps extra")
+                .message
+                .starts_with("berth: 'berth ps' accepts no arguments")
+        );
+        assert!(
+            error("run")
+                .message
+                .starts_with("berth: 'berth run' requires at least 1 argument")
+        );
     }
 
     #[test]
     fn every_command_is_described() {
         for (name, _, _) in commands::GROUPS {
-            for command in commands::group(name).map(|group| group.commands).unwrap_or_default() {
+            for command in commands::group(name)
+                .map(|group| group.commands)
+                .unwrap_or_default()
+            {
                 assert!(!help::command(Some(name), command, &other_names(command), 80).is_empty());
                 let mut seen = std::collections::HashSet::new();
                 for flag in command.flags.iter().flat_map(|table| table.iter()) {
-                    assert!(seen.insert(flag.long), "{name} {} --{} twice", command.name, flag.long);
+                    assert!(
+                        seen.insert(flag.long),
+                        "{name} {} --{} twice",
+                        command.name,
+                        flag.long
+                    );
                     if let Some(short) = flag.short {
-                        assert!(seen.insert(Box::leak(format!("-{short}").into_boxed_str())), "-{short} twice");
+                        assert!(
+                            seen.insert(Box::leak(format!("-{short}").into_boxed_str())),
+                            "-{short} twice"
+                        );
                     }
                 }
             }

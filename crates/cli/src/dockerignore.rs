@@ -55,7 +55,10 @@ impl Rules {
             if line.is_empty() {
                 continue;
             }
-            let bad = || PatternError { line: index + 1, text: line.to_owned() };
+            let bad = || PatternError {
+                line: index + 1,
+                text: line.to_owned(),
+            };
             let (keep, pattern) = match line.strip_prefix('!') {
                 Some(rest) => (true, rest.trim()),
                 None => (false, line),
@@ -84,7 +87,9 @@ impl Rules {
         let mut excluded = false;
         for rule in &self.rules {
             // Only a rule that would change the answer need be tried.
-            if rule.keep == excluded && (1..=parts.len()).any(|end| matches(&rule.names, parts.get(..end).unwrap_or_default())) {
+            if rule.keep == excluded
+                && (1..=parts.len()).any(|end| matches(&rule.names, parts.get(..end).unwrap_or_default()))
+            {
                 excluded = !excluded;
             }
         }
@@ -94,7 +99,9 @@ impl Rules {
     /// Whether a rule could take something back in below an excluded directory.
     pub fn below(&self, directory: &str) -> bool {
         let parts: Vec<Vec<char>> = components(directory).map(|part| part.chars().collect()).collect();
-        self.rules.iter().any(|rule| rule.keep && reaches(&rule.names, &parts))
+        self.rules
+            .iter()
+            .any(|rule| rule.keep && reaches(&rule.names, &parts))
     }
 }
 
@@ -172,7 +179,9 @@ fn matches(names: &[Name], parts: &[Vec<char>]) -> bool {
         None => parts.is_empty(),
         // At the end `**` needs something below; elsewhere it may stand for nothing.
         Some((Name::Any, [])) => !parts.is_empty(),
-        Some((Name::Any, rest)) => (0..=parts.len()).any(|skip| matches(rest, parts.get(skip..).unwrap_or_default())),
+        Some((Name::Any, rest)) => {
+            (0..=parts.len()).any(|skip| matches(rest, parts.get(skip..).unwrap_or_default()))
+        }
         Some((Name::Pattern(tokens), rest)) => match parts.split_first() {
             Some((part, more)) => component(tokens, part) && matches(rest, more),
             None => false,
@@ -186,7 +195,9 @@ fn reaches(names: &[Name], parts: &[Vec<char>]) -> bool {
         (None, _) => false,
         (Some((Name::Any, _)), _) => true,
         (Some(_), None) => true,
-        (Some((Name::Pattern(tokens), rest)), Some((part, more))) => component(tokens, part) && reaches(rest, more),
+        (Some((Name::Pattern(tokens), rest)), Some((part, more))) => {
+            component(tokens, part) && reaches(rest, more)
+        }
     }
 }
 
@@ -220,7 +231,11 @@ fn component(tokens: &[Token], text: &[char]) -> bool {
             return false;
         }
     }
-    tokens.get(token..).unwrap_or_default().iter().all(|token| *token == Token::Many)
+    tokens
+        .get(token..)
+        .unwrap_or_default()
+        .iter()
+        .all(|token| *token == Token::Many)
 }
 
 #[cfg(test)]
@@ -273,7 +288,9 @@ mod tests {
     #[test]
     fn directories_that_need_no_visit() {
         let rules = Rules::parse("dir\nother\n!dir/keep/x\n").unwrap();
-        assert!(rules.below("dir") && rules.below("dir/keep") && !rules.below("dir/no") && !rules.below("other"));
+        assert!(
+            rules.below("dir") && rules.below("dir/keep") && !rules.below("dir/no") && !rules.below("other")
+        );
         assert!(Rules::parse("a\n!**/x").unwrap().below("a/b"));
         assert!(!Rules::parse("a\nb").unwrap().below("a"));
         let mut rules = Rules::parse("*").unwrap();

@@ -5,7 +5,10 @@
 //! in the way (except a directory where one is wanted) is replaced.
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Timestamps};
-use rustix::fs::{chmodat, chownat, fstat, linkat, mkdirat, mknodat, openat, openat2, statat, symlinkat, unlinkat, utimensat};
+use rustix::fs::{
+    chmodat, chownat, fstat, linkat, mkdirat, mknodat, openat, openat2, statat, symlinkat, unlinkat,
+    utimensat,
+};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,11 +25,18 @@ fn rebase(path: &Path, name: &str) -> io::Result<Vec<String>> {
     for part in path.components() {
         match part {
             Component::Normal(part) => {
-                let text = part.to_str().ok_or_else(|| bad(format!("the name {part:?} is not UTF-8")))?;
+                let text = part
+                    .to_str()
+                    .ok_or_else(|| bad(format!("the name {part:?} is not UTF-8")))?;
                 parts.push(text.to_owned());
             }
             Component::CurDir | Component::RootDir => {}
-            _ => return Err(bad(format!("the archive names {}, which lies outside", path.display()))),
+            _ => {
+                return Err(bad(format!(
+                    "the archive names {}, which lies outside",
+                    path.display()
+                )));
+            }
         }
     }
     let below = parts.split_off(parts.len().min(1));
@@ -51,7 +61,9 @@ pub fn extract(source: impl Read, root: &Path, name: &str, owners: bool) -> io::
         let header = entry.header();
         let (kind, mode, time) = (header.entry_type(), header.mode()? & 0o7777, header.mtime()?);
         let owner = (header.uid()?, header.gid()?);
-        let Some((last, parents)) = parts.split_last() else { continue };
+        let Some((last, parents)) = parts.split_last() else {
+            continue;
+        };
         let parent = descend(&root, parents)?;
         clear(&parent, last, kind == EntryType::Directory)?;
         match kind {
@@ -63,18 +75,25 @@ pub fn extract(source: impl Read, root: &Path, name: &str, owners: bool) -> io::
                 directories.push((parts.clone(), time, mode));
             }
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let flags =
+                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let mut file = File::from(openat(&parent, last, flags, Mode::from_raw_mode(0o600))?);
                 total += io::copy(&mut entry, &mut file)?;
             }
             EntryType::Symlink => {
-                let target = entry.link_name()?.ok_or_else(|| bad(format!("{}: a link to nothing", path.display())))?;
+                let target = entry
+                    .link_name()?
+                    .ok_or_else(|| bad(format!("{}: a link to nothing", path.display())))?;
                 symlinkat(target.as_ref(), &parent, last)?;
             }
             EntryType::Link => {
-                let target = entry.link_name()?.ok_or_else(|| bad(format!("{}: a link to nothing", path.display())))?;
+                let target = entry
+                    .link_name()?
+                    .ok_or_else(|| bad(format!("{}: a link to nothing", path.display())))?;
                 let target = rebase(&target, name)?;
-                let Some((first, dirs)) = target.split_last() else { continue };
+                let Some((first, dirs)) = target.split_last() else {
+                    continue;
+                };
                 let dir = descend(&root, dirs)?;
                 linkat(&dir, first, &parent, last, AtFlags::empty())?;
                 continue;
@@ -88,8 +107,13 @@ pub fn extract(source: impl Read, root: &Path, name: &str, owners: bool) -> io::
             _ => continue,
         }
         if owners {
-            let id = |number: u64| u32::try_from(number).map_err(|_| bad(format!("{}: owner {number}", path.display())));
-            let (uid, gid) = (rustix::fs::Uid::from_raw(id(owner.0)?), rustix::fs::Gid::from_raw(id(owner.1)?));
+            let id = |number: u64| {
+                u32::try_from(number).map_err(|_| bad(format!("{}: owner {number}", path.display())))
+            };
+            let (uid, gid) = (
+                rustix::fs::Uid::from_raw(id(owner.0)?),
+                rustix::fs::Gid::from_raw(id(owner.1)?),
+            );
             chownat(&parent, last, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
         }
         if !matches!(kind, EntryType::Symlink | EntryType::Directory) {
@@ -108,8 +132,14 @@ pub fn extract(source: impl Read, root: &Path, name: &str, owners: bool) -> io::
 }
 
 fn set_time(parent: &OwnedFd, name: &str, seconds: u64) -> io::Result<()> {
-    let stamp = rustix::fs::Timespec { tv_sec: i64::try_from(seconds).unwrap_or(0), tv_nsec: 0 };
-    let times = Timestamps { last_access: stamp, last_modification: stamp };
+    let stamp = rustix::fs::Timespec {
+        tv_sec: i64::try_from(seconds).unwrap_or(0),
+        tv_nsec: 0,
+    };
+    let times = Timestamps {
+        last_access: stamp,
+        last_modification: stamp,
+    };
     Ok(utimensat(parent, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
@@ -118,7 +148,15 @@ fn descend(root: &OwnedFd, parts: &[String]) -> io::Result<OwnedFd> {
     let mut at = root.as_fd().try_clone_to_owned()?;
     for part in parts {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let open = |at: &OwnedFd| openat2(at, part.as_str(), flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS);
+        let open = |at: &OwnedFd| {
+            openat2(
+                at,
+                part.as_str(),
+                flags,
+                Mode::empty(),
+                ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
+            )
+        };
         at = match open(&at) {
             Err(rustix::io::Errno::NOENT) => {
                 mkdirat(&at, part.as_str(), Mode::from_raw_mode(0o755))?;
@@ -133,11 +171,20 @@ fn descend(root: &OwnedFd, parts: &[String]) -> io::Result<OwnedFd> {
 
 /// Makes room: a file or link goes; a directory stays where a directory is wanted, and is never replaced by a file.
 fn clear(parent: &OwnedFd, name: &str, directory: bool) -> io::Result<()> {
-    let Ok(found) = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) else { return Ok(()) };
-    match (FileType::from_raw_mode(found.st_mode) == FileType::Directory, directory) {
+    let Ok(found) = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) else {
+        return Ok(());
+    };
+    match (
+        FileType::from_raw_mode(found.st_mode) == FileType::Directory,
+        directory,
+    ) {
         (true, true) => Ok(()),
-        (true, false) => Err(bad(format!("cannot overwrite directory {name:?} with non-directory"))),
-        (false, true) => Err(bad(format!("cannot overwrite non-directory {name:?} with directory"))),
+        (true, false) => Err(bad(format!(
+            "cannot overwrite directory {name:?} with non-directory"
+        ))),
+        (false, true) => Err(bad(format!(
+            "cannot overwrite non-directory {name:?} with directory"
+        ))),
         (false, false) => Ok(unlinkat(parent, name, AtFlags::empty())?),
     }
 }
@@ -151,7 +198,11 @@ mod tests {
         for (name, kind, content) in entries {
             let mut header = tar::Header::new_gnu();
             header.set_entry_type(*kind);
-            header.set_mode(if *kind == EntryType::Directory { 0o755 } else { 0o640 });
+            header.set_mode(if *kind == EntryType::Directory {
+                0o755
+            } else {
+                0o640
+            });
             header.set_mtime(1000);
             header.set_uid(0);
             header.set_gid(0);
@@ -160,7 +211,9 @@ mod tests {
                 builder.append_link(&mut header, name, content).unwrap();
             } else {
                 header.set_size(content.len() as u64);
-                builder.append_data(&mut header, name, content.as_bytes()).unwrap();
+                builder
+                    .append_data(&mut header, name, content.as_bytes())
+                    .unwrap();
             }
         }
         builder.into_inner().unwrap()
@@ -176,8 +229,14 @@ mod tests {
             ("etc/c", EntryType::Link, "etc/a"),
         ]);
         assert_eq!(extract(tar.as_slice(), dir.path(), "new", false).unwrap(), 5);
-        assert_eq!(std::fs::read_to_string(dir.path().join("new/c")).unwrap(), "hello");
-        assert_eq!(std::fs::read_link(dir.path().join("new/b")).unwrap(), Path::new("/nowhere"));
+        assert_eq!(
+            std::fs::read_to_string(dir.path().join("new/c")).unwrap(),
+            "hello"
+        );
+        assert_eq!(
+            std::fs::read_link(dir.path().join("new/b")).unwrap(),
+            Path::new("/nowhere")
+        );
         let tar = archive(&[("x", EntryType::Regular, "1")]);
         extract(tar.as_slice(), dir.path(), "f", false).unwrap();
         extract(tar.as_slice(), dir.path(), "f", false).unwrap();

@@ -18,17 +18,30 @@ pub struct Failure {
 
 impl Failure {
     pub fn text(message: impl Into<String>) -> Failure {
-        Failure { message: message.into(), hint: None, code: 1, status: None }
+        Failure {
+            message: message.into(),
+            hint: None,
+            code: 1,
+            status: None,
+        }
     }
 
     /// Only an exit code; everything was said already.
     pub fn code(code: i32) -> Failure {
-        Failure { message: String::new(), hint: None, code, status: None }
+        Failure {
+            message: String::new(),
+            hint: None,
+            code,
+            status: None,
+        }
     }
 
     /// A refusal of the daemon.
     pub fn daemon(status: u16, message: &str) -> Failure {
-        Failure { status: Some(status), ..Failure::text(format!("Error response from daemon: {message}")) }
+        Failure {
+            status: Some(status),
+            ..Failure::text(format!("Error response from daemon: {message}"))
+        }
     }
 
     pub fn with_code(self, code: i32) -> Failure {
@@ -36,7 +49,10 @@ impl Failure {
     }
 
     pub fn hint(self, hint: impl Into<String>) -> Failure {
-        Failure { hint: Some(hint.into()), ..self }
+        Failure {
+            hint: Some(hint.into()),
+            ..self
+        }
     }
 
     /// Whether the daemon said that the object does not exist.
@@ -74,6 +90,10 @@ impl Failures {
     }
 
     pub fn outcome(self) -> Outcome {
-        if self.0.is_empty() { Ok(0) } else { Err(Failure::text(self.0.join("\n"))) }
+        if self.0.is_empty() {
+            Ok(0)
+        } else {
+            Err(Failure::text(self.0.join("\n")))
+        }
     }
 }

@@ -31,7 +31,10 @@ impl Value {
 
     /// The document form of anything serialisable. A value that can't be one becomes null.
     pub fn of<T: Serialize>(value: &T) -> Value {
-        serde_json::to_vec(value).ok().and_then(|bytes| Value::parse(&bytes).ok()).unwrap_or_default()
+        serde_json::to_vec(value)
+            .ok()
+            .and_then(|bytes| Value::parse(&bytes).ok())
+            .unwrap_or_default()
     }
 
     /// The member called `key`, exactly, or else ignoring case (Go's field names differ from the JSON keys in case).
@@ -46,7 +49,9 @@ impl Value {
 
     /// Follows members through nested objects.
     pub fn at(&self, path: &[&str]) -> &Value {
-        path.iter().try_fold(self, |value, key| value.get(key)).unwrap_or(&Value::Null)
+        path.iter()
+            .try_fold(self, |value, key| value.get(key))
+            .unwrap_or(&Value::Null)
     }
 
     pub fn text(&self) -> &str {
@@ -58,9 +63,10 @@ impl Value {
 
     pub fn int(&self) -> i64 {
         match self {
-            Value::Number(number) => {
-                number.as_i64().or_else(|| number.as_f64().map(|float| float as i64)).unwrap_or(0)
-            }
+            Value::Number(number) => number
+                .as_i64()
+                .or_else(|| number.as_f64().map(|float| float as i64))
+                .unwrap_or(0),
             _ => 0,
         }
     }
@@ -68,9 +74,10 @@ impl Value {
     /// Unsigned reading; counters of the kernel may use all 64 bits.
     pub fn uint(&self) -> u64 {
         match self {
-            Value::Number(number) => {
-                number.as_u64().or_else(|| number.as_f64().map(|float| float as u64)).unwrap_or(0)
-            }
+            Value::Number(number) => number
+                .as_u64()
+                .or_else(|| number.as_f64().map(|float| float as u64))
+                .unwrap_or(0),
             _ => 0,
         }
     }
@@ -273,7 +280,10 @@ mod tests {
     #[test]
     fn keys_keep_their_order_and_methods_stay_hidden() {
         let value = Value::parse(br#"{"b":1,"a":{"z":[],"y":{}},"c":[1.5,"<&>\n"]}"#).unwrap();
-        assert_eq!(value.compact(), r#"{"b":1,"a":{"z":[],"y":{}},"c":[1.5,"<&>\n"]}"#);
+        assert_eq!(
+            value.compact(),
+            r#"{"b":1,"a":{"z":[],"y":{}},"c":[1.5,"<&>\n"]}"#
+        );
         assert_eq!(
             value.indented("    "),
             "{\n    \"b\": 1,\n    \"a\": {\n        \"z\": [],\n        \"y\": {}\n    },\n    \"c\": [\n        1.5,\n        \"<&>\\n\"\n    ]\n}"

@@ -43,17 +43,37 @@ impl Output {
         };
         // A device or pipe is written in place.
         if std::fs::metadata(target).is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) {
-            let file = std::fs::OpenOptions::new().write(true).open(target).map_err(failed)?;
-            let temporary = Pending { path: target.into(), target: target.into(), kept: true };
+            let file = std::fs::OpenOptions::new()
+                .write(true)
+                .open(target)
+                .map_err(failed)?;
+            let temporary = Pending {
+                path: target.into(),
+                target: target.into(),
+                kept: true,
+            };
             return Ok(Output::File { temporary, file });
         }
         if target.is_dir() {
-            return Err(Failure::text(format!("invalid output path: {}: is a directory", target.display())));
+            return Err(Failure::text(format!(
+                "invalid output path: {}: is a directory",
+                target.display()
+            )));
         }
-        let name = target.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = target
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
         let path = target.with_file_name(format!(".{name}.{}", std::process::id()));
         let file = std::fs::File::create_new(&path).map_err(failed)?;
-        Ok(Output::File { temporary: Pending { path, target: target.into(), kept: false }, file })
+        Ok(Output::File {
+            temporary: Pending {
+                path,
+                target: target.into(),
+                kept: false,
+            },
+            file,
+        })
     }
 
     pub fn writer(&mut self) -> Box<dyn Write + '_> {

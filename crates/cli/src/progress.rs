@@ -21,23 +21,25 @@ pub enum To {
 }
 
 enum Screen {
-    Live { all: MultiProgress, lines: HashMap<String, ProgressBar> },
+    Live {
+        all: MultiProgress,
+        lines: HashMap<String, ProgressBar>,
+    },
     Plain(To),
 }
 
 /// Shows a stream to its end; `aux` documents are handed to the caller. An error message ends it.
-pub async fn show(
-    mut lines: Lines,
-    to: To,
-    aux: &mut dyn FnMut(&serde_json::Value),
-) -> Result<(), Failure> {
+pub async fn show(mut lines: Lines, to: To, aux: &mut dyn FnMut(&serde_json::Value)) -> Result<(), Failure> {
     let live = match to {
         To::Stdout => terminal::stdout_is_terminal().then(ProgressDrawTarget::stdout),
         To::Stderr => terminal::stderr_is_terminal().then(ProgressDrawTarget::stderr),
         To::Nowhere => None,
     };
     let mut screen = match live {
-        Some(target) => Screen::Live { all: MultiProgress::with_draw_target(target), lines: HashMap::new() },
+        Some(target) => Screen::Live {
+            all: MultiProgress::with_draw_target(target),
+            lines: HashMap::new(),
+        },
         None => Screen::Plain(to),
     };
     while let Some(line) = lines.next().await? {
@@ -59,7 +61,9 @@ pub async fn show(
 
 fn error_of(message: &ProgressMessage) -> Option<String> {
     let detail = message.error_detail.as_ref().map(|detail| detail.message.clone());
-    detail.filter(|text| !text.is_empty()).or_else(|| Some(message.error.clone()).filter(|text| !text.is_empty()))
+    detail
+        .filter(|text| !text.is_empty())
+        .or_else(|| Some(message.error.clone()).filter(|text| !text.is_empty()))
 }
 
 impl Screen {
@@ -83,12 +87,23 @@ impl Screen {
                 }
             }
             Screen::Live { all, lines } => {
-                let text = if message.stream.is_empty() { head(message) } else { printable(message.stream.trim_end()) };
-                let text = if bar.is_empty() { text } else { format!("{text} {bar}") };
+                let text = if message.stream.is_empty() {
+                    head(message)
+                } else {
+                    printable(message.stream.trim_end())
+                };
+                let text = if bar.is_empty() {
+                    text
+                } else {
+                    format!("{text} {bar}")
+                };
                 let line = if message.id.is_empty() {
                     add(all)
                 } else {
-                    lines.entry(message.id.clone()).or_insert_with(|| add(all)).clone()
+                    lines
+                        .entry(message.id.clone())
+                        .or_insert_with(|| add(all))
+                        .clone()
                 };
                 line.set_message(text);
                 if message.id.is_empty() {
@@ -115,13 +130,19 @@ fn add(all: &MultiProgress) -> ProgressBar {
 }
 
 fn head(message: &ProgressMessage) -> String {
-    let id = if message.id.is_empty() { String::new() } else { format!("{}: ", printable(&message.id)) };
+    let id = if message.id.is_empty() {
+        String::new()
+    } else {
+        format!("{}: ", printable(&message.id))
+    };
     format!("{id}{}", printable(&message.status))
 }
 
 /// "[=====>     ]  1.2MB/3.4MB", or only the count when the whole is not known.
 fn bar(message: &ProgressMessage) -> String {
-    let Some(detail) = &message.progress_detail else { return String::new() };
+    let Some(detail) = &message.progress_detail else {
+        return String::new();
+    };
     let (current, total) = (detail.current.max(0) as f64, detail.total.max(0) as f64);
     if current <= 0.0 && total <= 0.0 {
         return String::new();
@@ -137,7 +158,11 @@ fn bar(message: &ProgressMessage) -> String {
     let whole = size::decimal(total);
     let counts = format!("{now:>8}/{whole}");
     let bar = format!("[{}{arrow}{}]", "=".repeat(done), " ".repeat(rest));
-    if terminal::width() > 110 { format!("{bar} {counts}") } else { counts }
+    if terminal::width() > 110 {
+        format!("{bar} {counts}")
+    } else {
+        counts
+    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,12 @@ pub struct Session {
 
 impl Session {
     pub fn new(globals: Globals, debug: bool) -> Session {
-        Session { client: Client::new(globals.clone()), globals, debug, config: OnceCell::new() }
+        Session {
+            client: Client::new(globals.clone()),
+            globals,
+            debug,
+            config: OnceCell::new(),
+        }
     }
 
     /// The client's configuration file, read when first needed.

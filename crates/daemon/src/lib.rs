@@ -104,7 +104,8 @@ impl PidFile {
         if let Ok(text) = std::fs::read_to_string(path)
             && let Ok(pid) = text.trim().parse::<u32>()
             && pid != std::process::id()
-            && Path::new(&format!("/proc/{pid}")).exists()
+            // A process that has ended but was not waited for has no command line.
+            && std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
         {
             return Err(format!(
                 "process with PID {pid} is still running: another daemon uses the pid file {}; \

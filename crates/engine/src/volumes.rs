@@ -56,10 +56,7 @@ impl Engine {
     /// One volume.
     pub async fn volume_inspect(&self, name: &str) -> Result<Volume> {
         let (inner, name) = (Arc::clone(&self.inner), name.to_owned());
-        blocking(move || {
-            inner.volumes.get(&name).map_err(Error::from)
-        })
-        .await
+        blocking(move || inner.volumes.get(&name).map_err(Error::from)).await
     }
 
     /// The volumes that pass the filters.
@@ -92,11 +89,7 @@ impl Engine {
         let (inner, name) = (Arc::clone(&self.inner), name.to_owned());
         blocking(move || {
             if let Err(error) = inner.volumes.get(&name) {
-                return if force {
-                    Ok(())
-                } else {
-                    Err(Error::from(error))
-                };
+                return if force { Ok(()) } else { Err(Error::from(error)) };
             }
             let users = users(&inner, &name);
             if !users.is_empty() {

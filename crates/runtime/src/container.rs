@@ -122,7 +122,9 @@ fn set_sysctls(plan: &Plan) -> Result<(), LaunchError> {
         let step = || format!("set sysctl {path} to {value:?}");
         let file = sys::beneath::open_beneath_no_links(top.as_fd(), path, OFlags::WRONLY, Mode::empty())
             .during(&step())?;
-        std::fs::File::from(file).write_all(value.as_bytes()).during(&step())?;
+        std::fs::File::from(file)
+            .write_all(value.as_bytes())
+            .during(&step())?;
     }
     Ok(())
 }

@@ -22,19 +22,35 @@ pub enum LaunchError {
     #[error("exec {program}: exec format error (the file is for another architecture, or is no program)")]
     ExecFormat { program: String },
     /// The file is there, the interpreter that it names is not.
-    #[error("exec {program}: no such file or directory (the interpreter or loader that the file names is missing)")]
+    #[error(
+        "exec {program}: no such file or directory (the interpreter or loader that the file names is missing)"
+    )]
     ExecInterpreter { program: String },
     #[error("chdir to cwd ({path:?}) set in config.json failed: {reason}")]
     WorkingDirectory { path: String, reason: String },
     #[error("error mounting {source_name:?} to rootfs at {destination:?}: {reason}")]
-    Mount { source_name: String, destination: String, reason: String },
+    Mount {
+        source_name: String,
+        destination: String,
+        reason: String,
+    },
     /// The machine, or what this engine was started with, does not allow the limit.
     #[error(
         "error setting rlimit {name}: {reason} (asked for soft {soft}, hard {hard}; this host allows at most {maximum})"
     )]
-    Limit { name: String, soft: u64, hard: u64, maximum: u64, reason: String },
+    Limit {
+        name: String,
+        soft: u64,
+        hard: u64,
+        maximum: u64,
+        reason: String,
+    },
     #[error("{hook} hook {path:?}: {reason}")]
-    Hook { hook: String, path: String, reason: String },
+    Hook {
+        hook: String,
+        path: String,
+        reason: String,
+    },
     /// `config.json` asks for something that makes no sense.
     #[error("invalid configuration: {0}")]
     Invalid(String),
@@ -42,7 +58,11 @@ pub enum LaunchError {
     #[error("not supported: {0}")]
     Unsupported(String),
     #[error("{step}: {reason}")]
-    Setup { step: String, reason: String, errno: Option<i32> },
+    Setup {
+        step: String,
+        reason: String,
+        errno: Option<i32>,
+    },
     #[error("cgroup: {0}")]
     Cgroup(String),
     #[error("the container's process ended while it was being set up ({how})")]
@@ -102,7 +122,11 @@ impl<T, E: Into<io::Error>> During<T> for Result<T, E> {
     fn during(self, step: &str) -> Result<T, LaunchError> {
         self.map_err(|error| {
             let error = error.into();
-            LaunchError::Setup { step: step.to_owned(), reason: reason(&error), errno: error.raw_os_error() }
+            LaunchError::Setup {
+                step: step.to_owned(),
+                reason: reason(&error),
+                errno: error.raw_os_error(),
+            }
         })
     }
 }
@@ -113,15 +137,34 @@ mod tests {
 
     #[test]
     fn wording_and_exit_codes() {
-        let missing = LaunchError::ExecNotFound { program: "nosuch".into(), in_path: true };
-        assert_eq!(missing.to_string(), r#"exec: "nosuch": executable file not found in $PATH"#);
+        let missing = LaunchError::ExecNotFound {
+            program: "nosuch".into(),
+            in_path: true,
+        };
+        assert_eq!(
+            missing.to_string(),
+            r#"exec: "nosuch": executable file not found in $PATH"#
+        );
         assert_eq!(missing.exit_code(), 127);
-        let absolute = LaunchError::ExecNotFound { program: "/no".into(), in_path: false };
-        assert_eq!(absolute.to_string(), r#"exec: "/no": stat /no: no such file or directory"#);
-        let denied =
-            LaunchError::ExecNotExecutable { program: "/etc".into(), reason: "is a directory".into() };
-        assert_eq!((denied.to_string().as_str(), denied.exit_code()), (r#"exec: "/etc": is a directory"#, 126));
-        let setup: LaunchError = Err::<(), _>(rustix::io::Errno::ACCESS).during("step").unwrap_err();
+        let absolute = LaunchError::ExecNotFound {
+            program: "/no".into(),
+            in_path: false,
+        };
+        assert_eq!(
+            absolute.to_string(),
+            r#"exec: "/no": stat /no: no such file or directory"#
+        );
+        let denied = LaunchError::ExecNotExecutable {
+            program: "/etc".into(),
+            reason: "is a directory".into(),
+        };
+        assert_eq!(
+            (denied.to_string().as_str(), denied.exit_code()),
+            (r#"exec: "/etc": is a directory"#, 126)
+        );
+        let setup: LaunchError = Err::<(), _>(rustix::io::Errno::ACCESS)
+            .during("step")
+            .unwrap_err();
         assert_eq!(setup.to_string(), "step: permission denied");
     }
 }

@@ -53,17 +53,34 @@ pub fn exec(exec: Exec<'_>) -> Result<Running, LaunchError> {
     let kinds = foreign_namespaces(exec.target_pid)?;
     let born_in = exec.cgroup.and_then(Cgroup::fd);
     let cgroup = match exec.cgroup {
-        Some(cgroup) if born_in.is_none() => {
-            Some(cgroup.entry().map_err(|error| LaunchError::Cgroup(error.to_string()))?)
-        }
+        Some(cgroup) if born_in.is_none() => Some(
+            cgroup
+                .entry()
+                .map_err(|error| LaunchError::Cgroup(error.to_string()))?,
+        ),
         _ => None,
     };
-    let pidfd = exec.target_pidfd.try_clone_to_owned().during("the container's process")?;
-    let mut plan = ExecPlan { process, stdio: exec.stdio, kinds, pidfd, cgroup };
+    let pidfd = exec
+        .target_pidfd
+        .try_clone_to_owned()
+        .during("the container's process")?;
+    let mut plan = ExecPlan {
+        process,
+        stdio: exec.stdio,
+        kinds,
+        pidfd,
+        cgroup,
+    };
     let (mut channel, child_channel) = Channel::pair()?;
-    let entered =
-        if kinds.contains(Kind::Pid) { Some(Entered::pid_namespace_of(exec.target_pidfd)?) } else { None };
-    let options = Options { namespaces: Kinds::empty(), cgroup: born_in.as_ref().map(AsFd::as_fd) };
+    let entered = if kinds.contains(Kind::Pid) {
+        Some(Entered::pid_namespace_of(exec.target_pidfd)?)
+    } else {
+        None
+    };
+    let options = Options {
+        namespaces: Kinds::empty(),
+        cgroup: born_in.as_ref().map(AsFd::as_fd),
+    };
     let cloned = sys::process::spawn(options, || run(&mut plan, child_channel));
     let returned = entered.map_or(Ok(()), Entered::leave);
     let mut child = Unstarted::new(cloned.during("clone the process")?);
@@ -146,7 +163,12 @@ fn become_process(plan: &mut ExecPlan, channel: &mut Channel) -> Result<Infallib
 impl ExecPlan {
     fn fds(&self) -> Vec<RawFd> {
         let mut fds = vec![self.pidfd.as_raw_fd()];
-        if let Stdio::Streams { stdin, stdout, stderr } = &self.stdio {
+        if let Stdio::Streams {
+            stdin,
+            stdout,
+            stderr,
+        } = &self.stdio
+        {
             fds.extend([stdin, stdout, stderr].map(AsRawFd::as_raw_fd));
         }
         fds

@@ -66,7 +66,10 @@ impl Channel {
     }
 
     pub fn over(socket: OwnedFd) -> Channel {
-        Channel { socket, stage: Stage::Cloned }
+        Channel {
+            socket,
+            stage: Stage::Cloned,
+        }
     }
 
     /// A channel of another process's making that has already come to `stage`.
@@ -114,9 +117,9 @@ impl Channel {
                 self.step_to(stage)?;
                 Ok(Received::Reached(fds))
             }
-            Ok(Message::Reached(stage)) => {
-                Err(LaunchError::Handshake(format!("expected {expected:?}, got {stage:?}")))
-            }
+            Ok(Message::Reached(stage)) => Err(LaunchError::Handshake(format!(
+                "expected {expected:?}, got {stage:?}"
+            ))),
             Ok(Message::Failed(error)) => Err(error),
             Err(error) => Err(LaunchError::Handshake(error.to_string())),
         }
@@ -132,7 +135,10 @@ impl Channel {
 
     fn step_to(&mut self, stage: Stage) -> Result<(), LaunchError> {
         if stage <= self.stage {
-            return Err(LaunchError::Handshake(format!("{stage:?} after {:?}", self.stage)));
+            return Err(LaunchError::Handshake(format!(
+                "{stage:?} after {:?}",
+                self.stage
+            )));
         }
         self.stage = stage;
         Ok(())
@@ -162,6 +168,9 @@ mod tests {
     fn an_unexpected_stage_breaks_it() {
         let (mut caller, mut child) = Channel::pair().unwrap();
         child.reach(Stage::Mounted, &[]).unwrap();
-        assert!(matches!(caller.expect(Stage::Ready), Err(LaunchError::Handshake(_))));
+        assert!(matches!(
+            caller.expect(Stage::Ready),
+            Err(LaunchError::Handshake(_))
+        ));
     }
 }

@@ -57,23 +57,41 @@ impl HookPlan {
 
     pub fn run_before_pivot(&self, pid: i32) -> Result<(), LaunchError> {
         self.run("prestart", &self.hooks.prestart, Status::Creating, Some(pid))?;
-        self.run("createRuntime", &self.hooks.create_runtime, Status::Creating, Some(pid))
+        self.run(
+            "createRuntime",
+            &self.hooks.create_runtime,
+            Status::Creating,
+            Some(pid),
+        )
     }
 
     /// In the child. The pid told is the one the hook can see.
     pub fn run_create_container(&self) -> Result<(), LaunchError> {
         let pid = rustix::process::getpid().as_raw_nonzero().get();
-        self.run("createContainer", &self.hooks.create_container, Status::Creating, Some(pid))
+        self.run(
+            "createContainer",
+            &self.hooks.create_container,
+            Status::Creating,
+            Some(pid),
+        )
     }
 
     /// In the child, as its last deed before the exec.
     pub fn run_start_container(&self) -> Result<(), LaunchError> {
         let pid = rustix::process::getpid().as_raw_nonzero().get();
-        self.run("startContainer", &self.hooks.start_container, Status::Created, Some(pid))
+        self.run(
+            "startContainer",
+            &self.hooks.start_container,
+            Status::Created,
+            Some(pid),
+        )
     }
 
     pub fn poststart(&self, pid: i32) -> Pending {
-        Pending { plan: self.clone(), pid }
+        Pending {
+            plan: self.clone(),
+            pid,
+        }
     }
 
     pub fn run_poststop(&self) {
@@ -108,7 +126,12 @@ impl HookPlan {
 
 impl Pending {
     pub fn run(&self) {
-        let result = self.plan.run("poststart", &self.plan.hooks.poststart, Status::Running, Some(self.pid));
+        let result = self.plan.run(
+            "poststart",
+            &self.plan.hooks.poststart,
+            Status::Running,
+            Some(self.pid),
+        );
         if let Err(error) = result {
             tracing::warn!(id = %self.plan.id, "{error}");
         }
@@ -128,7 +151,11 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<(), String> {
         .map(File::from)
         .and_then(|file| Ok((file.try_clone().map_err(|_| rustix::io::Errno::MFILE)?, file)));
     let (complaints, stderr) = complaints.map_err(|error| reason(&error.into()))?;
-    command.env_clear().stdin(Stdio::piped()).stdout(Stdio::null()).stderr(stderr);
+    command
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(stderr);
     for variable in &hook.env {
         if let Some((key, value)) = variable.split_once('=') {
             command.env(key, value);

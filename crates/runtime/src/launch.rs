@@ -140,7 +140,9 @@ impl Unstarted {
 
     /// When the conversation broke because the child ended, how it ended says more.
     pub fn explain(&mut self, error: LaunchError) -> LaunchError {
-        let LaunchError::Handshake(_) = &error else { return error };
+        let LaunchError::Handshake(_) = &error else {
+            return error;
+        };
         let Some(child) = &self.child else { return error };
         let exit = match sys::process::try_wait(child.pidfd.as_fd()) {
             Ok(Some(exit)) => exit,
@@ -172,16 +174,25 @@ pub fn create(launch: Launch<'_>) -> Result<Created, LaunchError> {
     let mut plan = Plan::new(launch)?;
     let (mut channel, child_channel) = Channel::pair()?;
     let cgroup = plan.cgroup_fd.take();
-    let options =
-        Options { namespaces: plan.namespaces.at_clone(), cgroup: cgroup.as_ref().map(AsFd::as_fd) };
+    let options = Options {
+        namespaces: plan.namespaces.at_clone(),
+        cgroup: cgroup.as_ref().map(AsFd::as_fd),
+    };
     let entered = plan.namespaces.enter_for_clone()?;
     let cloned = sys::process::spawn(options, || container::run(&mut plan, child_channel));
     let returned = entered.leave();
     let mut child = Unstarted::new(cloned.during("clone the container's process")?);
     returned?;
-    let terminal = configure(&mut channel, &plan, child.pid(), defaults).map_err(|error| child.explain(error))?;
+    let terminal =
+        configure(&mut channel, &plan, child.pid(), defaults).map_err(|error| child.explain(error))?;
     let poststart = plan.hooks.poststart(child.pid());
-    Ok(Created { child, channel, terminal, poststart, detached })
+    Ok(Created {
+        child,
+        channel,
+        terminal,
+        poststart,
+        detached,
+    })
 }
 
 /// What only the caller can do to the child, and the wait for it.

@@ -33,8 +33,8 @@ mod rootfs;
 pub mod seccomp;
 pub mod template;
 
-
-
+pub mod cli;
+pub mod init;
 
 pub use error::LaunchError;
 pub use exec::{Exec, exec};

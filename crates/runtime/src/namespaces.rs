@@ -49,7 +49,10 @@ impl Namespaces {
         for wanted in &linux.namespaces {
             let kind = kind(wanted.r#type);
             if new.contains(kind) || joined.iter().any(|(known, _)| *known == kind) {
-                return Err(LaunchError::Invalid(format!("namespace {} is listed twice", kind.proc_name())));
+                return Err(LaunchError::Invalid(format!(
+                    "namespace {} is listed twice",
+                    kind.proc_name()
+                )));
             }
             match (&wanted.path, kind, netns) {
                 (_, Kind::Network, Some(netns)) => {
@@ -64,31 +67,40 @@ impl Namespaces {
                     )));
                 }
                 (Some(path), ..) => {
-                    let file =
-                        rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                            .during(&format!("namespace {}", path.display()))?;
+                    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                        .during(&format!("namespace {}", path.display()))?;
                     joined.push((kind, file));
                 }
             }
         }
         if let (Some(netns), false) = (netns, joined.iter().any(|(kind, _)| *kind == Kind::Network)) {
-            joined.push((Kind::Network, netns.try_clone_to_owned().during("network namespace")?));
+            joined.push((
+                Kind::Network,
+                netns.try_clone_to_owned().during("network namespace")?,
+            ));
         }
         if !new.contains(Kind::Mount) {
-            return Err(LaunchError::Invalid("a mount namespace is needed (linux.namespaces)".to_owned()));
+            return Err(LaunchError::Invalid(
+                "a mount namespace is needed (linux.namespaces)".to_owned(),
+            ));
         }
         let user = new.contains(Kind::User);
         if user && (linux.uid_mappings.is_empty() || linux.gid_mappings.is_empty()) {
-            return Err(LaunchError::Invalid("a user namespace needs uidMappings and gidMappings".to_owned()));
+            return Err(LaunchError::Invalid(
+                "a user namespace needs uidMappings and gidMappings".to_owned(),
+            ));
         }
-        if !user && !(linux.uid_mappings.is_empty() && linux.gid_mappings.is_empty()) {
+        let maps = !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty();
+        if maps && !user {
             return Err(LaunchError::Invalid(
                 "uidMappings and gidMappings need a user namespace (linux.namespaces)".to_owned(),
             ));
         }
         let time = new.contains(Kind::Time);
         if !linux.time_offsets.is_empty() && !time {
-            return Err(LaunchError::Invalid("timeOffsets need a time namespace".to_owned()));
+            return Err(LaunchError::Invalid(
+                "timeOffsets need a time namespace".to_owned(),
+            ));
         }
         joined.sort_by_key(|(kind, _)| ORDER.iter().position(|known| known == kind));
         Ok(Namespaces {
@@ -102,7 +114,10 @@ impl Namespaces {
 
     /// The descriptors that `complete` needs in the child.
     pub fn fds(&self) -> Vec<RawFd> {
-        self.joined.iter().map(|(_, namespace)| namespace.as_raw_fd()).collect()
+        self.joined
+            .iter()
+            .map(|(_, namespace)| namespace.as_raw_fd())
+            .collect()
     }
 
     pub fn has_user(&self) -> bool {
@@ -188,7 +203,9 @@ impl Namespaces {
         let mut lines = String::new();
         for (clock, offset) in &self.time_offsets {
             if clock != "monotonic" && clock != "boottime" {
-                return Err(LaunchError::Invalid(format!("timeOffsets: there is no clock {clock:?}")));
+                return Err(LaunchError::Invalid(format!(
+                    "timeOffsets: there is no clock {clock:?}"
+                )));
             }
             lines.push_str(&format!("{clock} {} {}\n", offset.secs, offset.nanosecs));
         }
@@ -212,7 +229,9 @@ impl Entered {
         let own = namespace::open(None, Kind::Pid).during("the caller's namespace")?;
         namespace::join_process(pidfd, [Kind::Pid].into_iter().collect())
             .during("join the container's pid namespace")?;
-        Ok(Entered { back: vec![(Kind::Pid, own)] })
+        Ok(Entered {
+            back: vec![(Kind::Pid, own)],
+        })
     }
 
     /// Brings the calling thread back.
@@ -238,7 +257,13 @@ mod tests {
 
     fn linux(kinds: &[NamespaceType]) -> Linux {
         Linux {
-            namespaces: kinds.iter().map(|kind| Namespace { r#type: *kind, path: None }).collect(),
+            namespaces: kinds
+                .iter()
+                .map(|kind| Namespace {
+                    r#type: *kind,
+                    path: None,
+                })
+                .collect(),
             ..Linux::default()
         }
     }
@@ -261,7 +286,11 @@ mod tests {
         assert!(text(&linux(&[Mount, Pid, Pid])).contains("twice"));
         assert!(text(&linux(&[Mount, User])).contains("uidMappings"));
         let mut maps = linux(&[Mount]);
-        maps.uid_mappings.push(IdMapping { container_id: 0, host_id: 1000, size: 1 });
+        maps.uid_mappings.push(IdMapping {
+            container_id: 0,
+            host_id: 1000,
+            size: 1,
+        });
         assert!(text(&maps).contains("user namespace"));
     }
 }

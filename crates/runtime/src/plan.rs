@@ -15,7 +15,6 @@ use crate::rootfs::{Request, RootfsPlan};
 
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub id: String,
     pub namespaces: Namespaces,
     pub process: ProcessPlan,
     pub rootfs: RootfsPlan,
@@ -47,11 +46,14 @@ impl Plan {
             return Err(LaunchError::Unsupported("linux.intelRdt".to_owned()));
         }
         if !linux.mount_label.is_empty() && !Path::new("/sys/fs/selinux/enforce").exists() {
-            return Err(LaunchError::Unsupported("linux.mountLabel: SELinux is not enabled".to_owned()));
+            return Err(LaunchError::Unsupported(
+                "linux.mountLabel: SELinux is not enabled".to_owned(),
+            ));
         }
         let namespaces = Namespaces::new(linux, launch.netns)?;
         let own_uts = namespaces.own(Kind::Uts);
-        if !own_uts && !(spec.hostname.is_empty() && spec.domainname.is_empty()) {
+        let names = !spec.hostname.is_empty() || !spec.domainname.is_empty();
+        if names && !own_uts {
             return Err(LaunchError::Invalid(
                 "a hostname or domainname needs a uts namespace (linux.namespaces)".to_owned(),
             ));
@@ -79,9 +81,11 @@ impl Plan {
         })?;
         let cgroup_fd = launch.cgroup.and_then(cgroup::Cgroup::fd);
         let cgroup_entry = match launch.cgroup {
-            Some(cgroup) if cgroup_fd.is_none() => {
-                Some(cgroup.entry().map_err(|error| LaunchError::Cgroup(error.to_string()))?)
-            }
+            Some(cgroup) if cgroup_fd.is_none() => Some(
+                cgroup
+                    .entry()
+                    .map_err(|error| LaunchError::Cgroup(error.to_string()))?,
+            ),
             _ => None,
         };
         let start_socket = match launch.start_socket {
@@ -89,7 +93,6 @@ impl Plan {
             None => None,
         };
         Ok(Plan {
-            id: launch.id.to_owned(),
             sysctl: sysctl(&linux.sysctl, &namespaces)?,
             namespaces,
             process,
@@ -109,7 +112,12 @@ impl Plan {
         let mut fds: Vec<RawFd> = self.rootfs.fds().iter().map(AsRawFd::as_raw_fd).collect();
         fds.extend(self.namespaces.fds());
         fds.extend(self.start_socket.as_ref().map(AsRawFd::as_raw_fd));
-        if let Stdio::Streams { stdin, stdout, stderr } = &self.stdio {
+        if let Stdio::Streams {
+            stdin,
+            stdout,
+            stderr,
+        } = &self.stdio
+        {
             fds.extend([stdin, stdout, stderr].map(AsRawFd::as_raw_fd));
         }
         fds
@@ -145,9 +153,14 @@ fn sysctl(
         } else if path == "kernel/hostname" || path == "kernel/domainname" {
             Kind::Uts
         } else {
-            return Err(LaunchError::Invalid(format!("sysctl {key:?} is not in a separate kernel namespace")));
+            return Err(LaunchError::Invalid(format!(
+                "sysctl {key:?} is not in a separate kernel namespace"
+            )));
         };
-        if path.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
+        if path
+            .split('/')
+            .any(|part| part.is_empty() || part == "." || part == "..")
+        {
             return Err(LaunchError::Invalid(format!("sysctl {key:?} is not a name")));
         }
         if !namespaces.own(needs) {
@@ -180,7 +193,10 @@ mod tests {
     fn only_namespaced_sysctls() {
         let linux = Linux {
             namespaces: [NamespaceType::Mount, NamespaceType::Network]
-                .map(|kind| Namespace { r#type: kind, path: None })
+                .map(|kind| Namespace {
+                    r#type: kind,
+                    path: None,
+                })
                 .to_vec(),
             ..Linux::default()
         };

@@ -8,7 +8,7 @@
 mod credentials;
 mod environment;
 pub(crate) mod limits;
-mod lookup;
+pub(crate) mod lookup;
 mod security;
 pub(crate) mod stdio;
 
@@ -55,7 +55,10 @@ impl ProcessPlan {
             .cloned()
             .ok_or_else(|| LaunchError::Invalid("process.args is empty".to_owned()))?;
         if !Path::new(&process.cwd).is_absolute() {
-            return Err(LaunchError::Invalid(format!("process.cwd {:?} is not absolute", process.cwd)));
+            return Err(LaunchError::Invalid(format!(
+                "process.cwd {:?} is not absolute",
+                process.cwd
+            )));
         }
         let terminal = process.terminal;
         Ok(ProcessPlan {
@@ -71,8 +74,14 @@ impl ProcessPlan {
             no_new_privileges: process.no_new_privileges,
             security: security::Labels::new(process)?,
             personality: personality.map(security::domain).transpose()?,
-            io_priority: process.io_priority.as_ref().map(security::io_priority).transpose()?,
-            filter: filter.map(|document| seccomp::filter(document, cache)).transpose()?,
+            io_priority: process
+                .io_priority
+                .as_ref()
+                .map(security::io_priority)
+                .transpose()?,
+            filter: filter
+                .map(|document| seccomp::filter(document, cache))
+                .transpose()?,
             program,
         })
     }
@@ -142,8 +151,8 @@ impl ProcessPlan {
     /// The working directory must be below the root: a descriptor of the host that survived until here could
     /// make it point outside (CVE-2024-21626).
     fn check_cwd(&self) -> Result<(), LaunchError> {
-        let path = rustix::process::getcwd(Vec::new())
-            .map_err(|error| self.cwd_error(&reason(&error.into())))?;
+        let path =
+            rustix::process::getcwd(Vec::new()).map_err(|error| self.cwd_error(&reason(&error.into())))?;
         if path.to_bytes().starts_with(b"/") {
             return Ok(());
         }
@@ -151,7 +160,10 @@ impl ProcessPlan {
     }
 
     fn cwd_error(&self, reason: &str) -> LaunchError {
-        LaunchError::WorkingDirectory { path: self.cwd.display().to_string(), reason: reason.to_owned() }
+        LaunchError::WorkingDirectory {
+            path: self.cwd.display().to_string(),
+            reason: reason.to_owned(),
+        }
     }
 }
 

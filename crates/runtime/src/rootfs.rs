@@ -35,7 +35,9 @@ impl RootfsPlan {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let place = rustix::fs::openat(CWD, &self.attach_at, flags, Mode::empty())
             .during(&format!("root filesystem's place {}", self.attach_at.display()))?;
-        self.root.attach(place.as_fd()).during("mount the root filesystem")?;
+        self.root
+            .attach(place.as_fd())
+            .during("mount the root filesystem")?;
         let root = self.root.as_fd();
         for mount in &self.mounts {
             attach::attach(root, mount, self.sysfs_by_bind)?;
@@ -47,13 +49,23 @@ impl RootfsPlan {
         for device in &self.devices {
             devices::make(root, device)?;
         }
-        let pair = if terminal { Some(self.open_terminal(root)?) } else { None };
+        let pair = if terminal {
+            Some(self.open_terminal(root)?)
+        } else {
+            None
+        };
         make_cwd(root, cwd)?;
         hidden::mask(root, &self.masked)?;
         hidden::make_read_only(root, &self.read_only_paths)?;
         if self.read_only {
             self.root
-                .set(Attributes { set: Attributes::READ_ONLY, ..Attributes::default() }, false)
+                .set(
+                    Attributes {
+                        set: Attributes::READ_ONLY,
+                        ..Attributes::default()
+                    },
+                    false,
+                )
                 .during("make the root filesystem read-only")?;
         }
         Ok(pair)
@@ -72,7 +84,10 @@ impl RootfsPlan {
 
     /// A `/dev` that is somebody else's directory is taken as it is.
     fn sets_up_dev(&self) -> bool {
-        !self.mounts.iter().any(|mount| mount.destination == Path::new("/dev") && mount.options.bind.is_some())
+        !self
+            .mounts
+            .iter()
+            .any(|mount| mount.destination == Path::new("/dev") && mount.options.bind.is_some())
     }
 
     fn open_terminal(&self, root: BorrowedFd<'_>) -> Result<Pair, LaunchError> {
@@ -81,7 +96,8 @@ impl RootfsPlan {
         let console = target::open_or_make(root, Path::new("/dev/console"), target::Kind::File)
             .during("make /dev/console")?;
         let tree = Tree::of(pair.slave.as_fd(), false).during("bind the terminal to /dev/console")?;
-        tree.attach(console.as_fd()).during("bind the terminal to /dev/console")?;
+        tree.attach(console.as_fd())
+            .during("bind the terminal to /dev/console")?;
         Ok(pair)
     }
 }
@@ -94,7 +110,9 @@ pub(crate) fn open_devpts(root: BorrowedFd<'_>) -> Result<std::os::fd::OwnedFd, 
         .during("terminal: open /dev/pts")?;
     let fs = rustix::fs::fstatfs(&devpts).during("terminal: /dev/pts")?;
     if fs.f_type as u64 != DEVPTS {
-        return Err(LaunchError::Invalid("a terminal needs a devpts filesystem at /dev/pts".to_owned()));
+        return Err(LaunchError::Invalid(
+            "a terminal needs a devpts filesystem at /dev/pts".to_owned(),
+        ));
     }
     Ok(devpts)
 }

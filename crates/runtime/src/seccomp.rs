@@ -10,8 +10,10 @@ mod action;
 mod architecture;
 mod cache;
 mod compile;
-mod program;
+#[cfg(test)]
+mod interpreter;
 mod profile;
+mod program;
 
 use std::path::Path;
 

@@ -40,18 +40,38 @@ pub const MASKED_PATHS: [&str; 12] = [
     "/sys/firmware",
 ];
 
-pub const READ_ONLY_PATHS: [&str; 5] =
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub const READ_ONLY_PATHS: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
 
 /// Destination, type, source, options.
 const MOUNTS: [(&str, &str, &str, &str); 7] = [
     ("/proc", "proc", "proc", "nosuid,noexec,nodev"),
-    ("/dev", "tmpfs", "tmpfs", "nosuid,strictatime,mode=755,size=65536k"),
-    ("/dev/pts", "devpts", "devpts", "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5"),
+    (
+        "/dev",
+        "tmpfs",
+        "tmpfs",
+        "nosuid,strictatime,mode=755,size=65536k",
+    ),
+    (
+        "/dev/pts",
+        "devpts",
+        "devpts",
+        "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5",
+    ),
     ("/sys", "sysfs", "sysfs", "nosuid,noexec,nodev,ro"),
     ("/sys/fs/cgroup", "cgroup", "cgroup", "ro,nosuid,noexec,nodev"),
     ("/dev/mqueue", "mqueue", "mqueue", "nosuid,noexec,nodev"),
-    ("/dev/shm", "tmpfs", "shm", "nosuid,noexec,nodev,mode=1777,size=67108864"),
+    (
+        "/dev/shm",
+        "tmpfs",
+        "shm",
+        "nosuid,noexec,nodev,mode=1777,size=67108864",
+    ),
 ];
 
 /// A container that runs `sh` on a terminal in `rootfs`.
@@ -85,7 +105,10 @@ pub fn spec() -> Spec {
             }),
             ..Process::default()
         }),
-        root: Some(Root { path: PathBuf::from("rootfs"), readonly: false }),
+        root: Some(Root {
+            path: PathBuf::from("rootfs"),
+            readonly: false,
+        }),
         hostname: "berth".to_owned(),
         mounts: MOUNTS
             .iter()
@@ -98,7 +121,12 @@ pub fn spec() -> Spec {
             })
             .collect(),
         linux: Some(Linux {
-            namespaces: kinds.map(|kind| Namespace { r#type: kind, path: None }).to_vec(),
+            namespaces: kinds
+                .map(|kind| Namespace {
+                    r#type: kind,
+                    path: None,
+                })
+                .to_vec(),
             masked_paths: own(&MASKED_PATHS),
             readonly_paths: own(&READ_ONLY_PATHS),
             resources: Some(Resources::default()),

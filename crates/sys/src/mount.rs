@@ -136,11 +136,7 @@ impl AsFd for Tree {
 }
 
 /// Changes attributes of the mount that a descriptor is on (the descriptor must be the root of that mount).
-pub fn set_attributes(
-    mount: BorrowedFd<'_>,
-    attributes: Attributes<'_>,
-    recursive: bool,
-) -> io::Result<()> {
+pub fn set_attributes(mount: BorrowedFd<'_>, attributes: Attributes<'_>, recursive: bool) -> io::Result<()> {
     if attributes.is_nothing() {
         return Ok(());
     }
@@ -157,7 +153,9 @@ pub fn set_attributes(
         attr_set: set,
         attr_clr: clear,
         propagation: attributes.propagation.map_or(0, Propagation::flag),
-        userns_fd: attributes.idmap.map_or(0, |namespace| namespace.0.as_raw_fd() as u64),
+        userns_fd: attributes
+            .idmap
+            .map_or(0, |namespace| namespace.0.as_raw_fd() as u64),
     };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is an empty C string, `argument` lives over the call and its true size is passed.
@@ -171,7 +169,11 @@ pub fn set_attributes(
             std::mem::size_of::<libc::mount_attr>(),
         )
     };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// A filesystem being configured (fsopen).
@@ -194,7 +196,10 @@ impl Filesystem {
                 error.into()
             }
         })?;
-        Ok(Filesystem { context, name: name.to_owned() })
+        Ok(Filesystem {
+            context,
+            name: name.to_owned(),
+        })
     }
 
     /// `key=value`. Values over 255 bytes are refused by the kernel.
@@ -220,8 +225,7 @@ impl Filesystem {
 
     /// A word without a value.
     pub fn flag(&self, key: &str) -> io::Result<()> {
-        rustix::mount::fsconfig_set_flag(self.context.as_fd(), key)
-            .map_err(|error| self.explain(error, key))
+        rustix::mount::fsconfig_set_flag(self.context.as_fd(), key).map_err(|error| self.explain(error, key))
     }
 
     /// One option as in a mount table: `key=value` or a word.
@@ -249,7 +253,9 @@ impl Filesystem {
         let mut said = Vec::new();
         let mut buffer = [0u8; 512];
         while let Ok(count) = rustix::io::read(&self.context, &mut buffer) {
-            let Some(line) = buffer.get(..count).filter(|line| !line.is_empty()) else { break };
+            let Some(line) = buffer.get(..count).filter(|line| !line.is_empty()) else {
+                break;
+            };
             let line = String::from_utf8_lossy(line);
             // "e text", "w text", "i text"
             let text = line.trim_end();

@@ -40,7 +40,13 @@ impl Body {
     /// A body fed by a writer on another thread.
     pub fn piped() -> (BodyWriter, Body) {
         let (sender, receiver) = mpsc::channel(16);
-        (BodyWriter { sender, buffer: Vec::with_capacity(CHUNK) }, Body::Stream(receiver))
+        (
+            BodyWriter {
+                sender,
+                buffer: Vec::with_capacity(CHUNK),
+            },
+            Body::Stream(receiver),
+        )
     }
 }
 
@@ -97,7 +103,9 @@ impl HttpBody for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match self.get_mut() {
             Body::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Body::Stream(receiver) => receiver.poll_recv(cx).map(|piece| piece.map(|piece| piece.map(Frame::data))),
+            Body::Stream(receiver) => receiver
+                .poll_recv(cx)
+                .map(|piece| piece.map(|piece| piece.map(Frame::data))),
         }
     }
 
@@ -122,15 +130,22 @@ pub struct Chunks {
 
 impl Chunks {
     pub(super) fn new(body: Option<Incoming>, sender: Option<SendRequest<Body>>) -> Chunks {
-        Chunks { body, _sender: sender }
+        Chunks {
+            body,
+            _sender: sender,
+        }
     }
 
     pub async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
-        let Some(body) = &mut self.body else { return Ok(None) };
+        let Some(body) = &mut self.body else {
+            return Ok(None);
+        };
         loop {
             match body.frame().await {
                 None => return Ok(None),
-                Some(Err(error)) => return Err(Failure::text(format!("the daemon's answer broke off: {error}"))),
+                Some(Err(error)) => {
+                    return Err(Failure::text(format!("the daemon's answer broke off: {error}")));
+                }
                 Some(Ok(frame)) => {
                     if let Ok(bytes) = frame.into_data() {
                         return Ok(Some(bytes));
@@ -143,9 +158,11 @@ impl Chunks {
     /// Writes everything that is left.
     pub async fn copy_to(mut self, out: &mut dyn io::Write) -> Result<(), Failure> {
         while let Some(bytes) = self.next().await? {
-            out.write_all(&bytes).map_err(|error| Failure::text(format!("write: {error}")))?;
+            out.write_all(&bytes)
+                .map_err(|error| Failure::text(format!("write: {error}")))?;
         }
-        out.flush().map_err(|error| Failure::text(format!("write: {error}")))
+        out.flush()
+            .map_err(|error| Failure::text(format!("write: {error}")))
     }
 
     /// A blocking reader fed from this answer by a task; for tar extraction on another thread.
@@ -164,7 +181,10 @@ impl Chunks {
                 }
             }
         });
-        ChunkReader { receiver, current: Bytes::new() }
+        ChunkReader {
+            receiver,
+            current: Bytes::new(),
+        }
     }
 }
 
@@ -197,7 +217,11 @@ pub struct Lines {
 
 impl Lines {
     pub(super) fn new(chunks: Chunks) -> Lines {
-        Lines { chunks, buffer: BytesMut::new(), ended: false }
+        Lines {
+            chunks,
+            buffer: BytesMut::new(),
+            ended: false,
+        }
     }
 
     /// The next non-empty line.
@@ -216,7 +240,9 @@ impl Lines {
                 return Ok((!rest.iter().all(u8::is_ascii_whitespace)).then_some(rest));
             }
             if self.buffer.len() > LINE_LIMIT {
-                return Err(Failure::text(format!("the daemon sent a line longer than {LINE_LIMIT} bytes")));
+                return Err(Failure::text(format!(
+                    "the daemon sent a line longer than {LINE_LIMIT} bytes"
+                )));
             }
             match self.chunks.next().await? {
                 Some(bytes) => self.buffer.extend_from_slice(&bytes),

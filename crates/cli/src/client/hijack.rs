@@ -37,7 +37,11 @@ impl Client {
 
     /// Sends a request that takes over the connection.
     pub async fn hijack(&self, path: &str, document: Option<Vec<u8>>) -> Result<Hijacked, Failure> {
-        let mut headers = if document.is_some() { json_headers() } else { http::HeaderMap::new() };
+        let mut headers = if document.is_some() {
+            json_headers()
+        } else {
+            http::HeaderMap::new()
+        };
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("tcp"));
         let body = document.map_or_else(Body::empty, Body::full);
@@ -49,16 +53,24 @@ impl Client {
         };
         let status = reply.status();
         let failed = |reason: String| Failure::text(format!("unable to upgrade to tcp, {reason}"));
-        let Some(mut response) = reply.into_response() else { return Err(failed("no answer".into())) };
+        let Some(mut response) = reply.into_response() else {
+            return Err(failed("no answer".into()));
+        };
         if status != http::StatusCode::SWITCHING_PROTOCOLS {
             return Err(failed(format!("received {}", status.as_u16())));
         }
-        let upgraded = hyper::upgrade::on(&mut response).await.map_err(|error| failed(error.to_string()))?;
+        let upgraded = hyper::upgrade::on(&mut response)
+            .await
+            .map_err(|error| failed(error.to_string()))?;
         let parts = upgraded
             .downcast::<TokioIo<Stream>>()
             .map_err(|_| failed("the connection is of another kind".into()))?;
         let socket = blocking(parts.io.into_inner()).map_err(|error| failed(error.to_string()))?;
-        Ok(Hijacked { socket, early: parts.read_buf, multiplexed })
+        Ok(Hijacked {
+            socket,
+            early: parts.read_buf,
+            multiplexed,
+        })
     }
 }
 

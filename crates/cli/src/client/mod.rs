@@ -11,8 +11,8 @@ pub mod hijack;
 pub mod query;
 
 use crate::connect::endpoint::{Endpoint, Globals, resolve};
-use crate::connect::stream::{self, Stream};
 use crate::connect::launch;
+use crate::connect::stream::{self, Stream};
 use crate::failure::Failure;
 use crate::json::Value;
 use body::{Body, Lines};
@@ -39,7 +39,12 @@ pub struct Client {
 
 impl Client {
     pub fn new(globals: Globals) -> Client {
-        Client { globals, endpoint: OnceCell::new(), version: RefCell::default(), idle: RefCell::default() }
+        Client {
+            globals,
+            endpoint: OnceCell::new(),
+            version: RefCell::default(),
+            idle: RefCell::default(),
+        }
     }
 
     pub fn endpoint(&self) -> Result<&Endpoint, Failure> {
@@ -61,14 +66,17 @@ impl Client {
 
     async fn sender(&self) -> Result<SendRequest<Body>, Failure> {
         loop {
-            let Some(mut idle) = self.idle.borrow_mut().pop() else { break };
+            let Some(mut idle) = self.idle.borrow_mut().pop() else {
+                break;
+            };
             if idle.ready().await.is_ok() {
                 return Ok(idle);
             }
         }
         let stream = self.open().await?;
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| broken(&error))?;
         tokio::spawn(async move {
             // A connection that breaks is reported by the request that waits on it.
             let _ = connection.with_upgrades().await;
@@ -87,7 +95,9 @@ impl Client {
         if let Some(version) = self.version.borrow().clone() {
             return Ok(version);
         }
-        let forced = std::env::var("DOCKER_API_VERSION").ok().filter(|version| !version.is_empty());
+        let forced = std::env::var("DOCKER_API_VERSION")
+            .ok()
+            .filter(|version| !version.is_empty());
         let version = match forced {
             Some(version) => version.trim_start_matches('v').to_owned(),
             None if self.endpoint()?.named => self.ping().await?,
@@ -101,8 +111,15 @@ impl Client {
     async fn ping(&self) -> Result<String, Failure> {
         let mut sender = self.sender().await?;
         let request = self.build(Method::HEAD, "/_ping", &HeaderMap::new(), Body::empty())?;
-        let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
-        let theirs = response.headers().get("api-version").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| broken(&error))?;
+        let theirs = response
+            .headers()
+            .get("api-version")
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
         let _ = response.into_body().collect().await;
         self.give_back(sender);
         Ok(match theirs {
@@ -112,13 +129,27 @@ impl Client {
         })
     }
 
-    fn build(&self, method: Method, path: &str, headers: &HeaderMap, body: Body) -> Result<Request<Body>, Failure> {
-        let mut builder = Request::builder().method(method).uri(path).header("host", "berth");
-        builder = builder.header("user-agent", concat!("Berth-Client/", env!("CARGO_PKG_VERSION"), " (linux)"));
+    fn build(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<Request<Body>, Failure> {
+        let mut builder = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "berth");
+        builder = builder.header(
+            "user-agent",
+            concat!("Berth-Client/", env!("CARGO_PKG_VERSION"), " (linux)"),
+        );
         for (name, value) in headers {
             builder = builder.header(name, value);
         }
-        builder.body(body).map_err(|error| Failure::text(format!("cannot form the request {path}: {error}")))
+        builder
+            .body(body)
+            .map_err(|error| Failure::text(format!("cannot form the request {path}: {error}")))
     }
 
     /// Sends a request; refusals are failures.
@@ -134,7 +165,9 @@ impl Client {
         let first = self.send_as(&version, method.clone(), path, &headers, body).await;
         match (first, again) {
             (Err(failure), Some(body)) if failure.status == Some(400) => {
-                let Some(spoken) = spoken_version(&failure.message) else { return Err(failure) };
+                let Some(spoken) = spoken_version(&failure.message) else {
+                    return Err(failure);
+                };
                 *self.version.borrow_mut() = Some(spoken.clone());
                 self.send_as(&spoken, method, path, &headers, body).await
             }
@@ -152,39 +185,57 @@ impl Client {
     ) -> Result<Reply<'_>, Failure> {
         let mut sender = self.sender().await?;
         let request = self.build(method, &format!("/v{version}{path}"), headers, body)?;
-        let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| broken(&error))?;
         let status = response.status();
         if status.as_u16() >= 400 {
             let failure = refusal(response).await;
             self.give_back(sender);
             return Err(failure);
         }
-        Ok(Reply { client: self, sender: Some(sender), response: Some(response) })
+        Ok(Reply {
+            client: self,
+            sender: Some(sender),
+            response: Some(response),
+        })
     }
 
     pub async fn get(&self, path: &str) -> Result<Reply<'_>, Failure> {
-        self.send(Method::GET, path, HeaderMap::new(), Body::empty()).await
+        self.send(Method::GET, path, HeaderMap::new(), Body::empty())
+            .await
     }
 
     pub async fn post(&self, path: &str) -> Result<Reply<'_>, Failure> {
-        self.send(Method::POST, path, HeaderMap::new(), Body::empty()).await
+        self.send(Method::POST, path, HeaderMap::new(), Body::empty())
+            .await
     }
 
     pub async fn delete(&self, path: &str) -> Result<Reply<'_>, Failure> {
-        self.send(Method::DELETE, path, HeaderMap::new(), Body::empty()).await
+        self.send(Method::DELETE, path, HeaderMap::new(), Body::empty())
+            .await
     }
 
     /// Posts a JSON document.
-    pub async fn post_json<T: serde::Serialize>(&self, path: &str, document: &T) -> Result<Reply<'_>, Failure> {
+    pub async fn post_json<T: serde::Serialize>(
+        &self,
+        path: &str,
+        document: &T,
+    ) -> Result<Reply<'_>, Failure> {
         let bytes = serde_json::to_vec(document)
             .map_err(|error| Failure::text(format!("cannot encode the request: {error}")))?;
-        self.send(Method::POST, path, json_headers(), Body::full(bytes)).await
+        self.send(Method::POST, path, json_headers(), Body::full(bytes))
+            .await
     }
 }
 
 pub fn json_headers() -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    headers.insert(
+        http::header::CONTENT_TYPE,
+        http::HeaderValue::from_static("application/json"),
+    );
     headers
 }
 
@@ -206,11 +257,14 @@ impl<'a> Reply<'a> {
 
     /// The whole body.
     pub async fn bytes(mut self) -> Result<Bytes, Failure> {
-        let Some(response) = self.response.take() else { return Ok(Bytes::new()) };
+        let Some(response) = self.response.take() else {
+            return Ok(Bytes::new());
+        };
         let limited = http_body_util::Limited::new(response.into_body(), DOCUMENT_LIMIT);
-        let bytes = limited.collect().await.map_err(|error| {
-            Failure::text(format!("the daemon's answer broke off: {error}"))
-        })?;
+        let bytes = limited
+            .collect()
+            .await
+            .map_err(|error| Failure::text(format!("the daemon's answer broke off: {error}")))?;
         if let Some(sender) = self.sender.take() {
             self.client.give_back(sender);
         }
@@ -258,7 +312,9 @@ fn unreadable(error: &serde_json::Error) -> Failure {
 }
 
 fn broken(error: &hyper::Error) -> Failure {
-    Failure::text(format!("error during connect: the daemon broke off the connection: {error}"))
+    Failure::text(format!(
+        "error during connect: the daemon broke off the connection: {error}"
+    ))
 }
 
 async fn refusal(response: Response<Incoming>) -> Failure {
@@ -272,7 +328,11 @@ async fn refusal(response: Response<Incoming>) -> Failure {
         Ok(body) if !body.message.is_empty() => body.message,
         _ => {
             let text = String::from_utf8_lossy(&bytes).trim().to_owned();
-            if text.is_empty() { status.canonical_reason().unwrap_or("unknown error").to_owned() } else { text }
+            if text.is_empty() {
+                status.canonical_reason().unwrap_or("unknown error").to_owned()
+            } else {
+                text
+            }
         }
     };
     Failure::daemon(status.as_u16(), &message)
@@ -281,7 +341,10 @@ async fn refusal(response: Response<Incoming>) -> Failure {
 /// "client version 1.53 is too new. Maximum supported API version is 1.44"
 fn spoken_version(message: &str) -> Option<String> {
     let tail = message.split("supported API version is ").nth(1)?;
-    let version: String = tail.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+    let version: String = tail
+        .chars()
+        .take_while(|c| c.is_ascii_digit() || *c == '.')
+        .collect();
     let version = version.trim_end_matches('.').to_owned();
     (version.contains('.')).then_some(version)
 }
@@ -290,7 +353,10 @@ fn spoken_version(message: &str) -> Option<String> {
 pub fn older(left: &str, right: &str) -> bool {
     let parts = |text: &str| {
         let (major, minor) = text.split_once('.').unwrap_or((text, "0"));
-        (major.parse::<u32>().unwrap_or(0), minor.parse::<u32>().unwrap_or(0))
+        (
+            major.parse::<u32>().unwrap_or(0),
+            minor.parse::<u32>().unwrap_or(0),
+        )
     };
     parts(left) < parts(right)
 }

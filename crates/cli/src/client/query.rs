@@ -2,7 +2,13 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b':').remove(b'@');
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~')
+    .remove(b':')
+    .remove(b'@');
 /// Image names keep their slashes.
 const NAME: &AsciiSet = &SEGMENT.remove(b'/');
 
@@ -30,12 +36,17 @@ impl Query {
         self.1 = true;
         self.0.push_str(key);
         self.0.push('=');
-        self.0.extend(url::form_urlencoded::byte_serialize(value.as_bytes()));
+        self.0
+            .extend(url::form_urlencoded::byte_serialize(value.as_bytes()));
         self
     }
 
     pub fn text(self, key: &str, value: &str) -> Query {
-        if value.is_empty() { self } else { self.always(key, value) }
+        if value.is_empty() {
+            self
+        } else {
+            self.always(key, value)
+        }
     }
 
     pub fn flag(self, key: &str, value: bool) -> Query {
@@ -55,6 +66,13 @@ mod tests {
     fn paths() {
         assert_eq!(segment("a/b c"), "a%2Fb%20c");
         assert_eq!(name("h:5000/a@sha256:0"), "h:5000/a@sha256:0");
-        assert_eq!(Query::new("/x").text("a", "").flag("b", true).always("c", "1 2").build(), "/x?b=1&c=1+2");
+        assert_eq!(
+            Query::new("/x")
+                .text("a", "")
+                .flag("b", true)
+                .always("c", "1 2")
+                .build(),
+            "/x?b=1&c=1+2"
+        );
     }
 }

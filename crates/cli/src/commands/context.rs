@@ -14,13 +14,21 @@ use std::path::PathBuf;
 
 pub const COMMANDS: &[&Command] = &[&CREATE, &INSPECT, &LS, &RM, &SHOW, &USE];
 
-const LS: Command =
-    Command::new("ls", "List contexts", "[OPTIONS]", Arity::Exactly(0), |session, matches| Box::pin(ls(session, matches)))
-        .aliases(&["list"])
-        .flags(&[&[
-            Flag::text("format", "Layout: 'table', 'table TEMPLATE', 'json' or a Go template"),
-            Flag::bool("quiet", "Show names only").short('q'),
-        ]]);
+const LS: Command = Command::new(
+    "ls",
+    "List contexts",
+    "[OPTIONS]",
+    Arity::Exactly(0),
+    |session, matches| Box::pin(ls(session, matches)),
+)
+.aliases(&["list"])
+.flags(&[&[
+    Flag::text(
+        "format",
+        "Layout: 'table', 'table TEMPLATE', 'json' or a Go template",
+    ),
+    Flag::bool("quiet", "Show names only").short('q'),
+]]);
 
 const SHOW: Command = Command::new(
     "show",
@@ -30,9 +38,13 @@ const SHOW: Command = Command::new(
     |session, matches| Box::pin(show(session, matches)),
 );
 
-const USE: Command = Command::new("use", "Set the current context", "CONTEXT", Arity::Exactly(1), |session, matches| {
-    Box::pin(use_(session, matches))
-});
+const USE: Command = Command::new(
+    "use",
+    "Set the current context",
+    "CONTEXT",
+    Arity::Exactly(1),
+    |session, matches| Box::pin(use_(session, matches)),
+);
 
 const CREATE: Command = Command::new(
     "create",
@@ -121,12 +133,17 @@ async fn use_(session: &Session, matches: &Matches) -> Outcome {
         context::load(&session.globals.config, name)?;
     }
     let mut config = Config::load(&session.globals.config);
-    config.set("currentContext", (name != "default").then(|| serde_json::json!(name)));
+    config.set(
+        "currentContext",
+        (name != "default").then(|| serde_json::json!(name)),
+    );
     config.save()?;
     say(name)?;
     for variable in ["BERTH_HOST", "DOCKER_HOST"] {
         if std::env::var_os(variable).is_some_and(|value| !value.is_empty()) {
-            eprintln!("Warning: {variable} environment variable overrides the active context. To use {name:?}, either set the global --context flag, or unset {variable} environment variable.");
+            eprintln!(
+                "Warning: {variable} environment variable overrides the active context. To use {name:?}, either set the global --context flag, or unset {variable} environment variable."
+            );
         }
     }
     eprintln!("Current context is now {name:?}");
@@ -145,24 +162,41 @@ async fn create(session: &Session, matches: &Matches) -> Outcome {
         let stored = context::load(dir, from)?;
         if let Some(tls) = stored.tls_files(dir) {
             let pairs = [("ca.pem", tls.ca), ("cert.pem", tls.cert), ("key.pem", tls.key)];
-            files.extend(pairs.into_iter().filter_map(|(file, path)| path.map(|path| (file, path))));
+            files.extend(
+                pairs
+                    .into_iter()
+                    .filter_map(|(file, path)| path.map(|path| (file, path))),
+            );
         }
         (host, skip) = (stored.host, stored.skip_verify);
     }
     for pair in matches.list("docker").iter().flat_map(|text| text.split(',')) {
         match pair.split_once('=') {
             Some(("host", value)) => host = value.to_owned(),
-            Some(("skip-tls-verify", value)) => skip = crate::flags::parse::parse_bool(value).unwrap_or(false),
+            Some(("skip-tls-verify", value)) => {
+                skip = crate::flags::parse::parse_bool(value).unwrap_or(false)
+            }
             Some(("ca", value)) => files.push(("ca.pem", PathBuf::from(value))),
             Some(("cert", value)) => files.push(("cert.pem", PathBuf::from(value))),
             Some(("key", value)) => files.push(("key.pem", PathBuf::from(value))),
-            _ => return Err(Failure::text(format!("unable to create docker endpoint config: unrecognized config key: {pair:?}"))),
+            _ => {
+                return Err(Failure::text(format!(
+                    "unable to create docker endpoint config: unrecognized config key: {pair:?}"
+                )));
+            }
         }
     }
     if host.is_empty() {
         host = format!("unix://{DEFAULT_SOCKET}");
     }
-    context::create(dir, name, matches.text("description").unwrap_or_default(), &host, skip, &files)?;
+    context::create(
+        dir,
+        name,
+        matches.text("description").unwrap_or_default(),
+        &host,
+        skip,
+        &files,
+    )?;
     say(name)?;
     eprintln!("Successfully created context {name:?}");
     Ok(0)
@@ -175,7 +209,9 @@ async fn rm(session: &Session, matches: &Matches) -> Outcome {
         if name == "default" {
             failures.push(Failure::text("context \"default\" cannot be removed"));
         } else if *name == current && !matches.bool("force") {
-            failures.push(Failure::text(format!("context {name:?} is in use, set -f flag to force remove")));
+            failures.push(Failure::text(format!(
+                "context {name:?} is in use, set -f flag to force remove"
+            )));
         } else {
             match context::remove(&session.globals.config, name) {
                 Ok(()) => say(name)?,
@@ -187,7 +223,11 @@ async fn rm(session: &Session, matches: &Matches) -> Outcome {
 }
 
 async fn inspect(session: &Session, matches: &Matches) -> Outcome {
-    let names = if matches.args.is_empty() { vec![current(session)?] } else { matches.args.clone() };
+    let names = if matches.args.is_empty() {
+        vec![current(session)?]
+    } else {
+        matches.args.clone()
+    };
     let mut documents = Vec::new();
     for name in names {
         let document = if name == "default" {

@@ -18,7 +18,11 @@ pub const ANY: Command = Command::new(
     Arity::AtLeast(1),
     |session, matches| Box::pin(any(session, matches)),
 )
-.flags(&[&[FORMAT, SIZE, Flag::text("type", "Look for this kind of object only")]]);
+.flags(&[&[
+    FORMAT,
+    SIZE,
+    Flag::text("type", "Look for this kind of object only"),
+]]);
 
 pub const CONTAINER: Command = Command::new(
     "inspect",
@@ -45,7 +49,10 @@ pub const NETWORK: Command = Command::new(
     Arity::AtLeast(1),
     |session, matches| Box::pin(of(session, matches, &[Kind::Network])),
 )
-.flags(&[&[FORMAT, Flag::bool("verbose", "Show more for diagnosis").short('v')]]);
+.flags(&[&[
+    FORMAT,
+    Flag::bool("verbose", "Show more for diagnosis").short('v'),
+]]);
 
 pub const VOLUME: Command = Command::new(
     "inspect",
@@ -72,9 +79,15 @@ async fn any(session: &Session, matches: &Matches) -> Outcome {
         "network" => &[Kind::Network],
         "volume" => &[Kind::Volume],
         "node" | "service" | "task" | "secret" | "config" => {
-            return Err(Failure::text("This engine has no cluster mode; there are no such objects"));
+            return Err(Failure::text(
+                "This engine has no cluster mode; there are no such objects",
+            ));
         }
-        other => return Err(Failure::text(format!("\"{other}\" is not a valid value for --type"))),
+        other => {
+            return Err(Failure::text(format!(
+                "\"{other}\" is not a valid value for --type"
+            )));
+        }
     };
     of(session, matches, kinds).await
 }
@@ -83,9 +96,10 @@ async fn of(session: &Session, matches: &Matches, kinds: &[Kind]) -> Outcome {
     let format = matches.text("format").unwrap_or_default();
     let template = match format {
         "" | "json" => None,
-        text => Some(Template::parse(text).map_err(|error| {
-            Failure::text(format!("template parsing error: {error}")).with_code(64)
-        })?),
+        text => Some(
+            Template::parse(text)
+                .map_err(|error| Failure::text(format!("template parsing error: {error}")).with_code(64))?,
+        ),
     };
     let mut documents = Vec::new();
     let mut out = String::new();
@@ -116,7 +130,11 @@ async fn of(session: &Session, matches: &Matches, kinds: &[Kind]) -> Outcome {
         _ if out.is_empty() => print("\n")?,
         _ => print(&out)?,
     }
-    if errors.is_empty() { Ok(0) } else { Err(Failure::text(errors.join("\n"))) }
+    if errors.is_empty() {
+        Ok(0)
+    } else {
+        Err(Failure::text(errors.join("\n")))
+    }
 }
 
 async fn find(session: &Session, matches: &Matches, kinds: &[Kind], object: &str) -> Result<Value, Failure> {
@@ -128,7 +146,9 @@ async fn find(session: &Session, matches: &Matches, kinds: &[Kind], object: &str
                 .build(),
             Kind::Image => {
                 let platform = super::image::history::platform_document(matches.text("platform"))?;
-                Query::new(format!("/images/{}/json", name(object))).text("platform", &platform).build()
+                Query::new(format!("/images/{}/json", name(object)))
+                    .text("platform", &platform)
+                    .build()
             }
             Kind::Network => Query::new(format!("/networks/{}", segment(object)))
                 .flag("verbose", matches.bool("verbose"))
@@ -138,9 +158,14 @@ async fn find(session: &Session, matches: &Matches, kinds: &[Kind], object: &str
         match session.client.get(&path).await {
             Ok(reply) => return reply.document().await,
             // A name that one kind can't have may still be another's.
-            Err(failure) if kinds.len() > 1 && matches!(failure.status, Some(400 | 404)) => last = failure.status,
+            Err(failure) if kinds.len() > 1 && matches!(failure.status, Some(400 | 404)) => {
+                last = failure.status
+            }
             Err(failure) => return Err(failure),
         }
     }
-    Err(Failure { status: last, ..Failure::text(format!("error: no such object: {object}")) })
+    Err(Failure {
+        status: last,
+        ..Failure::text(format!("error: no such object: {object}"))
+    })
 }

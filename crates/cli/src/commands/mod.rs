@@ -29,21 +29,42 @@ const ALONE: &[&Command] = &[
 
 /// All commands that stand alone.
 pub fn alone() -> impl Iterator<Item = &'static Command> {
-    [ALONE, container::COMMANDS, image::COMMANDS].into_iter().flatten().copied()
+    [ALONE, container::COMMANDS, image::COMMANDS]
+        .into_iter()
+        .flatten()
+        .copied()
 }
 
 /// What stands under `container` and `image` only there.
-const CONTAINER: &[&Command] = &[&container::list::LS, &container::prune::COMMAND, &inspect::CONTAINER];
-const IMAGE: &[&Command] = &[&image::list::LS, &image::prune::IMAGES, &image::remove::RM, &inspect::IMAGE];
+const CONTAINER: &[&Command] = &[
+    &container::list::LS,
+    &container::prune::COMMAND,
+    &inspect::CONTAINER,
+];
+const IMAGE: &[&Command] = &[
+    &image::list::LS,
+    &image::prune::IMAGES,
+    &image::remove::RM,
+    &inspect::IMAGE,
+];
 
 const BUILDER: &[&Command] = &[&image::build::COMMAND, &image::prune::BUILDER];
-const SYSTEM: &[&Command] =
-    &[&system::usage::COMMAND, &system::events::COMMAND, &system::info::COMMAND, &system::prune::COMMAND, &system::DIAL_STDIO];
+const SYSTEM: &[&Command] = &[
+    &system::usage::COMMAND,
+    &system::events::COMMAND,
+    &system::info::COMMAND,
+    &system::prune::COMMAND,
+    &system::DIAL_STDIO,
+];
 
 /// Words that hold commands.
 pub const GROUPS: &[(&str, &str, &[&[&Command]])] = &[
     ("builder", "Manage builds", &[BUILDER]),
-    ("container", "Manage containers", &[container::COMMANDS, CONTAINER]),
+    (
+        "container",
+        "Manage containers",
+        &[container::COMMANDS, CONTAINER],
+    ),
     ("context", "Manage contexts", &[context::COMMANDS]),
     ("image", "Manage images", &[image::COMMANDS, IMAGE]),
     ("network", "Manage networks", &[network::COMMANDS]),
@@ -56,5 +77,9 @@ pub fn group(name: &str) -> Option<Group> {
     let (name, about, parts) = GROUPS.iter().find(|(known, _, _)| *known == name)?;
     let mut commands: Vec<&'static Command> = parts.iter().flat_map(|part| part.iter().copied()).collect();
     commands.sort_by_key(|command| command.name);
-    Some(Group { name, about, commands })
+    Some(Group {
+        name,
+        about,
+        commands,
+    })
 }

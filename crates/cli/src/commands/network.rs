@@ -18,17 +18,36 @@ use api_types::{
     NetworkCreateRequest, NetworkCreateResponse, NetworkDisconnectRequest, NetworksPruneReport,
 };
 
-pub const COMMANDS: &[&Command] = &[&CONNECT, &CREATE, &DISCONNECT, &inspect::NETWORK, &LS, &PRUNE, &RM];
+pub const COMMANDS: &[&Command] = &[
+    &CONNECT,
+    &CREATE,
+    &DISCONNECT,
+    &inspect::NETWORK,
+    &LS,
+    &PRUNE,
+    &RM,
+];
 
-const LS: Command =
-    Command::new("ls", "List networks", "[OPTIONS]", Arity::Exactly(0), |session, matches| Box::pin(ls(session, matches)))
-        .aliases(&["list"])
-        .flags(&[&[
-            Flag::list("filter", "Show only what matches").short('f').value("filter").check(filter::check),
-            Flag::text("format", "Layout: 'table', 'table TEMPLATE', 'json' or a Go template"),
-            Flag::bool("no-trunc", "Do not cut values short"),
-            Flag::bool("quiet", "Show IDs only").short('q'),
-        ]]);
+const LS: Command = Command::new(
+    "ls",
+    "List networks",
+    "[OPTIONS]",
+    Arity::Exactly(0),
+    |session, matches| Box::pin(ls(session, matches)),
+)
+.aliases(&["list"])
+.flags(&[&[
+    Flag::list("filter", "Show only what matches")
+        .short('f')
+        .value("filter")
+        .check(filter::check),
+    Flag::text(
+        "format",
+        "Layout: 'table', 'table TEMPLATE', 'json' or a Go template",
+    ),
+    Flag::bool("no-trunc", "Do not cut values short"),
+    Flag::bool("quiet", "Show IDs only").short('q'),
+]]);
 
 const CREATE: Command = Command::new(
     "create",
@@ -42,7 +61,9 @@ const CREATE: Command = Command::new(
     Flag::list("aux-address", "Addresses the driver takes for itself").value("map"),
     Flag::text("config-from", "Take the configuration of another network"),
     Flag::bool("config-only", "Make a network that is only a configuration"),
-    Flag::text("driver", "Driver of the network").short('d').default("bridge"),
+    Flag::text("driver", "Driver of the network")
+        .short('d')
+        .default("bridge"),
     Flag::list("gateway", "Gateway of the subnet"),
     Flag::bool("ingress", "Make the routing mesh of a cluster"),
     Flag::bool("internal", "Cut the network off from the outside"),
@@ -67,7 +88,10 @@ const CONNECT: Command = Command::new(
 .flags(&[&[
     Flag::list("alias", "A further name on the network"),
     Flag::list("driver-opt", "Options of the driver"),
-    Flag::int("gw-priority", "The network with the highest number gives the default route"),
+    Flag::int(
+        "gw-priority",
+        "The network with the highest number gives the default route",
+    ),
     Flag::text("ip", "IPv4 address (172.30.100.104)").check(network::check_ip),
     Flag::text("ip6", "IPv6 address (2001:db8::33)").check(network::check_ip),
     Flag::list("link", "Link to another container").check(hosts::check_link),
@@ -101,7 +125,9 @@ const PRUNE: Command = Command::new(
     |session, matches| Box::pin(prune_command(session, matches)),
 )
 .flags(&[&[
-    Flag::list("filter", "Remove only what matches (until=24h)").value("filter").check(filter::check),
+    Flag::list("filter", "Remove only what matches (until=24h)")
+        .value("filter")
+        .check(filter::check),
     Flag::bool("force", "Do not ask").short('f'),
 ]]);
 
@@ -123,7 +149,9 @@ const LISTING: Listing = Listing {
 };
 
 async fn ls(session: &Session, matches: &Matches) -> Outcome {
-    let path = Query::new("/networks").text("filters", &Filters::read(matches.list("filter")).document()).build();
+    let path = Query::new("/networks")
+        .text("filters", &Filters::read(matches.list("filter")).document())
+        .build();
     let networks = session.client.get(&path).await?.document().await?;
     let mut sorted: Vec<_> = networks.items().iter().collect();
     sorted.sort_by(|left, right| left.at(&["Name"]).text().cmp(right.at(&["Name"]).text()));
@@ -132,7 +160,14 @@ async fn ls(session: &Session, matches: &Matches) -> Outcome {
         let id = text("Id");
         let flag = |key: &str| item.at(&[key]).flag().to_string();
         Row::new()
-            .cell("ID", if matches.bool("no-trunc") { id.clone() } else { short_id(&id).to_owned() })
+            .cell(
+                "ID",
+                if matches.bool("no-trunc") {
+                    id.clone()
+                } else {
+                    short_id(&id).to_owned()
+                },
+            )
             .cell("Name", text("Name"))
             .cell("Driver", text("Driver"))
             .cell("Scope", text("Scope"))
@@ -186,12 +221,18 @@ async fn create(session: &Session, matches: &Matches) -> Outcome {
         attachable: matches.bool("attachable"),
         ingress: matches.bool("ingress"),
         config_only: matches.bool("config-only"),
-        config_from: (!from.is_empty()).then(|| ConfigReference { network: from.to_owned() }),
+        config_from: (!from.is_empty()).then(|| ConfigReference {
+            network: from.to_owned(),
+        }),
         options: to_map(matches.list("opt")),
         labels: to_map(matches.list("label")),
     };
-    let answer: NetworkCreateResponse =
-        session.client.post_json("/networks/create", &request).await?.model().await?;
+    let answer: NetworkCreateResponse = session
+        .client
+        .post_json("/networks/create", &request)
+        .await?
+        .model()
+        .await?;
     if !answer.warning.is_empty() {
         eprintln!("{}", answer.warning);
     }
@@ -208,9 +249,14 @@ fn cidr(text: &str) -> Option<(std::net::IpAddr, u8)> {
 }
 
 fn contains(subnet: &str, address: &str) -> bool {
-    let (Some((base, bits)), Ok(address)) =
-        (cidr(subnet), address.split('/').next().unwrap_or(address).parse::<std::net::IpAddr>())
-    else {
+    let (Some((base, bits)), Ok(address)) = (
+        cidr(subnet),
+        address
+            .split('/')
+            .next()
+            .unwrap_or(address)
+            .parse::<std::net::IpAddr>(),
+    ) else {
         return false;
     };
     let number = |address: std::net::IpAddr| match address {
@@ -218,7 +264,11 @@ fn contains(subnet: &str, address: &str) -> bool {
         std::net::IpAddr::V6(v6) => (u128::from(v6), false),
     };
     let ((left, v4), (right, other)) = (number(base), number(address));
-    let mask = if bits == 0 { 0 } else { u128::MAX << (128 - u32::from(bits)) };
+    let mask = if bits == 0 {
+        0
+    } else {
+        u128::MAX << (128 - u32::from(bits))
+    };
     v4 == other && left & mask == right & mask
 }
 
@@ -239,14 +289,20 @@ fn plan(matches: &Matches) -> Result<Vec<IpamConfig>, String> {
                 return Err("multiple overlapping subnet configuration is not supported".into());
             }
         }
-        out.push(IpamConfig { subnet: subnet.clone(), ..IpamConfig::default() });
+        out.push(IpamConfig {
+            subnet: subnet.clone(),
+            ..IpamConfig::default()
+        });
     }
     for range in matches.list("ip-range") {
         let Some(config) = out.iter_mut().find(|config| contains(&config.subnet, range)) else {
             return Err(format!("no matching subnet for range {range}"));
         };
         if !config.ip_range.is_empty() {
-            return Err(format!("cannot configure multiple ranges ({range}, {}) on the same subnet ({})", config.ip_range, config.subnet));
+            return Err(format!(
+                "cannot configure multiple ranges ({range}, {}) on the same subnet ({})",
+                config.ip_range, config.subnet
+            ));
         }
         config.ip_range = range.clone();
     }
@@ -255,7 +311,10 @@ fn plan(matches: &Matches) -> Result<Vec<IpamConfig>, String> {
             return Err(format!("no matching subnet for gateway {gateway}"));
         };
         if !config.gateway.is_empty() {
-            return Err(format!("cannot configure multiple gateways ({gateway}, {}) for the same subnet ({})", config.gateway, config.subnet));
+            return Err(format!(
+                "cannot configure multiple gateways ({gateway}, {}) for the same subnet ({})",
+                config.gateway, config.subnet
+            ));
         }
         config.gateway = gateway.clone();
     }
@@ -264,7 +323,9 @@ fn plan(matches: &Matches) -> Result<Vec<IpamConfig>, String> {
         let Some(config) = out.iter_mut().find(|config| contains(&config.subnet, address)) else {
             return Err(format!("no matching subnet for aux-address {address}"));
         };
-        config.auxiliary_addresses.insert(name.to_owned(), address.to_owned());
+        config
+            .auxiliary_addresses
+            .insert(name.to_owned(), address.to_owned());
     }
     Ok(out)
 }
@@ -301,8 +362,10 @@ async fn connect(session: &Session, matches: &Matches) -> Outcome {
 }
 
 async fn disconnect(session: &Session, matches: &Matches) -> Outcome {
-    let request =
-        NetworkDisconnectRequest { container: matches.arg(1).to_owned(), force: matches.bool("force") };
+    let request = NetworkDisconnectRequest {
+        container: matches.arg(1).to_owned(),
+        force: matches.bool("force"),
+    };
     let path = format!("/networks/{}/disconnect", segment(matches.arg(0)));
     session.client.post_json(&path, &request).await?.done().await?;
     Ok(0)
@@ -334,12 +397,17 @@ async fn prune_command(session: &Session, matches: &Matches) -> Outcome {
 
 /// Removes; answers with the text to show.
 pub async fn prune(session: &Session, filters: &Filters) -> Result<String, Failure> {
-    let path = Query::new("/networks/prune").text("filters", &filters.document()).build();
+    let path = Query::new("/networks/prune")
+        .text("filters", &filters.document())
+        .build();
     let report: NetworksPruneReport = session.client.post(&path).await?.model().await?;
     let mut text = String::new();
     if !report.networks_deleted.is_empty() {
         text.push_str("Deleted Networks:\n");
-        report.networks_deleted.iter().for_each(|name| text.push_str(&format!("{name}\n")));
+        report
+            .networks_deleted
+            .iter()
+            .for_each(|name| text.push_str(&format!("{name}\n")));
         text.push('\n');
     }
     Ok(text)
@@ -354,6 +422,9 @@ mod tests {
         assert!(contains("10.1.0.0/16", "10.1.2.3") && !contains("10.1.0.0/16", "10.2.0.1"));
         assert!(contains("10.1.0.0/16", "10.1.4.0/24") && contains("fd00::/8", "fd01::1"));
         assert!(!contains("10.0.0.0/8", "fd01::1") && contains("0.0.0.0/0", "1.2.3.4"));
-        assert_eq!(created_at("2026-11-23T23:35:01.5Z"), "2026-11-23 23:35:01.5 +0000 UTC");
+        assert_eq!(
+            created_at("2026-11-23T23:35:01.5Z"),
+            "2026-11-23 23:35:01.5 +0000 UTC"
+        );
     }
 }

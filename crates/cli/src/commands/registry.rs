@@ -45,15 +45,23 @@ pub const SEARCH: Command = Command::new(
     |session, matches| Box::pin(search(session, matches)),
 )
 .flags(&[&[
-    Flag::list("filter", "Show only what matches").short('f').value("filter").check(filter::check),
-    Flag::text("format", "Layout: 'table', 'table TEMPLATE', 'json' or a Go template"),
+    Flag::list("filter", "Show only what matches")
+        .short('f')
+        .value("filter")
+        .check(filter::check),
+    Flag::text(
+        "format",
+        "Layout: 'table', 'table TEMPLATE', 'json' or a Go template",
+    ),
     Flag::int("limit", "How many results at most"),
     Flag::bool("no-trunc", "Do not cut values short"),
 ]]);
 
 fn server_key(matches: &Matches) -> String {
     match matches.args.first().map(String::as_str) {
-        None | Some("" | "docker.io" | "index.docker.io" | "https://index.docker.io/v1/") => auth::DOCKER_HUB.to_owned(),
+        None | Some("" | "docker.io" | "index.docker.io" | "https://index.docker.io/v1/") => {
+            auth::DOCKER_HUB.to_owned()
+        }
         Some(server) => auth::host(server).to_owned(),
     }
 }
@@ -84,7 +92,9 @@ async fn login(session: &Session, matches: &Matches) -> Outcome {
     if matches.changed("password") {
         eprintln!("WARNING! Using --password via the CLI is insecure. Use --password-stdin.");
         if matches.bool("password-stdin") {
-            return Err(Failure::text("--password and --password-stdin are mutually exclusive"));
+            return Err(Failure::text(
+                "--password and --password-stdin are mutually exclusive",
+            ));
         }
     }
     if matches.bool("password-stdin") {
@@ -103,17 +113,25 @@ async fn login(session: &Session, matches: &Matches) -> Outcome {
     }
     let mut config = Config::load(&session.globals.config);
     let known = auth::find(&config, &key)?;
-    let mut request = AuthConfig { serveraddress: key.clone(), ..AuthConfig::default() };
+    let mut request = AuthConfig {
+        serveraddress: key.clone(),
+        ..AuthConfig::default()
+    };
     match known.filter(|known| username.is_empty() && password.is_empty() && !known.username.is_empty()) {
         Some(known) => {
             print("Authenticating with existing credentials...\n")?;
-            request = AuthConfig { serveraddress: key.clone(), ..known };
+            request = AuthConfig {
+                serveraddress: key.clone(),
+                ..known
+            };
         }
         None => {
             if username.is_empty() || password.is_empty() {
                 if !terminal::stdin_is_terminal() {
-                    return Err(Failure::text("Error: Cannot perform an interactive login from a non TTY device")
-                        .hint("use --username with --password-stdin"));
+                    return Err(Failure::text(
+                        "Error: Cannot perform an interactive login from a non TTY device",
+                    )
+                    .hint("use --username with --password-stdin"));
                 }
                 if username.is_empty() {
                     print("Username: ")?;
@@ -146,14 +164,22 @@ async fn login(session: &Session, matches: &Matches) -> Outcome {
     if let Some(warning) = auth::store(&mut config, &key, &request)? {
         eprint!("{warning}\n");
     }
-    say(if answer.status.is_empty() { "Login Succeeded" } else { &answer.status })?;
+    say(if answer.status.is_empty() {
+        "Login Succeeded"
+    } else {
+        &answer.status
+    })?;
     Ok(0)
 }
 
 async fn logout(session: &Session, matches: &Matches) -> Outcome {
     let key = server_key(matches);
     let mut config = Config::load(&session.globals.config);
-    let shown = if key == auth::DOCKER_HUB { auth::DOCKER_HUB } else { &key };
+    let shown = if key == auth::DOCKER_HUB {
+        auth::DOCKER_HUB
+    } else {
+        &key
+    };
     say(&format!("Removing login credentials for {shown}"))?;
     if !auth::erase(&mut config, &key)? {
         eprintln!("Not logged in to {shown}");
@@ -175,7 +201,10 @@ const LISTING: Listing = Listing {
 };
 
 async fn search(session: &Session, matches: &Matches) -> Outcome {
-    let limit = matches.int("limit").map(|limit| limit.to_string()).unwrap_or_default();
+    let limit = matches
+        .int("limit")
+        .map(|limit| limit.to_string())
+        .unwrap_or_default();
     let path = Query::new("/images/search")
         .text("filters", &Filters::read(matches.list("filter")).document())
         .text("limit", &limit)
@@ -186,14 +215,24 @@ async fn search(session: &Session, matches: &Matches) -> Outcome {
         _ => "docker.io",
     };
     let headers = auth::headers(session.config(), domain)?;
-    let reply = session.client.send(Method::GET, &path, headers, crate::client::body::Body::empty()).await?;
+    let reply = session
+        .client
+        .send(Method::GET, &path, headers, crate::client::body::Body::empty())
+        .await?;
     let results = reply.document().await?;
     let rows = results.items().iter().map(|item| {
         let text = printable(&item.at(&["description"]).text().replace(['\n', '\r'], " "));
         let ok = |key: &str| if item.at(&[key]).flag() { "[OK]" } else { "" };
         Row::new()
             .cell("Name", printable(item.at(&["name"]).text()))
-            .cell("Description", if matches.bool("no-trunc") { text } else { ellipsis(&text, 45) })
+            .cell(
+                "Description",
+                if matches.bool("no-trunc") {
+                    text
+                } else {
+                    ellipsis(&text, 45)
+                },
+            )
             .cell("StarCount", item.at(&["star_count"]).int().to_string())
             .cell("IsOfficial", ok("is_official"))
             .cell("IsAutomated", ok("is_automated"))

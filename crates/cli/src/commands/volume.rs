@@ -17,14 +17,25 @@ use serde_json::json;
 
 pub const COMMANDS: &[&Command] = &[&CREATE, &inspect::VOLUME, &LS, &PRUNE, &RM];
 
-const LS: Command =
-    Command::new("ls", "List volumes", "[OPTIONS]", Arity::Exactly(0), |session, matches| Box::pin(ls(session, matches)))
-        .aliases(&["list"])
-        .flags(&[&[
-            Flag::list("filter", "Show only what matches").short('f').value("filter").check(filter::check),
-            Flag::text("format", "Layout: 'table', 'table TEMPLATE', 'json' or a Go template"),
-            Flag::bool("quiet", "Show names only").short('q'),
-        ]]);
+const LS: Command = Command::new(
+    "ls",
+    "List volumes",
+    "[OPTIONS]",
+    Arity::Exactly(0),
+    |session, matches| Box::pin(ls(session, matches)),
+)
+.aliases(&["list"])
+.flags(&[&[
+    Flag::list("filter", "Show only what matches")
+        .short('f')
+        .value("filter")
+        .check(filter::check),
+    Flag::text(
+        "format",
+        "Layout: 'table', 'table TEMPLATE', 'json' or a Go template",
+    ),
+    Flag::bool("quiet", "Show names only").short('q'),
+]]);
 
 const CREATE: Command = Command::new(
     "create",
@@ -34,7 +45,9 @@ const CREATE: Command = Command::new(
     |session, matches| Box::pin(create(session, matches)),
 )
 .flags(&[&[
-    Flag::text("driver", "Driver of the volume").short('d').default("local"),
+    Flag::text("driver", "Driver of the volume")
+        .short('d')
+        .default("local"),
     Flag::list("label", "Attach a label").check(check_label),
     Flag::text("name", "Name of the volume").hidden(),
     Flag::list("opt", "Options of the driver").short('o').value("map"),
@@ -59,7 +72,9 @@ const PRUNE: Command = Command::new(
 )
 .flags(&[&[
     Flag::bool("all", "Remove named volumes too").short('a'),
-    Flag::list("filter", "Remove only what matches (label=…)").value("filter").check(filter::check),
+    Flag::list("filter", "Remove only what matches (label=…)")
+        .value("filter")
+        .check(filter::check),
     Flag::bool("force", "Do not ask").short('f'),
 ]]);
 
@@ -97,7 +112,10 @@ pub fn row(volume: &Value) -> Row {
         .cell("Mountpoint", text("Mountpoint"))
         .cell("Labels", pairs(volume.at(&["Labels"])))
         .cell("Links", or_na(known("RefCount").map(|count| count.to_string())))
-        .cell("Size", or_na(known("Size").map(|bytes| size::decimal(bytes as f64))))
+        .cell(
+            "Size",
+            or_na(known("Size").map(|bytes| size::decimal(bytes as f64))),
+        )
         .cell("Group", "N/A")
         .cell("Availability", "N/A")
         .cell("Status", "N/A")
@@ -105,7 +123,9 @@ pub fn row(volume: &Value) -> Row {
 }
 
 async fn ls(session: &Session, matches: &Matches) -> Outcome {
-    let path = Query::new("/volumes").text("filters", &Filters::read(matches.list("filter")).document()).build();
+    let path = Query::new("/volumes")
+        .text("filters", &Filters::read(matches.list("filter")).document())
+        .build();
     let answer = session.client.get(&path).await?.document().await?;
     let mut volumes: Vec<_> = answer.at(&["Volumes"]).items().iter().collect();
     volumes.sort_by(|left, right| left.at(&["Name"]).text().cmp(right.at(&["Name"]).text()));
@@ -115,14 +135,25 @@ async fn ls(session: &Session, matches: &Matches) -> Outcome {
         None => session.config().text("volumesFormat"),
     };
     let format = Format::new(configured.as_deref(), matches.bool("quiet"));
-    print(&render(&LISTING, &format, volumes.into_iter().map(row).collect())?)?;
+    print(&render(
+        &LISTING,
+        &format,
+        volumes.into_iter().map(row).collect(),
+    )?)?;
     Ok(0)
 }
 
 async fn create(session: &Session, matches: &Matches) -> Outcome {
-    let name = matches.args.first().map(String::as_str).or(matches.text("name")).unwrap_or_default();
+    let name = matches
+        .args
+        .first()
+        .map(String::as_str)
+        .or(matches.text("name"))
+        .unwrap_or_default();
     if matches.changed("name") && !matches.args.is_empty() {
-        return Err(Failure::text("conflicting options: cannot specify a volume-name through both --name and as a positional arg"));
+        return Err(Failure::text(
+            "conflicting options: cannot specify a volume-name through both --name and as a positional arg",
+        ));
     }
     let mut request = json!({
         "Driver": matches.text_or_default("driver"),
@@ -132,7 +163,12 @@ async fn create(session: &Session, matches: &Matches) -> Outcome {
     if let Some(fields) = request.as_object_mut().filter(|_| !name.is_empty()) {
         fields.insert("Name".into(), json!(name));
     }
-    let volume = session.client.post_json("/volumes/create", &request).await?.document().await?;
+    let volume = session
+        .client
+        .post_json("/volumes/create", &request)
+        .await?
+        .document()
+        .await?;
     say(volume.at(&["Name"]).text())?;
     Ok(0)
 }
@@ -140,7 +176,9 @@ async fn create(session: &Session, matches: &Matches) -> Outcome {
 async fn rm(session: &Session, matches: &Matches) -> Outcome {
     let mut failures = Failures::new();
     for name in &matches.args {
-        let path = Query::new(format!("/volumes/{}", segment(name))).flag("force", matches.bool("force")).build();
+        let path = Query::new(format!("/volumes/{}", segment(name)))
+            .flag("force", matches.bool("force"))
+            .build();
         let answer = async { session.client.delete(&path).await?.done().await };
         match answer.await {
             Ok(()) => say(name)?,
@@ -152,8 +190,14 @@ async fn rm(session: &Session, matches: &Matches) -> Outcome {
 
 async fn prune_command(session: &Session, matches: &Matches) -> Outcome {
     let all = matches.bool("all");
-    let what = if all { "all local volumes" } else { "anonymous local volumes" };
-    let question = format!("WARNING! This will remove {what} not used by at least one container.\nAre you sure you want to continue?");
+    let what = if all {
+        "all local volumes"
+    } else {
+        "anonymous local volumes"
+    };
+    let question = format!(
+        "WARNING! This will remove {what} not used by at least one container.\nAre you sure you want to continue?"
+    );
     if !matches.bool("force") && !confirm(&question)? {
         return Err(Failure::text("volume prune has been cancelled"));
     }
@@ -162,18 +206,26 @@ async fn prune_command(session: &Session, matches: &Matches) -> Outcome {
         filters.add("all", "true");
     }
     let (text, freed) = prune(session, &filters).await?;
-    print(&format!("{text}Total reclaimed space: {}\n", size::decimal(freed as f64)))?;
+    print(&format!(
+        "{text}Total reclaimed space: {}\n",
+        size::decimal(freed as f64)
+    ))?;
     Ok(0)
 }
 
 /// Removes; answers with the text to show and the bytes freed.
 pub async fn prune(session: &Session, filters: &Filters) -> Result<(String, u64), Failure> {
-    let path = Query::new("/volumes/prune").text("filters", &filters.document()).build();
+    let path = Query::new("/volumes/prune")
+        .text("filters", &filters.document())
+        .build();
     let report: VolumesPruneReport = session.client.post(&path).await?.model().await?;
     let mut text = String::new();
     if !report.volumes_deleted.is_empty() {
         text.push_str("Deleted Volumes:\n");
-        report.volumes_deleted.iter().for_each(|name| text.push_str(&format!("{name}\n")));
+        report
+            .volumes_deleted
+            .iter()
+            .for_each(|name| text.push_str(&format!("{name}\n")));
         text.push('\n');
     }
     Ok((text, report.space_reclaimed))

@@ -15,7 +15,10 @@ pub struct Config {
 pub fn directory() -> PathBuf {
     let named = std::env::var_os("DOCKER_CONFIG").filter(|dir| !dir.is_empty());
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker"));
-    named.map(PathBuf::from).or_else(home).unwrap_or_else(|| PathBuf::from("/root/.docker"))
+    named
+        .map(PathBuf::from)
+        .or_else(home)
+        .unwrap_or_else(|| PathBuf::from("/root/.docker"))
 }
 
 impl Config {
@@ -40,7 +43,11 @@ impl Config {
     }
 
     pub fn text(&self, key: &str) -> Option<String> {
-        self.document.get(key).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
+        self.document
+            .get(key)
+            .and_then(Value::as_str)
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
     }
 
     pub fn current_context(&self) -> Option<String> {
@@ -65,13 +72,19 @@ impl Config {
 
     pub fn members(&self, key: &str) -> Vec<(String, Value)> {
         match self.document.get(key) {
-            Some(Value::Object(map)) => map.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            Some(Value::Object(map)) => map
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
             _ => Vec::new(),
         }
     }
 
     pub fn set_member(&mut self, key: &str, name: &str, value: Option<Value>) {
-        let slot = self.document.entry(key.to_owned()).or_insert_with(|| Value::Object(Map::new()));
+        let slot = self
+            .document
+            .entry(key.to_owned())
+            .or_insert_with(|| Value::Object(Map::new()));
         if let Value::Object(map) = slot {
             match value {
                 Some(value) => {
@@ -96,8 +109,11 @@ impl Config {
         let temporary = dir.join(format!("config.json{}", std::process::id()));
         let write = || {
             use std::os::unix::fs::OpenOptionsExt;
-            let mut file =
-                std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&temporary)?;
+            let mut file = std::fs::OpenOptions::new()
+                .create_new(true)
+                .write(true)
+                .mode(0o600)
+                .open(&temporary)?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             std::fs::rename(&temporary, &path)
@@ -125,7 +141,11 @@ mod tests {
     #[test]
     fn unknown_keys_survive() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("config.json"), r#"{"x":{"y":1},"currentContext":"c"}"#).unwrap();
+        std::fs::write(
+            dir.path().join("config.json"),
+            r#"{"x":{"y":1},"currentContext":"c"}"#,
+        )
+        .unwrap();
         let mut config = Config::load(dir.path());
         assert_eq!(config.current_context().as_deref(), Some("c"));
         config.set_member("auths", "r", Some(serde_json::json!({"auth": "YTpi"})));

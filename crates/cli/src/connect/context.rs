@@ -18,7 +18,9 @@ pub struct Context {
 
 fn hash(name: &str) -> String {
     let digest = spec::Digest::sha256(name.as_bytes()).to_string();
-    digest.split_once(':').map_or_else(String::new, |(_, hex)| hex.to_owned())
+    digest
+        .split_once(':')
+        .map_or_else(String::new, |(_, hex)| hex.to_owned())
 }
 
 fn meta_dir(config: &Path, name: &str) -> PathBuf {
@@ -42,16 +44,22 @@ fn read(path: &Path) -> Option<Context> {
 
 pub fn load(config: &Path, name: &str) -> Result<Context, Failure> {
     read(&meta_dir(config, name).join("meta.json")).ok_or_else(|| {
-        Failure::text(format!("context {name:?}: context not found: open {}: no such file or directory",
-            meta_dir(config, name).join("meta.json").display()))
+        Failure::text(format!(
+            "context {name:?}: context not found: open {}: no such file or directory",
+            meta_dir(config, name).join("meta.json").display()
+        ))
     })
 }
 
 /// All stored contexts by name.
 pub fn list(config: &Path) -> Vec<Context> {
-    let Ok(entries) = std::fs::read_dir(config.join("contexts/meta")) else { return Vec::new() };
-    let mut out: Vec<Context> =
-        entries.flatten().filter_map(|entry| read(&entry.path().join("meta.json"))).collect();
+    let Ok(entries) = std::fs::read_dir(config.join("contexts/meta")) else {
+        return Vec::new();
+    };
+    let mut out: Vec<Context> = entries
+        .flatten()
+        .filter_map(|entry| read(&entry.path().join("meta.json")))
+        .collect();
     out.sort_by(|left, right| left.name.cmp(&right.name));
     out
 }
@@ -64,14 +72,24 @@ impl Context {
         if ca.is_none() && cert.is_none() && !self.skip_verify {
             return None;
         }
-        Some(TlsFiles { verify: !self.skip_verify, ca, cert, key })
+        Some(TlsFiles {
+            verify: !self.skip_verify,
+            ca,
+            cert,
+            key,
+        })
     }
 }
 
 pub fn check_name(name: &str) -> Result<(), Failure> {
     let fine = name.len() > 1
-        && name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.+-".contains(&byte));
+        && name
+            .bytes()
+            .next()
+            .is_some_and(|byte| byte.is_ascii_alphanumeric())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_.+-".contains(&byte));
     match name {
         "default" => Err(Failure::text("\"default\" is a reserved context name")),
         _ if !fine => Err(Failure::text(format!(

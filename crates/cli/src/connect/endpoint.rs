@@ -35,7 +35,11 @@ pub struct TlsFiles {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Address {
     Unix(PathBuf),
-    Tcp { host: String, port: u16, tls: Option<TlsFiles> },
+    Tcp {
+        host: String,
+        port: u16,
+        tls: Option<TlsFiles>,
+    },
 }
 
 /// The daemon of this session.
@@ -59,12 +63,19 @@ pub fn resolve(globals: &Globals) -> Result<Endpoint, Failure> {
         return Err(Failure::text("specify only one -H"));
     }
     if let (Some(_), Some(_)) = (&globals.context, globals.hosts.first()) {
-        return Err(Failure::text("conflicting options: cannot specify both --host and --context"));
+        return Err(Failure::text(
+            "conflicting options: cannot specify both --host and --context",
+        ));
     }
     if let Some(name) = &globals.context {
         return named_context(globals, name);
     }
-    let host = globals.hosts.first().cloned().or_else(|| variable("BERTH_HOST")).or_else(|| variable("DOCKER_HOST"));
+    let host = globals
+        .hosts
+        .first()
+        .cloned()
+        .or_else(|| variable("BERTH_HOST"))
+        .or_else(|| variable("DOCKER_HOST"));
     if let Some(host) = host {
         return by_host(globals, &host);
     }
@@ -114,7 +125,9 @@ fn by_host(globals: &Globals, host: &str) -> Result<Endpoint, Failure> {
     let wanted = verify || globals.tls || variable("DOCKER_TLS").is_some();
     let dir = variable("DOCKER_CERT_PATH").map_or_else(|| globals.config.clone(), PathBuf::from);
     let file = |given: &Option<PathBuf>, name: &str| {
-        given.clone().or_else(|| Some(dir.join(name)).filter(|path| path.exists()))
+        given
+            .clone()
+            .or_else(|| Some(dir.join(name)).filter(|path| path.exists()))
     };
     let tls = wanted.then(|| TlsFiles {
         verify,
@@ -122,7 +135,12 @@ fn by_host(globals: &Globals, host: &str) -> Result<Endpoint, Failure> {
         cert: file(&globals.cert, "cert.pem"),
         key: file(&globals.key, "key.pem"),
     });
-    Ok(Endpoint { address: parse(host, tls)?, host: host.to_owned(), context: "default".into(), named: true })
+    Ok(Endpoint {
+        address: parse(host, tls)?,
+        host: host.to_owned(),
+        context: "default".into(),
+        named: true,
+    })
 }
 
 /// Reads `unix:///path`, `tcp://host:port`, `/path` or `host:port`.
@@ -137,17 +155,28 @@ pub fn parse(host: &str, tls: Option<TlsFiles>) -> Result<Address, Failure> {
     }
     let (rest, tls) = match text.split_once("://") {
         Some(("tcp" | "http", rest)) => (rest, tls),
-        Some(("https", rest)) => {
-            (rest, tls.or(Some(TlsFiles { verify: true, ca: None, cert: None, key: None })))
-        }
+        Some(("https", rest)) => (
+            rest,
+            tls.or(Some(TlsFiles {
+                verify: true,
+                ca: None,
+                cert: None,
+                key: None,
+            })),
+        ),
         Some((scheme, _)) => {
-            return Err(Failure::text(format!("unable to parse docker host {host:?}: unsupported protocol {scheme:?}"))
-                .hint("use unix:///path/to/socket or tcp://host:port; forward a remote socket with ssh -L"));
+            return Err(Failure::text(format!(
+                "unable to parse docker host {host:?}: unsupported protocol {scheme:?}"
+            ))
+            .hint("use unix:///path/to/socket or tcp://host:port; forward a remote socket with ssh -L"));
         }
         None => (text, tls),
     };
     let authority = rest.split('/').next().unwrap_or_default();
-    let (name, port) = match authority.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
+    let (name, port) = match authority
+        .strip_prefix('[')
+        .and_then(|inner| inner.split_once(']'))
+    {
         Some((name, tail)) => (name, tail.strip_prefix(':')),
         None => match authority.rsplit_once(':') {
             Some((name, port)) => (name, Some(port)),
@@ -155,12 +184,18 @@ pub fn parse(host: &str, tls: Option<TlsFiles>) -> Result<Address, Failure> {
         },
     };
     let port = match port {
-        Some(port) => port.parse().map_err(|_| Failure::text(format!("invalid bind address ({host}): invalid port: {port:?}")))?,
+        Some(port) => port
+            .parse()
+            .map_err(|_| Failure::text(format!("invalid bind address ({host}): invalid port: {port:?}")))?,
         None if tls.is_some() => 2376,
         None => 2375,
     };
     let name = if name.is_empty() { "localhost" } else { name };
-    Ok(Address::Tcp { host: name.to_owned(), port, tls })
+    Ok(Address::Tcp {
+        host: name.to_owned(),
+        port,
+        tls,
+    })
 }
 
 #[cfg(test)]
@@ -169,8 +204,15 @@ mod tests {
 
     #[test]
     fn addresses() {
-        let tcp = |host: &str, port| Address::Tcp { host: host.into(), port, tls: None };
-        assert_eq!(parse("unix:///x/y.sock", None).unwrap(), Address::Unix("/x/y.sock".into()));
+        let tcp = |host: &str, port| Address::Tcp {
+            host: host.into(),
+            port,
+            tls: None,
+        };
+        assert_eq!(
+            parse("unix:///x/y.sock", None).unwrap(),
+            Address::Unix("/x/y.sock".into())
+        );
         assert_eq!(parse("/x.sock", None).unwrap(), Address::Unix("/x.sock".into()));
         assert_eq!(parse("tcp://h:1", None).unwrap(), tcp("h", 1));
         assert_eq!(parse("tcp://[::1]:5", None).unwrap(), tcp("::1", 5));

@@ -70,12 +70,24 @@ pub async fn start(endpoint: &Endpoint) -> Result<Stream, Failure> {
         }
         let ended = child.try_wait().ok().flatten();
         // A daemon that lost the race for the lock ends; the winner may still be opening its socket.
-        let patience = if ended.is_some() { Duration::from_secs(2) } else { DEADLINE };
+        let patience = if ended.is_some() {
+            Duration::from_secs(2)
+        } else {
+            DEADLINE
+        };
         if begun.elapsed() > patience {
             let tail = tail(&path, before);
-            let how = ended.map_or_else(|| "did not answer in time".to_owned(), |status| format!("ended ({status})"));
-            let text = format!("the daemon started on demand {how}; its log {} says:\n{tail}", path.display());
-            return Err(Failure::text(text.trim_end()).hint("run `berth daemon` in the foreground to see more"));
+            let how = ended.map_or_else(
+                || "did not answer in time".to_owned(),
+                |status| format!("ended ({status})"),
+            );
+            let text = format!(
+                "the daemon started on demand {how}; its log {} says:\n{tail}",
+                path.display()
+            );
+            return Err(
+                Failure::text(text.trim_end()).hint("run `berth daemon` in the foreground to see more")
+            );
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(50));
@@ -91,7 +103,9 @@ fn tail(path: &Path, before: u64) -> String {
         file.take(TAIL).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
-    read().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    read()
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default()
 }
 
 /// The hidden command: leaves the session and becomes the daemon. Returns only when it can't.

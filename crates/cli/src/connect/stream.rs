@@ -47,14 +47,20 @@ pub fn unreachable(endpoint: &Endpoint, error: &ConnectError) -> Failure {
         ))
         .hint("run as root, or as a member of the socket's group"),
         ConnectError::Io(error)
-            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            ) =>
         {
             Failure::text(format!(
                 "Cannot connect to the Docker daemon at {}. Is the docker daemon running?",
                 endpoint.host
             ))
         }
-        other => Failure::text(format!("error during connect: cannot reach {}: {other}", endpoint.host)),
+        other => Failure::text(format!(
+            "error during connect: cannot reach {}: {other}",
+            endpoint.host
+        )),
     }
 }
 

@@ -23,7 +23,10 @@ pub async fn wrap(
     let config = config(files)?;
     let name = ServerName::try_from(host.to_owned())
         .map_err(|_| ConnectError::Tls(format!("{host} is no name a certificate can carry")))?;
-    tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(ConnectError::Io)
+    tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+        .map_err(ConnectError::Io)
 }
 
 fn config(files: &TlsFiles) -> Result<ClientConfig, ConnectError> {
@@ -47,16 +50,21 @@ fn config(files: &TlsFiles) -> Result<ClientConfig, ConnectError> {
         }
         builder.with_root_certificates(roots)
     } else {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(provider)))
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AcceptAny(provider)))
     };
     let (Some(cert), Some(key)) = (&files.cert, &files.key) else {
         return Ok(builder.with_no_client_auth());
     };
-    let chain: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(cert).map_err(|error| bad(cert, error))?.collect();
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(cert)
+        .map_err(|error| bad(cert, error))?
+        .collect();
     let chain = chain.map_err(|error| bad(cert, error))?;
     let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| bad(key, error))?;
-    builder.with_client_auth_cert(chain, secret).map_err(|error| bad(cert, error))
+    builder
+        .with_client_auth_cert(chain, secret)
+        .map_err(|error| bad(cert, error))
 }
 
 /// `--tls` without `--tlsverify`: encrypted, but not told who is at the other end; the user asked for that.
@@ -80,7 +88,12 @@ impl ServerCertVerifier for AcceptAny {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
     fn verify_tls13_signature(
         &self,
@@ -88,7 +101,12 @@ impl ServerCertVerifier for AcceptAny {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()

@@ -15,7 +15,11 @@ pub fn full_name(group: Option<&str>, command: &Command) -> String {
 
 pub fn usage(group: Option<&str>, command: &Command) -> String {
     let usage = command.usage;
-    format!("Usage:  {}{}{usage}", full_name(group, command), if usage.is_empty() { "" } else { " " })
+    format!(
+        "Usage:  {}{}{usage}",
+        full_name(group, command),
+        if usage.is_empty() { "" } else { " " }
+    )
 }
 
 /// The whole help of a command.
@@ -24,8 +28,12 @@ pub fn command(group: Option<&str>, command: &Command, other_names: &[String], w
     if other_names.len() > 1 {
         out.push_str(&format!("\nAliases:\n  {}\n", other_names.join(", ")));
     }
-    let flags: Vec<&Flag> =
-        command.flags.iter().flat_map(|table| table.iter()).filter(|flag| !flag.hidden).collect();
+    let flags: Vec<&Flag> = command
+        .flags
+        .iter()
+        .flat_map(|table| table.iter())
+        .filter(|flag| !flag.hidden)
+        .collect();
     if !flags.is_empty() {
         out.push_str("\nOptions:\n");
         out.push_str(&options(&flags, width));
@@ -40,8 +48,14 @@ pub fn options(flags: &[&Flag], width: usize) -> String {
     let heads: Vec<String> = sorted
         .iter()
         .map(|flag| {
-            let short = flag.short.map_or_else(|| "    ".to_owned(), |short| format!("-{short}, "));
-            let value = if flag.kind == Kind::Bool { String::new() } else { format!(" {}", flag.value) };
+            let short = flag
+                .short
+                .map_or_else(|| "    ".to_owned(), |short| format!("-{short}, "));
+            let value = if flag.kind == Kind::Bool {
+                String::new()
+            } else {
+                format!(" {}", flag.value)
+            };
             format!("  {short}--{}{value}", flag.long)
         })
         .collect();
@@ -87,11 +101,17 @@ fn wrap(text: &str, room: usize) -> Vec<String> {
 }
 
 fn listing(rows: &[(&str, &str)], column: usize) -> String {
-    rows.iter().map(|(name, about)| format!("  {name:<column$}{about}\n")).collect()
+    rows.iter()
+        .map(|(name, about)| format!("  {name:<column$}{about}\n"))
+        .collect()
 }
 
 pub fn group(group: &Group) -> String {
-    let rows: Vec<_> = group.commands.iter().map(|command| (command.name, command.about)).collect();
+    let rows: Vec<_> = group
+        .commands
+        .iter()
+        .map(|command| (command.name, command.about))
+        .collect();
     let column = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 2;
     format!(
         "Usage:  {PROGRAM} {} COMMAND\n\n{}\n\nCommands:\n{}\nRun '{PROGRAM} {} COMMAND --help' for more information on a command.\n",
@@ -103,8 +123,9 @@ pub fn group(group: &Group) -> String {
 }
 
 /// The commands a newcomer needs first.
-pub const COMMON: &[&str] =
-    &["run", "exec", "ps", "build", "pull", "push", "images", "login", "logout", "search", "version", "info"];
+pub const COMMON: &[&str] = &[
+    "run", "exec", "ps", "build", "pull", "push", "images", "login", "logout", "search", "version", "info",
+];
 
 pub fn top(groups: &[&Group], commands: &[&Command], globals: &[Flag], width: usize) -> String {
     let common: Vec<_> = COMMON

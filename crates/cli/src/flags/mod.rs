@@ -48,7 +48,16 @@ pub struct Flag {
 
 impl Flag {
     const fn new(long: &'static str, kind: Kind, value: &'static str, about: &'static str) -> Flag {
-        Flag { long, short: None, kind, about, value, default: "", check: None, hidden: false }
+        Flag {
+            long,
+            short: None,
+            kind,
+            about,
+            value,
+            default: "",
+            check: None,
+            hidden: false,
+        }
     }
     pub const fn bool(long: &'static str, about: &'static str) -> Flag {
         Flag::new(long, Kind::Bool, "", about)

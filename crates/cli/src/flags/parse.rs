@@ -29,12 +29,17 @@ impl Matches {
 
     /// The last value given.
     pub fn text(&self, flag: &str) -> Option<&str> {
-        self.values.get(flag).and_then(|values| values.last()).map(String::as_str)
+        self.values
+            .get(flag)
+            .and_then(|values| values.last())
+            .map(String::as_str)
     }
 
     /// The last value, or the flag's default, or nothing.
     pub fn text_or_default(&self, flag: &str) -> &str {
-        self.text(flag).or_else(|| self.defaults.get(flag).copied()).unwrap_or_default()
+        self.text(flag)
+            .or_else(|| self.defaults.get(flag).copied())
+            .unwrap_or_default()
     }
 
     pub fn list(&self, flag: &str) -> &[String] {
@@ -47,7 +52,13 @@ impl Matches {
 
     /// Bytes, -1 where that is the value.
     pub fn bytes(&self, flag: &str) -> Option<i64> {
-        self.text(flag).map(|text| if text == "-1" { -1 } else { size::parse(text).unwrap_or(0) })
+        self.text(flag).map(|text| {
+            if text == "-1" {
+                -1
+            } else {
+                size::parse(text).unwrap_or(0)
+            }
+        })
     }
 
     /// Nanoseconds.
@@ -96,11 +107,25 @@ pub fn parse(
     interspersed: bool,
 ) -> Result<Matches, String> {
     let mut matches = Matches::default();
-    for flag in tables.iter().flat_map(|table| table.iter()).filter(|flag| !flag.default.is_empty()) {
+    for flag in tables
+        .iter()
+        .flat_map(|table| table.iter())
+        .filter(|flag| !flag.default.is_empty())
+    {
         matches.defaults.insert(flag.long, flag.default);
     }
-    let long = |name: &str| tables.iter().flat_map(|table| table.iter()).find(|flag| flag.long == name);
-    let short = |name: char| tables.iter().flat_map(|table| table.iter()).find(|flag| flag.short == Some(name));
+    let long = |name: &str| {
+        tables
+            .iter()
+            .flat_map(|table| table.iter())
+            .find(|flag| flag.long == name)
+    };
+    let short = |name: char| {
+        tables
+            .iter()
+            .flat_map(|table| table.iter())
+            .find(|flag| flag.short == Some(name))
+    };
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         if argument == "--" {
@@ -125,9 +150,10 @@ pub fn parse(
             let value = match (inline, flag.kind) {
                 (Some(value), _) => value.to_owned(),
                 (None, Kind::Bool) => "true".into(),
-                (None, _) => {
-                    rest.next().cloned().ok_or_else(|| format!("flag needs an argument: --{name}"))?
-                }
+                (None, _) => rest
+                    .next()
+                    .cloned()
+                    .ok_or_else(|| format!("flag needs an argument: --{name}"))?,
             };
             store(&mut matches, flag, value)?;
             continue;
@@ -152,7 +178,10 @@ pub fn parse(
                     (tail.to_owned(), "")
                 } else {
                     let value = rest.next().cloned();
-                    (value.ok_or_else(|| format!("flag needs an argument: '{letter}' in -{remaining}"))?, "")
+                    (
+                        value.ok_or_else(|| format!("flag needs an argument: '{letter}' in -{remaining}"))?,
+                        "",
+                    )
                 };
                 store(&mut matches, flag, value)?;
                 remaining = next;
@@ -175,7 +204,11 @@ fn store(matches: &mut Matches, flag: &Flag, value: String) -> Result<(), String
         }
         let digits = value.trim_start_matches(['-', '+']);
         let range = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-        let reason = if range { "value out of range" } else { "invalid syntax" };
+        let reason = if range {
+            "value out of range"
+        } else {
+            "invalid syntax"
+        };
         Err(format!("strconv.{function}: parsing {value:?}: {reason}"))
     };
     let checked = match flag.kind {
@@ -193,7 +226,12 @@ fn store(matches: &mut Matches, flag: &Flag, value: String) -> Result<(), String
     };
     checked
         .and_then(|()| flag.check.map_or(Ok(()), |check| check(&value)))
-        .map_err(|reason| format!("invalid argument {value:?} for \"{}\" flag: {reason}", flag.name()))?;
+        .map_err(|reason| {
+            format!(
+                "invalid argument {value:?} for \"{}\" flag: {reason}",
+                flag.name()
+            )
+        })?;
     let slot = matches.values.entry(flag.long).or_default();
     if flag.kind != Kind::List {
         slot.clear();
@@ -224,16 +262,34 @@ mod tests {
 
     #[test]
     fn the_forms_a_flag_may_take() {
-        let matches = read(&["-it", "-p80:80", "-p", "81", "-p=82", "--name=x", "--sig-proxy=false", "img", "-d"], false)
-            .unwrap();
+        let matches = read(
+            &[
+                "-it",
+                "-p80:80",
+                "-p",
+                "81",
+                "-p=82",
+                "--name=x",
+                "--sig-proxy=false",
+                "img",
+                "-d",
+            ],
+            false,
+        )
+        .unwrap();
         assert!(matches.bool("interactive") && matches.bool("tty"));
         assert!(!matches.bool("detach") && !matches.bool("sig-proxy"));
         assert_eq!(matches.list("publish"), ["80:80", "81", "82"]);
         assert_eq!(matches.text("name"), Some("x"));
         assert_eq!(matches.args, ["img", "-d"]);
-        assert!(read(&["a", "-d", "--", "-x"], true).is_ok_and(|m| m.bool("detach") && m.args == ["a", "-x"]));
+        assert!(
+            read(&["a", "-d", "--", "-x"], true).is_ok_and(|m| m.bool("detach") && m.args == ["a", "-x"])
+        );
         assert!(read(&[], true).is_ok_and(|m| m.bool("sig-proxy")));
-        assert_eq!(read(&["--retries", "0x10"], true).unwrap().int("retries"), Some(16));
+        assert_eq!(
+            read(&["--retries", "0x10"], true).unwrap().int("retries"),
+            Some(16)
+        );
     }
 
     #[test]
@@ -244,9 +300,18 @@ mod tests {
             (vec!["-dy"], "unknown shorthand flag: 'y' in -y"),
             (vec!["--name"], "flag needs an argument: --name"),
             (vec!["-p"], "flag needs an argument: 'p' in -p"),
-            (vec!["--tty=maybe"], "invalid argument \"maybe\" for \"-t, --tty\" flag: strconv.ParseBool: parsing \"maybe\": invalid syntax"),
-            (vec!["--retries", "x"], "invalid argument \"x\" for \"--retries\" flag: strconv.ParseInt: parsing \"x\": invalid syntax"),
-            (vec!["-m", "abc"], "invalid argument \"abc\" for \"-m, --memory\" flag: invalid size: 'abc'"),
+            (
+                vec!["--tty=maybe"],
+                "invalid argument \"maybe\" for \"-t, --tty\" flag: strconv.ParseBool: parsing \"maybe\": invalid syntax",
+            ),
+            (
+                vec!["--retries", "x"],
+                "invalid argument \"x\" for \"--retries\" flag: strconv.ParseInt: parsing \"x\": invalid syntax",
+            ),
+            (
+                vec!["-m", "abc"],
+                "invalid argument \"abc\" for \"-m, --memory\" flag: invalid size: 'abc'",
+            ),
         ] {
             assert_eq!(read(&words, true).unwrap_err(), want);
         }

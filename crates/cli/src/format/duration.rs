@@ -15,10 +15,14 @@ pub fn parse(text: &str) -> Result<i64, String> {
     }
     let mut total = 0f64;
     while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(rest.len());
         let (number, tail) = rest.split_at(end);
         let value: f64 = number.parse().map_err(|_| bad())?;
-        let end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let end = tail
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(end);
         let scale = match unit {
             "ns" => 1.0,
@@ -36,7 +40,11 @@ pub fn parse(text: &str) -> Result<i64, String> {
     if total > i64::MAX as f64 {
         return Err(bad());
     }
-    Ok(if negative { -(total.round() as i64) } else { total.round() as i64 })
+    Ok(if negative {
+        -(total.round() as i64)
+    } else {
+        total.round() as i64
+    })
 }
 
 /// Go's `Duration.String()`.
@@ -44,7 +52,12 @@ pub fn go(nanos: i64) -> String {
     let sign = if nanos < 0 { "-" } else { "" };
     let size = nanos.unsigned_abs();
     let fraction = |value: u64, unit: u64| {
-        let text = format!("{}.{:0width$}", value / unit, value % unit, width = unit.ilog10() as usize);
+        let text = format!(
+            "{}.{:0width$}",
+            value / unit,
+            value % unit,
+            width = unit.ilog10() as usize
+        );
         text.trim_end_matches('0').trim_end_matches('.').to_owned()
     };
     match size {
@@ -133,6 +146,9 @@ mod tests {
         }
         assert_eq!(parse("1"), Err("time: missing unit in duration \"1\"".into()));
         assert_eq!(parse("x"), Err("time: invalid duration \"x\"".into()));
-        assert_eq!(parse("1d"), Err("time: unknown unit \"d\" in duration \"1d\"".into()));
+        assert_eq!(
+            parse("1d"),
+            Err("time: unknown unit \"d\" in duration \"1d\"".into())
+        );
     }
 }

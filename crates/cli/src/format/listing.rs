@@ -52,7 +52,10 @@ pub struct Format<'a> {
 
 impl<'a> Format<'a> {
     pub fn new(text: Option<&'a str>, quiet: bool) -> Format<'a> {
-        Format { text: text.unwrap_or_default(), quiet }
+        Format {
+            text: text.unwrap_or_default(),
+            quiet,
+        }
     }
 
     pub fn is_json(&self) -> bool {
@@ -72,19 +75,27 @@ pub fn render(listing: &Listing, format: &Format<'_>, rows: Vec<Row>) -> Result<
         "" | "table" => format!("table {}", listing.table),
         "json" => "{{json .}}".to_owned(),
         "raw" if format.quiet => listing.quiet.to_owned(),
-        "raw" => listing.columns.iter().map(|(name, _)| format!("{}: {{{{.{name}}}}}\n", name.to_lowercase())).collect(),
+        "raw" => listing
+            .columns
+            .iter()
+            .map(|(name, _)| format!("{}: {{{{.{name}}}}}\n", name.to_lowercase()))
+            .collect(),
         other => other.to_owned(),
     };
     let (heading, body) = match text.strip_prefix("table") {
         Some(body) => (true, unescape(body.trim_start())),
         None => (false, unescape(&text)),
     };
-    let template = Template::parse(&body).map_err(|error| Failure::text(format!("failed to parse template: {error}")))?;
+    let template = Template::parse(&body)
+        .map_err(|error| Failure::text(format!("failed to parse template: {error}")))?;
     let failed = |error| Failure::text(format!("failed to execute template: {error}"));
     let mut out = String::new();
     if heading {
-        let mut cells: Vec<(String, Value)> =
-            listing.columns.iter().map(|(name, title)| ((*name).to_owned(), Value::from(*title))).collect();
+        let mut cells: Vec<(String, Value)> = listing
+            .columns
+            .iter()
+            .map(|(name, title)| ((*name).to_owned(), Value::from(*title)))
+            .collect();
         cells.extend(["Label", "EnableIPv6"].map(|name| (format!("\0{name}"), Value::Null)));
         let heading = Template::for_heading(&body)
             .and_then(|template| template.execute(&Value::Object(cells), Missing::Type(listing.kind)))
@@ -93,10 +104,18 @@ pub fn render(listing: &Listing, format: &Format<'_>, rows: Vec<Row>) -> Result<
         out.push('\n');
     }
     for row in rows {
-        out.push_str(&template.execute(&row.value(), Missing::Type(listing.kind)).map_err(failed)?);
+        out.push_str(
+            &template
+                .execute(&row.value(), Missing::Type(listing.kind))
+                .map_err(failed)?,
+        );
         out.push('\n');
     }
-    Ok(if heading { table::align(&out, table::DOCKER) } else { out })
+    Ok(if heading {
+        table::align(&out, table::DOCKER)
+    } else {
+        out
+    })
 }
 
 /// `\t` and `\n` typed in a shell's single quotes.
@@ -117,7 +136,12 @@ mod tests {
 
     fn rows() -> Vec<Row> {
         let labels = Value::Object(vec![("a.b".into(), "v".into())]);
-        vec![Row::new().cell("Names", "web").cell("ID", "abc").method("Label", labels)]
+        vec![
+            Row::new()
+                .cell("Names", "web")
+                .cell("ID", "abc")
+                .method("Label", labels),
+        ]
     }
 
     fn show(format: Option<&str>, quiet: bool) -> String {
@@ -130,9 +154,15 @@ mod tests {
         assert_eq!(show(None, true), "abc\n");
         assert_eq!(show(Some("json"), false), "{\"ID\":\"abc\",\"Names\":\"web\"}\n");
         assert_eq!(show(Some("{{.Names}}\\t{{.Label \"a.b\"}}"), false), "web\tv\n");
-        assert_eq!(show(Some("table {{.Names}}\\t{{.Label \"a.b-c\"}}"), false), "NAMES     b c\nweb       \n");
+        assert_eq!(
+            show(Some("table {{.Names}}\\t{{.Label \"a.b-c\"}}"), false),
+            "NAMES     b c\nweb       \n"
+        );
         assert_eq!(show(Some("table {{upper .Names}}"), false), "NAMES\nWEB\n");
-        assert_eq!(show(Some("{{.Foo"), false), "failed to parse template: template: :1: unclosed action");
+        assert_eq!(
+            show(Some("{{.Foo"), false),
+            "failed to parse template: template: :1: unclosed action"
+        );
         assert_eq!(
             show(Some("{{.Foo}}"), false),
             "failed to execute template: template: :1:2: executing \"\" at <.Foo>: can't evaluate field Foo in type *formatter.ContainerContext"

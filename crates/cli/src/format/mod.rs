@@ -27,7 +27,13 @@ pub fn ellipsis(text: &str, width: usize) -> String {
 /// Text from a daemon, image or registry made safe for a terminal: control characters are shown, not obeyed.
 pub fn printable(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c })
+        .map(|c| {
+            if c.is_control() && c != '\n' && c != '\t' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
         .collect()
 }
 
@@ -39,7 +45,10 @@ mod tests {
     fn ids_and_ellipsis() {
         assert_eq!(short_id("sha256:0123456789abcdef"), "0123456789ab");
         assert_eq!(short_id("abc"), "abc");
-        assert_eq!(ellipsis("\"sleep infinity and a day\"", 20), "\"sleep infinity and…");
+        assert_eq!(
+            ellipsis("\"sleep infinity and a day\"", 20),
+            "\"sleep infinity and…"
+        );
         assert_eq!(ellipsis("short", 20), "short");
         assert_eq!(printable("a\x1b[31mb"), "a\u{fffd}[31mb");
     }

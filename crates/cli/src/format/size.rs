@@ -12,7 +12,11 @@ pub fn significant(value: f64, digits: usize) -> String {
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     let strip = |text: &str| {
-        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text.to_owned() }
+        if text.contains('.') {
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        } else {
+            text.to_owned()
+        }
     };
     if exponent < -4 || exponent >= digits as i32 {
         let sign = if exponent < 0 { '-' } else { '+' };
@@ -28,7 +32,11 @@ fn custom(mut value: f64, base: f64, digits: usize, units: &[&str]) -> String {
         value /= base;
         unit += 1;
     }
-    format!("{}{}", significant(value, digits), units.get(unit).copied().unwrap_or_default())
+    format!(
+        "{}{}",
+        significant(value, digits),
+        units.get(unit).copied().unwrap_or_default()
+    )
 }
 
 /// "1.234MB"
@@ -49,7 +57,9 @@ pub fn binary(bytes: f64) -> String {
 /// Reads "512m", "1.5GiB", "100" as bytes; every unit counts by 1024.
 pub fn parse(text: &str) -> Result<i64, String> {
     let bad = || format!("invalid size: '{text}'");
-    let end = text.rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ').ok_or_else(bad)?;
+    let end = text
+        .rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ')
+        .ok_or_else(bad)?;
     let (number, unit) = text.split_at(end + 1);
     let number = match number.strip_suffix(' ') {
         Some(bare) => bare,
@@ -60,7 +70,11 @@ pub fn parse(text: &str) -> Result<i64, String> {
         return Err(bad());
     }
     let unit = unit.to_ascii_lowercase();
-    let power = match unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(&unit) {
+    let power = match unit
+        .strip_suffix("ib")
+        .or_else(|| unit.strip_suffix('b'))
+        .unwrap_or(&unit)
+    {
         "" if unit.starts_with('i') => return Err(bad()),
         "" => 0,
         "k" => 1,

@@ -2,9 +2,15 @@
 //! have a cell in it, and is as wide as its widest cell plus the padding.
 
 /// Docker's tables: at least 10 wide, 3 spaces between.
-pub const DOCKER: Layout = Layout { minimum: 10, padding: 3 };
+pub const DOCKER: Layout = Layout {
+    minimum: 10,
+    padding: 3,
+};
 /// Tight tables (`top`).
-pub const TOP: Layout = Layout { minimum: 20, padding: 3 };
+pub const TOP: Layout = Layout {
+    minimum: 20,
+    padding: 3,
+};
 
 #[derive(Clone, Copy)]
 pub struct Layout {
@@ -35,7 +41,14 @@ pub fn align(text: &str, layout: Layout) -> String {
 }
 
 /// Fills in the widths of column `column` for every block of lines within `from..to` that has a cell there.
-fn columns(lines: &[Vec<&str>], widths: &mut [Vec<usize>], from: usize, to: usize, column: usize, layout: Layout) {
+fn columns(
+    lines: &[Vec<&str>],
+    widths: &mut [Vec<usize>],
+    from: usize,
+    to: usize,
+    column: usize,
+    layout: Layout,
+) {
     let mut at = from;
     while at < to {
         let has = |index: usize| lines.get(index).is_some_and(|line| column + 1 < line.len());
@@ -46,7 +59,10 @@ fn columns(lines: &[Vec<&str>], widths: &mut [Vec<usize>], from: usize, to: usiz
         let start = at;
         let mut width = layout.minimum;
         while at < to && has(at) {
-            let length = lines.get(at).and_then(|line| line.get(column)).map_or(0, |cell| cell.chars().count());
+            let length = lines
+                .get(at)
+                .and_then(|line| line.get(column))
+                .map_or(0, |cell| cell.chars().count());
             width = width.max(length + layout.padding);
             at += 1;
         }
@@ -67,6 +83,9 @@ mod tests {
             align("ID\tNAMES\nabc\ta-rather-long-name\nx\ty", DOCKER),
             "ID        NAMES\nabc       a-rather-long-name\nx         y"
         );
-        assert_eq!(align("REPOSITORY\tTAG\tX\nb\tc\td\n", DOCKER), "REPOSITORY   TAG       X\nb            c         d\n");
+        assert_eq!(
+            align("REPOSITORY\tTAG\tX\nb\tc\td\n", DOCKER),
+            "REPOSITORY   TAG       X\nb            c         d\n"
+        );
     }
 }

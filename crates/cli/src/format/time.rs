@@ -21,14 +21,18 @@ pub fn seconds(text: &str) -> i64 {
 
 /// "2026-11-23 23:35:01 +0000 UTC", in local time.
 pub fn created_at(seconds: i64) -> String {
-    let Ok(time) = Timestamp::from_second(seconds) else { return String::new() };
+    let Ok(time) = Timestamp::from_second(seconds) else {
+        return String::new();
+    };
     let zoned = time.to_zoned_datetime(TimeZone::system());
     zoned.strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
 }
 
 /// RFC 3339 with nine digits and the local offset: the stamp of an event line.
 pub fn event_stamp(nanos: i64) -> String {
-    let Ok(time) = Timestamp::from_nanosecond(i128::from(nanos)) else { return String::new() };
+    let Ok(time) = Timestamp::from_nanosecond(i128::from(nanos)) else {
+        return String::new();
+    };
     let zoned = time.to_zoned_datetime(TimeZone::system());
     if zoned.offset().is_zero() {
         return zoned.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string();
@@ -38,7 +42,9 @@ pub fn event_stamp(nanos: i64) -> String {
 
 /// RFC 3339 in local time without fractions.
 pub fn local_rfc3339(seconds: i64) -> String {
-    let Ok(time) = Timestamp::from_second(seconds) else { return String::new() };
+    let Ok(time) = Timestamp::from_second(seconds) else {
+        return String::new();
+    };
     let zoned = time.to_zoned_datetime(TimeZone::system());
     if zoned.offset().is_zero() {
         return zoned.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
@@ -49,9 +55,10 @@ pub fn local_rfc3339(seconds: i64) -> String {
 /// `time.ANSIC`, as `version` shows build times: "Fri May 30 12:07:14 2025".
 pub fn ansic(text: &str) -> String {
     match parse(text) {
-        Some(time) => {
-            time.to_zoned_datetime(TimeZone::UTC).strftime("%a %b %e %H:%M:%S %Y").to_string()
-        }
+        Some(time) => time
+            .to_zoned_datetime(TimeZone::UTC)
+            .strftime("%a %b %e %H:%M:%S %Y")
+            .to_string(),
         None => text.to_owned(),
     }
 }
@@ -76,7 +83,11 @@ pub fn api_stamp(text: &str) -> Result<String, String> {
     match time {
         Some(time) => {
             let nanos = time.as_nanosecond();
-            Ok(format!("{}.{:09}", nanos.div_euclid(1_000_000_000), nanos.rem_euclid(1_000_000_000)))
+            Ok(format!(
+                "{}.{:09}",
+                nanos.div_euclid(1_000_000_000),
+                nanos.rem_euclid(1_000_000_000)
+            ))
         }
         None => Err(format!("failed to parse value as time or duration: {text:?}")),
     }
@@ -85,7 +96,9 @@ pub fn api_stamp(text: &str) -> Result<String, String> {
 /// A date without zone, or cut short ("2026-11-23", "2026-11-23T10"), is local time.
 fn local(text: &str) -> Option<Timestamp> {
     let (date, clock) = text.split_once(['T', ' ']).unwrap_or((text, "00:00:00"));
-    let (clock, utc) = clock.strip_suffix('Z').map_or((clock, false), |clock| (clock, true));
+    let (clock, utc) = clock
+        .strip_suffix('Z')
+        .map_or((clock, false), |clock| (clock, true));
     let padded = match clock.matches(':').count() {
         0 => format!("{clock}:00:00"),
         1 => format!("{clock}:00"),
@@ -104,10 +117,16 @@ mod tests {
     fn stamps() {
         assert_eq!(api_stamp("1700000000"), Ok("1700000000".into()));
         assert_eq!(api_stamp("1700000000.5"), Ok("1700000000.5".into()));
-        assert_eq!(api_stamp("2023-11-14T22:13:20Z"), Ok("1700000000.000000000".into()));
+        assert_eq!(
+            api_stamp("2023-11-14T22:13:20Z"),
+            Ok("1700000000.000000000".into())
+        );
         assert!(api_stamp("10m").is_ok_and(|stamp| stamp.contains('.')));
         assert!(api_stamp("yesterday").is_err());
-        assert_eq!(ansic("2025-05-30T12:07:14.000000000+00:00"), "Fri May 30 12:07:14 2025");
+        assert_eq!(
+            ansic("2025-05-30T12:07:14.000000000+00:00"),
+            "Fri May 30 12:07:14 2025"
+        );
         assert_eq!(seconds("0001-01-01T00:00:00Z"), 0);
     }
 }

@@ -16,7 +16,9 @@ pub fn fields(text: &str) -> Result<Vec<String>, String> {
                     }
                     Some((_, '"')) => break,
                     Some((_, c)) => field.push(c),
-                    None => return Err("parse error on line 1: extraneous or missing \" in quoted-field".into()),
+                    None => {
+                        return Err("parse error on line 1: extraneous or missing \" in quoted-field".into());
+                    }
                 }
             }
             match chars.next() {
@@ -40,7 +42,10 @@ pub fn fields(text: &str) -> Result<Vec<String>, String> {
                         break;
                     }
                     '"' => {
-                        return Err(format!("parse error on line 1, column {}: bare \" in non-quoted-field", at + 1));
+                        return Err(format!(
+                            "parse error on line 1, column {}: bare \" in non-quoted-field",
+                            at + 1
+                        ));
                     }
                     c => field.push(c),
                 }

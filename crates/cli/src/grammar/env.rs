@@ -68,7 +68,8 @@ pub fn pairs(texts: &[String]) -> Map<String> {
 
 /// The lines of an env or label file: comments, blank lines and leading space dropped.
 fn lines(file: &str) -> Result<Vec<String>, String> {
-    let bytes = std::fs::read(Path::new(file)).map_err(|error| format!("open {file}: {}", describe(&error)))?;
+    let bytes =
+        std::fs::read(Path::new(file)).map_err(|error| format!("open {file}: {}", describe(&error)))?;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let text = std::str::from_utf8(bytes)
         .map_err(|_| format!("invalid env file ({file}): invalid utf8 bytes at line 1"))?;
@@ -80,10 +81,14 @@ fn lines(file: &str) -> Result<Vec<String>, String> {
         }
         let name = line.split('=').next().unwrap_or_default();
         if name.trim_end() != name && line.contains('=') || name.contains([' ', '\t']) {
-            return Err(format!("invalid env file ({file}): variable '{name}' contains whitespaces"));
+            return Err(format!(
+                "invalid env file ({file}): variable '{name}' contains whitespaces"
+            ));
         }
         if name.is_empty() {
-            return Err(format!("invalid env file ({file}): no variable name on line '{line}'"));
+            return Err(format!(
+                "invalid env file ({file}): no variable name on line '{line}'"
+            ));
         }
         out.push(line.to_owned());
     }
@@ -110,11 +115,25 @@ mod tests {
     fn files_and_flags() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("env");
-        std::fs::write(&file, "# comment\n\n  A=1 # kept\nB=x=y\nBERTH_SURELY_UNSET_NAME\nC=\n").unwrap();
+        std::fs::write(
+            &file,
+            "# comment\n\n  A=1 # kept\nB=x=y\nBERTH_SURELY_UNSET_NAME\nC=\n",
+        )
+        .unwrap();
         let file = file.display().to_string();
-        let out = environment(std::slice::from_ref(&file), &["D=2".into(), "BERTH_SURELY_UNSET_NAME".into()]).unwrap();
-        assert_eq!(out, ["A=1 # kept", "B=x=y", "C=", "D=2", "BERTH_SURELY_UNSET_NAME"]);
-        assert_eq!(environment(&["/nope/x".into()], &[]), Err("open /nope/x: no such file or directory".into()));
+        let out = environment(
+            std::slice::from_ref(&file),
+            &["D=2".into(), "BERTH_SURELY_UNSET_NAME".into()],
+        )
+        .unwrap();
+        assert_eq!(
+            out,
+            ["A=1 # kept", "B=x=y", "C=", "D=2", "BERTH_SURELY_UNSET_NAME"]
+        );
+        assert_eq!(
+            environment(&["/nope/x".into()], &[]),
+            Err("open /nope/x: no such file or directory".into())
+        );
         assert!(check_env("=x").is_err() && check_label("=x").is_err() && check_label("a").is_ok());
     }
 }

@@ -34,7 +34,11 @@ impl Filters {
 
     /// The document, empty when there are none.
     pub fn document(&self) -> String {
-        if self.0.is_empty() { String::new() } else { serde_json::to_string(&self.0).unwrap_or_default() }
+        if self.0.is_empty() {
+            String::new()
+        } else {
+            serde_json::to_string(&self.0).unwrap_or_default()
+        }
     }
 }
 
@@ -45,7 +49,13 @@ mod tests {
     #[test]
     fn documents() {
         let filters = Filters::read(&["label=a=b".into(), "Label=c".into(), "status=running".into()]);
-        assert_eq!(filters.document(), r#"{"label":{"a=b":true,"c":true},"status":{"running":true}}"#);
-        assert_eq!(check("foo"), Err("bad format of filter (expected name=value)".into()));
+        assert_eq!(
+            filters.document(),
+            r#"{"label":{"a=b":true,"c":true},"status":{"running":true}}"#
+        );
+        assert_eq!(
+            check("foo"),
+            Err("bad format of filter (expected name=value)".into())
+        );
     }
 }

@@ -11,7 +11,10 @@ pub fn add_host(text: &str) -> Result<String, String> {
     if address == "host-gateway" {
         return Ok(format!("{name}:{address}"));
     }
-    let bare = match address.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')) {
+    let bare = match address
+        .strip_prefix('[')
+        .and_then(|inner| inner.strip_suffix(']'))
+    {
         Some(inner) => inner,
         None => address,
     };
@@ -43,9 +46,15 @@ pub fn check_dns_search(text: &str) -> Result<(), String> {
         && domain.bytes().any(|byte| byte.is_ascii_alphanumeric())
         && labels.clone().all(|label| {
             !label.is_empty()
-                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+                && label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
         });
-    if fine { Ok(()) } else { Err(format!("{text} is not a valid domain")) }
+    if fine {
+        Ok(())
+    } else {
+        Err(format!("{text} is not a valid domain"))
+    }
 }
 
 /// `name` or `name:alias`.
@@ -70,9 +79,16 @@ mod tests {
         assert_eq!(add_host("a:[::1]"), Ok("a:::1".into()));
         assert_eq!(add_host("a:host-gateway"), Ok("a:host-gateway".into()));
         assert_eq!(add_host("foo"), Err("bad format for add-host: \"foo\"".into()));
-        assert_eq!(add_host("a:x"), Err("invalid IP address in add-host: \"x\"".into()));
+        assert_eq!(
+            add_host("a:x"),
+            Err("invalid IP address in add-host: \"x\"".into())
+        );
         assert!(check_dns("foo").is_err() && check_dns("::1").is_ok());
-        assert!(check_dns_search(".").is_ok() && check_dns_search("a.b").is_ok() && check_dns_search("..").is_err());
+        assert!(
+            check_dns_search(".").is_ok()
+                && check_dns_search("a.b").is_ok()
+                && check_dns_search("..").is_err()
+        );
         assert_eq!(check_link("a:b:c"), Err("bad format for links: a:b:c".into()));
     }
 }

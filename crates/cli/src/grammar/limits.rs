@@ -7,7 +7,10 @@ use api_types::{ThrottleDevice, Ulimit, WeightDevice};
 pub fn nano_cpus(text: &str) -> Result<i64, String> {
     let bad = || format!("failed to parse {text} as a rational number");
     if let Some((over, under)) = text.split_once('/') {
-        let (over, under): (i64, i64) = (over.parse().map_err(|_| bad())?, under.parse().map_err(|_| bad())?);
+        let (over, under): (i64, i64) = (
+            over.parse().map_err(|_| bad())?,
+            under.parse().map_err(|_| bad())?,
+        );
         let nanos = over.checked_mul(1_000_000_000).ok_or_else(bad)?;
         return match nanos.checked_rem(under) {
             Some(0) => Ok(nanos / under),
@@ -28,14 +31,36 @@ pub fn nano_cpus(text: &str) -> Result<i64, String> {
     if fraction.len() > 9 {
         return Err("value is too precise".into());
     }
-    let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| bad())? };
+    let whole: i64 = if whole.is_empty() {
+        0
+    } else {
+        whole.parse().map_err(|_| bad())?
+    };
     let part: i64 = format!("{fraction:0<9}").parse().map_err(|_| bad())?;
-    whole.checked_mul(1_000_000_000).and_then(|nanos| nanos.checked_add(part)).map(|nanos| sign * nanos).ok_or_else(bad)
+    whole
+        .checked_mul(1_000_000_000)
+        .and_then(|nanos| nanos.checked_add(part))
+        .map(|nanos| sign * nanos)
+        .ok_or_else(bad)
 }
 
 const ULIMITS: &[&str] = &[
-    "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
-    "rttime", "sigpending", "stack",
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
 ];
 
 /// `name=soft[:hard]`
@@ -47,10 +72,15 @@ pub fn ulimit(text: &str) -> Result<Ulimit, String> {
         return Err(format!("invalid ulimit type: {name}"));
     }
     let number = |text: &str| {
-        text.parse::<i64>().map_err(|_| format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
+        text.parse::<i64>()
+            .map_err(|_| format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
     };
     let (soft, hard) = match value.split_once(':') {
-        Some((_, hard)) if hard.contains(':') => return Err(format!("too many limit value arguments - {value}, can only have up to two, `soft[:hard]`")),
+        Some((_, hard)) if hard.contains(':') => {
+            return Err(format!(
+                "too many limit value arguments - {value}, can only have up to two, `soft[:hard]`"
+            ));
+        }
         Some((soft, hard)) => (number(soft)?, number(hard)?),
         None => {
             let both = number(value)?;
@@ -58,9 +88,15 @@ pub fn ulimit(text: &str) -> Result<Ulimit, String> {
         }
     };
     if hard != -1 && (soft > hard || soft == -1) {
-        return Err(format!("ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"));
+        return Err(format!(
+            "ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"
+        ));
     }
-    Ok(Ulimit { name: name.to_owned(), soft, hard })
+    Ok(Ulimit {
+        name: name.to_owned(),
+        soft,
+        hard,
+    })
 }
 
 pub fn check_ulimit(text: &str) -> Result<(), String> {
@@ -82,10 +118,15 @@ fn device(text: &str) -> Result<(&str, &str), String> {
 pub fn throttle_bytes(text: &str) -> Result<ThrottleDevice, String> {
     let (path, rate) = device(text)?;
     let bad = || {
-        format!("invalid rate for device: {text}. The correct format is <device-path>:<number>[<unit>]. Number must be a positive integer. Unit is optional and can be kb, mb, or gb")
+        format!(
+            "invalid rate for device: {text}. The correct format is <device-path>:<number>[<unit>]. Number must be a positive integer. Unit is optional and can be kb, mb, or gb"
+        )
     };
     let rate = size::parse(rate).map_err(|_| bad())?;
-    Ok(ThrottleDevice { path: path.to_owned(), rate: u64::try_from(rate).map_err(|_| bad())? })
+    Ok(ThrottleDevice {
+        path: path.to_owned(),
+        rate: u64::try_from(rate).map_err(|_| bad())?,
+    })
 }
 
 /// `/dev/x:1000`
@@ -94,7 +135,10 @@ pub fn throttle_operations(text: &str) -> Result<ThrottleDevice, String> {
     let rate = rate.parse().map_err(|_| {
         format!("invalid rate for device: {text}. The correct format is <device-path>:<number>. Number must be a positive integer")
     })?;
-    Ok(ThrottleDevice { path: path.to_owned(), rate })
+    Ok(ThrottleDevice {
+        path: path.to_owned(),
+        rate,
+    })
 }
 
 /// `/dev/x:500`
@@ -105,7 +149,10 @@ pub fn weight(text: &str) -> Result<WeightDevice, String> {
     if weight > 0 && !(10..=1000).contains(&weight) {
         return Err(bad());
     }
-    Ok(WeightDevice { path: path.to_owned(), weight })
+    Ok(WeightDevice {
+        path: path.to_owned(),
+        weight,
+    })
 }
 
 pub fn check_throttle_bytes(text: &str) -> Result<(), String> {
@@ -128,7 +175,10 @@ mod tests {
         assert_eq!(nano_cpus("0.001"), Ok(1_000_000));
         assert_eq!(nano_cpus(".5"), Ok(500_000_000));
         assert_eq!(nano_cpus("1/4"), Ok(250_000_000));
-        assert_eq!(nano_cpus("a"), Err("failed to parse a as a rational number".into()));
+        assert_eq!(
+            nano_cpus("a"),
+            Err("failed to parse a as a rational number".into())
+        );
         assert_eq!(nano_cpus("0.0000000001"), Err("value is too precise".into()));
         assert_eq!(ulimit("nofile=512:1024").unwrap().hard, 1024);
         assert_eq!(ulimit("nofile=5").unwrap().soft, 5);

@@ -17,24 +17,44 @@ pub fn restart(text: &str) -> Result<RestartPolicy, String> {
     if name.is_empty() {
         return Err("invalid restart policy format: no policy provided before colon".into());
     }
-    Ok(RestartPolicy { name: name.to_owned(), maximum_retry_count: count })
+    Ok(RestartPolicy {
+        name: name.to_owned(),
+        maximum_retry_count: count,
+    })
 }
 
 pub fn pid(text: &str) -> Result<(), String> {
-    let fine = matches!(text, "" | "host") || text.strip_prefix("container:").is_some_and(|id| !id.is_empty());
-    if fine { Ok(()) } else { Err("--pid: invalid PID mode".into()) }
+    let fine =
+        matches!(text, "" | "host") || text.strip_prefix("container:").is_some_and(|id| !id.is_empty());
+    if fine {
+        Ok(())
+    } else {
+        Err("--pid: invalid PID mode".into())
+    }
 }
 
 pub fn uts(text: &str) -> Result<(), String> {
-    if matches!(text, "" | "host") { Ok(()) } else { Err("--uts: invalid UTS mode".into()) }
+    if matches!(text, "" | "host") {
+        Ok(())
+    } else {
+        Err("--uts: invalid UTS mode".into())
+    }
 }
 
 pub fn userns(text: &str) -> Result<(), String> {
-    if matches!(text, "" | "host") { Ok(()) } else { Err("--userns: invalid USER mode".into()) }
+    if matches!(text, "" | "host") {
+        Ok(())
+    } else {
+        Err("--userns: invalid USER mode".into())
+    }
 }
 
 pub fn cgroupns(text: &str) -> Result<(), String> {
-    if matches!(text, "" | "host" | "private") { Ok(()) } else { Err("--cgroupns: invalid CGROUP mode".into()) }
+    if matches!(text, "" | "host" | "private") {
+        Ok(())
+    } else {
+        Err("--cgroupns: invalid CGROUP mode".into())
+    }
 }
 
 /// When an image is fetched before a container is made.
@@ -50,7 +70,9 @@ pub fn pull(text: &str) -> Result<Pull, String> {
         "always" => Ok(Pull::Always),
         "" | "missing" => Ok(Pull::Missing),
         "never" => Ok(Pull::Never),
-        _ => Err(format!("invalid pull option: '{text}': must be one of \"always\", \"missing\" or \"never\"")),
+        _ => Err(format!(
+            "invalid pull option: '{text}': must be one of \"always\", \"missing\" or \"never\""
+        )),
     }
 }
 
@@ -74,7 +96,9 @@ pub fn check_sysctl(text: &str) -> Result<(), String> {
         "kernel.shm_rmid_forced",
     ];
     let bad = Err(format!("sysctl '{text}' is not allowed"));
-    let Some((name, _)) = text.split_once('=') else { return bad };
+    let Some((name, _)) = text.split_once('=') else {
+        return bad;
+    };
     if NAMES.contains(&name) || name.starts_with("net.") || name.starts_with("fs.mqueue.") {
         return Ok(());
     }

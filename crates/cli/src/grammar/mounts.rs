@@ -11,7 +11,10 @@ pub fn mount(text: &str) -> Result<Mount, String> {
     if text.is_empty() {
         return Err("value is empty".into());
     }
-    let mut mount = Mount { kind: "volume".into(), ..Mount::default() };
+    let mut mount = Mount {
+        kind: "volume".into(),
+        ..Mount::default()
+    };
     for field in csv::fields(text)? {
         let (key, value) = match field.split_once('=') {
             Some((key, value)) => (key, Some(value)),
@@ -19,25 +22,34 @@ pub fn mount(text: &str) -> Result<Mount, String> {
         };
         if key.trim() != key {
             let key = key.trim();
-            return Err(format!("invalid option '{key}' in '{field}': option should not have whitespace"));
+            return Err(format!(
+                "invalid option '{key}' in '{field}': option should not have whitespace"
+            ));
         }
         if let Some(value) = value {
             if value.trim().is_empty() {
                 return Err(format!("invalid value for '{key}': value is empty"));
             }
             if value.trim() != value {
-                return Err(format!("invalid value for '{key}' in '{field}': value should not have whitespace"));
+                return Err(format!(
+                    "invalid value for '{key}' in '{field}': value should not have whitespace"
+                ));
             }
         }
         let key = key.to_ascii_lowercase();
-        let boolean = |value: Option<&str>| match value {
+        let boolean = |value: Option<&str>| {
+            match value {
             None => Ok(true),
             Some(text) => parse_bool(text).ok_or_else(|| {
                 format!("invalid value for '{key}': invalid boolean value ({text:?}): must be one of \"true\", \"1\", \"false\", or \"0\" (default \"true\")")
             }),
+        }
         };
         if value.is_none()
-            && !matches!(key.as_str(), "readonly" | "ro" | "volume-nocopy" | "bind-nonrecursive" | "bind-create-src")
+            && !matches!(
+                key.as_str(),
+                "readonly" | "ro" | "volume-nocopy" | "bind-nonrecursive" | "bind-create-src"
+            )
         {
             return Err(format!("invalid field '{field}' must be a key=value pair"));
         }
@@ -70,14 +82,18 @@ pub fn mount(text: &str) -> Result<Mount, String> {
             "volume-driver" => driver(&mut mount).name = given.to_owned(),
             "volume-opt" => pair(&mut driver(&mut mount).options, given),
             "image-subpath" => {
-                mount.image_options.get_or_insert_with(ImageOptions::default).subpath = given.to_owned();
+                mount
+                    .image_options
+                    .get_or_insert_with(ImageOptions::default)
+                    .subpath = given.to_owned();
             }
             "tmpfs-size" => {
                 let bytes = size::parse(given).map_err(|_| format!("invalid value for {key}: {given}"))?;
                 tmpfs(&mut mount).size_bytes = bytes;
             }
             "tmpfs-mode" => {
-                let mode = u32::from_str_radix(given, 8).map_err(|_| format!("invalid value for {key}: {given}"))?;
+                let mode =
+                    u32::from_str_radix(given, 8).map_err(|_| format!("invalid value for {key}: {given}"))?;
                 tmpfs(&mut mount).mode = mode;
             }
             _ => return Err(format!("unknown option '{key}' in '{field}'")),
@@ -114,10 +130,14 @@ fn validate(mount: &Mount) -> Result<(), String> {
         }
     } else if let Some(options) = &mount.bind_options {
         if options.read_only_non_recursive {
-            return Err("option 'bind-recursive=writable' requires 'readonly' to be specified in conjunction".into());
+            return Err(
+                "option 'bind-recursive=writable' requires 'readonly' to be specified in conjunction".into(),
+            );
         }
         if options.read_only_force_recursive {
-            return Err("option 'bind-recursive=readonly' requires 'readonly' to be specified in conjunction".into());
+            return Err(
+                "option 'bind-recursive=readonly' requires 'readonly' to be specified in conjunction".into(),
+            );
         }
     }
     Ok(())
@@ -165,7 +185,9 @@ fn volume(mount: &mut Mount) -> &mut VolumeOptions {
     mount.volume_options.get_or_insert_with(VolumeOptions::default)
 }
 fn driver(mount: &mut Mount) -> &mut MountDriver {
-    volume(mount).driver_config.get_or_insert_with(MountDriver::default)
+    volume(mount)
+        .driver_config
+        .get_or_insert_with(MountDriver::default)
 }
 fn tmpfs(mount: &mut Mount) -> &mut TmpfsOptions {
     mount.tmpfs_options.get_or_insert_with(TmpfsOptions::default)
@@ -218,7 +240,10 @@ mod tests {
     #[test]
     fn mount_forms() {
         for (text, want) in [
-            ("type=bind,src=/a,dst=/b,ro", r#"{"Type":"bind","Source":"/a","Target":"/b","ReadOnly":true}"#),
+            (
+                "type=bind,src=/a,dst=/b,ro",
+                r#"{"Type":"bind","Source":"/a","Target":"/b","ReadOnly":true}"#,
+            ),
             ("target=/b", r#"{"Type":"volume","Target":"/b"}"#),
             (
                 "type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=1770",
@@ -229,10 +254,16 @@ mod tests {
                 r#"{"Type":"volume","Source":"v","Target":"/v","VolumeOptions":{"DriverConfig":{"Name":"local","Options":{"o":"a,b","type":"nfs"}}}}"#,
             ),
             ("type=foo", "target is required"),
-            ("type=bind,dst=/x,volume-nocopy", "cannot mix 'volume-*' options with mount type 'bind'"),
+            (
+                "type=bind,dst=/x,volume-nocopy",
+                "cannot mix 'volume-*' options with mount type 'bind'",
+            ),
             ("bogus=1", "unknown option 'bogus' in 'bogus=1'"),
             ("type", "invalid field 'type' must be a key=value pair"),
-            ("type=bind,dst=/x,bind-recursive=x", "invalid value for bind-recursive: x (must be \"enabled\", \"disabled\", \"writable\", or \"readonly\")"),
+            (
+                "type=bind,dst=/x,bind-recursive=x",
+                "invalid value for bind-recursive: x (must be \"enabled\", \"disabled\", \"writable\", or \"readonly\")",
+            ),
         ] {
             assert_eq!(show(text), want, "{text}");
         }
@@ -244,7 +275,10 @@ mod tests {
         let (binds, anonymous) = volumes(&specs).unwrap();
         assert_eq!(binds, ["/a:/b:ro", "name:/c"]);
         assert_eq!(serde_json::to_string(&anonymous).unwrap(), r#"{"/anon":{}}"#);
-        assert_eq!(volumes(&["a:b:c:d".into()]), Err("invalid spec: a:b:c:d: too many colons".into()));
+        assert_eq!(
+            volumes(&["a:b:c:d".into()]),
+            Err("invalid spec: a:b:c:d: too many colons".into())
+        );
         assert_eq!(clean("/a/./b/../c//"), "/a/c");
         assert!(absolute("./x").ends_with("/x") && absolute("./x").starts_with('/'));
     }

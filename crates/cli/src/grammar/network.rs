@@ -36,7 +36,10 @@ pub fn attachment(text: &str) -> Result<Attachment, String> {
         key.ends_with(word) && value.starts_with(word)
     });
     if !long {
-        return Ok(Attachment { target: text.to_owned(), ..Attachment::default() });
+        return Ok(Attachment {
+            target: text.to_owned(),
+            ..Attachment::default()
+        });
     }
     let mut out = Attachment::default();
     for field in csv::fields(text)? {
@@ -54,13 +57,15 @@ pub fn attachment(text: &str) -> Result<Attachment, String> {
             "link-local-ip" => out.link_local.push(address::<IpAddr>(value)?),
             "driver-opt" => match value.split_once('=').filter(|(key, _)| !key.is_empty()) {
                 Some((key, value)) => {
-                    out.driver_opts.insert(key.trim().to_owned(), value.trim().to_owned());
+                    out.driver_opts
+                        .insert(key.trim().to_owned(), value.trim().to_owned());
                 }
                 None => return Err("invalid key value pair format in driver options".into()),
             },
             "gw-priority" => {
-                out.gw_priority =
-                    value.parse().map_err(|_| format!("invalid gw-priority ({value}): invalid syntax"))?;
+                out.gw_priority = value
+                    .parse()
+                    .map_err(|_| format!("invalid gw-priority ({value}): invalid syntax"))?;
             }
             key => return Err(format!("invalid field key {key}")),
         }
@@ -79,7 +84,10 @@ fn address<T: std::str::FromStr + ToString>(text: &str) -> Result<String, String
 
 /// Checks `--ip` while flags are read.
 pub fn check_ip(text: &str) -> Result<(), String> {
-    text.trim().parse::<IpAddr>().map(|_| ()).map_err(|_| format!("failed to parse IP: {text:?}"))
+    text.trim()
+        .parse::<IpAddr>()
+        .map(|_| ())
+        .map_err(|_| format!("failed to parse IP: {text:?}"))
 }
 
 /// Anything but the built-in modes.
@@ -92,21 +100,35 @@ pub fn endpoints(
     mut networks: Vec<Attachment>,
     flags: &Defaults<'_>,
 ) -> Result<(String, NetworkingConfig), String> {
-    let mut config = NetworkingConfig { endpoints_config: Map::empty() };
+    let mut config = NetworkingConfig {
+        endpoints_config: Map::empty(),
+    };
     let named = !networks.is_empty();
     if !named {
-        networks.push(Attachment { target: "default".into(), ..Attachment::default() });
+        networks.push(Attachment {
+            target: "default".into(),
+            ..Attachment::default()
+        });
     }
-    let mode = networks.first().map(|network| network.target.clone()).unwrap_or_default();
+    let mode = networks
+        .first()
+        .map(|network| network.target.clone())
+        .unwrap_or_default();
     let count = networks.len();
-    let user_defined = networks.iter().filter(|network| is_user_defined(&network.target)).count();
+    let user_defined = networks
+        .iter()
+        .filter(|network| is_user_defined(&network.target))
+        .count();
     for (index, mut network) in networks.into_iter().enumerate() {
         if index == 0 {
             apply(&mut network, flags)?;
         }
         let settings = settings(&network)?;
         if config.endpoints_config.contains_key(&network.target) {
-            return Err(format!("network {:?} is specified multiple times", network.target));
+            return Err(format!(
+                "network {:?} is specified multiple times",
+                network.target
+            ));
         }
         if index == 0 && named && count == 1 && settings == EndpointSettings::default() {
             continue;
@@ -115,7 +137,7 @@ pub fn endpoints(
     }
     if user_defined > 0 && user_defined < count {
         return Err(
-            "conflicting options: cannot attach both user-defined and non-user-defined network-modes".into()
+            "conflicting options: cannot attach both user-defined and non-user-defined network-modes".into(),
         );
     }
     Ok((mode, config))
@@ -123,12 +145,34 @@ pub fn endpoints(
 
 fn apply(network: &mut Attachment, flags: &Defaults<'_>) -> Result<(), String> {
     let conflict = |both: bool, flag: &str, what: &str| {
-        if both { Err(format!("conflicting options: cannot specify both {flag} and per-network {what}")) } else { Ok(()) }
+        if both {
+            Err(format!(
+                "conflicting options: cannot specify both {flag} and per-network {what}"
+            ))
+        } else {
+            Ok(())
+        }
     };
-    conflict(!network.aliases.is_empty() && !flags.aliases.is_empty(), "--network-alias", "alias")?;
-    conflict(!network.ipv4.is_empty() && flags.ipv4.is_some(), "--ip", "IPv4 address")?;
-    conflict(!network.ipv6.is_empty() && flags.ipv6.is_some(), "--ip6", "IPv6 address")?;
-    conflict(!network.mac.is_empty() && flags.mac.is_some(), "--mac-address", "MAC address")?;
+    conflict(
+        !network.aliases.is_empty() && !flags.aliases.is_empty(),
+        "--network-alias",
+        "alias",
+    )?;
+    conflict(
+        !network.ipv4.is_empty() && flags.ipv4.is_some(),
+        "--ip",
+        "IPv4 address",
+    )?;
+    conflict(
+        !network.ipv6.is_empty() && flags.ipv6.is_some(),
+        "--ip6",
+        "IPv6 address",
+    )?;
+    conflict(
+        !network.mac.is_empty() && flags.mac.is_some(),
+        "--mac-address",
+        "MAC address",
+    )?;
     conflict(
         !network.link_local.is_empty() && !flags.link_local.is_empty(),
         "--link-local-ip",
@@ -167,12 +211,22 @@ fn settings(network: &Attachment) -> Result<EndpointSettings, String> {
             return Err("links are only supported for user-defined networks".into());
         }
     }
-    let list = |items: &[String]| if items.is_empty() { List::null() } else { List::from(items.to_vec()) };
+    let list = |items: &[String]| {
+        if items.is_empty() {
+            List::null()
+        } else {
+            List::from(items.to_vec())
+        }
+    };
     let ipam = !network.ipv4.is_empty() || !network.ipv6.is_empty() || !network.link_local.is_empty();
     Ok(EndpointSettings {
         aliases: list(&network.aliases),
         links: list(&network.links),
-        driver_opts: if network.driver_opts.is_empty() { Map::null() } else { network.driver_opts.clone() },
+        driver_opts: if network.driver_opts.is_empty() {
+            Map::null()
+        } else {
+            network.driver_opts.clone()
+        },
         gw_priority: network.gw_priority,
         ipam_config: ipam.then(|| EndpointIpamConfig {
             ipv4_address: network.ipv4.clone(),
@@ -192,7 +246,9 @@ pub fn mac(text: &str) -> Result<String, String> {
     }
     let parts: Vec<&str> = trimmed.split([':', '-']).collect();
     let fine = matches!(parts.len(), 6 | 8 | 20)
-        && parts.iter().all(|part| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        && parts
+            .iter()
+            .all(|part| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit()));
     if !fine {
         return Err(format!("{text} is not a valid mac address"));
     }
@@ -212,8 +268,15 @@ mod tests {
                     .iter()
                     .map(|(name, settings)| {
                         let settings = settings.clone().unwrap_or_default();
-                        let ip = settings.ipam_config.map(|ipam| ipam.ipv4_address).unwrap_or_default();
-                        format!("{name}({}|{ip}|{})", settings.aliases.join(","), settings.mac_address)
+                        let ip = settings
+                            .ipam_config
+                            .map(|ipam| ipam.ipv4_address)
+                            .unwrap_or_default();
+                        format!(
+                            "{name}({}|{ip}|{})",
+                            settings.aliases.join(","),
+                            settings.mac_address
+                        )
                     })
                     .collect();
                 format!("{mode}: {}", names.join(" "))
@@ -230,13 +293,23 @@ mod tests {
         assert_eq!(show(&["host"], &none), "host: ");
         assert_eq!(show(&["a", "b"], &none), "a: a(||) b(||)");
         assert_eq!(
-            show(&["name=net,alias=x,ip=10.0.0.2,mac-address=02:42:AC:11:00:02"], &none),
+            show(
+                &["name=net,alias=x,ip=10.0.0.2,mac-address=02:42:AC:11:00:02"],
+                &none
+            ),
             "net: net(x|10.0.0.2|02:42:ac:11:00:02)"
         );
         let aliases = ["web".to_owned()];
-        let flags = Defaults { aliases: &aliases, ipv4: Some("10.1.1.1"), ..Defaults::default() };
+        let flags = Defaults {
+            aliases: &aliases,
+            ipv4: Some("10.1.1.1"),
+            ..Defaults::default()
+        };
         assert_eq!(show(&["net"], &flags), "net: net(web|10.1.1.1|)");
-        assert_eq!(show(&["bridge"], &flags), "network-scoped aliases are only supported for user-defined networks");
+        assert_eq!(
+            show(&["bridge"], &flags),
+            "network-scoped aliases are only supported for user-defined networks"
+        );
         assert_eq!(
             show(&["a", "host"], &none),
             "conflicting options: cannot attach both user-defined and non-user-defined network-modes"

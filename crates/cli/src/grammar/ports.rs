@@ -12,7 +12,10 @@ pub struct Ports {
 
 /// Reads all `--publish` values.
 pub fn publish(specs: &[String]) -> Result<Ports, String> {
-    let mut ports = Ports { exposed: Map::empty(), bindings: Map::empty() };
+    let mut ports = Ports {
+        exposed: Map::empty(),
+        bindings: Map::empty(),
+    };
     for spec in specs {
         if spec.contains('=') {
             one(&long_form(spec)?, &mut ports)?;
@@ -32,7 +35,11 @@ fn long_form(spec: &str) -> Result<String, String> {
             Some(("target", value)) => target = value,
             Some(("protocol", value)) => protocol = value,
             Some((key, _)) if !key.is_empty() => {}
-            _ => return Err(format!("invalid publish opts format (should be name=value but got '{part}')")),
+            _ => {
+                return Err(format!(
+                    "invalid publish opts format (should be name=value but got '{part}')"
+                ));
+            }
         }
     }
     Ok(format!("{published}:{target}/{protocol}"))
@@ -87,7 +94,10 @@ fn one(spec: &str, ports: &mut Ports) -> Result<(), String> {
             .bindings
             .entry(key)
             .or_insert_with(List::empty)
-            .push(PortBinding { host_ip: ip.clone(), host_port });
+            .push(PortBinding {
+                host_ip: ip.clone(),
+                host_port,
+            });
     }
     Ok(())
 }
@@ -102,7 +112,11 @@ fn split_protocol(text: &str) -> (&str, &str) {
 
 fn range(text: &str) -> Option<(u16, u16)> {
     let port = |text: &str| {
-        if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse::<u16>().ok() } else { None }
+        if text.bytes().all(|byte| byte.is_ascii_digit()) {
+            text.parse::<u16>().ok()
+        } else {
+            None
+        }
     };
     match text.split_once('-') {
         Some((from, to)) => {
@@ -153,22 +167,43 @@ mod tests {
         for (spec, want) in [
             ("80", r#"{"80/tcp":[{"HostIp":"","HostPort":""}]}"#),
             ("8080:80", r#"{"80/tcp":[{"HostIp":"","HostPort":"8080"}]}"#),
-            ("127.0.0.1:8080:80/udp", r#"{"80/udp":[{"HostIp":"127.0.0.1","HostPort":"8080"}]}"#),
-            ("127.0.0.1::80", r#"{"80/tcp":[{"HostIp":"127.0.0.1","HostPort":""}]}"#),
-            ("[::1]:8080:80", r#"{"80/tcp":[{"HostIp":"::1","HostPort":"8080"}]}"#),
-            ("::1:8080:80", r#"{"80/tcp":[{"HostIp":"::1","HostPort":"8080"}]}"#),
-            ("8000-8010:80", r#"{"80/tcp":[{"HostIp":"","HostPort":"8000-8010"}]}"#),
+            (
+                "127.0.0.1:8080:80/udp",
+                r#"{"80/udp":[{"HostIp":"127.0.0.1","HostPort":"8080"}]}"#,
+            ),
+            (
+                "127.0.0.1::80",
+                r#"{"80/tcp":[{"HostIp":"127.0.0.1","HostPort":""}]}"#,
+            ),
+            (
+                "[::1]:8080:80",
+                r#"{"80/tcp":[{"HostIp":"::1","HostPort":"8080"}]}"#,
+            ),
+            (
+                "::1:8080:80",
+                r#"{"80/tcp":[{"HostIp":"::1","HostPort":"8080"}]}"#,
+            ),
+            (
+                "8000-8010:80",
+                r#"{"80/tcp":[{"HostIp":"","HostPort":"8000-8010"}]}"#,
+            ),
             (
                 "8000-8001:80-81/sctp",
                 r#"{"80/sctp":[{"HostIp":"","HostPort":"8000"}],"81/sctp":[{"HostIp":"","HostPort":"8001"}]}"#,
             ),
-            ("published=1,target=2,protocol=udp", r#"{"2/udp":[{"HostIp":"","HostPort":"1"}]}"#),
+            (
+                "published=1,target=2,protocol=udp",
+                r#"{"2/udp":[{"HostIp":"","HostPort":"1"}]}"#,
+            ),
             ("abc", "invalid containerPort: abc"),
             ("99999:80", "invalid hostPort: 99999"),
             ("80/foo", "invalid proto: foo"),
             ("1.2.3:80:80", "invalid IP address: 1.2.3"),
             ("80:", "no port specified: 80:<empty>"),
-            ("8000-8002:80-81", "invalid ranges specified for container and host Ports: 80-81 and 8000-8002"),
+            (
+                "8000-8002:80-81",
+                "invalid ranges specified for container and host Ports: 80-81 and 8000-8002",
+            ),
         ] {
             assert_eq!(show(spec), want, "{spec}");
         }

@@ -18,7 +18,9 @@ pub fn options(texts: &[String]) -> Result<Security, String> {
     let mut out = Security::default();
     for text in texts {
         let bare = text.split(['=', ':']).next() == Some("no-new-privileges");
-        let split = text.split_once('=').or_else(|| if bare { None } else { text.split_once(':') });
+        let split = text
+            .split_once('=')
+            .or_else(|| if bare { None } else { text.split_once(':') });
         let (key, value) = split.unwrap_or((text, ""));
         if value.is_empty() && key != "no-new-privileges" {
             return Err(format!("invalid --security-opt: {text:?}"));
@@ -29,8 +31,11 @@ pub fn options(texts: &[String]) -> Result<Security, String> {
             continue;
         }
         if key == "seccomp" && !matches!(value, "unconfined" | "builtin") {
-            let failed = |reason: String| format!("opening seccomp profile ({value}) failed: open {value}: {reason}");
-            let length = std::fs::metadata(value).map_err(|error| failed(describe(&error)))?.len();
+            let failed =
+                |reason: String| format!("opening seccomp profile ({value}) failed: open {value}: {reason}");
+            let length = std::fs::metadata(value)
+                .map_err(|error| failed(describe(&error)))?
+                .len();
             if length > PROFILE_LIMIT {
                 return Err(failed(format!("file is larger than {PROFILE_LIMIT} bytes")));
             }
@@ -55,7 +60,10 @@ mod tests {
         let security = options(&texts).unwrap();
         assert_eq!(security.options, ["no-new-privileges", "label=disable"]);
         assert!(!security.masked_paths.is_null());
-        assert_eq!(options(&["foo".into()]), Err("invalid --security-opt: \"foo\"".into()));
+        assert_eq!(
+            options(&["foo".into()]),
+            Err("invalid --security-opt: \"foo\"".into())
+        );
         assert_eq!(
             options(&["seccomp=/nope".into()]),
             Err("opening seccomp profile (/nope) failed: open /nope: no such file or directory".into())

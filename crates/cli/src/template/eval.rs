@@ -74,7 +74,13 @@ pub(super) fn execute(
 ) -> Result<String, TemplateError> {
     let dot = Datum::Value(data.clone());
     let variables = vec![("$".to_owned(), dot.clone())];
-    let mut state = State { out: String::new(), root: data, variables, missing, header };
+    let mut state = State {
+        out: String::new(),
+        root: data,
+        variables,
+        missing,
+        header,
+    };
     state.walk(nodes, &dot)?;
     Ok(state.out)
 }
@@ -101,18 +107,38 @@ impl State<'_> {
                         self.out.push_str(&print::value(&value));
                     }
                 }
-                Node::If { test, then, otherwise } | Node::With { test, then, otherwise } => {
+                Node::If {
+                    test,
+                    then,
+                    otherwise,
+                }
+                | Node::With {
+                    test,
+                    then,
+                    otherwise,
+                } => {
                     let mark = self.variables.len();
                     let value = self.pipeline(test, dot)?;
-                    let inner = if matches!(node, Node::With { .. }) { &value } else { dot };
-                    let flow =
-                        if value.truth() { self.walk(then, inner)? } else { self.walk(otherwise, dot)? };
+                    let inner = if matches!(node, Node::With { .. }) {
+                        &value
+                    } else {
+                        dot
+                    };
+                    let flow = if value.truth() {
+                        self.walk(then, inner)?
+                    } else {
+                        self.walk(otherwise, dot)?
+                    };
                     self.variables.truncate(mark);
                     if !matches!(flow, Flow::Next) {
                         return Ok(flow);
                     }
                 }
-                Node::Range { over, body, otherwise } => {
+                Node::Range {
+                    over,
+                    body,
+                    otherwise,
+                } => {
                     let mark = self.variables.len();
                     let flow = self.range(over, body, otherwise, dot)?;
                     self.variables.truncate(mark);
@@ -145,11 +171,16 @@ impl State<'_> {
             Datum::Value(Value::Object(members)) => {
                 let mut members: Vec<_> = members.iter().filter(|(key, _)| !key.starts_with('\0')).collect();
                 members.sort_by(|left, right| left.0.cmp(&right.0));
-                members.into_iter().map(|(key, item)| (Value::from(key.as_str()), wrap(item))).collect()
+                members
+                    .into_iter()
+                    .map(|(key, item)| (Value::from(key.as_str()), wrap(item)))
+                    .collect()
             }
-            Datum::Value(Value::Number(count)) if count.is_i64() => (0..count.as_i64().unwrap_or(0).min(1 << 20))
-                .map(|index| (Value::from(index), Datum::Value(Value::from(index))))
-                .collect(),
+            Datum::Value(Value::Number(count)) if count.is_i64() => {
+                (0..count.as_i64().unwrap_or(0).min(1 << 20))
+                    .map(|index| (Value::from(index), Datum::Value(Value::from(index))))
+                    .collect()
+            }
             other => {
                 let message = format!("range can't iterate over {}", print::value(other));
                 return Err(match place {
@@ -211,7 +242,9 @@ impl State<'_> {
         dot: &Datum,
         piped: Option<Datum>,
     ) -> Result<Datum, TemplateError> {
-        let Some((first, rest)) = command.operands.split_first() else { return Ok(Datum::NoValue) };
+        let Some((first, rest)) = command.operands.split_first() else {
+            return Ok(Datum::NoValue);
+        };
         let has_arguments = !rest.is_empty() || piped.is_some();
         match &first.what {
             What::Function(name) if name == "and" || name == "or" => {
@@ -257,7 +290,10 @@ impl State<'_> {
         }
         piped.or(last).ok_or_else(|| {
             let name = if and { "and" } else { "or" };
-            failed(place, format!("wrong number of args for {name}: want at least 1 got 0"))
+            failed(
+                place,
+                format!("wrong number of args for {name}: want at least 1 got 0"),
+            )
         })
     }
 
@@ -289,12 +325,15 @@ impl State<'_> {
             What::Nil => Datum::Nil(Nil::Pointer),
             What::Bool(flag) => Datum::Value((*flag).into()),
             What::Int(int) => Datum::Value((*int).into()),
-            What::Float(float) => {
-                Datum::Value(serde_json::Number::from_f64(*float).map(Value::Number).unwrap_or_default())
-            }
+            What::Float(float) => Datum::Value(
+                serde_json::Number::from_f64(*float)
+                    .map(Value::Number)
+                    .unwrap_or_default(),
+            ),
             What::Str(text) => Datum::Value(text.as_str().into()),
-            What::Function(name) => functions::call(name, &[], self.header)
-                .map_err(|message| failed(&operand.place, message))?,
+            What::Function(name) => {
+                functions::call(name, &[], self.header).map_err(|message| failed(&operand.place, message))?
+            }
             What::Fields(fields) => self.fields(dot.clone(), fields)?,
             What::Variable(name, fields) => {
                 let base = self.variable(name);
@@ -327,9 +366,9 @@ impl State<'_> {
                         Some(nil) => Ok(Datum::Nil(nil)),
                         None => Err(failed(place, format!("map has no entry for key \"{name}\""))),
                     },
-                    Missing::Type(kind) if std::ptr::eq(object, self.root) || object == self.root => {
-                        Err(failed(place, format!("can't evaluate field {name} in type {kind}")))
-                    }
+                    Missing::Type(kind) if std::ptr::eq(object, self.root) || object == self.root => Err(
+                        failed(place, format!("can't evaluate field {name} in type {kind}")),
+                    ),
                     Missing::Type(_) => Ok(Datum::NoValue),
                 },
             },
@@ -340,9 +379,10 @@ impl State<'_> {
             Datum::Nil(_) | Datum::NoValue | Datum::Value(Value::Null) => {
                 Err(failed(place, format!("nil data; no entry for key \"{name}\"")))
             }
-            other => {
-                Err(failed(place, format!("can't evaluate field {name} in type {}", other.kind())))
-            }
+            other => Err(failed(
+                place,
+                format!("can't evaluate field {name} in type {}", other.kind()),
+            )),
         }
     }
 
@@ -353,7 +393,9 @@ impl State<'_> {
         fields: &[(String, Place)],
         arguments: &[Datum],
     ) -> Result<Datum, TemplateError> {
-        let Some(((name, place), before)) = fields.split_last() else { return Ok(Datum::NoValue) };
+        let Some(((name, place), before)) = fields.split_last() else {
+            return Ok(Datum::NoValue);
+        };
         let holder = self.fields(base.clone(), before)?;
         let table = match &holder {
             Datum::Value(object @ Value::Object(_)) => object.get(&format!("\0{name}")),
@@ -363,13 +405,19 @@ impl State<'_> {
             (Some(Value::Null), [key]) => {
                 // A heading: the last word of the key, as people read it.
                 let text = print::value(key);
-                let tail = text.rsplit('.').next().unwrap_or_default().replace(['-', '_'], " ");
+                let tail = text
+                    .rsplit('.')
+                    .next()
+                    .unwrap_or_default()
+                    .replace(['-', '_'], " ");
                 Ok(Datum::Value(tail.into()))
             }
             (Some(table), [key]) => {
                 let key = print::value(key);
                 let found = table.members().iter().find(|(name, _)| *name == key);
-                Ok(Datum::Value(found.map_or_else(|| "".into(), |(_, value)| value.clone())))
+                Ok(Datum::Value(
+                    found.map_or_else(|| "".into(), |(_, value)| value.clone()),
+                ))
             }
             (Some(_), _) => Err(failed(
                 place,

@@ -7,8 +7,9 @@ use crate::json::Value;
 use std::cmp::Ordering;
 
 const NAMES: &[&str] = &[
-    "and", "or", "not", "len", "index", "slice", "print", "printf", "println", "html", "js", "urlquery", "eq", "ne",
-    "lt", "le", "gt", "ge", "json", "split", "join", "title", "lower", "upper", "pad", "truncate",
+    "and", "or", "not", "len", "index", "slice", "print", "printf", "println", "html", "js", "urlquery",
+    "eq", "ne", "lt", "le", "gt", "ge", "json", "split", "join", "title", "lower", "upper", "pad",
+    "truncate",
 ];
 
 pub(super) fn exists(name: &str) -> bool {
@@ -22,17 +23,28 @@ pub(super) fn call(name: &str, arguments: &[Datum], header: bool) -> Result<Datu
         if arguments.len() == count {
             Ok(())
         } else {
-            Err(format!("wrong number of args for {name}: want {count} got {}", arguments.len()))
+            Err(format!(
+                "wrong number of args for {name}: want {count} got {}",
+                arguments.len()
+            ))
         }
     };
     let at = |index: usize| arguments.get(index).cloned().unwrap_or(Datum::NoValue);
     let string = |index: usize| match arguments.get(index) {
         Some(Datum::Value(Value::String(text))) => Ok(text.clone()),
-        Some(other) => Err(format!("wrong type for value; expected string; got {}", other.kind())),
+        Some(other) => Err(format!(
+            "wrong type for value; expected string; got {}",
+            other.kind()
+        )),
         None => Err(format!("wrong number of args for {name}")),
     };
     // In a heading the functions that only dress a value up leave the column's name alone.
-    if header && matches!(name, "json" | "join" | "split" | "title" | "lower" | "upper" | "pad" | "truncate") {
+    if header
+        && matches!(
+            name,
+            "json" | "join" | "split" | "title" | "lower" | "upper" | "pad" | "truncate"
+        )
+    {
         return Ok(at(0));
     }
     match name {
@@ -42,9 +54,9 @@ pub(super) fn call(name: &str, arguments: &[Datum], header: bool) -> Result<Datu
         }
         "len" => {
             wants(1)?;
-            length(&at(0)).map(|length| Datum::Value((length as i64).into())).ok_or_else(|| {
-                format!("error calling len: len of type {}", at(0).kind())
-            })
+            length(&at(0))
+                .map(|length| Datum::Value((length as i64).into()))
+                .ok_or_else(|| format!("error calling len: len of type {}", at(0).kind()))
         }
         "index" => index(arguments).map_err(|message| format!("error calling index: {message}")),
         "slice" => slice(arguments).map_err(|message| format!("error calling slice: {message}")),
@@ -55,7 +67,11 @@ pub(super) fn call(name: &str, arguments: &[Datum], header: bool) -> Result<Datu
             text(print::printf(&format, arguments.get(1..).unwrap_or_default()))
         }
         "html" => text(escape_html(&print::concat(arguments, false))),
-        "js" => text(print::quote(&print::concat(arguments, false)).trim_matches('"').to_owned()),
+        "js" => text(
+            print::quote(&print::concat(arguments, false))
+                .trim_matches('"')
+                .to_owned(),
+        ),
         "urlquery" => {
             let raw = print::concat(arguments, false);
             text(url::form_urlencoded::byte_serialize(raw.as_bytes()).collect())
@@ -84,11 +100,18 @@ pub(super) fn call(name: &str, arguments: &[Datum], header: bool) -> Result<Datu
             wants(2)?;
             let separator = string(1)?;
             match at(0) {
-                Datum::Value(Value::Array(items)) => {
-                    text(items.iter().map(print::plain).collect::<Vec<_>>().join(&separator))
-                }
+                Datum::Value(Value::Array(items)) => text(
+                    items
+                        .iter()
+                        .map(print::plain)
+                        .collect::<Vec<_>>()
+                        .join(&separator),
+                ),
                 Datum::Nil(_) => text(String::new()),
-                other => Err(format!("wrong type for value; expected []string; got {}", other.kind())),
+                other => Err(format!(
+                    "wrong type for value; expected []string; got {}",
+                    other.kind()
+                )),
             }
         }
         "lower" => {
@@ -113,13 +136,22 @@ pub(super) fn call(name: &str, arguments: &[Datum], header: bool) -> Result<Datu
                 Some(Datum::Value(number @ Value::Number(_))) => Ok(number.int().clamp(0, 10_000) as usize),
                 _ => Err("wrong type for value; expected int".to_owned()),
             };
-            text(format!("{}{body}{}", " ".repeat(count(1)?), " ".repeat(count(2)?)))
+            text(format!(
+                "{}{body}{}",
+                " ".repeat(count(1)?),
+                " ".repeat(count(2)?)
+            ))
         }
         "truncate" => {
             wants(2)?;
             let limit = match at(1) {
                 Datum::Value(number @ Value::Number(_)) => usize::try_from(number.int()).unwrap_or(0),
-                other => return Err(format!("wrong type for value; expected int; got {}", other.kind())),
+                other => {
+                    return Err(format!(
+                        "wrong type for value; expected int; got {}",
+                        other.kind()
+                    ));
+                }
             };
             text(string(0)?.chars().take(limit).collect())
         }
@@ -138,12 +170,16 @@ fn length(datum: &Datum) -> Option<usize> {
 }
 
 fn index(arguments: &[Datum]) -> Result<Datum, String> {
-    let Some((first, keys)) = arguments.split_first() else { return Err("missing argument".into()) };
+    let Some((first, keys)) = arguments.split_first() else {
+        return Err("missing argument".into());
+    };
     let mut current = first.clone();
     for key in keys {
         current = match (&current, key) {
             (Datum::Value(Value::Array(items)), Datum::Value(number @ Value::Number(_))) => {
-                let found = usize::try_from(number.int()).ok().and_then(|index| items.get(index));
+                let found = usize::try_from(number.int())
+                    .ok()
+                    .and_then(|index| items.get(index));
                 match found {
                     Some(Value::Null) => Datum::Nil(Nil::Pointer),
                     Some(found) => Datum::Value(found.clone()),
@@ -151,7 +187,9 @@ fn index(arguments: &[Datum]) -> Result<Datum, String> {
                 }
             }
             (Datum::Value(Value::String(text)), Datum::Value(number @ Value::Number(_))) => {
-                let byte = usize::try_from(number.int()).ok().and_then(|index| text.as_bytes().get(index));
+                let byte = usize::try_from(number.int())
+                    .ok()
+                    .and_then(|index| text.as_bytes().get(index));
                 match byte {
                     Some(byte) => Datum::Value(i64::from(*byte).into()),
                     None => return Err(format!("index out of range: {}", number.int())),
@@ -186,7 +224,9 @@ fn index(arguments: &[Datum]) -> Result<Datum, String> {
 }
 
 fn slice(arguments: &[Datum]) -> Result<Datum, String> {
-    let Some((item, bounds)) = arguments.split_first() else { return Err("missing argument".into()) };
+    let Some((item, bounds)) = arguments.split_first() else {
+        return Err("missing argument".into());
+    };
     if bounds.len() > 3 {
         return Err(format!("too many slice indexes: {}", bounds.len()));
     }
@@ -210,15 +250,17 @@ fn slice(arguments: &[Datum]) -> Result<Datum, String> {
             let bytes = text.as_bytes().get(from..to).unwrap_or_default();
             Ok(Datum::Value(String::from_utf8_lossy(bytes).into_owned().into()))
         }
-        Datum::Value(Value::Array(items)) => {
-            Ok(Datum::Value(Value::Array(items.get(from..to).unwrap_or_default().to_vec())))
-        }
+        Datum::Value(Value::Array(items)) => Ok(Datum::Value(Value::Array(
+            items.get(from..to).unwrap_or_default().to_vec(),
+        ))),
         other => Ok(other.clone()),
     }
 }
 
 fn compare(name: &str, arguments: &[Datum]) -> Result<Datum, String> {
-    let Some((first, rest)) = arguments.split_first() else { return Err("missing argument for comparison".into()) };
+    let Some((first, rest)) = arguments.split_first() else {
+        return Err("missing argument for comparison".into());
+    };
     if rest.is_empty() {
         return Err("missing argument for comparison".into());
     }
@@ -253,9 +295,8 @@ fn equal(left: &Datum, right: &Datum) -> Result<bool, String> {
     }
     match (left, right) {
         (Datum::Value(Value::Bool(left)), Datum::Value(Value::Bool(right))) => Ok(left == right),
-        (Datum::Value(Value::Array(_) | Value::Object(_)), _) | (_, Datum::Value(Value::Array(_) | Value::Object(_))) => {
-            Err("non-comparable type".into())
-        }
+        (Datum::Value(Value::Array(_) | Value::Object(_)), _)
+        | (_, Datum::Value(Value::Array(_) | Value::Object(_))) => Err("non-comparable type".into()),
         _ => Ok(order(left, right)? == Ordering::Equal),
     }
 }
@@ -272,7 +313,9 @@ fn order(left: &Datum, right: &Datum) -> Result<Ordering, String> {
                 }
             }
         }
-        (Datum::Value(Value::Bool(_)), Datum::Value(Value::Bool(_))) => Err("invalid type for comparison".into()),
+        (Datum::Value(Value::Bool(_)), Datum::Value(Value::Bool(_))) => {
+            Err("invalid type for comparison".into())
+        }
         _ => Err(MISMATCH.into()),
     }
 }

@@ -39,7 +39,12 @@ pub(super) struct Token {
 
 /// The line of a byte offset, from 1.
 pub(super) fn line_of(text: &str, at: usize) -> usize {
-    1 + text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count()
+    1 + text
+        .as_bytes()
+        .iter()
+        .take(at)
+        .filter(|byte| **byte == b'\n')
+        .count()
 }
 
 /// The column of a byte offset within its line, as Go counts it (from 0 on the first line).
@@ -52,7 +57,10 @@ pub(super) fn column_of(text: &str, at: usize) -> usize {
 }
 
 fn error(text: &str, at: usize, message: impl Into<String>) -> TemplateError {
-    TemplateError::Parse { line: line_of(text, at), message: message.into() }
+    TemplateError::Parse {
+        line: line_of(text, at),
+        message: message.into(),
+    }
 }
 
 pub(super) fn tokens(text: &str) -> Result<Vec<Token>, TemplateError> {
@@ -68,19 +76,29 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, TemplateError> {
         }
         let Some(open) = open else {
             if !chunk.is_empty() {
-                out.push(Token { kind: Kind::Text(chunk.to_owned()), at });
+                out.push(Token {
+                    kind: Kind::Text(chunk.to_owned()),
+                    at,
+                });
             }
             break;
         };
         let inner = at + open + 2;
         let after = text.get(inner..).unwrap_or_default();
         let mut body = inner;
-        if after.starts_with('-') && after.get(1..).is_some_and(|next| next.starts_with([' ', '\t', '\r', '\n'])) {
+        if after.starts_with('-')
+            && after
+                .get(1..)
+                .is_some_and(|next| next.starts_with([' ', '\t', '\r', '\n']))
+        {
             chunk = chunk.trim_end();
             body += 1;
         }
         if !chunk.is_empty() {
-            out.push(Token { kind: Kind::Text(chunk.to_owned()), at });
+            out.push(Token {
+                kind: Kind::Text(chunk.to_owned()),
+                at,
+            });
         }
         let (end, trim) = action(text, body, at + open, &mut out)?;
         at = end;
@@ -90,11 +108,18 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, TemplateError> {
 }
 
 /// Reads one action from `at` (behind `{{`); answers where the text goes on and whether it is trimmed there.
-fn action(text: &str, mut at: usize, open: usize, out: &mut Vec<Token>) -> Result<(usize, bool), TemplateError> {
+fn action(
+    text: &str,
+    mut at: usize,
+    open: usize,
+    out: &mut Vec<Token>,
+) -> Result<(usize, bool), TemplateError> {
     let comment = text.get(at..).unwrap_or_default().trim_start();
     if comment.starts_with("/*") {
         let start = text.len() - comment.len();
-        let Some(end) = comment.find("*/") else { return Err(error(text, open, "unclosed comment")) };
+        let Some(end) = comment.find("*/") else {
+            return Err(error(text, open, "unclosed comment"));
+        };
         let tail = text.get(start + end + 2..).unwrap_or_default();
         let space = tail.len() - tail.trim_start().len();
         let trimmed = tail.trim_start();
@@ -106,19 +131,30 @@ fn action(text: &str, mut at: usize, open: usize, out: &mut Vec<Token>) -> Resul
             Err(error(text, open, "comment ends before closing delimiter"))
         };
     }
-    out.push(Token { kind: Kind::Open, at: open });
+    out.push(Token {
+        kind: Kind::Open,
+        at: open,
+    });
     let mut parens = 0usize;
     loop {
         let rest = text.get(at..).unwrap_or_default();
-        let Some(first) = rest.chars().next() else { return Err(error(text, open, "unclosed action")) };
+        let Some(first) = rest.chars().next() else {
+            return Err(error(text, open, "unclosed action"));
+        };
         let trimmed = rest.trim_start_matches([' ', '\t', '\r', '\n']);
         let space = rest.len() - trimmed.len();
         if space > 0 {
             if trimmed.starts_with("-}}") {
-                out.push(Token { kind: Kind::Close, at: at + space });
+                out.push(Token {
+                    kind: Kind::Close,
+                    at: at + space,
+                });
                 return Ok((at + space + 3, true));
             }
-            out.push(Token { kind: Kind::Space, at });
+            out.push(Token {
+                kind: Kind::Space,
+                at,
+            });
             at += space;
             continue;
         }
@@ -126,7 +162,10 @@ fn action(text: &str, mut at: usize, open: usize, out: &mut Vec<Token>) -> Resul
             if parens > 0 {
                 return Err(error(text, at, "unclosed left paren"));
             }
-            out.push(Token { kind: Kind::Close, at });
+            out.push(Token {
+                kind: Kind::Close,
+                at,
+            });
             return Ok((at + 2, false));
         }
         let (kind, length) = match first {
@@ -148,7 +187,10 @@ fn action(text: &str, mut at: usize, open: usize, out: &mut Vec<Token>) -> Resul
             ':' => return Err(error(text, at, "expected :=")),
             '"' => quoted(text, rest, at)?,
             '`' => match rest.get(1..).and_then(|body| body.find('`')) {
-                Some(end) => (Kind::Str(rest.get(1..=end).unwrap_or_default().to_owned()), end + 2),
+                Some(end) => (
+                    Kind::Str(rest.get(1..=end).unwrap_or_default().to_owned()),
+                    end + 2,
+                ),
                 None => return Err(error(text, at, "unterminated raw quoted string")),
             },
             '\'' => character(text, rest, at)?,
@@ -156,12 +198,19 @@ fn action(text: &str, mut at: usize, open: usize, out: &mut Vec<Token>) -> Resul
                 let name = word(rest.get(1..).unwrap_or_default());
                 (Kind::Variable(format!("${name}")), 1 + name.len())
             }
-            '.' if rest.get(1..).is_some_and(|next| next.starts_with(|c: char| c.is_ascii_digit())) => {
+            '.' if rest
+                .get(1..)
+                .is_some_and(|next| next.starts_with(|c: char| c.is_ascii_digit())) =>
+            {
                 number(text, rest, at)?
             }
             '.' => {
                 let name = word(rest.get(1..).unwrap_or_default());
-                let kind = if name.is_empty() { Kind::Dot } else { Kind::Field(name.to_owned()) };
+                let kind = if name.is_empty() {
+                    Kind::Dot
+                } else {
+                    Kind::Field(name.to_owned())
+                };
                 (kind, 1 + name.len())
             }
             '+' | '-' | '0'..='9' => number(text, rest, at)?,
@@ -173,7 +222,10 @@ fn action(text: &str, mut at: usize, open: usize, out: &mut Vec<Token>) -> Resul
                 return Err(error(
                     text,
                     at,
-                    format!("unexpected unrecognized character in action: U+{:04X} '{other}'", other as u32),
+                    format!(
+                        "unexpected unrecognized character in action: U+{:04X} '{other}'",
+                        other as u32
+                    ),
                 ));
             }
         };
@@ -183,7 +235,9 @@ fn action(text: &str, mut at: usize, open: usize, out: &mut Vec<Token>) -> Resul
 }
 
 fn word(text: &str) -> &str {
-    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_alphanumeric() && c != '_')
+        .unwrap_or(text.len());
     text.get(..end).unwrap_or_default()
 }
 
@@ -191,8 +245,8 @@ fn number(text: &str, rest: &str, at: usize) -> Result<(Kind, usize), TemplateEr
     let end = rest
         .char_indices()
         .find(|(index, c)| {
-            let sign_of_exponent =
-                (*c == '+' || *c == '-') && (*index == 0 || rest.get(..*index).is_some_and(|b| b.ends_with(['e', 'E'])));
+            let sign_of_exponent = (*c == '+' || *c == '-')
+                && (*index == 0 || rest.get(..*index).is_some_and(|b| b.ends_with(['e', 'E'])));
             !(c.is_ascii_alphanumeric() || *c == '.' || *c == '_' || sign_of_exponent)
         })
         .map_or(rest.len(), |(index, _)| index);
@@ -231,7 +285,11 @@ fn character(text: &str, rest: &str, at: usize) -> Result<(Kind, usize), Templat
             let mut letters = unquote(&inner).ok_or_else(bad)?.chars().collect::<Vec<_>>();
             return match (letters.pop(), letters.is_empty()) {
                 (Some(letter), true) => Ok((Kind::Char(letter), length)),
-                _ => Err(error(text, at, format!("malformed character constant: '{inner}'"))),
+                _ => Err(error(
+                    text,
+                    at,
+                    format!("malformed character constant: '{inner}'"),
+                )),
             };
         }
         escaped = !escaped && c == '\\';
@@ -271,7 +329,10 @@ fn unquote(inner: &str) -> Option<String> {
         let next = chars.next()?;
         let mut code = |count: usize| {
             let digits: String = chars.by_ref().take(count).collect();
-            u32::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == count).and_then(char::from_u32)
+            u32::from_str_radix(&digits, 16)
+                .ok()
+                .filter(|_| digits.len() == count)
+                .and_then(char::from_u32)
         };
         out.push(match next {
             'n' => '\n',

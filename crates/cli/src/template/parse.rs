@@ -19,9 +19,21 @@ pub(super) struct Place {
 pub(super) enum Node {
     Text(String),
     Action(Pipeline),
-    If { test: Pipeline, then: Vec<Node>, otherwise: Vec<Node> },
-    With { test: Pipeline, then: Vec<Node>, otherwise: Vec<Node> },
-    Range { over: Pipeline, body: Vec<Node>, otherwise: Vec<Node> },
+    If {
+        test: Pipeline,
+        then: Vec<Node>,
+        otherwise: Vec<Node>,
+    },
+    With {
+        test: Pipeline,
+        then: Vec<Node>,
+        otherwise: Vec<Node>,
+    },
+    Range {
+        over: Pipeline,
+        body: Vec<Node>,
+        otherwise: Vec<Node>,
+    },
     Break,
     Continue,
 }
@@ -79,7 +91,13 @@ enum End {
 }
 
 pub(super) fn parse(text: &str, tokens: &[Token]) -> Result<Vec<Node>, TemplateError> {
-    let mut parser = Parser { text, tokens, next: 0, variables: vec!["$".into()], loops: 0 };
+    let mut parser = Parser {
+        text,
+        tokens,
+        next: 0,
+        variables: vec!["$".into()],
+        loops: 0,
+    };
     let (nodes, end) = parser.list()?;
     match end {
         End::Eof => Ok(nodes),
@@ -90,8 +108,14 @@ pub(super) fn parse(text: &str, tokens: &[Token]) -> Result<Vec<Node>, TemplateE
 
 impl Parser<'_> {
     fn error(&self, message: impl Into<String>) -> TemplateError {
-        let at = self.tokens.get(self.next.saturating_sub(1)).map_or(self.text.len(), |token| token.at);
-        TemplateError::Parse { line: line_of(self.text, at), message: message.into() }
+        let at = self
+            .tokens
+            .get(self.next.saturating_sub(1))
+            .map_or(self.text.len(), |token| token.at);
+        TemplateError::Parse {
+            line: line_of(self.text, at),
+            message: message.into(),
+        }
     }
 
     fn peek(&self) -> Option<&Kind> {
@@ -99,7 +123,9 @@ impl Parser<'_> {
     }
 
     fn here(&self) -> usize {
-        self.tokens.get(self.next).map_or(self.text.len(), |token| token.at)
+        self.tokens
+            .get(self.next)
+            .map_or(self.text.len(), |token| token.at)
     }
 
     fn skip_space(&mut self) {
@@ -109,14 +135,25 @@ impl Parser<'_> {
     }
 
     fn place(&self, from: usize, column_at: usize) -> Place {
-        let source = self.text.get(from..self.here()).unwrap_or_default().trim_end().to_owned();
-        Place { line: line_of(self.text, column_at), column: column_of(self.text, column_at), source }
+        let source = self
+            .text
+            .get(from..self.here())
+            .unwrap_or_default()
+            .trim_end()
+            .to_owned();
+        Place {
+            line: line_of(self.text, column_at),
+            column: column_of(self.text, column_at),
+            source,
+        }
     }
 
     fn list(&mut self) -> Result<(Vec<Node>, End), TemplateError> {
         let mut nodes = Vec::new();
         loop {
-            let Some(kind) = self.peek().cloned() else { return Ok((nodes, End::Eof)) };
+            let Some(kind) = self.peek().cloned() else {
+                return Ok((nodes, End::Eof));
+            };
             self.next += 1;
             match kind {
                 Kind::Text(text) => nodes.push(Node::Text(text)),
@@ -155,7 +192,11 @@ impl Parser<'_> {
                                 return Err(self.error(format!("{{{{{keyword}}}}} outside {{{{range}}}}")));
                             }
                             self.close(&keyword)?;
-                            nodes.push(if keyword == "break" { Node::Break } else { Node::Continue });
+                            nodes.push(if keyword == "break" {
+                                Node::Break
+                            } else {
+                                Node::Continue
+                            });
                         }
                         "define" | "template" | "block" => {
                             return Err(self.error(format!("{{{{{keyword}}}}} is not supported in --format")));
@@ -187,7 +228,10 @@ impl Parser<'_> {
             None => "EOF".into(),
             Some(Kind::Close) => "\"}}\"".into(),
             Some(_) => {
-                let end = self.tokens.get(self.next + 1).map_or(self.text.len(), |token| token.at);
+                let end = self
+                    .tokens
+                    .get(self.next + 1)
+                    .map_or(self.text.len(), |token| token.at);
                 format!("{:?}", self.text.get(self.here()..end).unwrap_or_default().trim())
             }
         }
@@ -217,9 +261,21 @@ impl Parser<'_> {
         };
         self.variables.truncate(known);
         Ok(match keyword {
-            "if" => Node::If { test, then, otherwise },
-            "with" => Node::With { test, then, otherwise },
-            _ => Node::Range { over: test, body: then, otherwise },
+            "if" => Node::If {
+                test,
+                then,
+                otherwise,
+            },
+            "with" => Node::With {
+                test,
+                then,
+                otherwise,
+            },
+            _ => Node::Range {
+                over: test,
+                body: then,
+                otherwise,
+            },
         })
     }
 
@@ -278,7 +334,11 @@ impl Parser<'_> {
         if !assign {
             self.variables.extend(variables.iter().cloned());
         }
-        Ok(Pipeline { variables, assign, commands })
+        Ok(Pipeline {
+            variables,
+            assign,
+            commands,
+        })
     }
 
     fn command(&mut self, context: &str) -> Result<Command, TemplateError> {
@@ -313,7 +373,9 @@ impl Parser<'_> {
 
     fn operand(&mut self, context: &str) -> Result<Operand, TemplateError> {
         let from = self.here();
-        let Some(kind) = self.peek().cloned() else { return Err(self.error("unexpected EOF")) };
+        let Some(kind) = self.peek().cloned() else {
+            return Err(self.error("unexpected EOF"));
+        };
         self.next += 1;
         let what = match kind {
             Kind::Dot => What::Dot,
@@ -362,7 +424,10 @@ impl Parser<'_> {
                 return Err(self.error(format!("unexpected {found} in operand")));
             }
         }
-        Ok(Operand { what, place: self.place(from, from) })
+        Ok(Operand {
+            what,
+            place: self.place(from, from),
+        })
     }
 
     /// The fields that follow without a space.

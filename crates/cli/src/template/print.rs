@@ -26,7 +26,10 @@ pub(super) fn plain(value: &Value) -> String {
         Value::Object(members) => {
             let mut members: Vec<_> = members.iter().filter(|(key, _)| !key.starts_with('\0')).collect();
             members.sort_by(|left, right| left.0.cmp(&right.0));
-            let parts: Vec<_> = members.iter().map(|(key, value)| format!("{key}:{}", plain(value))).collect();
+            let parts: Vec<_> = members
+                .iter()
+                .map(|(key, value)| format!("{key}:{}", plain(value)))
+                .collect();
             format!("map[{}]", parts.join(" "))
         }
     }
@@ -42,7 +45,9 @@ fn number(value: &serde_json::Number) -> String {
     if magnitude != 0.0 && !(1e-4..1e21).contains(&magnitude) {
         let text = format!("{float:e}");
         let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let (sign, digits) = exponent.strip_prefix('-').map_or(("+", exponent), |digits| ("-", digits));
+        let (sign, digits) = exponent
+            .strip_prefix('-')
+            .map_or(("+", exponent), |digits| ("-", digits));
         return format!("{mantissa}e{sign}{digits:0>2}");
     }
     format!("{float}")
@@ -200,8 +205,14 @@ fn formatted(verb: &Verb, letter: char, argument: &Datum) -> String {
             format!("[{}]", parts.join(" "))
         }
         ('t', Datum::Value(Value::Bool(flag))) => flag.to_string(),
-        ('d' | 'b' | 'o' | 'x' | 'X' | 'c' | 'U', Datum::Value(Value::Number(number))) if !number.is_f64() => {
-            let int = number.as_i64().map(i128::from).or(number.as_u64().map(i128::from)).unwrap_or(0);
+        ('d' | 'b' | 'o' | 'x' | 'X' | 'c' | 'U', Datum::Value(Value::Number(number)))
+            if !number.is_f64() =>
+        {
+            let int = number
+                .as_i64()
+                .map(i128::from)
+                .or(number.as_u64().map(i128::from))
+                .unwrap_or(0);
             numeric = letter != 'c';
             let sign = if int < 0 {
                 "-"
@@ -221,12 +232,22 @@ fn formatted(verb: &Verb, letter: char, argument: &Datum) -> String {
                 'x' => format!("{sign}{}{size:x}", sharp("0x")),
                 'X' => format!("{sign}{}{size:X}", sharp("0X")),
                 'U' => format!("U+{size:04X}"),
-                _ => u32::try_from(size).ok().and_then(char::from_u32).unwrap_or('\u{fffd}').to_string(),
+                _ => u32::try_from(size)
+                    .ok()
+                    .and_then(char::from_u32)
+                    .unwrap_or('\u{fffd}')
+                    .to_string(),
             }
         }
         ('x' | 'X', Datum::Value(Value::String(text))) => text
             .bytes()
-            .map(|byte| if letter == 'x' { format!("{byte:02x}") } else { format!("{byte:02X}") })
+            .map(|byte| {
+                if letter == 'x' {
+                    format!("{byte:02x}")
+                } else {
+                    format!("{byte:02X}")
+                }
+            })
             .collect(),
         ('f' | 'F' | 'e' | 'g', Datum::Value(Value::Number(number))) if number.is_f64() => {
             numeric = true;
@@ -237,8 +258,9 @@ fn formatted(verb: &Verb, letter: char, argument: &Datum) -> String {
                 ('e', precision) => {
                     let text = format!("{float:.*e}", precision.unwrap_or(6));
                     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-                    let (mark, digits) =
-                        exponent.strip_prefix('-').map_or(("+", exponent), |digits| ("-", digits));
+                    let (mark, digits) = exponent
+                        .strip_prefix('-')
+                        .map_or(("+", exponent), |digits| ("-", digits));
                     format!("{sign}{mantissa}e{mark}{digits:0>2}")
                 }
                 _ => format!("{sign}{}", self::number(number)),
@@ -250,7 +272,9 @@ fn formatted(verb: &Verb, letter: char, argument: &Datum) -> String {
 }
 
 fn pad(verb: &Verb, body: String, numeric: bool) -> String {
-    let Some(width) = verb.width.map(|width| width.min(WIDTH_LIMIT)) else { return body };
+    let Some(width) = verb.width.map(|width| width.min(WIDTH_LIMIT)) else {
+        return body;
+    };
     let length = body.chars().count();
     if length >= width {
         return body;

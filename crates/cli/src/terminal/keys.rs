@@ -75,7 +75,10 @@ mod tests {
         assert_eq!(watch.filter(b"x"), (b"\x10x".to_vec(), false));
         assert_eq!(watch.filter(b"\x10\x10"), (b"\x10".to_vec(), false));
         assert_eq!(watch.filter(b"\x11rest"), (vec![], true));
-        assert_eq!(DetachKeys::parse("a,ctrl-@,ctrl-_").unwrap(), DetachKeys(vec![b'a', 0, 31]));
+        assert_eq!(
+            DetachKeys::parse("a,ctrl-@,ctrl-_").unwrap(),
+            DetachKeys(vec![b'a', 0, 31])
+        );
         assert!(DetachKeys::parse("foo").is_err());
     }
 }

@@ -40,7 +40,11 @@ pub fn start(hijacked: Hijacked, wanted: Wanted) -> io::Result<Pump> {
     let (stdout, stderr, raw) = (wanted.stdout, wanted.stderr, wanted.raw);
     thread::Builder::new().name("output".into()).spawn(move || {
         let source = io::Cursor::new(early).chain(reader);
-        let result = if raw { copy_raw(source, stdout) } else { copy_frames(source, stdout, stderr) };
+        let result = if raw {
+            copy_raw(source, stdout)
+        } else {
+            copy_frames(source, stdout, stderr)
+        };
         let _ = output_done.send(result);
     })?;
     if wanted.stdin {
@@ -117,7 +121,11 @@ pub struct Frames {
 
 impl Frames {
     /// Hands each piece of payload to `sink` with its stream (1 stdout, 2 stderr, 3 an error of the daemon).
-    pub fn feed(&mut self, mut bytes: &[u8], sink: &mut dyn FnMut(u8, &[u8]) -> io::Result<()>) -> io::Result<()> {
+    pub fn feed(
+        &mut self,
+        mut bytes: &[u8],
+        sink: &mut dyn FnMut(u8, &[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
         while !bytes.is_empty() {
             if self.left == 0 {
                 let (head, rest) = bytes.split_at(bytes.len().min(8 - self.header.len()));
@@ -148,7 +156,10 @@ pub fn to_standard(show_out: bool, show_err: bool) -> impl FnMut(u8, &[u8]) -> i
     move |stream, bytes| match stream {
         2 if show_err => io::stderr().write_all(bytes),
         2 => Ok(()),
-        3 => Err(io::Error::other(format!("error from daemon in stream: {}", String::from_utf8_lossy(bytes)))),
+        3 => Err(io::Error::other(format!(
+            "error from daemon in stream: {}",
+            String::from_utf8_lossy(bytes)
+        ))),
         _ if show_out => {
             let mut out = io::stdout().lock();
             out.write_all(bytes)?;
@@ -194,6 +205,10 @@ mod tests {
             }
             assert_eq!(got, [(1, b'a'), (1, b'b'), (1, b'c'), (2, b'e'), (1, b'z')]);
         }
-        assert!(Frames::default().feed(b"\x09\0\0\0\0\0\0\x01", &mut |_, _| Ok(())).is_err());
+        assert!(
+            Frames::default()
+                .feed(b"\x09\0\0\0\0\0\0\x01", &mut |_, _| Ok(()))
+                .is_err()
+        );
     }
 }

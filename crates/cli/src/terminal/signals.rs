@@ -24,14 +24,22 @@ impl Caught {
     /// Catches what is forwarded to a container. From here on these signals no longer end the client.
     pub fn forwarded() -> Caught {
         let catch = |(name, number): &(&'static str, i32)| {
-            signal(SignalKind::from_raw(*number)).ok().map(|signal| (*name, signal))
+            signal(SignalKind::from_raw(*number))
+                .ok()
+                .map(|signal| (*name, signal))
         };
         Caught(FORWARDED.iter().filter_map(catch).collect())
     }
 
     /// Changes of the terminal's size.
     pub fn resizes() -> Caught {
-        Caught(signal(SignalKind::window_change()).ok().map(|signal| ("WINCH", signal)).into_iter().collect())
+        Caught(
+            signal(SignalKind::window_change())
+                .ok()
+                .map(|signal| ("WINCH", signal))
+                .into_iter()
+                .collect(),
+        )
     }
 
     /// The next signal's name; pending for ever when none is caught.
@@ -52,7 +60,9 @@ impl Caught {
 pub async fn forward(client: &Client, container: &str, mut caught: Caught) {
     loop {
         let name = caught.next().await;
-        let path = Query::new(format!("/containers/{}/kill", segment(container))).text("signal", name).build();
+        let path = Query::new(format!("/containers/{}/kill", segment(container)))
+            .text("signal", name)
+            .build();
         if let Ok(reply) = client.post(&path).await {
             let _ = reply.done().await;
         }
@@ -81,4 +91,3 @@ pub async fn follow_size(client: &Client, path: String) {
         caught.next().await;
     }
 }
-

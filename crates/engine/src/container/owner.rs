@@ -406,8 +406,8 @@ impl Owner {
                 health.abort();
             }
             let monitor = supervision.monitor;
-            // The record is stored below; a monitor that can't be told ends by itself.
-            tokio::task::spawn_blocking(move || monitor.release());
+            // The next run's monitor takes this one's place, so it is waited for; one that can't be told has left.
+            let _ = tokio::task::spawn_blocking(move || monitor.release()).await;
         }
         launch::detach_networks(&self.engine, &self.container).await;
         self.engine.execs.container_ended(&self.container.id);

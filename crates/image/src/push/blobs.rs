@@ -38,10 +38,7 @@ impl Images {
             let report = is_layer(blob).then_some(report);
             uploads.push(self.push_blob(repository, name, blob, report).boxed());
         }
-        iter(uploads)
-            .buffer_unordered(UPLOADS)
-            .try_collect::<()>()
-            .await
+        iter(uploads).buffer_unordered(UPLOADS).try_collect::<()>().await
     }
 
     /// Configurations go without a word, as Docker's do.

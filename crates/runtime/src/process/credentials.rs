@@ -53,7 +53,11 @@ impl Credentials {
         Credentials {
             uid: user.uid,
             gid: user.gid,
-            groups: user.additional_gids.iter().map(|gid| Gid::from_raw(*gid)).collect(),
+            groups: user
+                .additional_gids
+                .iter()
+                .map(|gid| Gid::from_raw(*gid))
+                .collect(),
             sets,
         }
     }

@@ -18,7 +18,9 @@ pub(crate) fn normalise(env: &[String]) -> Result<Vec<String>, LaunchError> {
     let mut places = std::collections::HashMap::new();
     for variable in env {
         let Some((name, _)) = variable.split_once('=').filter(|(name, _)| !name.is_empty()) else {
-            return Err(LaunchError::Invalid(format!("process.env: {variable:?} is not of the form name=value")));
+            return Err(LaunchError::Invalid(format!(
+                "process.env: {variable:?} is not of the form name=value"
+            )));
         };
         match places.get(name).and_then(|place: &usize| out.get_mut(*place)) {
             Some(earlier) => *earlier = variable.clone(),
@@ -33,12 +35,15 @@ pub(crate) fn normalise(env: &[String]) -> Result<Vec<String>, LaunchError> {
 
 /// The value of a variable.
 pub(crate) fn get<'e>(env: &'e [String], name: &str) -> Option<&'e str> {
-    env.iter().find_map(|variable| variable.strip_prefix(name)?.strip_prefix('='))
+    env.iter()
+        .find_map(|variable| variable.strip_prefix(name)?.strip_prefix('='))
 }
 
 pub(crate) fn add_home(env: &mut Vec<String>, uid: u32) {
     if get(env, "HOME").is_none_or(str::is_empty) {
-        let home = read_passwd().and_then(|text| home_of(&text, uid)).unwrap_or_else(|| "/".to_owned());
+        let home = read_passwd()
+            .and_then(|text| home_of(&text, uid))
+            .unwrap_or_else(|| "/".to_owned());
         env.retain(|variable| !variable.starts_with("HOME="));
         env.push(format!("HOME={home}"));
     }

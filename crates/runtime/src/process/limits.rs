@@ -33,7 +33,10 @@ const NAMES: [&str; 16] = [
 ];
 
 fn number(name: &str) -> Option<u32> {
-    NAMES.iter().position(|known| *known == name).and_then(|number| u32::try_from(number).ok())
+    NAMES
+        .iter()
+        .position(|known| *known == name)
+        .and_then(|number| u32::try_from(number).ok())
 }
 
 pub(crate) fn apply(pid: i32, limits: &[Rlimit], defaults: &[Rlimit]) -> Result<(), LaunchError> {
@@ -50,7 +53,10 @@ pub(crate) fn apply(pid: i32, limits: &[Rlimit], defaults: &[Rlimit]) -> Result<
             });
         }
     }
-    for default in defaults.iter().filter(|default| !limits.iter().any(|limit| limit.r#type == default.r#type)) {
+    for default in defaults
+        .iter()
+        .filter(|default| !limits.iter().any(|limit| limit.r#type == default.r#type))
+    {
         let resource = resource(default)?;
         match sys::process::set_limit(pid, resource, default.soft, default.hard) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {

@@ -17,9 +17,10 @@ pub(crate) fn find(program: &str, env: &[String]) -> Result<PathBuf, LaunchError
         let path = Path::new(program);
         return match executable(path) {
             Ok(()) => Ok(path.to_owned()),
-            Err(Errno::NOENT | Errno::NOTDIR) => {
-                Err(LaunchError::ExecNotFound { program: program.to_owned(), in_path: false })
-            }
+            Err(Errno::NOENT | Errno::NOTDIR) => Err(LaunchError::ExecNotFound {
+                program: program.to_owned(),
+                in_path: false,
+            }),
             Err(error) => Err(not_executable(program, error)),
         };
     }
@@ -32,7 +33,10 @@ pub(crate) fn find(program: &str, env: &[String]) -> Result<PathBuf, LaunchError
             }
         }
     }
-    Err(LaunchError::ExecNotFound { program: program.to_owned(), in_path: true })
+    Err(LaunchError::ExecNotFound {
+        program: program.to_owned(),
+        in_path: true,
+    })
 }
 
 fn executable(path: &Path) -> Result<(), Errno> {
@@ -60,10 +64,17 @@ fn not_executable(program: &str, error: Errno) -> LaunchError {
 /// What the kernel's refusal to execute `path` means.
 pub(crate) fn explain(program: &str, path: &Path, error: &io::Error) -> LaunchError {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::NOEXEC) => LaunchError::ExecFormat { program: program.to_owned() },
+        Some(Errno::NOEXEC) => LaunchError::ExecFormat {
+            program: program.to_owned(),
+        },
         // The file was found a moment ago.
-        Some(Errno::NOENT) if path.exists() => LaunchError::ExecInterpreter { program: program.to_owned() },
-        Some(Errno::NOENT) => LaunchError::ExecNotFound { program: program.to_owned(), in_path: false },
+        Some(Errno::NOENT) if path.exists() => LaunchError::ExecInterpreter {
+            program: program.to_owned(),
+        },
+        Some(Errno::NOENT) => LaunchError::ExecNotFound {
+            program: program.to_owned(),
+            in_path: false,
+        },
         Some(errno @ (Errno::ACCESS | Errno::PERM | Errno::ISDIR)) => not_executable(program, errno),
         _ => LaunchError::Setup {
             step: format!("exec {program}"),
@@ -83,9 +94,15 @@ mod tests {
 
     #[test]
     fn along_the_path() {
-        assert_eq!(find("sh", &env("/nonexistent:/bin")).unwrap(), Path::new("/bin/sh"));
+        assert_eq!(
+            find("sh", &env("/nonexistent:/bin")).unwrap(),
+            Path::new("/bin/sh")
+        );
         let error = find("nosuch", &env("/bin")).unwrap_err();
-        assert_eq!(error.to_string(), r#"exec: "nosuch": executable file not found in $PATH"#);
+        assert_eq!(
+            error.to_string(),
+            r#"exec: "nosuch": executable file not found in $PATH"#
+        );
         assert!(find("sh", &[]).is_err());
         assert!(find("", &env("/bin")).is_err());
     }
@@ -96,6 +113,9 @@ mod tests {
         let text = |program: &str| find(program, &[]).unwrap_err().to_string();
         assert_eq!(text("/etc"), r#"exec: "/etc": is a directory"#);
         assert_eq!(text("/etc/passwd"), r#"exec: "/etc/passwd": permission denied"#);
-        assert_eq!(text("/no/such"), r#"exec: "/no/such": stat /no/such: no such file or directory"#);
+        assert_eq!(
+            text("/no/such"),
+            r#"exec: "/no/such": stat /no/such: no such file or directory"#
+        );
     }
 }

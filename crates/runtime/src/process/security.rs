@@ -35,7 +35,11 @@ impl Labels {
         }
         let apparmor = process.apparmor_profile.clone();
         Ok(Labels {
-            apparmor: if apparmor == "unconfined" { String::new() } else { apparmor },
+            apparmor: if apparmor == "unconfined" {
+                String::new()
+            } else {
+                apparmor
+            },
             selinux: process.selinux_label.clone(),
         })
     }
@@ -44,7 +48,11 @@ impl Labels {
     pub fn prepare(&self) -> Result<(), LaunchError> {
         if !self.apparmor.is_empty() {
             let own = Path::new("/proc/thread-self/attr/apparmor/exec");
-            let path = if own.exists() { own } else { Path::new("/proc/thread-self/attr/exec") };
+            let path = if own.exists() {
+                own
+            } else {
+                Path::new("/proc/thread-self/attr/exec")
+            };
             std::fs::write(path, format!("exec {}", self.apparmor))
                 .during(&format!("apply AppArmor profile {}", self.apparmor))?;
         }
@@ -63,7 +71,9 @@ pub(crate) fn domain(personality: &Personality) -> Result<u64, LaunchError> {
     match personality.domain.as_str() {
         "LINUX" => Ok(0),
         "LINUX32" => Ok(8),
-        other => Err(LaunchError::Invalid(format!("linux.personality: there is no domain {other:?}"))),
+        other => Err(LaunchError::Invalid(format!(
+            "linux.personality: there is no domain {other:?}"
+        ))),
     }
 }
 
@@ -73,11 +83,15 @@ pub(crate) fn io_priority(wanted: &IoPriority) -> Result<(u32, u32), LaunchError
         "IOPRIO_CLASS_BE" => 2,
         "IOPRIO_CLASS_IDLE" => 3,
         other => {
-            return Err(LaunchError::Invalid(format!("process.ioPriority: there is no class {other:?}")));
+            return Err(LaunchError::Invalid(format!(
+                "process.ioPriority: there is no class {other:?}"
+            )));
         }
     };
     match u32::try_from(wanted.priority) {
         Ok(level @ 0..=7) => Ok((class, level)),
-        _ => Err(LaunchError::Invalid("process.ioPriority: the priority must be 0 to 7".to_owned())),
+        _ => Err(LaunchError::Invalid(
+            "process.ioPriority: the priority must be 0 to 7".to_owned(),
+        )),
     }
 }

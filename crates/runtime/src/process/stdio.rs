@@ -24,11 +24,21 @@ pub(crate) fn place(
             sys::terminal::take_controlling(&pair.slave).during("take the terminal")?;
             [pair.slave.as_fd(); 3]
         }
-        (Stdio::Streams { stdin, stdout, stderr }, None) => [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+        (
+            Stdio::Streams {
+                stdin,
+                stdout,
+                stderr,
+            },
+            None,
+        ) => [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
         (Stdio::Inherit | Stdio::Terminal, None) => return Ok(()),
     };
-    for (number, fd) in (0..).zip(fds) {
-        sys::fd::place(fd, number).during("place the standard streams")?;
+    // A stream may itself have one of the three numbers; copies above them cannot be overwritten on the way.
+    let copies = fds.map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 3));
+    for (number, copy) in (0..).zip(copies) {
+        let copy = copy.during("place the standard streams")?;
+        sys::fd::place(copy.as_fd(), number).during("place the standard streams")?;
     }
     Ok(())
 }
@@ -37,7 +47,11 @@ pub(crate) fn place(
 /// The null device stays root's, and what cannot be given (a socket, a file of a read-only filesystem) is left.
 pub(crate) fn give_to(uid: u32) {
     let own = Uid::from_raw(uid);
-    for fd in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
+    for fd in [
+        rustix::stdio::stdin(),
+        rustix::stdio::stdout(),
+        rustix::stdio::stderr(),
+    ] {
         let Ok(stat) = rustix::fs::fstat(fd) else { continue };
         let null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
             && stat.st_rdev == makedev(1, 3);

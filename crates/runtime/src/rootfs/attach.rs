@@ -29,11 +29,7 @@ const REPLACEABLE: [&str; 11] = [
     "uptime",
 ];
 
-pub(crate) fn attach(
-    root: BorrowedFd<'_>,
-    mount: &Prepared,
-    sysfs_by_bind: bool,
-) -> Result<(), LaunchError> {
+pub(crate) fn attach(root: BorrowedFd<'_>, mount: &Prepared, sysfs_by_bind: bool) -> Result<(), LaunchError> {
     place(root, mount, sysfs_by_bind).map_err(|error| mount.error(reason(&error)))
 }
 
@@ -50,7 +46,11 @@ fn place(root: BorrowedFd<'_>, mount: &Prepared, sysfs_by_bind: bool) -> io::Res
     match &mount.source {
         Source::Tree { tree, .. } => tree.attach(target.as_fd()),
         Source::Cgroup(view) => {
-            let read_only = if mount.options.read_only() { Attributes::READ_ONLY } else { 0 };
+            let read_only = if mount.options.read_only() {
+                Attributes::READ_ONLY
+            } else {
+                0
+            };
             cgroups::attach(view, target.as_fd(), mount.options.mount_attributes() | read_only)
         }
         Source::Filesystem { kind } => {
@@ -62,20 +62,34 @@ fn place(root: BorrowedFd<'_>, mount: &Prepared, sysfs_by_bind: bool) -> io::Res
             if mount.options.copy_up {
                 copy_up::copy(target.as_fd(), tree.as_fd())?;
             }
-            let set = if mount.options.read_only() { Attributes::READ_ONLY } else { 0 };
+            let set = if mount.options.read_only() {
+                Attributes::READ_ONLY
+            } else {
+                0
+            };
             let (propagation, whole) = match mount.options.propagation {
                 Some((propagation, whole)) => (Some(propagation), whole),
                 None => (None, false),
             };
             tree.attach(target.as_fd())?;
-            tree.set(Attributes { set, propagation, ..Attributes::default() }, whole)
+            tree.set(
+                Attributes {
+                    set,
+                    propagation,
+                    ..Attributes::default()
+                },
+                whole,
+            )
         }
     }
 }
 
 fn filesystem(kind: &str, mount: &Prepared, target: BorrowedFd<'_>) -> io::Result<Tree> {
     let fs = Filesystem::new(kind)?;
-    if !matches!(kind, "proc" | "sysfs" | "mqueue" | "tmpfs" | "devpts" | "cgroup" | "cgroup2") {
+    if !matches!(
+        kind,
+        "proc" | "sysfs" | "mqueue" | "tmpfs" | "devpts" | "cgroup" | "cgroup2"
+    ) {
         fs.string("source", &mount.source_name)?;
     }
     let mut has_mode = false;
@@ -85,7 +99,10 @@ fn filesystem(kind: &str, mount: &Prepared, target: BorrowedFd<'_>) -> io::Resul
     }
     if kind == "tmpfs" && !has_mode {
         // As the directory that it covers.
-        fs.string("mode", &format!("{:o}", rustix::fs::fstat(target)?.st_mode & 0o7777))?;
+        fs.string(
+            "mode",
+            &format!("{:o}", rustix::fs::fstat(target)?.st_mode & 0o7777),
+        )?;
     }
     fs.mount(mount.options.mount_attributes())
 }
@@ -95,7 +112,11 @@ fn host_sysfs(mount: &Prepared) -> io::Result<Tree> {
     let tree = Tree::open(CWD, Path::new("/sys"), true)?;
     let set = mount.options.mount_attributes() | Attributes::READ_ONLY;
     tree.set(
-        Attributes { set, propagation: Some(Propagation::Private), ..Attributes::default() },
+        Attributes {
+            set,
+            propagation: Some(Propagation::Private),
+            ..Attributes::default()
+        },
         true,
     )?;
     Ok(tree)
@@ -107,9 +128,12 @@ fn refuse_links(root: BorrowedFd<'_>, destination: &Path) -> io::Result<()> {
     let path = destination.strip_prefix("/").unwrap_or(destination);
     let looked = sys::beneath::open_beneath_no_links(root, path, OFlags::PATH, Mode::empty());
     match looked {
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => Err(
-            io::Error::new(io::ErrorKind::InvalidInput, "the image has a symbolic link in this path"),
-        ),
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+            Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the image has a symbolic link in this path",
+            ))
+        }
         _ => Ok(()),
     }
 }

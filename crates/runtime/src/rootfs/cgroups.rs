@@ -43,7 +43,10 @@ pub(crate) fn prepare(cgroup: Option<&Cgroup>, new_namespace: bool) -> io::Resul
             return Ok(CgroupView::Unified);
         }
         let Some(only) = cgroup.paths().into_iter().next() else {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the host has no cgroup hierarchy"));
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "the host has no cgroup hierarchy",
+            ));
         };
         let tree = Tree::open(CWD, &only.directory, false)?;
         make_private(&tree)?;
@@ -51,22 +54,38 @@ pub(crate) fn prepare(cgroup: Option<&Cgroup>, new_namespace: bool) -> io::Resul
     }
     let mut hierarchies = Vec::new();
     for path in cgroup.paths() {
-        let Some(name) = path.mount_point.file_name().and_then(|name| name.to_str()) else { continue };
+        let Some(name) = path.mount_point.file_name().and_then(|name| name.to_str()) else {
+            continue;
+        };
         let tree = Tree::open(CWD, &path.directory, false)?;
         make_private(&tree)?;
-        let others = path.controllers.iter().filter(|other| *other != name).cloned().collect();
+        let others = path
+            .controllers
+            .iter()
+            .filter(|other| *other != name)
+            .cloned()
+            .collect();
         hierarchies.push((name.to_owned(), tree, others));
     }
     Ok(CgroupView::Hierarchies(hierarchies))
 }
 
 fn make_private(tree: &Tree) -> io::Result<()> {
-    tree.set(Attributes { propagation: Some(Propagation::Private), ..Attributes::default() }, true)
+    tree.set(
+        Attributes {
+            propagation: Some(Propagation::Private),
+            ..Attributes::default()
+        },
+        true,
+    )
 }
 
 /// In the child: puts the view over `target` with these attribute bits (read-only among them).
 pub(crate) fn attach(view: &CgroupView, target: BorrowedFd<'_>, attributes: u64) -> io::Result<()> {
-    let set = Attributes { set: attributes, ..Attributes::default() };
+    let set = Attributes {
+        set: attributes,
+        ..Attributes::default()
+    };
     match view {
         CgroupView::Unified => Filesystem::new("cgroup2")?.mount(attributes)?.attach(target),
         CgroupView::Bound(tree) => {

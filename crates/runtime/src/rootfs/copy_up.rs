@@ -18,7 +18,10 @@ pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
 
 fn directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: usize) -> io::Result<()> {
     if depth > MAX_DEPTH {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "tmpcopyup: the tree is too deep"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "tmpcopyup: the tree is too deep",
+        ));
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let listing = rustix::fs::openat(from, c".", flags, Mode::empty())?;

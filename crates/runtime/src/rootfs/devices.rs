@@ -81,10 +81,17 @@ pub(crate) fn make(root: BorrowedFd<'_>, device: &Device) -> Result<(), LaunchEr
         }
     };
     if !device.path.is_absolute() {
-        return Err(LaunchError::Invalid(format!("device path {} is not absolute", device.path.display())));
+        return Err(LaunchError::Invalid(format!(
+            "device path {} is not absolute",
+            device.path.display()
+        )));
     }
     let number = |value: i64| u32::try_from(value).unwrap_or(0);
-    let id = if kind == FileType::Fifo { 0 } else { makedev(number(device.major), number(device.minor)) };
+    let id = if kind == FileType::Fifo {
+        0
+    } else {
+        makedev(number(device.major), number(device.minor))
+    };
     place(root, device, kind, id).map_err(|error| failed(&device.path, &error))
 }
 
@@ -106,7 +113,10 @@ fn place(root: BorrowedFd<'_>, device: &Device, kind: FileType, id: u64) -> io::
             if FileType::from_raw_mode(there.st_mode) == kind && there.st_rdev == id {
                 return Ok(());
             }
-            Err(io::Error::new(io::ErrorKind::AlreadyExists, "another file is in this place"))
+            Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "another file is in this place",
+            ))
         }
         Err(Errno::PERM) => bind(root, device, kind, id),
         Err(error) => Err(error.into()),
@@ -124,7 +134,13 @@ fn bind(root: BorrowedFd<'_>, device: &Device, kind: FileType, id: u64) -> io::R
         ));
     }
     let tree = Tree::of(host.as_fd(), false)?;
-    tree.set(Attributes { propagation: Some(Propagation::Private), ..Attributes::default() }, false)?;
+    tree.set(
+        Attributes {
+            propagation: Some(Propagation::Private),
+            ..Attributes::default()
+        },
+        false,
+    )?;
     tree.attach(target::open_or_make(root, &device.path, Kind::File)?.as_fd())
 }
 

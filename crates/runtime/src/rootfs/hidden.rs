@@ -20,7 +20,9 @@ pub(crate) fn mask(root: BorrowedFd<'_>, paths: &[PathBuf]) -> Result<(), Launch
     }
     let mut cover = Cover::new().map_err(|error| failed("mask", Path::new("/dev/null"), &error))?;
     for path in paths {
-        cover.mask(root, path).map_err(|error| failed("mask", path, &error))?;
+        cover
+            .mask(root, path)
+            .map_err(|error| failed("mask", path, &error))?;
     }
     Ok(())
 }
@@ -35,18 +37,27 @@ impl Cover {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let null = rustix::fs::openat(CWD, c"/dev/null", flags, Mode::empty())?;
         let stat = rustix::fs::fstat(&null)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || stat.st_rdev != makedev(1, 3) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not the null device"));
+        if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || stat.st_rdev != makedev(1, 3)
+        {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "it is not the null device",
+            ));
         }
         Ok(Cover { null, empty: None })
     }
 
     fn mask(&mut self, root: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
-        let Some(found) = target::existing(root, path)? else { return Ok(()) };
+        let Some(found) = target::existing(root, path)? else {
+            return Ok(());
+        };
         if FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) != FileType::Directory {
             let tree = Tree::of(self.null.as_fd(), false)?;
             tree.set(
-                Attributes { propagation: Some(Propagation::Private), ..Attributes::default() },
+                Attributes {
+                    propagation: Some(Propagation::Private),
+                    ..Attributes::default()
+                },
                 false,
             )?;
             return tree.attach(found.as_fd());
@@ -74,9 +85,17 @@ pub(crate) fn make_read_only(root: BorrowedFd<'_>, paths: &[PathBuf]) -> Result<
 }
 
 fn read_only(root: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
-    let Some(found) = target::existing(root, path)? else { return Ok(()) };
+    let Some(found) = target::existing(root, path)? else {
+        return Ok(());
+    };
     let tree = Tree::of(found.as_fd(), true)?;
-    tree.set(Attributes { set: Attributes::READ_ONLY, ..Attributes::default() }, true)?;
+    tree.set(
+        Attributes {
+            set: Attributes::READ_ONLY,
+            ..Attributes::default()
+        },
+        true,
+    )?;
     tree.attach(found.as_fd())
 }
 

@@ -139,7 +139,10 @@ mod tests {
     use super::*;
 
     fn parse(words: &[&str]) -> Options {
-        Options::parse(&Mount { options: words.iter().map(|w| (*w).to_owned()).collect(), ..Mount::default() })
+        Options::parse(&Mount {
+            options: words.iter().map(|w| (*w).to_owned()).collect(),
+            ..Mount::default()
+        })
     }
 
     #[test]
@@ -169,7 +172,10 @@ mod tests {
 
     #[test]
     fn bind_by_type_or_by_word() {
-        let by_type = Mount { r#type: Some("bind".into()), ..Mount::default() };
+        let by_type = Mount {
+            r#type: Some("bind".into()),
+            ..Mount::default()
+        };
         assert_eq!(Options::parse(&by_type).bind, Some(false));
         assert_eq!(parse(&["rbind", "bind"]).bind, Some(true));
     }

@@ -46,8 +46,13 @@ pub(crate) struct Prepared {
 #[derive(Debug)]
 pub(crate) enum Source {
     /// A bind: the tree has all its attributes but those that may still change below.
-    Tree { tree: Tree, directory: bool },
-    Filesystem { kind: String },
+    Tree {
+        tree: Tree,
+        directory: bool,
+    },
+    Filesystem {
+        kind: String,
+    },
     Cgroup(CgroupView),
 }
 
@@ -98,7 +103,11 @@ impl RootfsPlan {
         }
         if let Some(source) = request.init {
             let destination = Path::new("/sbin/docker-init");
-            mounts.push(by_descriptor(&ExtraMount { source, destination, read_only: true })?);
+            mounts.push(by_descriptor(&ExtraMount {
+                source,
+                destination,
+                read_only: true,
+            })?);
         }
         let propagation = match request.linux.rootfs_propagation.as_str() {
             "" => None,
@@ -138,7 +147,10 @@ fn root(request: &Request<'_>) -> Result<(Tree, PathBuf), LaunchError> {
         RootFs::Path(path) => {
             let tree = Tree::open(CWD, path, true).during(&format!("root filesystem {}", path.display()))?;
             if !is_directory(&tree).during("root filesystem")? {
-                return Err(LaunchError::Invalid(format!("root.path {} is no directory", path.display())));
+                return Err(LaunchError::Invalid(format!(
+                    "root.path {} is no directory",
+                    path.display()
+                )));
             }
             (tree, Some(path.to_owned()))
         }
@@ -149,7 +161,10 @@ fn root(request: &Request<'_>) -> Result<(Tree, PathBuf), LaunchError> {
         }
     };
     tree.set(
-        Attributes { propagation: Some(Propagation::Private), ..Attributes::default() },
+        Attributes {
+            propagation: Some(Propagation::Private),
+            ..Attributes::default()
+        },
         true,
     )
     .during("root filesystem")?;
@@ -180,7 +195,10 @@ fn prepare(mount: &Mount, request: &Request<'_>) -> Result<Prepared, LaunchError
     let source = match options.bind {
         Some(recursive) => {
             let path = mount.source.as_deref().ok_or_else(|| {
-                LaunchError::Invalid(format!("bind mount at {} has no source", mount.destination.display()))
+                LaunchError::Invalid(format!(
+                    "bind mount at {} has no source",
+                    mount.destination.display()
+                ))
             })?;
             let tree = bind(&request.bundle.join(path), recursive, &options)
                 .map_err(|error| mount_error(path, &mount.destination, reason(&error)))?;
@@ -199,7 +217,12 @@ fn prepare(mount: &Mount, request: &Request<'_>) -> Result<Prepared, LaunchError
         }
         None => Source::Filesystem { kind },
     };
-    Ok(Prepared { destination: mount.destination.clone(), source_name, options, source })
+    Ok(Prepared {
+        destination: mount.destination.clone(),
+        source_name,
+        options,
+        source,
+    })
 }
 
 fn bind(source: &Path, recursive: bool, options: &Options) -> std::io::Result<Tree> {
@@ -234,12 +257,16 @@ fn set_bind_attributes(tree: &Tree, options: &Options) -> std::io::Result<()> {
 
 fn by_descriptor(extra: &ExtraMount<'_>) -> Result<Prepared, LaunchError> {
     let name = "(descriptor)";
-    let tree = Tree::of(extra.source, true)
-        .map_err(|error| mount_error(name, extra.destination, reason(&error)))?;
+    let tree =
+        Tree::of(extra.source, true).map_err(|error| mount_error(name, extra.destination, reason(&error)))?;
     let set = if extra.read_only { Attributes::READ_ONLY } else { 0 };
-    let attributes =
-        Attributes { set, propagation: Some(Propagation::Private), ..Attributes::default() };
-    tree.set(attributes, true).map_err(|error| mount_error(name, extra.destination, reason(&error)))?;
+    let attributes = Attributes {
+        set,
+        propagation: Some(Propagation::Private),
+        ..Attributes::default()
+    };
+    tree.set(attributes, true)
+        .map_err(|error| mount_error(name, extra.destination, reason(&error)))?;
     let directory = is_directory(&tree).during("mount source")?;
     Ok(Prepared {
         destination: extra.destination.to_owned(),

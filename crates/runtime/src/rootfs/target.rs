@@ -132,7 +132,12 @@ fn make(at: BorrowedFd<'_>, name: &OsStr, kind: Kind) -> io::Result<OwnedFd> {
             }
         }
     }
-    Ok(rustix::fs::openat(at, name, LOOK | OFlags::NOFOLLOW, Mode::empty())?)
+    Ok(rustix::fs::openat(
+        at,
+        name,
+        LOOK | OFlags::NOFOLLOW,
+        Mode::empty(),
+    )?)
 }
 
 #[cfg(test)]

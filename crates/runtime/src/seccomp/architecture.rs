@@ -60,12 +60,19 @@ const X32_OWN: [(&str, u32); 36] = [
 ];
 
 /// Of the ARM convention only, far above the others.
-const ARM_OWN: [(&str, u32); 3] = [("breakpoint", 0xf_0001), ("cacheflush", 0xf_0002), ("set_tls", 0xf_0005)];
+const ARM_OWN: [(&str, u32); 3] = [
+    ("breakpoint", 0xf_0001),
+    ("cacheflush", 0xf_0002),
+    ("set_tls", 0xf_0005),
+];
 
 impl Architecture {
     /// Of the machine that this program is made for.
-    pub const NATIVE: Architecture =
-        if cfg!(target_arch = "aarch64") { Architecture::Aarch64 } else { Architecture::X86_64 };
+    pub const NATIVE: Architecture = if cfg!(target_arch = "aarch64") {
+        Architecture::Aarch64
+    } else {
+        Architecture::X86_64
+    };
 
     /// What a document may name: `None` is an architecture whose programs cannot run on this machine.
     pub fn parse(name: &str) -> Result<Option<Architecture>, SeccompError> {
@@ -78,10 +85,21 @@ impl Architecture {
             "SCMP_ARCH_X32" => (x86, Architecture::X32),
             "SCMP_ARCH_AARCH64" => (arm, Architecture::Aarch64),
             "SCMP_ARCH_ARM" => (arm, Architecture::Arm),
-            "SCMP_ARCH_MIPS" | "SCMP_ARCH_MIPS64" | "SCMP_ARCH_MIPS64N32" | "SCMP_ARCH_MIPSEL"
-            | "SCMP_ARCH_MIPSEL64" | "SCMP_ARCH_MIPSEL64N32" | "SCMP_ARCH_PPC" | "SCMP_ARCH_PPC64"
-            | "SCMP_ARCH_PPC64LE" | "SCMP_ARCH_S390" | "SCMP_ARCH_S390X" | "SCMP_ARCH_PARISC"
-            | "SCMP_ARCH_PARISC64" | "SCMP_ARCH_RISCV64" | "SCMP_ARCH_LOONGARCH64" => return Ok(None),
+            "SCMP_ARCH_MIPS"
+            | "SCMP_ARCH_MIPS64"
+            | "SCMP_ARCH_MIPS64N32"
+            | "SCMP_ARCH_MIPSEL"
+            | "SCMP_ARCH_MIPSEL64"
+            | "SCMP_ARCH_MIPSEL64N32"
+            | "SCMP_ARCH_PPC"
+            | "SCMP_ARCH_PPC64"
+            | "SCMP_ARCH_PPC64LE"
+            | "SCMP_ARCH_S390"
+            | "SCMP_ARCH_S390X"
+            | "SCMP_ARCH_PARISC"
+            | "SCMP_ARCH_PARISC64"
+            | "SCMP_ARCH_RISCV64"
+            | "SCMP_ARCH_LOONGARCH64" => return Ok(None),
             other => return Err(SeccompError::Architecture(other.to_owned())),
         };
         Ok(known.0.then_some(known.1))
@@ -122,7 +140,10 @@ impl Architecture {
 }
 
 fn find(table: &[(&str, u32)], name: &str) -> Option<u32> {
-    table.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
+    table
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, number)| *number)
 }
 
 #[cfg(test)]

@@ -43,8 +43,12 @@ fn decode(bytes: &[u8]) -> Option<Vec<Instruction>> {
     let rest = bytes.strip_prefix(VERSION.as_bytes())?;
     let (instructions, odd) = rest.as_chunks::<8>();
     let length = instructions.len();
-    (odd.is_empty() && length > 0 && length <= MAX_INSTRUCTIONS)
-        .then(|| instructions.iter().map(|bytes| Instruction::from_bytes(*bytes)).collect())
+    (odd.is_empty() && length > 0 && length <= MAX_INSTRUCTIONS).then(|| {
+        instructions
+            .iter()
+            .map(|bytes| Instruction::from_bytes(*bytes))
+            .collect()
+    })
 }
 
 fn store(directory: &Path, path: &Path, name: &str, program: &[Instruction]) {
@@ -68,8 +72,16 @@ mod tests {
     #[test]
     fn kept_and_found_again_and_bad_files_are_replaced() {
         let directory = tempfile::tempdir().unwrap();
-        let document = Seccomp { default_action: "SCMP_ACT_ALLOW".into(), ..Seccomp::default() };
-        let program = vec![Instruction { code: 6, jump_true: 0, jump_false: 0, value: 0x7fff_0000 }];
+        let document = Seccomp {
+            default_action: "SCMP_ACT_ALLOW".into(),
+            ..Seccomp::default()
+        };
+        let program = vec![Instruction {
+            code: 6,
+            jump_true: 0,
+            jump_false: 0,
+            value: 0x7fff_0000,
+        }];
         let made = load_or_make(directory.path(), &document, || Ok(program.clone())).unwrap();
         assert_eq!(made, program);
         let found = load_or_make(directory.path(), &document, || Err(SeccompError::Errno(0))).unwrap();

@@ -18,9 +18,7 @@ use sys::seccomp::{Instruction, MAX_INSTRUCTIONS};
 use super::SeccompError;
 use super::action::{self, ALLOW, KILL_PROCESS, NO_SUCH_CALL};
 use super::architecture::{Architecture, X32_BIT};
-use super::program::{
-    JUMP_EQUAL, JUMP_GREATER, JUMP_GREATER_OR_EQUAL, Label, Program,
-};
+use super::program::{JUMP_EQUAL, JUMP_GREATER, JUMP_GREATER_OR_EQUAL, Label, Program};
 
 /// Offsets in `struct seccomp_data`.
 const NUMBER: u32 = 0;
@@ -79,7 +77,8 @@ pub fn compile(document: &Seccomp) -> Result<Vec<Instruction>, SeccompError> {
     // Written backwards: the native architecture, first in the list, is asked for first.
     let x32 = architectures.contains(&Architecture::X32);
     for architecture in architectures.iter().rev().filter(|a| **a != Architecture::X32) {
-        let body = match architecture {
+        // Its last instruction stands right behind the load of the number.
+        match architecture {
             Architecture::X86_64 => {
                 let above = if x32 {
                     let ranges = ranges(&rules, Architecture::X32, default);
@@ -89,20 +88,18 @@ pub fn compile(document: &Seccomp) -> Result<Vec<Instruction>, SeccompError> {
                 };
                 let ranges = ranges(&rules, Architecture::X86_64, default);
                 let below = tree(&mut program, &ranges);
-                program.branch(JUMP_GREATER_OR_EQUAL, X32_BIT, above, below)
+                program.branch(JUMP_GREATER_OR_EQUAL, X32_BIT, above, below);
             }
             other => {
                 let ranges = ranges(&rules, *other, default);
                 let top = tree(&mut program, &ranges);
-                program.go_to(top)
+                program.go_to(top);
             }
-        };
-        debug_assert!(program.len() > 0);
-        let _ = body;
+        }
         let start = program.load(NUMBER);
         entry = program.branch(JUMP_EQUAL, architecture.audit(), start, entry);
     }
-    let _ = entry;
+    program.go_to(entry);
     program.load(ARCHITECTURE);
     if program.len() > MAX_INSTRUCTIONS {
         return Err(SeccompError::TooLong(program.len()));
@@ -121,16 +118,24 @@ fn parse_rules(document: &Seccomp) -> Result<BTreeMap<&str, Vec<Rule>>, SeccompE
             .map(|arg| condition(arg, entry.names.first().map_or("", String::as_str)))
             .collect::<Result<Vec<_>, _>>()?;
         // Several conditions on one argument cannot all be meant; each is taken as a rule of its own.
-        let repeated = conditions
-            .iter()
-            .enumerate()
-            .any(|(place, one)| conditions.iter().take(place).any(|other| other.argument == one.argument));
+        let repeated = conditions.iter().enumerate().any(|(place, one)| {
+            conditions
+                .iter()
+                .take(place)
+                .any(|other| other.argument == one.argument)
+        });
         for name in &entry.names {
             let list = rules.entry(name).or_default();
             if repeated {
-                list.extend(conditions.iter().map(|one| Rule { conditions: vec![*one], action }));
+                list.extend(conditions.iter().map(|one| Rule {
+                    conditions: vec![*one],
+                    action,
+                }));
             } else {
-                list.push(Rule { conditions: conditions.clone(), action });
+                list.push(Rule {
+                    conditions: conditions.clone(),
+                    action,
+                });
             }
         }
     }
@@ -151,7 +156,11 @@ fn condition(arg: &SeccompArg, name: &str) -> Result<Condition, SeccompError> {
         "SCMP_CMP_MASKED_EQ" => (Comparison::Masked(arg.value), arg.value_two & arg.value),
         other => return Err(SeccompError::Comparison(other.to_owned())),
     };
-    Ok(Condition { argument: arg.index, comparison, value })
+    Ok(Condition {
+        argument: arg.index,
+        comparison,
+        value,
+    })
 }
 
 /// The outcome of a call from its rules.
@@ -160,8 +169,8 @@ fn outcome(rules: &[Rule], narrow: bool, default: u32) -> Outcome {
     let mut otherwise: Option<u32> = None;
     for rule in rules {
         if rule.conditions.is_empty() {
-            let stricter = otherwise
-                .is_none_or(|known| action::strictness(rule.action) < action::strictness(known));
+            let stricter =
+                otherwise.is_none_or(|known| action::strictness(rule.action) < action::strictness(known));
             if stricter {
                 otherwise = Some(rule.action);
             }
@@ -195,14 +204,22 @@ fn ranges(
     architecture: Architecture,
     default: u32,
 ) -> Vec<(u32, Outcome)> {
-    let base = if architecture == Architecture::X32 { X32_BIT } else { 0 };
+    let base = if architecture == Architecture::X32 {
+        X32_BIT
+    } else {
+        0
+    };
     let mut numbered: BTreeMap<u32, Outcome> = BTreeMap::new();
     for (name, rules) in rules {
         if let Some(number) = architecture.number(name) {
             numbered.insert(base + number, outcome(rules, architecture.narrow(), default));
         }
     }
-    let beyond = if action::lets_through(default) { default } else { NO_SUCH_CALL };
+    let beyond = if action::lets_through(default) {
+        default
+    } else {
+        NO_SUCH_CALL
+    };
     let mut out: Vec<(u32, Outcome)> = Vec::new();
     let mut add = |start: u32, outcome: Outcome| {
         if out.last().is_none_or(|(_, last)| *last != outcome) {

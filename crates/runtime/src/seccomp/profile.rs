@@ -25,24 +25,67 @@ const BY_CAPABILITY: [(&str, &[&str]); 14] = [
     (
         "CAP_SYS_ADMIN",
         &[
-            "bpf", "clone", "clone3", "fanotify_init", "fsconfig", "fsmount", "fsopen", "fspick",
-            "lookup_dcookie", "lsm_get_self_attr", "lsm_list_modules", "lsm_set_self_attr", "mount",
-            "mount_setattr", "move_mount", "open_tree", "perf_event_open", "quotactl", "quotactl_fd",
-            "setdomainname", "sethostname", "setns", "syslog", "umount", "umount2", "unshare",
+            "bpf",
+            "clone",
+            "clone3",
+            "fanotify_init",
+            "fsconfig",
+            "fsmount",
+            "fsopen",
+            "fspick",
+            "lookup_dcookie",
+            "lsm_get_self_attr",
+            "lsm_list_modules",
+            "lsm_set_self_attr",
+            "mount",
+            "mount_setattr",
+            "move_mount",
+            "open_tree",
+            "perf_event_open",
+            "quotactl",
+            "quotactl_fd",
+            "setdomainname",
+            "sethostname",
+            "setns",
+            "syslog",
+            "umount",
+            "umount2",
+            "unshare",
         ],
     ),
     ("CAP_SYS_BOOT", &["reboot"]),
     ("CAP_SYS_CHROOT", &["chroot"]),
-    ("CAP_SYS_MODULE", &["delete_module", "finit_module", "init_module"]),
+    (
+        "CAP_SYS_MODULE",
+        &["delete_module", "finit_module", "init_module"],
+    ),
     ("CAP_SYS_PACCT", &["acct"]),
     (
         "CAP_SYS_PTRACE",
-        &["kcmp", "pidfd_getfd", "process_madvise", "process_vm_readv", "process_vm_writev", "ptrace"],
+        &[
+            "kcmp",
+            "pidfd_getfd",
+            "process_madvise",
+            "process_vm_readv",
+            "process_vm_writev",
+            "ptrace",
+        ],
     ),
     ("CAP_SYS_RAWIO", &["ioperm", "iopl"]),
-    ("CAP_SYS_TIME", &["clock_settime", "clock_settime64", "settimeofday", "stime"]),
+    (
+        "CAP_SYS_TIME",
+        &["clock_settime", "clock_settime64", "settimeofday", "stime"],
+    ),
     ("CAP_SYS_TTY_CONFIG", &["vhangup"]),
-    ("CAP_SYS_NICE", &["get_mempolicy", "mbind", "set_mempolicy", "set_mempolicy_home_node"]),
+    (
+        "CAP_SYS_NICE",
+        &[
+            "get_mempolicy",
+            "mbind",
+            "set_mempolicy",
+            "set_mempolicy_home_node",
+        ],
+    ),
     ("CAP_SYSLOG", &["syslog"]),
     ("CAP_BPF", &["bpf"]),
     ("CAP_PERFMON", &["perf_event_open"]),
@@ -51,8 +94,14 @@ const BY_CAPABILITY: [(&str, &[&str]); 14] = [
 /// Safe since Linux 4.8, which checks ptrace after seccomp; older kernels are not supported.
 const TRACING: [&str; 3] = ["process_vm_readv", "process_vm_writev", "ptrace"];
 const X86_ONLY: [&str; 2] = ["arch_prctl", "modify_ldt"];
-const ARM_ONLY: [&str; 6] =
-    ["arm_fadvise64_64", "arm_sync_file_range", "breakpoint", "cacheflush", "set_tls", "sync_file_range2"];
+const ARM_ONLY: [&str; 6] = [
+    "arm_fadvise64_64",
+    "arm_sync_file_range",
+    "breakpoint",
+    "cacheflush",
+    "set_tls",
+    "sync_file_range2",
+];
 
 #[rustfmt::skip]
 const ALWAYS: [&str; 361] = [
@@ -129,7 +178,10 @@ pub fn default_seccomp<S: AsRef<str>>(capabilities: &[S]) -> Seccomp {
     }
     if !holds("CAP_SYS_ADMIN") {
         // clone without new namespaces; clone3 hides its flags behind a pointer, so callers are sent back to it.
-        syscalls.push(allow(["clone"], &[compare(0, "SCMP_CMP_MASKED_EQ", NEW_NAMESPACES)]));
+        syscalls.push(allow(
+            ["clone"],
+            &[compare(0, "SCMP_CMP_MASKED_EQ", NEW_NAMESPACES)],
+        ));
         syscalls.push(SeccompSyscall {
             names: vec!["clone3".to_owned()],
             action: "SCMP_ACT_ERRNO".to_owned(),
@@ -161,5 +213,10 @@ fn allow<'n>(names: impl IntoIterator<Item = &'n str>, args: &[SeccompArg]) -> S
 
 /// For the masked comparison, `value` is the mask and what must remain is 0.
 fn compare(index: u32, op: &str, value: u64) -> SeccompArg {
-    SeccompArg { index, value, value_two: 0, op: op.to_owned() }
+    SeccompArg {
+        index,
+        value,
+        value_two: 0,
+        op: op.to_owned(),
+    }
 }

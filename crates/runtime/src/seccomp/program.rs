@@ -31,7 +31,12 @@ pub(crate) struct Program {
 
 impl Program {
     fn push(&mut self, code: u16, jump_true: u8, jump_false: u8, value: u32) -> Label {
-        self.reversed.push(Instruction { code, jump_true, jump_false, value });
+        self.reversed.push(Instruction {
+            code,
+            jump_true,
+            jump_false,
+            value,
+        });
         Label(self.reversed.len() - 1)
     }
 
@@ -67,7 +72,12 @@ impl Program {
         let yes = self.near(yes);
         let (yes, no) = (self.distance(yes), self.distance(no));
         // `near` keeps both below 256.
-        self.push(code, u8::try_from(yes).unwrap_or(u8::MAX), u8::try_from(no).unwrap_or(u8::MAX), value)
+        self.push(
+            code,
+            u8::try_from(yes).unwrap_or(u8::MAX),
+            u8::try_from(no).unwrap_or(u8::MAX),
+            value,
+        )
     }
 
     /// Continues at `target` from here.
@@ -83,7 +93,9 @@ impl Program {
             return target;
         }
         match self.reversed.get(target.0) {
-            Some(Instruction { code: RETURN, value, .. }) => {
+            Some(Instruction {
+                code: RETURN, value, ..
+            }) => {
                 let value = *value;
                 self.new_return(value)
             }

@@ -38,13 +38,17 @@ impl Bundle {
         }
         fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
         for applet in [
-            "sh", "cat", "ls", "mount", "id", "hostname", "env", "stat", "readlink", "sleep", "kill", "touch",
-            "mkdir", "echo", "stty", "pwd", "test", "true", "false", "chroot", "unshare", "grep", "ps", "tty", "sort", "umount", "date", "mknod", "head", "find", "wc", "nc",
+            "sh", "cat", "ls", "mount", "id", "hostname", "env", "stat", "readlink", "sleep", "kill",
+            "touch", "mkdir", "echo", "stty", "pwd", "test", "true", "false", "chroot", "unshare", "grep",
+            "ps", "tty", "sort", "umount", "date", "mknod", "head", "find", "wc", "nc",
         ] {
             symlink("busybox", root.join("bin").join(applet)).unwrap();
         }
-        fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nweb:x:33:33::/var/www:/bin/sh\n")
-            .unwrap();
+        fs::write(
+            root.join("etc/passwd"),
+            "root:x:0:0:root:/root:/bin/sh\nweb:x:33:33::/var/www:/bin/sh\n",
+        )
+        .unwrap();
         let mut spec = runtime::template::spec();
         let process = spec.process.as_mut().unwrap();
         process.terminal = false;
@@ -78,7 +82,13 @@ impl Bundle {
 
     pub fn create(&self, stdio: Stdio) -> Result<Created, LaunchError> {
         let root = self.root();
-        runtime::create(Launch::new("test", self.path(), &self.spec, RootFs::Path(&root), stdio))
+        runtime::create(Launch::new(
+            "test",
+            self.path(),
+            &self.spec,
+            RootFs::Path(&root),
+            stdio,
+        ))
     }
 
     /// Runs to the end: everything printed, and how it ended.
@@ -109,7 +119,14 @@ pub fn captured() -> (Stdio, OwnedFd) {
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
     let stdin = OwnedFd::from(fs::File::open("/dev/null").unwrap());
     let stderr = write.try_clone().unwrap();
-    (Stdio::Streams { stdin, stdout: write, stderr }, read)
+    (
+        Stdio::Streams {
+            stdin,
+            stdout: write,
+            stderr,
+        },
+        read,
+    )
 }
 
 pub fn finish(pidfd: OwnedFd, output: OwnedFd) -> (String, Exit) {

@@ -1,6 +1,5 @@
 //! `POST /images/create`: a pull (`fromImage`) or an import (`fromSrc`), both with progress in the answer.
 
-use api_types::ProgressMessage;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -72,8 +71,8 @@ async fn import(state: AppState, query: &Query, body: Body) -> Result<Response> 
         options,
     };
     stream_job(move |lines| async move {
-        let id = with_lines(&lines, |progress| state.engine.image_import(request, progress)).await?;
-        lines.send(ProgressMessage::status(None, id.to_string())).await;
+        // The image room says the new ID itself.
+        with_lines(&lines, |progress| state.engine.image_import(request, progress)).await?;
         Ok(())
     })
     .await

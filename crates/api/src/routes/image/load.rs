@@ -1,10 +1,9 @@
 //! `POST /images/load`.
 
-use api_types::ProgressMessage;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use engine::image::{LoadOptions, Loaded};
+use engine::image::LoadOptions;
 
 use super::progress::with_lines;
 use super::save::single;
@@ -27,21 +26,12 @@ pub async fn handle(
     };
     let archive = body::channel(body);
     stream_job(move |lines| async move {
-        let loaded = with_lines(&lines, |progress| {
+        // The image room names what it loaded itself.
+        with_lines(&lines, |progress| {
             state.engine.image_load(archive, options, progress)
         })
         .await?;
-        for image in &loaded {
-            lines.send(ProgressMessage::stream(result(image))).await;
-        }
         Ok(())
     })
     .await
-}
-
-fn result(image: &Loaded) -> String {
-    match &image.reference {
-        Some(reference) => format!("Loaded image: {}\n", reference.familiar()),
-        None => format!("Loaded image ID: {}\n", image.id),
-    }
 }

@@ -60,15 +60,25 @@ pub fn check_output(
 async fn run(session: &Session, matches: &Matches) -> Outcome {
     let name = matches.arg(0);
     let client = &session.client;
-    let inspect = client.get(&format!("/containers/{}/json", segment(name))).await?.document().await?;
+    let inspect = client
+        .get(&format!("/containers/{}/json", segment(name)))
+        .await?
+        .document()
+        .await?;
     if !inspect.at(&["State", "Running"]).flag() {
-        return Err(Failure::text("cannot attach to a stopped container, start it first"));
+        return Err(Failure::text(
+            "cannot attach to a stopped container, start it first",
+        ));
     }
     if inspect.at(&["State", "Paused"]).flag() {
-        return Err(Failure::text("cannot attach to a paused container, unpause it first"));
+        return Err(Failure::text(
+            "cannot attach to a paused container, unpause it first",
+        ));
     }
     if inspect.at(&["State", "Restarting"]).flag() {
-        return Err(Failure::text("cannot attach to a restarting container, wait until it is running"));
+        return Err(Failure::text(
+            "cannot attach to a restarting container, wait until it is running",
+        ));
     }
     let tty = inspect.at(&["Config", "Tty"]).flag();
     let stdin = !matches.bool("no-stdin") && inspect.at(&["Config", "OpenStdin"]).flag();
@@ -76,7 +86,13 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
         return Err(Failure::text("the input device is not a TTY"));
     }
     let keys = detach_keys(session, matches.text("detach-keys"))?;
-    let wanted = Wanted { stdin, stdout: true, stderr: true, raw: tty, detach: tty.then_some(keys) };
+    let wanted = Wanted {
+        stdin,
+        stdout: true,
+        stderr: true,
+        raw: tty,
+        detach: tty.then_some(keys),
+    };
     let id = inspect.at(&["Id"]).text();
     follow(session, id, wanted, matches.bool("sig-proxy") && !tty).await
 }
@@ -90,7 +106,11 @@ async fn follow(session: &Session, id: &str, wanted: Wanted, proxy: bool) -> Out
     let caught = proxy.then(signals::Caught::forwarded);
     let (hijacked, waiting) = tokio::join!(client.hijack(&attach_path, None), client.post(&wait_path));
     let (hijacked, waiting) = (hijacked?, waiting?);
-    let raw = if tty && wanted.stdin { terminal::Raw::enter() } else { None };
+    let raw = if tty && wanted.stdin {
+        terminal::Raw::enter()
+    } else {
+        None
+    };
     let pump = pump::start(hijacked, wanted).map_err(|error| Failure::text(error.to_string()))?;
     let detached = watch(session, id, pump, caught, tty).await?;
     drop(raw);

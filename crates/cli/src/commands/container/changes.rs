@@ -28,7 +28,9 @@ pub const COMMIT: Command = Command::new(
     Flag::list("change", "Apply a Dockerfile instruction to the image").short('c'),
     Flag::text("message", "What the change is about").short('m'),
     Flag::bool("no-pause", "Do not pause the container meanwhile"),
-    Flag::bool("pause", "Pause the container meanwhile").short('p').default("true"),
+    Flag::bool("pause", "Pause the container meanwhile")
+        .short('p')
+        .default("true"),
 ]]);
 
 pub const EXPORT: Command = Command::new(
@@ -59,7 +61,8 @@ async fn commit(session: &Session, matches: &Matches) -> Outcome {
     let reference = match matches.args.get(1).filter(|text| !text.is_empty()) {
         None => None,
         Some(text) => {
-            let reference = spec::Reference::parse_normalized(text).map_err(|error| Failure::text(error.to_string()))?;
+            let reference =
+                spec::Reference::parse_normalized(text).map_err(|error| Failure::text(error.to_string()))?;
             if reference.digest().is_some() {
                 return Err(Failure::text("refusing to create a tag with a digest reference"));
             }
@@ -71,7 +74,9 @@ async fn commit(session: &Session, matches: &Matches) -> Outcome {
         .text("comment", matches.text("message").unwrap_or_default())
         .text("container", matches.arg(0));
     if let Some(reference) = &reference {
-        query = query.text("repo", &reference.name()).text("tag", reference.tag().unwrap_or_default());
+        query = query
+            .text("repo", &reference.name())
+            .text("tag", reference.tag().unwrap_or_default());
     }
     for change in matches.list("change") {
         query = query.text("changes", change);
@@ -79,14 +84,22 @@ async fn commit(session: &Session, matches: &Matches) -> Outcome {
     if matches.bool("no-pause") || !matches.bool("pause") {
         query = query.always("pause", "0");
     }
-    let answer: IdResponse = session.client.post_json(&query.build(), &serde_json::json!({})).await?.model().await?;
+    let answer: IdResponse = session
+        .client
+        .post_json(&query.build(), &serde_json::json!({}))
+        .await?
+        .model()
+        .await?;
     say(&answer.id)?;
     Ok(0)
 }
 
 async fn export(session: &Session, matches: &Matches) -> Outcome {
     let mut output = Output::open(matches.text("output"))?;
-    let reply = session.client.get(&format!("/containers/{}/export", segment(matches.arg(0)))).await?;
+    let reply = session
+        .client
+        .get(&format!("/containers/{}/export", segment(matches.arg(0))))
+        .await?;
     reply.stream().copy_to(&mut *output.writer()).await?;
     output.keep()?;
     Ok(0)

@@ -4,13 +4,15 @@ use crate::flags::Matches;
 use crate::flags::parse::parse_bool;
 use crate::grammar::devices::list;
 use crate::grammar::{devices, env, hosts, limits, modes, mounts, network, ports, security};
-use api_types::{
-    ContainerConfig, CreateContainerRequest, HealthConfig, HostConfig, List, LogConfig, Map,
-};
+use api_types::{ContainerConfig, CreateContainerRequest, HealthConfig, HostConfig, List, LogConfig, Map};
 
 /// Reads all flags that describe a container. `matches.args` are the image, the command and its arguments.
 pub fn request(matches: &Matches) -> Result<CreateContainerRequest, String> {
-    let attach: Vec<String> = matches.list("attach").iter().map(|text| text.to_ascii_lowercase()).collect();
+    let attach: Vec<String> = matches
+        .list("attach")
+        .iter()
+        .map(|text| text.to_ascii_lowercase())
+        .collect();
     let attached = |name: &str| attach.iter().any(|stream| stream == name);
     let interactive = matches.bool("interactive");
     let attach_stdin = attached("stdin") || interactive;
@@ -26,14 +28,19 @@ pub fn request(matches: &Matches) -> Result<CreateContainerRequest, String> {
     let restart_policy = modes::restart(matches.text_or_default("restart"))?;
     let swappiness = matches.int("memory-swappiness").unwrap_or(-1);
     if swappiness != -1 && !(0..=100).contains(&swappiness) {
-        return Err(format!("invalid value: {swappiness}. Valid memory swappiness range is 0-100"));
+        return Err(format!(
+            "invalid value: {swappiness}. Valid memory swappiness range is 0-100"
+        ));
     }
     let both = |flag: &'static str, alias: &'static str| {
         let mut all = matches.list(alias).to_vec();
         all.extend(matches.list(flag).iter().cloned());
         all
     };
-    let networks: Result<Vec<_>, _> = both("network", "net").iter().map(|text| network::attachment(text)).collect();
+    let networks: Result<Vec<_>, _> = both("network", "net")
+        .iter()
+        .map(|text| network::attachment(text))
+        .collect();
     let aliases = both("network-alias", "net-alias");
     let dns_options = both("dns-option", "dns-opt");
     let links = matches.list("link");
@@ -97,7 +104,13 @@ pub fn request(matches: &Matches) -> Result<CreateContainerRequest, String> {
         dns: List::from(trimmed(matches.list("dns"))),
         dns_options: List::from(dns_options),
         dns_search: List::from(search(matches.list("dns-search"))),
-        extra_hosts: list(matches.list("add-host").iter().map(|text| hosts::add_host(text)).collect::<Result<_, _>>()?),
+        extra_hosts: list(
+            matches
+                .list("add-host")
+                .iter()
+                .map(|text| hosts::add_host(text))
+                .collect::<Result<_, _>>()?,
+        ),
         group_add: list(matches.list("group-add").to_vec()),
         ipc_mode: text(matches, "ipc").to_owned(),
         links: list(links.to_vec()),
@@ -119,7 +132,10 @@ pub fn request(matches: &Matches) -> Result<CreateContainerRequest, String> {
         memory: matches.bytes("memory").unwrap_or(0),
         nano_cpus: matches.text("cpus").map_or(Ok(0), limits::nano_cpus)?,
         cgroup_parent: text(matches, "cgroup-parent").to_owned(),
-        blkio_weight: matches.text("blkio-weight").and_then(|text| text.parse().ok()).unwrap_or(0),
+        blkio_weight: matches
+            .text("blkio-weight")
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0),
         blkio_weight_device: each(matches.list("blkio-weight-device"), limits::weight)?,
         blkio_device_read_bps: each(matches.list("device-read-bps"), limits::throttle_bytes)?,
         blkio_device_write_bps: each(matches.list("device-write-bps"), limits::throttle_bytes)?,
@@ -142,13 +158,23 @@ pub fn request(matches: &Matches) -> Result<CreateContainerRequest, String> {
         ulimits: List::from(each(matches.list("ulimit"), limits::ulimit)?.into_vec()),
         cpu_count: matches.int("cpu-count").unwrap_or(0),
         cpu_percent: matches.int("cpu-percent").unwrap_or(0),
-        mounts: list(matches.list("mount").iter().map(|text| mounts::mount(text)).collect::<Result<_, _>>()?),
+        mounts: list(
+            matches
+                .list("mount")
+                .iter()
+                .map(|text| mounts::mount(text))
+                .collect::<Result<_, _>>()?,
+        ),
         masked_paths: security.masked_paths,
         readonly_paths: security.readonly_paths,
         init: matches.text("init").map(|text| parse_bool(text).unwrap_or(false)),
         ..HostConfig::default()
     };
-    Ok(CreateContainerRequest { config, host_config: Some(host), networking_config: Some(networking) })
+    Ok(CreateContainerRequest {
+        config,
+        host_config: Some(host),
+        networking_config: Some(networking),
+    })
 }
 
 fn text<'a>(matches: &'a Matches, flag: &str) -> &'a str {
@@ -156,7 +182,11 @@ fn text<'a>(matches: &'a Matches, flag: &str) -> &'a str {
 }
 
 fn each<T>(texts: &[String], read: fn(&str) -> Result<T, String>) -> Result<List<T>, String> {
-    texts.iter().map(|text| read(text)).collect::<Result<Vec<_>, _>>().map(List::from)
+    texts
+        .iter()
+        .map(|text| read(text))
+        .collect::<Result<Vec<_>, _>>()
+        .map(List::from)
 }
 
 fn trimmed(texts: &[String]) -> Vec<String> {
@@ -165,7 +195,10 @@ fn trimmed(texts: &[String]) -> Vec<String> {
 
 /// A lone dot asks for no search domains at all, and is sent as it is.
 fn search(texts: &[String]) -> Vec<String> {
-    texts.iter().map(|text| text.trim_matches(' ').to_owned()).collect()
+    texts
+        .iter()
+        .map(|text| text.trim_matches(' ').to_owned())
+        .collect()
 }
 
 fn logging(matches: &Matches) -> Result<LogConfig, String> {
@@ -174,7 +207,10 @@ fn logging(matches: &Matches) -> Result<LogConfig, String> {
     if kind == "none" && !options.is_empty() {
         return Err("invalid logging opts for driver none".into());
     }
-    Ok(LogConfig { kind: kind.to_owned(), config: env::pairs(options) })
+    Ok(LogConfig {
+        kind: kind.to_owned(),
+        config: env::pairs(options),
+    })
 }
 
 fn storage(matches: &Matches) -> Result<Map<String>, String> {
@@ -199,15 +235,23 @@ fn health(matches: &Matches) -> Result<Option<HealthConfig>, String> {
         nanos => Ok(nanos),
     };
     let set = !command.is_empty()
-        || ["health-interval", "health-timeout", "health-start-period", "health-start-interval"]
-            .iter()
-            .any(|flag| matches.duration(flag).unwrap_or(0) != 0)
+        || [
+            "health-interval",
+            "health-timeout",
+            "health-start-period",
+            "health-start-interval",
+        ]
+        .iter()
+        .any(|flag| matches.duration(flag).unwrap_or(0) != 0)
         || matches.int("health-retries").unwrap_or(0) != 0;
     if matches.bool("no-healthcheck") {
         if set {
             return Err("--no-healthcheck conflicts with --health-* options".into());
         }
-        return Ok(Some(HealthConfig { test: vec!["NONE".to_owned()].into(), ..HealthConfig::default() }));
+        return Ok(Some(HealthConfig {
+            test: vec!["NONE".to_owned()].into(),
+            ..HealthConfig::default()
+        }));
     }
     if !set {
         return Ok(None);
@@ -217,7 +261,11 @@ fn health(matches: &Matches) -> Result<Option<HealthConfig>, String> {
     if retries < 0 {
         return Err("--health-retries cannot be negative".into());
     }
-    let test = if command.is_empty() { Vec::new() } else { vec!["CMD-SHELL".to_owned(), command.to_owned()] };
+    let test = if command.is_empty() {
+        Vec::new()
+    } else {
+        vec!["CMD-SHELL".to_owned(), command.to_owned()]
+    };
     Ok(Some(HealthConfig {
         test: list(test),
         interval,

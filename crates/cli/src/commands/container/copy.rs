@@ -37,7 +37,9 @@ pub const COMMAND: Command = Command::new(
 /// `container:path`; a path that begins with a slash or dot is local, whatever it contains.
 fn split(text: &str) -> (Option<&str>, &str) {
     match text.split_once(':') {
-        Some((container, path)) if !text.starts_with(['/', '.']) && !container.is_empty() => (Some(container), path),
+        Some((container, path)) if !text.starts_with(['/', '.']) && !container.is_empty() => {
+            (Some(container), path)
+        }
         _ => (None, text),
     }
 }
@@ -46,7 +48,9 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
     match (split(matches.arg(0)), split(matches.arg(1))) {
         ((Some(_), _), (Some(_), _)) => Err(Failure::text("copying between containers is not supported")),
         ((None, _), (None, _)) => Err(Failure::text("must specify at least one container source")),
-        ((Some(container), source), (None, target)) => from(session, matches, container, source, target).await,
+        ((Some(container), source), (None, target)) => {
+            from(session, matches, container, source, target).await
+        }
         ((None, source), (Some(container), target)) => to(session, matches, container, source, target).await,
     }
 }
@@ -64,8 +68,14 @@ fn decode(header: Option<&str>) -> Result<PathStat, Failure> {
 }
 
 async fn stat(session: &Session, container: &str, path: &str) -> Result<PathStat, Failure> {
-    let query = Query::new(format!("/containers/{}/archive", segment(container))).always("path", path).build();
-    let reply = match session.client.send(Method::HEAD, &query, HeaderMap::new(), Body::empty()).await {
+    let query = Query::new(format!("/containers/{}/archive", segment(container)))
+        .always("path", path)
+        .build();
+    let reply = match session
+        .client
+        .send(Method::HEAD, &query, HeaderMap::new(), Body::empty())
+        .await
+    {
         // The answer to HEAD has no body that could tell more.
         Err(failure) if failure.is_not_found() => {
             let text = format!("Could not find the file {path} in container {container}");
@@ -94,21 +104,35 @@ async fn from(session: &Session, matches: &Matches, container: &str, source: &st
         if stat.mode & MODE_LINK != 0 && !stat.link_target.is_empty() {
             path = match stat.link_target.starts_with('/') {
                 true => stat.link_target,
-                false => format!("{}/{}", path.rsplit_once('/').map_or("", |(dir, _)| dir), stat.link_target),
+                false => format!(
+                    "{}/{}",
+                    path.rsplit_once('/').map_or("", |(dir, _)| dir),
+                    stat.link_target
+                ),
             };
         }
     }
-    let query = Query::new(format!("/containers/{}/archive", segment(container))).always("path", &path).build();
+    let query = Query::new(format!("/containers/{}/archive", segment(container)))
+        .always("path", &path)
+        .build();
     let reply = session.client.get(&query).await?;
     let stat = decode(reply.header("x-docker-container-path-stat"))?;
     if target == "-" {
         if terminal::stdout_is_terminal() {
-            return Err(Failure::text("cowardly refusing to save to a terminal. Redirect the output"));
+            return Err(Failure::text(
+                "cowardly refusing to save to a terminal. Redirect the output",
+            ));
         }
         reply.stream().copy_to(&mut std::io::stdout().lock()).await?;
         return Ok(0);
     }
-    let place = place(Path::new(target), target, stat.mode & MODE_DIR != 0, &stat.name, content_only(source))?;
+    let place = place(
+        Path::new(target),
+        target,
+        stat.mode & MODE_DIR != 0,
+        &stat.name,
+        content_only(source),
+    )?;
     let reader = reply.stream().reader();
     let owners = matches.bool("archive");
     let task = tokio::task::spawn_blocking(move || extract::extract(reader, &place.0, &place.1, owners));
@@ -121,7 +145,13 @@ async fn from(session: &Session, matches: &Matches, container: &str, source: &st
 }
 
 /// Where a copied file or directory lands: an existing directory, and the name in it (empty: the directory itself).
-fn place(target: &Path, text: &str, dir: bool, name: &str, content: bool) -> Result<(PathBuf, String), Failure> {
+fn place(
+    target: &Path,
+    text: &str,
+    dir: bool,
+    name: &str,
+    content: bool,
+) -> Result<(PathBuf, String), Failure> {
     let existing = std::fs::metadata(target).ok();
     match existing {
         Some(meta) if meta.is_dir() && dir && content => Ok((target.to_owned(), String::new())),
@@ -135,9 +165,15 @@ fn place(target: &Path, text: &str, dir: bool, name: &str, content: bool) -> Res
                 _ => PathBuf::from("."),
             };
             if !parent.is_dir() {
-                return Err(Failure::text(format!("invalid output path: directory {:?} does not exist", parent.display().to_string())));
+                return Err(Failure::text(format!(
+                    "invalid output path: directory {:?} does not exist",
+                    parent.display().to_string()
+                )));
             }
-            let base = target.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let base = target
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default();
             Ok((parent, base))
         }
     }
@@ -152,7 +188,11 @@ async fn to(session: &Session, matches: &Matches, container: &str, source: &str,
     {
         target_path = match found.link_target.starts_with('/') {
             true => found.link_target.clone(),
-            false => format!("{}/{}", target_path.rsplit_once('/').map_or("", |(dir, _)| dir), found.link_target),
+            false => format!(
+                "{}/{}",
+                target_path.rsplit_once('/').map_or("", |(dir, _)| dir),
+                found.link_target
+            ),
         };
         known = stat(session, container, &target_path).await;
     }
@@ -170,13 +210,23 @@ async fn to(session: &Session, matches: &Matches, container: &str, source: &str,
         query
     };
     let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-tar"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/x-tar"),
+    );
     if source == "-" {
         if into_dir != Some(true) {
-            return Err(Failure::text(format!("destination \"{container}:{target}\" must be a directory")));
+            return Err(Failure::text(format!(
+                "destination \"{container}:{target}\" must be a directory"
+            )));
         }
         let body = upload(std::io::stdin())?;
-        session.client.send(Method::PUT, &put(&target_path), headers, body).await?.done().await?;
+        session
+            .client
+            .send(Method::PUT, &put(&target_path), headers, body)
+            .await?
+            .done()
+            .await?;
         return Ok(0);
     }
     let mut local = PathBuf::from(source);
@@ -190,9 +240,19 @@ async fn to(session: &Session, matches: &Matches, container: &str, source: &str,
         return Err(Failure::text("not a directory"));
     }
     let clean = crate::grammar::mounts::clean(&target_path);
-    let (parent, base) = clean.rsplit_once('/').map_or(("/", clean.as_str()), |(dir, base)| (if dir.is_empty() { "/" } else { dir }, base));
-    let own = std::fs::canonicalize(&local).ok().filter(|_| is_dir).unwrap_or_else(|| local.clone());
-    let own = own.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let (parent, base) = clean
+        .rsplit_once('/')
+        .map_or(("/", clean.as_str()), |(dir, base)| {
+            (if dir.is_empty() { "/" } else { dir }, base)
+        });
+    let own = std::fs::canonicalize(&local)
+        .ok()
+        .filter(|_| is_dir)
+        .unwrap_or_else(|| local.clone());
+    let own = own
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let (dir, name) = match into_dir {
         Some(true) if is_dir && content_only(source) => (target_path.clone(), String::new()),
         Some(true) => (target_path.clone(), own),
@@ -214,8 +274,17 @@ async fn to(session: &Session, matches: &Matches, container: &str, source: &str,
             BodyWriter::finish(writer, result);
         })
         .map_err(|error| Failure::text(format!("cannot start a thread: {error}")))?;
-    session.client.send(Method::PUT, &put(&dir), headers, body).await?.done().await?;
-    tell(matches, count.load(std::sync::atomic::Ordering::Relaxed), &format!("{container}:{target}"));
+    session
+        .client
+        .send(Method::PUT, &put(&dir), headers, body)
+        .await?
+        .done()
+        .await?;
+    tell(
+        matches,
+        count.load(std::sync::atomic::Ordering::Relaxed),
+        &format!("{container}:{target}"),
+    );
     Ok(0)
 }
 
@@ -230,10 +299,18 @@ mod tests {
         assert_eq!(split("/a:b"), (None, "/a:b"));
         let dir = tempfile::tempdir().unwrap();
         let text = dir.path().display().to_string();
-        let at = |path: &str, is_dir, content| place(Path::new(path), path, is_dir, "src", content).map_err(|f| f.message);
+        let at = |path: &str, is_dir, content| {
+            place(Path::new(path), path, is_dir, "src", content).map_err(|f| f.message)
+        };
         assert_eq!(at(&text, false, false), Ok((dir.path().to_owned(), "src".into())));
         assert_eq!(at(&text, true, true), Ok((dir.path().to_owned(), String::new())));
-        assert_eq!(at(&format!("{text}/new"), true, true), Ok((dir.path().to_owned(), "new".into())));
-        assert_eq!(at(&format!("{text}/new/"), false, false), Err("no such directory".into()));
+        assert_eq!(
+            at(&format!("{text}/new"), true, true),
+            Ok((dir.path().to_owned(), "new".into()))
+        );
+        assert_eq!(
+            at(&format!("{text}/new/"), false, false),
+            Err("no such directory".into())
+        );
     }
 }

@@ -25,7 +25,9 @@ pub const COMMAND: Command = Command::new(
 
 async fn run(session: &Session, matches: &Matches) -> Outcome {
     let mut request = config::request(matches).map_err(refused)?;
-    let id = create(session, matches, &mut request).await.map_err(|failure| failure.with_code(125))?;
+    let id = create(session, matches, &mut request)
+        .await
+        .map_err(|failure| failure.with_code(125))?;
     say(&id)?;
     Ok(0)
 }
@@ -47,19 +49,26 @@ impl IdFile {
             return Ok(None);
         }
         let path = PathBuf::from(path);
-        match std::fs::OpenOptions::new().write(true).create_new(true).open(&path) {
+        match std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&path)
+        {
             Ok(_) => Ok(Some(IdFile { path, written: false })),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(Failure::text(format!(
                 "container ID file found, make sure the other container isn't running or delete {}",
                 path.display()
             ))),
-            Err(error) => Err(Failure::text(format!("failed to create the container ID file: {error}"))),
+            Err(error) => Err(Failure::text(format!(
+                "failed to create the container ID file: {error}"
+            ))),
         }
     }
 
     fn write(&mut self, id: &str) -> Result<(), Failure> {
-        std::fs::write(&self.path, id)
-            .map_err(|error| Failure::text(format!("failed to write the container ID to the file: {error}")))?;
+        std::fs::write(&self.path, id).map_err(|error| {
+            Failure::text(format!("failed to write the container ID to the file: {error}"))
+        })?;
         self.written = true;
         Ok(())
     }

@@ -23,7 +23,9 @@ pub const COMMAND: Command = Command::new(
 .flags(&[&[
     Flag::bool("detach", "Run in the background").short('d'),
     Flag::text("detach-keys", "Keys that detach the terminal"),
-    Flag::list("env", "Set an environment variable").short('e').check(env::check_env),
+    Flag::list("env", "Set an environment variable")
+        .short('e')
+        .check(env::check_env),
     Flag::list("env-file", "Read environment variables from a file"),
     Flag::bool("interactive", "Keep STDIN open even when nobody is attached").short('i'),
     Flag::bool("privileged", "Give the command nearly all rights of the host"),
@@ -41,7 +43,8 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
         return Err(Failure::text("the input device is not a TTY")
             .hint("leave out -t when standard input is no terminal"));
     }
-    let environment = env::environment(matches.list("env-file"), matches.list("env")).map_err(Failure::text)?;
+    let environment =
+        env::environment(matches.list("env-file"), matches.list("env")).map_err(Failure::text)?;
     let size = if tty { terminal::size() } else { None };
     let size = size.map(|(rows, columns)| ConsoleSize([u64::from(rows), u64::from(columns)]));
     let keys = attach::detach_keys(session, matches.text("detach-keys"))?;
@@ -69,15 +72,27 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
         client.post_json(&start_path, &start).await?.done().await?;
         return Ok(0);
     }
-    let hijacked = client.hijack(&start_path, Some(start.to_string().into_bytes())).await?;
-    let wanted = Wanted { stdin, stdout: true, stderr: true, raw: tty, detach: tty.then_some(keys) };
+    let hijacked = client
+        .hijack(&start_path, Some(start.to_string().into_bytes()))
+        .await?;
+    let wanted = Wanted {
+        stdin,
+        stdout: true,
+        stderr: true,
+        raw: tty,
+        detach: tty.then_some(keys),
+    };
     stream(session, &id, hijacked, wanted).await
 }
 
 async fn stream(session: &Session, id: &str, hijacked: Hijacked, wanted: Wanted) -> Outcome {
     let client = &session.client;
     let tty = wanted.raw;
-    let raw = if tty && wanted.stdin { terminal::Raw::enter() } else { None };
+    let raw = if tty && wanted.stdin {
+        terminal::Raw::enter()
+    } else {
+        None
+    };
     let pump = pump::start(hijacked, wanted).map_err(|error| Failure::text(error.to_string()))?;
     let resize = async {
         match tty && terminal::stdout_is_terminal() {
@@ -94,6 +109,13 @@ async fn stream(session: &Session, id: &str, hijacked: Hijacked, wanted: Wanted)
     if detached {
         return Ok(0);
     }
-    let inspect: ExecInspect = client.get(&format!("/exec/{}/json", segment(id))).await?.model().await?;
-    Ok(inspect.exit_code.and_then(|code| i32::try_from(code).ok()).unwrap_or(0))
+    let inspect: ExecInspect = client
+        .get(&format!("/exec/{}/json", segment(id)))
+        .await?
+        .model()
+        .await?;
+    Ok(inspect
+        .exit_code
+        .and_then(|code| i32::try_from(code).ok())
+        .unwrap_or(0))
 }

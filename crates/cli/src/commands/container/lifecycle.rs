@@ -48,7 +48,11 @@ pub const PAUSE: Command = Command::new(
     "Pause all processes within one or more containers",
     "CONTAINER [CONTAINER...]",
     Arity::AtLeast(1),
-    |session, matches| Box::pin(each(session, &matches.args, |path| Query::new(format!("{path}/pause")))),
+    |session, matches| {
+        Box::pin(each(session, &matches.args, |path| {
+            Query::new(format!("{path}/pause"))
+        }))
+    },
 );
 
 pub const UNPAUSE: Command = Command::new(
@@ -56,7 +60,11 @@ pub const UNPAUSE: Command = Command::new(
     "Unpause all processes within one or more containers",
     "CONTAINER [CONTAINER...]",
     Arity::AtLeast(1),
-    |session, matches| Box::pin(each(session, &matches.args, |path| Query::new(format!("{path}/unpause")))),
+    |session, matches| {
+        Box::pin(each(session, &matches.args, |path| {
+            Query::new(format!("{path}/unpause"))
+        }))
+    },
 );
 
 pub const RM: Command = Command::new(
@@ -108,16 +116,24 @@ async fn each(session: &Session, names: &[String], path: impl Fn(String) -> Quer
 
 async fn stop(session: &Session, matches: &Matches, verb: &str) -> Outcome {
     let signal = matches.text("signal").unwrap_or_default();
-    let time = matches.int("timeout").or_else(|| matches.int("time")).map(|time| time.to_string());
+    let time = matches
+        .int("timeout")
+        .or_else(|| matches.int("time"))
+        .map(|time| time.to_string());
     each(session, &matches.args, |path| {
-        Query::new(format!("{path}/{verb}")).text("signal", signal).text("t", time.as_deref().unwrap_or_default())
+        Query::new(format!("{path}/{verb}"))
+            .text("signal", signal)
+            .text("t", time.as_deref().unwrap_or_default())
     })
     .await
 }
 
 async fn kill(session: &Session, matches: &Matches) -> Outcome {
     let signal = matches.text("signal").unwrap_or_default();
-    each(session, &matches.args, |path| Query::new(format!("{path}/kill")).text("signal", signal)).await
+    each(session, &matches.args, |path| {
+        Query::new(format!("{path}/kill")).text("signal", signal)
+    })
+    .await
 }
 
 async fn rm(session: &Session, matches: &Matches) -> Outcome {
@@ -148,14 +164,18 @@ async fn rename(session: &Session, matches: &Matches) -> Outcome {
     if old.is_empty() || new.is_empty() {
         return Err(Failure::text("Error: Neither old nor new names may be empty"));
     }
-    let path = Query::new(format!("/containers/{}/rename", segment(old))).text("name", new).build();
+    let path = Query::new(format!("/containers/{}/rename", segment(old)))
+        .text("name", new)
+        .build();
     session.client.post(&path).await?.done().await?;
     Ok(0)
 }
 
 async fn top(session: &Session, matches: &Matches) -> Outcome {
     let options = matches.args.get(1..).unwrap_or_default().join(" ");
-    let path = Query::new(format!("/containers/{}/top", segment(matches.arg(0)))).text("ps_args", &options).build();
+    let path = Query::new(format!("/containers/{}/top", segment(matches.arg(0))))
+        .text("ps_args", &options)
+        .build();
     let top: ContainerTopResponse = session.client.get(&path).await?.model().await?;
     let mut lines = vec![top.titles.join("\t")];
     lines.extend(top.processes.iter().map(|process| process.join("\t")));

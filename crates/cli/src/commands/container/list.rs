@@ -13,28 +13,42 @@ use crate::session::{Session, print};
 
 pub const FLAGS: &[Flag] = &[
     Flag::bool("all", "Show stopped containers too").short('a'),
-    Flag::list("filter", "Show only what matches").short('f').value("filter").check(filter::check),
-    Flag::text("format", "Layout: 'table', 'table TEMPLATE', 'json' or a Go template"),
-    Flag::int("last", "Show the last N created containers, whatever their state").short('n').default("-1"),
+    Flag::list("filter", "Show only what matches")
+        .short('f')
+        .value("filter")
+        .check(filter::check),
+    Flag::text(
+        "format",
+        "Layout: 'table', 'table TEMPLATE', 'json' or a Go template",
+    ),
+    Flag::int("last", "Show the last N created containers, whatever their state")
+        .short('n')
+        .default("-1"),
     Flag::bool("latest", "Show the newest container, whatever its state").short('l'),
     Flag::bool("no-trunc", "Do not cut values short"),
     Flag::bool("quiet", "Show IDs only").short('q'),
     Flag::bool("size", "Show the size on disk").short('s'),
 ];
 
-pub const PS: Command =
-    Command::new("ps", "List containers", "[OPTIONS]", Arity::Exactly(0), |session, matches| {
-        Box::pin(run(session, matches))
-    })
-    .flags(&[FLAGS]);
+pub const PS: Command = Command::new(
+    "ps",
+    "List containers",
+    "[OPTIONS]",
+    Arity::Exactly(0),
+    |session, matches| Box::pin(run(session, matches)),
+)
+.flags(&[FLAGS]);
 
 /// The same under `container`.
-pub const LS: Command =
-    Command::new("ls", "List containers", "[OPTIONS]", Arity::Exactly(0), |session, matches| {
-        Box::pin(run(session, matches))
-    })
-    .aliases(&["ps", "list"])
-    .flags(&[FLAGS]);
+pub const LS: Command = Command::new(
+    "ls",
+    "List containers",
+    "[OPTIONS]",
+    Arity::Exactly(0),
+    |session, matches| Box::pin(run(session, matches)),
+)
+.aliases(&["ps", "list"])
+.flags(&[FLAGS]);
 
 const COLUMNS: &[(&str, &str)] = &[
     ("ID", "CONTAINER ID"),
@@ -64,7 +78,11 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
         None => session.config().text("psFormat"),
     };
     let format = Format::new(configured.as_deref(), matches.bool("quiet"));
-    let last = if matches.bool("latest") { 1 } else { matches.int("last").unwrap_or(-1) };
+    let last = if matches.bool("latest") {
+        1
+    } else {
+        matches.int("last").unwrap_or(-1)
+    };
     let with_size = matches.bool("size") || format.mentions(".Size");
     let path = Query::new("/containers/json")
         .flag("all", matches.bool("all") || last > 0)
@@ -73,7 +91,11 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
         .text("filters", &Filters::read(matches.list("filter")).document())
         .build();
     let containers = session.client.get(&path).await?.document().await?;
-    let rows = containers.items().iter().map(|container| row(container, matches.bool("no-trunc"))).collect();
+    let rows = containers
+        .items()
+        .iter()
+        .map(|container| row(container, matches.bool("no-trunc")))
+        .collect();
     print(&table(&format, matches.bool("size"), rows)?)?;
     Ok(0)
 }
@@ -84,7 +106,16 @@ fn table(format: &Format<'_>, with_size: bool, rows: Vec<Row>) -> Result<String,
     } else {
         "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}"
     };
-    render(&Listing { columns: COLUMNS, table, quiet: "{{.ID}}", kind: KIND }, format, rows)
+    render(
+        &Listing {
+            columns: COLUMNS,
+            table,
+            quiet: "{{.ID}}",
+            kind: KIND,
+        },
+        format,
+        rows,
+    )
 }
 
 /// One container as a row.
@@ -108,11 +139,23 @@ pub fn row(container: &Value, whole: bool) -> Row {
         .iter()
         .map(|mount| {
             let name = mount.at(&["Name"]).text();
-            let name = if name.is_empty() { mount.at(&["Source"]).text() } else { name };
-            if whole { name.to_owned() } else { ellipsis(name, 15) }
+            let name = if name.is_empty() {
+                mount.at(&["Source"]).text()
+            } else {
+                name
+            };
+            if whole {
+                name.to_owned()
+            } else {
+                ellipsis(name, 15)
+            }
         })
         .collect();
-    let local = container.at(&["Mounts"]).items().iter().filter(|mount| mount.at(&["Driver"]).text() == "local");
+    let local = container
+        .at(&["Mounts"])
+        .items()
+        .iter()
+        .filter(|mount| mount.at(&["Driver"]).text() == "local");
     let networks: Vec<&str> = container
         .at(&["NetworkSettings", "Networks"])
         .members()
@@ -128,12 +171,33 @@ pub fn row(container: &Value, whole: bool) -> Row {
     let platform = container.at(&["ImageManifestDescriptor", "platform"]);
     let platform = match platform.is_null() {
         true => String::new(),
-        false => format!("{}/{}", platform.at(&["os"]).text(), platform.at(&["architecture"]).text()),
+        false => format!(
+            "{}/{}",
+            platform.at(&["os"]).text(),
+            platform.at(&["architecture"]).text()
+        ),
     };
     Row::new()
-        .cell("ID", if whole { id.clone() } else { short_id(&id).to_owned() })
+        .cell(
+            "ID",
+            if whole {
+                id.clone()
+            } else {
+                short_id(&id).to_owned()
+            },
+        )
         .cell("Image", image(container, whole))
-        .cell("Command", format!("\"{}\"", command.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n").replace('\t', "\\t")))
+        .cell(
+            "Command",
+            format!(
+                "\"{}\"",
+                command
+                    .replace('\\', "\\\\")
+                    .replace('"', "\\\"")
+                    .replace('\n', "\\n")
+                    .replace('\t', "\\t")
+            ),
+        )
         .cell("CreatedAt", time::created_at(created))
         .cell("RunningFor", duration::ago(created, time::now()))
         .cell("Ports", ports::summary(container.at(&["Ports"])))
@@ -152,8 +216,11 @@ pub fn row(container: &Value, whole: bool) -> Row {
 
 /// `key=value` of a map, sorted and joined by commas.
 pub fn pairs(map: &Value) -> String {
-    let mut pairs: Vec<String> =
-        map.members().iter().map(|(key, value)| printable(&format!("{key}={}", value.text()))).collect();
+    let mut pairs: Vec<String> = map
+        .members()
+        .iter()
+        .map(|(key, value)| printable(&format!("{key}={}", value.text())))
+        .collect();
     pairs.sort();
     pairs.join(",")
 }
@@ -196,17 +263,32 @@ mod tests {
         let mut lines = text.lines();
         assert_eq!(
             lines.next(),
-            Some("CONTAINER ID   IMAGE     COMMAND                  CREATED        STATUS                   PORTS     NAMES")
+            Some(
+                "CONTAINER ID   IMAGE     COMMAND                  CREATED        STATUS                   PORTS     NAMES"
+            )
         );
         let row = lines.next().unwrap_or_default();
-        assert!(row.starts_with("0123456789ab   nginx     \"nginx -g 'daemon of…\"   "), "{row}");
+        assert!(
+            row.starts_with("0123456789ab   nginx     \"nginx -g 'daemon of…\"   "),
+            "{row}"
+        );
         assert!(row.ends_with("Up 3 seconds (healthy)   80/tcp    web"), "{row}");
     }
 
     #[test]
     fn templates_over_rows() {
-        let show = |text: &str| table(&Format::new(Some(text), false), false, vec![row(&container(), false)]).unwrap();
-        assert_eq!(show("{{.Label \"b\"}} {{.Labels}} {{.Mounts}} {{.LocalVolumes}} {{.Networks}}"), "2 a=1,b=2 a-very-long-vo… 1 bridge\n");
+        let show = |text: &str| {
+            table(
+                &Format::new(Some(text), false),
+                false,
+                vec![row(&container(), false)],
+            )
+            .unwrap()
+        };
+        assert_eq!(
+            show("{{.Label \"b\"}} {{.Labels}} {{.Mounts}} {{.LocalVolumes}} {{.Networks}}"),
+            "2 a=1,b=2 a-very-long-vo… 1 bridge\n"
+        );
         assert_eq!(show("{{.Size}}"), "2B (virtual 1kB)\n");
     }
 }

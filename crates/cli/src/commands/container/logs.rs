@@ -19,10 +19,18 @@ pub const COMMAND: Command = Command::new(
 .flags(&[&[
     Flag::bool("details", "Show the attributes given by the log options"),
     Flag::bool("follow", "Go on with what the container writes").short('f'),
-    Flag::text("since", "Begin here: a time (2013-01-02T13:23:37Z) or how long ago (42m)"),
-    Flag::text("tail", "How many lines from the end").short('n').default("all"),
+    Flag::text(
+        "since",
+        "Begin here: a time (2013-01-02T13:23:37Z) or how long ago (42m)",
+    ),
+    Flag::text("tail", "How many lines from the end")
+        .short('n')
+        .default("all"),
     Flag::bool("timestamps", "Show when each line was written").short('t'),
-    Flag::text("until", "End here: a time (2013-01-02T13:23:37Z) or how long ago (42m)"),
+    Flag::text(
+        "until",
+        "End here: a time (2013-01-02T13:23:37Z) or how long ago (42m)",
+    ),
 ]]);
 
 async fn run(session: &Session, matches: &Matches) -> Outcome {
@@ -47,14 +55,25 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
         // A daemon of old does not say; the container's configuration does.
         _ => {
             let path = format!("/containers/{}/json", segment(matches.arg(0)));
-            session.client.get(&path).await?.document().await?.at(&["Config", "Tty"]).flag()
+            session
+                .client
+                .get(&path)
+                .await?
+                .document()
+                .await?
+                .at(&["Config", "Tty"])
+                .flag()
         }
     };
     let mut chunks = reply.stream();
     let mut frames = Frames::default();
     let mut sink = to_standard(true, true);
     while let Some(bytes) = chunks.next().await? {
-        let written = if raw { sink(1, &bytes) } else { frames.feed(&bytes, &mut sink) };
+        let written = if raw {
+            sink(1, &bytes)
+        } else {
+            frames.feed(&bytes, &mut sink)
+        };
         match written {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(0),

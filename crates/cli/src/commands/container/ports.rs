@@ -22,26 +22,59 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
     let ports = inspect.at(&["NetworkSettings", "Ports"]);
     let binding = |binding: &Value| join(binding.at(&["HostIp"]).text(), binding.at(&["HostPort"]).text());
     if let Some(wanted) = matches.args.get(1) {
-        let key = if wanted.contains('/') { wanted.clone() } else { format!("{wanted}/tcp") };
-        let found = ports.members().iter().find(|(port, _)| *port == key).map(|(_, bindings)| bindings.items());
-        let Some(bindings) = found.filter(|bindings| !bindings.is_empty()) else {
-            return Err(Failure::text(format!("no public port '{wanted}' published for {name}")));
+        let key = if wanted.contains('/') {
+            wanted.clone()
+        } else {
+            format!("{wanted}/tcp")
         };
-        print(&bindings.iter().map(|item| binding(item) + "\n").collect::<String>())?;
+        let found = ports
+            .members()
+            .iter()
+            .find(|(port, _)| *port == key)
+            .map(|(_, bindings)| bindings.items());
+        let Some(bindings) = found.filter(|bindings| !bindings.is_empty()) else {
+            return Err(Failure::text(format!(
+                "no public port '{wanted}' published for {name}"
+            )));
+        };
+        print(
+            &bindings
+                .iter()
+                .map(|item| binding(item) + "\n")
+                .collect::<String>(),
+        )?;
         return Ok(0);
     }
     let mut lines: Vec<(u16, String, String)> = Vec::new();
     for (port, bindings) in ports.members() {
-        let number = port.split('/').next().and_then(|text| text.parse().ok()).unwrap_or(0);
-        lines.extend(bindings.items().iter().map(|item| (number, port.clone(), binding(item))));
+        let number = port
+            .split('/')
+            .next()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0);
+        lines.extend(
+            bindings
+                .items()
+                .iter()
+                .map(|item| (number, port.clone(), binding(item))),
+        );
     }
     lines.sort();
-    print(&lines.iter().map(|(_, port, address)| format!("{port} -> {address}\n")).collect::<String>())?;
+    print(
+        &lines
+            .iter()
+            .map(|(_, port, address)| format!("{port} -> {address}\n"))
+            .collect::<String>(),
+    )?;
     Ok(0)
 }
 
 fn join(host: &str, port: &str) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
 }
 
 /// The PORTS column: runs of equal mappings in one piece, the rest one by one.
@@ -64,14 +97,27 @@ pub fn summary(ports: &Value) -> String {
         .collect();
     all.sort_by_key(|port| (port.private, port.ip, port.public, port.kind));
     let group = |ip: &str, kind: &str, first: i64, last: i64| {
-        let range = if first == last { first.to_string() } else { format!("{first}-{last}") };
-        if ip.is_empty() { format!("{range}/{kind}") } else { format!("{}->{range}/{kind}", join(ip, &range)) }
+        let range = if first == last {
+            first.to_string()
+        } else {
+            format!("{first}-{last}")
+        };
+        if ip.is_empty() {
+            format!("{range}/{kind}")
+        } else {
+            format!("{}->{range}/{kind}", join(ip, &range))
+        }
     };
     let mut groups: Vec<((&str, &str), i64, i64)> = Vec::new();
     let (mut out, mut moved) = (Vec::new(), Vec::new());
     for port in &all {
         if !port.ip.is_empty() && port.public != port.private {
-            moved.push(format!("{}->{}/{}", join(port.ip, &port.public.to_string()), port.private, port.kind));
+            moved.push(format!(
+                "{}->{}/{}",
+                join(port.ip, &port.public.to_string()),
+                port.private,
+                port.kind
+            ));
             continue;
         }
         let key = (port.ip, port.kind);
@@ -84,7 +130,11 @@ pub fn summary(ports: &Value) -> String {
             }
         }
     }
-    out.extend(groups.iter().map(|((ip, kind), first, last)| group(ip, kind, *first, *last)));
+    out.extend(
+        groups
+            .iter()
+            .map(|((ip, kind), first, last)| group(ip, kind, *first, *last)),
+    );
     out.extend(moved);
     out.join(", ")
 }

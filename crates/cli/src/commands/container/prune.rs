@@ -17,7 +17,9 @@ pub const COMMAND: Command = Command::new(
     |session, matches| Box::pin(run(session, matches)),
 )
 .flags(&[&[
-    Flag::list("filter", "Remove only what matches (until=24h)").value("filter").check(filter::check),
+    Flag::list("filter", "Remove only what matches (until=24h)")
+        .value("filter")
+        .check(filter::check),
     Flag::bool("force", "Do not ask").short('f'),
 ]]);
 
@@ -27,18 +29,26 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
         return Err(Failure::text("container prune has been cancelled"));
     }
     let (text, freed) = prune(session, &Filters::read(matches.list("filter"))).await?;
-    print(&format!("{text}Total reclaimed space: {}\n", size::decimal(freed as f64)))?;
+    print(&format!(
+        "{text}Total reclaimed space: {}\n",
+        size::decimal(freed as f64)
+    ))?;
     Ok(0)
 }
 
 /// Removes; answers with the text to show and the bytes freed.
 pub async fn prune(session: &Session, filters: &Filters) -> Result<(String, u64), Failure> {
-    let path = Query::new("/containers/prune").text("filters", &filters.document()).build();
+    let path = Query::new("/containers/prune")
+        .text("filters", &filters.document())
+        .build();
     let report: ContainersPruneReport = session.client.post(&path).await?.model().await?;
     let mut text = String::new();
     if !report.containers_deleted.is_empty() {
         text.push_str("Deleted Containers:\n");
-        report.containers_deleted.iter().for_each(|id| text.push_str(&format!("{id}\n")));
+        report
+            .containers_deleted
+            .iter()
+            .for_each(|id| text.push_str(&format!("{id}\n")));
         text.push('\n');
     }
     Ok((text, report.space_reclaimed))

@@ -28,7 +28,9 @@ pub const COMMAND: Command = Command::new(
 async fn run(session: &Session, matches: &Matches) -> Outcome {
     let detach = matches.bool("detach");
     if detach && matches.changed("attach") {
-        return Err(Failure::text("conflicting options: cannot specify both --attach and --detach"));
+        return Err(Failure::text(
+            "conflicting options: cannot specify both --attach and --detach",
+        ));
     }
     let mut request = config::request(matches).map_err(refused)?;
     let (mut stdin, tty) = (request.config.attach_stdin, request.config.tty);
@@ -44,8 +46,16 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
             .hint("leave out -t when standard input is no terminal"));
     }
     let keys = attach::detach_keys(session, matches.text("detach-keys"))?;
-    let refuse = |failure: Failure| if failure.message.is_empty() { failure } else { failure.with_code(125) };
-    let id = create::create(session, matches, &mut request).await.map_err(refuse)?;
+    let refuse = |failure: Failure| {
+        if failure.message.is_empty() {
+            failure
+        } else {
+            failure.with_code(125)
+        }
+    };
+    let id = create::create(session, matches, &mut request)
+        .await
+        .map_err(refuse)?;
     if detach {
         start(session, &id).await.map_err(start_code)?;
         say(&id)?;
@@ -73,8 +83,13 @@ async fn attached(session: &Session, id: &str, wanted: Wanted, remove: bool, pro
     let (hijacked, waiting) = tokio::join!(client.hijack(&attach_path, None), client.post(&wait_path));
     let (mut hijacked, waiting) = (hijacked.map_err(refuse)?, waiting.map_err(refuse)?);
     hijacked.multiplexed = Some(!tty);
-    let raw = if tty && stdin { terminal::Raw::enter() } else { None };
-    let pump = pump::start(hijacked, wanted).map_err(|error| Failure::text(error.to_string()).with_code(125))?;
+    let raw = if tty && stdin {
+        terminal::Raw::enter()
+    } else {
+        None
+    };
+    let pump =
+        pump::start(hijacked, wanted).map_err(|error| Failure::text(error.to_string()).with_code(125))?;
     if let Err(failure) = start(session, id).await {
         drop(raw);
         if remove {
@@ -119,7 +134,10 @@ mod tests {
     #[test]
     fn exit_codes_of_failed_starts() {
         let code = |text: &str| start_code(Failure::text(text)).code;
-        assert_eq!(code("exec: \"x\": executable file not found in $PATH: unknown"), 127);
+        assert_eq!(
+            code("exec: \"x\": executable file not found in $PATH: unknown"),
+            127
+        );
         assert_eq!(code("exec: \"/etc\": permission denied"), 126);
         assert_eq!(code("exec: \"/\": is a directory"), 126);
         assert_eq!(code("port is already allocated"), 125);

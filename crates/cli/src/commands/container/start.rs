@@ -26,7 +26,9 @@ async fn start(session: &Session, matches: &Matches) -> Outcome {
     let (attach, interactive) = (matches.bool("attach"), matches.bool("interactive"));
     if attach || interactive {
         if matches.args.len() > 1 {
-            return Err(Failure::text("you cannot start and attach multiple containers at once"));
+            return Err(Failure::text(
+                "you cannot start and attach multiple containers at once",
+            ));
         }
         return attached(session, matches, attach, interactive).await;
     }
@@ -42,9 +44,10 @@ async fn start(session: &Session, matches: &Matches) -> Outcome {
     }
     match failures.outcome() {
         Ok(code) => Ok(code),
-        Err(names) => {
-            Err(Failure::text(format!("failed to start containers: {}", names.message.replace('\n', ", "))))
-        }
+        Err(names) => Err(Failure::text(format!(
+            "failed to start containers: {}",
+            names.message.replace('\n', ", ")
+        ))),
     }
 }
 
@@ -60,16 +63,30 @@ async fn attached(session: &Session, matches: &Matches, attach: bool, interactiv
         return Err(Failure::text("the input device is not a TTY"));
     }
     let keys = attach::detach_keys(session, matches.text("detach-keys"))?;
-    let wanted = Wanted { stdin, stdout: true, stderr: true, raw: tty, detach: tty.then_some(keys) };
+    let wanted = Wanted {
+        stdin,
+        stdout: true,
+        stderr: true,
+        raw: tty,
+        detach: tty.then_some(keys),
+    };
     let attach_path = attach::path(&id, &wanted, true, "");
     let wait_path = wait::path(&id, if remove { "removed" } else { "next-exit" });
     let caught = (attach && !tty).then(signals::Caught::forwarded);
     let (hijacked, waiting) = tokio::join!(client.hijack(&attach_path, None), client.post(&wait_path));
     let (hijacked, waiting) = (hijacked?, waiting?);
-    let raw = if tty && stdin { terminal::Raw::enter() } else { None };
+    let raw = if tty && stdin {
+        terminal::Raw::enter()
+    } else {
+        None
+    };
     let pump = pump::start(hijacked, wanted).map_err(|error| Failure::text(error.to_string()))?;
     run::start(session, &id).await?;
     let detached = attach::watch(session, &id, pump, caught, tty).await?;
     drop(raw);
-    if detached { Ok(0) } else { wait::finish(waiting).await }
+    if detached {
+        Ok(0)
+    } else {
+        wait::finish(waiting).await
+    }
 }

@@ -24,7 +24,10 @@ pub const COMMAND: Command = Command::new(
 )
 .flags(&[&[
     Flag::bool("all", "Show stopped containers too").short('a'),
-    Flag::text("format", "Layout: 'table', 'table TEMPLATE', 'json' or a Go template"),
+    Flag::text(
+        "format",
+        "Layout: 'table', 'table TEMPLATE', 'json' or a Go template",
+    ),
     Flag::bool("no-stream", "Show the first result and end"),
     Flag::bool("no-trunc", "Do not cut values short"),
 ]]);
@@ -55,7 +58,11 @@ struct Slot {
 async fn names(session: &Session, all: bool) -> Result<Vec<String>, Failure> {
     let path = Query::new("/containers/json").flag("all", all).build();
     let list = session.client.get(&path).await?.document().await?;
-    Ok(list.items().iter().map(|item| item.at(&["Id"]).text().to_owned()).collect())
+    Ok(list
+        .items()
+        .iter()
+        .map(|item| item.at(&["Id"]).text().to_owned())
+        .collect())
 }
 
 /// Follows one container; ends when it does, or after the first sample.
@@ -76,11 +83,22 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
     let given = !matches.args.is_empty();
     let all = matches.bool("all");
     let once = matches.bool("no-stream");
-    let first = if given { matches.args.clone() } else { names(session, all).await? };
-    let new_slot = |name: String| std::rc::Rc::new(Slot { name, sample: RefCell::default() });
+    let first = if given {
+        matches.args.clone()
+    } else {
+        names(session, all).await?
+    };
+    let new_slot = |name: String| {
+        std::rc::Rc::new(Slot {
+            name,
+            sample: RefCell::default(),
+        })
+    };
     let mut slots: Vec<_> = first.into_iter().map(new_slot).collect();
-    let mut under_way: FuturesUnordered<_> =
-        slots.iter().map(|slot| follow(session, slot.clone(), once)).collect();
+    let mut under_way: FuturesUnordered<_> = slots
+        .iter()
+        .map(|slot| follow(session, slot.clone(), once))
+        .collect();
     let format = Format::new(matches.text("format"), false);
     let whole = matches.bool("no-trunc");
     let show = |slots: &[std::rc::Rc<Slot>]| {
@@ -136,7 +154,11 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
 fn row(slot: &Slot, whole: bool) -> Row {
     let sample = slot.sample.borrow();
     let Some(sample) = sample.as_ref() else {
-        let id = if whole { slot.name.as_str() } else { short_id(&slot.name) };
+        let id = if whole {
+            slot.name.as_str()
+        } else {
+            short_id(&slot.name)
+        };
         return Row::new()
             .cell("Container", slot.name.clone())
             .cell("ID", id)
@@ -150,12 +172,26 @@ fn row(slot: &Slot, whole: bool) -> Row {
     };
     let id = sample.at(&["id"]).text();
     let (used, limit) = memory(sample);
-    let (received, sent) = sample.at(&["networks"]).members().iter().fold((0.0, 0.0), |(received, sent), (_, net)| {
-        (received + net.at(&["rx_bytes"]).float(), sent + net.at(&["tx_bytes"]).float())
-    });
+    let (received, sent) =
+        sample
+            .at(&["networks"])
+            .members()
+            .iter()
+            .fold((0.0, 0.0), |(received, sent), (_, net)| {
+                (
+                    received + net.at(&["rx_bytes"]).float(),
+                    sent + net.at(&["tx_bytes"]).float(),
+                )
+            });
     let (mut read, mut written) = (0.0, 0.0);
     for entry in sample.at(&["blkio_stats", "io_service_bytes_recursive"]).items() {
-        match entry.at(&["op"]).text().chars().next().map(|c| c.to_ascii_lowercase()) {
+        match entry
+            .at(&["op"])
+            .text()
+            .chars()
+            .next()
+            .map(|c| c.to_ascii_lowercase())
+        {
             Some('r') => read += entry.at(&["value"]).float(),
             Some('w') => written += entry.at(&["value"]).float(),
             _ => {}
@@ -167,10 +203,19 @@ fn row(slot: &Slot, whole: bool) -> Row {
         .cell("ID", if whole { id } else { short_id(id) })
         .cell("Name", sample.at(&["name"]).text().trim_start_matches('/'))
         .cell("CPUPerc", format!("{:.2}%", cpu(sample)))
-        .cell("MemUsage", format!("{} / {}", size::binary(used), size::binary(limit)))
+        .cell(
+            "MemUsage",
+            format!("{} / {}", size::binary(used), size::binary(limit)),
+        )
         .cell("MemPerc", format!("{percent:.2}%"))
-        .cell("NetIO", format!("{} / {}", size::decimal3(received), size::decimal3(sent)))
-        .cell("BlockIO", format!("{} / {}", size::decimal3(read), size::decimal3(written)))
+        .cell(
+            "NetIO",
+            format!("{} / {}", size::decimal3(received), size::decimal3(sent)),
+        )
+        .cell(
+            "BlockIO",
+            format!("{} / {}", size::decimal3(read), size::decimal3(written)),
+        )
         .cell("PIDs", sample.at(&["pids_stats", "current"]).uint().to_string())
 }
 
@@ -184,7 +229,10 @@ fn memory(sample: &Value) -> (f64, f64) {
         .map(|key| stats.at(&[key]))
         .find(|value| !value.is_null())
         .map_or(0.0, Value::float);
-    (if cache < usage { usage - cache } else { usage }, memory.at(&["limit"]).float())
+    (
+        if cache < usage { usage - cache } else { usage },
+        memory.at(&["limit"]).float(),
+    )
 }
 
 fn cpu(sample: &Value) -> f64 {
@@ -193,10 +241,17 @@ fn cpu(sample: &Value) -> f64 {
     let busy = total("cpu_stats") - total("precpu_stats");
     let whole = system("cpu_stats") - system("precpu_stats");
     let cpus = match sample.at(&["cpu_stats", "online_cpus"]).float() {
-        0.0 => sample.at(&["cpu_stats", "cpu_usage", "percpu_usage"]).items().len() as f64,
+        0.0 => sample
+            .at(&["cpu_stats", "cpu_usage", "percpu_usage"])
+            .items()
+            .len() as f64,
         cpus => cpus,
     };
-    if busy > 0.0 && whole > 0.0 { busy / whole * cpus * 100.0 } else { 0.0 }
+    if busy > 0.0 && whole > 0.0 {
+        busy / whole * cpus * 100.0
+    } else {
+        0.0
+    }
 }
 
 #[cfg(test)]

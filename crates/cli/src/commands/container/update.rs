@@ -9,7 +9,10 @@ use crate::session::{Session, say};
 use api_types::{ContainerUpdateResponse, UpdateConfig};
 
 const FLAGS: &[Flag] = &[
-    Flag::uint16("blkio-weight", "Relative weight of block I/O, 10 to 1000, or 0 for none"),
+    Flag::uint16(
+        "blkio-weight",
+        "Relative weight of block I/O, 10 to 1000, or 0 for none",
+    ),
     Flag::int("cpu-period", "Period of the CPU quota in microseconds"),
     Flag::int("cpu-quota", "CPU time per period in microseconds"),
     Flag::int("cpu-rt-period", "Period of the real-time quota in microseconds"),
@@ -20,7 +23,10 @@ const FLAGS: &[Flag] = &[
     Flag::text("cpuset-mems", "Memory nodes to use (0-3, 0,1)"),
     Flag::bytes("memory", "Limit of memory").short('m'),
     Flag::bytes("memory-reservation", "Soft limit of memory"),
-    Flag::bytes("memory-swap", "Limit of memory and swap together, -1 for unlimited swap"),
+    Flag::bytes(
+        "memory-swap",
+        "Limit of memory and swap together, -1 for unlimited swap",
+    ),
     Flag::int("pids-limit", "Limit of processes, -1 for none"),
     Flag::text("restart", "What to do when the container exits"),
 ];
@@ -36,17 +42,25 @@ pub const COMMAND: Command = Command::new(
 
 async fn run(session: &Session, matches: &Matches) -> Outcome {
     if !FLAGS.iter().any(|flag| matches.changed(flag.long)) {
-        return Err(Failure::text("you must provide one or more flags when using this command"));
+        return Err(Failure::text(
+            "you must provide one or more flags when using this command",
+        ));
     }
     let int = |flag: &str| matches.int(flag).unwrap_or(0);
     let config = UpdateConfig {
-        blkio_weight: matches.text("blkio-weight").and_then(|text| text.parse().ok()).unwrap_or(0),
+        blkio_weight: matches
+            .text("blkio-weight")
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0),
         cpu_period: int("cpu-period"),
         cpu_quota: int("cpu-quota"),
         cpu_realtime_period: int("cpu-rt-period"),
         cpu_realtime_runtime: int("cpu-rt-runtime"),
         cpu_shares: int("cpu-shares"),
-        nano_cpus: matches.text("cpus").map_or(Ok(0), limits::nano_cpus).map_err(Failure::text)?,
+        nano_cpus: matches
+            .text("cpus")
+            .map_or(Ok(0), limits::nano_cpus)
+            .map_err(Failure::text)?,
         cpuset_cpus: matches.text("cpuset-cpus").unwrap_or_default().to_owned(),
         cpuset_mems: matches.text("cpuset-mems").unwrap_or_default().to_owned(),
         memory: matches.bytes("memory").unwrap_or(0),
@@ -59,7 +73,14 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
     let mut failures = Failures::new();
     for name in &matches.args {
         let path = format!("/containers/{}/update", segment(name));
-        let answer = async { session.client.post_json(&path, &config).await?.model::<ContainerUpdateResponse>().await };
+        let answer = async {
+            session
+                .client
+                .post_json(&path, &config)
+                .await?
+                .model::<ContainerUpdateResponse>()
+                .await
+        };
         match answer.await {
             Ok(answer) => {
                 say(name)?;

@@ -19,7 +19,14 @@ pub const COMMAND: Command = Command::new(
 async fn run(session: &Session, matches: &Matches) -> Outcome {
     let mut failures = Failures::new();
     for name in &matches.args {
-        let answer = async { session.client.post(&path(name, "")).await?.model::<ContainerWaitResponse>().await };
+        let answer = async {
+            session
+                .client
+                .post(&path(name, ""))
+                .await?
+                .model::<ContainerWaitResponse>()
+                .await
+        };
         match answer.await {
             Ok(answer) => say(&answer.status_code.to_string())?,
             Err(failure) => failures.push(failure),
@@ -29,7 +36,9 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
 }
 
 pub fn path(id: &str, condition: &str) -> String {
-    Query::new(format!("/containers/{}/wait", segment(id))).text("condition", condition).build()
+    Query::new(format!("/containers/{}/wait", segment(id)))
+        .text("condition", condition)
+        .build()
 }
 
 /// The exit code that a wait under way ends with.

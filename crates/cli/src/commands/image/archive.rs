@@ -83,15 +83,19 @@ pub fn upload(mut source: impl Read + Send + 'static) -> Result<Body, Failure> {
 
 fn tar_headers() -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-tar"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/x-tar"),
+    );
     headers
 }
 
 async fn load(session: &Session, matches: &Matches) -> Outcome {
     let body = match matches.text("input") {
         Some(path) => {
-            let file = File::open(path)
-                .map_err(|error| Failure::text(format!("open {path}: {}", crate::grammar::env::describe(&error))))?;
+            let file = File::open(path).map_err(|error| {
+                Failure::text(format!("open {path}: {}", crate::grammar::env::describe(&error)))
+            })?;
             upload(file)?
         }
         None if terminal::stdin_is_terminal() => {
@@ -104,7 +108,10 @@ async fn load(session: &Session, matches: &Matches) -> Outcome {
     for platform in matches.list("platform") {
         query = query.text("platform", &platform_document(Some(platform))?);
     }
-    let reply = session.client.send(Method::POST, &query.build(), tar_headers(), body).await?;
+    let reply = session
+        .client
+        .send(Method::POST, &query.build(), tar_headers(), body)
+        .await?;
     progress::show(reply.lines(), To::Stdout, &mut |_| {}).await?;
     Ok(0)
 }
@@ -116,8 +123,9 @@ async fn import(session: &Session, matches: &Matches) -> Outcome {
         "-" => upload(io::stdin())?,
         _ if remote => Body::empty(),
         path => {
-            let file = File::open(path)
-                .map_err(|error| Failure::text(format!("open {path}: {}", crate::grammar::env::describe(&error))))?;
+            let file = File::open(path).map_err(|error| {
+                Failure::text(format!("open {path}: {}", crate::grammar::env::describe(&error)))
+            })?;
             upload(file)?
         }
     };
@@ -125,15 +133,23 @@ async fn import(session: &Session, matches: &Matches) -> Outcome {
     if let Some(text) = matches.args.get(1).filter(|text| !text.is_empty()) {
         let reference =
             spec::Reference::parse_normalized(text).map_err(|error| Failure::text(error.to_string()))?;
-        query = query.text("repo", &reference.name()).text("tag", reference.tag().unwrap_or_default());
+        query = query
+            .text("repo", &reference.name())
+            .text("tag", reference.tag().unwrap_or_default());
     }
     query = query
         .text("message", matches.text("message").unwrap_or_default())
-        .text("platform", &matches.text("platform").unwrap_or_default().to_lowercase());
+        .text(
+            "platform",
+            &matches.text("platform").unwrap_or_default().to_lowercase(),
+        );
     for change in matches.list("change") {
         query = query.text("changes", change);
     }
-    let reply = session.client.send(Method::POST, &query.build(), tar_headers(), body).await?;
+    let reply = session
+        .client
+        .send(Method::POST, &query.build(), tar_headers(), body)
+        .await?;
     progress::show(reply.lines(), To::Stdout, &mut |_| {}).await?;
     Ok(0)
 }

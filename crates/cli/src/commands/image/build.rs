@@ -29,7 +29,11 @@ pub const COMMAND: Command = Command::new(
     |session, matches| Box::pin(run(session, matches)),
 )
 .flags(&[&[
-    Flag::list("add-host", "Add an entry to the hosts file of build steps (host:ip)").check(hosts::check_add_host),
+    Flag::list(
+        "add-host",
+        "Add an entry to the hosts file of build steps (host:ip)",
+    )
+    .check(hosts::check_add_host),
     Flag::list("build-arg", "Set a variable of the build").check(env::check_env),
     Flag::list("cache-from", "Images to take cached layers from"),
     Flag::text("cgroup-parent", "Cgroup below which build steps run"),
@@ -39,14 +43,19 @@ pub const COMMAND: Command = Command::new(
     Flag::int("cpu-shares", "Relative weight of CPU time").short('c'),
     Flag::text("cpuset-cpus", "CPUs to run on (0-3, 0,1)"),
     Flag::text("cpuset-mems", "Memory nodes to use (0-3, 0,1)"),
-    Flag::bool("disable-content-trust", "Skip verification of image signatures").default("true").hidden(),
+    Flag::bool("disable-content-trust", "Skip verification of image signatures")
+        .default("true")
+        .hidden(),
     Flag::text("file", "Name of the Dockerfile (default 'PATH/Dockerfile')").short('f'),
     Flag::bool("force-rm", "Remove intermediate containers always"),
     Flag::text("iidfile", "Write the image's ID to this file"),
     Flag::text("isolation", "How build steps are isolated"),
     Flag::list("label", "Attach a label to the image").check(env::check_label),
     Flag::bytes("memory", "Limit of memory").short('m'),
-    Flag::bytes("memory-swap", "Limit of memory and swap together, -1 for unlimited swap"),
+    Flag::bytes(
+        "memory-swap",
+        "Limit of memory and swap together, -1 for unlimited swap",
+    ),
     Flag::text("network", "Network of RUN instructions").default("default"),
     Flag::bool("no-cache", "Do not use cached steps"),
     Flag::text("platform", "Platform of the image, e.g. linux/arm64"),
@@ -58,13 +67,20 @@ pub const COMMAND: Command = Command::new(
     Flag::list("security-opt", "Security options"),
     Flag::bytes("shm-size", "Size of /dev/shm"),
     Flag::bool("squash", "Squash the new layers into one"),
-    Flag::list("tag", "Name of the image").short('t').value("list").check(check_tag),
+    Flag::list("tag", "Name of the image")
+        .short('t')
+        .value("list")
+        .check(check_tag),
     Flag::text("target", "Stage to build"),
-    Flag::list("ulimit", "Limits of processes").value("ulimit").check(limits::check_ulimit),
+    Flag::list("ulimit", "Limits of processes")
+        .value("ulimit")
+        .check(limits::check_ulimit),
 ]]);
 
 fn check_tag(text: &str) -> Result<(), String> {
-    spec::Reference::parse_normalized(text).map(|_| ()).map_err(|error| format!("invalid tag {text:?}: {error}"))
+    spec::Reference::parse_normalized(text)
+        .map(|_| ())
+        .map_err(|error| format!("invalid tag {text:?}: {error}"))
 }
 
 /// What is sent.
@@ -83,16 +99,25 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
     let file = matches.text("file").unwrap_or_default();
     let source = match matches.arg(0) {
         "-" if file == "-" => {
-            return Err(Failure::text("invalid argument: can't use stdin for both build context and dockerfile"));
+            return Err(Failure::text(
+                "invalid argument: can't use stdin for both build context and dockerfile",
+            ));
         }
         "-" => from_stdin(file)?,
-        url if is_remote(url) => Source { remote: url.to_owned(), dockerfile: file.to_owned(), body: None },
+        url if is_remote(url) => Source {
+            remote: url.to_owned(),
+            dockerfile: file.to_owned(),
+            body: None,
+        },
         directory => from_directory(Path::new(directory), file)?,
     };
     let quiet = matches.bool("quiet");
     let path = query(matches, &source)?;
     let mut headers = auth::all_headers(session.config())?;
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-tar"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/x-tar"),
+    );
     let body = source.body.unwrap_or_else(Body::empty);
     let reply = session.client.send(Method::POST, &path, headers, body).await?;
     let mut id = String::new();
@@ -128,7 +153,9 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
     }
     if let Some(path) = matches.text("iidfile") {
         if id.is_empty() {
-            return Err(Failure::text(format!("server did not provide an image ID. Cannot write {path}")));
+            return Err(Failure::text(format!(
+                "server did not provide an image ID. Cannot write {path}"
+            )));
         }
         std::fs::write(path, &id).map_err(|error| Failure::text(format!("cannot write {path}: {error}")))?;
     }
@@ -136,12 +163,24 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
 }
 
 fn is_remote(text: &str) -> bool {
-    ["http://", "https://", "git://", "ssh://", "git@", "github.com/"].iter().any(|prefix| text.starts_with(prefix))
+    ["http://", "https://", "git://", "ssh://", "git@", "github.com/"]
+        .iter()
+        .any(|prefix| text.starts_with(prefix))
 }
 
 fn query(matches: &Matches, source: &Source) -> Result<String, Failure> {
-    let number = |flag: &str| matches.int(flag).map(|number| number.to_string()).unwrap_or_default();
-    let bytes = |flag: &str| matches.bytes(flag).map(|number| number.to_string()).unwrap_or_default();
+    let number = |flag: &str| {
+        matches
+            .int(flag)
+            .map(|number| number.to_string())
+            .unwrap_or_default()
+    };
+    let bytes = |flag: &str| {
+        matches
+            .bytes(flag)
+            .map(|number| number.to_string())
+            .unwrap_or_default()
+    };
     let mut query = Query::new("/build");
     for tag in matches.list("tag") {
         query = query.text("t", tag);
@@ -158,12 +197,23 @@ fn query(matches: &Matches, source: &Source) -> Result<String, Failure> {
         .map(|text| match text.split_once('=') {
             Some((key, value)) => (key.to_owned(), json!(value)),
             // A bare name takes the client's own value; one the client lacks is left to the Dockerfile.
-            None => (text.clone(), std::env::var(text).map_or(json!(null), |value| json!(value))),
+            None => (
+                text.clone(),
+                std::env::var(text).map_or(json!(null), |value| json!(value)),
+            ),
         })
         .collect();
-    let ulimits: Result<Vec<_>, _> = matches.list("ulimit").iter().map(|text| limits::ulimit(text)).collect();
+    let ulimits: Result<Vec<_>, _> = matches
+        .list("ulimit")
+        .iter()
+        .map(|text| limits::ulimit(text))
+        .collect();
     let ulimits = ulimits.map_err(Failure::text)?;
-    let cache: Vec<&str> = matches.list("cache-from").iter().flat_map(|text| text.split(',')).collect();
+    let cache: Vec<&str> = matches
+        .list("cache-from")
+        .iter()
+        .flat_map(|text| text.split(','))
+        .collect();
     let labels = env::pairs(matches.list("label"));
     let network = matches.text_or_default("network");
     query = query
@@ -245,16 +295,30 @@ fn from_directory(directory: &Path, file: &str) -> Result<Source, Failure> {
         ))
     })?;
     if !root.is_dir() {
-        return Err(Failure::text(format!("unable to prepare context: context must be a directory: {}", root.display())));
+        return Err(Failure::text(format!(
+            "unable to prepare context: context must be a directory: {}",
+            root.display()
+        )));
     }
     if file == "-" {
         let name = private_name();
         let rules = context::rules(&root, None, None).map_err(Failure::text)?;
-        let extra = vec![Extra { name: name.clone(), bytes: read_dockerfile(io::stdin())? }];
-        return Ok(Source { body: Some(pack(Some(root), rules, extra)?), remote: String::new(), dockerfile: name });
+        let extra = vec![Extra {
+            name: name.clone(),
+            bytes: read_dockerfile(io::stdin())?,
+        }];
+        return Ok(Source {
+            body: Some(pack(Some(root), rules, extra)?),
+            remote: String::new(),
+            dockerfile: name,
+        });
     }
     // Without -f the Dockerfile is the context's; a given name is relative to the client's directory.
-    let given = if file.is_empty() { root.join("Dockerfile") } else { PathBuf::from(file) };
+    let given = if file.is_empty() {
+        root.join("Dockerfile")
+    } else {
+        PathBuf::from(file)
+    };
     let given = match given.exists() || file.is_empty() || given.is_absolute() {
         true => given,
         false => root.join(file),
@@ -267,18 +331,32 @@ fn from_directory(directory: &Path, file: &str) -> Result<Source, Failure> {
         ))
         .hint("name the Dockerfile with -f, or the directory that holds it")
     })?;
-    let inside = path.strip_prefix(&root).ok().and_then(Path::to_str).map(str::to_owned);
+    let inside = path
+        .strip_prefix(&root)
+        .ok()
+        .and_then(Path::to_str)
+        .map(str::to_owned);
     let rules = context::rules(&root, Some(&path), inside.as_deref()).map_err(Failure::text)?;
     match inside {
-        Some(name) => {
-            Ok(Source { body: Some(pack(Some(root), rules, Vec::new())?), remote: String::new(), dockerfile: name })
-        }
+        Some(name) => Ok(Source {
+            body: Some(pack(Some(root), rules, Vec::new())?),
+            remote: String::new(),
+            dockerfile: name,
+        }),
         None => {
-            let source = std::fs::File::open(&path)
-                .map_err(|error| Failure::text(format!("open {}: {}", path.display(), env::describe(&error))))?;
+            let source = std::fs::File::open(&path).map_err(|error| {
+                Failure::text(format!("open {}: {}", path.display(), env::describe(&error)))
+            })?;
             let name = private_name();
-            let extra = vec![Extra { name: name.clone(), bytes: read_dockerfile(source)? }];
-            Ok(Source { body: Some(pack(Some(root), rules, extra)?), remote: String::new(), dockerfile: name })
+            let extra = vec![Extra {
+                name: name.clone(),
+                bytes: read_dockerfile(source)?,
+            }];
+            Ok(Source {
+                body: Some(pack(Some(root), rules, extra)?),
+                remote: String::new(),
+                dockerfile: name,
+            })
         }
     }
 }
@@ -295,12 +373,23 @@ fn from_stdin(file: &str) -> Result<Source, Failure> {
         .map_err(|error| Failure::text(format!("failed to peek context header from STDIN: {error}")))?;
     if is_archive(&head) {
         let body = super::archive::upload(io::Cursor::new(head).chain(io::stdin()))?;
-        return Ok(Source { body: Some(body), remote: String::new(), dockerfile: file.to_owned() });
+        return Ok(Source {
+            body: Some(body),
+            remote: String::new(),
+            dockerfile: file.to_owned(),
+        });
     }
     let bytes = read_dockerfile(io::Cursor::new(head).chain(io::stdin()))?;
-    let extra = vec![Extra { name: "Dockerfile".into(), bytes }];
+    let extra = vec![Extra {
+        name: "Dockerfile".into(),
+        bytes,
+    }];
     let body = pack(None, Rules::default(), extra)?;
-    Ok(Source { body: Some(body), remote: String::new(), dockerfile: "Dockerfile".into() })
+    Ok(Source {
+        body: Some(body),
+        remote: String::new(),
+        dockerfile: "Dockerfile".into(),
+    })
 }
 
 fn is_archive(head: &[u8]) -> bool {

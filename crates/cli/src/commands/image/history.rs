@@ -16,8 +16,13 @@ pub const COMMAND: Command = Command::new(
     |session, matches| Box::pin(run(session, matches)),
 )
 .flags(&[&[
-    Flag::text("format", "Layout: 'table', 'table TEMPLATE', 'json' or a Go template"),
-    Flag::bool("human", "Show sizes and dates for people").short('H').default("true"),
+    Flag::text(
+        "format",
+        "Layout: 'table', 'table TEMPLATE', 'json' or a Go template",
+    ),
+    Flag::bool("human", "Show sizes and dates for people")
+        .short('H')
+        .default("true"),
     Flag::bool("no-trunc", "Do not cut values short"),
     Flag::text("platform", "Show one platform of the image"),
     Flag::bool("quiet", "Show IDs only").short('q'),
@@ -50,11 +55,32 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
         let bytes = item.at(&["Size"]).int();
         let at = time::local_rfc3339(created);
         Row::new()
-            .cell("ID", if whole { id.to_owned() } else { short_id(id).to_owned() })
+            .cell(
+                "ID",
+                if whole {
+                    id.to_owned()
+                } else {
+                    short_id(id).to_owned()
+                },
+            )
             .cell("CreatedAt", at.clone())
-            .cell("CreatedSince", if human { duration::ago(created, time::now()) } else { at })
+            .cell(
+                "CreatedSince",
+                if human {
+                    duration::ago(created, time::now())
+                } else {
+                    at
+                },
+            )
             .cell("CreatedBy", if whole { by } else { ellipsis(&by, 45) })
-            .cell("Size", if human { size::decimal3(bytes as f64) } else { bytes.to_string() })
+            .cell(
+                "Size",
+                if human {
+                    size::decimal3(bytes as f64)
+                } else {
+                    bytes.to_string()
+                },
+            )
             .cell("Comment", printable(item.at(&["Comment"]).text()))
     });
     let format = Format::new(matches.text("format"), matches.bool("quiet"));
@@ -64,9 +90,12 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
 
 /// A platform as the API takes it in a query: a JSON document.
 pub fn platform_document(text: Option<&str>) -> Result<String, crate::failure::Failure> {
-    let Some(text) = text else { return Ok(String::new()) };
-    let platform: spec::Platform =
-        text.parse().map_err(|_| crate::failure::Failure::text(format!("invalid platform: {text:?}")))?;
+    let Some(text) = text else {
+        return Ok(String::new());
+    };
+    let platform: spec::Platform = text
+        .parse()
+        .map_err(|_| crate::failure::Failure::text(format!("invalid platform: {text:?}")))?;
     Ok(serde_json::json!({
         "architecture": platform.architecture,
         "os": platform.os,

@@ -14,25 +14,37 @@ use crate::session::{Session, print};
 const FLAGS: &[Flag] = &[
     Flag::bool("all", "Show images between build steps too").short('a'),
     Flag::bool("digests", "Show digests"),
-    Flag::list("filter", "Show only what matches").short('f').value("filter").check(filter::check),
-    Flag::text("format", "Layout: 'table', 'table TEMPLATE', 'json' or a Go template"),
+    Flag::list("filter", "Show only what matches")
+        .short('f')
+        .value("filter")
+        .check(filter::check),
+    Flag::text(
+        "format",
+        "Layout: 'table', 'table TEMPLATE', 'json' or a Go template",
+    ),
     Flag::bool("no-trunc", "Do not cut values short"),
     Flag::bool("quiet", "Show IDs only").short('q'),
 ];
 
-pub const IMAGES: Command =
-    Command::new("images", "List images", "[OPTIONS] [REPOSITORY[:TAG]]", Arity::AtMost(1), |session, matches| {
-        Box::pin(run(session, matches))
-    })
-    .flags(&[FLAGS]);
+pub const IMAGES: Command = Command::new(
+    "images",
+    "List images",
+    "[OPTIONS] [REPOSITORY[:TAG]]",
+    Arity::AtMost(1),
+    |session, matches| Box::pin(run(session, matches)),
+)
+.flags(&[FLAGS]);
 
 /// The same under `image`.
-pub const LS: Command =
-    Command::new("ls", "List images", "[OPTIONS] [REPOSITORY[:TAG]]", Arity::AtMost(1), |session, matches| {
-        Box::pin(run(session, matches))
-    })
-    .aliases(&["list"])
-    .flags(&[FLAGS]);
+pub const LS: Command = Command::new(
+    "ls",
+    "List images",
+    "[OPTIONS] [REPOSITORY[:TAG]]",
+    Arity::AtMost(1),
+    |session, matches| Box::pin(run(session, matches)),
+)
+.aliases(&["list"])
+.flags(&[FLAGS]);
 
 const COLUMNS: &[(&str, &str)] = &[
     ("ID", "IMAGE ID"),
@@ -58,12 +70,20 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
         None if matches.bool("quiet") => None,
         None => session.config().text("imagesFormat"),
     };
-    let path =
-        Query::new("/images/json").flag("all", matches.bool("all")).text("filters", &filters.document()).build();
+    let path = Query::new("/images/json")
+        .flag("all", matches.bool("all"))
+        .text("filters", &filters.document())
+        .build();
     let images = session.client.get(&path).await?.document().await?;
     let format = Format::new(configured.as_deref(), matches.bool("quiet"));
     let digests = matches.bool("digests") || format.mentions(".Digest");
-    print(&table(&images, &format, matches.bool("digests"), digests, matches.bool("no-trunc"))?)?;
+    print(&table(
+        &images,
+        &format,
+        matches.bool("digests"),
+        digests,
+        matches.bool("no-trunc"),
+    )?)?;
     Ok(0)
 }
 
@@ -87,7 +107,16 @@ fn table(
     } else {
         "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
     };
-    render(&Listing { columns: COLUMNS, table, quiet: "{{.ID}}", kind: "*formatter.imageContext" }, format, rows)
+    render(
+        &Listing {
+            columns: COLUMNS,
+            table,
+            quiet: "{{.ID}}",
+            kind: "*formatter.imageContext",
+        },
+        format,
+        rows,
+    )
 }
 
 /// Repository, tag and digest of every row an image has.
@@ -103,22 +132,36 @@ fn names(image: &Value, digests: bool) -> Vec<(String, String, String)> {
             .collect()
     };
     let split = |text: &String, at: char| {
-        text.rsplit_once(at).map(|(left, right)| (left.to_owned(), right.to_owned()))
+        text.rsplit_once(at)
+            .map(|(left, right)| (left.to_owned(), right.to_owned()))
     };
-    let tags: Vec<_> = texts("RepoTags").iter().filter_map(|text| split(text, ':')).collect();
-    let known: Vec<_> = texts("RepoDigests").iter().filter_map(|text| split(text, '@')).collect();
+    let tags: Vec<_> = texts("RepoTags")
+        .iter()
+        .filter_map(|text| split(text, ':'))
+        .collect();
+    let known: Vec<_> = texts("RepoDigests")
+        .iter()
+        .filter_map(|text| split(text, '@'))
+        .collect();
     let mut out = Vec::new();
     for (repository, tag) in &tags {
         let of: Vec<_> = known.iter().filter(|(name, _)| name == repository).collect();
         if digests && !of.is_empty() {
-            out.extend(of.iter().map(|(_, digest)| (repository.clone(), tag.clone(), digest.clone())));
+            out.extend(
+                of.iter()
+                    .map(|(_, digest)| (repository.clone(), tag.clone(), digest.clone())),
+            );
         } else {
             out.push((repository.clone(), tag.clone(), none()));
         }
     }
     for (repository, digest) in &known {
         if !tags.iter().any(|(name, _)| name == repository) {
-            let row = (repository.clone(), none(), if digests { digest.clone() } else { none() });
+            let row = (
+                repository.clone(),
+                none(),
+                if digests { digest.clone() } else { none() },
+            );
             if !out.contains(&row) {
                 out.push(row);
             }
@@ -135,14 +178,23 @@ fn row(image: &Value, repository: &str, tag: &str, digest: &str, whole: bool) ->
     let created = image.at(&["Created"]).int();
     let bytes = size::decimal3(image.at(&["Size"]).float());
     let count = |key: &str| match image.at(&[key]) {
-        Value::Number(number) if number.as_i64().is_some_and(|count| count >= 0) => Some(number.as_i64().unwrap_or(0)),
+        Value::Number(number) if number.as_i64().is_some_and(|count| count >= 0) => {
+            Some(number.as_i64().unwrap_or(0))
+        }
         _ => None,
     };
     let shared = count("SharedSize").map(|shared| shared as f64);
     let human = |bytes: Option<f64>| bytes.map_or_else(|| "N/A".to_owned(), size::decimal3);
     let unique = shared.map(|shared| image.at(&["Size"]).float() - shared);
     Row::new()
-        .cell("ID", if whole { id.to_owned() } else { short_id(id).to_owned() })
+        .cell(
+            "ID",
+            if whole {
+                id.to_owned()
+            } else {
+                short_id(id).to_owned()
+            },
+        )
         .cell("Repository", repository)
         .cell("Tag", tag)
         .cell("Digest", digest)
@@ -150,7 +202,10 @@ fn row(image: &Value, repository: &str, tag: &str, digest: &str, whole: bool) ->
         .cell("CreatedAt", time::created_at(created))
         .cell("Size", bytes.clone())
         .cell("VirtualSize", bytes)
-        .cell("Containers", count("Containers").map_or_else(|| "N/A".to_owned(), |count| count.to_string()))
+        .cell(
+            "Containers",
+            count("Containers").map_or_else(|| "N/A".to_owned(), |count| count.to_string()),
+        )
         .cell("SharedSize", human(shared))
         .cell("UniqueSize", human(unique))
         .method("Labels", Value::from(pairs(image.at(&["Labels"]))))
@@ -170,10 +225,25 @@ mod tests {
         .unwrap();
         let text = table(&images, &Format::new(None, false), false, false, false).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "REPOSITORY   TAG       IMAGE ID       CREATED        SIZE");
+        assert_eq!(
+            lines[0],
+            "REPOSITORY   TAG       IMAGE ID       CREATED        SIZE"
+        );
         assert!(lines[1].starts_with("<none>       <none>    00 "), "{text}");
-        assert!(lines[2].starts_with("busybox      latest    5438e772e7e1   56 years ago   3.1MB"), "{text}");
-        let json = table(&images, &Format::new(Some("{{.Repository}}:{{.Tag}}@{{.Digest}}"), false), false, true, false);
-        assert_eq!(json.unwrap(), "<none>:<none>@<none>\nbusybox:latest@sha256:aa\nh:5000/a/b:1@<none>\n");
+        assert!(
+            lines[2].starts_with("busybox      latest    5438e772e7e1   56 years ago   3.1MB"),
+            "{text}"
+        );
+        let json = table(
+            &images,
+            &Format::new(Some("{{.Repository}}:{{.Tag}}@{{.Digest}}"), false),
+            false,
+            true,
+            false,
+        );
+        assert_eq!(
+            json.unwrap(),
+            "<none>:<none>@<none>\nbusybox:latest@sha256:aa\nh:5000/a/b:1@<none>\n"
+        );
     }
 }

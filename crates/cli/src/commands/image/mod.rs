@@ -11,5 +11,13 @@ pub mod remove;
 use crate::command::Command;
 
 /// What stands both alone and under `image`.
-pub const COMMANDS: &[&Command] =
-    &[&build::COMMAND, &history::COMMAND, &archive::IMPORT, &archive::LOAD, &archive::SAVE, &pull::PULL, &pull::PUSH, &remove::TAG];
+pub const COMMANDS: &[&Command] = &[
+    &build::COMMAND,
+    &history::COMMAND,
+    &archive::IMPORT,
+    &archive::LOAD,
+    &archive::SAVE,
+    &pull::PULL,
+    &pull::PUSH,
+    &remove::TAG,
+];

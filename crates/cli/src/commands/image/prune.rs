@@ -17,8 +17,14 @@ pub const IMAGES: Command = Command::new(
     |session, matches| Box::pin(images(session, matches)),
 )
 .flags(&[&[
-    Flag::bool("all", "Remove every image no container uses, not only untagged ones").short('a'),
-    Flag::list("filter", "Remove only what matches (until=24h)").value("filter").check(filter::check),
+    Flag::bool(
+        "all",
+        "Remove every image no container uses, not only untagged ones",
+    )
+    .short('a'),
+    Flag::list("filter", "Remove only what matches (until=24h)")
+        .value("filter")
+        .check(filter::check),
     Flag::bool("force", "Do not ask").short('f'),
 ]]);
 
@@ -31,27 +37,42 @@ pub const BUILDER: Command = Command::new(
 )
 .flags(&[&[
     Flag::bool("all", "Remove all cache, not only what nothing refers to").short('a'),
-    Flag::list("filter", "Remove only what matches (until=24h)").value("filter").check(filter::check),
+    Flag::list("filter", "Remove only what matches (until=24h)")
+        .value("filter")
+        .check(filter::check),
     Flag::bool("force", "Do not ask").short('f'),
     Flag::bytes("keep-storage", "Keep this much of the cache"),
 ]]);
 
 async fn images(session: &Session, matches: &Matches) -> Outcome {
     let all = matches.bool("all");
-    let what = if all { "all images without at least one container associated to them" } else { "all dangling images" };
+    let what = if all {
+        "all images without at least one container associated to them"
+    } else {
+        "all dangling images"
+    };
     let question = format!("WARNING! This will remove {what}.\nAre you sure you want to continue?");
     if !matches.bool("force") && !confirm(&question)? {
         return Err(Failure::text("image prune has been cancelled"));
     }
     let (text, freed) = prune_images(session, all, Filters::read(matches.list("filter"))).await?;
-    print(&format!("{text}Total reclaimed space: {}\n", size::decimal(freed as f64)))?;
+    print(&format!(
+        "{text}Total reclaimed space: {}\n",
+        size::decimal(freed as f64)
+    ))?;
     Ok(0)
 }
 
 /// Removes; answers with the text to show and the bytes freed.
-pub async fn prune_images(session: &Session, all: bool, mut filters: Filters) -> Result<(String, u64), Failure> {
+pub async fn prune_images(
+    session: &Session,
+    all: bool,
+    mut filters: Filters,
+) -> Result<(String, u64), Failure> {
     filters.add("dangling", if all { "false" } else { "true" });
-    let path = Query::new("/images/prune").text("filters", &filters.document()).build();
+    let path = Query::new("/images/prune")
+        .text("filters", &filters.document())
+        .build();
     let report: ImagesPruneReport = session.client.post(&path).await?.model().await?;
     let mut text = String::new();
     if !report.images_deleted.is_empty() {
@@ -69,14 +90,21 @@ pub async fn prune_images(session: &Session, all: bool, mut filters: Filters) ->
 
 async fn builder(session: &Session, matches: &Matches) -> Outcome {
     let all = matches.bool("all");
-    let what = if all { "all build cache" } else { "all dangling build cache" };
+    let what = if all {
+        "all build cache"
+    } else {
+        "all dangling build cache"
+    };
     let question = format!("WARNING! This will remove {what}. Are you sure you want to continue?");
     if !matches.bool("force") && !confirm(&question)? {
         return Err(Failure::text("builder prune has been cancelled"));
     }
     let filters = Filters::read(matches.list("filter"));
     let (text, freed) = prune_cache(session, all, &filters, matches.bytes("keep-storage")).await?;
-    print(&format!("{text}Total reclaimed space: {}\n", size::decimal(freed as f64)))?;
+    print(&format!(
+        "{text}Total reclaimed space: {}\n",
+        size::decimal(freed as f64)
+    ))?;
     Ok(0)
 }
 
@@ -98,7 +126,10 @@ pub async fn prune_cache(
     let mut text = String::new();
     if !report.caches_deleted.is_empty() {
         text.push_str("Deleted build cache objects:\n");
-        report.caches_deleted.iter().for_each(|id| text.push_str(&format!("{id}\n")));
+        report
+            .caches_deleted
+            .iter()
+            .for_each(|id| text.push_str(&format!("{id}\n")));
         text.push('\n');
     }
     Ok((text, report.space_reclaimed))

@@ -21,7 +21,9 @@ pub const PULL: Command = Command::new(
 )
 .flags(&[&[
     Flag::bool("all-tags", "Download all tags of the repository").short('a'),
-    Flag::bool("disable-content-trust", "Skip verification of image signatures").default("true").hidden(),
+    Flag::bool("disable-content-trust", "Skip verification of image signatures")
+        .default("true")
+        .hidden(),
     Flag::text("platform", "Platform of the image, e.g. linux/arm64"),
     Flag::bool("quiet", "Do not show progress").short('q'),
 ]]);
@@ -35,7 +37,9 @@ pub const PUSH: Command = Command::new(
 )
 .flags(&[&[
     Flag::bool("all-tags", "Upload all tags of the repository").short('a'),
-    Flag::bool("disable-content-trust", "Skip signing of the image").default("true").hidden(),
+    Flag::bool("disable-content-trust", "Skip signing of the image")
+        .default("true")
+        .hidden(),
     Flag::text("platform", "Upload one platform of the image only"),
     Flag::bool("quiet", "Do not show progress").short('q'),
 ]]);
@@ -63,7 +67,12 @@ async fn pull(session: &Session, matches: &Matches) -> Outcome {
 }
 
 /// Fetches an image for `run` and `create`: progress goes to stderr.
-pub async fn fetch(session: &Session, wanted: &Reference, platform: &str, quiet: bool) -> Result<(), Failure> {
+pub async fn fetch(
+    session: &Session,
+    wanted: &Reference,
+    platform: &str,
+    quiet: bool,
+) -> Result<(), Failure> {
     let to = if quiet { To::Nowhere } else { To::Stderr };
     transfer(session, wanted, platform, to).await
 }
@@ -79,7 +88,10 @@ async fn transfer(session: &Session, wanted: &Reference, platform: &str, to: To)
         .text("tag", &tag)
         .build();
     let headers = auth::headers(session.config(), wanted.domain())?;
-    let reply = session.client.send(Method::POST, &path, headers, Body::empty()).await?;
+    let reply = session
+        .client
+        .send(Method::POST, &path, headers, Body::empty())
+        .await?;
     progress::show(reply.lines(), to, &mut |_| {}).await
 }
 
@@ -116,8 +128,16 @@ async fn push(session: &Session, matches: &Matches) -> Outcome {
         .text("tag", wanted.tag().unwrap_or_default())
         .build();
     let headers = auth::headers(session.config(), wanted.domain())?;
-    let reply = session.client.send(Method::POST, &path, headers, Body::empty()).await?;
-    progress::show(reply.lines(), if quiet { To::Nowhere } else { To::Stdout }, &mut |_| {}).await?;
+    let reply = session
+        .client
+        .send(Method::POST, &path, headers, Body::empty())
+        .await?;
+    progress::show(
+        reply.lines(),
+        if quiet { To::Nowhere } else { To::Stdout },
+        &mut |_| {},
+    )
+    .await?;
     if quiet {
         say(&wanted.canonical())?;
     }

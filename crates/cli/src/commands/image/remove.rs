@@ -53,7 +53,14 @@ async fn remove(session: &Session, matches: &Matches) -> Outcome {
             query = query.text("platforms", &platform_document(Some(platform))?);
         }
         let path = query.build();
-        let answer = async { session.client.delete(&path).await?.model::<Vec<ImageDeleteResponseItem>>().await };
+        let answer = async {
+            session
+                .client
+                .delete(&path)
+                .await?
+                .model::<Vec<ImageDeleteResponseItem>>()
+                .await
+        };
         match answer.await {
             Ok(items) => {
                 for item in items {
@@ -74,8 +81,12 @@ async fn remove(session: &Session, matches: &Matches) -> Outcome {
 }
 
 async fn tag(session: &Session, matches: &Matches) -> Outcome {
-    let target = spec::Reference::parse_normalized(matches.arg(1))
-        .map_err(|error| Failure::text(format!("Error parsing reference: {:?} is not a valid repository/tag: {error}", matches.arg(1))))?;
+    let target = spec::Reference::parse_normalized(matches.arg(1)).map_err(|error| {
+        Failure::text(format!(
+            "Error parsing reference: {:?} is not a valid repository/tag: {error}",
+            matches.arg(1)
+        ))
+    })?;
     if target.digest().is_some() {
         return Err(Failure::text("refusing to create a tag with a digest reference"));
     }

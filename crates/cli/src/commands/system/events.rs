@@ -18,7 +18,10 @@ pub const COMMAND: Command = Command::new(
     |session, matches| Box::pin(run(session, matches)),
 )
 .flags(&[&[
-    Flag::list("filter", "Show only what matches").short('f').value("filter").check(filter::check),
+    Flag::list("filter", "Show only what matches")
+        .short('f')
+        .value("filter")
+        .check(filter::check),
     Flag::text("format", "Layout: 'json' or a Go template"),
     Flag::text("since", "Begin here: a time or how long ago"),
     Flag::text("until", "End here: a time or how long ago"),
@@ -73,7 +76,11 @@ fn line(event: &Value) -> String {
         .map(|(key, value)| printable(&format!("{key}={}", value.text())))
         .collect();
     attributes.sort();
-    let tail = if attributes.is_empty() { String::new() } else { format!(" ({})", attributes.join(", ")) };
+    let tail = if attributes.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", attributes.join(", "))
+    };
     let (kind, action, id) = (text(&["Type"]), text(&["Action"]), text(&["Actor", "ID"]));
     format!("{} {kind} {action} {id}{tail}\n", time::event_stamp(stamp))
 }

@@ -8,15 +8,22 @@ use crate::json::Value;
 use crate::session::{Session, print};
 use crate::template::{Missing, Template};
 
-pub const COMMAND: Command =
-    Command::new("info", "Display system-wide information", "[OPTIONS]", Arity::Exactly(0), |session, matches| {
-        Box::pin(run(session, matches))
-    })
-    .flags(&[&[Flag::text("format", "Layout: 'json' or a Go template").short('f')]]);
+pub const COMMAND: Command = Command::new(
+    "info",
+    "Display system-wide information",
+    "[OPTIONS]",
+    Arity::Exactly(0),
+    |session, matches| Box::pin(run(session, matches)),
+)
+.flags(&[&[Flag::text("format", "Layout: 'json' or a Go template").short('f')]]);
 
 async fn run(session: &Session, matches: &Matches) -> Outcome {
     let info = async { session.client.get("/info").await?.document().await }.await;
-    let context = session.client.endpoint().map(|endpoint| endpoint.context.clone()).unwrap_or_default();
+    let context = session
+        .client
+        .endpoint()
+        .map(|endpoint| endpoint.context.clone())
+        .unwrap_or_default();
     match matches.text("format").unwrap_or_default() {
         "" => {
             let head = format!(
@@ -36,7 +43,10 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
             let failed = |error| Failure::text(format!("template parsing error: {error}")).with_code(64);
             let template = Template::parse(text).map_err(failed)?;
             let document = with_client(info?, session, &context);
-            print(&format!("{}\n", template.execute(&document, Missing::Error).map_err(failed)?))?;
+            print(&format!(
+                "{}\n",
+                template.execute(&document, Missing::Error).map_err(failed)?
+            ))?;
         }
     }
     Ok(0)
@@ -57,7 +67,14 @@ fn with_client(mut info: Value, session: &Session, context: &str) -> Value {
 fn server(info: &Value) -> String {
     let mut out = String::new();
     let text = |key: &str| printable(info.at(&[key]).text());
-    let words = |value: &Value| value.items().iter().map(|item| printable(item.text())).collect::<Vec<_>>().join(" ");
+    let words = |value: &Value| {
+        value
+            .items()
+            .iter()
+            .map(|item| printable(item.text()))
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
     let mut line = |name: &str, value: String| {
         if !value.is_empty() {
             out.push_str(&format!(" {name}: {value}\n"));
@@ -79,9 +96,11 @@ fn server(info: &Value) -> String {
             line(&format!(" {}", printable(key.text())), printable(value.text()));
         }
     }
-    for (name, key) in
-        [("Logging Driver", "LoggingDriver"), ("Cgroup Driver", "CgroupDriver"), ("Cgroup Version", "CgroupVersion")]
-    {
+    for (name, key) in [
+        ("Logging Driver", "LoggingDriver"),
+        ("Cgroup Driver", "CgroupDriver"),
+        ("Cgroup Version", "CgroupVersion"),
+    ] {
         line(name, text(key));
     }
     line("Plugins", " ".into());
@@ -89,13 +108,20 @@ fn server(info: &Value) -> String {
         line(&format!(" {key}"), words(info.at(&["Plugins", key])));
     }
     line("Swarm", printable(info.at(&["Swarm", "LocalNodeState"]).text()));
-    let runtimes: Vec<&str> = info.at(&["Runtimes"]).members().iter().map(|(name, _)| name.as_str()).collect();
+    let runtimes: Vec<&str> = info
+        .at(&["Runtimes"])
+        .members()
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
     line("Runtimes", runtimes.join(" "));
     line("Default Runtime", text("DefaultRuntime"));
     line("Init Binary", text("InitBinary"));
-    for (name, key) in
-        [("containerd version", "ContainerdCommit"), ("runc version", "RuncCommit"), ("init version", "InitCommit")]
-    {
+    for (name, key) in [
+        ("containerd version", "ContainerdCommit"),
+        ("runc version", "RuncCommit"),
+        ("init version", "InitCommit"),
+    ] {
         line(name, printable(info.at(&[key, "ID"]).text()));
     }
     if !info.at(&["SecurityOptions"]).items().is_empty() {
@@ -124,7 +150,11 @@ fn server(info: &Value) -> String {
     line("ID", text("ID"));
     line("Docker Root Dir", text("DockerRootDir"));
     line("Debug Mode", info.at(&["Debug"]).flag().to_string());
-    for (name, key) in [("HTTP Proxy", "HttpProxy"), ("HTTPS Proxy", "HttpsProxy"), ("No Proxy", "NoProxy")] {
+    for (name, key) in [
+        ("HTTP Proxy", "HttpProxy"),
+        ("HTTPS Proxy", "HttpsProxy"),
+        ("No Proxy", "NoProxy"),
+    ] {
         line(name, text(key));
     }
     if !info.at(&["Labels"]).items().is_empty() {
@@ -137,13 +167,25 @@ fn server(info: &Value) -> String {
         insecure.split(' ').for_each(|cidr| line(" ", cidr.to_owned()));
     }
     line("Registry Mirrors", words(info.at(&["RegistryConfig", "Mirrors"])));
-    line("Live Restore Enabled", info.at(&["LiveRestoreEnabled"]).flag().to_string());
-    line("Firewall Backend", printable(info.at(&["FirewallBackend", "Driver"]).text()));
+    line(
+        "Live Restore Enabled",
+        info.at(&["LiveRestoreEnabled"]).flag().to_string(),
+    );
+    line(
+        "Firewall Backend",
+        printable(info.at(&["FirewallBackend", "Driver"]).text()),
+    );
     // Headings and items of lists carry no value or no name of their own.
-    out.replace(":  \n", ":\n").lines().map(|row| row.replacen("  : ", "  ", 1) + "\n").collect()
+    out.replace(":  \n", ":\n")
+        .lines()
+        .map(|row| row.replacen("  : ", "  ", 1) + "\n")
+        .collect()
 }
 
 fn title(text: &str) -> String {
     let mut chars = text.chars();
-    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+    chars
+        .next()
+        .map(|first| first.to_uppercase().chain(chars).collect())
+        .unwrap_or_default()
 }

@@ -8,22 +8,29 @@ use crate::format::size;
 use crate::grammar::filter::{self, Filters};
 use crate::session::{Session, confirm, print};
 
-pub const COMMAND: Command =
-    Command::new("prune", "Remove unused data", "[OPTIONS]", Arity::Exactly(0), |session, matches| {
-        Box::pin(run(session, matches))
-    })
-    .flags(&[&[
-        Flag::bool("all", "Remove all unused images, not only untagged ones").short('a'),
-        Flag::list("filter", "Remove only what matches (label=…)").value("filter").check(filter::check),
-        Flag::bool("force", "Do not ask").short('f'),
-        Flag::bool("volumes", "Remove anonymous volumes too"),
-    ]]);
+pub const COMMAND: Command = Command::new(
+    "prune",
+    "Remove unused data",
+    "[OPTIONS]",
+    Arity::Exactly(0),
+    |session, matches| Box::pin(run(session, matches)),
+)
+.flags(&[&[
+    Flag::bool("all", "Remove all unused images, not only untagged ones").short('a'),
+    Flag::list("filter", "Remove only what matches (label=…)")
+        .value("filter")
+        .check(filter::check),
+    Flag::bool("force", "Do not ask").short('f'),
+    Flag::bool("volumes", "Remove anonymous volumes too"),
+]]);
 
 async fn run(session: &Session, matches: &Matches) -> Outcome {
     let (all, volumes) = (matches.bool("all"), matches.bool("volumes"));
     let filters = Filters::read(matches.list("filter"));
     if volumes && filters.has("until") {
-        return Err(Failure::text("ERROR: The \"until\" filter is not supported with \"--volumes\""));
+        return Err(Failure::text(
+            "ERROR: The \"until\" filter is not supported with \"--volumes\"",
+        ));
     }
     let mut question = String::from(
         "WARNING! This will remove:\n  - all stopped containers\n  - all networks not used by at least one container\n",
@@ -37,7 +44,10 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
     });
     if !matches.list("filter").is_empty() {
         question.push_str("\n  Items to be pruned will be filtered with:\n");
-        matches.list("filter").iter().for_each(|text| question.push_str(&format!("  - {text}\n")));
+        matches
+            .list("filter")
+            .iter()
+            .for_each(|text| question.push_str(&format!("  - {text}\n")));
     }
     question.push_str("\nAre you sure you want to continue?");
     if !matches.bool("force") && !confirm(&question)? {
@@ -60,6 +70,9 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
         Err(failure) if matches!(failure.status, Some(404 | 501)) => {}
         Err(failure) => return Err(failure),
     }
-    print(&format!("Total reclaimed space: {}\n", size::decimal(freed as f64)))?;
+    print(&format!(
+        "Total reclaimed space: {}\n",
+        size::decimal(freed as f64)
+    ))?;
     Ok(0)
 }

@@ -10,14 +10,20 @@ use crate::format::{duration, short_id, size, time};
 use crate::json::Value;
 use crate::session::{Session, print};
 
-pub const COMMAND: Command =
-    Command::new("df", "Show disk usage", "[OPTIONS]", Arity::Exactly(0), |session, matches| {
-        Box::pin(run(session, matches))
-    })
-    .flags(&[&[
-        Flag::text("format", "Layout: 'table', 'table TEMPLATE', 'json' or a Go template"),
-        Flag::bool("verbose", "Show every object").short('v'),
-    ]]);
+pub const COMMAND: Command = Command::new(
+    "df",
+    "Show disk usage",
+    "[OPTIONS]",
+    Arity::Exactly(0),
+    |session, matches| Box::pin(run(session, matches)),
+)
+.flags(&[&[
+    Flag::text(
+        "format",
+        "Layout: 'table', 'table TEMPLATE', 'json' or a Go template",
+    ),
+    Flag::bool("verbose", "Show every object").short('v'),
+]]);
 
 const SUMMARY: Listing = Listing {
     columns: &[
@@ -72,7 +78,10 @@ impl Totals {
                 reclaimable: sums.at(&["Reclaimable"]).float(),
             };
         }
-        let mut totals = Totals { count: list.len() as i64, ..Totals::default() };
+        let mut totals = Totals {
+            count: list.len() as i64,
+            ..Totals::default()
+        };
         for item in list {
             let (used, bytes) = match legacy {
                 "Images" => (item.at(&["Containers"]).int() > 0, item.at(&["Size"]).float()),
@@ -109,12 +118,19 @@ fn row(name: &str, totals: &Totals) -> Row {
         .cell("TotalCount", totals.count.to_string())
         .cell("Active", totals.active.to_string())
         .cell("Size", size::decimal(totals.size))
-        .cell("Reclaimable", format!("{}{percent}", size::decimal(totals.reclaimable)))
+        .cell(
+            "Reclaimable",
+            format!("{}{percent}", size::decimal(totals.reclaimable)),
+        )
 }
 
 fn items<'a>(usage: &'a Value, key: &str, legacy: &str) -> &'a [Value] {
     let new = usage.at(&[key, "Items"]).items();
-    if new.is_empty() { usage.at(&[legacy]).items() } else { new }
+    if new.is_empty() {
+        usage.at(&[legacy]).items()
+    } else {
+        new
+    }
 }
 
 fn details(usage: &Value, format: &Format<'_>) -> Outcome {
@@ -123,17 +139,31 @@ fn details(usage: &Value, format: &Format<'_>) -> Outcome {
         return Ok(0);
     }
     let table = |name: &str, listing: &Listing, rows: Vec<Row>| -> Result<(), Failure> {
-        print(&format!("{name} space usage:\n\n{}\n", render(listing, &Format::new(None, false), rows)?))
+        print(&format!(
+            "{name} space usage:\n\n{}\n",
+            render(listing, &Format::new(None, false), rows)?
+        ))
     };
     let images = items(usage, "ImageUsage", "Images").iter().map(|item| {
-        let name = item.at(&["RepoTags"]).items().first().map(|tag| tag.text()).unwrap_or("<none>:<none>");
+        let name = item
+            .at(&["RepoTags"])
+            .items()
+            .first()
+            .map(|tag| tag.text())
+            .unwrap_or("<none>:<none>");
         let (repository, tag) = name.rsplit_once(':').unwrap_or((name, "<none>"));
-        let (bytes, shared) = (item.at(&["Size"]).float(), item.at(&["SharedSize"]).float().max(0.0));
+        let (bytes, shared) = (
+            item.at(&["Size"]).float(),
+            item.at(&["SharedSize"]).float().max(0.0),
+        );
         Row::new()
             .cell("Repository", repository)
             .cell("Tag", tag)
             .cell("ID", short_id(item.at(&["Id"]).text()))
-            .cell("CreatedSince", duration::ago(item.at(&["Created"]).int(), time::now()))
+            .cell(
+                "CreatedSince",
+                duration::ago(item.at(&["Created"]).int(), time::now()),
+            )
             .cell("Size", size::decimal3(bytes))
             .cell("SharedSize", size::decimal3(shared))
             .cell("UniqueSize", size::decimal3(bytes - shared))
@@ -141,8 +171,15 @@ fn details(usage: &Value, format: &Format<'_>) -> Outcome {
     });
     table("Images", &IMAGES, images.collect())?;
     let containers = items(usage, "ContainerUsage", "Containers").iter();
-    table("Containers", &CONTAINERS, containers.map(|item| container::list::row(item, false)).collect())?;
-    let volumes = items(usage, "VolumeUsage", "Volumes").iter().map(volume::row).collect();
+    table(
+        "Containers",
+        &CONTAINERS,
+        containers.map(|item| container::list::row(item, false)).collect(),
+    )?;
+    let volumes = items(usage, "VolumeUsage", "Volumes")
+        .iter()
+        .map(volume::row)
+        .collect();
     table("Local Volumes", &VOLUMES, volumes)?;
     let cache = items(usage, "BuildCacheUsage", "BuildCache");
     let since = |text: &str| duration::ago(time::seconds(text), time::now());

@@ -9,11 +9,14 @@ use crate::json::Value;
 use crate::session::{Session, print};
 use crate::template::{Missing, Template};
 
-pub const COMMAND: Command =
-    Command::new("version", "Show the version information", "[OPTIONS]", Arity::Exactly(0), |session, matches| {
-        Box::pin(run(session, matches))
-    })
-    .flags(&[&[Flag::text("format", "Layout: 'json' or a Go template").short('f')]]);
+pub const COMMAND: Command = Command::new(
+    "version",
+    "Show the version information",
+    "[OPTIONS]",
+    Arity::Exactly(0),
+    |session, matches| Box::pin(run(session, matches)),
+)
+.flags(&[&[Flag::text("format", "Layout: 'json' or a Go template").short('f')]]);
 
 fn arch() -> &'static str {
     match std::env::consts::ARCH {
@@ -29,10 +32,17 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
         Ok(version) if older(&version, API_VERSION) => version,
         _ => API_VERSION.to_owned(),
     };
-    let context = session.client.endpoint().map(|endpoint| endpoint.context.clone()).unwrap_or_default();
+    let context = session
+        .client
+        .endpoint()
+        .map(|endpoint| endpoint.context.clone())
+        .unwrap_or_default();
     let text = |text: &str| Value::from(text);
     let client = Value::Object(vec![
-        ("Platform".into(), Value::Object(vec![("Name".into(), text("Berth"))])),
+        (
+            "Platform".into(),
+            Value::Object(vec![("Name".into(), text("Berth"))]),
+        ),
         ("Version".into(), text(env!("CARGO_PKG_VERSION"))),
         ("ApiVersion".into(), text(&spoken)),
         ("DefaultAPIVersion".into(), text(API_VERSION)),
@@ -52,7 +62,8 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
         "" => print(&table(&client, server.as_ref().ok()))?,
         text => {
             let failed = |error| Failure::text(format!("template parsing error: {error}")).with_code(64);
-            let filled = Template::parse(text).and_then(|template| template.execute(&document, Missing::Error));
+            let filled =
+                Template::parse(text).and_then(|template| template.execute(&document, Missing::Error));
             match (filled, server) {
                 (_, Err(failure)) if text.contains(".Server") => return Err(failure),
                 (filled, _) => print(&format!("{}\n", filled.map_err(failed)?))?,
@@ -74,13 +85,25 @@ fn table(client: &Value, server: Option<&Value>) -> String {
     let mut out = String::from("Client: Berth\n");
     line(&mut out, " ", "Version", &get(client, "Version"));
     let (api, default) = (get(client, "ApiVersion"), get(client, "DefaultAPIVersion"));
-    let api = if api == default { api } else { format!("{api} (downgraded from {default})") };
+    let api = if api == default {
+        api
+    } else {
+        format!("{api} (downgraded from {default})")
+    };
     line(&mut out, " ", "API version", &api);
-    line(&mut out, " ", "OS/Arch", &format!("{}/{}", get(client, "Os"), get(client, "Arch")));
+    line(
+        &mut out,
+        " ",
+        "OS/Arch",
+        &format!("{}/{}", get(client, "Os"), get(client, "Arch")),
+    );
     line(&mut out, " ", "Context", &get(client, "Context"));
     let Some(server) = server else { return out };
     let platform = server.at(&["Platform", "Name"]).text();
-    out.push_str(&format!("\nServer:{}{platform}\n", if platform.is_empty() { "" } else { " " }));
+    out.push_str(&format!(
+        "\nServer:{}{platform}\n",
+        if platform.is_empty() { "" } else { " " }
+    ));
     for component in server.at(&["Components"]).items() {
         let details = component.at(&["Details"]);
         out.push_str(&format!(" {}:\n", get(component, "Name")));
@@ -92,11 +115,21 @@ fn table(client: &Value, server: Option<&Value>) -> String {
             continue;
         }
         let minimum = get(details, "MinAPIVersion");
-        line(&mut out, "  ", "API version", &format!("{} (minimum version {minimum})", get(details, "ApiVersion")));
+        line(
+            &mut out,
+            "  ",
+            "API version",
+            &format!("{} (minimum version {minimum})", get(details, "ApiVersion")),
+        );
         line(&mut out, "  ", "Go version", &get(details, "GoVersion"));
         line(&mut out, "  ", "Git commit", &get(details, "GitCommit"));
         line(&mut out, "  ", "Built", &time::ansic(&get(details, "BuildTime")));
-        line(&mut out, "  ", "OS/Arch", &format!("{}/{}", get(details, "Os"), get(details, "Arch")));
+        line(
+            &mut out,
+            "  ",
+            "OS/Arch",
+            &format!("{}/{}", get(details, "Os"), get(details, "Arch")),
+        );
         line(&mut out, "  ", "Experimental", &get(details, "Experimental"));
     }
     out

@@ -1,0 +1,322 @@
+//! Archives that want to write where they must not, or to take more than they may.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use image::layer::LayerError;
+use proptest::prelude::*;
+
+use crate::bytes::{Header, Tar};
+use crate::picture::picture;
+use crate::{able, apply, place};
+
+/// A directory to unpack to, beside one that must stay as it is.
+struct Scene {
+    _dir: tempfile::TempDir,
+    dest: PathBuf,
+    outside: PathBuf,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let (dir, paths) = place(&["dest", "outside"]);
+        fs::write(paths[1].join("file"), "untouched").unwrap();
+        Scene {
+            _dir: dir,
+            dest: paths[0].clone(),
+            outside: paths[1].clone(),
+        }
+    }
+
+    fn outside(&self, name: &str) -> String {
+        self.outside.join(name).to_str().unwrap().to_owned()
+    }
+
+    fn check(&self) {
+        let names: Vec<_> = picture(&self.outside).into_keys().collect();
+        assert_eq!(names, [Path::new("").to_owned(), "file".into()]);
+        assert_eq!(fs::read(self.outside.join("file")).unwrap(), b"untouched");
+        let top = self.dest.parent().unwrap();
+        assert_eq!(fs::read_dir(top).unwrap().count(), 2);
+    }
+}
+
+#[test]
+fn names_do_not_lead_out() {
+    if !able() {
+        return;
+    }
+    for name in ["../outside/x", "a/../../outside/x", "..", "../.wh.outside", "/../outside/x"] {
+        let scene = Scene::new();
+        let tar = Tar::new().file(name, b"evil").finish();
+        let error = apply(&tar, &scene.dest, &[]).unwrap_err();
+        assert!(matches!(error, LayerError::Outside { .. }), "{name}: {error}");
+        scene.check();
+    }
+    let scene = Scene::new();
+    let absolute = scene.outside("x");
+    let tar = Tar::new().file(&absolute, b"inside").finish();
+    apply(&tar, &scene.dest, &[]).unwrap();
+    assert!(scene.dest.join(absolute.trim_start_matches('/')).exists());
+    scene.check();
+}
+
+#[test]
+fn links_do_not_lead_out() {
+    if !able() {
+        return;
+    }
+    let scene = Scene::new();
+    let outside = scene.outside("");
+    for target in ["../outside", "../../../../../../../../..", &outside, "/", "."] {
+        let scene = Scene::new();
+        let tar = Tar::new()
+            .symlink("way", target)
+            .file("way/file", b"inside")
+            .file("way/deep/er/file", b"inside")
+            .directory("way/dir", 0o777)
+            .symlink("way/link", "x")
+            .hard_link("way/hard", "way/file")
+            .header(&Header {
+                typeflag: b'3',
+                name: b"way/device",
+                device: (1, 3),
+                ..Header::default()
+            })
+            .file("way/.wh.file2", b"")
+            .file("way/.wh..wh..opq", b"")
+            .finish();
+        // Whether it can be done depends on where the link leads inside; outside nothing may happen.
+        let _ = apply(&tar, &scene.dest, std::slice::from_ref(&scene.outside));
+        scene.check();
+    }
+}
+
+#[test]
+fn an_entry_replaces_a_link_instead_of_following_it() {
+    if !able() {
+        return;
+    }
+    let scene = Scene::new();
+    let target = scene.outside("file");
+    let tar = Tar::new()
+        .symlink("f", &target)
+        .file("f", b"new")
+        .symlink("d", &scene.outside(""))
+        .directory("d", 0o777)
+        .file("d/file", b"new")
+        .finish();
+    apply(&tar, &scene.dest, &[]).unwrap();
+    assert_eq!(fs::read(scene.dest.join("f")).unwrap(), b"new");
+    assert_eq!(fs::read(scene.dest.join("d/file")).unwrap(), b"new");
+    scene.check();
+}
+
+#[test]
+fn hard_links_do_not_reach_out() {
+    if !able() {
+        return;
+    }
+    let scene = Scene::new();
+    for target in ["../outside/file", "way/file", &scene.outside("file")] {
+        let scene = Scene::new();
+        let tar = Tar::new()
+            .symlink("way", "../outside")
+            .hard_link("mine", target)
+            .file("mine", b"evil")
+            .finish();
+        assert!(apply(&tar, &scene.dest, &[]).is_err(), "{target}");
+        scene.check();
+    }
+    // A link to a link is a link, and not a way to what it names.
+    let tar = Tar::new()
+        .symlink("link", &scene.outside("file"))
+        .hard_link("mine", "link")
+        .finish();
+    apply(&tar, &scene.dest, &[]).unwrap();
+    assert!(fs::symlink_metadata(scene.dest.join("mine")).unwrap().is_symlink());
+    scene.check();
+}
+
+#[test]
+fn a_link_in_a_lower_layer_is_not_followed_on_the_host() {
+    if !able() {
+        return;
+    }
+    let scene = Scene::new();
+    let lower = scene.dest.join("lower");
+    let upper = scene.dest.join("upper");
+    fs::create_dir(&lower).unwrap();
+    fs::create_dir(&upper).unwrap();
+    symlink(&scene.outside, lower.join("way")).unwrap();
+    let tar = Tar::new()
+        .file("way/x", b"")
+        .hard_link("hard", "way/file")
+        .finish();
+    let error = apply(&tar, &upper, &[lower]).unwrap_err();
+    assert!(matches!(error, LayerError::LinkTarget { .. }), "{error}");
+    assert!(fs::symlink_metadata(upper.join("way")).unwrap().is_dir());
+    scene.check();
+}
+
+#[test]
+fn whiteouts_name_something() {
+    if !able() {
+        return;
+    }
+    for name in [".wh.", ".wh..", ".wh...", "a/.wh..."] {
+        let scene = Scene::new();
+        let lower = [scene.outside.clone()];
+        let tar = Tar::new().file(name, b"").finish();
+        let error = apply(&tar, &scene.dest, &lower).unwrap_err();
+        assert!(matches!(error, LayerError::Name { .. }), "{name}: {error}");
+        scene.check();
+    }
+}
+
+#[test]
+fn names_have_limits() {
+    if !able() {
+        return;
+    }
+    let scene = Scene::new();
+    let long = "d/".repeat(3000);
+    for name in ["n".repeat(256), long] {
+        let tar = Tar::new()
+            .pax(&[("path", name.as_bytes())])
+            .file("short", b"")
+            .finish();
+        let error = apply(&tar, &scene.dest, &[]).unwrap_err();
+        assert!(matches!(error, LayerError::Name { .. }), "{error}");
+    }
+    let tar = Tar::new().pax(&[("path", b"a\0b")]).file("short", b"").finish();
+    assert!(apply(&tar, &scene.dest, &[]).is_err());
+}
+
+#[test]
+fn an_archive_that_ends_early_names_its_entry() {
+    if !able() {
+        return;
+    }
+    let scene = Scene::new();
+    let tar = Tar::new()
+        .file("first", &[1; 600])
+        .file("second", &[2; 600])
+        .finish();
+    for (length, expected) in [
+        (100, "its beginning"),
+        (512 + 100, "\"first\""),
+        (512 + 1024 + 10, "\"first\""),
+        (512 + 1024 + 512 + 590, "\"second\""),
+    ] {
+        let error = apply(&tar[..length], &scene.dest, &[]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("the archive ends early, in {expected}"),
+            "{length}"
+        );
+    }
+    // Without its end mark it is still complete, as GNU tar sees it too.
+    apply(&tar[..tar.len() - 1024], &scene.dest, &[]).unwrap();
+}
+
+#[test]
+fn sizes_are_bounded_before_memory_is_taken() {
+    if !able() {
+        return;
+    }
+    let scene = Scene::new();
+    for typeflag in [b'x', b'L', b'K'] {
+        let tar = Tar::new()
+            .header(&Header {
+                typeflag,
+                name: b"x",
+                size: 0o77_777_777_777,
+                ..Header::default()
+            })
+            .finish();
+        let error = apply(&tar, &scene.dest, &[]).unwrap_err();
+        assert!(error.to_string().contains("mebibyte"), "{error}");
+    }
+    for records in [
+        &[("GNU.sparse.map", &b"0,10,5,10"[..]), ("GNU.sparse.size", b"100")][..],
+        &[("GNU.sparse.map", b"18446744073709551615,10"), ("GNU.sparse.size", b"100")],
+        &[("GNU.sparse.major", b"1"), ("GNU.sparse.realsize", b"100")],
+        &[("size", b"99999999999999999999999")],
+        &[("uid", b"4294967295")],
+        &[("mtime", b"yesterday")],
+    ] {
+        let tar = Tar::new().pax(records).file("f", &[b'9'; 20]).finish();
+        assert!(apply(&tar, &scene.dest, &[]).is_err(), "{records:?}");
+    }
+}
+
+#[test]
+fn checksums_and_types_are_checked() {
+    if !able() {
+        return;
+    }
+    let scene = Scene::new();
+    let mut tar = Tar::new().file("f", b"x").finish();
+    tar[3] ^= 1;
+    let error = apply(&tar, &scene.dest, &[]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the archive is broken at its beginning: the header's checksum is wrong"
+    );
+    let tar = Tar::new()
+        .header(&Header {
+            typeflag: b'Z',
+            name: b"odd",
+            ..Header::default()
+        })
+        .finish();
+    let error = apply(&tar, &scene.dest, &[]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the archive cannot be used because of \"odd\": it is of an unknown type"
+    );
+}
+
+/// Rewrites the checksum, so that a change gets past the first look.
+fn repair(tar: &mut [u8]) {
+    for block in tar.chunks_exact_mut(512) {
+        if &block[257..262] == b"ustar" {
+            block[148..156].copy_from_slice(b"        ");
+            let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+            block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn broken_archives_neither_panic_nor_escape(changes in proptest::collection::vec((0usize..12_000, any::<u8>()), 1..12)) {
+        if !able() {
+            return Ok(());
+        }
+        let scene = Scene::new();
+        let mut tar = Tar::new()
+            .directory("d", 0o755)
+            .pax(&[("path", b"d/long"), ("SCHILY.xattr.user.x", b"y"), ("mtime", b"1.5")])
+            .file("short", &[3; 700])
+            .symlink("way", "../outside")
+            .file("way/x", b"x")
+            .hard_link("hard", "d/long")
+            .pax(&[("GNU.sparse.map", b"0,1,100,1"), ("GNU.sparse.size", b"1000")])
+            .file("sparse", b"ab")
+            .file("d/.wh.gone", b"")
+            .file("d/.wh..wh..opq", b"")
+            .finish();
+        for (at, byte) in changes {
+            let length = tar.len();
+            tar[at % length] = byte;
+        }
+        repair(&mut tar);
+        let _ = apply(&tar, &scene.dest, std::slice::from_ref(&scene.outside));
+        scene.check();
+    }
+}

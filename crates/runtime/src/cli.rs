@@ -1,0 +1,100 @@
+//! `berth runtime`: the OCI runtime as a command line, with the words and flags that engines use to drive one.
+//!
+//! A container's state lies in `<root>/<id>/` (`state`): written before the container is visible, removed by
+//! `delete`. Every command works on what it finds there and on the process; there is no daemon. Commands that
+//! put code of ours into a container run from a sealed copy of the program (CVE-2019-5736).
+//!
+//! Source: OCI runtime-spec runtime.md; the command-line interface of the field's runtimes (opencontainers
+//! "OCI Runtime Command Line Interface").
+
+mod arguments;
+mod console;
+mod create;
+mod error;
+mod exec;
+mod features;
+mod lifecycle;
+mod log;
+mod report;
+mod signal;
+mod state;
+
+use std::ffi::{CString, OsString};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+use error::CliError;
+use state::Containers;
+
+/// `args` are what follows `runtime`. Gives the exit code.
+pub fn main(args: Vec<OsString>) -> i32 {
+    let name = OsString::from("berth runtime");
+    let arguments = match Arguments::try_parse_from(std::iter::once(name).chain(args)) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { 1 } else { 0 };
+        }
+    };
+    let log = arguments.log.clone().map(|path| (path, arguments.log_format));
+    match run(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("berth runtime: {error}");
+            if let Some((path, format)) = log {
+                log::write(&path, format, &error.to_string());
+            }
+            error.exit_code()
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<i32, CliError> {
+    if arguments.systemd_cgroup {
+        return Err(CliError::Usage(
+            "--systemd-cgroup is not supported; cgroups are managed directly".to_owned(),
+        ));
+    }
+    let containers = Containers::new(arguments.root);
+    match arguments.command {
+        Command::Create(options) => sealed(|| create::create(&containers, &options)),
+        Command::Run(options) => sealed(|| create::run(&containers, &options)),
+        Command::Exec(options) => sealed(|| exec::exec(&containers, options)),
+        Command::Start { id } => lifecycle::start(&containers, &id),
+        Command::Kill { all, id, signal } => lifecycle::kill(&containers, &id, &signal, all),
+        Command::Delete { force, id } => lifecycle::delete(&containers, &id, force),
+        Command::Pause { id } => lifecycle::pause(&containers, &id),
+        Command::Resume { id } => lifecycle::resume(&containers, &id),
+        Command::State { id } => report::state(&containers, &id),
+        Command::List { format, quiet } => report::list(&containers, format, quiet),
+        Command::Ps { format, id, .. } => report::ps(&containers, &id, format),
+        Command::Spec { bundle } => report::spec(bundle.as_deref()),
+        Command::Features => features::print(),
+    }
+}
+
+/// Makes sure that what runs can never be written through from inside a container, then does the work.
+fn sealed(work: impl FnOnce() -> Result<i32, CliError>) -> Result<i32, CliError> {
+    if sys::process::runs_sealed() {
+        return work();
+    }
+    let program = sys::process::sealed_self().map_err(|error| CliError::io("seal the program", error))?;
+    let list = |items: &mut dyn Iterator<Item = OsString>| -> Vec<CString> {
+        items
+            .filter_map(|item| CString::new(item.into_vec()).ok())
+            .collect()
+    };
+    let args = list(&mut std::env::args_os());
+    let env = list(&mut std::env::vars_os().map(|(mut key, value)| {
+        key.push("=");
+        key.push(value);
+        key
+    }));
+    Err(CliError::io(
+        "run the sealed program",
+        sys::process::exec_fd(program.as_fd(), &args, &env),
+    ))
+}

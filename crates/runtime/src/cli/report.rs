@@ -1,0 +1,112 @@
+//! `state`, `list`, `ps`, `spec`.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::arguments::Format;
+use super::error::CliError;
+use super::state::Containers;
+use crate::template;
+
+fn print(value: &impl serde::Serialize) -> Result<i32, CliError> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| CliError::Io {
+        what: "print".to_owned(),
+        reason: error.to_string(),
+    })?;
+    println!("{text}");
+    Ok(0)
+}
+
+pub(super) fn state(containers: &Containers, id: &str) -> Result<i32, CliError> {
+    let record = containers.load(id)?;
+    let state = containers.state(&record);
+    let mut value = serde_json::to_value(&state).map_err(|error| CliError::Io {
+        what: "print".to_owned(),
+        reason: error.to_string(),
+    })?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("rootfs".to_owned(), json!(record.rootfs));
+        fields.insert("created".to_owned(), json!(record.created));
+        fields.insert("owner".to_owned(), json!(""));
+    }
+    print(&value)
+}
+
+pub(super) fn list(containers: &Containers, format: Format, quiet: bool) -> Result<i32, CliError> {
+    let records = containers.all()?;
+    if quiet {
+        records.iter().for_each(|record| println!("{}", record.id));
+        return Ok(0);
+    }
+    if format == Format::Json {
+        let list: Vec<_> = records
+            .iter()
+            .map(|record| {
+                let state = containers.state(record);
+                json!({
+                    "ociVersion": state.oci_version, "id": state.id, "pid": state.pid, "status": state.status,
+                    "bundle": state.bundle, "rootfs": record.rootfs, "created": record.created, "owner": "",
+                })
+            })
+            .collect();
+        println!("{}", serde_json::Value::from(list));
+        return Ok(0);
+    }
+    let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED"].map(str::to_owned)];
+    for record in &records {
+        let state = containers.state(record);
+        rows.push([
+            state.id,
+            state.pid.unwrap_or(0).to_string(),
+            state.status.to_string(),
+            state.bundle.display().to_string(),
+            record.created.clone(),
+        ]);
+    }
+    table(&rows);
+    Ok(0)
+}
+
+fn table<const N: usize>(rows: &[[String; N]]) {
+    let widths: Vec<usize> = (0..N)
+        .map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0))
+        .collect();
+    for row in rows {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        println!("{}", cells.join("   ").trim_end());
+    }
+}
+
+pub(super) fn ps(containers: &Containers, id: &str, format: Format) -> Result<i32, CliError> {
+    let pids = containers.load(id)?.cgroup()?.pids()?;
+    if format == Format::Json {
+        println!("{}", json!(pids));
+        return Ok(0);
+    }
+    let mut rows = vec![["PID", "COMMAND"].map(str::to_owned)];
+    for pid in pids {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&line).replace('\0', " ");
+        rows.push([pid.to_string(), command.trim_end().to_owned()]);
+    }
+    table(&rows);
+    Ok(0)
+}
+
+pub(super) fn spec(bundle: Option<&Path>) -> Result<i32, CliError> {
+    let path = bundle.unwrap_or(Path::new(".")).join("config.json");
+    let text = serde_json::to_string_pretty(&template::spec()).map_err(|error| CliError::Io {
+        what: "print".to_owned(),
+        reason: error.to_string(),
+    })?;
+    let file = fs::OpenOptions::new().write(true).create_new(true).open(&path);
+    file.and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))
+        .map_err(|error| CliError::io(&path.display().to_string(), error))?;
+    Ok(0)
+}
