@@ -33,7 +33,7 @@ fn a_program_runs_and_its_output_and_code_come_back() {
     assert_eq!(text, "hello\npid 1\n");
     assert_eq!(exit, Exit::Code(7));
     let (_, exit) = bundle
-        .shell("(sleep 0.01; kill -9 $$) & wait; sleep 9")
+        .shell("(sleep 0.01; kill -9 $$) & wait")
         .run()
         .unwrap();
     assert_eq!(
@@ -127,7 +127,7 @@ fn devices_and_links() {
     }
     let mut bundle = Bundle::new();
     let text = bundle
-        .shell_output("ls /dev | sort; stat -c '%n %t:%T %a' /dev/null /dev/tty; readlink /dev/fd /dev/ptmx");
+        .shell_output("ls /dev | sort; stat -c '%n %t:%T %a' /dev/null /dev/tty; readlink /dev/fd; readlink /dev/ptmx");
     for name in [
         "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty",
         "urandom", "zero",
