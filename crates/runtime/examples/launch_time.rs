@@ -20,8 +20,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cache = std::env::temp_dir().join(format!("launch-time-{}", std::process::id()));
     let mut times: [Vec<Duration>; 3] = Default::default();
     for _ in 0..rounds {
-        let null = || std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").map(OwnedFd::from);
-        let stdio = Stdio::Streams { stdin: null()?, stdout: null()?, stderr: null()? };
+        let null = || {
+            std::fs::OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open("/dev/null")
+                .map(OwnedFd::from)
+        };
+        let stdio = Stdio::Streams {
+            stdin: null()?,
+            stdout: null()?,
+            stderr: null()?,
+        };
         let mut launch = Launch::new("bench", bundle, &spec, RootFs::Path(&root), stdio);
         launch.cgroup = Some(&cgroup);
         launch.seccomp_cache = Some(&cache);

@@ -32,10 +32,7 @@ fn a_program_runs_and_its_output_and_code_come_back() {
     let (text, exit) = bundle.shell("echo hello; echo pid $$; exit 7").run().unwrap();
     assert_eq!(text, "hello\npid 1\n");
     assert_eq!(exit, Exit::Code(7));
-    let (_, exit) = bundle
-        .shell("(sleep 0.01; kill -9 $$) & wait")
-        .run()
-        .unwrap();
+    let (_, exit) = bundle.shell("(sleep 0.01; kill -9 $$) & wait").run().unwrap();
     assert_eq!(
         exit,
         Exit::Code(0),
@@ -126,8 +123,9 @@ fn devices_and_links() {
         return;
     }
     let mut bundle = Bundle::new();
-    let text = bundle
-        .shell_output("ls /dev | sort; stat -c '%n %t:%T %a' /dev/null /dev/tty; readlink /dev/fd; readlink /dev/ptmx");
+    let text = bundle.shell_output(
+        "ls /dev | sort; stat -c '%n %t:%T %a' /dev/null /dev/tty; readlink /dev/fd; readlink /dev/ptmx",
+    );
     for name in [
         "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty",
         "urandom", "zero",
