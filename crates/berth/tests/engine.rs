@@ -249,6 +249,17 @@ fn a_container_is_isolated_and_its_exit_code_is_told() {
 }
 
 #[test]
+fn the_built_in_image_needs_no_registry() {
+    guard!();
+    let daemon = Daemon::start();
+    assert!(
+        daemon
+            .ok(&["run", "--rm", "hello-berth"])
+            .contains("Hello from Berth!")
+    );
+}
+
+#[test]
 fn bad_input_is_refused_with_the_right_code() {
     guard!();
     let daemon = Daemon::start();

@@ -9,12 +9,14 @@ use image::{
     SaveOptions,
 };
 use jiff::Timestamp;
+use spec::image::ContainerSettings;
 use spec::{Digest, Platform, Reference};
 
 use crate::container::{ByteStream, Container, Incoming, stream};
 use crate::engine::{Engine, Inner, blocking};
 use crate::error::{Error, Result};
 use crate::filters::{self, Filters};
+use crate::hello;
 
 const LIST_KEYS: &[&str] = &[
     "before",
@@ -77,6 +79,26 @@ impl Engine {
             &reference.familiar_name(),
         );
         Ok(image)
+    }
+
+    /// The image the engine carries with it.
+    async fn built_in(&self, reference: Reference, progress: Progress) -> Result<Image> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let options = ImportOptions {
+                reference: Some(reference),
+                message: "carried by the engine".to_owned(),
+                changes: ContainerSettings {
+                    cmd: Some(vec!["/hello".to_owned()]),
+                    ..ContainerSettings::default()
+                },
+                platform: None,
+            };
+            Ok(inner
+                .images
+                .import(hello::archive()?.as_slice(), options, progress)?)
+        })
+        .await
     }
 
     /// Sends an image to its registry.

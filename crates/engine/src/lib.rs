@@ -12,6 +12,7 @@ mod engine;
 mod error;
 mod events;
 mod filters;
+mod hello;
 mod images;
 mod names;
 mod networks;

@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bundle = Path::new(&bundle);
     let spec: spec::runtime::Spec = serde_json::from_slice(&std::fs::read(bundle.join("config.json"))?)?;
     let root = bundle.join(spec.root.as_ref().ok_or("no root")?.path.as_path());
-    let cgroup = cgroup::Cgroup::create("/berth-bench", &std::process::id().to_string())?;
+    let cgroup = cgroup::Cgroup::create("/", &format!("berth-bench-{}", std::process::id()))?;
     let cache = std::env::temp_dir().join(format!("launch-time-{}", std::process::id()));
     let mut times: [Vec<Duration>; 3] = Default::default();
     for _ in 0..rounds {

@@ -88,7 +88,7 @@ fn the_same_bundle_looks_the_same_under_crun() {
         .spec
         .mounts
         .retain(|mount| mount.destination != Path::new("/sys/fs/cgroup"));
-    bundle.linux().cgroups_path = Some(format!("/berth-test/{}", id("oracle")));
+    bundle.linux().cgroups_path = Some(format!("/{}", id("berth-oracle")));
     // crun of Debian 12 knows no time namespaces.
     bundle
         .linux()
@@ -129,7 +129,7 @@ fn a_life_by_command_line() {
     let Some(cli) = Cli::new() else { return };
     let mut bundle = Bundle::new();
     bundle.shell("trap 'exit 0' TERM; while true; do sleep 0.05; done");
-    bundle.linux().cgroups_path = Some(format!("/berth-test/{}", id("life")));
+    bundle.linux().cgroups_path = Some(format!("/{}", id("berth-life")));
     bundle.write_config();
     let id = id("life");
     let pid_file = bundle.path().join("pid");

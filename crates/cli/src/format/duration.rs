@@ -47,36 +47,6 @@ pub fn parse(text: &str) -> Result<i64, String> {
     })
 }
 
-/// Go's `Duration.String()`.
-pub fn go(nanos: i64) -> String {
-    let sign = if nanos < 0 { "-" } else { "" };
-    let size = nanos.unsigned_abs();
-    let fraction = |value: u64, unit: u64| {
-        let text = format!(
-            "{}.{:0width$}",
-            value / unit,
-            value % unit,
-            width = unit.ilog10() as usize
-        );
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    };
-    match size {
-        0 => "0s".into(),
-        1..1_000 => format!("{sign}{size}ns"),
-        1_000..1_000_000 => format!("{sign}{}µs", fraction(size, 1_000)),
-        1_000_000..1_000_000_000 => format!("{sign}{}ms", fraction(size, 1_000_000)),
-        _ => {
-            let minutes = size / 60_000_000_000;
-            let seconds = fraction(size % 60_000_000_000, 1_000_000_000);
-            match (minutes / 60, minutes % 60) {
-                (0, 0) => format!("{sign}{seconds}s"),
-                (0, minutes) => format!("{sign}{minutes}m{seconds}s"),
-                (hours, minutes) => format!("{sign}{hours}h{minutes}m{seconds}s"),
-            }
-        }
-    }
-}
-
 /// "3 seconds", "About an hour", "2 weeks".
 pub fn human(seconds: i64) -> String {
     let minutes = seconds / 60;
@@ -142,7 +112,6 @@ mod tests {
             ("2h0m0.5s", 7_200_500_000_000),
         ] {
             assert_eq!(parse(text), Ok(nanos), "{text}");
-            assert_eq!(go(nanos), text);
         }
         assert_eq!(parse("1"), Err("time: missing unit in duration \"1\"".into()));
         assert_eq!(parse("x"), Err("time: invalid duration \"x\"".into()));

@@ -43,7 +43,20 @@ pub fn environment(files: &[String], given: &[String]) -> Result<Vec<String>, St
         }
     }
     out.extend(given.iter().map(|text| own(text)));
-    Ok(out)
+    Ok(last_of_each(out))
+}
+
+/// A variable given twice counts once, with its last value.
+fn last_of_each(all: Vec<String>) -> Vec<String> {
+    let mut out: Vec<String> = Vec::with_capacity(all.len());
+    let name = |text: &str| text.split('=').next().unwrap_or_default().to_owned();
+    for text in all {
+        match out.iter_mut().find(|known| name(known) == name(&text)) {
+            Some(slot) => *slot = text,
+            None => out.push(text),
+        }
+    }
+    out
 }
 
 /// All labels: files first, then the flags.

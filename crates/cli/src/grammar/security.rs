@@ -11,6 +11,20 @@ pub struct Security {
     pub readonly_paths: List<String>,
 }
 
+/// Capabilities in their full names, each once, sorted.
+pub fn capabilities(texts: &[String]) -> Vec<String> {
+    let full = |text: &String| match text.trim().to_ascii_uppercase() {
+        name if name == "ALL" || name.starts_with("CAP_") => name,
+        name => format!("CAP_{name}"),
+    };
+    texts
+        .iter()
+        .map(full)
+        .collect::<std::collections::BTreeSet<_>>()
+        .into_iter()
+        .collect()
+}
+
 /// Profiles above this size are a mistake.
 const PROFILE_LIMIT: u64 = 4 << 20;
 

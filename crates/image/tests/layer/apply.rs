@@ -99,14 +99,19 @@ fn parents_the_archive_leaves_out_are_as_below() {
         return;
     }
     let (_dir, paths) = place(&["upper", "top", "bottom"]);
-    let [upper, top, bottom] = &paths[..] else { panic!() };
+    let [upper, top, bottom] = &paths[..] else {
+        panic!()
+    };
     fs::create_dir_all(bottom.join("a/b")).unwrap();
     fs::create_dir_all(top.join("a")).unwrap();
     fs::set_permissions(top.join("a"), fs::Permissions::from_mode(0o1750)).unwrap();
     std::os::unix::fs::chown(top.join("a"), Some(11), Some(12)).unwrap();
     fs::set_permissions(bottom.join("a/b"), fs::Permissions::from_mode(0o711)).unwrap();
     let time = std::time::UNIX_EPOCH + std::time::Duration::new(1_000, 5);
-    fs::File::open(bottom.join("a/b")).unwrap().set_modified(time).unwrap();
+    fs::File::open(bottom.join("a/b"))
+        .unwrap()
+        .set_modified(time)
+        .unwrap();
     let tar = Tar::new().file("a/b/c/file", b"x").finish();
     apply(&tar, upper, &[top.clone(), bottom.clone()]).unwrap();
     let picture = picture(upper);
@@ -123,7 +128,9 @@ fn a_hard_link_to_a_lower_file_brings_it_up() {
         return;
     }
     let (_dir, paths) = place(&["upper", "hiding", "lower"]);
-    let [upper, hiding, lower] = &paths[..] else { panic!() };
+    let [upper, hiding, lower] = &paths[..] else {
+        panic!()
+    };
     fs::create_dir(lower.join("bin")).unwrap();
     fs::write(lower.join("bin/tool"), "tool").unwrap();
     fs::set_permissions(lower.join("bin/tool"), fs::Permissions::from_mode(0o4711)).unwrap();
@@ -197,7 +204,10 @@ fn the_last_entry_of_a_name_wins() {
     apply(&tar, &paths[0], &[]).unwrap();
     assert_eq!(fs::read(paths[0].join("a")).unwrap(), b"second");
     assert_eq!(fs::read(paths[0].join("b")).unwrap(), b"a file");
-    assert_eq!(fs::symlink_metadata(paths[0].join("c")).unwrap().mode() & 0o777, 0o750);
+    assert_eq!(
+        fs::symlink_metadata(paths[0].join("c")).unwrap().mode() & 0o777,
+        0o750
+    );
     assert!(fs::symlink_metadata(paths[0].join("c")).unwrap().is_dir());
     assert_eq!(fs::metadata(paths[0].join("d")).unwrap().mode() & 0o777, 0o711);
     assert!(paths[0].join("d/kept").exists());
@@ -210,9 +220,7 @@ fn attributes_of_both_writers_and_of_no_overlay() {
     }
     let (_dir, paths) = place(&["upper"]);
     // Version 2 of file capabilities: cap_net_raw, effective.
-    let capability: &[u8] = &[
-        1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    ];
+    let capability: &[u8] = &[1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let tar = Tar::new()
         .pax(&[
             ("SCHILY.xattr.security.capability", capability),

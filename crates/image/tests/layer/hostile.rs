@@ -47,7 +47,13 @@ fn names_do_not_lead_out() {
     if !able() {
         return;
     }
-    for name in ["../outside/x", "a/../../outside/x", "..", "../.wh.outside", "/../outside/x"] {
+    for name in [
+        "../outside/x",
+        "a/../../outside/x",
+        "..",
+        "../.wh.outside",
+        "/../outside/x",
+    ] {
         let scene = Scene::new();
         let tar = Tar::new().file(name, b"evil").finish();
         let error = apply(&tar, &scene.dest, &[]).unwrap_err();
@@ -135,7 +141,11 @@ fn hard_links_do_not_reach_out() {
         .hard_link("mine", "link")
         .finish();
     apply(&tar, &scene.dest, &[]).unwrap();
-    assert!(fs::symlink_metadata(scene.dest.join("mine")).unwrap().is_symlink());
+    assert!(
+        fs::symlink_metadata(scene.dest.join("mine"))
+            .unwrap()
+            .is_symlink()
+    );
     scene.check();
 }
 
@@ -241,7 +251,10 @@ fn sizes_are_bounded_before_memory_is_taken() {
     }
     for records in [
         &[("GNU.sparse.map", &b"0,10,5,10"[..]), ("GNU.sparse.size", b"100")][..],
-        &[("GNU.sparse.map", b"18446744073709551615,10"), ("GNU.sparse.size", b"100")],
+        &[
+            ("GNU.sparse.map", b"18446744073709551615,10"),
+            ("GNU.sparse.size", b"100"),
+        ],
         &[("GNU.sparse.major", b"1"), ("GNU.sparse.realsize", b"100")],
         &[("size", b"99999999999999999999999")],
         &[("uid", b"4294967295")],

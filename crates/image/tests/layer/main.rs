@@ -5,13 +5,8 @@
 
 mod apply;
 mod bytes;
-mod changes;
-mod copy;
-mod diff;
 mod hostile;
-mod oracle;
 mod picture;
-mod throughput;
 
 use std::path::{Path, PathBuf};
 

@@ -76,7 +76,8 @@ pub fn picture(top: &Path) -> Picture {
 /// Without what overlayfs notes for itself, and with whole seconds.
 pub fn merged(mut picture: Picture) -> Picture {
     for item in picture.values_mut() {
-        item.xattrs.retain(|(key, _)| !key.starts_with("trusted.overlay."));
+        item.xattrs
+            .retain(|(key, _)| !key.starts_with("trusted.overlay."));
     }
     picture
 }

@@ -19,7 +19,7 @@ pub fn request(matches: &Matches) -> Result<CreateContainerRequest, String> {
     let (binds, anonymous) = mounts::volumes(matches.list("volume"))?;
     let mut published = ports::publish(matches.list("publish"))?;
     ports::expose(matches.list("expose"), &mut published.exposed)?;
-    let security = security::options(matches.list("security-opt"))?;
+    let profile = security::options(matches.list("security-opt"))?;
     let (device_mappings, device_requests) = devices::devices(matches.list("device"))?;
     modes::pid(text(matches, "pid"))?;
     modes::uts(text(matches, "uts"))?;
@@ -98,8 +98,8 @@ pub fn request(matches: &Matches) -> Result<CreateContainerRequest, String> {
         volume_driver: text(matches, "volume-driver").to_owned(),
         volumes_from: list(matches.list("volumes-from").to_vec()),
         annotations: env::pairs(matches.list("annotation")),
-        cap_add: list(matches.list("cap-add").to_vec()),
-        cap_drop: list(matches.list("cap-drop").to_vec()),
+        cap_add: list(security::capabilities(matches.list("cap-add"))),
+        cap_drop: list(security::capabilities(matches.list("cap-drop"))),
         cgroupns_mode: text(matches, "cgroupns").to_owned(),
         dns: List::from(trimmed(matches.list("dns"))),
         dns_options: List::from(dns_options),
@@ -119,7 +119,7 @@ pub fn request(matches: &Matches) -> Result<CreateContainerRequest, String> {
         privileged: matches.bool("privileged"),
         publish_all_ports: matches.bool("publish-all"),
         readonly_rootfs: matches.bool("read-only"),
-        security_opt: list(security.options),
+        security_opt: list(profile.options),
         storage_opt: storage(matches)?,
         tmpfs: tmpfs(matches.list("tmpfs")),
         uts_mode: text(matches, "uts").to_owned(),
@@ -165,8 +165,8 @@ pub fn request(matches: &Matches) -> Result<CreateContainerRequest, String> {
                 .map(|text| mounts::mount(text))
                 .collect::<Result<_, _>>()?,
         ),
-        masked_paths: security.masked_paths,
-        readonly_paths: security.readonly_paths,
+        masked_paths: profile.masked_paths,
+        readonly_paths: profile.readonly_paths,
         init: matches.text("init").map(|text| parse_bool(text).unwrap_or(false)),
         ..HostConfig::default()
     };

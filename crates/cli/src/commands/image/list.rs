@@ -184,7 +184,6 @@ fn row(image: &Value, repository: &str, tag: &str, digest: &str, whole: bool) ->
         _ => None,
     };
     let shared = count("SharedSize").map(|shared| shared as f64);
-    let human = |bytes: Option<f64>| bytes.map_or_else(|| "N/A".to_owned(), size::decimal3);
     let unique = shared.map(|shared| image.at(&["Size"]).float() - shared);
     Row::new()
         .cell(
@@ -200,14 +199,20 @@ fn row(image: &Value, repository: &str, tag: &str, digest: &str, whole: bool) ->
         .cell("Digest", digest)
         .cell("CreatedSince", duration::ago(created, time::now()))
         .cell("CreatedAt", time::created_at(created))
-        .cell("Size", bytes.clone())
-        .cell("VirtualSize", bytes)
+        .cell("Size", bytes)
+        .cell("VirtualSize", size::decimal(image.at(&["Size"]).float()))
         .cell(
             "Containers",
             count("Containers").map_or_else(|| "N/A".to_owned(), |count| count.to_string()),
         )
-        .cell("SharedSize", human(shared))
-        .cell("UniqueSize", human(unique))
+        .cell(
+            "SharedSize",
+            shared.map_or_else(|| "N/A".to_owned(), size::decimal),
+        )
+        .cell(
+            "UniqueSize",
+            unique.map_or_else(|| "N/A".to_owned(), size::decimal),
+        )
         .method("Labels", Value::from(pairs(image.at(&["Labels"]))))
 }
 

@@ -107,6 +107,13 @@ fn server(info: &Value) -> String {
     for key in ["Volume", "Network", "Authorization", "Log"] {
         line(&format!(" {key}"), words(info.at(&["Plugins", key])));
     }
+    if !info.at(&["CDISpecDirs"]).items().is_empty() {
+        line("CDI spec directories", " ".into());
+        info.at(&["CDISpecDirs"])
+            .items()
+            .iter()
+            .for_each(|dir| line(" ", printable(dir.text())));
+    }
     line("Swarm", printable(info.at(&["Swarm", "LocalNodeState"]).text()));
     let runtimes: Vec<&str> = info
         .at(&["Runtimes"])
