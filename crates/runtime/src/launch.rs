@@ -30,7 +30,7 @@ pub struct Launch<'a> {
     /// Takes the place of a network namespace in the configuration.
     pub netns: Option<BorrowedFd<'a>>,
     pub cgroup: Option<&'a cgroup::Cgroup>,
-    /// Our own program, to be seen read-only as `/sbin/docker-init`.
+    /// Our own program, to be seen read-only as `/sbin/docker-init`. A fresh descriptor for each launch.
     pub init: Option<BorrowedFd<'a>>,
     /// A directory for compiled system call filters.
     pub seccomp_cache: Option<&'a Path>,
@@ -89,7 +89,8 @@ pub enum Stdio {
     Inherit,
 }
 
-/// A file or directory given by descriptor, to be bound at a path of the container.
+/// A file or directory given by descriptor, to be bound at a path of the container. A descriptor of a detached
+/// mount (`sys::process::sealed_self`) serves for one launch only: older kernels move it instead of copying it.
 #[derive(Debug, Clone, Copy)]
 pub struct ExtraMount<'a> {
     pub source: BorrowedFd<'a>,

@@ -257,8 +257,11 @@ fn set_bind_attributes(tree: &Tree, options: &Options) -> std::io::Result<()> {
 
 fn by_descriptor(extra: &ExtraMount<'_>) -> Result<Prepared, LaunchError> {
     let name = "(descriptor)";
-    let tree =
-        Tree::of(extra.source, true).map_err(|error| mount_error(name, extra.destination, reason(&error)))?;
+    // A copy where the kernel makes one; of a mount that is in no namespace it does so only from Linux 6.15 on,
+    // and there the mount itself is used up.
+    let tree = Tree::of(extra.source, true)
+        .or_else(|_| extra.source.try_clone_to_owned().map(Tree::from_fd))
+        .map_err(|error| mount_error(name, extra.destination, reason(&error)))?;
     let set = if extra.read_only { Attributes::READ_ONLY } else { 0 };
     let attributes = Attributes {
         set,
