@@ -162,7 +162,7 @@ async fn login(session: &Session, matches: &Matches) -> Outcome {
         request.identitytoken = answer.identity_token;
     }
     if let Some(warning) = auth::store(&mut config, &key, &request)? {
-        eprint!("{warning}\n");
+        eprintln!("{warning}");
     }
     say(if answer.status.is_empty() {
         "Login Succeeded"

@@ -85,7 +85,7 @@ struct Parser<'a> {
 /// How a list of nodes ended.
 enum End {
     Eof,
-    End,
+    Closed,
     /// `{{else}}`, or the tail of `{{else if …}}` with the keyword that follows.
     Else(Option<String>),
 }
@@ -101,7 +101,7 @@ pub(super) fn parse(text: &str, tokens: &[Token]) -> Result<Vec<Node>, TemplateE
     let (nodes, end) = parser.list()?;
     match end {
         End::Eof => Ok(nodes),
-        End::End => Err(parser.error("unexpected {{end}}")),
+        End::Closed => Err(parser.error("unexpected {{end}}")),
         End::Else(_) => Err(parser.error("unexpected {{else}}")),
     }
 }
@@ -167,7 +167,7 @@ impl Parser<'_> {
                         "end" => {
                             self.next += 1;
                             self.close("end")?;
-                            return Ok((nodes, End::End));
+                            return Ok((nodes, End::Closed));
                         }
                         "else" => {
                             self.next += 1;
@@ -250,11 +250,11 @@ impl Parser<'_> {
         }
         let otherwise = match end {
             End::Eof => return Err(self.error("unexpected EOF")),
-            End::End => Vec::new(),
+            End::Closed => Vec::new(),
             End::Else(Some(word)) if keyword != "range" => vec![self.control(&word)?],
             End::Else(Some(_)) => return Err(self.error("unexpected <if> in else")),
             End::Else(None) => match self.list()? {
-                (nodes, End::End) => nodes,
+                (nodes, End::Closed) => nodes,
                 (_, End::Else(_)) => return Err(self.error("expected end; found {{else}}")),
                 (_, End::Eof) => return Err(self.error("unexpected EOF")),
             },

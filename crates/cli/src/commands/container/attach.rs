@@ -45,14 +45,14 @@ pub fn path(id: &str, wanted: &Wanted, stream: bool, keys: &str) -> String {
         .build()
 }
 
-/// The end of an output copy; a stdout that nobody reads any more is no failure of the container.
+/// The end of an output copy.
 pub fn check_output(
     result: Result<std::io::Result<()>, tokio::sync::oneshot::error::RecvError>,
 ) -> Result<(), Failure> {
     match result {
-        Ok(Err(error)) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::text(error.to_string()).with_code(125))
-        }
+        // As a program that SIGPIPE ends: the container goes on, the client does not.
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(Failure::code(141)),
+        Ok(Err(error)) => Err(Failure::text(error.to_string()).with_code(125)),
         _ => Ok(()),
     }
 }

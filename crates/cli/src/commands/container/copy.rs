@@ -202,12 +202,11 @@ async fn to(session: &Session, matches: &Matches, container: &str, source: &str,
         Err(_) => return known.map(|_| 0),
     };
     let put = |dir: &str| {
-        let query = Query::new(format!("/containers/{}/archive", segment(container)))
+        Query::new(format!("/containers/{}/archive", segment(container)))
             .flag("copyUIDGID", matches.bool("archive"))
             .always("noOverwriteDirNonDir", "true")
             .always("path", dir)
-            .build();
-        query
+            .build()
     };
     let mut headers = HeaderMap::new();
     headers.insert(
