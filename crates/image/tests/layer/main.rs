@@ -5,6 +5,7 @@
 
 mod apply;
 mod bytes;
+mod diff;
 mod hostile;
 mod picture;
 

@@ -1,0 +1,123 @@
+//! What a crash leaves, what a second daemon is told, and what collection keeps.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::io::Write;
+
+use spec::Digest;
+use store::{DbError, IngestError, OpenError, RemoveError, Roots, Store};
+
+#[test]
+fn a_second_daemon_is_told_who_holds_the_root() {
+    let dir = tempfile::tempdir().unwrap();
+    let held = Store::open(dir.path()).unwrap();
+    let Err(OpenError::Locked { holder, .. }) = Store::open(dir.path()) else {
+        panic!("two daemons hold one root");
+    };
+    assert_eq!(holder, Some(std::process::id()));
+    drop(held);
+    Store::open(dir.path()).unwrap();
+}
+
+#[test]
+fn tables_of_a_newer_program_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let steps = ["CREATE TABLE one (a)", "CREATE TABLE two (a)"];
+    store.db().migrate("room", &steps).unwrap();
+    store.db().migrate("room", &steps).unwrap();
+    let error = store.db().migrate("room", &steps[..1]).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            DbError::Newer {
+                found: 2,
+                known: 1,
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_download_goes_on_and_is_verified() {
+    let dir = tempfile::tempdir().unwrap();
+    let digest = Digest::sha256(b"hello world");
+    let store = Store::open(dir.path()).unwrap();
+    let mut first = store.content().ingest("key").unwrap();
+    first.write_all(b"hello ").unwrap();
+    assert!(matches!(store.content().ingest("key"), Err(IngestError::Busy(_))));
+    drop(first);
+    drop(store);
+    let store = Store::open(dir.path()).unwrap();
+    let mut second = store.content().ingest("key").unwrap();
+    assert_eq!(second.offset(), 6);
+    second.write_all(b"world").unwrap();
+    second.commit(Some(&digest), Some(11)).unwrap();
+    assert_eq!(store.content().read(&digest, 100).unwrap(), b"hello world");
+
+    let mut wrong = store.content().ingest("other").unwrap();
+    wrong.write_all(b"evil").unwrap();
+    let error = wrong.commit(Some(&Digest::sha256(b"good")), None).unwrap_err();
+    assert!(matches!(error, IngestError::DigestMismatch { .. }), "{error}");
+    assert_eq!(
+        fs::read_dir(dir.path().join("content/ingest")).unwrap().count(),
+        0
+    );
+}
+
+#[test]
+fn leftovers_of_a_crash_go_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let unpack = store.snapshots().create(None, "unpack:1").unwrap();
+    let container = store.snapshots().create(None, "container:x").unwrap();
+    let stray = dir.path().join("snapshots/999/fs");
+    fs::create_dir_all(&stray).unwrap();
+    drop(store);
+    let store = Store::open(dir.path()).unwrap();
+    assert!(store.snapshots().get(unpack).is_err());
+    assert!(!store.snapshots().fs(unpack).exists());
+    assert!(!stray.exists());
+    assert!(store.snapshots().fs(container).is_dir());
+}
+
+#[test]
+fn collection_keeps_roots_parents_and_leases() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let snapshots = store.snapshots();
+    let layer = |parent, name: &[u8]| {
+        let id = snapshots.create(parent, "unpack:1").unwrap();
+        let digest = Digest::sha256(name);
+        snapshots.commit(id, Some(&digest), Some(&digest)).unwrap()
+    };
+    let bottom = layer(None, b"bottom");
+    let top = layer(Some(bottom), b"top");
+    let loose = layer(Some(bottom), b"loose");
+    let leased = layer(None, b"leased");
+    assert_eq!(layer(None, b"bottom"), bottom);
+    assert!(matches!(
+        snapshots.remove(bottom),
+        Err(RemoveError::HasChildren { children: 2, .. })
+    ));
+    let kept = store.content().put(b"kept").unwrap();
+    let gone = store.content().put(b"gone").unwrap();
+    let lease = store.lease();
+    lease.hold_snapshot(leased);
+    let freed = store
+        .gc(|_| {
+            Ok(Roots {
+                blobs: [kept.clone()].into(),
+                snapshots: [top].into(),
+            })
+        })
+        .unwrap();
+    assert_eq!(freed.snapshots, [loose]);
+    assert_eq!(freed.blobs, [gone]);
+    assert!(store.content().has(&kept) && snapshots.get(leased).is_ok());
+    assert!(!snapshots.fs(loose).exists());
+    drop(lease);
+}
