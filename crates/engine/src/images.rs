@@ -71,7 +71,10 @@ impl Engine {
         options: PullOptions,
         progress: Progress,
     ) -> Result<Image> {
-        let image = self.inner.images.pull(reference, options, progress).await?;
+        let image = match hello::is_hello(reference) {
+            true => self.built_in(reference.or_latest(), progress).await?,
+            false => self.inner.images.pull(reference, options, progress).await?,
+        };
         emit(
             &self.inner,
             "pull",

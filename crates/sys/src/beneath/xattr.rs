@@ -72,20 +72,17 @@ fn collect(
     Ok(found)
 }
 
-/// Asks for the size, then for the value, until both agree: another process may change it in between.
+/// Reads into a buffer that grows until the value fits; the kernel's own limit is 64 KiB (xattr(7)). An empty
+/// buffer would ask for the size only, which costs a second call in the common case.
 fn fill(call: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+    let mut value = vec![0; 256];
     loop {
-        let size = call(&mut [])?;
-        if size == 0 {
-            return Ok(Vec::new());
-        }
-        let mut value = vec![0; size];
         match call(&mut value) {
             Ok(size) => {
                 value.truncate(size);
                 return Ok(value);
             }
-            Err(Errno::RANGE) => {}
+            Err(Errno::RANGE) if value.len() < 128 << 10 => value.resize(value.len() * 8, 0),
             Err(error) => return Err(error),
         }
     }
