@@ -369,6 +369,30 @@ fn a_killed_daemon_loses_nothing() {
 }
 
 #[test]
+fn an_exec_that_ends_at_once_is_still_told() {
+    guard!();
+    let daemon = Daemon::start();
+    daemon.ok(&["run", "-d", "--name", "web", "box:1", "sleep", "1000"]);
+    // Two at a time, so that one ends while the monitor is busy starting the other.
+    std::thread::scope(|scope| {
+        for code in ["0", "3"] {
+            let daemon = &daemon;
+            scope.spawn(move || {
+                for _ in 0..25 {
+                    let output = daemon.run(&["exec", "web", "sh", "-c", &format!("exit {code}")]);
+                    assert_eq!(
+                        output.status.code(),
+                        code.parse().ok(),
+                        "{}",
+                        text(&output.stderr)
+                    );
+                }
+            });
+        }
+    });
+}
+
+#[test]
 fn volumes_are_filled_shared_and_outlive_containers() {
     guard!();
     let daemon = Daemon::start();

@@ -1,5 +1,5 @@
-//! Layers and archives against the kernel and against other programs: GNU tar for what a tar means, umoci for
-//! what a whiteout means, overlayfs for what a merged tree is. Needs root; skipped with a reason without.
+//! Layers against the kernel: what overlayfs makes of a tar that was applied, what a layer read back holds, and
+//! what hostile archives can't do. Needs root; skipped with a reason without.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

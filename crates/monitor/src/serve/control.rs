@@ -161,7 +161,12 @@ impl Supervisor {
                     .map_err(|error| internal("resize the terminal", &error))?;
                 Ok(Response::Done)
             }
-            Request::Exec(request) => self.exec(request, fds),
+            Request::Exec(request) => {
+                let response = self.exec(request, fds);
+                // The signal of a process that ended while the mask was lifted is lost, so it is looked for.
+                self.reap();
+                response
+            }
             Request::ExecResize { exec_id, rows, cols } => self.exec_resize(&exec_id, rows, cols),
             Request::ExecKill { exec_id, signal } => self.exec_kill(&exec_id, signal),
             Request::ExecState { exec_id } => self.exec_state(&exec_id),

@@ -256,7 +256,7 @@ impl Supervisor {
         }
     }
 
-    fn reap(&mut self) {
+    pub(super) fn reap(&mut self) {
         while let Ok(Some((pid, exit))) = sys::process::reap_any() {
             if pid == self.process.pid && matches!(self.phase, Phase::Running) {
                 self.begin_end(exit);
