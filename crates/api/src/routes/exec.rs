@@ -49,7 +49,7 @@ async fn create(
 }
 
 async fn inspect(State(state): State<AppState>, Path(id): Path<String>) -> Result<Response> {
-    let exec = state.engine.exec_inspect(&id)?;
+    let exec = state.engine.exec_inspect(&id).await?;
     let container = state.engine.container(exec.container.as_str());
     let user = container
         .map(|container| container.config.user.clone())
@@ -73,7 +73,7 @@ async fn start(
     // is what follows.
     let (parts, body) = request.into_parts();
     let options: ExecStartRequest = body::read_json(&parts.headers, body).await?;
-    let exec = state.engine.exec_inspect(&id)?;
+    let exec = state.engine.exec_inspect(&id).await?;
     refuse_unless_running(&state, &exec)?;
     let console_size = options
         .console_size

@@ -18,6 +18,9 @@ use super::{Container, defaults, oci, user};
 use crate::engine::{Engine, Inner, blocking};
 use crate::error::{Error, Result};
 
+/// How often the monitor is asked about an exec that seems to run, 2 ms apart.
+const EXIT_PATIENCE: usize = 5;
+
 /// An exec as published.
 #[derive(Debug, Clone)]
 pub struct Exec {
@@ -204,8 +207,26 @@ impl Engine {
         }
     }
 
-    /// What is known of an exec.
-    pub fn exec_inspect(&self, id: &str) -> Result<Exec> {
+    /// What is known of an exec. A client whose stream has ended asks at once, and may be faster than the event
+    /// that tells the exit; so of one that seems to run the monitor is asked, for as long as an exit takes.
+    pub async fn exec_inspect(&self, id: &str) -> Result<Exec> {
+        for _ in 0..EXIT_PATIENCE {
+            let exec = self.inner.execs.get(id)?;
+            if !exec.running {
+                return Ok(Exec::clone(&exec));
+            }
+            let container = self.container(exec.container.as_str())?;
+            let (inner, exec_id) = (Arc::clone(&self.inner), id.to_owned());
+            let state = blocking(move || Ok(inner.monitor_of(&container)?.exec_state(&exec_id)?)).await;
+            if let Ok(Some(code)) = state.map(|state| state.exit_code) {
+                self.inner.execs.change(id, |exec| {
+                    exec.running = false;
+                    exec.exit_code = Some(i64::from(code));
+                });
+            } else {
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+        }
         Ok(Exec::clone(&*self.inner.execs.get(id)?))
     }
 

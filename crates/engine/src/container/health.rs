@@ -171,7 +171,7 @@ async fn probe(engine: &Engine, container: &Container, check: &Check) -> Option<
     }
     // The output ends with the process; its exit code follows at once.
     for _ in 0..200 {
-        match engine.exec_inspect(id.as_str()) {
+        match engine.exec_inspect(id.as_str()).await {
             Ok(exec) if exec.exit_code.is_some() => {
                 let text = String::from_utf8_lossy(&output).into_owned();
                 return finish(exec.exit_code.unwrap_or(-1), text);

@@ -169,7 +169,11 @@ impl Supervisor {
             }
             Request::ExecResize { exec_id, rows, cols } => self.exec_resize(&exec_id, rows, cols),
             Request::ExecKill { exec_id, signal } => self.exec_kill(&exec_id, signal),
-            Request::ExecState { exec_id } => self.exec_state(&exec_id),
+            Request::ExecState { exec_id } => {
+                // Whoever asks may know of the end before its signal was looked at.
+                self.reap();
+                self.exec_state(&exec_id)
+            }
             Request::Release => {
                 if !matches!(self.phase, Phase::Ended { .. }) {
                     let text = format!("container {} is running", self.launch.id);
