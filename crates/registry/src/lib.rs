@@ -30,6 +30,7 @@ mod manifest;
 mod repository;
 mod session;
 mod tls;
+mod token;
 mod upload;
 
 pub use auth::Auth;

@@ -15,7 +15,7 @@ use reqwest::Response;
 use tokio::sync::OnceCell;
 use url::Url;
 
-use crate::auth::{Auth, TokenAnswer, TokenKey, bearer_header};
+use crate::auth::{Auth, TokenKey, bearer_header};
 use crate::challenge::Challenge;
 use crate::client::Client;
 use crate::endpoint::{Endpoint, Security};
@@ -27,15 +27,15 @@ pub(crate) const SILENCE: Duration = Duration::from_secs(60);
 /// Silence after the last byte of an upload: registries verify and move large blobs before they answer.
 const COMMIT_SILENCE: Duration = Duration::from_secs(600);
 /// Most that is read of an answer that is not content.
-const MAX_ANSWER: usize = 1 << 20;
+pub(crate) const MAX_ANSWER: usize = 1 << 20;
 const MAX_REDIRECTS: usize = 10;
 /// Longest pause a `Retry-After` can ask for.
-const MAX_PAUSE: Duration = Duration::from_secs(120);
+pub(crate) const MAX_PAUSE: Duration = Duration::from_secs(120);
 
 pub(crate) struct Session {
     pub client: Client,
     pub endpoint: Endpoint,
-    auth: Auth,
+    pub auth: Auth,
     access: Access,
     origin: OnceCell<Url>,
 }
@@ -154,7 +154,13 @@ impl Session {
                     retry_after(response.headers())
                 }
                 Err(error) => {
-                    if !replayable || !error.is_transient() || failures + 1 >= attempts {
+                    // A connection that does not come about takes its whole timeout: one more try tells.
+                    let most = if matches!(error, Error::Connect { .. }) {
+                        attempts.min(2)
+                    } else {
+                        attempts
+                    };
+                    if !replayable || !error.is_transient() || failures + 1 >= most {
                         return Err(error);
                     }
                     None
@@ -327,120 +333,10 @@ impl Session {
         }
         TokenKey::new(realm, service.unwrap_or_default(), &scope, &self.auth)
     }
-
-    /// Asks the token server. `offline` also asks for a refresh token (a login).
-    pub async fn fetch_token(
-        &self,
-        origin: &Url,
-        key: &TokenKey,
-        offline: bool,
-    ) -> Result<TokenAnswer, Error> {
-        let realm = Url::parse(&key.realm)
-            .ok()
-            .filter(|u| matches!(u.scheme(), "http" | "https"))
-            .ok_or_else(|| Error::protocol(origin, format!("token server {:?} is not a URL", key.realm)))?;
-        if self.auth != Auth::Anonymous {
-            check_downgrade(origin, &realm)?;
-        }
-        let local = self.endpoint.security != Security::Verified && realm.host() == origin.host();
-        let http = self.client.inner.http(&realm, !local)?;
-        let scopes = key.scope.split(' ').filter(|s| !s.is_empty());
-        let request = match &self.auth {
-            Auth::Identity(token) => {
-                let scope = key.scope.clone();
-                let fields = [
-                    ("grant_type", "refresh_token"),
-                    ("service", &key.service),
-                    ("client_id", "berth"),
-                    ("scope", &scope),
-                    ("refresh_token", token),
-                ];
-                let form = url::form_urlencoded::Serializer::new(String::new())
-                    .extend_pairs(fields)
-                    .finish();
-                http.post(realm.clone())
-                    .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-                    .body(form)
-            }
-            auth => {
-                let mut url = realm.clone();
-                {
-                    let mut query = url.query_pairs_mut();
-                    if !key.service.is_empty() {
-                        query.append_pair("service", &key.service);
-                    }
-                    for scope in scopes {
-                        query.append_pair("scope", scope);
-                    }
-                    if let Auth::Basic { user, .. } = auth {
-                        query.append_pair("account", user);
-                    }
-                    if offline {
-                        query
-                            .append_pair("offline_token", "true")
-                            .append_pair("client_id", "berth");
-                    }
-                }
-                let request = http.get(url);
-                match auth.basic_header() {
-                    Some(value) => request.header(AUTHORIZATION, value),
-                    None => request,
-                }
-            }
-        };
-        let attempts = self.client.inner.config().attempts.max(1);
-        let mut failures = 0;
-        let response = loop {
-            let Some(again) = request.try_clone() else {
-                return Err(Error::protocol(&realm, "token request cannot be repeated"));
-            };
-            let outcome = match tokio::time::timeout(SILENCE, again.send()).await {
-                Ok(outcome) => outcome.map_err(|e| Error::from_transport(&Method::GET, &realm, &e)),
-                Err(_) => Err(Error::silent(&Method::GET, &realm, SILENCE.as_secs())),
-            };
-            failures += 1;
-            let pause = match outcome {
-                Ok(response) => {
-                    let status = response.status();
-                    let busy = status == StatusCode::TOO_MANY_REQUESTS || is_transient_status(status);
-                    if !busy || failures >= attempts {
-                        break response;
-                    }
-                    retry_after(response.headers()).unwrap_or_else(|| backoff(failures))
-                }
-                Err(error) if failures < attempts && error.is_transient() => backoff(failures),
-                Err(error) => return Err(error),
-            };
-            tokio::time::sleep(pause.min(MAX_PAUSE)).await;
-        };
-        let status = response.status();
-        let body = read_answer(response, MAX_ANSWER).await?;
-        if !status.is_success() {
-            let detail = ErrorBody::parse(&body).text();
-            return Err(match status {
-                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {
-                    Error::Unauthorized(format!(
-                        "unauthorized: {}",
-                        detail.unwrap_or_else(|| "authentication required".to_owned())
-                    ))
-                }
-                StatusCode::TOO_MANY_REQUESTS => Error::TooManyRequests {
-                    detail: detail.unwrap_or_else(|| "the token server limits requests".to_owned()),
-                    after: None,
-                },
-                _ => Error::Status {
-                    status,
-                    url: realm.to_string(),
-                    detail: String::new(),
-                },
-            });
-        }
-        serde_json::from_slice(&body).map_err(|e| Error::protocol(&realm, format!("token answer: {e}")))
-    }
 }
 
 /// HTTPS must not be left for HTTP.
-fn check_downgrade(from: &Url, to: &Url) -> Result<(), Error> {
+pub(crate) fn check_downgrade(from: &Url, to: &Url) -> Result<(), Error> {
     match (from.scheme(), to.scheme()) {
         ("https", "https") | ("http", "http" | "https") => Ok(()),
         _ => Err(Error::protocol(
