@@ -39,6 +39,13 @@ impl Images {
         Ok(freed)
     }
 
+    /// Clears away what a failed operation brought in. Its own failure is only logged: the first one is told.
+    pub(crate) fn sweep(&self) {
+        if let Err(error) = self.gc(|_| Ok(Roots::default())) {
+            tracing::warn!(%error, "what a failed operation left stays until the next garbage collection");
+        }
+    }
+
     /// Hints about blobs that are gone.
     fn forget_hints(&self, blobs: &[Digest]) -> Result<(), ImageError> {
         if blobs.is_empty() {

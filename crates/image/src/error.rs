@@ -122,6 +122,21 @@ impl ImageError {
         }
     }
 
+    /// Whether the image itself is wrong, so that another attempt would bring the same.
+    pub(crate) fn is_bad_content(&self) -> bool {
+        match self {
+            ImageError::Document { .. }
+            | ImageError::Invalid { .. }
+            | ImageError::LayerDigest { .. }
+            | ImageError::DiffId { .. }
+            | ImageError::Unpack { .. }
+            | ImageError::Archive(_)
+            | ImageError::Tar(_) => true,
+            ImageError::Shared(error) => error.is_bad_content(),
+            _ => false,
+        }
+    }
+
     /// The error for a name that resolves to nothing, in full as Docker prints it.
     pub(crate) fn no_such(reference: &Reference) -> ImageError {
         ImageError::NotFound(reference.or_latest().familiar())

@@ -54,13 +54,27 @@ impl Images {
         options: LoadOptions,
         progress: Progress,
     ) -> Result<Vec<Loaded>, ImageError> {
-        let report = Reporter(progress);
         let lease = self.inner.store.lease();
-        let files = archive::take_in(self, reader, &lease)?;
+        let loaded = self.load_all(reader, &options, &lease, &Reporter(progress));
+        if loaded.is_err() {
+            drop(lease);
+            self.sweep();
+        }
+        loaded
+    }
+
+    fn load_all(
+        &self,
+        reader: impl Read + Send,
+        options: &LoadOptions,
+        lease: &Lease,
+        report: &Reporter,
+    ) -> Result<Vec<Loaded>, ImageError> {
+        let files = archive::take_in(self, reader, lease)?;
         let found = match files.get("index.json") {
             Some(index) => layout::images(self, &files, index)?,
             None => match files.get("manifest.json") {
-                Some(manifest) => docker::images(self, &files, manifest, &lease)?,
+                Some(manifest) => docker::images(self, &files, manifest, lease)?,
                 None => {
                     return Err(ImageError::Archive(
                         "it has neither index.json (OCI layout) nor manifest.json (docker save)".to_owned(),
@@ -73,7 +87,7 @@ impl Images {
         }
         let mut loaded = Vec::new();
         for image in found {
-            self.load_one(&image, &options, &lease, &report)?;
+            self.load_one(&image, options, lease, report)?;
             let names: Vec<Option<Reference>> = match image.names.is_empty() {
                 true => vec![None],
                 false => image.names.into_iter().map(Some).collect(),

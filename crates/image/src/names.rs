@@ -141,6 +141,16 @@ impl Images {
         rows.into_iter().map(descriptor).collect()
     }
 
+    /// The target with exactly this digest.
+    pub(crate) fn target(&self, id: &Digest) -> Result<Option<Descriptor>, ImageError> {
+        let row = self.inner.store.db().read(|db| {
+            db.prepare_cached("SELECT digest, media_type, size FROM image WHERE digest = ?1")?
+                .query_row([id.as_str()], descriptor_row)
+                .optional()
+        })?;
+        row.map(descriptor).transpose()
+    }
+
     /// Targets whose digest begins with `prefix`: three at most, which is enough to tell none, one and several.
     pub(crate) fn targets_by_prefix(&self, prefix: &str) -> Result<Vec<Descriptor>, ImageError> {
         let (low, high) = (format!("sha256:{prefix}"), format!("sha256:{prefix}~"));

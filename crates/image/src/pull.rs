@@ -70,7 +70,15 @@ impl Images {
         };
         let mut last = None;
         for name in &names {
-            last = Some(self.pull_one(name, &options, &auth, &report).await?);
+            let pulled = self.pull_one(name, &options, &auth, &report).await;
+            if let Err(error) = &pulled
+                && error.is_bad_content()
+            {
+                // Layers that came are kept for the next attempt after a break; of rubbish nothing is.
+                let images = self.clone();
+                blocking(move || images.sweep()).await?;
+            }
+            last = Some(pulled?);
         }
         last.ok_or_else(|| ImageError::NotFound(reference.familiar()))
     }
@@ -115,7 +123,7 @@ impl Images {
         let (images, lease, kept) = (self.clone(), pull.lease.clone(), name.clone());
         let (platform, asked) = (options.platform.clone(), name.familiar());
         let image = blocking(move || -> Result<Image, ImageError> {
-            images.register(&target, &[kept.clone()], &[unpacked])?;
+            images.register(&target, std::slice::from_ref(&kept), &[unpacked])?;
             let blobs: Vec<_> = resolved
                 .manifest
                 .layers

@@ -37,9 +37,7 @@ impl Images {
         };
         if let Some(id) = full {
             return self
-                .targets_by_prefix(id.hex())?
-                .into_iter()
-                .find(|d| d.digest == id)
+                .target(&id)?
                 .ok_or_else(|| ImageError::NotFound(id.to_string()));
         }
         let short = name_or_id.strip_prefix("sha256:").unwrap_or(name_or_id);
@@ -73,10 +71,7 @@ impl Images {
         }
         let (names, _) = self.names_of(digest)?;
         if names.iter().any(|n| n.name() == reference.name()) {
-            return Ok(self
-                .targets_by_prefix(digest.hex())?
-                .into_iter()
-                .find(|d| d.digest == *digest));
+            return self.target(digest);
         }
         Ok(None)
     }

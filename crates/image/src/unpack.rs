@@ -69,10 +69,14 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if let Some(id) = self.id
-            && let Err(error) = self.snapshots.remove(id)
-        {
-            tracing::warn!(%id, %error, "a snapshot that was given up could not be removed");
+        let Some(id) = self.id else { return };
+        if self.snapshots.remove(id).is_ok() {
+            return;
+        }
+        // On a full disk the database cannot even note a removal: the content goes first and makes the room.
+        let emptied = std::fs::remove_dir_all(self.snapshots.fs(id));
+        if let Err(error) = self.snapshots.remove(id) {
+            tracing::warn!(%id, %error, ?emptied, "a snapshot that was given up stays until the next start");
         }
     }
 }

@@ -64,11 +64,17 @@ impl Pull<'_> {
 
     /// The target, without fetching it if the registry says it is one that is here.
     async fn target(&self, wanted: &str) -> Result<(Descriptor, Document), ImageError> {
-        if let Ok(Some(head)) = self.repository.manifest_head(wanted).await {
-            self.lease.hold_blob(&head.digest);
-            if let Some(known) = self.stored(&head).await? {
-                return Ok(known);
+        match self.repository.manifest_head(wanted).await {
+            Ok(Some(head)) => {
+                self.lease.hold_blob(&head.digest);
+                if let Some(known) = self.stored(&head).await? {
+                    return Ok(known);
+                }
             }
+            // Who can't be reached for a HEAD can't be for a GET.
+            Err(error @ registry::Error::Connect { .. }) => return Err(error.into()),
+            // A GET's refusal says why, a HEAD's cannot.
+            Ok(None) | Err(_) => {}
         }
         let fetched = self.repository.manifest(wanted).await?;
         let document = parse(&fetched.media_type, &fetched.digest, &fetched.bytes)?;
