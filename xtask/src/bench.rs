@@ -343,8 +343,10 @@ impl Peer {
         run_command(Command::new("ip").args(["netns", "add", NETNS]))?;
         run_command(Command::new("ip").args(["-n", NETNS, "link", "set", "lo", "up"]))?;
         let log = std::fs::File::create(dir.join("dockerd.log"))?;
-        let child = Command::new("ip")
-            .args(["netns", "exec", NETNS, "dockerd"])
+        // nsenter, not `ip netns exec`: the latter hides the control groups behind a /sys of its own.
+        let child = Command::new("nsenter")
+            .arg(format!("--net=/run/netns/{NETNS}"))
+            .arg("dockerd")
             .args(["--host", &format!("unix://{}", dir.join("docker.sock").display())])
             .arg("--data-root")
             .arg(dir.join("root"))

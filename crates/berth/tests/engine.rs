@@ -393,6 +393,72 @@ fn an_exec_that_ends_at_once_is_still_told() {
 }
 
 #[test]
+fn a_stopped_daemon_leaves_nothing_on_the_host() {
+    guard!();
+    let mut daemon = Daemon::start();
+    let tag = format!("berth-{}", tag_of(&daemon.dir.path().join("root")));
+    daemon.ok(&["network", "create", "app"]);
+    daemon.ok(&[
+        "run",
+        "--rm",
+        "--network",
+        "app",
+        "-p",
+        "127.0.0.1::80",
+        "box:1",
+        "true",
+    ]);
+    let stop = |daemon: &mut Daemon| {
+        assert!(
+            Command::new("kill")
+                .arg(daemon.child.id().to_string())
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert!(daemon.child.wait().unwrap().success());
+    };
+    let host = || {
+        let links = Command::new("ip").args(["-d", "link"]).output().unwrap();
+        let tables = Command::new("nft").args(["list", "tables"]).output().unwrap();
+        let groups = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
+        let group = groups
+            .map(|tree| tree.path().join(&tag))
+            .find(|path| path.exists());
+        (
+            text(&links.stdout).contains(&tag),
+            text(&tables.stdout).contains(&tag),
+            group,
+        )
+    };
+    stop(&mut daemon);
+    assert_eq!(host(), (false, false, None), "{}", daemon.log());
+    // The next one makes it all again, and leaves it while a container needs it.
+    daemon.child = spawn(daemon.dir.path());
+    daemon.wait_until_ready();
+    daemon.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "needs-it",
+        "--network",
+        "app",
+        "box:1",
+        "sleep",
+        "1000",
+    ]);
+    stop(&mut daemon);
+    let (link, table, group) = host();
+    assert!(
+        link && table && group.is_some(),
+        "a living container lost its network"
+    );
+    daemon.child = spawn(daemon.dir.path());
+    daemon.wait_until_ready();
+    assert_eq!(daemon.ok(&["exec", "needs-it", "echo", "well"]).trim(), "well");
+}
+
+#[test]
 fn volumes_are_filled_shared_and_outlive_containers() {
     guard!();
     let daemon = Daemon::start();
@@ -422,6 +488,31 @@ fn volumes_are_filled_shared_and_outlive_containers() {
     let (_, text) = daemon.fails(&["run", "--rm", "-v", "data:/x:ro", "box:1", "touch", "/x/new"]);
     assert!(text.contains("Read-only"), "{text}");
     daemon.ok(&["volume", "rm", "data"]);
+}
+
+#[test]
+fn a_mounted_image_stays_usable_when_its_name_is_gone() {
+    guard!();
+    let daemon = Daemon::start();
+    let context = daemon.dir.path().join("context");
+    std::fs::create_dir_all(&context).unwrap();
+    std::fs::write(context.join("Dockerfile"), "FROM box:1\nRUN echo kept > /data\n").unwrap();
+    daemon.ok(&["build", "-t", "mounted:1", &context.display().to_string()]);
+    let mount = "type=image,source=mounted:1,target=/image";
+    daemon.ok(&[
+        "create",
+        "--name",
+        "user",
+        "--mount",
+        mount,
+        "box:1",
+        "cat",
+        "/image/data",
+    ]);
+    daemon.ok(&["rmi", "-f", "mounted:1"]);
+    daemon.ok(&["builder", "prune", "-a", "-f"]);
+    daemon.ok(&["image", "prune", "-f"]);
+    assert_eq!(daemon.ok(&["start", "-a", "user"]).trim(), "kept");
 }
 
 #[test]

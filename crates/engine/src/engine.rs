@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use volume::Volumes;
 
-use crate::container::{Container, Execs, Records, Registry};
+use crate::container::{Container, Execs, Records, Registry, mounted_layers};
 use crate::error::{Error, Result, chain};
 use crate::events::Events;
 
@@ -86,11 +86,19 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Lets go of every container without touching it; their monitors go on.
+    /// Lets go of every container without touching it; their monitors go on. Where none lives, what the instance
+    /// has on the host goes too: bridges, rules, its control group. The next opening makes it again.
     pub async fn close(&self) {
         self.inner.shutdown.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
+        if self.containers().iter().any(|c| c.state.status.is_alive()) {
+            return;
+        }
+        let inner = Arc::clone(&self.inner);
+        if let Err(error) = blocking(move || inner.leave_host()).await {
+            tracing::warn!(%error, "something of this daemon is left on the host");
+        }
     }
 
     /// The images of this engine.
@@ -121,6 +129,7 @@ impl Inner {
         let networks = Networks::open(store.clone(), config.network.clone())?;
         let volumes = Volumes::open(store.clone(), store.root())?;
         let records = Records::open(store.clone())?;
+        images.keep_also(mounted_layers);
         let containers_dir = config.root.join("containers");
         make_private_dir(&containers_dir)?;
         let daemon_id = daemon_id(&config.root)?;
@@ -142,6 +151,16 @@ impl Inner {
             cgroup_version: hierarchy.version(),
             config,
         })
+    }
+
+    fn leave_host(&self) -> Result<()> {
+        self.networks.tear_down()?;
+        let name = self.config.instance.cgroup_parent();
+        match cgroup::Cgroup::open("/", name.trim_start_matches('/')) {
+            Ok(group) => Ok(group.remove_within(std::time::Duration::ZERO)?),
+            // No container was ever started.
+            Err(_) => Ok(()),
+        }
     }
 
     /// The group that holds a container's processes.

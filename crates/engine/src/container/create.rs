@@ -306,7 +306,7 @@ fn fill_defaults(inner: &Inner, host: &mut HostConfig) {
         let hidden = if host.privileged {
             &[][..]
         } else {
-            defaults::MASKED_PATHS
+            &defaults::MASKED_PATHS[..]
         };
         host.masked_paths = hidden.iter().map(|p| (*p).to_owned()).collect();
     }
@@ -314,7 +314,7 @@ fn fill_defaults(inner: &Inner, host: &mut HostConfig) {
         let fixed = if host.privileged {
             &[][..]
         } else {
-            defaults::READONLY_PATHS
+            &defaults::READONLY_PATHS[..]
         };
         host.readonly_paths = fixed.iter().map(|p| (*p).to_owned()).collect();
     }

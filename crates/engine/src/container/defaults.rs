@@ -3,91 +3,11 @@
 //! Facts: the capability set and the path lists are those of a current Docker engine (recorded bundle), which
 //! are the tightest defaults in the field.
 
-/// Docker's fourteen capabilities, in its order.
-pub(super) const CAPABILITIES: &[&str] = &[
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FSETID",
-    "CAP_FOWNER",
-    "CAP_MKNOD",
-    "CAP_NET_RAW",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETFCAP",
-    "CAP_SETPCAP",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SYS_CHROOT",
-    "CAP_KILL",
-    "CAP_AUDIT_WRITE",
-];
-
-/// Every capability of Linux 5.9 and later (capabilities(7)).
-pub(super) const ALL_CAPABILITIES: &[&str] = &[
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-];
-
-pub(super) const MASKED_PATHS: &[&str] = &[
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-];
-
-pub(super) const READONLY_PATHS: &[&str] = &[
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-];
+/// One list each, where it is used first: the kernel's names in `sys`, the defaults in `runtime`.
+pub(super) use ::runtime::template::{
+    DEFAULT_CAPABILITIES as CAPABILITIES, MASKED_PATHS, READ_ONLY_PATHS as READONLY_PATHS,
+};
+use sys::caps::NAMES as ALL_CAPABILITIES;
 
 /// `/dev/null` and its kin: character devices every container may use (major, minor).
 pub(super) const DEVICES: &[(i64, i64)] = &[(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)];
@@ -122,12 +42,12 @@ pub(super) fn capabilities(add: &[String], drop: &[String], privileged: bool) ->
     let all = |list: &[String]| list.iter().any(|name| name == "ALL");
     let owned = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     if privileged {
-        return Ok(owned(ALL_CAPABILITIES));
+        return Ok(owned(&ALL_CAPABILITIES));
     }
     let mut set = match (all(&add), all(&drop)) {
-        (true, _) => owned(ALL_CAPABILITIES),
+        (true, _) => owned(&ALL_CAPABILITIES),
         (false, true) => Vec::new(),
-        (false, false) => owned(CAPABILITIES),
+        (false, false) => owned(&CAPABILITIES),
     };
     if !all(&drop) || all(&add) {
         set.retain(|name| !drop.contains(name));

@@ -66,7 +66,7 @@ pub use wait::{WaitCondition, WaitOutcome};
 pub(crate) use archive::{Incoming, stream};
 pub(crate) use exec::Execs;
 pub(crate) use owner::{EXIT_UNKNOWN, Handle, Supervision, adopt, read_exit_record};
-pub(crate) use record::Records;
+pub(crate) use record::{Records, mounted_layers};
 pub(crate) use registry::Registry;
 pub(crate) use remove::remove_parts;
 pub(crate) use restart::wants_start_with_daemon;

@@ -356,8 +356,8 @@ fn linux(
         }),
         devices,
         seccomp,
-        masked_paths: paths(&host.masked_paths, defaults::MASKED_PATHS),
-        readonly_paths: paths(&host.readonly_paths, defaults::READONLY_PATHS),
+        masked_paths: paths(&host.masked_paths, &defaults::MASKED_PATHS),
+        readonly_paths: paths(&host.readonly_paths, &defaults::READONLY_PATHS),
         rootfs_propagation: "rprivate".to_owned(),
         ..Linux::default()
     })

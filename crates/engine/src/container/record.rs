@@ -3,7 +3,7 @@
 use store::Store;
 use store::rusqlite::{OptionalExtension as _, params};
 
-use super::Container;
+use super::{Container, MountKind, PlannedMount};
 use crate::error::{Error, Result};
 
 const SCHEMA: &[&str] = &["CREATE TABLE containers (
@@ -81,6 +81,31 @@ impl Records {
             Ok(())
         })
     }
+}
+
+/// Layers that containers have mounted (`type=image`), for garbage collection: they must stay even when the image
+/// they came from is removed.
+pub(crate) fn mounted_layers(db: &store::rusqlite::Transaction<'_>) -> store::rusqlite::Result<store::Roots> {
+    #[derive(serde::Deserialize)]
+    struct Plan {
+        plan: Vec<PlannedMount>,
+    }
+    let mut roots = store::Roots::default();
+    let mut select = db.prepare("SELECT document FROM containers")?;
+    let documents = select.query_map([], |row| row.get::<_, String>(0))?;
+    for document in documents {
+        // A document that can't be read is told at the start of the daemon; it must not stop the collection.
+        let Ok(Plan { plan }) = serde_json::from_str(&document?) else {
+            continue;
+        };
+        roots
+            .snapshots
+            .extend(plan.iter().filter_map(|mount| match &mount.kind {
+                MountKind::Image { snapshot, .. } => Some(*snapshot),
+                _ => None,
+            }));
+    }
+    Ok(roots)
 }
 
 /// Docker's words for a name that another container holds.
