@@ -106,12 +106,9 @@ impl Cgroup {
             .collect()
     }
 
-    /// A descriptor of the group for `clone3(CLONE_INTO_CGROUP)`. Only v2: elsewhere it would place the new process
-    /// in the one tree that limits nothing.
+    /// A descriptor of the group for `clone3(CLONE_INTO_CGROUP)`, where there is a unified tree. On a hybrid host the
+    /// process enters the version 1 trees by [`Cgroup::entry`] as well.
     pub fn fd(&self) -> Option<OwnedFd> {
-        if self.version() != Version::V2 {
-            return None;
-        }
         let directory = self.unified()?;
         rustix::fs::open(
             &directory,

@@ -12,11 +12,12 @@ use crate::file;
 use crate::group::{Cgroup, subdirectories};
 use crate::hierarchy::Version;
 
-/// Open doors of a group, for a process that enters by itself.
+/// Open doors of a group's version 1 trees, for a process that enters by itself.
 ///
 /// Made before a fork, used after it: [`Entry::enter`] allocates nothing and takes no lock. A single-threaded process
-/// that moves itself through `tasks` (v1) or joins v2 spares the kernel its global thread group lock, whose taking
-/// may wait for an RCU grace period (Linux kernel/cgroup/cgroup.c, `cgroup_procs_write_start`).
+/// that moves itself through `tasks` spares the kernel its global thread group lock, whose taking waits for an RCU
+/// grace period, some ten milliseconds (Linux kernel/cgroup/cgroup.c, `cgroup_procs_write_start`). The unified tree
+/// has no such door, so there a process is born in its group: see [`Cgroup::fd`].
 #[derive(Debug)]
 pub struct Entry {
     doors: Vec<OwnedFd>,
@@ -41,16 +42,16 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Doors for a single-threaded process to enter by itself.
+    /// Doors for a single-threaded process to enter the version 1 trees by itself; none where there are none.
     pub fn entry(&self) -> Result<Entry> {
         let mut doors = Vec::new();
         for (_, mount) in self.hierarchy.trees() {
-            let unified = self.hierarchy.unified() == Some(mount.as_path());
-            // `cgroup.threads` would need a threaded group, so the unified tree is entered as a process.
-            let door = if unified { "cgroup.procs" } else { "tasks" };
+            if self.hierarchy.unified() == Some(mount.as_path()) {
+                continue;
+            }
             let path = mount
                 .join(self.path().strip_prefix("/").unwrap_or(Path::new("")))
-                .join(door);
+                .join("tasks");
             let fd = rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
                 .map_err(|error| CgroupError::io("open", &path, error))?;
             doors.push(fd);

@@ -53,12 +53,12 @@ pub fn exec(exec: Exec<'_>) -> Result<Running, LaunchError> {
     let kinds = foreign_namespaces(exec.target_pid)?;
     let born_in = exec.cgroup.and_then(Cgroup::fd);
     let cgroup = match exec.cgroup {
-        Some(cgroup) if born_in.is_none() => Some(
+        Some(cgroup) => Some(
             cgroup
                 .entry()
                 .map_err(|error| LaunchError::Cgroup(error.to_string()))?,
         ),
-        _ => None,
+        None => None,
     };
     let pidfd = exec
         .target_pidfd

@@ -81,12 +81,12 @@ impl Plan {
         })?;
         let cgroup_fd = launch.cgroup.and_then(cgroup::Cgroup::fd);
         let cgroup_entry = match launch.cgroup {
-            Some(cgroup) if cgroup_fd.is_none() => Some(
+            Some(cgroup) => Some(
                 cgroup
                     .entry()
                     .map_err(|error| LaunchError::Cgroup(error.to_string()))?,
             ),
-            _ => None,
+            None => None,
         };
         let start_socket = match launch.start_socket {
             Some(socket) => Some(socket.try_clone_to_owned().during("start socket")?),
