@@ -23,8 +23,8 @@ struct Row<'a> {
     name: &'a str,
     peer: Box<dyn Fn() -> Command + 'a>,
     ours: Box<dyn Fn() -> Command + 'a>,
-    /// What the median may be at most, as a share of the peer's.
-    goal: f64,
+    /// What the median may be at most, as a share of the peer's; none where most of the time is the peer's client.
+    goal: Option<f64>,
 }
 
 pub fn run(args: &[String]) -> Result<()> {
@@ -68,37 +68,37 @@ pub fn run(args: &[String]) -> Result<()> {
             name: "run --rm IMAGE true",
             peer: Box::new(|| peer.client(&with_network)),
             ours: Box::new(|| ours.client(&with_network)),
-            goal: 1.0 / 15.0,
+            goal: Some(1.0 / 15.0),
         },
         Row {
             name: "run --rm IMAGE true, docker client",
             peer: Box::new(|| peer.client(&with_network)),
             ours: Box::new(|| docker_on_ours(&with_network)),
-            goal: 1.0 / 5.0,
+            goal: None,
         },
         Row {
             name: "run --rm --network none IMAGE true",
             peer: Box::new(|| peer.client(&without)),
             ours: Box::new(|| ours.client(&without)),
-            goal: 1.0 / 15.0,
+            goal: Some(1.0 / 15.0),
         },
         Row {
             name: "exec CONTAINER true",
             peer: Box::new(|| peer.client(&exec)),
             ours: Box::new(|| ours.client(&exec)),
-            goal: 1.0 / 15.0,
+            goal: Some(1.0 / 15.0),
         },
         Row {
             name: "build of ten RUN steps, no cache",
             peer: Box::new(|| peer.client(&no_cache)),
             ours: Box::new(|| ours.client(&no_cache)),
-            goal: 1.0 / 8.0,
+            goal: Some(1.0 / 8.0),
         },
         Row {
             name: "build of ten RUN steps, cached",
             peer: Box::new(|| peer.client(&cached)),
             ours: Box::new(|| ours.client(&cached)),
-            goal: 1.0 / 8.0,
+            goal: Some(1.0 / 8.0),
         },
     ];
     println!("{}\n", machine(&peer)?);
@@ -107,14 +107,17 @@ pub fn run(args: &[String]) -> Result<()> {
     for row in &rows {
         let (peer, ours) = measure(row, runs)?;
         let ratio = ours.as_secs_f64() / peer.as_secs_f64();
-        let verdict = if ratio <= row.goal { "reached" } else { "missed" };
+        let (goal, verdict) = match row.goal {
+            Some(goal) if ratio <= goal => (format!("1/{:.0}", 1.0 / goal), "reached"),
+            Some(goal) => (format!("1/{:.0}", 1.0 / goal), "missed"),
+            None => (String::new(), ""),
+        };
         println!(
-            "| {} | {} | {} | 1/{:.1} | 1/{:.0} | {verdict} |",
+            "| {} | {} | {} | 1/{:.1} | {goal} | {verdict} |",
             row.name,
             milliseconds(peer),
             milliseconds(ours),
-            1.0 / ratio,
-            1.0 / row.goal
+            1.0 / ratio
         );
     }
     floor(&binary, &scratch, &tar, runs, &ours)?;
