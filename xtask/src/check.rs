@@ -8,7 +8,7 @@ use crate::process;
 
 /// Fails on the first file that is not formatted or the first warning.
 pub fn run() -> Result<()> {
-    format()?;
+    cargo(&["fmt", "--all", "--check"])?;
     cargo(&[
         "clippy",
         "--workspace",
@@ -20,9 +20,12 @@ pub fn run() -> Result<()> {
     ])
 }
 
-/// Fails on the first file that is not formatted.
-pub fn format() -> Result<()> {
-    cargo(&["fmt", "--all", "--check"])
+/// Whether the toolchain has formatter and lints; a minimal one comes without.
+pub fn installed() -> bool {
+    ["fmt", "clippy"].iter().all(|component| {
+        let version = process::output(Command::new("cargo").args([component, "--version"]));
+        version.is_ok_and(|output| output.status.success())
+    })
 }
 
 fn cargo(args: &[&str]) -> Result<()> {

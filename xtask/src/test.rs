@@ -15,8 +15,12 @@ use crate::{check, packages};
 pub fn run(filter: &[String]) -> Result<()> {
     packages::install(&[packages::BUILD, packages::RUN, packages::TEST])?;
     if filter.is_empty() {
-        println!("checking the format");
-        check::format()?;
+        if check::installed() {
+            println!("checking format and lints");
+            check::run()?;
+        } else {
+            println!("format and lints are not checked: the toolchain has no rustfmt or clippy");
+        }
     }
     let nextest = exists("cargo-nextest")
         || Command::new("cargo")

@@ -1,5 +1,7 @@
 //! The server over real sockets of the loopback interface: local names, forwarding, falling back, both transports.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};

@@ -11,6 +11,7 @@ use image::archive::{ExtractOptions, PathStat};
 use image::layer::{Change, Kind};
 use tokio::sync::mpsc;
 
+use super::user;
 use crate::engine::{Engine, blocking};
 use crate::error::{Error, Result};
 
@@ -22,7 +23,7 @@ pub type ByteStream = mpsc::Receiver<io::Result<Bytes>>;
 pub struct ArchivePut {
     /// Refuse to replace a directory by something else, or the reverse.
     pub no_overwrite_dir_non_dir: bool,
-    /// Keep the owners the archive names.
+    /// Give everything to the user the container runs as.
     pub copy_uid_gid: bool,
 }
 
@@ -86,12 +87,15 @@ impl Engine {
             {
                 return Err(Error::forbidden("container rootfs is marked read-only"));
             }
+            // The flag gives what is made to the container's user; without it the archive's owners stand.
+            let user = container.config.user.as_str();
+            let chown = match put.copy_uid_gid && !user.is_empty() {
+                true => Some(user::resolve(root.as_fd(), user, &[]).map(|i| (i.uid, i.gid))?),
+                false => None,
+            };
             let options = ExtractOptions {
                 no_overwrite_dir_non_dir: put.no_overwrite_dir_non_dir,
-                // Without the flag the archive's owners stand too, as the real engine does for tar streams made
-                // by its own client.
-                chown: None,
-                ..ExtractOptions::default()
+                chown,
             };
             let reader = image::compression::decoder(Incoming::new(body));
             image::archive::extract(reader, root.as_fd(), &path, &options).map_err(Error::from)

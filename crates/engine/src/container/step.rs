@@ -73,7 +73,8 @@ impl Engine {
             let monitor = Arc::clone(&monitor);
             tokio::spawn(async move {
                 stop.cancelled().await;
-                tokio::task::spawn_blocking(move || monitor.kill(crate::signal::KILL))
+                // A step that has ended meanwhile needs no killing.
+                let _ = tokio::task::spawn_blocking(move || monitor.kill(crate::signal::KILL)).await;
             })
         };
         let read = async {

@@ -180,7 +180,7 @@ fn a_daemon_that_died_finds_the_living_and_forgets_the_dead() {
         let dead = networks
             .reconcile(&HashSet::from([living.container.clone()]))
             .unwrap();
-        assert_eq!(dead, [dying.container.clone()]);
+        assert_eq!(dead, std::slice::from_ref(&dying.container));
         networks.settle();
         assert_eq!(inside(&b.netns, || sh("ip -o link")).lines().count(), 1);
         assert!(inside(&host.lan, || ask(HOST, 8080)).is_some());

@@ -1,5 +1,7 @@
 //! The networks on a real kernel, each test on a machine of its own made of namespaces.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod host;
 mod latency;
 mod lifecycle;
