@@ -1,0 +1,63 @@
+//! What a container is from inside, and what it tells outside.
+
+use crate::support::{Daemon, text};
+
+#[test]
+fn a_container_is_isolated_and_its_exit_code_is_told() {
+    guard!();
+    let daemon = Daemon::start();
+    let inside = daemon.ok(&[
+        "run",
+        "--rm",
+        "--hostname",
+        "inside",
+        "box:1",
+        "sh",
+        "-c",
+        "hostname; echo $$; id -u; ls /proc/1/ns",
+    ]);
+    let mut lines = inside.lines();
+    assert_eq!(
+        (lines.next(), lines.next(), lines.next()),
+        (Some("inside"), Some("1"), Some("0")),
+        "{inside}"
+    );
+    for code in [0, 1, 42] {
+        let output = daemon.run(&["run", "--rm", "box:1", "sh", "-c", &format!("exit {code}")]);
+        assert_eq!(output.status.code(), Some(code));
+    }
+    assert_eq!(
+        daemon
+            .ok(&["run", "--rm", "-u", "web", "box:1", "id", "-u"])
+            .trim(),
+        "33"
+    );
+    // The host never sees the root filesystem mounted.
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(daemon.dir.path().to_str().unwrap()), "{mounts}");
+    assert_eq!(daemon.ok(&["ps", "-aq"]), "", "--rm leaves nothing");
+}
+
+#[test]
+fn an_exec_that_ends_at_once_is_still_told() {
+    guard!();
+    let daemon = Daemon::start();
+    daemon.ok(&["run", "-d", "--name", "web", "box:1", "sleep", "1000"]);
+    // Two at a time, so that one ends while the monitor is busy starting the other.
+    std::thread::scope(|scope| {
+        for code in ["0", "3"] {
+            let daemon = &daemon;
+            scope.spawn(move || {
+                for _ in 0..25 {
+                    let output = daemon.run(&["exec", "web", "sh", "-c", &format!("exit {code}")]);
+                    assert_eq!(
+                        output.status.code(),
+                        code.parse().ok(),
+                        "{}",
+                        text(&output.stderr)
+                    );
+                }
+            });
+        }
+    });
+}

@@ -1,0 +1,123 @@
+//! The daemon is killed, stopped and started again.
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::{Daemon, tag_of, text};
+
+#[test]
+fn a_killed_daemon_loses_nothing() {
+    guard!();
+    let mut daemon = Daemon::start();
+    daemon.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "long",
+        "box:1",
+        "sh",
+        "-c",
+        "echo before; sleep 1000",
+    ]);
+    daemon.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "short",
+        "box:1",
+        "sh",
+        "-c",
+        "echo gone; sleep 1; exit 7",
+    ]);
+    daemon.child.kill().unwrap();
+    daemon.child.wait().unwrap();
+    // The short one ends while nobody looks.
+    std::thread::sleep(Duration::from_millis(1500));
+    daemon.start_again();
+    assert_eq!(
+        daemon.ok(&["inspect", "-f", "{{.State.Running}}", "long"]).trim(),
+        "true"
+    );
+    assert_eq!(daemon.ok(&["logs", "long"]).trim(), "before");
+    assert_eq!(
+        daemon.ok(&["exec", "long", "echo", "still here"]).trim(),
+        "still here"
+    );
+    assert_eq!(
+        daemon
+            .ok(&["inspect", "-f", "{{.State.ExitCode}}", "short"])
+            .trim(),
+        "7"
+    );
+    assert_eq!(daemon.ok(&["logs", "short"]).trim(), "gone");
+    daemon.crash_and_restart();
+    daemon.ok(&["stop", "-t", "1", "long"]);
+    assert_eq!(
+        daemon.ok(&["inspect", "-f", "{{.State.Status}}", "long"]).trim(),
+        "exited"
+    );
+}
+
+#[test]
+fn a_stopped_daemon_leaves_nothing_on_the_host() {
+    guard!();
+    let mut daemon = Daemon::start();
+    let tag = format!("berth-{}", tag_of(&daemon.dir.path().join("root")));
+    daemon.ok(&["network", "create", "app"]);
+    daemon.ok(&[
+        "run",
+        "--rm",
+        "--network",
+        "app",
+        "-p",
+        "127.0.0.1::80",
+        "box:1",
+        "true",
+    ]);
+    let stop = |daemon: &mut Daemon| {
+        assert!(
+            Command::new("kill")
+                .arg(daemon.child.id().to_string())
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert!(daemon.child.wait().unwrap().success());
+    };
+    let host = || {
+        let links = Command::new("ip").args(["-d", "link"]).output().unwrap();
+        let tables = Command::new("nft").args(["list", "tables"]).output().unwrap();
+        let groups = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
+        let group = groups
+            .map(|tree| tree.path().join(&tag))
+            .find(|path| path.exists());
+        (
+            text(&links.stdout).contains(&tag),
+            text(&tables.stdout).contains(&tag),
+            group,
+        )
+    };
+    stop(&mut daemon);
+    assert_eq!(host(), (false, false, None), "{}", daemon.log());
+    // The next one makes it all again, and leaves it while a container needs it.
+    daemon.start_again();
+    daemon.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "needs-it",
+        "--network",
+        "app",
+        "box:1",
+        "sleep",
+        "1000",
+    ]);
+    stop(&mut daemon);
+    let (link, table, group) = host();
+    assert!(
+        link && table && group.is_some(),
+        "a living container lost its network"
+    );
+    daemon.start_again();
+    assert_eq!(daemon.ok(&["exec", "needs-it", "echo", "well"]).trim(), "well");
+}

@@ -1,0 +1,25 @@
+//! End to end: the binary as a daemon on a root of its own, asked by our client and by the real docker client,
+//! looked at from inside the containers and from the host.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+/// Ends a test that can't run here, with the reason.
+macro_rules! guard {
+    () => {
+        if let Some(reason) = $crate::support::missing() {
+            println!("skipped: {reason}");
+            return;
+        }
+    };
+}
+
+mod builds;
+mod containers;
+mod daemon;
+mod docker_client;
+mod files;
+mod images;
+mod input;
+mod networks;
+mod support;
+mod volumes;

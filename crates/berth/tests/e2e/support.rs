@@ -1,0 +1,223 @@
+//! A daemon of its own for each test.
+
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+pub const BERTH: &str = env!("CARGO_BIN_EXE_berth");
+
+/// Why these tests can't run here, if they can't.
+pub fn missing() -> Option<&'static str> {
+    let root = rustix_is_root();
+    if !root {
+        return Some("needs root");
+    }
+    (!Path::new("/bin/busybox").exists()).then_some("needs /bin/busybox (package busybox-static)")
+}
+
+pub fn rustix_is_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0)
+}
+
+/// A daemon with its own root, socket and names; everything is removed when it is dropped.
+pub struct Daemon {
+    pub dir: tempfile::TempDir,
+    pub args: Vec<String>,
+    pub child: Child,
+}
+
+impl Daemon {
+    pub fn start() -> Daemon {
+        Daemon::start_with(&[])
+    }
+
+    /// With further arguments of `berth daemon`, which the next one after a crash gets, too.
+    pub fn start_with(args: &[&str]) -> Daemon {
+        let dir = tempfile::Builder::new().prefix("berth-e2e-").tempdir().unwrap();
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        let child = spawn(dir.path(), &args);
+        let daemon = Daemon { dir, args, child };
+        daemon.wait_until_ready();
+        daemon.import_base();
+        daemon
+    }
+
+    pub fn socket(&self) -> String {
+        format!("unix://{}", self.dir.path().join("run/berth.sock").display())
+    }
+
+    pub fn wait_until_ready(&self) {
+        let path = self.dir.path().join("run/berth.sock");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while std::os::unix::net::UnixStream::connect(&path).is_err() {
+            assert!(
+                Instant::now() < deadline,
+                "the daemon did not come up:\n{}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// busybox and its links as the image `box`.
+    pub fn import_base(&self) {
+        let root = self.dir.path().join("base");
+        for dir in ["bin", "etc", "tmp", "srv"] {
+            std::fs::create_dir_all(root.join(dir)).unwrap();
+        }
+        std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
+        for applet in [
+            "sh", "true", "false", "sleep", "echo", "cat", "hostname", "id", "ls", "nc", "nslookup", "ln",
+            "touch", "wc",
+        ] {
+            std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
+        }
+        std::fs::write(
+            root.join("etc/passwd"),
+            "root:x:0:0:root:/root:/bin/sh\nweb:x:33:33::/srv:/bin/sh\n",
+        )
+        .unwrap();
+        std::fs::write(root.join("srv/seed"), "from the image\n").unwrap();
+        let tar = self.dir.path().join("base.tar");
+        let done = Command::new("tar")
+            .arg("-cf")
+            .arg(&tar)
+            .arg("-C")
+            .arg(&root)
+            .arg(".")
+            .status()
+            .unwrap();
+        assert!(done.success());
+        self.ok(&["import", &tar.display().to_string(), "box:1"]);
+    }
+
+    pub fn run(&self, args: &[&str]) -> Output {
+        Command::new(BERTH)
+            .args(args)
+            .env("DOCKER_HOST", self.socket())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// What a command prints that must succeed.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{args:?}: {}\n{out}{err}\n{}",
+            output.status,
+            self.log()
+        );
+        out
+    }
+
+    /// Exit code and error text of a command that must fail.
+    pub fn fails(&self, args: &[&str]) -> (i32, String) {
+        let output = self.run(args);
+        assert!(
+            !output.status.success(),
+            "{args:?} succeeded: {}",
+            text(&output.stdout)
+        );
+        (output.status.code().unwrap_or(-1), text(&output.stderr))
+    }
+
+    pub fn docker(&self, args: &[&str]) -> Option<Output> {
+        let mut command = Command::new("docker");
+        command
+            .args(args)
+            .env("DOCKER_HOST", self.socket())
+            .env("DOCKER_BUILDKIT", "0")
+            .stdin(Stdio::null());
+        command.output().ok()
+    }
+
+    /// The next daemon on the same root, after the last one has ended.
+    pub fn start_again(&mut self) {
+        self.child = spawn(self.dir.path(), &self.args);
+        self.wait_until_ready();
+    }
+
+    /// Kills the daemon without warning and starts the next one.
+    pub fn crash_and_restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.start_again();
+    }
+}
+
+fn spawn(dir: &Path, args: &[String]) -> Child {
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(dir.join("log"))
+        .unwrap();
+    // Each daemon has a subnet of its own, since several run at once.
+    Command::new(BERTH)
+        .args(["daemon", "--data-root"])
+        .arg(dir.join("root"))
+        .arg("--exec-root")
+        .arg(dir.join("run"))
+        .arg("--host")
+        .arg(format!("unix://{}", dir.join("run/berth.sock").display()))
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let ids = self.run(&["ps", "-aq"]);
+        for id in text(&ids.stdout).split_whitespace() {
+            self.run(&["rm", "-f", "-v", id]);
+        }
+        let networks = self.run(&["network", "ls", "-q", "--filter", "type=custom"]);
+        for id in text(&networks.stdout).split_whitespace() {
+            self.run(&["network", "rm", id]);
+        }
+        // SIGTERM, so that bridge and rules of the instance go too where the daemon removes them.
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+        let tag = format!("berth-{}", &tag_of(&self.dir.path().join("root")));
+        let _ = Command::new("ip")
+            .args(["link", "del", &tag])
+            .stderr(Stdio::null())
+            .status();
+        for family in ["inet", "ip", "ip6"] {
+            let _ = Command::new("nft")
+                .args(["delete", "table", family, &tag])
+                .stderr(Stdio::null())
+                .status();
+        }
+    }
+}
+
+/// The six digits an instance's names carry.
+pub fn tag_of(root: &Path) -> String {
+    let instance = spec::Instance::of_root(root);
+    instance.tag.trim_start_matches("berth-").to_owned()
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+pub fn retry<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+    for _ in 0..20 {
+        if let Some(value) = attempt() {
+            return Some(value);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    None
+}
