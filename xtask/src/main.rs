@@ -29,6 +29,6 @@ fn run(args: &[String]) -> Result<()> {
         Some("test") => test::run(rest),
         Some("bench") => bench::run(rest),
         Some("check") => check::run(),
-        _ => bail!("usage: cargo xtask demo | test [FILTER] | bench [RUNS] | check"),
+        _ => bail!("usage: cargo xtask demo | test [FILTER] | bench [engine|runtime] [RUNS] | check"),
     }
 }

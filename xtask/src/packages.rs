@@ -39,6 +39,7 @@ pub const BENCH: &[Package] = &[
     package("busybox-static", "busybox"),
     package("docker.io", "dockerd"),
     package("crun", "crun"),
+    package("runc", "runc"),
 ];
 
 /// Installs what is missing. Nothing is asked and no service of a package is started.

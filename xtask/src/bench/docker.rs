@@ -1,0 +1,103 @@
+//! The peer: Debian's dockerd with a network namespace, a root and a socket of its own, so that the host's rules and
+//! bridges stay untouched.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::process::{capture, output, run as run_command};
+
+const NETNS: &str = "berth-bench";
+
+/// Debian's dockerd in a network namespace of its own.
+pub struct Peer {
+    child: Child,
+    pub dir: PathBuf,
+    pub docker: PathBuf,
+}
+
+impl Peer {
+    pub fn start(scratch: &Path) -> Result<Peer> {
+        let dir = scratch.join("peer");
+        std::fs::create_dir_all(&dir)?;
+        // A run that was killed may have left it.
+        let _ = output(Command::new("ip").args(["netns", "del", NETNS]));
+        run_command(Command::new("ip").args(["netns", "add", NETNS]))?;
+        run_command(Command::new("ip").args(["-n", NETNS, "link", "set", "lo", "up"]))?;
+        let log = std::fs::File::create(dir.join("dockerd.log"))?;
+        // nsenter, not `ip netns exec`: the latter hides the control groups behind a /sys of its own.
+        let child = Command::new("nsenter")
+            .arg(format!("--net=/run/netns/{NETNS}"))
+            .arg("dockerd")
+            .args(["--host", &format!("unix://{}", dir.join("docker.sock").display())])
+            .arg("--data-root")
+            .arg(dir.join("root"))
+            .arg("--exec-root")
+            .arg(dir.join("exec"))
+            .arg("--pidfile")
+            .arg(dir.join("docker.pid"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .context("cannot start dockerd")?;
+        // The client of the same package where there is one: it builds with BuildKit without a plugin.
+        let packaged = PathBuf::from("/usr/bin/docker");
+        let docker = if packaged.exists() {
+            packaged
+        } else {
+            PathBuf::from("docker")
+        };
+        let peer = Peer { child, dir, docker };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !output(&mut peer.client(&["version"]))?.status.success() {
+            if Instant::now() > deadline {
+                let log = std::fs::read_to_string(peer.dir.join("dockerd.log")).unwrap_or_default();
+                bail!("dockerd did not come up:\n{log}");
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        Ok(peer)
+    }
+
+    pub fn client(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.docker);
+        command
+            .args(args)
+            .env(
+                "DOCKER_HOST",
+                format!("unix://{}", self.dir.join("docker.sock").display()),
+            )
+            .env("DOCKER_BUILDKIT", "1")
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn version(&self) -> Result<String> {
+        let text = capture(&mut self.client(&["version", "--format", "{{.Server.Version}}"]))?;
+        Ok(text.trim().to_owned())
+    }
+
+    pub fn pid(&self) -> Result<u32> {
+        let text = std::fs::read_to_string(self.dir.join("docker.pid"))?;
+        text.trim().parse().context("dockerd's pid file has no number")
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // Each step goes on whatever the one before came to: this is the end of a run, good or bad.
+        let ids =
+            output(&mut self.client(&["ps", "-aq"])).map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
+        for id in ids.unwrap_or_default().split_whitespace() {
+            let _ = output(&mut self.client(&["rm", "-f", id]));
+        }
+        if let Ok(pid) = self.pid() {
+            let _ = output(Command::new("kill").arg(pid.to_string()));
+        }
+        let _ = self.child.wait();
+        let _ = output(Command::new("ip").args(["netns", "del", NETNS]));
+    }
+}

@@ -1,0 +1,98 @@
+//! The engine against Debian's dockerd, each with its own client and ours with the docker client as well.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::Result;
+
+use super::docker::Peer;
+use super::pair::{self, Row};
+use super::{fixture, memory};
+use crate::engine::{self, Daemon, Scratch};
+use crate::process::capture;
+
+pub const IMAGE: &str = "bench:1";
+const STEPS: usize = 10;
+
+pub fn run(runs: usize) -> Result<()> {
+    let binary = engine::build()?;
+    let scratch = Scratch::new("berth-bench")?;
+    let tar = fixture::root_filesystem(&scratch)?;
+    let peer = Peer::start(&scratch.0)?;
+    let ours_dir = scratch.join("ours");
+    std::fs::create_dir_all(&ours_dir)?;
+    let ours = Daemon::start(&binary, &ours_dir)?;
+    for command in [&mut peer.client(&["import"]), &mut ours.client(&["import"])] {
+        capture(command.arg(&tar).arg(IMAGE))?;
+    }
+    let docker_on_ours = |args: &[&str]| {
+        let mut command = Command::new(&peer.docker);
+        command
+            .args(args)
+            .env("DOCKER_HOST", &ours.socket)
+            .env("DOCKER_BUILDKIT", "0")
+            .stdin(Stdio::null());
+        command
+    };
+    for client in [&mut peer.client(&["run"]), &mut ours.client(&["run"])] {
+        capture(client.args(["-d", "--name", "idle", IMAGE, "sleep", "100000"]))?;
+    }
+    let context = build_context(&scratch)?;
+    let context_text = context.display().to_string();
+    let with_network = ["run", "--rm", IMAGE, "true"];
+    let without = ["run", "--rm", "--network", "none", IMAGE, "true"];
+    let exec = ["exec", "idle", "true"];
+    let no_cache = ["build", "-q", "--no-cache", context_text.as_str()];
+    let cached = ["build", "-q", context_text.as_str()];
+    let rows = [
+        Row {
+            name: "run --rm IMAGE true",
+            peer: Box::new(|| peer.client(&with_network)),
+            ours: Box::new(|| ours.client(&with_network)),
+            goal: Some(1.0 / 15.0),
+        },
+        Row {
+            name: "run --rm IMAGE true, docker client",
+            peer: Box::new(|| peer.client(&with_network)),
+            ours: Box::new(|| docker_on_ours(&with_network)),
+            goal: None,
+        },
+        Row {
+            name: "run --rm --network none IMAGE true",
+            peer: Box::new(|| peer.client(&without)),
+            ours: Box::new(|| ours.client(&without)),
+            goal: Some(1.0 / 15.0),
+        },
+        Row {
+            name: "exec CONTAINER true",
+            peer: Box::new(|| peer.client(&exec)),
+            ours: Box::new(|| ours.client(&exec)),
+            goal: Some(1.0 / 15.0),
+        },
+        Row {
+            name: "build of ten RUN steps, no cache",
+            peer: Box::new(|| peer.client(&no_cache)),
+            ours: Box::new(|| ours.client(&no_cache)),
+            goal: Some(1.0 / 8.0),
+        },
+        Row {
+            name: "build of ten RUN steps, cached",
+            peer: Box::new(|| peer.client(&cached)),
+            ours: Box::new(|| ours.client(&cached)),
+            goal: Some(1.0 / 8.0),
+        },
+    ];
+    println!("{}\n", fixture::machine(&[("docker", peer.version()?)])?);
+    pair::print(&rows, runs)?;
+    memory::compare(&peer, &ours)?;
+    drop(rows);
+    ours.clean_up()
+}
+
+fn build_context(scratch: &Scratch) -> Result<PathBuf> {
+    let dir = scratch.join("context");
+    std::fs::create_dir_all(&dir)?;
+    let steps: String = (0..STEPS).map(|n| format!("RUN echo {n} > /tmp/{n}\n")).collect();
+    std::fs::write(dir.join("Dockerfile"), format!("FROM {IMAGE}\n{steps}"))?;
+    Ok(dir)
+}
