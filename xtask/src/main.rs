@@ -11,6 +11,7 @@ mod http;
 mod packages;
 mod process;
 mod test;
+mod vm;
 
 use anyhow::{Result, bail};
 
@@ -26,9 +27,12 @@ fn run(args: &[String]) -> Result<()> {
     let rest = args.get(1..).unwrap_or_default();
     match args.first().map(String::as_str) {
         Some("demo") => demo::run(),
+        Some("test") if rest.first().is_some_and(|word| word == "--vm") => {
+            vm::run(rest.get(1..).unwrap_or_default())
+        }
         Some("test") => test::run(rest),
         Some("bench") => bench::run(rest),
         Some("check") => check::run(),
-        _ => bail!("usage: cargo xtask demo | test [FILTER] | bench [engine|runtime] [RUNS] | check"),
+        _ => bail!("usage: cargo xtask demo | test [--vm] [FILTER] | bench [engine|runtime] [RUNS] | check"),
     }
 }

@@ -33,7 +33,15 @@ pub const TEST: &[Package] = &[
     package("umoci", "umoci"),
     package("docker-registry", "docker-registry"),
     package("apache2-utils", "htpasswd"),
+    package("bind9-dnsutils", "dig"),
     package("docker.io", "docker"),
+];
+/// To boot a kernel of control groups version 2; what its tests need is installed inside.
+pub const VM: &[Package] = &[
+    package("qemu-system-x86", "qemu-system-x86_64"),
+    package("mmdebstrap", "mmdebstrap"),
+    package("e2fsprogs", "mke2fs"),
+    package("busybox-static", "busybox"),
 ];
 pub const BENCH: &[Package] = &[
     package("busybox-static", "busybox"),

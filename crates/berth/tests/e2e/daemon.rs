@@ -87,9 +87,12 @@ fn a_stopped_daemon_leaves_nothing_on_the_host() {
     let host = || {
         let links = Command::new("ip").args(["-d", "link"]).output().unwrap();
         let tables = Command::new("nft").args(["list", "tables"]).output().unwrap();
-        let groups = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
-        let group = groups
-            .map(|tree| tree.path().join(&tag))
+        // One tree per controller, or one tree for all of them.
+        let trees = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
+        let group = trees
+            .map(|tree| tree.path())
+            .chain(["/sys/fs/cgroup".into()])
+            .map(|tree| tree.join(&tag))
             .find(|path| path.exists());
         (
             text(&links.stdout).contains(&tag),
