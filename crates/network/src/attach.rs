@@ -577,8 +577,17 @@ impl State {
                     )));
                 }
             }
-            let host_port = Ports::take(&mut self.ports, container, port.proto, &addresses, port.host_port)
-                .map_err(refuse)?;
+            let taken = Ports::take(&mut self.ports, container, port.proto, &addresses, port.host_port);
+            let host_port = match taken {
+                Ok(host_port) => host_port,
+                Err(refused) => {
+                    let holder = refused.holder.and_then(|id| Some(&self.sandboxes.get(&id)?.name));
+                    return Err(refuse(match holder {
+                        Some(name) => format!("{} (container {name} publishes it)", refused.reason),
+                        None => refused.reason,
+                    }));
+                }
+            };
             published.extend(addresses.iter().map(|&host_ip| PublishedPort {
                 container_port: port.container_port,
                 proto: port.proto,

@@ -25,6 +25,17 @@ struct Held {
     _socket: Option<OwnedFd>,
 }
 
+/// A port that is not to be had.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// The sentence clients know.
+    pub(crate) reason: String,
+    /// The container that has it, if it is one of ours.
+    pub(crate) holder: Option<Id>,
+    /// Whether another port may be free.
+    taken: bool,
+}
+
 /// The ports of one instance.
 #[derive(Debug)]
 pub(crate) struct Ports {
@@ -42,14 +53,14 @@ impl Default for Ports {
 }
 
 impl Ports {
-    /// Takes one port on all of `addresses` at once for `container`. The error is the sentence clients know.
+    /// Takes one port on all of `addresses` at once for `container`.
     pub(crate) fn take(
         &mut self,
         container: &Id,
         proto: Proto,
         addresses: &[IpAddr],
         choice: PortChoice,
-    ) -> Result<u16, String> {
+    ) -> Result<u16, Refused> {
         let candidates: VecDeque<u16> = match choice {
             PortChoice::Fixed(port) => [port].into(),
             PortChoice::Range(first, last) => (first..=last).collect(),
@@ -57,7 +68,11 @@ impl Ports {
                 .chain(FIRST_RANDOM..self.next_random)
                 .collect(),
         };
-        let mut reason = "all ports are allocated".to_owned();
+        let mut refusal = Refused {
+            reason: "all ports are allocated".to_owned(),
+            holder: None,
+            taken: true,
+        };
         let only_one = candidates.len() == 1;
         for port in candidates {
             match self.take_everywhere(container, proto, addresses, port) {
@@ -67,35 +82,31 @@ impl Ports {
                     }
                     return Ok(port);
                 }
-                Err((taken, text)) => {
-                    if only_one {
-                        reason = text;
-                    } else if !taken {
-                        // No other port would fare better: the address is not ours, or there are no descriptors.
-                        return Err(text);
-                    }
-                }
+                // No other port would fare better where the address is not ours, or there are no descriptors.
+                Err(refused) if only_one || !refused.taken => refusal = refused,
+                Err(_) => continue,
             }
+            break;
         }
-        Err(reason)
+        Err(refusal)
     }
 
-    /// The flag of an error says whether another port may be free.
     fn take_everywhere(
         &mut self,
         container: &Id,
         proto: Proto,
         addresses: &[IpAddr],
         port: u16,
-    ) -> Result<(), (bool, String)> {
+    ) -> Result<(), Refused> {
         let mut sockets = Vec::new();
         for &address in addresses {
-            if self.conflicts(proto, address, port) {
-                let text = format!(
-                    "Bind for {} failed: port is already allocated",
-                    SocketAddr::new(address, port)
-                );
-                return Err((true, text));
+            if let Some(holder) = self.holder(proto, address, port) {
+                let at = SocketAddr::new(address, port);
+                return Err(Refused {
+                    reason: format!("Bind for {at} failed: port is already allocated"),
+                    holder: Some(holder.clone()),
+                    taken: true,
+                });
             }
             match bind(proto, SocketAddr::new(address, port)) {
                 Ok(socket) => sockets.push((address, socket)),
@@ -109,7 +120,11 @@ impl Ports {
                         "failed to bind host port {}/{proto}: {reason}",
                         SocketAddr::new(address, port)
                     );
-                    return Err((errno == Errno::ADDRINUSE, text));
+                    return Err(Refused {
+                        reason: text,
+                        holder: None,
+                        taken: errno == Errno::ADDRINUSE,
+                    });
                 }
             }
         }
@@ -125,15 +140,17 @@ impl Ports {
         Ok(())
     }
 
-    fn conflicts(&self, proto: Proto, address: IpAddr, port: u16) -> bool {
+    /// The container whose port stands in the way.
+    fn holder(&self, proto: Proto, address: IpAddr, port: u16) -> Option<&Id> {
         let lowest = IpAddr::from([0, 0, 0, 0]);
         let highest = IpAddr::from([0xffu8; 16]);
         self.held
             .range((proto, port, lowest)..=(proto, port, highest))
-            .any(|((_, _, held), _)| {
+            .find(|((_, _, held), _)| {
                 held.is_ipv4() == address.is_ipv4()
                     && (*held == address || held.is_unspecified() || address.is_unspecified())
             })
+            .map(|(_, held)| &held.container)
     }
 
     /// Takes up what a container held when the daemon last ran. The socket is had if it can be.
@@ -236,9 +253,10 @@ mod tests {
             .take(&second, Proto::Tcp, &[local()], PortChoice::Fixed(port))
             .unwrap_err();
         assert_eq!(
-            own,
+            own.reason,
             format!("Bind for {}:{port} failed: port is already allocated", local())
         );
+        assert_eq!(own.holder.as_ref(), Some(&first));
         // The port is really held against others.
         assert!(TcpListener::bind((local(), port)).is_err());
         // The other transport is free.
@@ -252,7 +270,7 @@ mod tests {
             .take(&first, Proto::Tcp, &[local()], PortChoice::Fixed(port))
             .unwrap_err();
         assert_eq!(
-            others,
+            others.reason,
             format!(
                 "failed to bind host port {}:{port}/tcp: address already in use",
                 local()
@@ -276,7 +294,8 @@ mod tests {
         assert_eq!(
             ports
                 .take(&container, Proto::Tcp, &[local()], choice)
-                .unwrap_err(),
+                .unwrap_err()
+                .reason,
             "all ports are allocated"
         );
     }
@@ -288,6 +307,9 @@ mod tests {
         let refused = ports
             .take(&Id::random(), Proto::Tcp, &[elsewhere], PortChoice::Any)
             .unwrap_err();
-        assert!(refused.ends_with("cannot assign requested address"), "{refused}");
+        assert!(
+            refused.reason.ends_with("cannot assign requested address"),
+            "{refused:?}"
+        );
     }
 }

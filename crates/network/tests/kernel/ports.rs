@@ -153,7 +153,9 @@ fn two_cannot_have_one_port() {
             "{text}"
         );
         assert!(
-            text.ends_with("): Bind for 127.0.0.1:8080 failed: port is already allocated"),
+            text.ends_with(
+                "): Bind for 127.0.0.1:8080 failed: port is already allocated (container first publishes it)"
+            ),
             "{text}"
         );
         // A refused start holds nothing.
