@@ -19,13 +19,11 @@ pub enum LaunchError {
     #[error("exec: {program:?}: {reason}")]
     ExecNotExecutable { program: String, reason: String },
     /// The file is a program for another machine, or not a program.
-    #[error("exec {program}: exec format error (the file is for another architecture, or is no program)")]
-    ExecFormat { program: String },
+    #[error("exec {program}: exec format error ({why})")]
+    ExecFormat { program: String, why: String },
     /// The file is there, the interpreter that it names is not.
-    #[error(
-        "exec {program}: no such file or directory (the interpreter or loader that the file names is missing)"
-    )]
-    ExecInterpreter { program: String },
+    #[error("exec {program}: no such file or directory ({why})")]
+    ExecInterpreter { program: String, why: String },
     #[error("chdir to cwd ({path:?}) set in config.json failed: {reason}")]
     WorkingDirectory { path: String, reason: String },
     #[error("error mounting {source_name:?} to rootfs at {destination:?}: {reason}")]

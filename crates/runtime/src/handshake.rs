@@ -157,7 +157,10 @@ mod tests {
         assert!(child.reach(Stage::Mounted, &[]).is_err());
         caller.reach(Stage::Started, &[]).unwrap();
         assert!(child.expect(Stage::Started).is_ok());
-        let failure = LaunchError::ExecFormat { program: "/x".into() };
+        let failure = LaunchError::ExecFormat {
+            program: "/x".into(),
+            why: "it is no program".into(),
+        };
         child.fail(&failure);
         assert_eq!(caller.receive(Stage::Started).err(), Some(failure));
         drop(child);

@@ -7,6 +7,7 @@
 
 mod credentials;
 mod environment;
+mod head;
 pub(crate) mod limits;
 pub(crate) mod lookup;
 mod security;

@@ -10,6 +10,7 @@ use rustix::fs::{Access, AtFlags, CWD, FileType};
 use rustix::io::Errno;
 
 use super::environment;
+use super::head::Head;
 use crate::error::LaunchError;
 
 pub(crate) fn find(program: &str, env: &[String]) -> Result<PathBuf, LaunchError> {
@@ -66,10 +67,12 @@ pub(crate) fn explain(program: &str, path: &Path, error: &io::Error) -> LaunchEr
     match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::NOEXEC) => LaunchError::ExecFormat {
             program: program.to_owned(),
+            why: Head::of(path).foreign(),
         },
         // The file was found a moment ago.
         Some(Errno::NOENT) if path.exists() => LaunchError::ExecInterpreter {
             program: program.to_owned(),
+            why: Head::of(path).incomplete(),
         },
         Some(Errno::NOENT) => LaunchError::ExecNotFound {
             program: program.to_owned(),

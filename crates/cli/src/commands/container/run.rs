@@ -119,7 +119,10 @@ pub fn start_code(failure: Failure) -> Failure {
         || text.contains("system cannot find the file specified")
     {
         127
-    } else if text.contains("permission denied") || text.contains("is a directory") {
+    } else if ["permission denied", "is a directory", "exec format error"]
+        .iter()
+        .any(|words| text.contains(words))
+    {
         126
     } else {
         125
@@ -140,6 +143,7 @@ mod tests {
         );
         assert_eq!(code("exec: \"/etc\": permission denied"), 126);
         assert_eq!(code("exec: \"/\": is a directory"), 126);
+        assert_eq!(code("exec /x: exec format error (for aarch64)"), 126);
         assert_eq!(code("port is already allocated"), 125);
     }
 }
