@@ -125,6 +125,7 @@ impl Session {
             } else {
                 None
             };
+            let shown = authorization.is_some();
             let outcome = self.once(&mut call, authorization).await;
             let pause = match outcome {
                 Ok(response) => {
@@ -132,7 +133,7 @@ impl Session {
                     if status == StatusCode::UNAUTHORIZED && own && !challenged && replayable {
                         if let Some(challenge) = Challenge::best(response.headers()) {
                             challenged = true;
-                            if self.accept_challenge(&origin, challenge, &call).await? {
+                            if self.accept_challenge(&origin, challenge, &call, shown).await? {
                                 continue;
                             }
                         }
@@ -278,19 +279,21 @@ impl Session {
         }
     }
 
-    /// Prepares the answer to a challenge. False if there is nothing to answer with.
+    /// Prepares the answer to a challenge. False if there is nothing to answer with; `shown` says that the refused call
+    /// carried credentials already.
     async fn accept_challenge(
         &self,
         origin: &Url,
         challenge: Challenge,
         call: &Call<'_>,
+        shown: bool,
     ) -> Result<bool, Error> {
         let name = origin.origin().ascii_serialization();
         match &challenge {
             Challenge::Basic => {
-                let known = self.client.inner.challenge(&name) == Some(Challenge::Basic);
                 self.client.inner.remember_challenge(&name, &challenge);
-                Ok(!known && self.auth.basic_header().is_some())
+                // Another call may have met the same challenge first; what counts is what this one said.
+                Ok(!shown && self.auth.basic_header().is_some())
             }
             Challenge::Bearer {
                 realm,
