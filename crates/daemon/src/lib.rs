@@ -8,6 +8,7 @@
 //! it finds. SIGTERM and SIGINT end it after the running requests; SIGHUP reads the configuration again.
 
 mod executor;
+mod kernel;
 mod listen;
 mod options;
 mod settings;
@@ -129,7 +130,7 @@ impl Drop for PidFile {
 }
 
 async fn run(settings: Settings, options: Options) -> Result<(), String> {
-    check_kernel()?;
+    kernel::check()?;
     let exe = own_binary()?;
     let _pid = PidFile::write(&settings.pidfile)?;
     let engine = Engine::open(engine_config(&settings, exe))
@@ -183,35 +184,6 @@ fn own_binary() -> Result<PathBuf, String> {
     std::env::current_exe().map_err(|error| format!("cannot find our own binary: {error}"))
 }
 
-/// Names what the kernel lacks before anything is tried.
-fn check_kernel() -> Result<(), String> {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut numbers = release.split(['.', '-']).map(|n| n.parse::<u32>().unwrap_or(0));
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if version < (5, 15) {
-        return Err(format!(
-            "the kernel is {release}, but Linux 5.15 or newer is needed"
-        ));
-    }
-    let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    if !filesystems
-        .lines()
-        .any(|l| l.split_whitespace().last() == Some("overlay"))
-    {
-        return Err(
-            "the kernel has no overlayfs: load the module overlay or enable CONFIG_OVERLAY_FS".to_owned(),
-        );
-    }
-    for kind in ["pid", "net", "mnt", "uts", "ipc", "cgroup", "user"] {
-        if !Path::new(&format!("/proc/self/ns/{kind}")).exists() {
-            return Err(format!(
-                "the kernel has no {kind} namespaces: enable CONFIG_NAMESPACES and its options"
-            ));
-        }
-    }
-    Ok(())
-}
-
 fn engine_config(settings: &Settings, exe: PathBuf) -> EngineConfig {
     let network = NetworkConfig {
         default_bridge: Some(settings.default_bridge.clone()),
@@ -230,6 +202,7 @@ fn engine_config(settings: &Settings, exe: PathBuf) -> EngineConfig {
         registry: registry::ClientConfig {
             insecure: settings.insecure_registries.clone(),
             mirrors: settings.registry_mirrors.clone(),
+            certs_d: settings.certs_d.clone(),
             ..registry::ClientConfig::default()
         },
         registry_mirrors: settings.registry_mirrors.clone(),

@@ -28,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) init: bool,
     pub(crate) registry_mirrors: Vec<String>,
     pub(crate) insecure_registries: Vec<String>,
+    /// Where certificates for registries are looked for: beside the configuration file, then Docker's place.
+    pub(crate) certs_d: Vec<PathBuf>,
     pub(crate) log_driver: String,
     pub(crate) log_opts: BTreeMap<String, String>,
     pub(crate) labels: Vec<String>,
@@ -251,6 +253,7 @@ impl Settings {
             iptables: file.boolean("iptables", options.iptables)?.unwrap_or(true),
             init: file.boolean("init", options.init)?.unwrap_or(false),
             registry_mirrors: file.list("registry-mirrors", options.registry_mirrors)?,
+            certs_d: certs_d(options.config_file.as_deref()),
             insecure_registries: file.list("insecure-registries", options.insecure_registries)?,
             labels: file.list("labels", options.labels)?,
             debug: file.boolean("debug", options.debug)?.unwrap_or(false),
@@ -294,6 +297,15 @@ impl Settings {
         }
         Ok(settings)
     }
+}
+
+fn certs_d(config_file: Option<&Path>) -> Vec<PathBuf> {
+    let file = config_file.unwrap_or(Path::new(DEFAULT_FILE));
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    vec![
+        file.with_file_name("certs.d"),
+        PathBuf::from("/etc/docker/certs.d"),
+    ]
 }
 
 fn parse<T: std::str::FromStr>(
@@ -399,6 +411,15 @@ mod tests {
         assert_eq!(settings.log_opts["max-size"], "100m");
         assert_eq!(settings.exec_root, settings.instance.run_dir());
         assert!(settings.hosts[0].starts_with("unix:///run/berth-"));
+    }
+
+    #[test]
+    fn certificates_lie_beside_the_configuration() {
+        assert_eq!(certs_d(None)[0], Path::new("/etc/berth/certs.d"));
+        assert_eq!(
+            certs_d(Some(Path::new("/x/daemon.json")))[0],
+            Path::new("/x/certs.d")
+        );
     }
 
     #[test]

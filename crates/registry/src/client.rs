@@ -115,7 +115,11 @@ impl Inner {
                         .map(|d| d.join(&authority))
                         .find(|d| d.is_dir())
                 })
-                .flatten(),
+                .flatten()
+                .map(|folder| {
+                    let changed = tls::changed(&folder);
+                    (folder, changed)
+                }),
         };
         // As Go's clients do: loopback is never reached through a proxy.
         let name = host_name(host);

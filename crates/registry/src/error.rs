@@ -111,7 +111,10 @@ impl Error {
         );
         if error.is_connect() {
             let name_unknown = deepest(error).contains("lookup address") || error.is_dns();
-            let detail = if refused {
+            let certificate = is_certificate(error);
+            let detail = if let Some(detail) = tls_detail(&whole(error), &shown_host(url)) {
+                detail
+            } else if refused {
                 format!("dial tcp {address}: connect: connection refused")
             } else if name_unknown {
                 format!(
@@ -127,7 +130,16 @@ impl Error {
                 verb,
                 url: url_text,
                 detail,
-                refused: refused || name_unknown || is_certificate(error),
+                refused: refused || name_unknown || certificate || is_plain_http(&deepest(error)),
+            };
+        }
+        // In TLS 1.3 a server refuses the client's certificate after the handshake, by an alert or by closing.
+        if let Some(detail) = tls_detail(&whole(error), &shown_host(url)) {
+            return Error::Connect {
+                verb,
+                url: url_text,
+                detail,
+                refused: true,
             };
         }
         Error::Broken {
@@ -187,6 +199,17 @@ fn deepest(error: &reqwest::Error) -> String {
     text
 }
 
+/// The texts of all causes.
+fn whole(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}
+
 fn io_kind(error: &reqwest::Error) -> Option<io::ErrorKind> {
     let mut source = error.source();
     while let Some(inner) = source {
@@ -199,7 +222,48 @@ fn io_kind(error: &reqwest::Error) -> Option<io::ErrorKind> {
 }
 
 fn is_certificate(error: &reqwest::Error) -> bool {
-    deepest(error).contains("certificate")
+    let text = deepest(error);
+    text.contains("certificate") || text.contains("Certificate")
+}
+
+/// What a TLS client makes of the beginning of an HTTP answer.
+fn is_plain_http(text: &str) -> bool {
+    text.contains("InvalidContentType")
+}
+
+/// The host as configuration names it: without the port that HTTPS has anyway.
+fn shown_host(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port()
+        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// Failures of TLS in Docker's words, with what to do about each.
+fn tls_detail(text: &str, host: &str) -> Option<String> {
+    let verify = "tls: failed to verify certificate: x509:";
+    let insecure = format!("or name {host} in insecure-registries");
+    if text.contains("UnknownIssuer") || text.contains("CaUsedAsEndEntity") {
+        return Some(format!(
+            "{verify} certificate signed by unknown authority; put the certificate of its authority into \
+             /etc/berth/certs.d/{host}/ca.crt, {insecure}"
+        ));
+    }
+    if text.contains("not valid for name") || text.contains("NotValidForName") {
+        return Some(format!("{verify} certificate is not valid for {host}: {text}"));
+    }
+    if text.contains("expired") || text.contains("Expired") || text.contains("NotValidYet") {
+        return Some(format!(
+            "{verify} certificate has expired or is not yet valid: {text}"
+        ));
+    }
+    if text.contains("CertificateRequired") {
+        return Some(format!(
+            "remote error: tls: certificate required; put this engine's into \
+             /etc/berth/certs.d/{host}/client.cert and client.key"
+        ));
+    }
+    is_plain_http(text)
+        .then(|| format!("http: server gave HTTP response to HTTPS client; use HTTPS there, {insecure}"))
 }
 
 /// The body of a refusal (distribution-spec 1.1, "Error Codes").
@@ -279,6 +343,23 @@ mod tests {
                 .unwrap(),
             "incorrect username or password"
         );
+    }
+
+    #[test]
+    fn failures_of_tls_say_what_to_do() {
+        let said = |text: &str| tls_detail(text, "reg.lan:5000").unwrap_or_default();
+        let unknown = said("invalid peer certificate: UnknownIssuer");
+        assert!(
+            unknown.contains("x509: certificate signed by unknown authority"),
+            "{unknown}"
+        );
+        assert!(unknown.contains("certs.d/reg.lan:5000/ca.crt"), "{unknown}");
+        assert!(said("received fatal alert: CertificateRequired").contains("client.cert"));
+        assert!(
+            said("received corrupt message of type InvalidContentType")
+                .contains("HTTP response to HTTPS client")
+        );
+        assert_eq!(tls_detail("connection reset by peer", "h"), None);
     }
 
     #[test]

@@ -6,9 +6,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_name;
 use rustls::crypto::CryptoProvider;
+use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -20,23 +24,34 @@ use crate::error::Error;
 pub(crate) struct TlsChoice {
     /// Certificates are checked.
     pub verify: bool,
-    /// A folder of `certs.d` that exists for the host.
-    pub folder: Option<PathBuf>,
+    /// A folder of `certs.d` that exists for the host, as it was then: a changed one makes another choice.
+    pub folder: Option<(PathBuf, SystemTime)>,
+}
+
+/// When something in the folder was changed last.
+pub(crate) fn changed(folder: &Path) -> SystemTime {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let times = entries.filter_map(|entry| std::fs::metadata(entry.path()).ok()?.modified().ok());
+    let own = std::fs::metadata(folder).and_then(|meta| meta.modified());
+    times.chain(own).max().unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 pub(crate) fn client_config(choice: &TlsChoice) -> Result<ClientConfig, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let certificates = match &choice.folder {
-        Some(folder) => Folder::read(folder)?,
+        Some((folder, _)) => Folder::read(folder)?,
         None => Folder::default(),
     };
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|e| Error::Tls(e.to_string()))?;
-    let builder = if choice.verify {
-        let mut roots = system_roots().clone();
-        roots.add_parsable_certificates(certificates.roots);
-        builder.with_root_certificates(roots)
+    let builder = if choice.verify && certificates.roots.is_empty() {
+        builder.with_root_certificates(system_roots().clone())
+    } else if choice.verify {
+        let verifier = Pinned::new(certificates.roots, provider)?;
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
     } else {
         builder
             .dangerous()
@@ -107,6 +122,77 @@ impl Folder {
             }
         }
         Ok(found)
+    }
+}
+
+/// The system's roots and those of a host's folder. A certificate that is itself in the folder is taken too, though it
+/// is marked as an authority: that is what `openssl req -x509` makes, and what registries that sign for themselves
+/// show. It must be valid for the host and at this time all the same.
+#[derive(Debug)]
+struct Pinned {
+    roots: Arc<WebPkiServerVerifier>,
+    own: Vec<CertificateDer<'static>>,
+}
+
+impl Pinned {
+    fn new(own: Vec<CertificateDer<'static>>, provider: Arc<CryptoProvider>) -> Result<Pinned, Error> {
+        let mut roots = system_roots().clone();
+        roots.add_parsable_certificates(own.iter().cloned());
+        let roots = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(|error| Error::Tls(error.to_string()))?;
+        Ok(Pinned { roots, own })
+    }
+
+    /// Whether the only thing against the certificate is that it is an authority's; its time was looked at before that.
+    fn is_own_authority(&self, shown: &CertificateDer<'_>, error: &rustls::Error) -> bool {
+        matches!(error, rustls::Error::InvalidCertificate(reason) if format!("{reason:?}").contains("CaUsedAsEndEntity"))
+            && self.own.iter().any(|own| own.as_ref() == shown.as_ref())
+    }
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified =
+            self.roots
+                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match verified {
+            Err(error) if self.is_own_authority(end_entity, &error) => {
+                let parsed = ParsedCertificate::try_from(end_entity)?;
+                verify_server_name(&parsed, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            other => other,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.roots.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.roots.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.roots.supported_verify_schemes()
     }
 }
 

@@ -1,0 +1,121 @@
+//! What containers need of the kernel, looked at before anything is made, so that a host without it is told which
+//! feature is missing and not which system call failed in the middle of a start.
+
+use std::path::Path;
+
+/// The oldest kernel with everything this engine uses without a fallback.
+const OLDEST: (u32, u32) = (5, 15);
+const NAMESPACES: [&str; 7] = ["pid", "net", "mnt", "uts", "ipc", "cgroup", "user"];
+
+/// What was found out about the kernel.
+struct Found {
+    release: String,
+    overlay: bool,
+    /// Of [`NAMESPACES`], those it does not have.
+    missing: Vec<&'static str>,
+    /// /proc/self/mountinfo.
+    mounts: String,
+}
+
+/// Names what the kernel lacks.
+pub(crate) fn check() -> Result<(), String> {
+    let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    let listed = filesystems
+        .lines()
+        .any(|line| line.split_whitespace().last() == Some("overlay"));
+    judge(&Found {
+        release: rustix::system::uname().release().to_string_lossy().into_owned(),
+        // A module that is not loaded yet is, when it is asked for.
+        overlay: listed || sys::mount::Filesystem::new("overlay").is_ok(),
+        missing: NAMESPACES
+            .into_iter()
+            .filter(|kind| !Path::new("/proc/self/ns").join(kind).exists())
+            .collect(),
+        mounts: std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(),
+    })
+}
+
+fn judge(found: &Found) -> Result<(), String> {
+    let mut numbers = found
+        .release
+        .split(['.', '-'])
+        .map(|n| n.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if version < OLDEST {
+        return Err(format!(
+            "the kernel is {}, but Linux {}.{} or newer is needed",
+            found.release, OLDEST.0, OLDEST.1
+        ));
+    }
+    if !found.overlay {
+        return Err(
+            "the kernel has no overlayfs: load the module overlay or enable CONFIG_OVERLAY_FS".to_owned(),
+        );
+    }
+    if let Some(kind) = found.missing.first() {
+        return Err(format!(
+            "the kernel has no {kind} namespaces: enable CONFIG_NAMESPACES and its options"
+        ));
+    }
+    // proc_pid_mountinfo(5): the type follows the dash.
+    let is_group = |line: &str| {
+        let kind = line.split(" - ").nth(1).and_then(|rest| rest.split(' ').next());
+        matches!(kind, Some("cgroup" | "cgroup2"))
+    };
+    if !found.mounts.lines().any(is_group) {
+        return Err(
+            "no control groups are mounted: mount -t cgroup2 none /sys/fs/cgroup, or enable CONFIG_CGROUPS"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Found {
+        Found {
+            release: "6.1.0-18-amd64".to_owned(),
+            overlay: true,
+            missing: Vec::new(),
+            mounts: "30 23 0:26 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw\n".to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        assert_eq!(judge(&good()), Ok(()));
+        let old = Found {
+            release: "5.10.0".to_owned(),
+            ..good()
+        };
+        assert_eq!(
+            judge(&old).unwrap_err(),
+            "the kernel is 5.10.0, but Linux 5.15 or newer is needed"
+        );
+        assert!(
+            judge(&Found {
+                release: "what".to_owned(),
+                ..good()
+            })
+            .is_err()
+        );
+        let flat = Found {
+            overlay: false,
+            ..good()
+        };
+        assert!(judge(&flat).unwrap_err().contains("CONFIG_OVERLAY_FS"));
+        let shared = Found {
+            missing: vec!["user"],
+            ..good()
+        };
+        assert!(judge(&shared).unwrap_err().contains("no user namespaces"));
+        let ungrouped = Found {
+            mounts: "22 28 0:21 / /proc rw - proc proc rw\n".to_owned(),
+            ..good()
+        };
+        assert!(judge(&ungrouped).unwrap_err().contains("/sys/fs/cgroup"));
+    }
+}
