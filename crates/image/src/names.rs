@@ -39,6 +39,7 @@ impl Images {
     pub fn untag(&self, name: &Reference) -> Result<Untagged, ImageError> {
         let name = name.or_latest();
         let canonical = name.canonical();
+        self.inner.store.db().make_room();
         self.inner.store.db().write_durable(|tx| {
             let digest: Option<String> = tx
                 .query_row(
@@ -72,6 +73,7 @@ impl Images {
     /// images or containers use it.
     pub fn remove_by_digest(&self, id: &Digest) -> Result<Removed, ImageError> {
         let (references, _) = self.names_of(id)?;
+        self.inner.store.db().make_room();
         let gone = self.inner.store.db().write_durable(|tx| {
             tx.execute("DELETE FROM image WHERE digest = ?1", [id.as_str()])
                 .map_err(DbError::from)
@@ -108,6 +110,7 @@ impl Images {
     }
 
     pub(crate) fn set_name(&self, name: &Reference, digest: &Digest) -> Result<(), ImageError> {
+        self.inner.store.db().make_room();
         self.inner.store.db().write_durable(|tx| {
             tx.execute(
                 "INSERT INTO image_name (name, digest, tagged) VALUES (?1, ?2, ?3)

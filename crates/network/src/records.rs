@@ -182,5 +182,6 @@ fn clear(tx: &Transaction<'_>, container: &Id) -> rusqlite::Result<()> {
 
 /// Forgets a container's endpoints and ports.
 pub(crate) fn remove_sandbox(db: &Db, container: &Id) -> Result<(), Error> {
+    db.make_room();
     db.write(|tx| clear(tx, container).map_err(sql))
 }

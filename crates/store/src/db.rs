@@ -16,6 +16,8 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
 use spec::ErrorClass;
 
+use crate::reserve::Reserve;
+
 /// "Brth": marks the file as ours for file(1) and against mistakes.
 const APPLICATION_ID: i32 = 0x4272_7468;
 /// Readers kept open for the next read.
@@ -81,6 +83,7 @@ pub struct Db {
     path: PathBuf,
     writer: Mutex<Connection>,
     readers: Mutex<Vec<Connection>>,
+    reserve: Reserve,
 }
 
 thread_local! {
@@ -109,6 +112,7 @@ impl Db {
             path: path.to_owned(),
             writer: Mutex::new(writer),
             readers: Mutex::new(Vec::new()),
+            reserve: Reserve::beside(path),
         })
     }
 
@@ -184,6 +188,12 @@ impl Db {
         f: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         self.transact(true, f)
+    }
+
+    /// To be called before a write that belongs to removing or ending something: on a full disk it gives up the space
+    /// that is kept for that.
+    pub fn make_room(&self) {
+        self.reserve.settle();
     }
 
     fn transact<T, E: From<DbError>>(

@@ -72,6 +72,7 @@ impl Store {
         &self,
         roots: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<Roots>,
     ) -> Result<Freed, GcError> {
+        self.inner.db.make_room();
         let leases: &Leases = &self.inner.leases;
         let mut held = None;
         let mut freed = Freed::default();

@@ -27,6 +27,7 @@ mod gc;
 mod lease;
 mod lock;
 mod open;
+mod reserve;
 pub mod snapshot;
 mod trash;
 

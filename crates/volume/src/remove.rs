@@ -14,6 +14,7 @@ impl Volumes {
     /// Removes a volume with everything in it. With `force`, one that does not exist is no error.
     pub fn remove(&self, name: &str, force: bool) -> Result<(), VolumeError> {
         let mut state = self.lock();
+        self.inner.store.db().make_room();
         let existed = self.inner.store.db().write_durable(|tx| {
             let existed = table::delete(tx, name)?;
             Ok::<_, VolumeError>(existed)

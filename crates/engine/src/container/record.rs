@@ -64,6 +64,7 @@ impl Records {
     /// Writes the container's present document.
     pub(crate) fn save(&self, container: &Container) -> Result<()> {
         let document = serde_json::to_string(container)?;
+        self.store.db().make_room();
         self.store.db().write(|db| {
             db.execute(
                 "UPDATE containers SET name = ?, document = ? WHERE id = ?",
@@ -75,6 +76,7 @@ impl Records {
     }
 
     pub(crate) fn delete(&self, id: &spec::Id) -> Result<()> {
+        self.store.db().make_room();
         self.store.db().write(|db| {
             db.execute("DELETE FROM containers WHERE id = ?", [id.as_str()])
                 .map_err(store::DbError::from)?;

@@ -51,6 +51,7 @@ impl From<rusqlite::Error> for RemoveError {
 impl Snapshots {
     /// Removes a snapshot that nothing is built on, and gives its space back.
     pub fn remove(&self, id: SnapshotId) -> Result<Removed, RemoveError> {
+        self.inner.db.make_room();
         self.inner.db.write(|tx| {
             table::find(tx, id)
                 .optional()?

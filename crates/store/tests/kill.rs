@@ -1,0 +1,302 @@
+//! A process that is killed at each point where it makes something last, and a disk without room.
+//!
+//! The test runs itself as a child under strace, which kills it with SIGKILL as it enters the n-th system call of a
+//! kind. What the child was told is done before that, it has written down; all of it must still be so for the next
+//! process, nothing half may show, and the whole work must go through on what the dead one left.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use spec::{Digest, ErrorClass};
+use store::{Roots, SnapshotId, Store};
+
+const ROOT: &str = "STORE_KILL_TEST_ROOT";
+
+/// System calls that make something last, and how many of each are tried at most.
+const POINTS: &[(&str, usize)] = &[
+    ("openat", 40),
+    ("mkdir,mkdirat", 12),
+    ("rename,renameat,renameat2", 12),
+    ("unlink,unlinkat", 16),
+    ("fsync,fdatasync,syncfs", 16),
+    ("pwrite64", 60),
+    ("write", 12),
+    ("ftruncate", 8),
+];
+
+/// The work of one process, told step by step.
+fn work(root: &Path, mut done: impl FnMut(String)) {
+    let store = Store::open(&root.join("store")).unwrap();
+    let content = store.content();
+    let kept = content.put(b"kept").unwrap();
+    done(format!("blob {kept}"));
+    let mut download = content.ingest("key").unwrap();
+    if download.offset() == 0 {
+        download.write_all(b"first half, ").unwrap();
+        drop(download);
+        download = content.ingest("key").unwrap();
+    }
+    let missing = &b"first half, second half"[usize::try_from(download.offset()).unwrap()..];
+    download.write_all(missing).unwrap();
+    let whole = Digest::sha256(b"first half, second half");
+    download.commit(Some(&whole), Some(23)).unwrap();
+    done(format!("blob {whole}"));
+
+    let snapshots = store.snapshots();
+    let layer = |parent: Option<SnapshotId>, name: &str| {
+        let chain = Digest::sha256(name.as_bytes());
+        if let Some(known) = snapshots.by_chain(&chain) {
+            return known;
+        }
+        let id = snapshots.create(parent, "unpack:1").unwrap();
+        fs::write(snapshots.fs(id).join("file"), name).unwrap();
+        snapshots.commit(id, Some(&chain), Some(&chain)).unwrap()
+    };
+    let bottom = layer(None, "bottom");
+    done(format!("layer bottom {bottom}"));
+    let top = layer(Some(bottom), "top");
+    done(format!("layer top {top}"));
+    let container = snapshots.create(Some(top), "container:x").unwrap();
+    done(format!("container {container}"));
+
+    content.put(b"loose").unwrap();
+    layer(Some(bottom), "loose");
+    let roots = Roots {
+        blobs: [kept, whole].into(),
+        snapshots: [top].into(),
+    };
+    store.gc(|_| Ok(roots)).unwrap();
+    done("collected".to_owned());
+    snapshots.remove(container).unwrap();
+    done(format!("removed {container}"));
+}
+
+/// Run by the test below in a process of its own; does nothing when the suite runs it.
+#[test]
+fn child() {
+    let Some(root) = std::env::var_os(ROOT) else {
+        return;
+    };
+    let root = Path::new(&root);
+    let mut told = fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(root.join("told"))
+        .unwrap();
+    work(root, |line| writeln!(told, "{line}").unwrap());
+}
+
+/// What was told must be so.
+fn check(root: &Path, at: &str) {
+    let store = Store::open(&root.join("store")).unwrap_or_else(|error| panic!("{at}: {error}"));
+    let (content, snapshots) = (store.content(), store.snapshots());
+    let told = fs::read_to_string(root.join("told")).unwrap_or_default();
+    let gone: Vec<&str> = told
+        .lines()
+        .filter_map(|line| line.strip_prefix("removed "))
+        .collect();
+    for line in told.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words.as_slice() {
+            ["blob", digest] => {
+                let digest: Digest = digest.parse().unwrap();
+                let bytes = content
+                    .read(&digest, 1000)
+                    .unwrap_or_else(|error| panic!("{at}: {line}: {error}"));
+                assert_eq!(Digest::sha256(&bytes), digest, "{at}");
+            }
+            ["layer", name, id] => {
+                let id: SnapshotId = id.parse().unwrap();
+                assert_eq!(
+                    snapshots.by_chain(&Digest::sha256(name.as_bytes())),
+                    Some(id),
+                    "{at}: {line}"
+                );
+                assert_eq!(
+                    fs::read_to_string(snapshots.fs(id).join("file")).unwrap(),
+                    *name,
+                    "{at}"
+                );
+            }
+            ["container", id] => {
+                let id: SnapshotId = id.parse().unwrap();
+                // The one thing whose end may be done before it was told.
+                if !gone.contains(&words[1]) && snapshots.get(id).is_ok() {
+                    assert!(snapshots.fs(id).is_dir(), "{at}: {line}");
+                }
+            }
+            ["collected"] => {
+                assert!(!content.has(&Digest::sha256(b"loose")), "{at}");
+                assert_eq!(snapshots.by_chain(&Digest::sha256(b"loose")), None, "{at}");
+            }
+            ["removed", id] => assert!(snapshots.get(id.parse().unwrap()).is_err(), "{at}: {line}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    // Every directory has its row and every row its directory; every blob is what its name says.
+    let rows: Vec<String> = snapshots
+        .list()
+        .unwrap()
+        .iter()
+        .map(|row| row.id.to_string())
+        .collect();
+    for entry in fs::read_dir(root.join("store/snapshots")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(
+            rows.contains(&name) || name.parse::<u64>().is_err(),
+            "{at}: snapshot {name} has no row"
+        );
+    }
+    for row in &rows {
+        assert!(
+            snapshots.fs(row.parse().unwrap()).is_dir(),
+            "{at}: snapshot {row} has no directory"
+        );
+    }
+    for (digest, _) in content.list().unwrap() {
+        let bytes = content.read(&digest, 1000).unwrap();
+        assert_eq!(Digest::sha256(&bytes), digest, "{at}: a torn blob");
+    }
+}
+
+fn killed(root: &Path, calls: &str, count: usize) -> bool {
+    let status = Command::new("strace")
+        .args([
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            &format!("trace={calls}"),
+            "-e",
+        ])
+        .arg(format!("inject={calls}:signal=SIGKILL:when={count}"))
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "child", "--test-threads=1", "--nocapture"])
+        .env(ROOT, root)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    !status.success()
+}
+
+#[test]
+fn nothing_that_was_told_is_lost_whenever_the_process_is_killed() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        println!("skipped: needs strace (package strace)");
+        return;
+    }
+    let mut kills = 0;
+    for (calls, most) in POINTS {
+        for count in 1..=*most {
+            let dir = tempfile::tempdir().unwrap();
+            let at = format!("killed at {calls} number {count}");
+            if !killed(dir.path(), calls, count) {
+                break;
+            }
+            kills += 1;
+            check(dir.path(), &at);
+            // The same work again, on what is there.
+            fs::remove_file(dir.path().join("told")).ok();
+            let mut told = Vec::new();
+            work(dir.path(), |line| told.push(line));
+            fs::write(dir.path().join("told"), told.join("\n")).unwrap();
+            check(dir.path(), &format!("after {at}"));
+        }
+    }
+    assert!(kills > 20, "only {kills} kills: strace did not do its work");
+}
+
+/// The disk is full at every size from nothing upwards.
+#[test]
+fn a_full_disk_is_told_and_costs_nothing_that_was_there() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let disk = dir.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let (_namespace, ()) = sys::namespace::create_with(sys::namespace::Kind::Mount, || {
+        sys::mount::set_propagation(Path::new("/"), sys::mount::Propagation::Private, true).unwrap();
+        let tmpfs = sys::mount::Filesystem::new("tmpfs").unwrap();
+        tmpfs.string("size", "1m").unwrap();
+        tmpfs
+            .mount(0)
+            .unwrap()
+            .attach(std::os::fd::AsFd::as_fd(&fs::File::open(&disk).unwrap()))
+            .unwrap();
+        full(&disk.join("store"));
+    })
+    .unwrap();
+}
+
+fn full(root: &Path) {
+    let store = Store::open(root).unwrap();
+    let first = store.content().put(b"first").unwrap();
+    let layer = store.snapshots().create(None, "unpack:1").unwrap();
+    let chain = Digest::sha256(b"layer");
+    let layer = store
+        .snapshots()
+        .commit(layer, Some(&chain), Some(&chain))
+        .unwrap();
+    let mut stored = Vec::new();
+    let error = loop {
+        let bytes = vec![u8::try_from(stored.len() % 251).unwrap(); 30_000 + stored.len()];
+        match store.content().put(&bytes) {
+            Ok(digest) => stored.push((digest, bytes)),
+            Err(error) => break error,
+        }
+        assert!(stored.len() < 1000, "the disk never fills");
+    };
+    assert_eq!(error.class(), ErrorClass::Unavailable, "{error}");
+    assert!(
+        error.to_string().to_lowercase().contains("no space left"),
+        "{error}"
+    );
+    let mut download = store.content().ingest("key").unwrap();
+    let failed = download.write_all(&[1; 200_000]).unwrap_err();
+    assert_eq!(failed.kind(), std::io::ErrorKind::StorageFull);
+    drop(download);
+    // To the last byte, so that the database has no room either.
+    let brim = root.parent().unwrap().join("brim");
+    let mut file = fs::File::create(&brim).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
+    let mut refused = None;
+    for number in 0..2000 {
+        if let Err(error) = store
+            .snapshots()
+            .create(Some(layer), &format!("container:{number}"))
+        {
+            refused = Some(error);
+            break;
+        }
+    }
+    let refused = refused.expect("snapshots are made without room");
+    assert_eq!(refused.class(), ErrorClass::Unavailable, "{refused}");
+    // What was there is there, and can be read by the next process even now.
+    for (digest, bytes) in &stored {
+        assert_eq!(store.content().read(digest, 1 << 20).unwrap(), *bytes);
+    }
+    assert!(store.content().has(&first) && store.snapshots().by_chain(&chain).is_some());
+    fs::remove_file(&brim).unwrap();
+    store.content().remove_partial().unwrap();
+    drop(store);
+    let store = Store::open(root).unwrap();
+    assert!(store.content().has(&first) && store.snapshots().by_chain(&chain).is_some());
+    let freed = store
+        .gc(|_| {
+            Ok(Roots {
+                blobs: [first.clone()].into(),
+                snapshots: [layer].into(),
+            })
+        })
+        .unwrap();
+    assert_eq!(freed.blobs.len(), stored.len());
+    store.content().put(&vec![9; 100_000]).unwrap();
+}
