@@ -28,7 +28,7 @@ pub use tree::tree_tar;
 
 pub(crate) use emit::Emitter;
 pub(crate) use parents::{Missing, Parents, clean};
-pub(crate) use place::{Made, Options as PlaceOptions, place, times};
+pub(crate) use place::{Made, Options as PlaceOptions, overwrite, place, times};
 pub(crate) use walk::{Found, walk};
 
 /// What the name of a deleted entry begins with.

@@ -7,7 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Timestamps, Uid, chownat, fchmod, futimens, linkat, openat, statat,
+    AtFlags, FileType, Gid, Mode, OFlags, StatxAttributes, StatxFlags, Timestamps, Uid, chownat, fchmod,
+    futimens, linkat, openat, statat, statx,
 };
 use rustix::io::Errno;
 use sys::beneath::{remove_tree, resolve_dir_in_root, resolve_in_root};
@@ -15,7 +16,7 @@ use sys::beneath::{remove_tree, resolve_dir_in_root, resolve_in_root};
 use super::ArchiveError;
 use super::path::asked;
 use crate::layer::tar::{Entry, Kind, Reader, display};
-use crate::layer::{LayerError, Made, Missing, Parents, PlaceOptions, clean, place, times};
+use crate::layer::{LayerError, Made, Missing, Parents, PlaceOptions, clean, overwrite, place, times};
 
 const BUFFER: usize = 256 * 1024;
 
@@ -103,6 +104,18 @@ impl Target {
             let mut content = reader.content();
             match place(dir.as_fd(), name, entry, &mut content, buffer, options) {
                 Ok(Made::Done(_)) => return Ok(()),
+                Ok(Made::Exists) if is_mount(dir.as_fd(), name).map_err(failed)? => {
+                    if entry.kind != Kind::File {
+                        return Err(failed(Errno::BUSY.into()).into());
+                    }
+                    let written = overwrite(dir.as_fd(), name, entry, &mut reader.content(), buffer);
+                    return match written {
+                        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                            Err(LayerError::from(reader.failed(error)).into())
+                        }
+                        other => Ok(other.map_err(failed)?),
+                    };
+                }
                 Ok(Made::Exists) => self.remove(dir.as_fd(), name).map_err(failed)?,
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     return Err(LayerError::from(reader.failed(error)).into());
@@ -169,6 +182,9 @@ impl Target {
                     if same.map_err(failed)? {
                         return Ok(());
                     }
+                    if is_mount(dir, name).map_err(failed)? {
+                        return Err(failed(Errno::BUSY.into()).into());
+                    }
                     self.remove(dir, name).map_err(failed)?;
                 }
                 Err(error) => return Err(failed(error.into()).into()),
@@ -208,6 +224,13 @@ impl Missing for MadeBy {
     fn may_replace(&mut self, _dir: BorrowedFd<'_>, _name: &OsStr) -> io::Result<bool> {
         Ok(false)
     }
+}
+
+/// Whether something is mounted there, as /etc/hosts is in a container. To remove the name would be allowed to us, who
+/// are in another mount namespace, and would take the mount away from the container: it is written to instead.
+fn is_mount(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<bool> {
+    let found = statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty())?;
+    Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 fn is_same(a: BorrowedFd<'_>, a_name: &OsStr, b: BorrowedFd<'_>, b_name: &OsStr) -> io::Result<bool> {

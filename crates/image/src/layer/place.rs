@@ -120,6 +120,35 @@ fn file<R: Read>(
     Ok(Made::Done(written))
 }
 
+/// Writes a file's content into the regular file that is there, which keeps its owner, mode and attributes: they are
+/// those of whoever put it there.
+pub(crate) fn overwrite<R: Read>(
+    dir: BorrowedFd<'_>,
+    name: &OsStr,
+    entry: &Entry,
+    content: &mut Content<'_, R>,
+    buffer: &mut [u8],
+) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(openat(dir, name, flags, Mode::empty())?);
+    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
+        return Err(Errno::BUSY.into());
+    }
+    ftruncate(&file, 0)?;
+    match &entry.chunks {
+        None => {
+            write(&file, 0, entry.size, content, buffer)?;
+        }
+        Some(chunks) => {
+            ftruncate(&file, entry.size)?;
+            for chunk in chunks {
+                write(&file, chunk.offset, chunk.length, content, buffer)?;
+            }
+        }
+    }
+    Ok(futimens(&file, &times(entry.mtime))?)
+}
+
 fn write<R: Read>(
     file: &File,
     mut offset: u64,

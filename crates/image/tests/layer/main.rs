@@ -6,8 +6,10 @@
 mod apply;
 mod bytes;
 mod diff;
+mod gnu_tar;
 mod hostile;
 mod picture;
+mod roots;
 
 use std::path::{Path, PathBuf};
 
