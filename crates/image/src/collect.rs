@@ -46,6 +46,13 @@ impl Images {
         }
     }
 
+    /// Removes the beginnings of downloads that nobody is at.
+    pub(crate) fn forget_partial(&self) {
+        if let Err(error) = self.inner.store.content().remove_partial() {
+            tracing::warn!(%error, "half a download stays until it is finished or pruned");
+        }
+    }
+
     /// Hints about blobs that are gone.
     fn forget_hints(&self, blobs: &[Digest]) -> Result<(), ImageError> {
         if blobs.is_empty() {

@@ -108,7 +108,17 @@ impl ImageError {
             | ImageError::Archive(_)
             | ImageError::Tar(_)
             | ImageError::Document { .. }
+            | ImageError::DiffId { .. }
             | ImageError::Invalid { .. } => ErrorClass::Invalid,
+            // An archive that ends early, or is not what its beginning says.
+            ImageError::Read(cause)
+                if matches!(
+                    cause.kind(),
+                    io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput
+                ) =>
+            {
+                ErrorClass::Invalid
+            }
             ImageError::Registry(error) => error.class(),
             ImageError::Content(error) => error.class(),
             ImageError::Ingest(error) => error.class(),
@@ -132,8 +142,21 @@ impl ImageError {
             | ImageError::Unpack { .. }
             | ImageError::Archive(_)
             | ImageError::Tar(_) => true,
+            ImageError::Registry(registry::Error::Protocol { .. } | registry::Error::Digest { .. }) => true,
             ImageError::Shared(error) => error.is_bad_content(),
             _ => false,
+        }
+    }
+
+    /// Whether the disk had no room, so that what came had better go.
+    pub(crate) fn is_full(&self) -> bool {
+        match self {
+            ImageError::Registry(_) => false,
+            ImageError::Shared(error) => error.is_full(),
+            ImageError::Store(cause, _) | ImageError::Write(cause) => {
+                cause.kind() == io::ErrorKind::StorageFull
+            }
+            other => other.class() == ErrorClass::Unavailable,
         }
     }
 

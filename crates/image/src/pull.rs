@@ -72,11 +72,15 @@ impl Images {
         for name in &names {
             let pulled = self.pull_one(name, &options, &auth, &report).await;
             if let Err(error) = &pulled
-                && error.is_bad_content()
+                && (error.is_bad_content() || error.is_full())
             {
-                // Layers that came are kept for the next attempt after a break; of rubbish nothing is.
+                // What came is kept for the next attempt after a break; of rubbish, and on a full disk, nothing is.
                 let images = self.clone();
-                blocking(move || images.sweep()).await?;
+                blocking(move || {
+                    images.sweep();
+                    images.forget_partial();
+                })
+                .await?;
             }
             last = Some(pulled?);
         }
