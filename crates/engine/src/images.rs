@@ -166,7 +166,10 @@ impl Engine {
     pub async fn image_save(&self, names: Vec<String>, options: SaveOptions) -> Result<ByteStream> {
         // What can't be found is refused before the answer begins.
         for name in &names {
-            let image = self.image(name, options.platform.as_ref()).await?;
+            let mut image = self.image(name, options.platforms.first()).await?;
+            for platform in options.platforms.iter().skip(1) {
+                image = self.image(name, Some(platform)).await?;
+            }
             emit(&self.inner, "save", image.id.as_str(), name);
         }
         let inner = Arc::clone(&self.inner);
@@ -210,7 +213,13 @@ impl Engine {
                 }
             }
             let freed = inner.images.gc(|_| Ok(store::Roots::default()))?;
-            pruned.space = freed.bytes;
+            // Nobody who prunes wants to go on with the beginnings of downloads either.
+            pruned.space = freed.bytes
+                + inner
+                    .store
+                    .content()
+                    .remove_partial()
+                    .map_err(image::ImageError::from)?;
             let attributes = BTreeMap::from([("reclaimed".to_owned(), pruned.space.to_string())]);
             inner.events.publish("image", "prune", "", attributes);
             Ok(pruned)

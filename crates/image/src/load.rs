@@ -26,8 +26,8 @@ use crate::registered::UnpackedManifest;
 /// How to load.
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
-    /// Fail unless the archive has this platform.
-    pub platform: Option<Platform>,
+    /// Only these platforms, each of which the archive must have; none is everything it has.
+    pub platforms: Vec<Platform>,
     /// No progress, only results.
     pub quiet: bool,
 }
@@ -56,7 +56,8 @@ impl Images {
     ) -> Result<Vec<Loaded>, ImageError> {
         let lease = self.inner.store.lease();
         let loaded = self.load_all(reader, &options, &lease, &Reporter(progress));
-        if loaded.is_err() {
+        // Of an archive that is taken in part the rest goes.
+        if loaded.is_err() || !options.platforms.is_empty() {
             drop(lease);
             self.sweep();
         }
@@ -130,11 +131,34 @@ impl Images {
             return Err(ImageError::NothingHere(image.target.digest.to_string()));
         }
         let mut unpacked = Vec::new();
-        let mut offered = Vec::new();
+        let mut offered: Vec<Platform> = Vec::new();
+        let mut taken = vec![image.target.clone()];
+        let wanted = |offer: &Platform| {
+            options.platforms.is_empty()
+                || options
+                    .platforms
+                    .iter()
+                    .any(|p| crate::platform::score(p, offer, true).is_some())
+        };
         for (descriptor, manifest) in self.inner.documents.manifests_here(store, &image.target)? {
             if !is_runnable(&descriptor) {
                 continue;
             }
+            // What cannot be read is told below, with the parts that are missing.
+            let offer = match store.content().has(&manifest.config.digest) {
+                true => Some(
+                    self.inner
+                        .documents
+                        .config(store, &manifest.config.digest)?
+                        .0
+                        .platform(),
+                ),
+                false => descriptor.platform.clone(),
+            };
+            if offer.as_ref().is_some_and(|offer| !wanted(offer)) {
+                continue;
+            }
+            taken.extend(self.inner.documents.blobs_here(store, &descriptor)?);
             for part in std::iter::once(&manifest.config).chain(&manifest.layers) {
                 match store.content().size(&part.digest) {
                     Some(size) if size == part.size => {}
@@ -165,11 +189,12 @@ impl Images {
                 top,
             });
         }
-        if let Some(wanted) = &options.platform
-            && !offered
+        let missing = options.platforms.iter().find(|wanted| {
+            !offered
                 .iter()
-                .any(|p| crate::platform::score(wanted, p, true).is_some())
-        {
+                .any(|offer| crate::platform::score(wanted, offer, true).is_some())
+        });
+        if let Some(wanted) = missing {
             return Err(ImageError::PlatformMissing {
                 name: image
                     .names
@@ -178,6 +203,9 @@ impl Images {
                 platform: wanted.clone(),
             });
         }
-        self.register(&image.target, &image.names, &unpacked)
+        match options.platforms.is_empty() {
+            true => self.register(&image.target, &image.names, &unpacked),
+            false => self.register_part(&image.target, &taken, &image.names, &unpacked),
+        }
     }
 }

@@ -24,10 +24,21 @@ impl Images {
         unpacked: &[UnpackedManifest],
     ) -> Result<(), ImageError> {
         let blobs = self.inner.documents.blobs_here(&self.inner.store, target)?;
+        self.register_part(target, &blobs, names, unpacked)
+    }
+
+    /// Registers `target` with `blobs` of it only.
+    pub(crate) fn register_part(
+        &self,
+        target: &Descriptor,
+        blobs: &[Descriptor],
+        names: &[Reference],
+        unpacked: &[UnpackedManifest],
+    ) -> Result<(), ImageError> {
         self.inner
             .store
             .db()
-            .write_durable(|tx| register(tx, target, &blobs, names, unpacked).map_err(DbError::from))?;
+            .write_durable(|tx| register(tx, target, blobs, names, unpacked).map_err(DbError::from))?;
         Ok(())
     }
 

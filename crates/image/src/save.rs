@@ -23,8 +23,9 @@ use crate::images::Images;
 /// How to save.
 #[derive(Debug, Clone, Default)]
 pub struct SaveOptions {
-    /// Only this platform's manifest of an index.
-    pub platform: Option<Platform>,
+    /// Only these platforms of an index. One gives its manifest alone, several keep the index around them; none is
+    /// everything that is here.
+    pub platforms: Vec<Platform>,
 }
 
 /// Annotation by which containerd's tools find the full name.
@@ -55,17 +56,24 @@ impl Images {
         let lease = self.inner.store.lease();
         let mut saved = Saved::default();
         // All names of one image go into one entry, in the order they were asked for.
-        let mut wanted: Vec<(Image, Vec<Reference>)> = Vec::new();
+        let mut wanted: Vec<(Vec<Image>, Vec<Reference>)> = Vec::new();
         for name in names {
-            let image = self.resolve_platform(name, options.platform.as_ref())?;
-            let reference = self.name_for(name, &image);
-            match wanted.iter_mut().find(|(known, _)| known.id == image.id) {
+            let images = match options.platforms.as_slice() {
+                [] => vec![self.resolve(name)?],
+                platforms => platforms
+                    .iter()
+                    .map(|platform| self.resolve_platform(name, Some(platform)))
+                    .collect::<Result<_, _>>()?,
+            };
+            let reference = images.first().and_then(|image| self.name_for(name, image));
+            let same = |known: &[Image]| known.iter().map(|i| &i.id).eq(images.iter().map(|i| &i.id));
+            match wanted.iter_mut().find(|(known, _)| same(known)) {
                 Some((_, references)) => references.extend(reference.filter(|r| !references.contains(r))),
-                None => wanted.push((image, reference.into_iter().collect())),
+                None => wanted.push((images, reference.into_iter().collect())),
             }
         }
-        for (image, references) in &wanted {
-            self.add(&mut saved, image, references, options.platform.is_some())?;
+        for (images, references) in &wanted {
+            self.add(&mut saved, images, references, &options)?;
         }
         for digest in saved.blobs.keys() {
             lease.hold_blob(digest);
@@ -86,29 +94,39 @@ impl Images {
     fn add(
         &self,
         saved: &mut Saved,
-        image: &Image,
+        images: &[Image],
         references: &[Reference],
-        single: bool,
+        options: &SaveOptions,
     ) -> Result<(), ImageError> {
         let store = &self.inner.store;
-        let target = match single {
-            true => Descriptor::new(
+        let manifest_of = |image: &Image| {
+            let size = store.content().size(&image.manifest_digest);
+            Descriptor::new(
                 &image.manifest_descriptor.media_type,
                 image.manifest_digest.clone(),
-                store
-                    .content()
-                    .size(&image.manifest_digest)
-                    .unwrap_or(image.manifest_descriptor.size),
-            ),
-            false => image.target.clone(),
+                size.unwrap_or(image.manifest_descriptor.size),
+            )
         };
-        for blob in self.inner.documents.blobs_here(store, &target)? {
-            saved.blobs.insert(blob.digest, blob.size);
+        let Some(first) = images.first() else {
+            return Ok(());
+        };
+        let target = match options.platforms.len() {
+            1 => manifest_of(first),
+            _ => first.target.clone(),
+        };
+        let roots: Vec<Descriptor> = match options.platforms.is_empty() {
+            true => vec![target.clone()],
+            false => images.iter().map(manifest_of).collect(),
+        };
+        saved.blobs.insert(target.digest.clone(), target.size);
+        for root in &roots {
+            for blob in self.inner.documents.blobs_here(store, root)? {
+                saved.blobs.insert(blob.digest, blob.size);
+            }
         }
-        let missing = image
-            .manifest
-            .layers
+        let missing = images
             .iter()
+            .flat_map(|image| &image.manifest.layers)
             .find(|l| !store.content().has(&l.digest));
         if let Some(missing) = missing {
             return Err(store::ContentError::NotFound(missing.digest.clone()).into());
@@ -127,8 +145,10 @@ impl Images {
         if references.is_empty() {
             saved.index.push(target);
         }
-        if saved.seen.insert(image.manifest_digest.clone()) {
-            saved.docker.push(docker_entry(&image.manifest, references));
+        for image in images {
+            if saved.seen.insert(image.manifest_digest.clone()) {
+                saved.docker.push(docker_entry(&image.manifest, references));
+            }
         }
         Ok(())
     }

@@ -6,7 +6,6 @@ use axum::response::Response;
 use engine::image::LoadOptions;
 
 use super::progress::with_lines;
-use super::save::single;
 use crate::answer::stream_job;
 use crate::error::Result;
 use crate::request::{Query, body, platform};
@@ -19,9 +18,8 @@ pub async fn handle(
     query: Query,
     body: Body,
 ) -> Result<Response> {
-    let platform = single(platform::several(&query, version)?)?;
     let options = LoadOptions {
-        platform,
+        platforms: platform::several(&query, version)?,
         quiet: query.flag_or("quiet", true),
     };
     let archive = body::channel(body);

@@ -29,21 +29,11 @@ async fn save(state: AppState, names: Vec<String>, version: ApiVersion, query: &
     if names.is_empty() {
         return Err(ApiError::invalid("no image to save: name at least one"));
     }
-    let platform = single(platform::several(query, version)?)?;
-    let archive = state.engine.image_save(names, SaveOptions { platform }).await?;
+    let platforms = platform::several(query, version)?;
+    let archive = state.engine.image_save(names, SaveOptions { platforms }).await?;
     Ok(with_type(
         StatusCode::OK,
         "application/x-tar",
         channel_body(archive),
     ))
-}
-
-/// The one platform this engine can save or load at a time.
-pub(super) fn single(mut platforms: Vec<spec::Platform>) -> Result<Option<spec::Platform>> {
-    if platforms.len() > 1 {
-        return Err(ApiError::not_implemented(
-            "this engine takes one platform at a time: repeat the request for each of them",
-        ));
-    }
-    Ok(platforms.pop())
 }

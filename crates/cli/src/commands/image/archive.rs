@@ -23,7 +23,7 @@ pub const SAVE: Command = Command::new(
 )
 .flags(&[&[
     Flag::text("output", "Write to a file instead of STDOUT").short('o'),
-    Flag::list("platform", "Save one platform only"),
+    Flag::list("platform", "Save only this platform; repeat for several"),
 ]]);
 
 pub const LOAD: Command = Command::new(
@@ -35,7 +35,7 @@ pub const LOAD: Command = Command::new(
 )
 .flags(&[&[
     Flag::text("input", "Read from a file instead of STDIN").short('i'),
-    Flag::list("platform", "Load one platform only"),
+    Flag::list("platform", "Load only this platform; repeat for several"),
     Flag::bool("quiet", "Do not show progress").short('q'),
 ]]);
 
