@@ -45,6 +45,20 @@ impl ApiError {
         Self::new(ErrorClass::Internal, message)
     }
 
+    /// A file operation of the engine that failed: a full disk is a state that passes.
+    pub fn from_io(what: impl std::fmt::Display, error: &std::io::Error) -> Self {
+        let full = matches!(
+            error.kind(),
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+        );
+        let class = if full {
+            ErrorClass::Unavailable
+        } else {
+            ErrorClass::Internal
+        };
+        Self::new(class, format!("{what}: {error}"))
+    }
+
     /// The same refusal seen in a larger context.
     pub fn context(self, context: impl std::fmt::Display) -> Self {
         Self {

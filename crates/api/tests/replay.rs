@@ -566,6 +566,7 @@ impl build::Executor for NoSteps {
         &'a self,
         _reference: &'a spec::Reference,
         _platform: Option<&'a spec::Platform>,
+        _auth: Option<&'a engine::image::Auth>,
         _progress: engine::image::Progress,
     ) -> BoxFuture<'a, Result<engine::image::Image, build::ExecError>> {
         async {

@@ -94,6 +94,18 @@ impl BuildError {
         BuildError::step(format!("{what}: {error}"), class)
     }
 
+    /// The same error, of a larger undertaking.
+    pub(crate) fn context(self, what: impl std::fmt::Display) -> BuildError {
+        match self {
+            BuildError::Step { message, class, at } => BuildError::Step {
+                message: format!("{what}: {message}"),
+                class,
+                at,
+            },
+            other => other,
+        }
+    }
+
     /// The same error with its place, where it has none yet.
     pub(crate) fn at(self, snippet: &Snippet) -> BuildError {
         match self {

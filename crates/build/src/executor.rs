@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use futures_util::future::BoxFuture;
-use image::{Image, Progress};
+use image::{Auth, Image, Progress};
 use spec::{ErrorClass, Platform, Reference};
 use store::SnapshotId;
 use sys::mount::Overlay;
@@ -176,11 +176,12 @@ pub trait Executor: Send + Sync + 'static {
     /// Runs a step to its end; the result is its exit code.
     fn run(&self, step: RunStep, output: mpsc::Sender<Output>) -> BoxFuture<'_, Result<i32, ExecError>>;
 
-    /// Gets an image from its registry.
+    /// Gets an image from its registry, with the client's login for it if there is one.
     fn pull<'a>(
         &'a self,
         reference: &'a Reference,
         platform: Option<&'a Platform>,
+        auth: Option<&'a Auth>,
         progress: Progress,
     ) -> BoxFuture<'a, Result<Image, ExecError>>;
 }

@@ -10,12 +10,14 @@
 //! - [`parse`], [`instruction`], [`expand`] and [`pattern`] know texts only; every mistake they find points to
 //!   its line and column.
 //! - [`solve`] knows operations and digests only.
+//! - [`fetch_context`] gets what is to be built from a web server or a git repository.
 //! - `plan` and `step` bring both together. What they need of the engine is the [`Executor`].
 //!
 //! Invariants: a build leaves nothing behind when it fails or is stopped, but cache records of steps that were
 //! done; nothing that a context, an image or a Dockerfile names is looked up outside of it; equal input gives
 //! an equal image as long as the cache is kept.
 
+mod archive;
 mod builder;
 mod cache;
 mod changes;
@@ -28,6 +30,7 @@ pub mod instruction;
 pub mod parse;
 pub mod pattern;
 mod plan;
+mod remote;
 mod request;
 pub mod solve;
 pub mod source;
@@ -41,4 +44,5 @@ pub use error::BuildError;
 pub use executor::{
     ExecError, Executor, Limits, MountSource, NetworkMode, Output, RunStep, StepMount, Stream, Ulimit,
 };
+pub use remote::{Fetched, RemoteContext, fetch, fetch_context};
 pub use request::{BuildEvent, BuildRequest};

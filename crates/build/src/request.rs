@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use image::ProgressEvent;
+use image::{Auth, ProgressEvent};
 use spec::{Digest, Platform, Reference};
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +36,8 @@ pub struct BuildRequest {
     pub limits: Limits,
     /// Refused: it would need Docker's experimental mode there as well.
     pub squash: bool,
+    /// Logins for base images, by the registry's host as references name it (`docker.io` for the Hub).
+    pub logins: BTreeMap<String, Auth>,
     /// Secrets for `RUN --mount=type=secret`, by id.
     pub secrets: BTreeMap<String, Arc<Vec<u8>>>,
     /// Cancelling it ends the build and everything that runs for it.
@@ -61,6 +63,7 @@ impl BuildRequest {
             shm_size: 0,
             limits: Limits::default(),
             squash: false,
+            logins: BTreeMap::new(),
             secrets: BTreeMap::new(),
             stop: CancellationToken::new(),
         }

@@ -5,7 +5,7 @@ use build::{ExecError, Executor, MountSource, NetworkMode, Output, RunStep, Step
 use engine::{Engine, MountKind, PlannedMount, Step, StepOutput};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use image::{Image, Progress, PullOptions};
+use image::{Auth, Image, Progress, PullOptions};
 use spec::{ErrorClass, Id, Platform, Reference};
 use tokio::sync::mpsc;
 
@@ -169,10 +169,12 @@ impl Executor for EngineExecutor {
         &'a self,
         reference: &'a Reference,
         platform: Option<&'a Platform>,
+        auth: Option<&'a Auth>,
         progress: Progress,
     ) -> BoxFuture<'a, Result<Image, ExecError>> {
         let options = PullOptions {
             platform: platform.cloned(),
+            auth: auth.cloned(),
             ..PullOptions::default()
         };
         async move {

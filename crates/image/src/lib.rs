@@ -63,5 +63,6 @@ pub use names::{Removed, Untagged};
 pub use progress::{Progress, ProgressEvent};
 pub use pull::PullOptions;
 pub use push::{PushOptions, PushResult};
+pub use registry::Auth;
 pub use save::SaveOptions;
 pub use usage::{DiskUsage, ImageUsage};

@@ -38,11 +38,27 @@ pub fn registry_auth(headers: &HeaderMap) -> Option<AuthConfig> {
     (auth != AuthConfig::default()).then_some(auth)
 }
 
-/// The credentials of a build, by registry.
-pub fn registry_config(headers: &HeaderMap) -> BTreeMap<String, AuthConfig> {
-    decode(headers, "x-registry-config")
+/// The credentials of a build, by the host of the registry as references name it.
+pub fn registry_logins(headers: &HeaderMap) -> BTreeMap<String, Auth> {
+    let given: BTreeMap<String, AuthConfig> = decode(headers, "x-registry-config")
         .and_then(|bytes| lenient::from_slice(&bytes).ok())
-        .unwrap_or_default()
+        .unwrap_or_default();
+    given
+        .iter()
+        .map(|(registry, auth)| (host(registry).to_owned(), login(auth)))
+        .collect()
+}
+
+/// Clients name a registry by its host or by a URL, and the Hub by the one it had long ago.
+fn host(registry: &str) -> &str {
+    let bare = registry
+        .strip_prefix("https://")
+        .or_else(|| registry.strip_prefix("http://"))
+        .unwrap_or(registry);
+    match bare.split('/').next().unwrap_or(bare) {
+        "index.docker.io" | "registry-1.docker.io" => "docker.io",
+        host => host,
+    }
 }
 
 /// The credentials as the registry client takes them; `auth` is base64 of `user:password`.
@@ -97,7 +113,25 @@ mod tests {
         assert!(registry_auth(&headers).is_none());
         headers.insert("x-registry-auth", "e30=".parse().unwrap());
         assert!(registry_auth(&headers).is_none());
-        assert!(registry_config(&headers).is_empty());
+        assert!(registry_logins(&headers).is_empty());
+    }
+
+    #[test]
+    fn logins_are_found_by_the_host_of_a_reference() {
+        let mut headers = HeaderMap::new();
+        let value = URL_ALPHABET.encode(
+            r#"{"https://index.docker.io/v1/":{"username":"hub"},"http://h:5000/v2/":{"username":"url"},"reg.lan":{"username":"bare"}}"#,
+        );
+        headers.insert("x-registry-config", value.parse().unwrap());
+        let logins = registry_logins(&headers);
+        let user = |host: &str| match logins.get(host) {
+            Some(Auth::Basic { user, .. }) => user.clone(),
+            other => panic!("{host}: {other:?}"),
+        };
+        assert_eq!(
+            [user("docker.io"), user("h:5000"), user("reg.lan")],
+            ["hub", "url", "bare"]
+        );
     }
 
     #[test]

@@ -92,9 +92,12 @@ async fn resolve(build: &Arc<Build>, wanted: &Wanted) -> Result<Image, BuildErro
         .map_err(|error| BuildError::invalid(format!("failed to parse image name \"{name}\": {error}")))?
         .or_latest();
     let (progress, mut events) = mpsc::channel(PROGRESS_QUEUE);
-    let pull = build
-        .executor
-        .pull(&reference, wanted.platform.as_ref(), progress);
+    let pull = build.executor.pull(
+        &reference,
+        wanted.platform.as_ref(),
+        build.request.logins.get(reference.domain()),
+        progress,
+    );
     let pass_on = async {
         while let Some(event) = events.recv().await {
             build

@@ -5,8 +5,9 @@ use super::stage::Planning;
 use super::{Planner, mistake};
 use crate::error::BuildError;
 use crate::instruction::{Copy, Statement};
+use crate::remote::{is_git, is_url};
 use crate::solve::VertexId;
-use crate::step::{CopyStep, FileSource, ModeChange, StepKind, is_git, is_url};
+use crate::step::{CopyStep, FileSource, ModeChange, StepKind};
 use crate::transcript::StepNumber;
 
 impl Planning {

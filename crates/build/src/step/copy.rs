@@ -15,13 +15,14 @@ use spec::{Digest, Hasher};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
-use super::fetch::{self, Fetched};
 use super::place::{Ownership, Placer};
 use super::scratch::{Scratch, mount};
 use super::select::{Group, Rules, SelectError, select};
-use super::{Build, ModeChange, StepOperation, Tree, archive, blocking, digest, now, owner, root};
+use super::{Build, ModeChange, StepOperation, Tree, blocking, digest, now, owner, root};
+use crate::archive;
 use crate::error::BuildError;
 use crate::pattern::Ignore;
+use crate::remote::{Fetched, fetch};
 
 /// Where files come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,7 +152,7 @@ impl CopyStep {
                 .for_each(|url| field(&format!("{url} {checksum}"))),
             None => {
                 for fetched in self.fetch(build, &build.request.stop).await?.iter() {
-                    field(&fetched.name);
+                    field(fetched.name.as_deref().unwrap_or_default());
                     field(fetched.digest.as_str());
                 }
             }
@@ -163,7 +164,13 @@ impl CopyStep {
         let fetched = self.fetched.get_or_try_init(|| async {
             let mut all = Vec::new();
             for url in &self.remote {
-                all.push(fetch::fetch(url, self.checksum.as_ref(), build.store.root(), stop).await?);
+                let fetched = fetch(url, self.checksum.as_ref(), build.store.root(), stop).await;
+                let fetched = fetched.map_err(|error| error.context("ADD failed"))?;
+                if fetched.name.is_none() {
+                    let text = format!("cannot determine filename for source {url}");
+                    return Err(BuildError::invalid(text));
+                }
+                all.push(fetched);
             }
             Ok::<_, BuildError>(Arc::new(all))
         });
@@ -334,7 +341,7 @@ impl Work {
             if self.unpack.1 && self.try_unpack(file()?, tree, &base, ownership)? {
                 continue;
             }
-            let target = place_of(Path::new(&fetched.name));
+            let target = place_of(Path::new(fetched.name.as_deref().unwrap_or_default()));
             placer
                 .put_bytes(&mut file()?, 0o600, fetched.modified, &target)
                 .map_err(io)?;

@@ -5,10 +5,8 @@
 //! works in a writable snapshot on top of its parent's, which is committed in place; no archive is made
 //! between steps. When it fails or is stopped, its snapshot is removed.
 
-mod archive;
 mod copy;
 mod digest;
-mod fetch;
 mod mode;
 mod mounts;
 mod owner;
@@ -37,7 +35,6 @@ use crate::source::Snippet;
 use crate::transcript::{StepNumber, Transcript};
 
 pub use copy::{CopyStep, FileSource};
-pub use fetch::{is_git, is_url};
 pub use mode::ModeChange;
 pub use run::{PlannedMount, RunPlan};
 pub use workdir::WorkdirStep;

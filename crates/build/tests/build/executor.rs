@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use build::{ExecError, Executor, MountSource, Output, RunStep, StepMount, Stream};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use image::{Image, Progress};
+use image::{Auth, Image, Progress};
 use spec::{ErrorClass, Platform, Reference};
 use store::Store;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -137,6 +137,7 @@ impl Executor for Chroot {
         &'a self,
         reference: &'a Reference,
         _platform: Option<&'a Platform>,
+        _auth: Option<&'a Auth>,
         _progress: Progress,
     ) -> BoxFuture<'a, Result<Image, ExecError>> {
         let message = format!(

@@ -1,4 +1,4 @@
-//! The build context: the request's tar, unpacked into a directory of its own below the engine's root.
+//! The build context: a directory of its own below the engine's root, into which the request's tar is unpacked.
 //!
 //! The archive is a client's: it is unpacked beneath a directory descriptor and cannot reach outside. The directory goes
 //! with the build, whatever its end.
@@ -19,14 +19,8 @@ use crate::request::body;
 /// Unpacks the request's body; an empty body is an empty context.
 pub async fn unpack(root: &Path, body: Body) -> Result<TempDir> {
     let pieces = body::channel(body);
-    let parent = root.join("tmp");
+    let directory = make(root).await?;
     let unpacked = tokio::task::spawn_blocking(move || {
-        let directory = make(&parent).map_err(|error| {
-            ApiError::internal(format!(
-                "cannot make a directory for the build context in {}: {error}",
-                parent.display()
-            ))
-        })?;
         let mut pieces = Pieces {
             pieces,
             current: Bytes::new(),
@@ -46,9 +40,24 @@ pub async fn unpack(root: &Path, body: Body) -> Result<TempDir> {
         .map_err(|error| ApiError::internal(format!("unpacking the build context ended early: {error}")))?
 }
 
-fn make(parent: &Path) -> io::Result<TempDir> {
-    std::fs::create_dir_all(parent)?;
-    tempfile::Builder::new().prefix("build-").tempdir_in(parent)
+/// An empty directory, which goes when it is dropped.
+pub async fn make(root: &Path) -> Result<TempDir> {
+    let parent = root.join("tmp");
+    let made = tokio::task::spawn_blocking(move || {
+        let made = std::fs::create_dir_all(&parent)
+            .and_then(|()| tempfile::Builder::new().prefix("build-").tempdir_in(&parent));
+        made.map_err(|error| {
+            ApiError::from_io(
+                format_args!(
+                    "cannot make a directory for the build context in {}",
+                    parent.display()
+                ),
+                &error,
+            )
+        })
+    });
+    made.await
+        .map_err(|error| ApiError::internal(format!("making the build context ended early: {error}")))?
 }
 
 fn unreadable(error: io::Error) -> ApiError {

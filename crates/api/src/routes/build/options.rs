@@ -14,6 +14,8 @@ use crate::request::{Query, platform};
 #[derive(Debug)]
 pub struct Options {
     pub dockerfile: String,
+    /// Where the context is fetched from; empty: it is the request's body.
+    pub remote: String,
     pub tags: Vec<Reference>,
     pub build_args: BTreeMap<String, Option<String>>,
     pub labels: BTreeMap<String, String>,
@@ -53,12 +55,6 @@ pub fn read(query: &Query) -> Result<Options> {
             "the classic builder writes images only: leave out \"outputs\" and save or copy from the image",
         ));
     }
-    let remote = query.get("remote");
-    if !remote.is_empty() {
-        return Err(ApiError::not_implemented(format!(
-            "cannot fetch the context from {remote:?}: fetch it first and send it as the request's body"
-        )));
-    }
     let shm_size = match query.get("shmsize") {
         "" => 0,
         size => size
@@ -73,6 +69,7 @@ pub fn read(query: &Query) -> Result<Options> {
             "" => "Dockerfile".to_owned(),
             path => path.to_owned(),
         },
+        remote: query.get("remote").to_owned(),
         tags: tags(&query.all("t"))?,
         build_args: document(query, "buildargs", "error reading build args")?,
         labels: document(query, "labels", "error reading labels")?,
@@ -170,7 +167,6 @@ mod tests {
     fn what_cannot_be_done_is_refused() {
         assert!(refused("version=2").contains("DOCKER_BUILDKIT=0"));
         assert_eq!(refused("version=3"), "invalid version \"3\"");
-        assert!(refused("remote=https%3A%2F%2Fx").contains("cannot fetch the context"));
         assert!(refused("buildargs=%7B").starts_with("error reading build args: unexpected EOF"));
         assert!(refused("t=BAD").contains("must be lowercase"));
         assert!(refused("shmsize=x").contains("invalid syntax"));

@@ -14,7 +14,7 @@ use super::context;
 use super::options::{self, Options};
 use crate::answer::{Lines, stream_job};
 use crate::error::{ApiError, Result};
-use crate::request::Query;
+use crate::request::{Query, auth};
 use crate::routes::image::progress;
 use crate::state::AppState;
 
@@ -28,14 +28,29 @@ pub async fn handle(
     body: Body,
 ) -> Result<Response> {
     check_content_type(&headers)?;
-    let options = options::read(&query)?;
-    let directory = context::unpack(&state.engine.config().root, body).await?;
-    let quiet = options.quiet;
+    let mut options = options::read(&query)?;
     // Dropped with the job when the client goes away, which ends every step that runs.
     let stop = CancellationToken::new();
+    let root = &state.engine.config().root;
+    let (directory, context) = match options.remote.as_str() {
+        "" => {
+            let directory = context::unpack(root, body).await?;
+            let path = directory.path().to_owned();
+            (directory, path)
+        }
+        url => {
+            let directory = context::make(root).await?;
+            let remote = build::fetch_context(url, directory.path(), &stop).await;
+            let remote = remote.map_err(|error| ApiError::new(error.class(), error.to_string()))?;
+            options.dockerfile = remote.dockerfile.unwrap_or(options.dockerfile);
+            (directory, remote.directory)
+        }
+    };
+    let quiet = options.quiet;
     let request = BuildRequest {
         stop: stop.clone(),
-        ..request(options, directory.path())
+        logins: auth::registry_logins(&headers),
+        ..request(options, &context)
     };
     stream_job(move |lines| async move {
         let _end_with_client = stop.drop_guard();

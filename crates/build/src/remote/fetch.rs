@@ -1,4 +1,4 @@
-//! ADD of a URL: fetched into an unnamed file, digested on the way, bounded.
+//! A file from a web server: fetched into an unnamed file, digested on the way, bounded.
 //!
 //! The file has no name, so nothing of it stays, whatever happens. Servers are foreign: redirects are limited,
 //! the size is bounded, a promised digest is checked before anything is used.
@@ -24,8 +24,8 @@ const MAX_REDIRECTS: usize = 10;
 
 /// A fetched file.
 pub struct Fetched {
-    /// The name it gets in a directory.
-    pub name: String,
+    /// The last part of the URL, where that is usable as a file's name.
+    pub name: Option<String>,
     pub digest: Digest,
     /// Seconds since 1970 as the server says, 0 if it does not.
     pub modified: i64,
@@ -46,15 +46,6 @@ pub fn is_url(source: &str) -> bool {
     lower.starts_with("http://") || lower.starts_with("https://")
 }
 
-/// The kind of git source this is, all of which are refused.
-pub fn is_git(source: &str) -> bool {
-    let bare = source.split(['#', '?']).next().unwrap_or_default();
-    let scheme = ["git://", "ssh://", "git@"]
-        .iter()
-        .any(|start| source.starts_with(start));
-    scheme || (is_url(source) && bare.ends_with(".git"))
-}
-
 /// Fetches `url`; `room` is a directory on the disk that shall take it.
 pub async fn fetch(
     url: &str,
@@ -69,12 +60,24 @@ pub async fn fetch(
 }
 
 fn failed(url: &str, why: impl std::fmt::Display) -> BuildError {
-    BuildError::step(format!("ADD failed: {url}: {why}"), ErrorClass::Unavailable)
+    BuildError::step(format!("{}: {why}", shown(url)), ErrorClass::Unavailable)
+}
+
+/// The URL without a password it may hold.
+fn shown(url: &str) -> String {
+    match url::Url::parse(url) {
+        Ok(mut parsed) if parsed.password().is_some() => {
+            // Only URLs without a host refuse this, and those have no password.
+            let _ = parsed.set_password(Some("xxxxx"));
+            parsed.to_string()
+        }
+        _ => url.to_owned(),
+    }
 }
 
 async fn get(url: &str, checksum: Option<&Digest>, room: &Path) -> Result<Fetched, BuildError> {
     let parsed =
-        url::Url::parse(url).map_err(|error| BuildError::invalid(format!("ADD failed: {url}: {error}")))?;
+        url::Url::parse(url).map_err(|error| BuildError::invalid(format!("{}: {error}", shown(url))))?;
     let mut response = client()?
         .get(parsed)
         .send()
@@ -87,17 +90,23 @@ async fn get(url: &str, checksum: Option<&Digest>, room: &Path) -> Result<Fetche
             status.as_u16(),
             status.canonical_reason().unwrap_or_default()
         );
-        return Err(failed(url, format!("the server answered {}", text.trim())));
+        let class = match status.as_u16() {
+            401 => ErrorClass::Unauthorized,
+            403 => ErrorClass::Forbidden,
+            404 | 410 => ErrorClass::NotFound,
+            _ => ErrorClass::Unavailable,
+        };
+        let text = format!("{}: the server answered {}", shown(url), text.trim());
+        return Err(BuildError::step(text, class));
     }
-    let name = file_name(response.url())
-        .ok_or_else(|| BuildError::invalid(format!("cannot determine filename for source {url}")))?;
+    let name = file_name(response.url());
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
     let modified = header("last-modified")
         .and_then(|text| jiff::fmt::rfc2822::parse(text).ok())
         .map_or(0, |time| time.timestamp().as_second());
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     let mut file: File = rustix::fs::open(room, flags, Mode::from_raw_mode(0o600))
-        .map_err(|error| BuildError::io("ADD failed: making a temporary file", &error.into()))?
+        .map_err(|error| BuildError::io("making a temporary file", &error.into()))?
         .into();
     let algorithm = checksum.cloned();
     let mut hasher = algorithm.as_ref().map_or_else(Hasher::new, Hasher::like);
@@ -114,15 +123,18 @@ async fn get(url: &str, checksum: Option<&Digest>, room: &Path) -> Result<Fetche
         hasher.update(&bytes);
         // The page cache takes it; a disk that is behind slows this one build down.
         file.write_all(&bytes)
-            .map_err(|error| BuildError::io(format_args!("ADD failed: {url}"), &error))?;
+            .map_err(|error| BuildError::io(format_args!("storing {}", shown(url)), &error))?;
     }
     file.rewind()
-        .map_err(|error| BuildError::io(format_args!("ADD failed: {url}"), &error))?;
+        .map_err(|error| BuildError::io(format_args!("storing {}", shown(url)), &error))?;
     let digest = hasher.finish();
     if let Some(wanted) = checksum
         && *wanted != digest
     {
-        let message = format!("ADD failed: digest mismatch {digest}: {wanted} was promised for {url}");
+        let message = format!(
+            "digest mismatch {digest}: {wanted} was promised for {}",
+            shown(url)
+        );
         return Err(BuildError::invalid(message));
     }
     Ok(Fetched {
@@ -173,12 +185,8 @@ fn client() -> Result<reqwest::Client, BuildError> {
             .build()
             .map_err(|error| error.to_string())
     });
-    made.clone().map_err(|error| {
-        BuildError::step(
-            format!("ADD failed: no HTTP client: {error}"),
-            ErrorClass::Internal,
-        )
-    })
+    made.clone()
+        .map_err(|error| BuildError::step(format!("no HTTP client: {error}"), ErrorClass::Internal))
 }
 
 #[cfg(test)]
@@ -192,9 +200,6 @@ mod tests {
     fn sources_are_told_apart() {
         assert!(is_url("HTTPS://h/x"));
         assert!(!is_url("httpx"));
-        assert!(is_git("https://h/x.git#main"));
-        assert!(is_git("git@github.com:a/b"));
-        assert!(!is_git("https://h/x.tar.gz"));
         let name = |text: &str| file_name(&url::Url::parse(text).unwrap());
         assert_eq!(name("http://h/a/b.txt?x=1").as_deref(), Some("b.txt"));
         assert_eq!(name("http://h/"), None);
@@ -228,8 +233,8 @@ mod tests {
         let url = server("200 OK", b"hello");
         let fetched = fetch(&url, Some(&wanted), room.path(), &stop).await.unwrap();
         assert_eq!(
-            (fetched.name.as_str(), fetched.modified),
-            ("file.txt", 784_111_777)
+            (fetched.name.as_deref(), fetched.modified),
+            (Some("file.txt"), 784_111_777)
         );
         let mut text = String::new();
         fetched.open().unwrap().read_to_string(&mut text).unwrap();

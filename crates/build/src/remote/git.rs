@@ -1,0 +1,269 @@
+//! A context from a git repository, by the `git` program: `URL[#[REF][:SUBDIRECTORY]]` as Docker writes it.
+//!
+//! The repository is foreign. git is run without the host's configuration and hooks, may speak only protocols of the
+//! network (a submodule could else name a directory of the host), never asks for a password, and is given nothing
+//! that starts with a dash where it expects a name. The subdirectory is taken only if no link leads there.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use spec::ErrorClass;
+use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
+
+use super::is_url;
+use crate::error::BuildError;
+
+/// Whether a source names a git repository and not a file.
+pub fn is_git(source: &str) -> bool {
+    let bare = source.split(['#', '?']).next().unwrap_or_default();
+    let scheme = ["git://", "ssh://", "git@", "github.com/"]
+        .iter()
+        .any(|start| source.starts_with(start));
+    scheme || (is_url(source) && bare.ends_with(".git"))
+}
+
+/// What a source asks for.
+#[derive(Debug, PartialEq, Eq)]
+struct Wanted {
+    repository: String,
+    /// Empty: what the repository's HEAD is.
+    reference: String,
+    /// Relative; empty: the root.
+    subdirectory: String,
+}
+
+impl Wanted {
+    fn parse(source: &str) -> Result<Wanted, BuildError> {
+        let (repository, fragment) = source.split_once('#').unwrap_or((source, ""));
+        let (reference, subdirectory) = fragment.split_once(':').unwrap_or((fragment, ""));
+        let repository = match repository.starts_with("github.com/") {
+            true => format!("https://{repository}"),
+            false => repository.to_owned(),
+        };
+        if reference.starts_with('-') || reference.contains([' ', '\t', '\n']) {
+            return Err(BuildError::invalid(format!(
+                "invalid git reference {reference:?} in {source}"
+            )));
+        }
+        Ok(Wanted {
+            repository,
+            reference: reference.to_owned(),
+            subdirectory: subdirectory.trim_matches('/').to_owned(),
+        })
+    }
+}
+
+/// Clones the repository into the empty directory `into` and gives the directory that is the context.
+pub(super) async fn clone(
+    source: &str,
+    into: &Path,
+    stop: &CancellationToken,
+) -> Result<PathBuf, BuildError> {
+    let wanted = Wanted::parse(source)?;
+    let checkout = into.join("repository");
+    std::fs::create_dir(&checkout).map_err(|error| BuildError::io("making a directory for git", &error))?;
+    let git = Git {
+        home: into,
+        checkout: &checkout,
+        stop,
+    };
+    git.run(&["init", "--quiet"]).await?;
+    git.run(&["remote", "add", "origin", &wanted.repository]).await?;
+    let reference = match wanted.reference.as_str() {
+        "" => "HEAD",
+        reference => reference,
+    };
+    // Servers of plain files send the whole history only, and many give a commit only by way of a branch.
+    let shallow = git
+        .run(&["fetch", "--quiet", "--depth", "1", "origin", reference])
+        .await;
+    let fetched = match shallow {
+        Ok(()) => "FETCH_HEAD".to_owned(),
+        Err(BuildError::Cancelled) => return Err(BuildError::Cancelled),
+        Err(_) => {
+            git.run(&[
+                "fetch",
+                "--quiet",
+                "--tags",
+                "origin",
+                "+refs/heads/*:refs/remotes/origin/*",
+            ])
+            .await?;
+            git.locate(&wanted.reference).await?
+        }
+    };
+    git.run(&["checkout", "--quiet", "--detach", &fetched]).await?;
+    if checkout.join(".gitmodules").exists() {
+        git.run(&[
+            "submodule",
+            "--quiet",
+            "update",
+            "--init",
+            "--recursive",
+            "--depth",
+            "1",
+        ])
+        .await?;
+    }
+    let directory = below(&checkout, &wanted.subdirectory)?;
+    // The history is no part of what is built, and would make equal contexts differ.
+    std::fs::remove_dir_all(checkout.join(".git"))
+        .map_err(|error| BuildError::io("removing the history of the repository", &error))?;
+    Ok(directory)
+}
+
+/// The directory below `root`, if no link leads there.
+fn below(root: &Path, subdirectory: &str) -> Result<PathBuf, BuildError> {
+    let refuse = |why: &str| {
+        BuildError::invalid(format!(
+            "the repository has no usable directory {subdirectory:?}: {why}"
+        ))
+    };
+    let mut path = root.to_owned();
+    for name in subdirectory
+        .split('/')
+        .filter(|name| !name.is_empty() && *name != ".")
+    {
+        if name == ".." || name == ".git" {
+            return Err(refuse("it leads outside"));
+        }
+        path.push(name);
+        match std::fs::symlink_metadata(&path) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => return Err(refuse("it is no directory")),
+            Err(error) => return Err(refuse(&error.to_string())),
+        }
+    }
+    Ok(path)
+}
+
+struct Git<'a> {
+    home: &'a Path,
+    checkout: &'a Path,
+    stop: &'a CancellationToken,
+}
+
+impl Git<'_> {
+    /// What `reference` is among the branches and tags that were fetched, or as a commit.
+    async fn locate(&self, reference: &str) -> Result<String, BuildError> {
+        if reference.is_empty() {
+            self.run(&["remote", "set-head", "origin", "--auto"]).await?;
+            return Ok("refs/remotes/origin/HEAD".to_owned());
+        }
+        for candidate in [
+            format!("refs/remotes/origin/{reference}"),
+            format!("refs/tags/{reference}"),
+            reference.to_owned(),
+        ] {
+            let commit = format!("{candidate}^{{commit}}");
+            match self.run(&["rev-parse", "--quiet", "--verify", &commit]).await {
+                Ok(()) => return Ok(candidate),
+                Err(BuildError::Cancelled) => return Err(BuildError::Cancelled),
+                Err(_) => continue,
+            }
+        }
+        Err(BuildError::step(
+            format!("the repository has no branch, tag or commit {reference:?}"),
+            ErrorClass::NotFound,
+        ))
+    }
+
+    async fn run(&self, args: &[&str]) -> Result<(), BuildError> {
+        let mut command = Command::new("git");
+        command
+            .arg("-C")
+            .arg(self.checkout)
+            .args([
+                "-c",
+                "core.hooksPath=/dev/null",
+                "-c",
+                "advice.detachedHead=false",
+            ])
+            .args(args)
+            .env_clear()
+            .env(
+                "PATH",
+                std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()),
+            )
+            .env("HOME", self.home)
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_ALLOW_PROTOCOL", "http:https:git:ssh")
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        let verb = args.first().copied().unwrap_or_default();
+        let output = tokio::select! {
+            output = command.output() => output,
+            () = self.stop.cancelled() => return Err(BuildError::Cancelled),
+        };
+        let output = match output {
+            Ok(output) => output,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(BuildError::step(
+                    "a context from a git repository needs the program git, which is not installed where the daemon runs",
+                    ErrorClass::NotImplemented,
+                ));
+            }
+            Err(error) => return Err(BuildError::io("running git", &error)),
+        };
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(BuildError::step(
+            format!("git {verb} failed: {}", readable(&said)),
+            ErrorClass::Unavailable,
+        ))
+    }
+}
+
+/// The last lines of what git said, in one.
+fn readable(text: &str) -> String {
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let last = lines
+        .get(lines.len().saturating_sub(3)..)
+        .unwrap_or_default()
+        .join("; ");
+    last.chars().filter(|c| !c.is_control()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repositories_are_told_from_files() {
+        assert!(is_git("https://h/x.git#main"));
+        assert!(is_git("git@github.com:a/b") && is_git("github.com/a/b"));
+        assert!(!is_git("https://h/x.tar.gz"));
+    }
+
+    #[test]
+    fn reference_and_directory_follow_the_repository() {
+        let parts = |source: &str| {
+            let wanted = Wanted::parse(source).unwrap();
+            [wanted.repository, wanted.reference, wanted.subdirectory].join(" ")
+        };
+        assert_eq!(parts("https://h/x.git"), "https://h/x.git  ");
+        assert_eq!(parts("https://h/x.git#v1:a/b/"), "https://h/x.git v1 a/b");
+        assert_eq!(parts("github.com/a/b#:docs"), "https://github.com/a/b  docs");
+        assert!(Wanted::parse("https://h/x.git#--upload-pack=x").is_err());
+    }
+
+    #[test]
+    fn no_link_leads_out_of_the_repository() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        std::os::unix::fs::symlink("/etc", dir.path().join("out")).unwrap();
+        assert_eq!(below(dir.path(), "a/./b").unwrap(), dir.path().join("a/b"));
+        for bad in ["..", "a/../..", "out", "nosuch", ".git"] {
+            assert!(below(dir.path(), bad).is_err(), "{bad}");
+        }
+    }
+}
