@@ -1,6 +1,5 @@
 //! The engine as one value: the rooms below, the containers, the events, and how it opens and closes.
 
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -176,24 +175,6 @@ impl Inner {
             "" => self.config.instance.cgroup_parent(),
             parent => format!("/{}", parent.trim_matches('/')),
         }
-    }
-
-    /// The container's root as a directory descriptor: of its first process while one lives, otherwise its
-    /// layers stacked in a mount that no mount table shows.
-    pub(crate) fn root_of(&self, container: &Container) -> Result<OwnedFd> {
-        if container.state.status.is_alive() {
-            let path = format!("/proc/{}/root", container.state.pid);
-            let flags =
-                rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
-            let root = rustix::fs::open(&path, flags, rustix::fs::Mode::empty())
-                .map_err(|error| Error::internal(format!("cannot open {path}: {error}")))?;
-            return Ok(root);
-        }
-        Ok(self
-            .store
-            .snapshots()
-            .overlay(container.snapshot)?
-            .mount_detached()?)
     }
 }
 

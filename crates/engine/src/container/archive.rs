@@ -3,12 +3,11 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd as _;
-use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use image::archive::{ExtractOptions, PathStat};
-use image::layer::{Change, Kind};
+use image::layer::Change;
 use tokio::sync::mpsc;
 
 use super::user;
@@ -27,15 +26,6 @@ pub struct ArchivePut {
     pub copy_uid_gid: bool,
 }
 
-/// Made by the start where an image lacks them, to mount on; no change of anybody's.
-const MOUNT_POINTS: &[&str] = &[
-    "/dev",
-    "/proc",
-    "/sys",
-    "/etc/hostname",
-    "/etc/hosts",
-    "/etc/resolv.conf",
-];
 const PENDING: usize = 16;
 const PIECE: usize = 256 << 10;
 
@@ -114,9 +104,7 @@ impl Engine {
         blocking(move || {
             let overlay = inner.store.snapshots().overlay(container.snapshot)?;
             let upper = inner.store.snapshots().fs(container.snapshot);
-            let mut changes = image::layer::changes(&upper, &overlay.lower)?;
-            changes.retain(|c| c.kind != Kind::Added || !MOUNT_POINTS.iter().any(|m| c.path == Path::new(m)));
-            Ok(changes)
+            Ok(image::layer::changes(&upper, &overlay.lower)?)
         })
         .await
     }

@@ -103,10 +103,12 @@ fn commit(
     // The layer is a copy: the container keeps its own and may go on writing.
     let snapshots = inner.store.snapshots();
     let lease = inner.store.lease();
-    let copy = snapshots.create(
-        snapshots.parent(container.snapshot),
-        &format!("commit:{}", container.id),
-    )?;
+    // On the image's own layers: what the engine put between them and the container's is in every container anyway.
+    let top = parent
+        .as_ref()
+        .map(|parent| inner.images.snapshot(parent))
+        .transpose()?;
+    let copy = snapshots.create(top, &format!("commit:{}", container.id))?;
     lease.hold_snapshot(copy);
     let copied = copy_layer(inner, container, copy);
     let image = copied.and_then(|()| {

@@ -8,7 +8,9 @@ use image::Image;
 use jiff::Timestamp;
 use spec::{Id, Platform};
 
-use super::{Container, Files, Handle, State, Status, defaults, files, logs, mounts, oci, ports, restart};
+use super::{
+    Container, Files, Handle, State, Status, defaults, files, init_layer, logs, mounts, oci, ports, restart,
+};
 use crate::engine::{Engine, Inner, blocking, make_private_dir};
 use crate::error::{Error, Result};
 use crate::names;
@@ -80,10 +82,11 @@ fn create(inner: &Inner, mut request: CreateContainer) -> Result<(Container, Vec
         armed: true,
     };
     let parent = inner.images.snapshot(&image)?;
-    let snapshot = inner
-        .store
-        .snapshots()
-        .create(Some(parent), &format!("container:{id}"))?;
+    let lease = inner.store.lease();
+    let snapshot = inner.store.snapshots().create(
+        Some(init_layer::on_top_of(inner, parent, &lease)?),
+        &format!("container:{id}"),
+    )?;
     undo.snapshot = Some(snapshot);
     let image_root = || Ok(inner.store.snapshots().overlay(parent)?.mount_detached()?);
     let plan = plan.carry_out(inner, &image_root, &mut undo.volumes)?;

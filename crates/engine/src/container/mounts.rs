@@ -622,7 +622,7 @@ fn stacked(destination: &str, overlay: &sys::mount::Overlay) -> runtime::Mount {
 }
 
 /// A path below a volume that symbolic links inside it cannot lead out of.
-fn beneath(base: &Path, subpath: &str) -> Result<String> {
+pub(super) fn beneath(base: &Path, subpath: &str) -> Result<String> {
     let utf8 = |path: &Path| {
         path.to_str()
             .map(str::to_owned)

@@ -1,0 +1,143 @@
+//! A container's files behind a descriptor, whether it runs or not, with its volumes and binds where it has them.
+//!
+//! Of a living container it is the root of its first process. Of any other its layers are stacked in a mount that no
+//! mount table shows; where volumes or binds belong on top of them, that happens in a mount namespace nobody is in,
+//! which is gone with the descriptor.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags};
+use sys::beneath::{resolve_dir_in_root, resolve_in_root};
+use sys::mount::{Attributes, Propagation, Tree};
+use sys::namespace::{self, Kind};
+
+use super::mounts::{MountKind, PlannedMount};
+use super::{Container, mounts};
+use crate::engine::Inner;
+use crate::error::{Error, Result};
+
+/// The root directory of a container.
+pub(crate) struct Root {
+    dir: OwnedFd,
+    /// What is mounted below the root is there as long as this is.
+    _namespace: Option<OwnedFd>,
+}
+
+impl AsFd for Root {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+}
+
+impl Inner {
+    /// The container's root.
+    pub(crate) fn root_of(&self, container: &Container) -> Result<Root> {
+        if container.state.status.is_alive() {
+            let path = format!("/proc/{}/root", container.state.pid);
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let dir = rustix::fs::open(&path, flags, Mode::empty())
+                .map_err(|error| Error::internal(format!("cannot open {path}: {error}")))?;
+            return Ok(Root {
+                dir,
+                _namespace: None,
+            });
+        }
+        let layers = self
+            .store
+            .snapshots()
+            .overlay(container.snapshot)?
+            .mount_detached()?;
+        let mut sources = Vec::new();
+        for mount in &container.plan {
+            if let Some(source) = source(self, mount)? {
+                sources.push((mount, source));
+            }
+        }
+        if sources.is_empty() {
+            return Ok(Root {
+                dir: layers,
+                _namespace: None,
+            });
+        }
+        let (namespace, mounted) =
+            namespace::create_with(Kind::Mount, || stack(layers, &sources, container))?;
+        Ok(Root {
+            dir: mounted?,
+            _namespace: Some(namespace),
+        })
+    }
+}
+
+/// The directory or file of the host that a mount of a container shows. What exists only while the container runs has
+/// none, and neither has a bind whose source is not there.
+fn source(engine: &Inner, mount: &PlannedMount) -> Result<Option<String>> {
+    let path = match &mount.kind {
+        MountKind::Bind { source, .. } => source.clone(),
+        MountKind::Volume { name, subpath, .. } => {
+            let Ok(volume) = engine.volumes.get(name) else {
+                return Ok(None);
+            };
+            // Volumes with a device of their own are mounted by the container's start alone.
+            if volume.options.contains_key("device") {
+                return Ok(None);
+            }
+            mounts::beneath(&volume.mountpoint, subpath)?
+        }
+        MountKind::Tmpfs { .. } | MountKind::Image { .. } | MountKind::Overlay { .. } => return Ok(None),
+    };
+    Ok(Path::new(&path).exists().then_some(path))
+}
+
+/// What to mount on; made where it is missing, as the start would.
+fn target(root: BorrowedFd<'_>, destination: &Path, directory: bool) -> std::io::Result<OwnedFd> {
+    let mut at = PathBuf::from("/");
+    let mut names = destination.iter().skip(1).peekable();
+    while let Some(name) = names.next() {
+        let above = resolve_dir_in_root(root, &at)?;
+        at.push(name);
+        if resolve_in_root(root, &at, OFlags::PATH, Mode::empty()).is_ok() {
+            continue;
+        }
+        if directory || names.peek().is_some() {
+            rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o755))?;
+        } else {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            rustix::fs::openat(&above, name, flags, Mode::from_raw_mode(0o644))?;
+        }
+    }
+    resolve_in_root(root, &at, OFlags::PATH, Mode::empty())
+}
+
+/// Runs inside the new namespace.
+fn stack(layers: OwnedFd, sources: &[(&PlannedMount, String)], container: &Container) -> Result<OwnedFd> {
+    // Nothing that happens here is to be seen elsewhere.
+    sys::mount::set_propagation(Path::new("/"), Propagation::Private, true)?;
+    let place = rustix::fs::open(
+        &container.files.dir,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|error| Error::internal(format!("cannot open {}: {error}", container.files.dir.display())))?;
+    let root = Tree::from_fd(layers);
+    root.attach(place.as_fd())?;
+    for (mount, source) in sources {
+        let destination = Path::new(&mount.destination);
+        let target = target(root.as_fd(), destination, Path::new(source).is_dir())
+            .map_err(|error| Error::invalid(format!("cannot mount at {}: {error}", mount.destination)))?;
+        let tree = Tree::open(CWD, Path::new(source), true)?;
+        let read_only = if mount.read_only { Attributes::READ_ONLY } else { 0 };
+        tree.set(
+            Attributes {
+                set: read_only,
+                propagation: Some(Propagation::Private),
+                ..Attributes::default()
+            },
+            true,
+        )?;
+        tree.attach(target.as_fd()).map_err(|error| {
+            Error::invalid(format!("cannot mount {source} at {}: {error}", mount.destination))
+        })?;
+    }
+    Ok(root.into_fd())
+}
