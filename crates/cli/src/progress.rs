@@ -47,7 +47,7 @@ pub async fn show(mut lines: Lines, to: To, aux: &mut dyn FnMut(&serde_json::Val
             .map_err(|error| Failure::text(format!("cannot read the daemon's progress: {error}")))?;
         if let Some(error) = error_of(&message) {
             screen.finish();
-            return Err(Failure::text(error));
+            return Err(Failure::text(error).with_code(code_of(&message)));
         }
         if let Some(value) = &message.aux {
             aux(&serde_json::to_value(value).unwrap_or_default());
@@ -64,6 +64,12 @@ fn error_of(message: &ProgressMessage) -> Option<String> {
     detail
         .filter(|text| !text.is_empty())
         .or_else(|| Some(message.error.clone()).filter(|text| !text.is_empty()))
+}
+
+/// Builds end with the code of the command that failed; other failures carry none.
+pub fn code_of(message: &ProgressMessage) -> i32 {
+    let code = message.error_detail.as_ref().map_or(0, |detail| detail.code);
+    i32::try_from(code).ok().filter(|code| *code != 0).unwrap_or(1)
 }
 
 impl Screen {
@@ -180,5 +186,9 @@ mod tests {
         let message: ProgressMessage =
             serde_json::from_str(r#"{"errorDetail":{"message":"no"},"error":"no"}"#).unwrap();
         assert_eq!(error_of(&message).as_deref(), Some("no"));
+        assert_eq!(code_of(&message), 1);
+        let message: ProgressMessage =
+            serde_json::from_str(r#"{"errorDetail":{"code":7,"message":"no"},"error":"no"}"#).unwrap();
+        assert_eq!(code_of(&message), 7);
     }
 }

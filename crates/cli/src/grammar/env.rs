@@ -84,8 +84,11 @@ fn lines(file: &str) -> Result<Vec<String>, String> {
     let bytes =
         std::fs::read(Path::new(file)).map_err(|error| format!("open {file}: {}", describe(&error)))?;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    let text = std::str::from_utf8(bytes)
-        .map_err(|_| format!("invalid env file ({file}): invalid utf8 bytes at line 1"))?;
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
+        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+        format!("invalid env file ({file}): invalid utf8 bytes at line {line}")
+    })?;
     let mut out = Vec::new();
     for line in text.lines() {
         let line = line.trim_start();

@@ -141,7 +141,8 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
                 }
                 if !message.error.is_empty() {
                     eprint!("{}", crate::format::printable(&said));
-                    return Err(Failure::text(message.error));
+                    let code = progress::code_of(&message);
+                    return Err(Failure::text(message.error).with_code(code));
                 }
             }
             if id.is_empty() {
