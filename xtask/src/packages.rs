@@ -34,6 +34,9 @@ pub const TEST: &[Package] = &[
     package("docker-registry", "docker-registry"),
     package("apache2-utils", "htpasswd"),
     package("bind9-dnsutils", "dig"),
+    package("openssl", "openssl"),
+    package("strace", "strace"),
+    package("git", "git"),
     package("docker.io", "docker"),
 ];
 /// To boot a kernel of control groups version 2; what its tests need is installed inside.

@@ -1,0 +1,81 @@
+//! Requests as a foreign client would write them: bytes on the socket, status and body back.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
+use crate::support::Daemon;
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub body: String,
+}
+
+impl Answer {
+    /// The text of a refusal; clients too old for JSON get it bare.
+    pub fn message(&self) -> String {
+        match serde_json::from_str::<serde_json::Value>(&self.body) {
+            Ok(value) => value["message"].as_str().unwrap_or_default().to_owned(),
+            Err(_) => self.body.trim().to_owned(),
+        }
+    }
+}
+
+/// One request with a body of the given media type (none when empty), on a connection of its own.
+pub fn request(daemon: &Daemon, method: &str, path: &str, media_type: &str, body: &[u8]) -> Answer {
+    request_with(daemon, method, path, &[("Content-Type", media_type)], body)
+}
+
+/// The same with any headers; those with an empty value are left out.
+pub fn request_with(
+    daemon: &Daemon,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
+    let mut stream = UnixStream::connect(daemon.dir.path().join("run/berth.sock")).unwrap();
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
+    for (name, value) in headers.iter().filter(|(_, value)| !value.is_empty()) {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
+    stream.write_all(head.as_bytes()).unwrap();
+    // A refusal may come before the body was taken.
+    let _ = stream.write_all(body);
+    let mut bytes = Vec::new();
+    // The connection may be reset behind an answer, where the rest of the body was not wanted.
+    let _ = stream.read_to_end(&mut bytes);
+    parse(&bytes)
+}
+
+fn parse(bytes: &[u8]) -> Answer {
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
+    let end = end.unwrap_or_else(|| panic!("no answer: {}", String::from_utf8_lossy(bytes)));
+    let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+    let status = head.split_whitespace().nth(1).and_then(|code| code.parse().ok());
+    let mut body = bytes[end + 4..].to_vec();
+    if head.contains("transfer-encoding: chunked") {
+        body = unchunk(&body);
+    }
+    Answer {
+        status: status.unwrap_or_else(|| panic!("no status: {head}")),
+        body: String::from_utf8_lossy(&body).into_owned(),
+    }
+}
+
+fn unchunk(mut bytes: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    while let Some(end) = bytes.windows(2).position(|window| window == b"\r\n") {
+        let length = String::from_utf8_lossy(&bytes[..end]).into_owned();
+        let length = usize::from_str_radix(length.trim(), 16).unwrap_or(0);
+        let rest = &bytes[end + 2..];
+        if length == 0 || rest.len() < length {
+            break;
+        }
+        whole.extend_from_slice(&rest[..length]);
+        bytes = rest[length..].strip_prefix(b"\r\n").unwrap_or_default();
+    }
+    whole
+}

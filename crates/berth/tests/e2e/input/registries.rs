@@ -1,0 +1,178 @@
+//! Registries that lie, break off, refuse, or are not there.
+
+use std::net::TcpListener;
+
+use crate::inventory::Inventory;
+use crate::support::Daemon;
+use crate::tarball::{Image, Tar};
+use crate::web::{Page, Web};
+
+fn image() -> Image {
+    let noise: Vec<u8> = (0..200_000u32)
+        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect();
+    Image::of(&[
+        Tar::default().file("etc/first", b"one").finish(),
+        Tar::default().file("etc/second", &noise).finish(),
+    ])
+}
+
+#[test]
+fn a_registry_that_lies_is_found_out() {
+    guard!();
+    let daemon = Daemon::start();
+    let web = Web::start();
+    let image = image();
+    let before = Inventory::of(&daemon);
+    let lies: &[(&str, &dyn Fn(&Web, &crate::web::Served), &str)] = &[
+        (
+            "another layer",
+            &|web, served| web.change(&served.layers[1], |page| page.body[1000] ^= 1),
+            "filesystem layer verification failed for digest sha256:",
+        ),
+        (
+            "a longer layer",
+            &|web, served| web.change(&served.layers[1], |page| page.body.extend([0; 4096])),
+            "sha256:",
+        ),
+        (
+            "another configuration",
+            &|web, served| web.change(&served.config, |page| page.body[20] ^= 1),
+            "sha256:",
+        ),
+        (
+            "another manifest than it says",
+            &|web, served| {
+                for path in &served.manifests {
+                    web.change(path, |page| page.body.push(b' '));
+                }
+            },
+            "sha256:",
+        ),
+        (
+            "a manifest that is none",
+            &|web, served| {
+                for path in &served.manifests {
+                    web.put(
+                        path,
+                        Page {
+                            headers: Vec::new(),
+                            ..Page::of("<html>")
+                        },
+                    );
+                }
+            },
+            "manifest",
+        ),
+    ];
+    let mut wrong = Vec::new();
+    for (lie, tell, words) in lies {
+        let served = web.serve_image("lies", &image);
+        tell(&web, &served);
+        let (code, text) = daemon.fails(&["pull", &served.name]);
+        if code != 1 || !text.contains(words) {
+            wrong.push(format!("{lie}: {code} {text}, instead of {words:?}"));
+        }
+        before.assert_unchanged(&daemon, lie);
+        let (code, text) = daemon.fails(&["run", "--rm", &served.name]);
+        assert_eq!(code, 125, "{lie}: {text}");
+        before.assert_unchanged(&daemon, lie);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // The truth is taken after all that.
+    let served = web.serve_image("lies", &image);
+    daemon.ok(&["pull", &served.name]);
+}
+
+#[test]
+fn a_registry_that_breaks_off_is_resumed_where_it_was() {
+    guard!();
+    let daemon = Daemon::start();
+    let web = Web::start();
+    let before = Inventory::of(&daemon);
+    let served = web.serve_image("breaks", &image());
+    web.change(&served.layers[1], |page| page.cut = Some(10_000));
+    let (code, text) = daemon.fails(&["pull", &served.name]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains(&web.address), "{text}");
+    // What came is kept for the next attempt, until somebody wants the space.
+    daemon.ok(&["image", "prune", "-f"]);
+    before.assert_unchanged(&daemon, "a pruned download");
+    daemon.fails(&["pull", &served.name]);
+    assert!(
+        !daemon
+            .ok(&["images", "--format", "{{.Repository}}"])
+            .contains("breaks")
+    );
+    web.change(&served.layers[1], |page| page.cut = None);
+    daemon.ok(&["pull", &served.name]);
+    assert!(
+        daemon
+            .ok(&["images", "--format", "{{.Repository}}"])
+            .contains("breaks")
+    );
+    // Nothing half is left once the whole is here.
+    let downloads = std::fs::read_dir(daemon.dir.path().join("root/content/ingest")).unwrap();
+    assert_eq!(downloads.count(), 0);
+}
+
+#[test]
+fn a_registry_that_refuses_or_is_not_there_is_named() {
+    guard!();
+    let daemon = Daemon::start();
+    let web = Web::start();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let before = Inventory::of(&daemon);
+    let refuse = |status: u16, body: &str| {
+        for path in ["/v2/", "/v2/no/manifests/1"] {
+            web.put(
+                path,
+                Page {
+                    status,
+                    ..Page::of(body)
+                },
+            );
+        }
+    };
+    let name = format!("{}/no:1", web.address);
+    let mut wrong = Vec::new();
+    for (status, body, words) in [
+        (
+            404,
+            r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#,
+            "not found",
+        ),
+        (
+            403,
+            r#"{"errors":[{"code":"DENIED","message":"not for you"}]}"#,
+            "not for you",
+        ),
+        (
+            401,
+            r#"{"errors":[{"code":"UNAUTHORIZED","message":"who are you"}]}"#,
+            "docker login",
+        ),
+        (
+            429,
+            r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}"#,
+            "toomanyrequests: slow down",
+        ),
+        (500, "broken", "500"),
+    ] {
+        refuse(status, body);
+        let (code, text) = daemon.fails(&["pull", &name]);
+        if code != 1 || !text.contains(words) {
+            wrong.push(format!("{status}: {code} {text}, instead of {words:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let (code, text) = daemon.fails(&["pull", &format!("{closed}/no:1")]);
+    assert_eq!(code, 1, "{text}");
+    assert!(
+        text.contains("connection refused") && text.contains(&closed.to_string()),
+        "{text}"
+    );
+    let (_, text) = daemon.fails(&["pull", "registry.invalid/no:1"]);
+    assert!(text.contains("registry.invalid"), "{text}");
+    before.assert_unchanged(&daemon, "refusing registries");
+}

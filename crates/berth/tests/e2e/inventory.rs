@@ -1,0 +1,191 @@
+//! What a daemon has on the host: everything that an operation which failed must not leave behind.
+//!
+//! Two inventories are compared as sets of names, so that a failure says what was left and where. What the daemon
+//! clears away in the background gets a moment to go.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::support::{Daemon, tag_of, text};
+
+/// How long the background may take.
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// Names by place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inventory(BTreeMap<&'static str, BTreeSet<String>>);
+
+impl Inventory {
+    /// Once it has stopped changing: a start fills pools in the background.
+    pub fn of(daemon: &Daemon) -> Inventory {
+        let deadline = Instant::now() + SETTLE;
+        let mut last = look(daemon);
+        loop {
+            std::thread::sleep(Duration::from_millis(50));
+            let now = look(daemon);
+            if now == last || Instant::now() > deadline {
+                return now;
+            }
+            last = now;
+        }
+    }
+
+    /// Fails unless everything is as it was.
+    pub fn assert_unchanged(&self, daemon: &Daemon, after: &str) {
+        let deadline = Instant::now() + SETTLE;
+        loop {
+            let now = look(daemon);
+            if now == *self {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{after} left something:\n{}\n{}",
+                self.differences(&now),
+                daemon.log()
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn differences(&self, now: &Inventory) -> String {
+        let mut lines = Vec::new();
+        for (place, names) in &now.0 {
+            let before = &self.0[place];
+            lines.extend(names.difference(before).map(|name| format!("+ {place}: {name}")));
+            lines.extend(before.difference(names).map(|name| format!("- {place}: {name}")));
+        }
+        lines.join("\n")
+    }
+}
+
+fn look(daemon: &Daemon) -> Inventory {
+    let tag = format!("berth-{}", tag_of(&daemon.dir.path().join("root")));
+    // As the daemon sees it: its root may be mounted for itself alone.
+    let seen = Path::new("/proc")
+        .join(daemon.child.id().to_string())
+        .join("root");
+    let inside = |name: &str| seen.join(daemon.dir.path().strip_prefix("/").unwrap()).join(name);
+    let (root, run) = (inside("root"), inside("run"));
+    let mut found = BTreeMap::new();
+    for (place, path) in [
+        ("root", ""),
+        ("containers", "containers"),
+        ("snapshots", "snapshots"),
+        ("downloads", "content/ingest"),
+        ("blobs", "content/blobs/sha256"),
+        ("volumes", "volumes"),
+        ("trash", "trash"),
+        ("temporary files", "tmp"),
+    ] {
+        let mut names = names(&root.join(path));
+        // The database's own files come and go with its readers, the reserve with the free space; `tmp` is made by the
+        // first who needs it.
+        names.retain(|name| !name.starts_with("meta.db") && name != "tmp" && name != "reserve");
+        found.insert(place, names);
+    }
+    let mut files = BTreeSet::new();
+    tree(&run, "", &mut files);
+    // Compiled filters are kept on purpose: one for each profile.
+    files.retain(|name| !name.starts_with("seccomp"));
+    found.insert("run directory", files);
+    let mut groups = BTreeSet::new();
+    for hierarchy in names(Path::new("/sys/fs/cgroup")) {
+        directories(
+            &Path::new("/sys/fs/cgroup").join(&hierarchy).join(&tag),
+            "",
+            &mut groups,
+        );
+    }
+    found.insert("cgroups", groups);
+    found.insert("links", links(&tag));
+    found.insert("packet filter", rules(&tag));
+    found.insert("processes", processes(daemon.dir.path()));
+    for (place, args) in [
+        ("known containers", &["ps", "-aq", "--no-trunc"][..]),
+        (
+            "known images",
+            &[
+                "images",
+                "-a",
+                "--no-trunc",
+                "--format",
+                "{{.ID}} {{.Repository}}:{{.Tag}}",
+            ],
+        ),
+        ("known volumes", &["volume", "ls", "-q"]),
+        ("known networks", &["network", "ls", "-q"]),
+    ] {
+        found.insert(place, daemon.ok(args).lines().map(str::to_owned).collect());
+    }
+    Inventory(found)
+}
+
+fn names(dir: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+fn tree(dir: &Path, prefix: &str, found: &mut BTreeSet<String>) {
+    for name in names(dir) {
+        let path = dir.join(&name);
+        let shown = format!("{prefix}{name}");
+        if path.is_dir() && !path.is_symlink() {
+            tree(&path, &format!("{shown}/"), found);
+        }
+        found.insert(shown);
+    }
+}
+
+fn directories(dir: &Path, prefix: &str, found: &mut BTreeSet<String>) {
+    for name in names(dir).iter().filter(|name| dir.join(name).is_dir()) {
+        directories(&dir.join(name), &format!("{prefix}{name}/"), found);
+        found.insert(format!("{prefix}{name}"));
+    }
+}
+
+/// Links that carry the daemon's tag, without those it keeps ready for the next container.
+fn links(tag: &str) -> BTreeSet<String> {
+    let output = Command::new("ip").args(["-o", "-d", "link"]).output().unwrap();
+    let all = text(&output.stdout);
+    let ours = all
+        .lines()
+        .filter(|line| line.contains(tag) && !line.contains(":prepared"));
+    ours.filter_map(|line| Some(line.split(": ").nth(1)?.split('@').next()?.to_owned()))
+        .collect()
+}
+
+/// Every line of the daemon's table but counters.
+fn rules(tag: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for family in ["inet", "ip", "ip6", "bridge"] {
+        let output = Command::new("nft")
+            .args(["-s", "list", "table", family, tag])
+            .output()
+            .unwrap();
+        let all = text(&output.stdout);
+        found.extend(all.lines().map(|line| format!("{family} {}", line.trim())));
+    }
+    found
+}
+
+/// Monitors and whatever else runs with a path of this daemon in its command line, but not the daemon.
+fn processes(dir: &Path) -> BTreeSet<String> {
+    let needle = dir.display().to_string();
+    let mut found = BTreeSet::new();
+    for pid in names(Path::new("/proc"))
+        .iter()
+        .filter(|name| name.parse::<u32>().is_ok())
+    {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = text(&line).replace('\0', " ");
+        if line.contains(&needle) && !line.contains("--data-root") {
+            found.insert(format!("{pid} {line}"));
+        }
+    }
+    found
+}
