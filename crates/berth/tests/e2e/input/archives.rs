@@ -36,7 +36,7 @@ impl Victim {
             .map(|e| e.path())
             .collect();
         let secret = self.path().join("secret");
-        assert_eq!(names, [secret.clone()], "{what} wrote outside");
+        assert_eq!(names, std::slice::from_ref(&secret), "{what} wrote outside");
         assert_eq!(std::fs::read_to_string(&secret).unwrap(), "untouched", "{what}");
         assert_eq!(
             std::fs::metadata(&secret).unwrap().nlink(),
