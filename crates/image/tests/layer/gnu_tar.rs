@@ -96,7 +96,7 @@ fn rich_tree(top: &Path) {
     sparse.set_len(9 << 20).unwrap();
     fs::write(top.join("empty"), "").unwrap();
     fs::create_dir(top.join("hidden")).unwrap();
-    fs::set_permissions(top.join("hidden"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(top.join("hidden"), fs::Permissions::from_mode(0o000)).unwrap();
 
     symlink("nowhere/at all", top.join("dangling")).unwrap();
     own(&top.join("dangling"), 65_536, 100_000);
