@@ -518,7 +518,6 @@ fn config(directory: &Path, instance: &Instance) -> EngineConfig {
     EngineConfig {
         root: directory.join("root"),
         run_dir: run_dir.clone(),
-        exe: std::env::current_exe().expect("our own path"),
         instance: instance.clone(),
         labels: Vec::new(),
         log_driver: "json-file".to_owned(),

@@ -131,9 +131,8 @@ impl Drop for PidFile {
 
 async fn run(settings: Settings, options: Options) -> Result<(), String> {
     kernel::check()?;
-    let exe = own_binary()?;
     let _pid = PidFile::write(&settings.pidfile)?;
-    let engine = Engine::open(engine_config(&settings, exe))
+    let engine = Engine::open(engine_config(&settings))
         .await
         .map_err(|error| error.message)?;
     let executor = Arc::new(executor::EngineExecutor::new(engine.clone()));
@@ -176,15 +175,7 @@ async fn wait_for_end(options: &Options) -> Result<(), String> {
     }
 }
 
-/// The path monitors are started by. The link in /proc stays right when the file is replaced by an upgrade.
-fn own_binary() -> Result<PathBuf, String> {
-    let path = PathBuf::from("/proc/self/exe");
-    std::fs::metadata(&path)
-        .map_err(|error| format!("cannot find our own binary at {}: {error}", path.display()))?;
-    std::env::current_exe().map_err(|error| format!("cannot find our own binary: {error}"))
-}
-
-fn engine_config(settings: &Settings, exe: PathBuf) -> EngineConfig {
+fn engine_config(settings: &Settings) -> EngineConfig {
     let network = NetworkConfig {
         default_bridge: Some(settings.default_bridge.clone()),
         firewall: settings.iptables,
@@ -193,7 +184,6 @@ fn engine_config(settings: &Settings, exe: PathBuf) -> EngineConfig {
     EngineConfig {
         root: settings.data_root.clone(),
         run_dir: settings.exec_root.clone(),
-        exe,
         instance: settings.instance.clone(),
         labels: settings.labels.clone(),
         log_driver: settings.log_driver.clone(),

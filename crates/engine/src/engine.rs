@@ -21,8 +21,6 @@ pub struct EngineConfig {
     pub root: PathBuf,
     /// Where sockets lie; gone at reboot.
     pub run_dir: PathBuf,
-    /// Our own binary, started as monitor.
-    pub exe: PathBuf,
     /// Names on the host.
     pub instance: Instance,
     /// `name=value` labels of the daemon.
@@ -50,6 +48,8 @@ pub struct Engine {
 
 pub(crate) struct Inner {
     pub(crate) config: EngineConfig,
+    /// Our own binary, as monitors are started from it.
+    pub(crate) program: sys::program::Sealed,
     pub(crate) store: Store,
     pub(crate) images: Images,
     pub(crate) networks: Networks,
@@ -133,7 +133,10 @@ impl Inner {
         make_private_dir(&containers_dir)?;
         let daemon_id = daemon_id(&config.root)?;
         let hierarchy = cgroup::Hierarchy::host()?;
+        let program = sys::program::Sealed::own()
+            .map_err(|error| Error::internal(format!("cannot seal our own program: {error}")))?;
         Ok(Inner {
+            program,
             store,
             images,
             networks,

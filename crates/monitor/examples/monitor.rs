@@ -16,8 +16,8 @@ fn main() {
 /// Launches what the file describes and dies by SIGKILL.
 fn launch(file: &str) -> i32 {
     let launch: monitor::protocol::Launch = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
-    let exe = std::env::current_exe().unwrap();
-    let (_, started) = monitor::client::Monitor::launch(&exe, &launch, &[]).unwrap();
+    let program = sys::program::Sealed::own().unwrap();
+    let (_, started) = monitor::client::Monitor::launch(&program, &launch, &[]).unwrap();
     println!("{}", started.pid);
     let own = rustix::process::getpid();
     rustix::process::kill_process(own, rustix::process::Signal::KILL).unwrap();

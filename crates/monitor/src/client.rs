@@ -5,13 +5,14 @@
 //! its monitor crashed is then told by the exit record being there or not.
 
 use std::io::{self, Read};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use spec::ErrorClass;
+use sys::program::Sealed;
 
 use crate::protocol::{
     AttachStreams, ExecRequest, ExecState, Failed, Launch, Reply, Request, Response, Started, State,
@@ -33,17 +34,33 @@ pub struct Monitor {
 type Outcome<T> = Result<T, Failed>;
 
 impl Monitor {
-    /// Starts a monitor (`<exe> monitor <short id>`) and has it start the container. `fds` as [`Launch`] says.
-    pub fn launch(exe: &Path, launch: &Launch, fds: &[BorrowedFd<'_>]) -> Outcome<(Monitor, Started)> {
+    /// Starts a monitor (`<program> monitor <short id>`) and has it start the container. `fds` as [`Launch`] says,
+    /// but for the init program, which is the monitor's own. The monitor joins containers to start processes in
+    /// them, so its program is a sealed one.
+    pub fn launch(program: &Sealed, launch: &Launch, fds: &[BorrowedFd<'_>]) -> Outcome<(Monitor, Started)> {
         let failed = |action: &str, error: io::Error| {
             Failed::new(
                 ErrorClass::Internal,
                 format!("cannot {action} the monitor of the container: {error}"),
             )
         };
+        let init = match launch.init {
+            true => Some(
+                program
+                    .mount()
+                    .map_err(|error| failed("open the init program for", error))?,
+            ),
+            false => None,
+        };
+        let fds: Vec<BorrowedFd<'_>> = fds
+            .iter()
+            .copied()
+            .chain(init.as_ref().map(AsFd::as_fd))
+            .collect();
         let (ours, theirs) = UnixStream::pair().map_err(|error| failed("connect to", error))?;
         let short: String = launch.id.chars().take(12).collect();
-        let mut child = Command::new(exe)
+        let mut child = program
+            .command()
             .arg("monitor")
             .arg(short)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -56,7 +73,7 @@ impl Monitor {
             .map_err(|error| failed("start", error))?;
         let asked = ours
             .set_read_timeout(Some(LAUNCH_DEADLINE))
-            .and_then(|()| wire::send(&ours, launch, fds))
+            .and_then(|()| wire::send(&ours, launch, &fds))
             .map_err(|error| failed("ask", error));
         // The process that was started leaves as soon as its child, the monitor proper, stands on its own feet.
         let left = child.wait().map_err(|error| failed("wait for", error));

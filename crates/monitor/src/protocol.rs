@@ -17,8 +17,8 @@ pub use crate::log::LogConfig;
 pub const MAX_LINE: usize = 4 << 20;
 
 /// What to run. Descriptors come in this order: the network namespace (if any), the two DNS sockets (datagram,
-/// stream; if `has_dns`), one stream socket per entry of `attach`. Whether there is a namespace follows from the
-/// count. The process itself is described by `<bundle>/config.json`.
+/// stream; if `has_dns`), one stream socket per entry of `attach`, a mount of the init program (if `init`). Whether
+/// there is a namespace follows from the count. The process itself is described by `<bundle>/config.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Launch {
     pub id: String,

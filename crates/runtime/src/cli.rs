@@ -78,10 +78,10 @@ fn run(arguments: Arguments) -> Result<i32, CliError> {
 
 /// Makes sure that what runs can never be written through from inside a container, then does the work.
 fn sealed(work: impl FnOnce() -> Result<i32, CliError>) -> Result<i32, CliError> {
-    if sys::process::runs_sealed() {
+    if sys::program::runs_sealed() {
         return work();
     }
-    let program = sys::process::sealed_self().map_err(|error| CliError::io("seal the program", error))?;
+    let program = sys::program::Sealed::own().map_err(|error| CliError::io("seal the program", error))?;
     let list = |items: &mut dyn Iterator<Item = OsString>| -> Vec<CString> {
         items
             .filter_map(|item| CString::new(item.into_vec()).ok())

@@ -90,7 +90,7 @@ pub enum Stdio {
 }
 
 /// A file or directory given by descriptor, to be bound at a path of the container. A descriptor of a detached
-/// mount (`sys::process::sealed_self`) serves for one launch only: older kernels move it instead of copying it.
+/// mount (`sys::program::Sealed::mount`) serves for one launch only: older kernels move it instead of copying it.
 #[derive(Debug, Clone, Copy)]
 pub struct ExtraMount<'a> {
     pub source: BorrowedFd<'a>,

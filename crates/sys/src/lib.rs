@@ -15,5 +15,6 @@ pub mod mount;
 pub mod namespace;
 pub mod netlink;
 pub mod process;
+pub mod program;
 pub mod seccomp;
 pub mod terminal;

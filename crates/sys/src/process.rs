@@ -9,13 +9,10 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use rustix::fs::{Mode, OFlags};
 use rustix::process::{WaitId, WaitIdOptions};
 
-use crate::mount::{Attributes, Tree};
 use crate::namespace::Kinds;
 
 /// What a new process gets beside a copy of the caller.
@@ -380,35 +377,10 @@ pub fn new_session_keyring() -> io::Result<()> {
     }
 }
 
-/// A descriptor of this program that cannot be written through, not even by someone who gets hold of
-/// `/proc/<pid>/exe` of a process made from it (CVE-2019-5736): the file on a read-only mount of its own that
-/// is in nobody's mount namespace. No memory is copied.
-pub fn sealed_self() -> io::Result<OwnedFd> {
-    seal(Path::new("/proc/self/exe"))
-}
-
-fn seal(program: &Path) -> io::Result<OwnedFd> {
-    let tree = Tree::open(rustix::fs::CWD, program, false)?;
-    tree.set(
-        Attributes {
-            set: Attributes::READ_ONLY,
-            ..Attributes::default()
-        },
-        false,
-    )?;
-    Ok(tree.into_fd())
-}
-
-/// Whether this process runs from a read-only mount (see `sealed_self`).
-pub fn runs_sealed() -> bool {
-    rustix::fs::open("/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .and_then(|file| rustix::fs::fstatvfs(file.as_fd()))
-        .is_ok_and(|fs| fs.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd;
 
     #[test]
     fn a_child_ends_with_its_closures_code() {
@@ -439,25 +411,5 @@ mod tests {
         })
         .unwrap();
         assert_eq!(wait(child.pidfd.as_fd()).unwrap(), Exit::Code(7));
-    }
-
-    #[test]
-    fn the_sealed_program_refuses_writers() {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: needs root");
-            return;
-        }
-        let program = sealed_self().unwrap();
-        let fs = rustix::fs::fstatvfs(&program).unwrap();
-        assert!(fs.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
-        // This test runs from the file itself, which is "busy" to writers anyway. What counts is when nobody
-        // runs it any more: the same seal over a file that is not running.
-        let idle = std::env::temp_dir().join(format!("sealed-{}", std::process::id()));
-        std::fs::write(&idle, "program").unwrap();
-        let sealed = seal(&idle);
-        let path = format!("/proc/self/fd/{}", sealed.as_ref().unwrap().as_raw_fd());
-        let error = std::fs::OpenOptions::new().write(true).open(path).unwrap_err();
-        std::fs::remove_file(&idle).unwrap();
-        assert_eq!(error.raw_os_error(), Some(libc::EROFS));
     }
 }

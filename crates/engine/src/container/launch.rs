@@ -156,7 +156,7 @@ fn launch_blocking(
         }
     }
     descriptors.extend(attaching.iter().map(|a| a.socket.as_fd()));
-    let (monitor, started) = monitor::client::Monitor::launch(&engine.config.exe, &launch, &descriptors)?;
+    let (monitor, started) = monitor::client::Monitor::launch(&engine.program, &launch, &descriptors)?;
     let watch = monitor.watch()?;
     attached.armed = false;
     let mut networks = container.networks.clone();

@@ -28,12 +28,13 @@ struct Descriptors {
     netns: Option<OwnedFd>,
     dns: Option<dns::Sockets>,
     streams: Vec<OwnedFd>,
+    init: Option<OwnedFd>,
 }
 
 impl Descriptors {
     fn split(launch: &Launch, fds: Vec<OwnedFd>) -> Result<Self, Failed> {
         let dns = if launch.has_dns { 2 } else { 0 };
-        let rest = dns + launch.attach.len();
+        let rest = dns + launch.attach.len() + usize::from(launch.init);
         let wrong = || {
             let text = format!(
                 "a launch came with {} descriptors where {rest} or one more were due",
@@ -55,10 +56,13 @@ impl Descriptors {
             (Some(udp), Some(tcp)) => Some(dns::Sockets { udp, tcp }),
             _ => None,
         };
+        let mut streams: Vec<OwnedFd> = fds.collect();
+        let init = if launch.init { streams.pop() } else { None };
         Ok(Self {
             netns,
             dns,
-            streams: fds.collect(),
+            streams,
+            init,
         })
     }
 }
@@ -118,11 +122,6 @@ fn start_in(
         }
         _ => None,
     };
-    let init = if launch.init {
-        Some(sys::process::sealed_self().map_err(|error| internal("open the init program", &error))?)
-    } else {
-        None
-    };
     if let Some(process) = &mut config.process {
         process.terminal = launch.tty;
         if let Some((height, width)) = launch.console_size {
@@ -143,7 +142,7 @@ fn start_in(
     );
     request.netns = descriptors.netns.as_ref().map(AsFd::as_fd);
     request.cgroup = Some(cgroup);
-    request.init = init.as_ref().map(AsFd::as_fd);
+    request.init = descriptors.init.as_ref().map(AsFd::as_fd);
     request.seccomp_cache = launch.seccomp_cache.as_deref();
     // Signals are let through meanwhile: the mask would be inherited by the container's process.
     let process = signals
