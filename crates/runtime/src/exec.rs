@@ -1,11 +1,12 @@
 //! An additional process in a running container.
 //!
-//! The caller lets its children be born in the container's pid namespace, clones, and is back; the child joins
-//! the container's other namespaces through the pidfd and its cgroup, and then goes the same way as a first
-//! process: standard streams, rights, filter, exec. It is the caller's child.
+//! The caller clones a child, which enters the cgroup and joins all of the container's namespaces through the
+//! pidfd. A pid namespace takes in newborns only, so the child then makes the process itself, as a child of the
+//! caller, and leaves. That process goes the same way as a first one: standard streams, rights, filter, exec.
 //!
-//! While it is inside and not yet the program, processes of the container can see it. It is not dumpable, so
-//! they cannot look into it, and it holds no descriptor of the host but its streams and the handshake.
+//! Processes of the container can see it from its birth on. By then its root, its working directory and its
+//! descriptors (the streams and the handshake excepted) are the container's own: one that may trace any process
+//! (CAP_SYS_PTRACE) finds nothing of the host in `/proc/N/root`. Others cannot look at all, for it is not dumpable.
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -13,15 +14,15 @@ use std::path::Path;
 
 use cgroup::{Cgroup, Entry};
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::process::{DumpableBehavior, Signal};
 use spec::runtime::{Process, Rlimit, Seccomp};
 use sys::namespace::{self, Kind, Kinds};
-use sys::process::Options;
+use sys::process::{Child, Options};
 
 use crate::container::isolate;
 use crate::error::{During, LaunchError};
 use crate::handshake::{Channel, Stage};
 use crate::launch::{Running, Stdio, Unstarted, await_exec};
-use crate::namespaces::Entered;
 use crate::process::{ProcessPlan, limits, stdio};
 use crate::rootfs::open_devpts;
 
@@ -72,19 +73,24 @@ pub fn exec(exec: Exec<'_>) -> Result<Running, LaunchError> {
         cgroup,
     };
     let (mut channel, child_channel) = Channel::pair()?;
-    let entered = if kinds.contains(Kind::Pid) {
-        Some(Entered::pid_namespace_of(exec.target_pidfd)?)
-    } else {
-        None
-    };
     let options = Options {
-        namespaces: Kinds::empty(),
         cgroup: born_in.as_ref().map(AsFd::as_fd),
+        ..Options::default()
     };
-    let cloned = sys::process::spawn(options, || run(&mut plan, child_channel));
-    let returned = entered.map_or(Ok(()), Entered::leave);
+    let cloned = sys::process::spawn(options, || {
+        run(child_channel, |channel| enter(&mut plan, channel))
+    });
     let mut child = Unstarted::new(cloned.during("clone the process")?);
-    returned?;
+    let joined = channel
+        .expect(Stage::Joined)
+        .map_err(|error| child.explain(error))?
+        .pop();
+    if let Some(pidfd) = joined {
+        let pid = sys::process::number(pidfd.as_fd()).during("the process that was born in the container")?;
+        // The one that brought it there is done.
+        child = Unstarted::new(Child { pid, pidfd });
+    }
+    channel.reach(Stage::Configured, &[])?;
     let result = converse(&mut channel, &plan, child.pid(), exec.default_rlimits);
     let terminal = result.map_err(|error| child.explain(error))?;
     child.into_running(terminal)
@@ -126,9 +132,10 @@ fn foreign_namespaces(pid: i32) -> Result<Kinds, LaunchError> {
     Ok(kinds)
 }
 
-fn run(plan: &mut ExecPlan, mut channel: Channel) -> i32 {
-    match become_process(plan, &mut channel) {
-        Ok(never) => match never {},
+/// The closure of a clone: gives the exit code of a process that does not become the program.
+fn run(mut channel: Channel, work: impl FnOnce(&mut Channel) -> Result<(), LaunchError>) -> i32 {
+    match work(&mut channel) {
+        Ok(()) => 0,
         Err(error) => {
             channel.fail(&error);
             error.exit_code()
@@ -136,11 +143,32 @@ fn run(plan: &mut ExecPlan, mut channel: Channel) -> i32 {
     }
 }
 
-fn become_process(plan: &mut ExecPlan, channel: &mut Channel) -> Result<Infallible, LaunchError> {
+/// The way into the container, outside of its pid namespace and so out of its sight.
+fn enter(plan: &mut ExecPlan, channel: &mut Channel) -> Result<(), LaunchError> {
     isolate(plan.fds(), plan.cgroup.take(), channel)?;
-    let mut kinds = plan.kinds;
-    kinds.remove(Kind::Pid); // born there
-    namespace::join_process(plan.pidfd.as_fd(), kinds).during("join the container's namespaces")?;
+    namespace::join_process(plan.pidfd.as_fd(), plan.kinds).during("join the container's namespaces")?;
+    if !plan.kinds.contains(Kind::Pid) {
+        channel.reach(Stage::Joined, &[])?;
+        return become_process(plan, channel).map(|never| match never {});
+    }
+    let sibling = Options {
+        sibling: true,
+        ..Options::default()
+    };
+    let theirs = channel.try_clone()?;
+    let born = sys::process::spawn(sibling, || run(theirs, |channel| be_born(plan, channel)));
+    channel.reach(Stage::Joined, &[born.during("clone the process")?.pidfd.as_fd()])
+}
+
+/// In the newborn: what a clone does not inherit.
+fn be_born(plan: &mut ExecPlan, channel: &mut Channel) -> Result<(), LaunchError> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).during("set the death signal")?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).during("protect the process")?;
+    become_process(plan, channel).map(|never| match never {})
+}
+
+fn become_process(plan: &mut ExecPlan, channel: &mut Channel) -> Result<Infallible, LaunchError> {
+    channel.expect(Stage::Configured)?;
     let pair = if plan.process.terminal {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, c"/", flags, Mode::empty()).during("open the root")?;

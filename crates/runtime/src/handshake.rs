@@ -1,7 +1,8 @@
 //! What the caller and the child say to each other between clone and exec.
 //!
 //!     caller                              child
-//!       | ----------- Configured ----------> |   ids are mapped (only with a user namespace)
+//!       | <----------- Joined -------------- |   an exec is in its namespaces; carries the process born there, if any
+//!       | ----------- Configured ----------> |   ids are mapped (with a user namespace), or the newborn may go on
 //!       | <----------- Mounted ------------- |   namespaces and mounts stand (only when hooks wait for it)
 //!       | ------------ Hooked -------------> |   the caller has run its hooks
 //!       | <------------ Ready -------------- |   everything but the exec; carries the terminal's master
@@ -23,6 +24,7 @@ use crate::error::{During, LaunchError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Stage {
     Cloned,
+    Joined,
     Configured,
     Mounted,
     Hooked,
@@ -75,6 +77,14 @@ impl Channel {
     /// A channel of another process's making that has already come to `stage`.
     pub fn resumed(socket: OwnedFd, stage: Stage) -> Channel {
         Channel { socket, stage }
+    }
+
+    /// The same end for another process.
+    pub fn try_clone(&self) -> Result<Channel, LaunchError> {
+        Ok(Channel {
+            socket: self.socket.try_clone().during("handshake socket")?,
+            stage: self.stage,
+        })
     }
 
     pub fn as_fd(&self) -> BorrowedFd<'_> {

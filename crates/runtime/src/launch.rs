@@ -178,6 +178,7 @@ pub fn create(launch: Launch<'_>) -> Result<Created, LaunchError> {
     let options = Options {
         namespaces: plan.namespaces.at_clone(),
         cgroup: cgroup.as_ref().map(AsFd::as_fd),
+        sibling: false,
     };
     let entered = plan.namespaces.enter_for_clone()?;
     let cloned = sys::process::spawn(options, || container::run(&mut plan, child_channel));

@@ -224,16 +224,6 @@ pub(crate) struct Entered {
 }
 
 impl Entered {
-    /// Lets the children of the calling thread be born into the pid namespace of the process behind `pidfd`.
-    pub fn pid_namespace_of(pidfd: BorrowedFd<'_>) -> Result<Entered, LaunchError> {
-        let own = namespace::open(None, Kind::Pid).during("the caller's namespace")?;
-        namespace::join_process(pidfd, [Kind::Pid].into_iter().collect())
-            .during("join the container's pid namespace")?;
-        Ok(Entered {
-            back: vec![(Kind::Pid, own)],
-        })
-    }
-
     /// Brings the calling thread back.
     pub fn leave(self) -> Result<(), LaunchError> {
         let mut failure = None;

@@ -93,7 +93,7 @@ impl RootfsPlan {
     fn open_terminal(&self, root: BorrowedFd<'_>) -> Result<Pair, LaunchError> {
         let devpts = open_devpts(root)?;
         let pair = sys::terminal::open_in(devpts.as_fd()).during("make a terminal")?;
-        let console = target::open_or_make(root, Path::new("/dev/console"), target::Kind::File)
+        let console = target::open_or_make_last(root, Path::new("/dev/console"), target::Kind::File)
             .during("make /dev/console")?;
         let tree = Tree::of(pair.slave.as_fd(), false).during("bind the terminal to /dev/console")?;
         tree.attach(console.as_fd())

@@ -21,9 +21,11 @@ pub struct Options<'fd> {
     pub namespaces: Kinds,
     /// A version 2 cgroup directory to be born in.
     pub cgroup: Option<BorrowedFd<'fd>>,
+    /// The new process is a child of the caller's parent, who is told its end and reaps it.
+    pub sibling: bool,
 }
 
-/// A child of the caller. Dropping it neither ends nor reaps the process.
+/// A child of the caller (or of its parent). Dropping it neither ends nor reaps the process.
 #[derive(Debug)]
 pub struct Child {
     /// Its number in the caller's pid namespace.
@@ -58,7 +60,12 @@ pub fn spawn(options: Options<'_>, run: impl FnOnce() -> i32) -> io::Result<Chil
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = options.namespaces.bits() | libc::CLONE_PIDFD as u64;
     args.pidfd = (&raw mut pidfd) as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    if options.sibling {
+        // The kernel takes the caller's own signal then and accepts no other.
+        args.flags |= libc::CLONE_PARENT as u64;
+    } else {
+        args.exit_signal = libc::SIGCHLD as u64;
+    }
     if let Some(cgroup) = &options.cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
@@ -118,6 +125,15 @@ pub fn open(pid: i32) -> io::Result<OwnedFd> {
         pid,
         rustix::process::PidfdFlags::empty(),
     )?)
+}
+
+/// The number of the process behind a handle, in the caller's pid namespace.
+pub fn number(pidfd: BorrowedFd<'_>) -> io::Result<i32> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    info.lines()
+        .find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
+        .filter(|pid| *pid > 0)
+        .ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 /// Waits for the end of a child and reaps it.
@@ -387,6 +403,26 @@ mod tests {
         let child = spawn(Options::default(), || 42).unwrap();
         assert!(child.pid > 0);
         assert_eq!(wait(child.pidfd.as_fd()).unwrap(), Exit::Code(42));
+    }
+
+    #[test]
+    fn a_sibling_is_the_callers_parents_child() {
+        let (receive, send) = std::os::unix::net::UnixStream::pair().unwrap();
+        let child = spawn(Options::default(), || {
+            let sibling = Options {
+                sibling: true,
+                ..Options::default()
+            };
+            match spawn(sibling, || 5) {
+                Ok(born) => crate::fd::send_fds(&send, b"x", &[born.pidfd.as_fd()]).map_or(1, |()| 0),
+                Err(_) => 2,
+            }
+        })
+        .unwrap();
+        assert_eq!(wait(child.pidfd.as_fd()).unwrap(), Exit::Code(0));
+        let (_, fds) = crate::fd::recv_fds(&receive, &mut [0; 8]).unwrap();
+        assert_ne!(number(fds[0].as_fd()).unwrap(), child.pid);
+        assert_eq!(wait(fds[0].as_fd()).unwrap(), Exit::Code(5));
     }
 
     #[test]

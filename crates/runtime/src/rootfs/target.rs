@@ -58,6 +58,24 @@ pub(crate) fn parent(root: BorrowedFd<'_>, path: &Path) -> io::Result<(OwnedFd, 
     Ok((open_or_make(root, directory, Kind::Directory)?, name.to_owned()))
 }
 
+/// As `open_or_make`, where the last component must not be a link: a place of the engine's own choosing, over which
+/// an image may not lead it elsewhere (CVE-2025-52565).
+pub(crate) fn open_or_make_last(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> io::Result<OwnedFd> {
+    let (directory, name) = parent(root, path)?;
+    let found = match rustix::fs::openat(&directory, &name, LOOK | OFlags::NOFOLLOW, Mode::empty()) {
+        Ok(found) => found,
+        Err(Errno::NOENT) => make(directory.as_fd(), &name, kind)?,
+        Err(error) => return Err(error.into()),
+    };
+    match FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) {
+        FileType::Symlink => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the image has a symbolic link in its place",
+        )),
+        _ => Ok(found),
+    }
+}
+
 /// What exists at `path`, or nothing.
 pub(crate) fn existing(root: BorrowedFd<'_>, path: &Path) -> io::Result<Option<OwnedFd>> {
     match resolve_in_root(root, path, LOOK, Mode::empty()) {
