@@ -306,12 +306,11 @@ fn fill_defaults(inner: &Inner, host: &mut HostConfig) {
         host.oom_kill_disable = Some(false);
     }
     if host.masked_paths.is_null() {
-        let hidden = if host.privileged {
-            &[][..]
-        } else {
-            &defaults::MASKED_PATHS[..]
+        let hidden = match host.privileged {
+            true => Vec::new(),
+            false => defaults::masked_paths(),
         };
-        host.masked_paths = hidden.iter().map(|p| (*p).to_owned()).collect();
+        host.masked_paths = hidden.into();
     }
     if host.readonly_paths.is_null() {
         let fixed = if host.privileged {

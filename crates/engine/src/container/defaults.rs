@@ -4,9 +4,12 @@
 //! are the tightest defaults in the field.
 
 /// One list each, where it is used first: the kernel's names in `sys`, the defaults in `runtime`.
+use ::runtime::template::MASKED_PATHS;
 pub(super) use ::runtime::template::{
-    DEFAULT_CAPABILITIES as CAPABILITIES, MASKED_PATHS, READ_ONLY_PATHS as READONLY_PATHS,
+    DEFAULT_CAPABILITIES as CAPABILITIES, READ_ONLY_PATHS as READONLY_PATHS,
 };
+use std::path::Path;
+
 use sys::caps::NAMES as ALL_CAPABILITIES;
 
 /// `/dev/null` and its kin: character devices every container may use (major, minor).
@@ -16,6 +19,34 @@ pub(super) const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/us
 
 /// 64 MiB.
 pub(super) const SHM_SIZE: i64 = 64 << 20;
+
+/// What a container must not see, the sensors that each processor of this host has among it: their readings are
+/// a side channel.
+pub(super) fn masked_paths() -> Vec<String> {
+    let sensors = sensors(Path::new("/sys/devices/system/cpu"));
+    MASKED_PATHS
+        .iter()
+        .map(|path| (*path).to_owned())
+        .chain(sensors)
+        .collect()
+}
+
+fn sensors(processors: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(processors) else {
+        return Vec::new();
+    };
+    let mut found: Vec<(u32, String)> = entries
+        .flatten()
+        .filter_map(|entry| {
+            let number = entry.file_name().to_str()?.strip_prefix("cpu")?.parse().ok()?;
+            let path = entry.path().join("thermal_throttle");
+            path.is_dir()
+                .then(|| (number, path.to_string_lossy().into_owned()))
+        })
+        .collect();
+    found.sort();
+    found.into_iter().map(|(_, path)| path).collect()
+}
 
 /// The container's capabilities from what is added and dropped; names with or without `CAP_`, `ALL` for all.
 pub(super) fn capabilities(add: &[String], drop: &[String], privileged: bool) -> crate::Result<Vec<String>> {
@@ -66,6 +97,27 @@ mod tests {
 
     fn list(names: &[&str]) -> Vec<String> {
         names.iter().map(|n| (*n).to_owned()).collect()
+    }
+
+    #[test]
+    fn sensors_of_every_processor() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in [
+            "cpu10/thermal_throttle",
+            "cpu2/thermal_throttle",
+            "cpu3",
+            "cpufreq/thermal_throttle",
+        ] {
+            std::fs::create_dir_all(dir.path().join(name)).unwrap();
+        }
+        let expected = ["cpu2", "cpu10"].map(|cpu| {
+            dir.path()
+                .join(cpu)
+                .join("thermal_throttle")
+                .display()
+                .to_string()
+        });
+        assert_eq!(sensors(dir.path()), expected);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use spec::runtime::{Process, User};
 
 use super::attach::{Attachment, pair};
 use super::owner::{Command, Owner};
+use super::security::Security;
 use super::{Container, defaults, oci, user};
 use crate::engine::{Engine, Inner, blocking};
 use crate::error::{Error, Result};
@@ -260,7 +261,7 @@ pub(super) fn process(inner: &Inner, container: &Container, config: &ExecCreateR
     let cwd = [&config.working_dir, &container.config.working_dir]
         .into_iter()
         .find(|d| !d.is_empty());
-    let security = oci::Security::parse(&host.security_opt)?;
+    let security = Security::parse(&host.security_opt)?;
     Ok(Process {
         terminal: config.tty,
         args: config.cmd.to_vec(),
@@ -269,6 +270,8 @@ pub(super) fn process(inner: &Inner, container: &Container, config: &ExecCreateR
         capabilities: Some(oci::sets(&capabilities, identity.uid == 0)),
         rlimits: oci::rlimits(container)?,
         no_new_privileges: security.no_new_privileges,
+        apparmor_profile: security.apparmor,
+        selinux_label: security.label,
         user: User {
             uid: identity.uid,
             gid: identity.gid,

@@ -5,17 +5,18 @@
 //! cgroup namespace is private on version 1 hosts too.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use api_types::{DeviceMapping, ThrottleDevice, WeightDevice};
+use api_types::{ThrottleDevice, WeightDevice};
 use spec::runtime::{
-    BlockIo, Capabilities, Cpu, Device, DeviceCgroup, Linux, Memory, Mount, Namespace, NamespaceType, Pids,
-    Process, Resources, Rlimit, Root, Spec, User,
+    BlockIo, Capabilities, Cpu, Linux, Memory, Mount, Namespace, NamespaceType, Pids, Process, Resources,
+    Rlimit, Root, Spec, User,
 };
 
+use super::security::Security;
 use super::user::Identity;
-use super::{Container, defaults};
+use super::{Container, defaults, devices};
 use crate::error::{Error, Result};
 
 /// What the start has prepared for the bundle.
@@ -64,53 +65,6 @@ pub(super) fn document(container: &Container, prepared: Prepared) -> Result<Spec
     })
 }
 
-/// What `--security-opt` says.
-#[derive(Default)]
-pub(super) struct Security {
-    pub(super) no_new_privileges: bool,
-    seccomp: SeccompChoice,
-    unconfined_paths: bool,
-    apparmor: String,
-    label: String,
-}
-
-#[derive(Default)]
-enum SeccompChoice {
-    #[default]
-    Default,
-    Unconfined,
-    Profile(String),
-}
-
-impl Security {
-    pub(super) fn parse(options: &[String]) -> Result<Security> {
-        let mut security = Security::default();
-        for option in options {
-            let (key, value) = match option.split_once(['=', ':']) {
-                Some((key, value)) => (key, value),
-                None => (option.as_str(), ""),
-            };
-            let invalid = || Error::invalid(format!("invalid --security-opt 2: {option:?}"));
-            match (key, value) {
-                ("no-new-privileges", "" | "true") => security.no_new_privileges = true,
-                ("no-new-privileges", "false") => security.no_new_privileges = false,
-                ("seccomp", "unconfined") => security.seccomp = SeccompChoice::Unconfined,
-                ("seccomp", "builtin") => security.seccomp = SeccompChoice::Default,
-                ("seccomp", profile) if !profile.is_empty() => {
-                    security.seccomp = SeccompChoice::Profile(profile.to_owned());
-                }
-                ("systempaths", "unconfined") => security.unconfined_paths = true,
-                ("apparmor", "unconfined" | "") => security.apparmor.clear(),
-                ("apparmor", profile) => profile.clone_into(&mut security.apparmor),
-                ("label", "disable") => security.label.clear(),
-                ("label", label) => label.clone_into(&mut security.label),
-                _ => return Err(invalid()),
-            }
-        }
-        Ok(security)
-    }
-}
-
 fn process(
     container: &Container,
     prepared: &Prepared,
@@ -119,7 +73,14 @@ fn process(
     root_user: bool,
 ) -> Result<Process> {
     let config = &container.config;
-    let args: Vec<String> = std::iter::once(container.path.clone())
+    let init: &[&str] = match container.host_config.init {
+        Some(true) => &["/sbin/docker-init", "--"],
+        _ => &[],
+    };
+    let args: Vec<String> = init
+        .iter()
+        .map(|&word| word.to_owned())
+        .chain(std::iter::once(container.path.clone()))
         .chain(container.args.iter().cloned())
         .collect();
     Ok(Process {
@@ -189,13 +150,11 @@ pub(super) fn environment(container: &Container, more: &[String], home: &str, tt
 /// Refuses what could not become a bundle, before anything is made.
 pub(super) fn check(container: &Container) -> Result<()> {
     let host = &container.host_config;
-    Security::parse(&host.security_opt)?;
+    Security::parse(&host.security_opt)?.filter(&[])?;
     defaults::capabilities(&host.cap_add, &host.cap_drop, host.privileged)?;
     rlimits(container)?;
     resources(container)?;
-    host.device_cgroup_rules
-        .iter()
-        .try_for_each(|rule| parse_device_rule(rule).map(|_| ()))?;
+    devices::check(host)?;
     working_dir(container).map(|_| ())
 }
 
@@ -325,27 +284,16 @@ fn linux(
 ) -> Result<Linux> {
     let host = &container.host_config;
     let hidden = !host.privileged && !security.unconfined_paths;
-    let paths = |asked: &api_types::List<String>, default: &[&str]| -> Vec<String> {
-        match (hidden, asked.is_null()) {
-            (false, _) => Vec::new(),
-            (true, false) => asked.to_vec(),
-            (true, true) => default.iter().map(|p| (*p).to_owned()).collect(),
-        }
+    let paths = |asked: &api_types::List<String>, default: Vec<String>| match (hidden, asked.is_null()) {
+        (false, _) => Vec::new(),
+        (true, false) => asked.to_vec(),
+        (true, true) => default,
     };
-    let seccomp = match &security.seccomp {
-        SeccompChoice::Unconfined => None,
-        _ if host.privileged => None,
-        SeccompChoice::Default => Some(runtime::default_seccomp(capabilities)),
-        SeccompChoice::Profile(text) => Some(
-            super::seccomp::read(text, capabilities)
-                .map_err(|error| Error::invalid(format!("opening seccomp profile failed: {error}")))?,
-        ),
+    let seccomp = match host.privileged {
+        true => None,
+        false => security.filter(capabilities)?,
     };
-    let (mut devices, mut rules) = devices(host.privileged, &host.devices)?;
-    for rule in &host.device_cgroup_rules {
-        rules.push(parse_device_rule(rule)?);
-    }
-    devices.dedup_by(|a, b| a.path == b.path);
+    let (devices, rules) = devices::of(host)?;
     Ok(Linux {
         namespaces: namespaces(container, prepared),
         sysctl: sysctls(container),
@@ -356,8 +304,11 @@ fn linux(
         }),
         devices,
         seccomp,
-        masked_paths: paths(&host.masked_paths, &defaults::MASKED_PATHS),
-        readonly_paths: paths(&host.readonly_paths, &defaults::READONLY_PATHS),
+        masked_paths: paths(&host.masked_paths, defaults::masked_paths()),
+        readonly_paths: paths(
+            &host.readonly_paths,
+            defaults::READONLY_PATHS.map(str::to_owned).to_vec(),
+        ),
         rootfs_propagation: "rprivate".to_owned(),
         ..Linux::default()
     })
@@ -395,152 +346,6 @@ fn sysctls(container: &Container) -> BTreeMap<String, String> {
     }
     sysctls.extend(host.sysctls.iter().map(|(k, v)| (k.clone(), v.clone())));
     sysctls
-}
-
-fn device(path: &Path, inside: &Path) -> Result<Device> {
-    let meta = std::fs::metadata(path).map_err(|error| {
-        Error::invalid(format!(
-            "error gathering device information while adding custom device {:?}: {error}",
-            path.display().to_string()
-        ))
-    })?;
-    let kind = if meta.file_type().is_char_device() {
-        "c"
-    } else if meta.file_type().is_block_device() {
-        "b"
-    } else {
-        return Err(Error::invalid(format!(
-            "error gathering device information while adding custom device {:?}: not a device node",
-            path.display().to_string()
-        )));
-    };
-    Ok(Device {
-        path: inside.to_owned(),
-        r#type: kind.to_owned(),
-        major: i64::from(rustix::fs::major(meta.rdev())),
-        minor: i64::from(rustix::fs::minor(meta.rdev())),
-        file_mode: Some(meta.mode() & 0o777),
-        uid: Some(meta.uid()),
-        gid: Some(meta.gid()),
-    })
-}
-
-fn devices(privileged: bool, mappings: &[DeviceMapping]) -> Result<(Vec<Device>, Vec<DeviceCgroup>)> {
-    let rule = |allow: bool, kind: &str, major: Option<i64>, minor: Option<i64>, access: &str| DeviceCgroup {
-        allow,
-        r#type: Some(kind.to_owned()),
-        major,
-        minor,
-        access: access.to_owned(),
-    };
-    if privileged {
-        let mut devices = Vec::new();
-        host_devices(Path::new("/dev"), &mut devices)?;
-        return Ok((devices, vec![rule(true, "a", None, None, "rwm")]));
-    }
-    let mut rules = vec![rule(false, "a", None, None, "rwm")];
-    // Nodes may be made (for archives that hold them) but not opened.
-    rules.push(rule(true, "c", None, None, "m"));
-    rules.push(rule(true, "b", None, None, "m"));
-    rules.extend(
-        defaults::DEVICES
-            .iter()
-            .map(|(major, minor)| rule(true, "c", Some(*major), Some(*minor), "rwm")),
-    );
-    // Terminals of the container's own devpts.
-    rules.push(rule(true, "c", Some(136), None, "rwm"));
-    let mut devices = Vec::new();
-    for mapping in mappings {
-        let access = if mapping.cgroup_permissions.is_empty() {
-            "rwm"
-        } else {
-            &mapping.cgroup_permissions
-        };
-        if !access.bytes().all(|b| b"rwm".contains(&b)) {
-            return Err(Error::invalid(format!("invalid device mode: {access}")));
-        }
-        let source = Path::new(&mapping.path_on_host);
-        let inside = if mapping.path_in_container.is_empty() {
-            source
-        } else {
-            Path::new(&mapping.path_in_container)
-        };
-        let mut found = Vec::new();
-        if source.is_dir() {
-            host_devices(source, &mut found)?;
-            for device in &mut found {
-                if let Ok(rest) = device.path.strip_prefix(source) {
-                    device.path = inside.join(rest);
-                }
-            }
-        } else {
-            found.push(device(source, inside)?);
-        }
-        rules.extend(
-            found
-                .iter()
-                .map(|d| rule(true, &d.r#type, Some(d.major), Some(d.minor), access)),
-        );
-        devices.extend(found);
-    }
-    Ok((devices, rules))
-}
-
-/// Every device node below a directory, leaving out what the container has its own of.
-fn host_devices(dir: &Path, into: &mut Vec<Device>) -> Result<()> {
-    const OWN: &[&str] = &[
-        "pts",
-        "shm",
-        "fd",
-        "mqueue",
-        ".lxc",
-        ".lxd-mounts",
-        ".udev",
-        "console",
-    ];
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        let path = entry.path();
-        let kind = entry.file_type()?;
-        if OWN.iter().any(|own| entry.file_name() == *own) {
-            continue;
-        }
-        if kind.is_dir() {
-            host_devices(&path, into)?;
-        } else if kind.is_char_device() || kind.is_block_device() {
-            // A node may vanish between the listing and the look.
-            if let Ok(device) = device(&path, &path) {
-                into.push(device);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Reads `c 1:3 rwm` of `--device-cgroup-rule`.
-fn parse_device_rule(text: &str) -> Result<DeviceCgroup> {
-    let invalid = || Error::invalid(format!("invalid device cgroup rule format: '{text}'"));
-    let parts: Vec<&str> = text.split(' ').collect();
-    let [kind, numbers, access] = parts.as_slice() else {
-        return Err(invalid());
-    };
-    let (major, minor) = numbers.split_once(':').ok_or_else(invalid)?;
-    let number = |text: &str| match text {
-        "*" => Ok(None),
-        text => text.parse::<i64>().map(Some).map_err(|_| invalid()),
-    };
-    let access_is_known =
-        !access.is_empty() && access.len() <= 3 && access.bytes().all(|b| b"rwm".contains(&b));
-    if !matches!(*kind, "a" | "b" | "c") || !access_is_known {
-        return Err(invalid());
-    }
-    Ok(DeviceCgroup {
-        allow: true,
-        r#type: Some((*kind).to_owned()),
-        major: number(major)?,
-        minor: number(minor)?,
-        access: (*access).to_owned(),
-    })
 }
 
 /// The limits of the container's cgroup.
