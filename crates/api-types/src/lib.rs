@@ -28,6 +28,7 @@ pub mod golden;
 pub mod health;
 pub mod host_config;
 pub mod image;
+pub mod isolation;
 pub mod lenient;
 pub mod mount;
 pub mod network;

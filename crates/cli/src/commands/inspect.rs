@@ -9,6 +9,10 @@ use crate::session::{Session, print};
 use crate::template::{Missing, Template};
 
 const FORMAT: Flag = Flag::text("format", "Layout: 'json' or a Go template").short('f');
+const ISOLATION: Flag = Flag::bool(
+    "isolation",
+    "Show what separates a running container from the host",
+);
 const SIZE: Flag = Flag::bool("size", "Show the size of containers on disk").short('s');
 
 pub const ANY: Command = Command::new(
@@ -21,6 +25,7 @@ pub const ANY: Command = Command::new(
 .flags(&[&[
     FORMAT,
     SIZE,
+    ISOLATION,
     Flag::text("type", "Look for this kind of object only"),
 ]]);
 
@@ -31,7 +36,7 @@ pub const CONTAINER: Command = Command::new(
     Arity::AtLeast(1),
     |session, matches| Box::pin(of(session, matches, &[Kind::Container])),
 )
-.flags(&[&[FORMAT, SIZE]]);
+.flags(&[&[FORMAT, SIZE, ISOLATION]]);
 
 pub const IMAGE: Command = Command::new(
     "inspect",
@@ -94,6 +99,16 @@ async fn any(session: &Session, matches: &Matches) -> Outcome {
 
 async fn of(session: &Session, matches: &Matches, kinds: &[Kind]) -> Outcome {
     let format = matches.text("format").unwrap_or_default();
+    let isolation = matches.bool("isolation");
+    let kinds = match isolation {
+        true if !kinds.contains(&Kind::Container) => {
+            return Err(Failure::text(
+                "--isolation is about containers: leave --type out or say container",
+            ));
+        }
+        true => &[Kind::Container],
+        false => kinds,
+    };
     let template = match format {
         "" | "json" => None,
         text => Some(
@@ -124,6 +139,13 @@ async fn of(session: &Session, matches: &Matches, kinds: &[Kind]) -> Outcome {
         }
     }
     match format {
+        "" if isolation => {
+            for document in &documents {
+                let report = serde_json::from_str(&document.compact())
+                    .map_err(|error| Failure::text(format!("cannot read the engine's answer: {error}")))?;
+                print(&super::isolation::tables(&report))?;
+            }
+        }
         "" => print(&format!("{}\n", Value::Array(documents).indented("    ")))?,
         "json" => print(&format!("{}\n", Value::Array(documents).compact()))?,
         // One empty line per object that was not found, as the template had nothing to fill in.
@@ -141,6 +163,9 @@ async fn find(session: &Session, matches: &Matches, kinds: &[Kind], object: &str
     let mut last = None;
     for kind in kinds {
         let path = match kind {
+            Kind::Container if matches.bool("isolation") => {
+                format!("/containers/{}/isolation", segment(object))
+            }
             Kind::Container => Query::new(format!("/containers/{}/json", segment(object)))
                 .flag("size", matches.bool("size"))
                 .build(),

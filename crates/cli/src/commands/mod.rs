@@ -5,6 +5,7 @@ pub mod container;
 pub mod context;
 pub mod image;
 pub mod inspect;
+mod isolation;
 pub mod network;
 pub mod registry;
 pub mod system;

@@ -22,6 +22,7 @@ mod exec;
 mod files;
 mod health;
 mod init_layer;
+mod isolation;
 mod launch;
 mod list;
 mod logs;

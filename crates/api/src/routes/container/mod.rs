@@ -8,6 +8,7 @@ mod commit;
 mod create;
 mod export;
 mod inspect;
+mod isolation;
 mod kill;
 mod list;
 mod logs;
@@ -36,6 +37,7 @@ pub fn routes() -> Router<AppState> {
         .route("/containers/prune", post(prune::handle))
         .route("/containers/{name}", delete(remove::handle))
         .route("/containers/{name}/json", get(inspect::handle))
+        .route("/containers/{name}/isolation", get(isolation::handle))
         .route("/containers/{name}/top", get(top::handle))
         .route("/containers/{name}/logs", get(logs::handle))
         .route("/containers/{name}/changes", get(changes::handle))
