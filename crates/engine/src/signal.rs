@@ -72,6 +72,14 @@ pub(crate) fn parse(text: &str) -> Result<i32> {
     number.filter(|n| (RTMIN..=RTMAX).contains(n)).ok_or_else(invalid)
 }
 
+/// `SIGTERM` for 15, `RTMIN+3` for 37.
+pub(crate) fn name(number: i32) -> String {
+    match NAMES.iter().find(|(_, known)| *known == number) {
+        Some((name, _)) => format!("SIG{name}"),
+        None => format!("RTMIN+{}", number - RTMIN),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +97,7 @@ mod tests {
         ] {
             assert_eq!(parse(text).unwrap(), number, "{text}");
         }
+        assert_eq!((name(15), name(37)), ("SIGTERM".to_owned(), "RTMIN+3".to_owned()));
         for bad in ["", "0", "65", "NOPE", "RTMIN+40", "-9"] {
             assert_eq!(parse(bad).unwrap_err().message, format!("invalid signal: {bad}"));
         }

@@ -50,6 +50,15 @@ pub fn no_content() -> Response {
     StatusCode::NO_CONTENT.into_response()
 }
 
+/// No content, and a word for the client's user. The header is this engine's own; other clients pass over it.
+pub fn no_content_but(warning: Option<String>) -> Response {
+    let mut response = no_content();
+    if let Some(value) = warning.and_then(|text| HeaderValue::from_str(&text).ok()) {
+        response.headers_mut().insert("berth-warning", value);
+    }
+    response
+}
+
 /// A body with a media type.
 pub fn with_type(status: StatusCode, media_type: &'static str, body: Body) -> Response {
     let mut response = Response::new(body);

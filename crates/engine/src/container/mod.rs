@@ -42,6 +42,7 @@ mod stats;
 mod step;
 mod stop;
 mod top;
+mod unheard;
 mod update;
 mod user;
 mod wait;

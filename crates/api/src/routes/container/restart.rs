@@ -4,7 +4,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 
 use super::stop::options;
-use crate::answer::no_content;
+use crate::answer::no_content_but;
 use crate::error::Result;
 use crate::request::Query;
 use crate::state::{AppState, carry_out};
@@ -17,6 +17,9 @@ pub async fn handle(
     query: Query,
 ) -> Result<Response> {
     let (signal, timeout) = options(&query, version)?;
+    let unheard = state
+        .engine
+        .container_unheard(&name, signal.as_deref(), timeout)?;
     carry_out(async move {
         state
             .engine
@@ -24,5 +27,5 @@ pub async fn handle(
             .await
     })
     .await?;
-    Ok(no_content())
+    Ok(no_content_but(unheard))
 }

@@ -4,7 +4,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use spec::ErrorClass;
 
-use crate::answer::no_content;
+use crate::answer::no_content_but;
 use crate::error::{ApiError, Result};
 use crate::request::Query;
 use crate::state::{AppState, carry_out};
@@ -17,6 +17,9 @@ pub async fn handle(
     query: Query,
 ) -> Result<Response> {
     let (signal, timeout) = options(&query, version)?;
+    let unheard = state
+        .engine
+        .container_unheard(&name, signal.as_deref(), timeout)?;
     let stopped = carry_out(async move {
         state
             .engine
@@ -25,7 +28,7 @@ pub async fn handle(
     })
     .await?;
     if stopped {
-        Ok(no_content())
+        Ok(no_content_but(unheard))
     } else {
         Err(ApiError::new(ErrorClass::NotModified, ""))
     }

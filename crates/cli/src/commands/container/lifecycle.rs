@@ -102,7 +102,13 @@ pub const TOP: Command = Command::new(
 async fn each(session: &Session, names: &[String], path: impl Fn(String) -> Query) -> Outcome {
     let requests = names.iter().map(|name| {
         let query = path(format!("/containers/{}", segment(name))).build();
-        async move { session.client.post(&query).await?.done().await }
+        async move {
+            let reply = session.client.post(&query).await?;
+            if let Some(warning) = reply.header("berth-warning") {
+                eprintln!("WARNING: {warning}");
+            }
+            reply.done().await
+        }
     });
     let mut failures = Failures::new();
     for (name, result) in names.iter().zip(join_all(requests).await) {
