@@ -526,6 +526,7 @@ fn config(directory: &Path, instance: &Instance) -> EngineConfig {
         registry: engine::registry::ClientConfig::default(),
         registry_mirrors: Vec::new(),
         insecure_registries: Vec::new(),
+        cdi_spec_dirs: Vec::new(),
         network: engine::network::NetworkConfig::new(instance.clone(), run_dir),
         debug: false,
     }

@@ -197,6 +197,7 @@ fn engine_config(settings: &Settings) -> EngineConfig {
         },
         registry_mirrors: settings.registry_mirrors.clone(),
         insecure_registries: settings.insecure_registries.clone(),
+        cdi_spec_dirs: settings.cdi_spec_dirs.clone(),
         network,
         debug: settings.debug,
     }

@@ -60,6 +60,9 @@ pub(crate) struct Options {
     /// Mirror of Docker Hub (repeatable)
     #[arg(long = "registry-mirror", value_name = "URL")]
     pub(crate) registry_mirrors: Vec<String>,
+    /// Directory with descriptions of devices that containers ask for by name (repeatable)
+    #[arg(long = "cdi-spec-dir", value_name = "DIR")]
+    pub(crate) cdi_spec_dirs: Vec<String>,
     /// Registry to reach without verified TLS (repeatable)
     #[arg(long = "insecure-registry", value_name = "HOST")]
     pub(crate) insecure_registries: Vec<String>,

@@ -30,6 +30,7 @@ pub(crate) struct Settings {
     pub(crate) insecure_registries: Vec<String>,
     /// Where certificates for registries are looked for: beside the configuration file, then Docker's place.
     pub(crate) certs_d: Vec<PathBuf>,
+    pub(crate) cdi_spec_dirs: Vec<PathBuf>,
     pub(crate) log_driver: String,
     pub(crate) log_opts: BTreeMap<String, String>,
     pub(crate) labels: Vec<String>,
@@ -254,6 +255,7 @@ impl Settings {
             init: file.boolean("init", options.init)?.unwrap_or(false),
             registry_mirrors: file.list("registry-mirrors", options.registry_mirrors)?,
             certs_d: certs_d(options.config_file.as_deref()),
+            cdi_spec_dirs: directories(file.list("cdi-spec-dirs", options.cdi_spec_dirs)?),
             insecure_registries: file.list("insecure-registries", options.insecure_registries)?,
             labels: file.list("labels", options.labels)?,
             debug: file.boolean("debug", options.debug)?.unwrap_or(false),
@@ -306,6 +308,18 @@ fn certs_d(config_file: Option<&Path>) -> Vec<PathBuf> {
         file.with_file_name("certs.d"),
         PathBuf::from("/etc/docker/certs.d"),
     ]
+}
+
+/// Where devices are described: the customary places unless others are named; an empty name is none.
+fn directories(named: Vec<String>) -> Vec<PathBuf> {
+    match named.is_empty() {
+        true => vec![PathBuf::from("/etc/cdi"), PathBuf::from("/var/run/cdi")],
+        false => named
+            .iter()
+            .filter(|name| !name.is_empty())
+            .map(PathBuf::from)
+            .collect(),
+    }
 }
 
 fn parse<T: std::str::FromStr>(

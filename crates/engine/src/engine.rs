@@ -35,6 +35,8 @@ pub struct EngineConfig {
     /// Mirrors shown by `info`.
     pub registry_mirrors: Vec<String>,
     pub insecure_registries: Vec<String>,
+    /// Where devices are described that containers ask for by name.
+    pub cdi_spec_dirs: Vec<PathBuf>,
     pub network: network::NetworkConfig,
     /// Whether the daemon says more in its log.
     pub debug: bool,

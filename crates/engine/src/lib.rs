@@ -7,7 +7,8 @@
 //! - Slow kernel work runs on the blocking pool.
 //! - Errors carry a class and Docker's words.
 
-pub mod container;
+pub mod cdi;
+mod container;
 mod engine;
 mod error;
 mod events;

@@ -143,7 +143,16 @@ impl Engine {
                     local_node_state: "inactive".to_owned(),
                     ..SwarmInfo::default()
                 },
-                cdi_spec_dirs: api_types::List::empty(),
+                cdi_spec_dirs: inner
+                    .config
+                    .cdi_spec_dirs
+                    .iter()
+                    .map(|dir| dir.display().to_string())
+                    .collect(),
+                discovered_devices: crate::cdi::Registry::read(&inner.config.cdi_spec_dirs)
+                    .names()
+                    .map(|name| serde_json::json!({ "Source": "cdi", "ID": name }))
+                    .collect(),
                 live_restore_enabled: true,
                 init_binary: "docker-init".to_owned(),
                 containerd_commit: Commit::default(),

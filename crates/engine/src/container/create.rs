@@ -428,10 +428,28 @@ fn validate(inner: &Inner, request: &mut CreateContainer, warnings: &mut Vec<Str
             host.isolation
         )));
     }
-    if !host.device_requests.is_empty() {
-        return Err(Error::invalid(
-            "could not select device driver: no driver for device requests is installed",
-        ));
+    for request in &host.device_requests {
+        if request.driver != "cdi" {
+            let wanted: Vec<String> = request.capabilities.iter().map(|set| set.join(" ")).collect();
+            return Err(Error::invalid(format!(
+                "could not select device driver {:?} with capabilities: [{}]: name devices as the files in {} describe \
+                 them, --device vendor.com/class=name",
+                request.driver,
+                wanted.join(" or "),
+                inner
+                    .config
+                    .cdi_spec_dirs
+                    .iter()
+                    .map(|dir| dir.display().to_string())
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            )));
+        }
+        if let Some(name) = request.device_ids.iter().find(|name| !crate::cdi::is_name(name)) {
+            return Err(Error::invalid(format!(
+                "invalid CDI device name {name:?}: use vendor.com/class=name"
+            )));
+        }
     }
     logs::config(&host.log_config, Default::default())?;
     validate_modes(inner, host)?;

@@ -17,6 +17,7 @@ use spec::runtime::NamespaceType;
 use super::attach::PendingAttach;
 use super::owner::Supervision;
 use super::{Container, Files, files, logs, mounts, oci, ports, user};
+use crate::cdi;
 use crate::engine::{Inner, blocking};
 use crate::error::{Error, Result};
 
@@ -106,7 +107,7 @@ fn launch_blocking(
     let (joined, shared) = joined_namespaces(engine, container)?;
     all_mounts.extend(shared);
     let parent = engine.cgroup_parent(container);
-    let document = oci::document(
+    let mut document = oci::document(
         container,
         oci::Prepared {
             identity,
@@ -117,6 +118,15 @@ fn launch_blocking(
             rootfs: container.files.dir.join("rootfs"),
         },
     )?;
+    let named: Vec<String> = host
+        .device_requests
+        .iter()
+        .flat_map(|request| request.device_ids.to_vec())
+        .collect();
+    if !named.is_empty() {
+        let registry = cdi::Registry::read(&engine.config.cdi_spec_dirs);
+        cdi::apply(&mut document, &registry.edits(&named)?)?;
+    }
     let bundle = &container.files.dir;
     std::fs::write(bundle.join("config.json"), serde_json::to_vec(&document)?).map_err(|error| {
         Error::internal(format!("cannot write {}/config.json: {error}", bundle.display()))
