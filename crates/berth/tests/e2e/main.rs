@@ -27,6 +27,7 @@ mod networks;
 mod platforms;
 mod private;
 mod remote;
+mod safety;
 mod support;
 mod tarball;
 mod volumes;
