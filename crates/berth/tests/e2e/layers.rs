@@ -2,7 +2,9 @@
 
 use std::process::Command;
 
+use crate::http::request;
 use crate::support::{Daemon, text};
+use crate::tarball::Tar;
 
 /// The names in an archive, directories with a slash.
 fn listed(daemon: &Daemon, tar: &str) -> Vec<String> {
@@ -216,5 +218,41 @@ fn copies_reach_the_volumes_of_a_container_that_does_not_run() {
     assert!(
         !mounts.contains(&daemon.dir.path().display().to_string()),
         "{mounts}"
+    );
+}
+
+/// An archive that puts a file in the place of a directory takes that directory's content away, but nothing that is
+/// mounted in it: that is somebody else's.
+#[test]
+fn an_archive_takes_nothing_away_from_volumes() {
+    guard!();
+    let daemon = Daemon::start();
+    let bound = daemon.dir.path().join("bound");
+    std::fs::create_dir(&bound).unwrap();
+    std::fs::write(bound.join("precious"), "kept").unwrap();
+    let bind = format!("{}:/data/deep/bound", bound.display());
+    daemon.ok(&[
+        "run", "-d", "--name", "running", "-v", &bind, "box:1", "sleep", "1000",
+    ]);
+    daemon.ok(&["create", "--name", "created", "-v", &bind, "box:1", "true"]);
+    for name in ["running", "created"] {
+        for tar in [
+            Tar::default().file("data", b"instead"),
+            Tar::default().symlink("data", "/elsewhere"),
+            Tar::default().directory("data").file("data/deep", b"instead"),
+        ] {
+            let path = format!("/containers/{name}/archive?path=/");
+            let answer = request(&daemon, "PUT", &path, "application/x-tar", &tar.finish());
+            assert_eq!(answer.status, 409, "{name}: {}", answer.body);
+            assert_eq!(
+                std::fs::read_to_string(bound.join("precious")).unwrap(),
+                "kept",
+                "{name}"
+            );
+        }
+    }
+    assert_eq!(
+        daemon.ok(&["exec", "running", "cat", "/data/deep/bound/precious"]),
+        "kept"
     );
 }

@@ -56,6 +56,9 @@ impl LayerError {
             LayerError::Entry { cause, .. } | LayerError::Path { cause, .. } | LayerError::Output(cause) => {
                 match cause.kind() {
                     io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorClass::Unavailable,
+                    // Something is mounted where the archive wants something else.
+                    io::ErrorKind::ResourceBusy => ErrorClass::Conflict,
+                    io::ErrorKind::ReadOnlyFilesystem => ErrorClass::Forbidden,
                     _ => ErrorClass::Internal,
                 }
             }

@@ -4,6 +4,8 @@
 //! - Depth is no limit: below [`DEPTH`] levels a directory is first moved up to the top of the tree, so neither
 //!   the stack nor the descriptor table grows with what a container made.
 //! - Files that were made immutable or append-only (chattr) lose the flag and are tried once more.
+//! - What is mounted somewhere in the tree is not part of it: the removal stops there with `EBUSY`. To a process in
+//!   another mount namespace than the mount's the kernel would allow to go through and below.
 //! - It is not an error when something is gone already.
 
 use std::ffi::{OsStr, OsString};
@@ -11,8 +13,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, FileType, IFlags, Mode, OFlags, ioctl_getflags, ioctl_setflags, openat, renameat, statat,
-    unlinkat,
+    AtFlags, FileType, IFlags, Mode, OFlags, StatxAttributes, StatxFlags, ioctl_getflags, ioctl_setflags,
+    openat, renameat, statat, statx, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -59,17 +61,20 @@ struct Removal {
 impl Removal {
     /// Unlinks a file; opens a directory.
     fn file_or_directory(&mut self, dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<OwnedFd>> {
-        let stat = match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        let stat = match statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        if stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+            return Err(Errno::BUSY.into());
+        }
+        if FileType::from_raw_mode(stat.stx_mode.into()) == FileType::Directory {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             return Ok(Some(openat(dir, name, flags, Mode::empty())?));
         }
-        if stat.st_nlink <= 1 {
-            self.removed.bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
+        if stat.stx_nlink <= 1 {
+            self.removed.bytes += stat.stx_blocks * 512;
             self.removed.inodes += 1;
         }
         match unlinkat(dir, name, AtFlags::empty()) {
@@ -166,5 +171,61 @@ fn unprotect(file: BorrowedFd<'_>) {
     {
         // Best effort, see above.
         let _ = ioctl_setflags(file, flags - protection);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::path::Path;
+
+    use super::*;
+    use crate::mount::{Propagation, Tree, set_propagation};
+    use crate::namespace::{Kind, create_with, in_namespace};
+
+    #[test]
+    fn what_is_mounted_in_a_tree_stays() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: needs root");
+            return;
+        }
+        let room = std::env::temp_dir().join(format!("remove-mounted-{}", std::process::id()));
+        let (tree, kept) = (room.join("tree"), room.join("kept"));
+        for path in [&tree.join("dir/mounted"), &kept] {
+            fs::create_dir_all(path).unwrap();
+        }
+        fs::write(tree.join("file"), "").unwrap();
+        fs::write(kept.join("file"), "kept").unwrap();
+        let (namespace, root) = create_with(Kind::Mount, || {
+            set_propagation(Path::new("/"), Propagation::Private, true).unwrap();
+            for (source, target) in [
+                (kept.clone(), tree.join("dir/mounted")),
+                (kept.join("file"), tree.join("file")),
+            ] {
+                let mount = Tree::open(rustix::fs::CWD, &source, false).unwrap();
+                mount.attach(File::open(target).unwrap().as_fd()).unwrap();
+            }
+            OwnedFd::from(File::open(&tree).unwrap())
+        })
+        .unwrap();
+        // From another mount namespace, by way of a descriptor of that one, and from inside.
+        let outside = |name: &str| remove_tree(root.as_fd(), OsStr::new(name)).unwrap_err();
+        let inside = |name: &str| {
+            in_namespace(namespace.as_fd(), Kind::Mount, || {
+                let dir = File::open(&tree).unwrap();
+                remove_tree(dir.as_fd(), OsStr::new(name)).unwrap_err()
+            })
+            .unwrap()
+        };
+        for name in ["dir", "file"] {
+            assert_eq!(outside(name).kind(), io::ErrorKind::ResourceBusy, "{name}");
+            assert_eq!(inside(name).kind(), io::ErrorKind::ResourceBusy, "{name}");
+        }
+        assert_eq!(fs::read_to_string(kept.join("file")).unwrap(), "kept");
+        assert!(tree.join("file").exists());
+        drop((namespace, root));
+        let above = File::open(std::env::temp_dir()).unwrap();
+        let removed = remove_tree(above.as_fd(), room.file_name().unwrap()).unwrap();
+        assert!(removed.inodes > 0 && !room.exists());
     }
 }
