@@ -36,6 +36,7 @@ pub const TEST: &[Package] = &[
     package("bind9-dnsutils", "dig"),
     package("openssl", "openssl"),
     package("strace", "strace"),
+    package("perl-base", "perl"),
     package("git", "git"),
     package("docker.io", "docker"),
 ];

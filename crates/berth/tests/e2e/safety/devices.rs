@@ -190,3 +190,39 @@ fn a_device_by_name_brings_what_it_needs() {
     );
     daemon.run(&["rm", "-f", daemon.ok(&["ps", "-aql"]).trim()]);
 }
+
+/// What `--privileged` is for: every device of the host, /proc and /sys as they are, every right. An engine that
+/// forgets a part of it still masks, refuses or hides.
+#[test]
+fn privileged_is_everything_the_daemon_has() {
+    guard!();
+    let daemon = Daemon::start();
+    let script = "echo masked $(busybox grep -c ' /sys/firmware \\| /proc/keys \\| /proc/interrupts ' /proc/self/mounts); \
+        busybox grep -q ' /proc/sys ' /proc/self/mounts || echo writable; \
+        busybox grep ' /sys sysfs ' /proc/self/mounts | busybox cut -d' ' -f4 | busybox cut -d, -f1; \
+        busybox grep '^Seccomp:' /proc/self/status; mkdir -p /m && busybox mount -t tmpfs x /m && echo mounted";
+    let seen = inside(&daemon, &["--privileged"], script);
+    assert_eq!(seen, "masked 0\nwritable\nrw\nSeccomp:\t0\nmounted\n");
+    // Nodes of the host, but not those that a container has its own of.
+    let names = |listing: &str| -> std::collections::BTreeSet<String> {
+        let own = [
+            "pts", "shm", "fd", "mqueue", "console", "ptmx", "core", "stdin", "stdout", "stderr", "log",
+        ];
+        listing
+            .lines()
+            .filter(|name| !own.contains(name))
+            .map(str::to_owned)
+            .collect()
+    };
+    let nodes = "cd /dev; for f in *; do [ -c $f ] || [ -b $f ] && echo $f; done; true";
+    let host = std::process::Command::new("/bin/busybox")
+        .args(["sh", "-c", nodes])
+        .output()
+        .unwrap();
+    let missing: Vec<String> = names(&text(&host.stdout))
+        .difference(&names(&inside(&daemon, &["--privileged"], nodes)))
+        .cloned()
+        .collect();
+    assert_eq!(missing, Vec::<String>::new());
+    assert!(!inside(&daemon, &[], nodes).contains("loop"), "only on request");
+}
