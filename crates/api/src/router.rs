@@ -13,6 +13,7 @@ use hyper_util::service::TowerToHyperService;
 
 use crate::answer::{page_not_found, with_type};
 use crate::error::ApiError;
+use crate::request::drained;
 use crate::routes;
 use crate::state::AppState;
 use crate::version::{self, ApiVersion, MAX};
@@ -60,7 +61,7 @@ async fn dispatch(State(routes): State<TowerToHyperService<Router>>, mut request
         *request.uri_mut() = uri;
     }
     request.extensions_mut().insert(version.unwrap_or(MAX));
-    let request: Request<Body> = request;
+    let request: Request<Body> = request.map(drained::drained);
     let mut response = match routes.call(request).await {
         Ok(response) => response,
         Err(never) => match never {},

@@ -4,6 +4,7 @@
 
 pub mod auth;
 pub mod body;
+pub mod drained;
 pub mod filters;
 pub mod platform;
 pub mod query;

@@ -2,7 +2,7 @@
 
 use crate::http::request;
 use crate::inventory::Inventory;
-use crate::support::Daemon;
+use crate::support::{Daemon, text};
 
 const JSON: &str = "application/json";
 
@@ -247,4 +247,40 @@ fn bodies_that_make_no_sense_are_refused() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     before.assert_unchanged(&daemon, "refused requests");
+}
+
+/// Whoever is refused early is still sending: the answer must reach it before the connection goes.
+#[test]
+fn a_refusal_reaches_a_client_that_is_still_sending() {
+    guard!();
+    let daemon = Daemon::start();
+    let context = daemon.dir.path().join("context");
+    std::fs::create_dir_all(&context).unwrap();
+    std::fs::write(context.join("Dockerfile"), "FROM box:1\n").unwrap();
+    std::fs::write(context.join("big"), vec![b'x'; 64 << 20]).unwrap();
+    let no_tar = context.join("big").display().to_string();
+    let context = context.display().to_string();
+    for _ in 0..5 {
+        let (_, said) = daemon.fails(&["build", "--squash", &context]);
+        assert!(said.contains("squash is only supported"), "{said}");
+        let (_, said) = daemon.fails(&["load", "-i", &no_tar]);
+        assert!(said.contains("invalid archive"), "{said}");
+        for (args, words) in [
+            (
+                ["build", "--security-opt", "x=y", &context],
+                "security options are not supported",
+            ),
+            (["load", "-q", "-i", &no_tar], "invalid archive"),
+        ] {
+            let Some(output) = daemon.docker(&args) else {
+                println!("skipped: needs docker (package docker-cli)");
+                return;
+            };
+            let said = text(&output.stderr);
+            assert!(
+                !output.status.success() && said.contains(words),
+                "{args:?}: {said}"
+            );
+        }
+    }
 }
