@@ -13,6 +13,8 @@ use crate::process::capture;
 
 pub const IMAGE: &str = "bench:1";
 const STEPS: usize = 10;
+/// Bytes.
+const OUTPUT: u64 = 256 << 20;
 
 pub fn run(runs: usize) -> Result<()> {
     let binary = engine::build()?;
@@ -81,6 +83,12 @@ pub fn run(runs: usize) -> Result<()> {
             ours: Box::new(|| ours.client(&cached)),
             goal: Some(1.0 / 8.0),
         },
+        Row {
+            name: "256 MiB of output, logged and followed",
+            peer: Box::new(|| logged_and_followed(&peer.client(&[]))),
+            ours: Box::new(|| logged_and_followed(&ours.client(&[]))),
+            goal: Some(1.0 / 3.0),
+        },
     ];
     println!("{}\n", fixture::machine(&[("docker", peer.version()?)])?);
     pair::print(&rows, runs)?;
@@ -95,4 +103,22 @@ fn build_context(scratch: &Scratch) -> Result<PathBuf> {
     let steps: String = (0..STEPS).map(|n| format!("RUN echo {n} > /tmp/{n}\n")).collect();
     std::fs::write(dir.join("Dockerfile"), format!("FROM {IMAGE}\n{steps}"))?;
     Ok(dir)
+}
+
+/// A container that prints lines of 100 bytes, `logs -f` until its end, and its removal, by a client with its
+/// environment. Both sides write the same format without rotation, and every byte must arrive.
+fn logged_and_followed(client: &Command) -> Command {
+    let line = "0123456789".repeat(9) + "012345678";
+    let print = format!("busybox yes {line} | busybox head -c {OUTPUT}");
+    let script = format!(
+        "id=$(\"$0\" run -d --network none --log-driver json-file --log-opt max-size=100g {IMAGE} sh -c '{print}') &&
+         count=$(\"$0\" logs -f $id | wc -c) && \"$0\" rm -f $id && [ $count -eq {OUTPUT} ]"
+    );
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &script])
+        .arg(client.get_program())
+        .envs(client.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .stdin(Stdio::null());
+    command
 }
