@@ -21,6 +21,9 @@ pub struct HealthConfig {
     pub start_interval: i64,
     #[serde(skip_serializing_if = "is_zero")]
     pub retries: i64,
+    /// Ours: what happens when the container becomes unhealthy: `none` (or empty), `kill`, `restart` or `stop`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub on_failure: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -521,6 +521,7 @@ fn config(directory: &Path, instance: &Instance) -> EngineConfig {
         instance: instance.clone(),
         labels: Vec::new(),
         log_driver: "json-file".to_owned(),
+        log_budget: None,
         log_opts: Default::default(),
         init: false,
         registry: engine::registry::ClientConfig::default(),

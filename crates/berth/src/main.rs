@@ -20,6 +20,7 @@ fn role(name: &OsString, rest: Vec<OsString>) -> i32 {
     }
     match rest.first().and_then(|word| word.to_str()) {
         Some("monitor") => monitor::main(),
+        Some(monitor::forward::ROLE) => monitor::forward::main(),
         Some("daemon") => daemon::main(rest.into_iter().skip(1).collect()),
         Some("runtime") => runtime::cli::main(rest.into_iter().skip(1).collect()),
         _ => cli::main(rest),

@@ -188,6 +188,7 @@ fn engine_config(settings: &Settings) -> EngineConfig {
         labels: settings.labels.clone(),
         log_driver: settings.log_driver.clone(),
         log_opts: settings.log_opts.clone(),
+        log_budget: settings.log_budget,
         init: settings.init,
         registry: registry::ClientConfig {
             insecure: settings.insecure_registries.clone(),

@@ -72,6 +72,9 @@ pub(crate) struct Options {
     /// Options of the default log driver, key=value (repeatable)
     #[arg(long = "log-opt", value_name = "KEY=VALUE")]
     pub(crate) log_opts: Vec<String>,
+    /// How much all logs together may take, such as 2g; the oldest rotated files go first
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) log_budget: Option<String>,
     /// Label of the daemon, key=value (repeatable)
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub(crate) labels: Vec<String>,

@@ -33,6 +33,7 @@ pub(crate) struct Settings {
     pub(crate) cdi_spec_dirs: Vec<PathBuf>,
     pub(crate) log_driver: String,
     pub(crate) log_opts: BTreeMap<String, String>,
+    pub(crate) log_budget: Option<u64>,
     pub(crate) labels: Vec<String>,
     pub(crate) tls: Option<Tls>,
     pub(crate) debug: bool,
@@ -61,6 +62,8 @@ pub(crate) enum SettingsError {
     Unknown { path: PathBuf, keys: String },
     #[error("the following directives are specified both as a flag and in the configuration file: {0}")]
     Both(String),
+    #[error("{0}")]
+    Log(String),
     #[error("configuration key {key}: expected {expected}")]
     Type { key: String, expected: &'static str },
     #[error("invalid value {value:?} for {option}: {reason}")]
@@ -249,6 +252,20 @@ impl Settings {
             log_opts.insert("max-size".to_owned(), "100m".to_owned());
             log_opts.insert("max-file".to_owned(), "3".to_owned());
         }
+        engine::check_log_settings(&log_driver, &log_opts)
+            .map_err(|error| SettingsError::Log(error.message))?;
+        let log_budget = match file.text("log-budget", options.log_budget)? {
+            None => None,
+            Some(text) => {
+                Some(
+                    engine::monitor::log::binary_size(&text).map_err(|reason| SettingsError::Value {
+                        option: "--log-budget",
+                        value: text,
+                        reason: reason.to_owned(),
+                    })?,
+                )
+            }
+        };
         let settings = Settings {
             group: file.text("group", options.group)?,
             iptables: file.boolean("iptables", options.iptables)?.unwrap_or(true),
@@ -274,6 +291,7 @@ impl Settings {
             default_bridge,
             log_driver,
             log_opts,
+            log_budget,
             tls,
         };
         if !file.both.is_empty() {
@@ -434,6 +452,21 @@ mod tests {
             certs_d(Some(Path::new("/x/daemon.json")))[0],
             Path::new("/x/certs.d")
         );
+    }
+
+    #[test]
+    fn settings_of_logs_are_checked() {
+        let wrong = load(r#"{"log-driver":"gelf"}"#, |_| {}).unwrap_err().to_string();
+        assert_eq!(
+            wrong,
+            "failed to set log opts: gelf-address is a required parameter"
+        );
+        assert_eq!(
+            load(r#"{"log-budget":"2g"}"#, |_| {}).unwrap().log_budget,
+            Some(2 << 30)
+        );
+        let wrong = load(r#"{"log-budget":"much"}"#, |_| {}).unwrap_err().to_string();
+        assert!(wrong.contains("--log-budget"), "{wrong}");
     }
 
     #[test]

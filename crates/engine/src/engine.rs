@@ -28,6 +28,8 @@ pub struct EngineConfig {
     /// Logging of containers that name no driver.
     pub log_driver: String,
     pub log_opts: std::collections::BTreeMap<String, String>,
+    /// Bytes that all logs together may take; files put aside go when they take more.
+    pub log_budget: Option<u64>,
     /// Whether containers get an init process unless they say otherwise.
     pub init: bool,
     /// Registries and how to reach them.
@@ -84,6 +86,10 @@ impl Engine {
             inner: Arc::new(inner),
         };
         crate::recover::recover(&engine).await?;
+        engine
+            .inner
+            .tasks
+            .spawn(crate::container::keep_to_budget(engine.clone()));
         Ok(engine)
     }
 
@@ -146,7 +152,7 @@ impl Inner {
             records,
             containers: Registry::default(),
             execs: Execs::default(),
-            events: Events::new(),
+            events: Events::open(&config.root)?,
             stats: Default::default(),
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),

@@ -1,9 +1,14 @@
 //! What happened, as it happened: a bounded history for `since` and a broadcast for those who follow.
 //!
 //! Events are published after the state they tell of. Followers that fall behind the broadcast's capacity
-//! lose the oldest events, never slow the engine. The history holds the last 1,024 events of this daemon.
+//! lose the oldest events, never slow the engine. The history holds the last 1,024 events, of this daemon and of
+//! those before it on the same root: each is a line of `events.jsonl`, written when it is published. A file that
+//! has grown to twice the history is written anew with the newer half.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use api_types::{Event, EventActor};
@@ -28,16 +33,92 @@ pub struct EventFilter {
 
 /// The publisher.
 pub(crate) struct Events {
-    history: Mutex<VecDeque<Arc<Event>>>,
+    history: Mutex<History>,
     live: broadcast::Sender<Arc<Event>>,
 }
 
-impl Events {
-    pub(crate) fn new() -> Events {
-        Events {
-            history: Mutex::new(VecDeque::new()),
-            live: broadcast::channel(FOLLOWERS).0,
+struct History {
+    events: VecDeque<Arc<Event>>,
+    path: PathBuf,
+    /// None after a failure, until it is written anew.
+    file: Option<File>,
+    /// Of the file.
+    lines: usize,
+}
+
+impl History {
+    fn open(path: PathBuf) -> std::io::Result<History> {
+        let mut events = VecDeque::new();
+        match File::open(&path) {
+            // A line that was torn by a crash is no event; what follows one is.
+            Ok(file) => BufReader::new(file)
+                .split(b'\n')
+                .map_while(Result::ok)
+                .filter_map(|line| serde_json::from_slice::<Event>(&line).ok())
+                .for_each(|event| remember(&mut events, Arc::new(event))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
+        let mut history = History {
+            events,
+            path,
+            file: None,
+            lines: 0,
+        };
+        history.write_anew()?;
+        Ok(history)
+    }
+
+    fn add(&mut self, event: Arc<Event>) {
+        let line = serde_json::to_vec(&*event).map(|mut line| {
+            line.push(b'\n');
+            line
+        });
+        remember(&mut self.events, event);
+        let written = match (&mut self.file, line) {
+            (Some(file), Ok(line)) if self.lines < 2 * HISTORY => {
+                self.lines += 1;
+                file.write_all(&line)
+            }
+            _ => self.write_anew(),
+        };
+        if let Err(error) = written {
+            // Told once: the file is tried again with each event.
+            if self.file.take().is_some() {
+                tracing::warn!(path = %self.path.display(), %error, "events are not kept for the next daemon");
+            }
+        }
+    }
+
+    fn write_anew(&mut self) -> std::io::Result<()> {
+        let beside = self.path.with_extension("tmp");
+        let mut text = Vec::new();
+        for event in &self.events {
+            serde_json::to_writer(&mut text, &**event)?;
+            text.push(b'\n');
+        }
+        std::fs::write(&beside, text)?;
+        std::fs::rename(&beside, &self.path)?;
+        self.file = Some(OpenOptions::new().append(true).open(&self.path)?);
+        self.lines = self.events.len();
+        Ok(())
+    }
+}
+
+fn remember(events: &mut VecDeque<Arc<Event>>, event: Arc<Event>) {
+    if events.len() == HISTORY {
+        events.pop_front();
+    }
+    events.push_back(event);
+}
+
+impl Events {
+    /// With the history that earlier daemons left in `root`.
+    pub(crate) fn open(root: &Path) -> std::io::Result<Events> {
+        Ok(Events {
+            history: Mutex::new(History::open(root.join("events.jsonl"))?),
+            live: broadcast::channel(FOLLOWERS).0,
+        })
     }
 
     /// Publishes one event about the object `id` of kind `kind`.
@@ -64,10 +145,7 @@ impl Events {
             time_nano: i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX),
         });
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        if history.len() == HISTORY {
-            history.pop_front();
-        }
-        history.push_back(Arc::clone(&event));
+        history.add(Arc::clone(&event));
         // Sent while the history is locked, so that a new follower sees every event exactly once. No receiver
         // is not a failure.
         let _ = self.live.send(event);
@@ -84,6 +162,7 @@ impl Events {
                 && filter.until.is_none_or(|until| time <= until.as_nanosecond())
         };
         let past = history
+            .events
             .iter()
             .filter(|e| within(e) && matches(e, &filter.filters));
         (past.map(|e| Event::clone(e)).collect(), live)
@@ -140,7 +219,8 @@ mod tests {
 
     #[test]
     fn history_is_bounded_and_filtered() {
-        let events = Events::new();
+        let root = tempfile::tempdir().unwrap();
+        let events = Events::open(root.path()).unwrap();
         for i in 0..HISTORY + 10 {
             events.publish(
                 "container",
@@ -164,9 +244,53 @@ mod tests {
         assert!(events.subscribe(&EventFilter::default()).0.is_empty());
     }
 
+    #[test]
+    fn the_next_daemon_knows_the_history_and_the_file_is_bounded() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("events.jsonl");
+        let all = EventFilter {
+            since: Some(Timestamp::UNIX_EPOCH),
+            ..Default::default()
+        };
+        let mut published = 0;
+        for daemon in 0..3 {
+            let events = Events::open(root.path()).unwrap();
+            for _ in 0..HISTORY + 100 {
+                events.publish(
+                    "volume",
+                    "create",
+                    &published.to_string(),
+                    attributes(&[("driver", "local")]),
+                );
+                published += 1;
+                let lines = std::fs::read_to_string(&path).unwrap().lines().count();
+                assert!(lines <= 2 * HISTORY, "{lines} lines in daemon {daemon}");
+                if published % 500 != 0 {
+                    continue;
+                }
+                let ids: Vec<String> = events.subscribe(&all).0.into_iter().map(|e| e.actor.id).collect();
+                let first = published - ids.len();
+                assert_eq!(ids.len(), published.min(HISTORY));
+                assert!(
+                    ids.iter()
+                        .enumerate()
+                        .all(|(n, id)| *id == (first + n).to_string())
+                );
+            }
+            // As a crash leaves it.
+            OpenOptions::new()
+                .append(true)
+                .open(&path)
+                .unwrap()
+                .write_all(b"{\"Type\":")
+                .unwrap();
+        }
+    }
+
     #[tokio::test]
     async fn followers_see_what_comes() {
-        let events = Events::new();
+        let root = tempfile::tempdir().unwrap();
+        let events = Events::open(root.path()).unwrap();
         let (_, mut live) = events.subscribe(&EventFilter::default());
         events.publish("network", "create", "x", attributes(&[("name", "net")]));
         let event = live.recv().await.unwrap();

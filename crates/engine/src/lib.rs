@@ -25,7 +25,7 @@ mod volumes;
 pub use container::{
     ArchivePut, AttachOptions, Attachment, ByteStream, CommitContainer, Container, CreateContainer, Created,
     Exec, ExecStart, LogOptions, LogStream, Logs, MountKind, PlannedMount, Pruned, RemoveOptions, Sizes,
-    State, Status, Step, StepOutput, WaitCondition, WaitOutcome,
+    State, Status, Step, StepOutput, WaitCondition, WaitOutcome, check_log_settings,
 };
 pub use engine::{Engine, EngineConfig};
 pub use error::{Error, Result};

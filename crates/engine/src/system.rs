@@ -88,7 +88,7 @@ impl Engine {
                     volume: words(&["local"]),
                     network: words(&["bridge", "host", "null"]),
                     authorization: api_types::List::null(),
-                    log: words(&["json-file", "local", "none"]),
+                    log: words(&monitor::log::Driver::ALL.map(monitor::log::Driver::name)),
                 },
                 memory_limit: support.memory,
                 swap_limit: support.swap,

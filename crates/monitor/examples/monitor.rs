@@ -1,4 +1,5 @@
-//! The monitor alone, for the kernel tests: `monitor <short id>` as the product's binary does it, and `launch FILE`,
+//! The monitor alone, for the kernel tests: `monitor <short id>` and its log's forwarder as the product's binary
+//! does it, and `launch FILE`,
 //! a launcher that is killed as soon as the container runs.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -7,6 +8,7 @@ fn main() {
     let role = args.get(1).map(String::as_str).unwrap_or_default();
     let code = match role {
         "monitor" => monitor::main(),
+        monitor::forward::ROLE => monitor::forward::main(),
         "launch" => launch(args.get(2).expect("a file")),
         _ => 64,
     };

@@ -10,6 +10,7 @@
 //! - [`protocol`]: what is said on both sockets; one JSON document per line, descriptors with its first byte.
 //! - [`client`]: the daemon's side, blocking calls with a deadline.
 //! - [`log`]: the container's log: written by the monitor, read by the daemon.
+//! - [`forward`]: sends log entries elsewhere, in a process of its own that only some drivers need.
 //! - [`main`]: the process itself (`berth monitor`), single-threaded, one epoll.
 //!
 //! Invariants:
@@ -19,6 +20,7 @@
 //! - When it leaves, the cgroup and the control socket are gone.
 
 pub mod client;
+pub mod forward;
 pub mod log;
 pub mod protocol;
 mod serve;

@@ -187,6 +187,14 @@ pub enum Event {
     LogFailed {
         message: String,
     },
+    /// Where the log is sent cannot be reached; entries wait or are dropped until it can be.
+    LogUnreachable {
+        message: String,
+    },
+    /// Entries that were not delivered where the log is sent.
+    LogDropped {
+        entries: u64,
+    },
     /// A listener took nothing for too long and was dropped.
     ListenerDropped,
     Exited(ExitRecord),

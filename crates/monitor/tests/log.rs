@@ -6,18 +6,44 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use monitor::log::{LogConfig, LogDriver, LogLine, Next, ReadOptions, Reader, Stream, Writer};
+use monitor::log::{
+    Format, LogConfig, LogFiles, LogLine, Next, ReadOptions, Reader, Stream, Trouble, Writer,
+};
 use tempfile::TempDir;
 
-fn config(root: &TempDir, max_size: Option<u64>, max_file: u32, compress: bool) -> LogConfig {
-    LogConfig {
-        driver: LogDriver::JsonFile,
+fn config_of(
+    format: Format,
+    root: &TempDir,
+    max_size: Option<u64>,
+    max_file: u32,
+    compress: bool,
+) -> LogConfig {
+    LogConfig::of_files(LogFiles {
+        format,
         path: root.path().join("c-json.log"),
         max_size,
         max_file,
+        max_age: None,
         compress,
-        attributes: Default::default(),
-    }
+    })
+}
+
+fn config(root: &TempDir, max_size: Option<u64>, max_file: u32, compress: bool) -> LogConfig {
+    config_of(Format::Json, root, max_size, max_file, compress)
+}
+
+fn path(config: &LogConfig) -> &std::path::Path {
+    &config.files.as_ref().unwrap().path
+}
+
+/// Every form with and without compression.
+fn forms() -> [(Format, bool); 4] {
+    [
+        (Format::Json, false),
+        (Format::Json, true),
+        (Format::Local, false),
+        (Format::Local, true),
+    ]
 }
 
 fn everything() -> ReadOptions {
@@ -41,9 +67,7 @@ fn text(line: &LogLine) -> String {
 
 fn numbered(writer: &mut Writer, range: std::ops::Range<u32>) {
     for number in range {
-        writer
-            .push(Stream::Stdout, format!("line {number}\n").as_bytes())
-            .unwrap();
+        writer.push(Stream::Stdout, format!("line {number}\n").as_bytes());
     }
 }
 
@@ -56,10 +80,10 @@ fn what_is_written_is_read() {
     let root = TempDir::new().unwrap();
     let config = config(&root, None, 1, false);
     let mut writer = Writer::open(&config).unwrap();
-    writer.push(Stream::Stdout, b"one\ntwo").unwrap();
-    writer.push(Stream::Stderr, b"bad\n").unwrap();
-    writer.push(Stream::Stdout, b" and a half\nlast").unwrap();
-    writer.finish(Stream::Stdout).unwrap();
+    writer.push(Stream::Stdout, b"one\ntwo");
+    writer.push(Stream::Stderr, b"bad\n");
+    writer.push(Stream::Stdout, b" and a half\nlast");
+    writer.finish(Stream::Stdout);
     assert_eq!(
         texts(&config, everything()),
         ["one\n", "bad\n", "two and a half\n", "last"]
@@ -102,11 +126,11 @@ fn a_log_that_was_never_written_is_empty_and_none_is_refused() {
 
 #[test]
 fn full_files_are_put_aside_between_entries() {
-    for compress in [false, true] {
+    for (format, compress) in forms() {
         let root = TempDir::new().unwrap();
-        let config = config(&root, Some(4000), 4, compress);
+        let config = config_of(format, &root, Some(4000), 4, compress);
         let mut writer = Writer::open(&config).unwrap();
-        for block in 0..30 {
+        for block in 0..90 {
             numbered(&mut writer, block * 10..block * 10 + 10);
             if compress {
                 // The next rotation may come before the compression is done; wait, so that the count is certain.
@@ -127,9 +151,9 @@ fn full_files_are_put_aside_between_entries() {
         wanted.extend((1..4).map(|number| format!("c-json.log.{number}{suffix}")));
         assert_eq!(names, wanted);
         let read = texts(&config, everything());
-        let first = 300 - u32::try_from(read.len()).unwrap();
+        let first = 900 - u32::try_from(read.len()).unwrap();
         assert!(first > 0, "nothing was dropped");
-        assert_eq!(read, expected(first..300), "compress {compress}");
+        assert_eq!(read, expected(first..900), "{format:?} compress {compress}");
         for count in [0, 1, 7, 60, 100, 1000] {
             let tail = texts(
                 &config,
@@ -138,12 +162,16 @@ fn full_files_are_put_aside_between_entries() {
                     ..everything()
                 },
             );
-            let from = 300 - u32::try_from(count).unwrap().min(300 - first);
-            assert_eq!(tail, expected(from..300), "tail {count} compress {compress}");
+            let from = 900 - u32::try_from(count).unwrap().min(900 - first);
+            assert_eq!(
+                tail,
+                expected(from..900),
+                "{format:?} tail {count} compress {compress}"
+            );
         }
         for entry in fs::read_dir(root.path()).unwrap() {
             let entry = entry.unwrap();
-            if !entry.file_name().to_str().unwrap().ends_with(".gz") {
+            if format == Format::Json && !entry.file_name().to_str().unwrap().ends_with(".gz") {
                 let text = fs::read_to_string(entry.path()).unwrap();
                 assert!(text.starts_with("{\"log\":") && text.ends_with("\"}\n"));
             }
@@ -157,7 +185,7 @@ fn a_single_file_is_emptied() {
     let config = config(&root, Some(1000), 1, false);
     let mut writer = Writer::open(&config).unwrap();
     numbered(&mut writer, 0..100);
-    assert!(fs::metadata(&config.path).unwrap().len() < 1200);
+    assert!(fs::metadata(path(&config)).unwrap().len() < 1200);
     assert_eq!(texts(&config, everything()).last().unwrap(), "line 99\n");
     assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
 }
@@ -171,7 +199,7 @@ fn a_torn_line_is_ended_and_left_out() {
     drop(writer);
     fs::OpenOptions::new()
         .append(true)
-        .open(&config.path)
+        .open(path(&config))
         .unwrap()
         .write_all(b"{\"log\":\"ha")
         .unwrap();
@@ -188,10 +216,12 @@ fn a_full_disk_is_told_once_and_got_over() {
     }
     let root = TempDir::new().unwrap();
     let config = config(&root, None, 1, false);
-    std::os::unix::fs::symlink("/dev/full", &config.path).unwrap();
+    std::os::unix::fs::symlink("/dev/full", path(&config)).unwrap();
     let mut writer = Writer::open(&config).unwrap();
-    assert!(writer.push(Stream::Stdout, b"lost\n").is_err());
-    assert!(writer.push(Stream::Stdout, b"lost too\n").is_ok());
+    writer.push(Stream::Stdout, b"lost\n");
+    assert!(matches!(writer.troubles()[..], [Trouble::Files(_)]));
+    writer.push(Stream::Stdout, b"lost too\n");
+    assert_eq!(writer.troubles(), []);
 }
 
 fn follow(config: &LogConfig) -> Reader {
@@ -226,10 +256,10 @@ fn a_follower_hears_of_what_is_new() {
 
 #[test]
 fn followers_lose_nothing_across_rotation() {
-    for compress in [false, true] {
+    for (format, compress) in forms() {
         let root = TempDir::new().unwrap();
         // Enough files that none is dropped before it is read, however the two take turns.
-        let config = config(&root, Some(10_000), 200, compress);
+        let config = config_of(format, &root, Some(10_000), 200, compress);
         let mut writer = Writer::open(&config).unwrap();
         numbered(&mut writer, 0..10);
         let reader = follow(&config);
@@ -240,16 +270,16 @@ fn followers_lose_nothing_across_rotation() {
         }
         stopper.finish();
         let read = waiting.join().unwrap();
-        assert_eq!(read.len(), 2000, "compress {compress}");
-        assert_eq!(read, expected(0..2000), "compress {compress}");
+        assert_eq!(read.len(), 2000, "{format:?} compress {compress}");
+        assert_eq!(read, expected(0..2000), "{format:?} compress {compress}");
     }
 }
 
 #[test]
 fn a_sleeping_follower_finds_its_way_over_many_rotations() {
-    for compress in [false, true] {
+    for (format, compress) in forms() {
         let root = TempDir::new().unwrap();
-        let config = config(&root, Some(2000), 100, compress);
+        let config = config_of(format, &root, Some(2000), 100, compress);
         let mut writer = Writer::open(&config).unwrap();
         numbered(&mut writer, 0..5);
         let mut reader = follow(&config);
@@ -260,7 +290,7 @@ fn a_sleeping_follower_finds_its_way_over_many_rotations() {
         drop(writer);
         reader.stopper().finish();
         let rest: Vec<String> = reader.map(|line| text(&line.unwrap())).collect();
-        assert_eq!(rest, expected(5..300), "compress {compress}");
+        assert_eq!(rest, expected(5..300), "{format:?} compress {compress}");
     }
 }
 
@@ -294,4 +324,112 @@ fn following_ends_at_the_asked_time() {
     let started = Instant::now();
     assert_eq!(Reader::open(&config, options).unwrap().count(), 0);
     assert!(started.elapsed() >= Duration::from_millis(25));
+}
+
+#[test]
+fn a_torn_frame_is_cut_off() {
+    let root = TempDir::new().unwrap();
+    let config = config_of(Format::Local, &root, None, 1, false);
+    numbered(&mut Writer::open(&config).unwrap(), 0..3);
+    let length = fs::metadata(path(&config)).unwrap().len();
+    fs::OpenOptions::new()
+        .write(true)
+        .open(path(&config))
+        .unwrap()
+        .set_len(length - 5)
+        .unwrap();
+    numbered(&mut Writer::open(&config).unwrap(), 3..5);
+    assert_eq!(
+        texts(&config, everything()),
+        ["line 0\n", "line 1\n", "line 3\n", "line 4\n"]
+    );
+}
+
+#[test]
+fn long_lines_are_whole_up_to_the_limit_and_marked_beyond() {
+    for format in [Format::Json, Format::Local] {
+        let root = TempDir::new().unwrap();
+        let mut config = config_of(format, &root, None, 1, false);
+        let line = format!("{}\n", "é".repeat(300_000));
+        let mut writer = Writer::open(&config).unwrap();
+        for chunk in line.as_bytes().chunks(32 * 1024 - 1) {
+            writer.push(Stream::Stdout, chunk);
+        }
+        assert_eq!(texts(&config, everything()), [line.as_str()], "{format:?}");
+        config.max_line = 16 * 1024;
+        let mut writer = Writer::open(&config).unwrap();
+        for chunk in line.as_bytes().chunks(32 * 1024 - 1) {
+            writer.push(Stream::Stdout, chunk);
+        }
+        let lines: Vec<LogLine> = Reader::open(&config, everything())
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        let pieces = &lines[1..];
+        assert_eq!(pieces.len(), 600_000usize.div_ceil(16 * 1024), "{format:?}");
+        assert!(pieces.iter().rev().skip(1).all(|piece| piece.partial));
+        assert!(!pieces.last().unwrap().partial);
+        let whole: Vec<u8> = pieces.iter().flat_map(|piece| piece.bytes.clone()).collect();
+        assert!(whole == line.as_bytes());
+    }
+}
+
+#[test]
+fn old_entries_go_file_by_file_even_when_nothing_is_written() {
+    let root = TempDir::new().unwrap();
+    let mut config = config_of(Format::Local, &root, None, 5, true);
+    config.files.as_mut().unwrap().max_age = Some(Duration::from_millis(1200));
+    let mut writer = Writer::open(&config).unwrap();
+    assert_eq!(writer.next_look(), None);
+    numbered(&mut writer, 0..3);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut aside = false;
+    while !texts(&config, everything()).is_empty() {
+        assert!(Instant::now() < deadline, "the entries stayed");
+        assert!(writer.next_look().is_some(), "there is something to look after");
+        std::thread::sleep(Duration::from_millis(50));
+        writer.age();
+        let files = fs::read_dir(root.path()).unwrap().count();
+        aside |= files > 1;
+    }
+    assert!(aside, "the file was put aside first");
+    numbered(&mut writer, 3..4);
+    assert_eq!(texts(&config, everything()), expected(3..4));
+}
+
+#[test]
+fn the_last_lines_of_a_large_log_are_read_without_the_rest() {
+    for (format, compress) in forms() {
+        let root = TempDir::new().unwrap();
+        let config = config_of(format, &root, Some(8 << 20), 6, compress);
+        let mut writer = Writer::open(&config).unwrap();
+        let block: String = (0..500).map(|n| format!("{n:04} {}\n", "y".repeat(95))).collect();
+        for _ in 0..800 {
+            writer.push(Stream::Stdout, block.as_bytes());
+        }
+        drop(writer);
+        let before = read_bytes();
+        let options = ReadOptions {
+            tail: Some(300),
+            ..everything()
+        };
+        let lines = texts(&config, options);
+        assert_eq!(lines.len(), 300);
+        assert!(lines[299].starts_with("0499 ") && lines[0].starts_with("0200 "));
+        let read = read_bytes() - before;
+        assert!(
+            read < 8 << 20,
+            "{format:?} {compress}: {read} bytes were read for 300 lines"
+        );
+    }
+}
+
+/// What this thread has read so far, in bytes.
+fn read_bytes() -> u64 {
+    let text = fs::read_to_string("/proc/thread-self/io").unwrap();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("rchar: "))
+        .unwrap();
+    line.parse().unwrap()
 }

@@ -68,6 +68,7 @@ pub fn settings(settings: &ContainerSettings) -> ImageInspectConfig {
             start_period: check.start_period,
             start_interval: check.start_interval,
             retries: check.retries,
+            on_failure: String::new(),
         }),
         on_build: List::from(settings.on_build.clone()),
         shell: List::from(settings.shell.clone()),

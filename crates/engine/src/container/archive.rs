@@ -45,6 +45,12 @@ impl Engine {
     pub async fn container_archive_get(&self, name: &str, path: &str) -> Result<(PathStat, ByteStream)> {
         let stat = self.container_archive_stat(name, path).await?;
         let container = self.container(name)?;
+        self.inner.events.publish(
+            "container",
+            "archive-path",
+            container.id.as_str(),
+            container.attributes(),
+        );
         let (inner, path) = (Arc::clone(&self.inner), path.to_owned());
         let stream = stream(move |out| {
             let root = inner.root_of(&container).map_err(io::Error::other)?;

@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use spec::{Id, Platform};
 
 use super::{
-    Container, Files, Handle, State, Status, defaults, files, init_layer, logs, mounts, oci, ports, restart,
+    Container, Files, Handle, State, Status, defaults, files, health, init_layer, logs, mounts, oci, ports,
+    restart,
 };
 use crate::engine::{Engine, Inner, blocking, make_private_dir};
 use crate::error::{Error, Result};
@@ -293,11 +294,6 @@ fn fill_defaults(inner: &Inner, host: &mut HostConfig) {
     if host.shm_size == 0 {
         host.shm_size = defaults::SHM_SIZE;
     }
-    if host.log_config.kind.is_empty() {
-        host.log_config.kind.clone_from(&inner.config.log_driver);
-        host.log_config.config = inner.config.log_opts.clone().into();
-    }
-    host.log_config.config = std::mem::take(&mut host.log_config.config).or_empty();
     if host.memory > 0 && host.memory_swap == 0 {
         // As much swap as memory.
         host.memory_swap = host.memory.saturating_mul(2);
@@ -451,7 +447,8 @@ fn validate(inner: &Inner, request: &mut CreateContainer, warnings: &mut Vec<Str
             )));
         }
     }
-    logs::config(&host.log_config, Default::default())?;
+    logs::complete(&mut host.log_config, &inner.config);
+    logs::check(&host.log_config)?;
     validate_modes(inner, host)?;
     for (name, _) in &host.sysctls {
         let namespaced = ["net.", "fs.mqueue.", "kernel.msg", "kernel.sem", "kernel.shm"];
@@ -585,5 +582,5 @@ fn validate_health(config: &ContainerConfig) -> Result<()> {
     if health.retries < 0 {
         return Err(Error::invalid("Retries in Healthcheck cannot be negative"));
     }
-    Ok(())
+    health::OnFailure::of(health).map(|_| ())
 }

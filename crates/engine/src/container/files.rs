@@ -52,13 +52,7 @@ pub(super) fn extra_host(text: &str, gateway: &str) -> Result<(String, String)> 
 }
 
 /// Writes the three files and gives their paths.
-pub(super) fn write(
-    dir: &Path,
-    id: &spec::Id,
-    hosts: &str,
-    hostname: &str,
-    resolv_conf: &str,
-) -> Result<Files> {
+pub(super) fn write(dir: &Path, hosts: &str, hostname: &str, resolv_conf: &str) -> Result<Files> {
     let put = |name: &str, text: &str| -> Result<String> {
         let path = dir.join(name);
         std::fs::write(&path, text)
@@ -70,7 +64,7 @@ pub(super) fn write(
         hosts: put("hosts", hosts)?,
         hostname: put("hostname", &format!("{hostname}\n"))?,
         resolv_conf: put("resolv.conf", resolv_conf)?,
-        log: dir.join(format!("{id}-json.log")).to_string_lossy().into_owned(),
+        log: String::new(),
     })
 }
 

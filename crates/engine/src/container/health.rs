@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api_types::{ContainerConfig, ExecCreateRequest, Health, HealthcheckResult, List};
+use api_types::{ContainerConfig, ExecCreateRequest, Health, HealthConfig, HealthcheckResult, List};
 use jiff::Timestamp;
 use tokio::io::AsyncReadExt as _;
 use tokio::task::JoinHandle;
@@ -15,6 +15,7 @@ use super::exec::ExecStart;
 use super::owner::Command;
 use super::{Container, Handle};
 use crate::engine::{Engine, Inner};
+use crate::error::{Error, Result};
 
 const KEPT_RESULTS: usize = 5;
 const KEPT_OUTPUT: usize = 4096;
@@ -23,6 +24,32 @@ const DEFAULT_START_INTERVAL: Duration = Duration::from_secs(5);
 const DEFAULT_RETRIES: i64 = 3;
 /// Told for a probe that did not end in time.
 const TIMED_OUT: i64 = -1;
+
+/// What happens when a container becomes unhealthy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnFailure {
+    Nothing,
+    /// SIGKILL, after which its restart policy decides.
+    Kill,
+    /// As the command of that name, whatever the restart policy says.
+    Restart,
+    /// As the command of that name: the restart policy leaves it alone.
+    Stop,
+}
+
+impl OnFailure {
+    pub(super) fn of(health: &HealthConfig) -> Result<Self> {
+        match health.on_failure.as_str() {
+            "" | "none" => Ok(Self::Nothing),
+            "kill" => Ok(Self::Kill),
+            "restart" => Ok(Self::Restart),
+            "stop" => Ok(Self::Stop),
+            other => Err(Error::invalid(format!(
+                "invalid OnFailure in Healthcheck (--health-on-failure): {other:?}: expected none, kill, restart or stop"
+            ))),
+        }
+    }
+}
 
 /// How a container is probed.
 struct Check {

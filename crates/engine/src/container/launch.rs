@@ -92,7 +92,10 @@ fn launch_blocking(
         }
         false => None,
     };
-    let files = write_files(engine, container, sandbox.as_ref())?;
+    let files = Files {
+        log: logs::shown_path(container),
+        ..write_files(engine, container, sandbox.as_ref())?
+    };
     let overlay = engine.store.snapshots().overlay(container.snapshot)?;
     let identity = {
         let mut readable = overlay.clone();
@@ -146,7 +149,7 @@ fn launch_blocking(
         rootfs: overlay,
         run_dir: engine.config.run_dir.clone(),
         exit_file: bundle.join("exit.json"),
-        log: logs::config(&host.log_config, PathBuf::from(&files.log))?,
+        log: logs::config(container)?,
         tty: container.config.tty,
         open_stdin: container.config.open_stdin,
         stdin_once: container.config.stdin_once,
@@ -318,12 +321,6 @@ fn write_files(engine: &Inner, container: &Container, sandbox: Option<&Sandbox>)
         let other = engine.containers.find(other)?.snapshot();
         return Ok(Files {
             dir: container.files.dir.clone(),
-            log: container
-                .files
-                .dir
-                .join(format!("{}-json.log", container.id))
-                .to_string_lossy()
-                .into_owned(),
             ..other.files.clone()
         });
     }
@@ -373,13 +370,7 @@ fn write_files(engine: &Inner, container: &Container, sandbox: Option<&Sandbox>)
             (hosts, host_resolv_conf(host, read("/etc/resolv.conf")))
         }
     };
-    files::write(
-        &container.files.dir,
-        &container.id,
-        &hosts,
-        &config.hostname,
-        &resolv_conf,
-    )
+    files::write(&container.files.dir, &hosts, &config.hostname, &resolv_conf)
 }
 
 /// The host's resolver settings, changed by what the user asked for.

@@ -61,7 +61,7 @@ pub use attach::{AttachOptions, Attachment};
 pub use commit::CommitContainer;
 pub use create::{CreateContainer, Created};
 pub use exec::{Exec, ExecStart};
-pub use logs::{LogOptions, LogStream, Logs};
+pub use logs::{LogOptions, LogStream, Logs, check_log_settings};
 pub use mounts::{MountKind, PlannedMount};
 pub use prune::Pruned;
 pub use remove::RemoveOptions;
@@ -71,6 +71,7 @@ pub use wait::{WaitCondition, WaitOutcome};
 
 pub(crate) use archive::{Incoming, stream};
 pub(crate) use exec::Execs;
+pub(crate) use logs::keep_to_budget;
 pub(crate) use owner::{EXIT_UNKNOWN, Handle, Supervision, adopt, read_exit_record};
 pub(crate) use record::{Records, mounted_layers};
 pub(crate) use registry::Registry;

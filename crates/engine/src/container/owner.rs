@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::attach::PendingAttach;
+use super::health::OnFailure;
 use super::remove::RemoveOptions;
 use super::restart::{self, Backoff};
 use super::stop::Stopping;
@@ -236,7 +237,7 @@ impl Owner {
             Command::Attach { pending, answer } => {
                 let _ = answer.send(self.attach(pending).await);
             }
-            Command::Health(health) => self.on_health(*health),
+            Command::Health(health) => self.on_health(*health, handle).await,
             Command::ExecIds(ids) => {
                 self.container.exec_ids = ids;
                 self.publish_only();
@@ -368,6 +369,12 @@ impl Owner {
             Some(Ok(Event::ExecExited { exec_id, exit_code })) => self.on_exec_exit(&exec_id, exit_code),
             Some(Ok(Event::LogFailed { message })) => {
                 tracing::error!(container = %self.container.id, %message, "output of the container is being lost");
+            }
+            Some(Ok(Event::LogUnreachable { message })) => {
+                tracing::warn!(container = %self.container.id, %message, "the container's log cannot be delivered");
+            }
+            Some(Ok(Event::LogDropped { entries })) => {
+                tracing::warn!(container = %self.container.id, entries, "entries of the container's log were dropped");
             }
             Some(Ok(Event::ListenerDropped)) => {
                 tracing::info!(container = %self.container.id, "an attached client took nothing for too long");
@@ -518,7 +525,7 @@ impl Owner {
         }
     }
 
-    fn on_health(&mut self, health: api_types::Health) {
+    async fn on_health(&mut self, health: api_types::Health, handle: &Handle) {
         if !self.container.state.status.is_alive() {
             return;
         }
@@ -527,8 +534,29 @@ impl Owner {
         let status = health.status.clone();
         self.container.state.health = Some(health);
         self.publish_only();
-        if changed {
-            self.emit(&format!("health_status: {status}"));
+        if !changed {
+            return;
+        }
+        self.emit(&format!("health_status: {status}"));
+        if status == "unhealthy" {
+            self.on_unhealthy(handle).await;
+        }
+    }
+
+    /// Does what the container's health check asks for; it has just failed for good.
+    async fn on_unhealthy(&mut self, handle: &Handle) {
+        let check = self.container.config.healthcheck.as_ref();
+        let wanted = check.map_or(Ok(OnFailure::Nothing), OnFailure::of);
+        // Nobody waits for an answer: what comes of it is told by events.
+        match wanted {
+            Ok(OnFailure::Nothing) | Err(_) => {}
+            Ok(OnFailure::Kill) => {
+                if let Err(error) = self.signal(crate::signal::KILL).await {
+                    tracing::error!(container = %self.container.id, %error, "could not kill an unhealthy container");
+                }
+            }
+            Ok(OnFailure::Restart) => self.restart(None, None, oneshot::channel().0, handle).await,
+            Ok(OnFailure::Stop) => self.stop(None, None, oneshot::channel().0).await,
         }
     }
 

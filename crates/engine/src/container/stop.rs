@@ -94,7 +94,7 @@ impl Owner {
         }
     }
 
-    async fn signal(&mut self, number: i32) -> Result<()> {
+    pub(super) async fn signal(&mut self, number: i32) -> Result<()> {
         let monitor = self.monitor()?;
         self.emit_with("kill", [("signal", number.to_string())]);
         blocking(move || monitor.kill(number).map_err(Error::from)).await

@@ -1,20 +1,22 @@
-//! The files of a log: their names, putting one aside, compressing it, telling which is which.
+//! The files of a log: their names, putting one aside, removing old ones, telling which is which.
+//!
+//! Whoever moves or removes files aside holds the directory's lock, and does without when somebody else has it.
 
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use flate2::bufread::MultiGzDecoder;
-use flate2::{Compression, GzBuilder};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+
+use super::compressed::{self, Compressed};
+use super::config::LogFiles;
+use super::format::Format;
 
 /// Docker's: the log may be read by the group that collects logs.
 const MODE: u32 = 0o640;
-
-/// Our mark in the extra field of a gzip header, with the length of what follows (RFC 1952 §2.3.1.1).
-const MARK: [u8; 4] = [b'B', b'e', 16, 0];
 
 /// `<path>.<number>`, compressed or not.
 pub(super) fn aside(path: &Path, number: u32, compressed: bool) -> PathBuf {
@@ -71,7 +73,7 @@ pub(super) fn remove_unfinished(path: &Path) {
 
 /// Compresses `<path>.1` in a child process, because it would hold up the container's output. The child keeps
 /// nothing of this process open.
-pub(super) fn compress_aside(path: &Path) -> io::Result<sys::process::Child> {
+pub(super) fn compress_aside(path: &Path, format: Format) -> io::Result<sys::process::Child> {
     let from = aside(path, 1, false);
     let source = File::open(&from)?;
     let target_path = unfinished(&from);
@@ -84,35 +86,71 @@ pub(super) fn compress_aside(path: &Path) -> io::Result<sys::process::Child> {
     sys::process::spawn(sys::process::Options::default(), move || {
         let kept = [source.as_raw_fd(), target.as_raw_fd()];
         let done = sys::fd::close_all_except(&kept)
-            .and_then(|()| compress(&source, &target))
+            .and_then(|()| compressed::write(&source, &target, format))
             .and_then(|()| fs::rename(&target_path, aside(path, 1, true)))
             .and_then(|()| fs::remove_file(&from));
         i32::from(done.is_err())
     })
 }
 
-fn compress(mut source: &File, target: &File) -> io::Result<()> {
-    let mut extra = MARK.to_vec();
-    let identity = Identity::from(&source.metadata()?);
-    extra.extend_from_slice(&identity.inode.to_le_bytes());
-    extra.extend_from_slice(&identity.born.to_le_bytes());
-    // Level 3: nearly as small as 6 for logs, in half the time.
-    let mut encoder = GzBuilder::new().extra(extra).write(target, Compression::new(3));
-    let mut buffer = vec![0u8; 64 * 1024];
-    loop {
-        match source.read(&mut buffer)? {
-            0 => break,
-            count => encoder.write_all(buffer.get(..count).unwrap_or_default())?,
+/// The directory of a log, which its monitor may enter and nobody else.
+pub(super) fn make_directory(directory: &Path) -> io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o710)
+        .create(directory)
+}
+
+/// The right to move and remove files aside, unless somebody else has it now.
+pub(super) fn lock(path: &Path) -> Option<OwnedFd> {
+    let directory = path.parent()?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(directory, flags, Mode::empty()).ok()?;
+    rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive).ok()?;
+    Some(directory)
+}
+
+/// When the last entry of the oldest file aside was written, in nanoseconds since 1970.
+pub(super) fn oldest_aside(config: &LogFiles) -> Option<u64> {
+    let times = all_aside(config).map(|(_, metadata)| written(&metadata));
+    times.min()
+}
+
+/// Removes files aside whose last entry is older than it may become.
+pub(super) fn remove_older(config: &LogFiles, now: u64) -> io::Result<()> {
+    let Some(most) = config.max_age else { return Ok(()) };
+    let Some(_guard) = lock(&config.path) else {
+        return Ok(());
+    };
+    for (path, metadata) in all_aside(config) {
+        if u128::from(now.saturating_sub(written(&metadata))) >= most.as_nanos() {
+            ignore_missing(fs::remove_file(path))?;
         }
     }
-    encoder.finish()?;
     Ok(())
+}
+
+pub(super) fn all_aside(config: &LogFiles) -> impl Iterator<Item = (PathBuf, Metadata)> + '_ {
+    let names = (1..config.max_file)
+        .flat_map(|number| [false, true].map(|compressed| aside(&config.path, number, compressed)));
+    names.filter_map(|path| {
+        let metadata = fs::metadata(&path).ok()?;
+        Some((path, metadata))
+    })
+}
+
+pub(super) fn written(metadata: &Metadata) -> u64 {
+    let modified = metadata
+        .modified()
+        .ok()
+        .and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    modified.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// An open file of a log.
 pub(super) enum Source {
     Plain(File),
-    Compressed(Box<MultiGzDecoder<io::BufReader<File>>>),
+    Compressed(Box<Compressed>),
 }
 
 impl Source {
@@ -135,13 +173,9 @@ impl Source {
         match File::open(aside(path, number, true)) {
             Ok(file) => {
                 let own = Identity::from(&file.metadata()?);
-                let decoder = MultiGzDecoder::new(io::BufReader::new(file));
-                // The header has been read by now.
-                let identity = decoder
-                    .header()
-                    .and_then(|header| original(header.extra()?))
-                    .unwrap_or(own);
-                Ok(Some((Source::Compressed(Box::new(decoder)), identity)))
+                let source = Compressed::open(file);
+                let identity = source.original().unwrap_or(own);
+                Ok(Some((Source::Compressed(Box::new(source)), identity)))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -153,7 +187,7 @@ impl Read for Source {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(file) => file.read(buffer),
-            Self::Compressed(decoder) => decoder.read(buffer),
+            Self::Compressed(source) => source.read(buffer),
         }
     }
 }
@@ -162,9 +196,9 @@ impl Read for Source {
 /// used again soon after its file is gone, so the time of its making belongs to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
-    inode: u64,
+    pub(super) inode: u64,
     /// Nanoseconds since 1970; 0 where the file system does not keep it.
-    born: u64,
+    pub(super) born: u64,
 }
 
 impl From<&Metadata> for Identity {
@@ -191,15 +225,6 @@ impl Identity {
             Err(error) => Err(error),
         }
     }
-}
-
-fn original(extra: &[u8]) -> Option<Identity> {
-    let numbers = extra.strip_prefix(&MARK)?;
-    let number = |range: std::ops::Range<usize>| numbers.get(range)?.try_into().ok().map(u64::from_le_bytes);
-    Some(Identity {
-        inode: number(0..8)?,
-        born: number(8..16)?,
-    })
 }
 
 /// Whether a child process has ended, waiting for it if asked.

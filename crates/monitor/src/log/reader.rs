@@ -17,9 +17,10 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use spec::ErrorClass;
 
-use super::config::{LogConfig, LogDriver};
-use super::entry::{self, LogLine, Stream};
+use super::LogLine;
+use super::config::{LogConfig, LogFiles};
 use super::files::{Identity, Source};
+use super::format::{Format, Head};
 use super::tail::{self, Found};
 
 /// What to read.
@@ -70,6 +71,7 @@ pub enum Next {
 /// A log being read. As an iterator it blocks at the end when it follows.
 pub struct Reader {
     path: PathBuf,
+    format: Format,
     max_file: u32,
     options: ReadOptions,
     /// Files still to be read, oldest first; the current one is first.
@@ -79,7 +81,7 @@ pub struct Reader {
     buffer: Vec<u8>,
     /// Start of what is not yet consumed.
     at: usize,
-    /// Start of what is not yet searched for a newline.
+    /// Start of what is not yet searched for the end of the entry.
     searched: usize,
     /// Bytes read of the current file.
     offset: u64,
@@ -121,22 +123,24 @@ const CHUNK: usize = 64 * 1024;
 impl Reader {
     /// Opens the log. A log that was never written is empty.
     pub fn open(config: &LogConfig, options: ReadOptions) -> Result<Self, ReadError> {
-        if config.driver == LogDriver::None {
+        let Some(files) = &config.files else {
             return Err(ReadError::NotRecorded);
-        }
+        };
         let failed = |source| ReadError::Io {
-            path: config.path.clone(),
+            path: files.path.clone(),
             source,
         };
-        Self::open_files(config, options).map_err(failed)
+        Self::open_files(files, options).map_err(failed)
     }
 
-    fn open_files(config: &LogConfig, options: ReadOptions) -> io::Result<Self> {
+    fn open_files(config: &LogFiles, mut options: ReadOptions) -> io::Result<Self> {
         let (mut watch, mut event) = (None, None);
+        let directory = config.path.parent().unwrap_or(Path::new("/"));
+        // A container that never ran has no directory for its log, and nothing to wait for.
+        options.follow &= directory.is_dir();
         if options.follow {
             // Watched before anything is read: whatever is written from here on wakes.
             let made = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-            let directory = config.path.parent().unwrap_or(Path::new("/"));
             let of_interest =
                 WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE_SELF;
             inotify::add_watch(&made, directory, of_interest)?;
@@ -145,6 +149,7 @@ impl Reader {
         }
         let mut reader = Self {
             path: config.path.clone(),
+            format: config.format,
             max_file: config.max_file,
             sources: VecDeque::new(),
             last: None,
@@ -189,11 +194,7 @@ impl Reader {
                     break;
                 }
                 let early = self.options.since.is_some_and(|since| line.time < since);
-                let chosen = match line.stream {
-                    Stream::Stdout => self.options.stdout,
-                    Stream::Stderr => self.options.stderr,
-                };
-                if chosen && !early {
+                if line.is_of(self.options.stdout, self.options.stderr) && !early {
                     return Ok(Next::Line(line));
                 }
                 continue;
@@ -215,29 +216,32 @@ impl Reader {
         Ok(Next::End)
     }
 
-    /// The next whole entry of the open files. Lines that are no entries are left out.
+    /// The next whole entry of the open files. What is no entry is left out.
     fn next_line(&mut self) -> io::Result<Option<LogLine>> {
         loop {
-            let fresh = self.buffer.get(self.searched..).unwrap_or_default();
-            if let Some(end) = fresh.iter().position(|byte| *byte == b'\n') {
-                let end = self.searched + end;
-                let line = self.buffer.get(self.at..end).unwrap_or_default();
-                let skipped = match self.sources.front_mut() {
-                    Some(source) if source.skip > 0 => {
-                        source.skip -= 1;
-                        true
+            let held = self.buffer.get(self.at..).unwrap_or_default();
+            match self.format.head(held, self.searched.saturating_sub(self.at)) {
+                Head::Entry(length) => {
+                    let skipped = match self.sources.front_mut() {
+                        Some(source) if source.skip > 0 => {
+                            source.skip -= 1;
+                            true
+                        }
+                        _ => false,
+                    };
+                    let entry = held.get(..length).filter(|_| !skipped);
+                    let entry = entry.and_then(|bytes| self.format.decode(bytes));
+                    self.at += length;
+                    self.searched = self.at;
+                    match entry {
+                        Some(entry) => return Ok(Some(entry)),
+                        None => continue,
                     }
-                    _ => false,
-                };
-                let entry = if skipped { None } else { entry::decode(line) };
-                self.at = end + 1;
-                self.searched = self.at;
-                match entry {
-                    Some(entry) => return Ok(Some(entry)),
-                    None => continue,
                 }
+                Head::Short(searched) => self.searched = self.at + searched,
+                // Nothing after the damage can be told apart: on to the next file.
+                Head::Damaged => self.at = self.buffer.len(),
             }
-            self.searched = self.buffer.len();
             if self.fill()? {
                 continue;
             }
@@ -255,7 +259,7 @@ impl Reader {
         };
         if self.at > 0 {
             self.buffer.drain(..self.at);
-            self.searched -= self.at;
+            self.searched = self.searched.saturating_sub(self.at);
             self.at = 0;
         }
         let length = self.buffer.len();
@@ -346,29 +350,15 @@ impl Reader {
         for opened in self.sources.iter_mut().rev() {
             keep += 1;
             match &mut opened.source {
-                Source::Plain(file) => match tail::last_lines(file, count)? {
+                Source::Plain(file) => match tail::last_entries(file, self.format, count)? {
                     Found::At(offset) => {
                         file.seek(SeekFrom::Start(offset))?;
                         count = 0;
                     }
                     Found::Only(lines) => count -= lines,
                 },
-                Source::Compressed(_) => {
-                    // A second look: what has been counted cannot be read again.
-                    let identity = opened.identity;
-                    let mut again = None;
-                    for number in 1..self.max_file {
-                        if let Some((source, found)) = Source::open(&self.path, number)?
-                            && found == identity
-                        {
-                            again = Some(source);
-                            break;
-                        }
-                    }
-                    let lines = tail::count_lines(&mut opened.source).unwrap_or(0);
-                    if let Some(source) = again {
-                        opened.source = source;
-                    }
+                Source::Compressed(source) => {
+                    let lines = source.seek_last(count, self.format)?;
                     opened.skip = lines.saturating_sub(count);
                     count = count.saturating_sub(lines);
                 }

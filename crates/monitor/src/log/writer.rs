@@ -1,202 +1,154 @@
-//! Writing the log: every chunk of output becomes whole entries, at once; full files are put aside between entries.
-//!
-//! A failure to write (a full disk) loses the entries at hand and nothing else: it is told once, and writing is tried
-//! again with the next chunk. A line that was torn by it, or by a crash, is ended first.
+//! Writing a log: every chunk of output becomes whole entries, at once.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::BorrowedFd;
 
-use super::config::{LogConfig, LogDriver};
-use super::entry::{Encoder, Stream};
-use super::files;
+use super::config::LogConfig;
+use super::lines::{Entry, Splitter, Stream};
+use super::pipe::{Pipe, Report};
+use super::sink::Sink;
 use crate::timestamp;
 
 /// A container's log, open for writing. Only one writer may exist.
 #[derive(Debug)]
 pub struct Writer {
-    /// None records nothing.
-    target: Option<Target>,
+    stdout: Splitter,
+    stderr: Splitter,
+    sink: Option<Sink>,
+    pipe: Option<Pipe>,
+    /// The files could not be written last time.
     failing: bool,
-    stdout: Encoder,
-    stderr: Encoder,
+    troubles: Vec<Trouble>,
 }
 
-/// The files.
-#[derive(Debug)]
-struct Target {
-    config: LogConfig,
-    file: File,
-    size: u64,
-    /// The last line of the file has no end.
-    torn: bool,
-    compressor: Option<sys::process::Child>,
+/// Something that is to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// Output is lost from the files until they can be written again. The first of a streak.
+    Files(String),
+    /// The forwarder has something to say.
+    Forwarder(Report),
 }
 
 impl Writer {
-    /// Opens the log; what is there already is kept and appended to.
+    /// Opens the log; what is there already is kept and appended to. A forwarder is started, and has reached the
+    /// other end if that is wanted.
     pub fn open(config: &LogConfig) -> io::Result<Self> {
-        let target = match config.driver {
-            LogDriver::None => None,
-            LogDriver::JsonFile | LogDriver::Local => Some(Target::open(config)?),
+        let sink = match &config.files {
+            Some(files) => Some(Sink::open(files, &config.attributes).map_err(|error| {
+                io::Error::new(
+                    error.kind(),
+                    format!("cannot open the log {}: {error}", files.path.display()),
+                )
+            })?),
+            None => None,
         };
-        let encoder = |stream| Encoder::new(stream, &config.attributes);
+        let pipe = match &config.forward {
+            Some(forward) => Some(Pipe::open(forward)?),
+            None => None,
+        };
         Ok(Self {
-            target,
+            stdout: Splitter::new(Stream::Stdout, config.max_line),
+            stderr: Splitter::new(Stream::Stderr, config.max_line),
+            sink,
+            pipe,
             failing: false,
-            stdout: encoder(Stream::Stdout),
-            stderr: encoder(Stream::Stderr),
+            troubles: Vec::new(),
         })
     }
 
-    /// Records output. An error is the first of a streak: the log is incomplete from here until writing works again.
-    pub fn push(&mut self, stream: Stream, chunk: &[u8]) -> io::Result<()> {
-        self.record(stream, |encoder| encoder.push(chunk, timestamp::now()))
+    /// Records output.
+    pub fn push(&mut self, stream: Stream, chunk: &[u8]) {
+        self.record(stream, |splitter, now, give| splitter.push(chunk, now, give));
     }
 
     /// The stream has ended: what has no newline is recorded as it is.
-    pub fn finish(&mut self, stream: Stream) -> io::Result<()> {
-        self.record(stream, |encoder| encoder.finish(timestamp::now()))
+    pub fn finish(&mut self, stream: Stream) {
+        self.record(stream, |splitter, now, give| splitter.finish(now, give));
     }
 
-    fn record(&mut self, stream: Stream, encode: impl FnOnce(&mut Encoder)) -> io::Result<()> {
-        let Some(target) = &mut self.target else {
-            return Ok(());
-        };
-        let encoder = match stream {
+    fn record(&mut self, stream: Stream, split: impl FnOnce(&mut Splitter, u64, &mut dyn FnMut(&Entry<'_>))) {
+        if self.sink.is_none() && self.pipe.is_none() {
+            return;
+        }
+        let splitter = match stream {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
         };
-        encode(encoder);
-        let outcome = target.write(encoder.ready());
-        encoder.clear_ready();
+        let (sink, pipe) = (&mut self.sink, &mut self.pipe);
+        let mut outcome = Ok(());
+        split(splitter, timestamp::now(), &mut |entry| {
+            if let Some(sink) = sink {
+                let added = sink.add(entry);
+                outcome = std::mem::replace(&mut outcome, Ok(())).and(added);
+            }
+            if let Some(pipe) = pipe {
+                pipe.add(entry);
+            }
+        });
+        if let Some(sink) = &mut self.sink {
+            outcome = outcome.and(sink.flush());
+        }
+        if let Some(pipe) = &mut self.pipe {
+            pipe.flush();
+        }
+        self.note(outcome);
+    }
+
+    fn note(&mut self, outcome: io::Result<()>) {
         match outcome {
-            Ok(()) => {
-                self.failing = false;
-                Ok(())
-            }
-            Err(_) if self.failing => Ok(()),
+            Ok(()) => self.failing = false,
             Err(error) => {
+                if !self.failing {
+                    self.troubles.push(Trouble::Files(error.to_string()));
+                }
                 self.failing = true;
-                Err(error)
             }
         }
     }
-}
 
-impl Target {
-    fn open(config: &LogConfig) -> io::Result<Self> {
-        files::remove_unfinished(&config.path);
-        let mut file = files::open_for_append(&config.path)?;
-        let size = file.metadata()?.len();
-        let torn = ends_torn(&mut file, size)?;
-        Ok(Self {
-            config: config.clone(),
-            file,
-            size,
-            torn,
-            compressor: None,
-        })
+    /// What has gone wrong since the last call.
+    pub fn troubles(&mut self) -> Vec<Trouble> {
+        if let Some(pipe) = &mut self.pipe {
+            self.troubles
+                .extend(pipe.reports().into_iter().map(Trouble::Forwarder));
+        }
+        std::mem::take(&mut self.troubles)
     }
 
-    fn write(&mut self, entries: &[u8]) -> io::Result<()> {
-        let mut rest = entries;
-        while !rest.is_empty() {
-            let room = match self.config.max_size {
-                Some(max) => {
-                    if self.size >= max {
-                        self.make_room()?;
-                    }
-                    max.saturating_sub(self.size)
-                }
-                None => u64::MAX,
-            };
-            // Up to the end of the entry that fills the file.
-            let count = match usize::try_from(room) {
-                Ok(room) if room < rest.len() => {
-                    let from = room.saturating_sub(1);
-                    let more = rest.iter().skip(from).position(|byte| *byte == b'\n');
-                    more.map_or(rest.len(), |more| from + more + 1)
-                }
-                _ => rest.len(),
-            };
-            let (now, later) = rest.split_at(count);
-            self.append(now)?;
-            rest = later;
-        }
-        Ok(())
+    /// The forwarder has not taken enough: nothing more should be pushed before it has.
+    pub fn is_full(&self) -> bool {
+        self.pipe.as_ref().is_some_and(Pipe::is_full)
     }
 
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.torn {
-            self.file.write_all(b"\n")?;
-            self.size += 1;
-            self.torn = false;
-        }
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            match self.file.write(rest) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => {
-                    self.size += count as u64;
-                    rest = rest.get(count..).unwrap_or_default();
-                    self.torn = !rest.is_empty();
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+    /// Entries wait for the forwarder.
+    pub fn has_pending(&self) -> bool {
+        self.pipe.as_ref().is_some_and(Pipe::has_pending)
     }
 
-    /// Puts the full file aside. While the one before is still being compressed the file may grow to twice its
-    /// limit before output waits for it.
-    fn make_room(&mut self) -> io::Result<()> {
-        if let Some(child) = &self.compressor {
-            let urgent = self
-                .config
-                .max_size
-                .is_some_and(|max| self.size >= max.saturating_mul(2));
-            if !files::has_ended(child, urgent) {
-                return Ok(());
-            }
-            reap(child);
-            self.compressor = None;
-        }
-        if self.config.max_file < 2 {
-            self.file.set_len(0)?;
-        } else {
-            self.file = files::rotate(&self.config.path, self.config.max_file)?;
-            if self.config.compress {
-                self.compressor = Some(files::compress_aside(&self.config.path)?);
-            }
-        }
-        self.size = 0;
-        self.torn = false;
-        Ok(())
+    /// The forwarder's socket: readable when it reports, writable when it takes more. The number is another one for
+    /// each forwarder.
+    pub fn descriptor(&self) -> Option<(u32, BorrowedFd<'_>)> {
+        self.pipe.as_ref().and_then(Pipe::descriptor)
     }
-}
 
-/// Another part of the process may reap every child; then there is nothing left to do here.
-fn reap(child: &sys::process::Child) {
-    let _ = sys::process::try_wait(child.pidfd.as_fd());
-}
-
-impl Drop for Target {
-    fn drop(&mut self) {
-        if let Some(child) = &self.compressor {
-            files::has_ended(child, true);
-            reap(child);
+    /// The descriptor is ready.
+    pub fn ready(&mut self) {
+        if let Some(pipe) = &mut self.pipe {
+            pipe.flush();
         }
     }
-}
 
-fn ends_torn(file: &mut File, size: u64) -> io::Result<bool> {
-    if size == 0 {
-        return Ok(false);
+    /// When [`Writer::age`] has something to do, in nanoseconds since 1970.
+    pub fn next_look(&self) -> Option<u64> {
+        self.sink.as_ref().and_then(Sink::next_look)
     }
-    let mut last = [0u8; 1];
-    file.seek(SeekFrom::Start(size - 1))?;
-    file.read_exact(&mut last)?;
-    Ok(last != [b'\n'])
+
+    /// Removes what is older than it may become.
+    pub fn age(&mut self) {
+        if let Some(sink) = &mut self.sink {
+            let outcome = sink.age(timestamp::now());
+            self.note(outcome);
+        }
+    }
 }

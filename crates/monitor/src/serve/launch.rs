@@ -74,8 +74,12 @@ pub(super) fn start(launch: Launch, fds: Vec<OwnedFd>) -> Result<Supervisor, Fai
     let listener = Listener::bind(&launch.run_dir, &launch.id)
         .map_err(|error| internal("listen on its control socket", &error))?;
     let signals = Signals::block(&[SIGCHLD]).map_err(|error| internal("receive signals", &error))?;
-    let log = Writer::open(&launch.log)
-        .map_err(|error| internal(&format!("open the log {}", launch.log.path.display()), &error))?;
+    let log = Writer::open(&launch.log).map_err(|error| {
+        Failed::new(
+            ErrorClass::Internal,
+            format!("failed to create task for container: {error}"),
+        )
+    })?;
     let cgroup = Cgroup::create(&launch.cgroup_parent, &launch.id).map_err(|error| of_cgroup(&error))?;
     let made = start_in(&launch, descriptors, &mut config, &signals, &cgroup);
     match made {

@@ -16,6 +16,7 @@ pub(super) enum Token {
     Listener,
     OutOfMemory,
     Dns,
+    Log,
     Control(u32),
     Session(u32, Part),
 }
@@ -73,6 +74,13 @@ impl Poller {
             }
         }
         Ok(())
+    }
+
+    /// Forgets a token whose descriptor is closed already.
+    pub(super) fn forget(&mut self, token: Token) {
+        if let Some((number, _)) = self.numbers.remove(&token) {
+            self.tokens.remove(&number);
+        }
     }
 
     /// Waits. An interrupted wait brings nothing.

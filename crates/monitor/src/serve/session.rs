@@ -287,8 +287,8 @@ impl Session {
     }
 
     /// Drops listeners that are done with or have tried everyone's patience, and tells the poller what is wanted
-    /// now. Returns how many were dropped for their slowness.
-    pub(super) fn settle(&mut self, now: Instant, poller: &mut Poller) -> io::Result<usize> {
+    /// now. With `held_back`, output waits for somebody else too. Returns how many were dropped for their slowness.
+    pub(super) fn settle(&mut self, now: Instant, held_back: bool, poller: &mut Poller) -> io::Result<usize> {
         if self.process_ended && self.output_ended() {
             self.release_listeners();
         }
@@ -307,12 +307,12 @@ impl Session {
             }
             keep
         });
-        self.tell(poller)?;
+        self.tell(held_back, poller)?;
         Ok(slow)
     }
 
-    fn tell(&self, poller: &mut Poller) -> io::Result<()> {
-        let blocked = !self.process_ended && self.listeners.values().any(Listener::is_full);
+    fn tell(&self, held_back: bool, poller: &mut Poller) -> io::Result<()> {
+        let blocked = !self.process_ended && (held_back || self.listeners.values().any(Listener::is_full));
         let reads = (!blocked).then_some(EventFlags::IN);
         let writes = (!self.input.is_empty()).then_some(EventFlags::OUT);
         let token = |part| Token::Session(self.number, part);

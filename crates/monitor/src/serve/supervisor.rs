@@ -21,9 +21,10 @@ use super::launch::Container;
 use super::poller::{Part, Poller, Token};
 use super::session::{Read, Session};
 use super::{exit, internal};
-use crate::log::{Stream, Writer};
+use crate::log::{Report, Stream, Trouble, Writer};
 use crate::protocol::{Event, ExitRecord, Failed, Launch, Started};
 use crate::socket::Listener;
+use crate::timestamp;
 
 /// Number of the first process's session.
 pub(super) const MAIN: u32 = 1;
@@ -31,6 +32,8 @@ pub(super) const MAIN: u32 = 1;
 const BUFFER: usize = 32 * 1024;
 /// How long the output of a dead container may take to end.
 const DRAIN: Duration = Duration::from_secs(2);
+/// How long an ended container's last output may take to reach its forwarder.
+const FORWARDING: Duration = Duration::from_secs(10);
 /// How long an ended container's monitor waits for somebody to take note.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -61,6 +64,8 @@ pub(super) struct Supervisor {
     pub(super) released: bool,
     listener: Option<Listener>,
     log: Writer,
+    /// The forwarder that the poller knows.
+    forwarder: Option<u32>,
     dns: Option<dns::Server>,
     oom_event: Option<std::os::fd::OwnedFd>,
     oom_kills: u64,
@@ -110,6 +115,7 @@ impl Supervisor {
             released: false,
             listener: Some(listener),
             log,
+            forwarder: None,
             dns: container.dns,
             oom_kills: 0,
             // Never zeroed: only what is read into becomes memory.
@@ -178,6 +184,7 @@ impl Supervisor {
             Token::Listener => self.accept(),
             Token::OutOfMemory => self.look_for_oom(),
             Token::Dns => self.serve_names(),
+            Token::Log => self.log.ready(),
             Token::Control(number) => self.control_ready(number, flags),
             Token::Session(number, part) => self.session_ready(number, part, flags),
         }
@@ -208,21 +215,12 @@ impl Supervisor {
         let Some(session) = self.sessions.get_mut(&number) else {
             return Read::End;
         };
-        let mut failure = None;
         let log = &mut self.log;
-        let read = session.read_output(part, &mut self.buffer, &mut self.poller, |stream, bytes| {
-            if number == MAIN
-                && let Err(error) = log.push(stream, bytes)
-            {
-                failure = Some(error);
+        session.read_output(part, &mut self.buffer, &mut self.poller, |stream, bytes| {
+            if number == MAIN {
+                log.push(stream, bytes);
             }
-        });
-        if let Some(error) = failure {
-            self.tell(&Event::LogFailed {
-                message: error.to_string(),
-            });
-        }
-        read
+        })
     }
 
     /// Moves all output that is there now.
@@ -302,20 +300,59 @@ impl Supervisor {
         let Phase::Ended { since, .. } = &self.phase else {
             return true;
         };
+        let since = *since;
         let awaited = self.controls.values().any(|control| control.watching);
-        let forgotten = !awaited && now >= *since + LINGER;
+        let forgotten = !awaited && now >= since + LINGER;
         if !(self.released || forgotten) {
             return true;
         }
         self.stop_listening();
         // Who is still owed output gets it, within the patience of sessions.
-        self.sessions.values().any(Session::has_listeners) || self.controls.values().any(Control::has_pending)
+        let forwarding = self.log.has_pending() && now < since + FORWARDING;
+        self.sessions.values().any(Session::has_listeners)
+            || self.controls.values().any(Control::has_pending)
+            || forwarding
+    }
+
+    /// Lets the log do what is due, tells what went wrong, and says what is wanted of the forwarder's socket.
+    fn settle_log(&mut self) {
+        if self.log.next_look().is_some_and(|look| look <= timestamp::now()) {
+            self.log.age();
+        }
+        for trouble in self.log.troubles() {
+            match trouble {
+                Trouble::Files(message) | Trouble::Forwarder(Report::Failed(message)) => {
+                    self.tell(&Event::LogFailed { message });
+                }
+                Trouble::Forwarder(Report::Unreachable(message)) => {
+                    self.tell(&Event::LogUnreachable { message });
+                }
+                Trouble::Forwarder(Report::Dropped { entries }) => self.tell(&Event::LogDropped { entries }),
+                Trouble::Forwarder(Report::Ready) => {}
+            }
+        }
+        let forwarder = self.log.descriptor();
+        let number = forwarder.map(|(number, _)| number);
+        if self.forwarder != number {
+            self.poller.forget(Token::Log);
+            self.forwarder = number;
+        }
+        if let Some((_, socket)) = forwarder {
+            let mut wanted = EventFlags::IN;
+            if self.log.has_pending() {
+                wanted |= EventFlags::OUT;
+            }
+            let _ = self.poller.want(Token::Log, socket, Some(wanted));
+        }
     }
 
     fn settle_sessions(&mut self, now: Instant) {
+        self.settle_log();
+        let full = self.log.is_full();
         let mut slow = 0;
-        for session in self.sessions.values_mut() {
-            slow += session.settle(now, &mut self.poller).unwrap_or(0);
+        for (number, session) in &mut self.sessions {
+            let held_back = full && *number == MAIN;
+            slow += session.settle(now, held_back, &mut self.poller).unwrap_or(0);
         }
         for _ in 0..slow {
             self.tell(&Event::ListenerDropped);
@@ -333,12 +370,9 @@ impl Supervisor {
             }
         }
         for stream in [Stream::Stdout, Stream::Stderr] {
-            if let Err(error) = self.log.finish(stream) {
-                self.tell(&Event::LogFailed {
-                    message: error.to_string(),
-                });
-            }
+            self.log.finish(stream);
         }
+        self.settle_log();
         self.look_for_oom();
         let record = ExitRecord {
             exit_code: exit.code(),
@@ -395,10 +429,18 @@ impl Supervisor {
             Phase::Draining { deadline, .. } => Some(*deadline),
             Phase::Ended { since, .. } => {
                 let awaited = self.controls.values().any(|control| control.watching);
-                (!awaited && !self.released).then_some(*since + LINGER)
+                match (awaited, self.released) {
+                    (_, true) if self.log.has_pending() => Some(*since + FORWARDING),
+                    (false, false) => Some(*since + LINGER),
+                    _ => None,
+                }
             }
         };
         let names = self.dns.as_ref().and_then(dns::Server::next_deadline);
-        sessions.chain(phase).chain(names).min()
+        let look = self.log.next_look().map(|look| {
+            let left = look.saturating_sub(timestamp::now());
+            Instant::now() + Duration::from_nanos(left)
+        });
+        sessions.chain(phase).chain(names).chain(look).min()
     }
 }

@@ -234,7 +234,9 @@ fn health(matches: &Matches) -> Result<Option<HealthConfig>, String> {
         negative if negative < 0 => Err(format!("--{flag} cannot be negative")),
         nanos => Ok(nanos),
     };
+    let on_failure = text(matches, "health-on-failure");
     let set = !command.is_empty()
+        || !on_failure.is_empty()
         || [
             "health-interval",
             "health-timeout",
@@ -273,5 +275,6 @@ fn health(matches: &Matches) -> Result<Option<HealthConfig>, String> {
         start_period: time("health-start-period")?,
         start_interval: time("health-start-interval")?,
         retries,
+        on_failure: on_failure.to_owned(),
     }))
 }

@@ -80,6 +80,10 @@ pub const CONTAINER: &[Flag] = &[
         "Command that tells whether the container is healthy",
     ),
     Flag::duration("health-interval", "Time between two checks (ms|s|m|h)").default("0s"),
+    Flag::text(
+        "health-on-failure",
+        "What happens when it becomes unhealthy: none, kill, restart or stop",
+    ),
     Flag::int(
         "health-retries",
         "Failures in a row that make the container unhealthy",
