@@ -296,3 +296,46 @@ fn groups_are_whole_and_nothing_is_inheritable() {
     }
     kill(first, output);
 }
+
+/// A caller with a session keyring hands it to whatever it starts. Without one of its own each container uses that:
+/// the second one then prints `hidden`, which the first one put there.
+#[test]
+fn the_callers_keyring_is_not_shared_by_containers() {
+    if !possible() {
+        return;
+    }
+    if !Path::new("/usr/bin/perl").exists() || !Path::new("/lib64").exists() {
+        println!("skipped: needs /usr/bin/perl (package perl-base)");
+        return;
+    }
+    let add_key = if cfg!(target_arch = "x86_64") { 248 } else { 217 };
+    let keyctl = add_key + 2;
+    sys::process::new_session_keyring().unwrap();
+    let mut bundle = Bundle::new();
+    for directory in ["/usr", "/lib", "/lib64"] {
+        bundle
+            .spec
+            .mounts
+            .push(bind(Path::new(directory), directory, &["rbind", "ro"]));
+    }
+    let keep = format!(
+        "$| = 1; ($t, $d, $p) = ('user', 'berth', 'hidden'); print syscall({add_key}, $t, $d, $p, 6, -3), \"\\n\"; sleep 100"
+    );
+    let (stdio, output) = captured();
+    let first = bundle
+        .args(&["perl", "-e", &keep])
+        .create(stdio)
+        .unwrap()
+        .start()
+        .unwrap();
+    let mut line = [0; 32];
+    let count = rustix::io::read(&output, &mut line).unwrap();
+    let key = std::str::from_utf8(&line[..count]).unwrap().trim().to_owned();
+    assert!(key.parse::<i64>().is_ok_and(|key| key > 0), "{key:?}");
+    let read = format!(
+        "$b = \"\\0\" x 64; $n = syscall({keyctl}, 11, {key}, $b, 64); print $n > 0 ? substr($b, 0, $n) : 0 + $!"
+    );
+    let text = bundle.args(&["perl", "-e", &read]).output();
+    kill(first, output);
+    assert_eq!(text, "13", "EACCES");
+}
