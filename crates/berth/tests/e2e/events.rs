@@ -90,6 +90,11 @@ fn a_containers_life_in_events_and_after_a_crash() {
     assert_eq!(past(&daemon, &["label=team=a", "event=start"]).len(), 1);
     assert_eq!(past(&daemon, &["label=team=b"]).len(), 0);
     assert_eq!(past(&daemon, &["image=box", "event=start"]).len(), 1);
+    let network = past(&daemon, &["type=network"]);
+    assert_eq!(actions(&network), ["connect", "disconnect"]);
+    let attributes = &network[0]["Actor"]["Attributes"];
+    assert_eq!(attributes["name"], "bridge");
+    assert_eq!(attributes["container"], life[0]["Actor"]["ID"]);
     let all = past(&daemon, &[]);
     daemon.crash_and_restart();
     assert_eq!(past(&daemon, &[]), all, "the next daemon knows what happened");

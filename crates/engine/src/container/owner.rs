@@ -278,6 +278,13 @@ impl Owner {
         }
     }
 
+    /// Of every network the container is on.
+    fn emit_networks(&self, action: &str) {
+        for network in self.container.networks.keys() {
+            self.emit_network(action, network);
+        }
+    }
+
     pub(super) fn emit(&self, action: &str) {
         self.emit_with(action, []);
     }
@@ -337,6 +344,7 @@ impl Owner {
                 state.error.clear();
                 state.health = health::initial(&self.container.config);
                 self.publish()?;
+                self.emit_networks("connect");
                 self.emit("start");
                 self.watch_health(handle);
                 Ok(())
@@ -429,6 +437,7 @@ impl Owner {
         state.exit_code = record.exit_code;
         state.oom_killed = record.oom_killed;
         state.finished_at = Some(record.finished_at);
+        self.emit_networks("disconnect");
         for endpoint in self.container.networks.values_mut() {
             launch::clear_endpoint(endpoint);
         }

@@ -236,7 +236,7 @@ impl Owner {
         Ok(())
     }
 
-    fn emit_network(&self, action: &str, network: &str) {
+    pub(super) fn emit_network(&self, action: &str, network: &str) {
         if let Ok(network) = self.engine.networks.get(network) {
             let attributes = [
                 ("container", self.container.id.as_str()),
