@@ -1,13 +1,14 @@
 //! What stays in memory: the daemon, and what each idle container costs beside its own processes.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::docker::Peer;
 use super::engine::IMAGE;
 use crate::engine::Daemon;
 use crate::process::capture;
 
-const IDLE: usize = 10;
+/// At how many idle containers it is measured.
+const IDLE: [usize; 2] = [10, 200];
 
 /// Proportional set size (proc(5), smaps_rollup) in KiB.
 fn pss(pid: u32) -> u64 {
@@ -38,36 +39,46 @@ fn processes(words: &[&str]) -> Result<Vec<u32>> {
     Ok(found)
 }
 
-/// Both engines with idle containers, one of which each has already.
+/// Both engines with more and more idle containers; one, `idle`, each has already.
 pub fn compare(peer: &Peer, ours: &Daemon) -> Result<()> {
-    for number in 1..IDLE {
-        let name = format!("idle-{number}");
-        for client in [&mut peer.client(&["run"]), &mut ours.client(&["run"])] {
-            capture(client.args(["-d", "--name", &name, IMAGE, "sleep", "100000"]))?;
+    println!("\n| memory (PSS) | idle containers | docker | berth |");
+    println!("|---|---|---|---|");
+    let mut running = 1;
+    for idle in IDLE {
+        for number in running..idle {
+            let name = format!("idle-{number}");
+            for client in [&mut peer.client(&["run"]), &mut ours.client(&["run"])] {
+                capture(client.args(["-d", "--name", &name, IMAGE, "sleep", "100000"]))?;
+            }
         }
+        running = idle;
+        let shims = processes(&["containerd-shim", &peer.dir.display().to_string()])?;
+        let ids = capture(&mut ours.client(&["ps", "-q"]))?;
+        let monitors: Vec<u32> = ids
+            .split_whitespace()
+            .map(|id| processes(&["monitor", id]))
+            .collect::<Result<Vec<_>>>()?
+            .concat();
+        ensure!(
+            monitors.len() == idle && shims.len() == idle,
+            "{idle} containers have {} shims and {} monitors",
+            shims.len(),
+            monitors.len()
+        );
+        let per = |pids: &[u32]| pids.iter().map(|p| pss(*p)).sum::<u64>() as f64 / 1024.0 / idle as f64;
+        let daemon = processes(&["containerd", &peer.dir.display().to_string()])?;
+        let daemon = daemon.into_iter().filter(|p| !shims.contains(p));
+        let peer_daemon: u64 = std::iter::once(peer.pid()?).chain(daemon).map(pss).sum();
+        println!(
+            "| per container (shim, monitor) | {idle} | {:.2} MiB | {:.2} MiB |",
+            per(&shims),
+            per(&monitors)
+        );
+        println!(
+            "| daemon (dockerd and containerd, berth) | {idle} | {:.1} MiB | {:.1} MiB |",
+            peer_daemon as f64 / 1024.0,
+            pss(ours.pid()) as f64 / 1024.0
+        );
     }
-    let per = |pids: &[u32]| pids.iter().map(|p| pss(*p)).sum::<u64>() as f64 / 1024.0 / IDLE as f64;
-    let shims = processes(&["containerd-shim", &peer.dir.display().to_string()])?;
-    let monitors = processes(&["berth", "monitor"])?;
-    let peer_daemon: u64 = std::iter::once(peer.pid()?)
-        .chain(
-            processes(&["containerd", &peer.dir.display().to_string()])?
-                .into_iter()
-                .filter(|p| !shims.contains(p)),
-        )
-        .map(pss)
-        .sum();
-    println!("\n| memory (PSS), {IDLE} idle containers | docker | berth |");
-    println!("|---|---|---|");
-    println!(
-        "| per container (shim, monitor) | {:.2} MiB | {:.2} MiB |",
-        per(&shims),
-        per(&monitors)
-    );
-    println!(
-        "| daemon (dockerd and containerd, berth) | {:.1} MiB | {:.1} MiB |",
-        peer_daemon as f64 / 1024.0,
-        pss(ours.pid()) as f64 / 1024.0
-    );
     Ok(())
 }
