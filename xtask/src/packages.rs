@@ -28,6 +28,7 @@ pub const TEST: &[Package] = &[
     package("busybox-static", "busybox"),
     package("nftables", "nft"),
     package("iproute2", "ip"),
+    package("bind9-dnsutils", "dig"),
     package("crun", "crun"),
     package("skopeo", "skopeo"),
     package("umoci", "umoci"),

@@ -473,11 +473,13 @@ fn all_logs_together_stay_within_the_budget() {
         }
         total
     };
+    let names = ["one", "one-more", "two", "two-more"];
+    let last = |daemon: &Daemon, name: &str| logs(daemon, &[name]).pop();
+    let before = names.map(|name| last(&daemon, name));
     daemon.crash_and_restart();
     let within = retry(|| (total(&daemon) <= 60 << 10).then_some(()));
     assert!(within.is_some(), "{} bytes of logs", total(&daemon));
-    // The newest lines of each are there.
-    for name in ["one", "one-more", "two", "two-more"] {
-        assert!(logs(&daemon, &[name]).contains(&"line 398".to_owned()), "{name}");
-    }
+    // The newest line of each is there; which of the two streams it came by is nobody's to say.
+    assert!(before.iter().all(Option::is_some), "{before:?}");
+    assert_eq!(names.map(|name| last(&daemon, name)), before);
 }
