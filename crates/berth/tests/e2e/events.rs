@@ -118,7 +118,6 @@ fn the_stream_has_the_form_that_was_asked_for() {
             "GET /{version}/events?since=1&until={now:.9}&filters={filters} HTTP/1.0\r\nHost: x\r\nAccept: {accept}\r\n\r\n"
         )
         .unwrap();
-        socket.shutdown(std::net::Shutdown::Write).unwrap();
         let mut answer = String::new();
         let _ = socket.set_read_timeout(Some(std::time::Duration::from_secs(5)));
         let _ = socket.read_to_string(&mut answer);

@@ -18,13 +18,18 @@ fn a_path_that_is_exchanged_during_a_copy_stays_inside() {
     fs::write(&gift, "gift").unwrap();
     let script = format!(
         "mkdir /real; echo harmless > /real/file; busybox ln -s {} /link; \
-         while :; do busybox mv /real /x; busybox mv /link /real; busybox mv /real /link; busybox mv /x /real; done",
+         while :; do busybox mv /real /x; busybox mv /link /real; busybox mv /real /link; busybox mv /x /real; \
+         busybox usleep 3000; done",
         victim.display()
     );
     daemon.ok(&["run", "-d", "--name", "racer", "box:1", "sh", "-c", &script]);
     let got = daemon.dir.path().join("got");
     let mut arrived = 0;
-    for _ in 0..40 {
+    // At least so often; more where copies and directory keep missing each other.
+    for turn in 0..400 {
+        if turn >= 40 && arrived > 0 {
+            break;
+        }
         daemon.run(&["cp", &gift.display().to_string(), "racer:/real/gift"]);
         daemon.run(&["cp", "racer:/real/file", &got.display().to_string()]);
         if let Ok(text) = fs::read_to_string(&got) {
