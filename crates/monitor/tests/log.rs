@@ -254,6 +254,8 @@ fn a_follower_hears_of_what_is_new() {
     assert_eq!(waiting.join().unwrap(), expected(3..4));
 }
 
+/// The writer is a process of its own as a monitor is: it makes a child to compress, which only a process of a single
+/// thread may do.
 #[test]
 fn followers_lose_nothing_across_rotation() {
     for (format, compress) in forms() {
@@ -264,12 +266,18 @@ fn followers_lose_nothing_across_rotation() {
         numbered(&mut writer, 0..10);
         let reader = follow(&config);
         let stopper = reader.stopper();
-        let waiting = std::thread::spawn(move || reader.map(|line| text(&line.unwrap())).collect::<Vec<_>>());
-        for block in 1..200 {
-            numbered(&mut writer, block * 10..block * 10 + 10);
-        }
+        let writing = sys::process::spawn(sys::process::Options::default(), move || {
+            for block in 1..200 {
+                numbered(&mut writer, block * 10..block * 10 + 10);
+            }
+            0
+        });
+        let writing = writing.unwrap();
+        let reading = std::thread::spawn(move || reader.map(|line| text(&line.unwrap())).collect::<Vec<_>>());
+        let wrote = sys::process::wait(std::os::fd::AsFd::as_fd(&writing.pidfd)).unwrap();
+        assert_eq!(wrote, sys::process::Exit::Code(0));
         stopper.finish();
-        let read = waiting.join().unwrap();
+        let read = reading.join().unwrap();
         assert_eq!(read.len(), 2000, "{format:?} compress {compress}");
         assert_eq!(read, expected(0..2000), "{format:?} compress {compress}");
     }
