@@ -142,6 +142,8 @@ async fn run(settings: Settings, options: Options) -> Result<(), String> {
     let state = api::AppState::new(engine.clone(), Arc::new(builder), shutdown.clone());
     let server = api::Server::new(api::router(state), shutdown.clone());
     let listeners = listen::open(&settings).await?;
+    let warnings = listeners.iter().filter_map(listen::Listener::warning);
+    engine.set_warnings(warnings.map(|warning| format!("WARNING: {warning}")).collect());
     for listener in listeners {
         tracing::info!(address = %listener, "listening");
         tokio::spawn(listener.serve(server.clone(), shutdown.clone()));

@@ -23,6 +23,8 @@ pub(crate) enum Listener {
         listener: TcpListener,
         address: String,
         tls: Option<TlsAcceptor>,
+        /// Whether TLS asks clients who they are.
+        verified: bool,
     },
 }
 
@@ -48,14 +50,16 @@ pub(crate) async fn open(settings: &Settings) -> Result<Vec<Listener>, String> {
             let address = listener
                 .local_addr()
                 .map_or_else(|_| address.to_owned(), |a| a.to_string());
-            if acceptor.is_none() {
-                tracing::warn!(%address, "anyone who reaches this address is root on this host; use --tlsverify");
-            }
-            listeners.push(Listener::Tcp {
+            let listener = Listener::Tcp {
                 listener,
                 address,
                 tls: acceptor.clone(),
-            });
+                verified: settings.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
+            };
+            if let Some(warning) = listener.warning() {
+                tracing::warn!("{warning}");
+            }
+            listeners.push(listener);
         } else {
             return Err(format!(
                 "cannot listen on {host:?}: expected unix:///path or tcp://host:port"
@@ -153,6 +157,21 @@ fn acceptor(tls: &Tls) -> Result<TlsAcceptor, String> {
 }
 
 impl Listener {
+    /// What its owner should know: who may use the API may do anything on the host.
+    pub(crate) fn warning(&self) -> Option<String> {
+        let (scheme, address, lack) = match self {
+            Listener::Unix { .. } | Listener::Tcp { verified: true, .. } => return None,
+            Listener::Tcp {
+                address, tls: None, ..
+            } => ("http", address, "encryption"),
+            Listener::Tcp { address, .. } => ("https", address, "TLS client verification"),
+        };
+        Some(format!(
+            "API is accessible on {scheme}://{address} without {lack}. \
+             Anyone who reaches this address is root on this host: use --tlsverify with certificates"
+        ))
+    }
+
     /// Accepts until shutdown.
     pub(crate) async fn serve(self, server: api::Server, shutdown: CancellationToken) {
         loop {

@@ -68,6 +68,8 @@ pub(crate) struct Inner {
     pub(crate) daemon_id: String,
     pub(crate) cgroups: cgroup::Support,
     pub(crate) cgroup_version: cgroup::Version,
+    /// What `info` warns of.
+    pub(crate) warnings: std::sync::Mutex<Vec<String>>,
 }
 
 /// Runs blocking work of a request on the pool for it.
@@ -159,6 +161,7 @@ impl Inner {
             daemon_id,
             cgroups: hierarchy.support(),
             cgroup_version: hierarchy.version(),
+            warnings: Default::default(),
             config,
         })
     }

@@ -9,7 +9,7 @@ use api_types::{
 use tokio::sync::broadcast;
 
 use crate::container::{Container, Sizes, sizes};
-use crate::engine::{Engine, blocking};
+use crate::engine::{Engine, Inner, blocking};
 use crate::error::{Error, Result, chain};
 use crate::events::EventFilter;
 use crate::{Status, container};
@@ -44,6 +44,15 @@ impl Engine {
         attributes: std::collections::BTreeMap<String, String>,
     ) {
         self.inner.events.publish(kind, action, id, attributes);
+    }
+
+    /// What `info` warns of from now on: how the daemon can be reached is for its owner to know.
+    pub fn set_warnings(&self, warnings: Vec<String>) {
+        *self
+            .inner
+            .warnings
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = warnings;
     }
 
     /// The state of engine and host.
@@ -163,7 +172,7 @@ impl Engine {
                     driver: "nftables".to_owned(),
                     ..FirewallInfo::default()
                 }),
-                warnings: api_types::List::null(),
+                warnings: inner.warnings(),
                 ..SystemInfo::default()
             })
         })
@@ -252,6 +261,20 @@ impl Engine {
             status: "Login Succeeded".to_owned(),
             identity_token: result.identity_token.unwrap_or_default(),
         })
+    }
+}
+
+impl Inner {
+    /// Null where there is nothing to warn of.
+    fn warnings(&self) -> api_types::List<String> {
+        let warnings = self
+            .warnings
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        match warnings.is_empty() {
+            true => api_types::List::null(),
+            false => warnings.iter().cloned().collect(),
+        }
     }
 }
 

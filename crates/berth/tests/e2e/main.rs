@@ -14,6 +14,7 @@ macro_rules! guard {
 }
 
 mod builds;
+mod certificates;
 mod containers;
 mod daemon;
 mod docker_client;
@@ -29,6 +30,7 @@ mod logs;
 mod networks;
 mod platforms;
 mod private;
+mod reach;
 mod remote;
 mod safety;
 mod support;

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use crate::certificates::certificate;
 use crate::inventory::Inventory;
 use crate::support::{BERTH, Daemon, retry, text};
 
@@ -59,23 +60,6 @@ impl Registry {
             }
         }
         panic!("the registry did not come up");
-    }
-}
-
-fn tool(program: &str, args: &[&str], dir: &Path) -> bool {
-    match Command::new(program).args(args).current_dir(dir).output() {
-        Ok(output) => {
-            assert!(
-                output.status.success(),
-                "{program} {args:?}: {}",
-                text(&output.stderr)
-            );
-            true
-        }
-        Err(_) => {
-            println!("skipped: needs {program}");
-            false
-        }
     }
 }
 
@@ -173,46 +157,6 @@ fn a_build_sends_its_logins_for_private_base_images() {
         daemon.ok(&["run", "--rm", "private:1", "true"]);
         daemon.ok(&["rmi", "-f", "private:1"]);
     }
-}
-
-/// A certificate for `address`, signed by itself as `openssl req -x509` does, or by `authority`.
-fn certificate(dir: &Path, name: &str, address: &str, authority: Option<&str>) -> bool {
-    let (key, cert) = (format!("{name}.key"), format!("{name}.crt"));
-    let subject = format!("/CN={name}");
-    let alternative = format!("subjectAltName=IP:{address}");
-    let mut args = vec![
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        &subject,
-        "-keyout",
-        &key,
-        "-out",
-        &cert,
-        "-addext",
-        &alternative,
-    ];
-    let (ca, ca_key);
-    if let Some(authority) = authority {
-        ca = format!("{authority}.crt");
-        ca_key = format!("{authority}.key");
-        args.extend([
-            "-CA",
-            &ca,
-            "-CAkey",
-            &ca_key,
-            "-addext",
-            "basicConstraints=critical,CA:FALSE",
-        ]);
-    }
-    tool("openssl", &args, dir)
 }
 
 #[test]

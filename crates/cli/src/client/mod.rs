@@ -13,6 +13,7 @@ pub mod query;
 use crate::connect::endpoint::{Endpoint, Globals, resolve};
 use crate::connect::launch;
 use crate::connect::stream::{self, Stream};
+use crate::connect::trouble;
 use crate::failure::Failure;
 use crate::json::Value;
 use body::{Body, Lines};
@@ -60,7 +61,7 @@ impl Client {
         match stream::open(endpoint).await {
             Ok(stream) => Ok(stream),
             Err(error) if !endpoint.named && launch::nobody_listens(&error) => launch::start(endpoint).await,
-            Err(error) => Err(stream::unreachable(endpoint, &error)),
+            Err(error) => Err(trouble::unreachable(endpoint, &error)),
         }
     }
 
@@ -76,12 +77,19 @@ impl Client {
         let stream = self.open().await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| broken(&error))?;
+            .map_err(|error| self.broken(&error))?;
         tokio::spawn(async move {
             // A connection that breaks is reported by the request that waits on it.
             let _ = connection.with_upgrades().await;
         });
         Ok(sender)
+    }
+
+    fn broken(&self, error: &hyper::Error) -> Failure {
+        match self.endpoint() {
+            Ok(endpoint) => trouble::broken(endpoint, error),
+            Err(failure) => failure,
+        }
     }
 
     fn give_back(&self, sender: SendRequest<Body>) {
@@ -114,7 +122,7 @@ impl Client {
         let response = sender
             .send_request(request)
             .await
-            .map_err(|error| broken(&error))?;
+            .map_err(|error| self.broken(&error))?;
         let theirs = response
             .headers()
             .get("api-version")
@@ -188,7 +196,7 @@ impl Client {
         let response = sender
             .send_request(request)
             .await
-            .map_err(|error| broken(&error))?;
+            .map_err(|error| self.broken(&error))?;
         let status = response.status();
         if status.as_u16() >= 400 {
             let failure = refusal(response).await;
@@ -309,12 +317,6 @@ impl<'a> Reply<'a> {
 
 fn unreadable(error: &serde_json::Error) -> Failure {
     Failure::text(format!("cannot read the daemon's answer: {error}"))
-}
-
-fn broken(error: &hyper::Error) -> Failure {
-    Failure::text(format!(
-        "error during connect: the daemon broke off the connection: {error}"
-    ))
 }
 
 async fn refusal(response: Response<Incoming>) -> Failure {

@@ -6,6 +6,7 @@
 
 use super::endpoint::Endpoint;
 use super::stream::{self, ConnectError, Stream};
+use super::trouble;
 use crate::failure::Failure;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -65,7 +66,7 @@ pub async fn start(endpoint: &Endpoint) -> Result<Stream, Failure> {
     loop {
         match stream::open(endpoint).await {
             Ok(stream) => return Ok(stream),
-            Err(error) if !nobody_listens(&error) => return Err(stream::unreachable(endpoint, &error)),
+            Err(error) if !nobody_listens(&error) => return Err(trouble::unreachable(endpoint, &error)),
             Err(_) => {}
         }
         let ended = child.try_wait().ok().flatten();

@@ -9,3 +9,4 @@ pub mod endpoint;
 pub mod launch;
 pub mod stream;
 pub mod tls;
+pub mod trouble;

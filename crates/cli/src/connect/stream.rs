@@ -2,7 +2,6 @@
 
 use super::endpoint::{Address, Endpoint};
 use super::tls;
-use crate::failure::Failure;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -35,32 +34,6 @@ pub async fn open(endpoint: &Endpoint) -> Result<Stream, ConnectError> {
                 Some(files) => Ok(Stream::Tls(Box::new(tls::wrap(stream, host, files).await?))),
             }
         }
-    }
-}
-
-/// The words for a daemon that does not answer.
-pub fn unreachable(endpoint: &Endpoint, error: &ConnectError) -> Failure {
-    match error {
-        ConnectError::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => Failure::text(format!(
-            "permission denied while trying to connect to the Docker daemon socket at {}: {error}",
-            endpoint.host
-        ))
-        .hint("run as root, or as a member of the socket's group"),
-        ConnectError::Io(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-            ) =>
-        {
-            Failure::text(format!(
-                "Cannot connect to the Docker daemon at {}. Is the docker daemon running?",
-                endpoint.host
-            ))
-        }
-        other => Failure::text(format!(
-            "error during connect: cannot reach {}: {other}",
-            endpoint.host
-        )),
     }
 }
 

@@ -5,7 +5,7 @@ use super::stream::ConnectError;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +13,24 @@ use tokio::net::TcpStream;
 
 fn bad(path: &Path, reason: impl std::fmt::Display) -> ConnectError {
     ConnectError::Tls(format!("could not read {}: {reason}", path.display()))
+}
+
+/// What stands in a PEM file that should hold a `what`.
+fn pem(path: &Path, what: &str, error: pem::Error) -> ConnectError {
+    match error {
+        pem::Error::Io(error) if error.kind() == std::io::ErrorKind::NotFound => bad(path, "no such file"),
+        pem::Error::NoItemsFound => bad(path, format!("there is no {what} in it")),
+        other => bad(path, other),
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConnectError> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let found = read.map_err(|error| pem(path, "certificate", error))?;
+    match found.is_empty() {
+        true => Err(pem(path, "certificate", pem::Error::NoItemsFound)),
+        false => Ok(found),
+    }
 }
 
 pub async fn wrap(
@@ -38,8 +56,7 @@ fn config(files: &TlsFiles) -> Result<ClientConfig, ConnectError> {
         let mut roots = RootCertStore::empty();
         match &files.ca {
             Some(path) => {
-                for certificate in CertificateDer::pem_file_iter(path).map_err(|error| bad(path, error))? {
-                    let certificate = certificate.map_err(|error| bad(path, error))?;
+                for certificate in certificates(path)? {
                     roots.add(certificate).map_err(|error| bad(path, error))?;
                 }
             }
@@ -57,14 +74,15 @@ fn config(files: &TlsFiles) -> Result<ClientConfig, ConnectError> {
     let (Some(cert), Some(key)) = (&files.cert, &files.key) else {
         return Ok(builder.with_no_client_auth());
     };
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(cert)
-        .map_err(|error| bad(cert, error))?
-        .collect();
-    let chain = chain.map_err(|error| bad(cert, error))?;
-    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| bad(key, error))?;
+    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| pem(key, "private key", error))?;
     builder
-        .with_client_auth_cert(chain, secret)
-        .map_err(|error| bad(cert, error))
+        .with_client_auth_cert(certificates(cert)?, secret)
+        .map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => {
+                bad(key, format!("it does not belong to {}", cert.display()))
+            }
+            other => bad(cert, other),
+        })
 }
 
 /// `--tls` without `--tlsverify`: encrypted, but not told who is at the other end; the user asked for that.
