@@ -47,6 +47,8 @@ async fn not_found() -> Response {
 }
 
 async fn dispatch(State(routes): State<TowerToHyperService<Router>>, mut request: Request) -> Response {
+    // Without the query, where build arguments may be secrets.
+    tracing::debug!(method = %request.method(), path = request.uri().path(), "request");
     let (version, path) = version::split_path(request.uri().path());
     if let Some(given) = version
         && let Err(error) = given.check()

@@ -519,17 +519,10 @@ fn config(directory: &Path, instance: &Instance) -> EngineConfig {
         root: directory.join("root"),
         run_dir: run_dir.clone(),
         instance: instance.clone(),
-        labels: Vec::new(),
-        log_driver: "json-file".to_owned(),
         log_budget: None,
-        log_opts: Default::default(),
-        init: false,
-        registry: engine::registry::ClientConfig::default(),
-        registry_mirrors: Vec::new(),
-        insecure_registries: Vec::new(),
         cdi_spec_dirs: Vec::new(),
         network: engine::network::NetworkConfig::new(instance.clone(), run_dir),
-        debug: false,
+        live: engine::LiveConfig::default(),
     }
 }
 

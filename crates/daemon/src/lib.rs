@@ -10,7 +10,9 @@
 mod executor;
 mod kernel;
 mod listen;
+mod logging;
 mod options;
+mod reload;
 mod settings;
 
 use std::path::{Path, PathBuf};
@@ -20,10 +22,12 @@ use std::time::Duration;
 use clap::Parser as _;
 use engine::{Engine, EngineConfig};
 use network::NetworkConfig;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use logging::Level;
 use options::Options;
+use reload::Reloader;
 use settings::Settings;
 
 /// How long running requests may take to end.
@@ -56,7 +60,7 @@ pub fn main(args: Vec<std::ffi::OsString>) -> i32 {
         eprintln!("hint: start it with sudo, or from a service manager");
         return 1;
     }
-    start_logging(&settings);
+    let level = logging::start(&settings);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -68,7 +72,7 @@ pub fn main(args: Vec<std::ffi::OsString>) -> i32 {
             return 1;
         }
     };
-    match runtime.block_on(run(settings, options)) {
+    match runtime.block_on(run(settings, options, level)) {
         Ok(()) => 0,
         Err(error) => {
             tracing::error!("{error}");
@@ -76,24 +80,6 @@ pub fn main(args: Vec<std::ffi::OsString>) -> i32 {
             1
         }
     }
-}
-
-fn start_logging(settings: &Settings) {
-    let level = if settings.debug {
-        "debug"
-    } else {
-        settings.log_level.as_str()
-    };
-    let filter = tracing_subscriber::EnvFilter::new(level);
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false);
-    // A second subscriber can only be set by tests that call this twice.
-    let _ = match settings.log_format.as_str() {
-        "json" => builder.json().try_init(),
-        _ => builder.try_init(),
-    };
 }
 
 /// Removes the pid file when the daemon ends.
@@ -129,7 +115,8 @@ impl Drop for PidFile {
     }
 }
 
-async fn run(settings: Settings, options: Options) -> Result<(), String> {
+async fn run(settings: Settings, options: Options, level: Level) -> Result<(), String> {
+    let signals = Signals::listen()?;
     kernel::check()?;
     let _pid = PidFile::write(&settings.pidfile)?;
     let engine = Engine::open(engine_config(&settings))
@@ -149,7 +136,13 @@ async fn run(settings: Settings, options: Options) -> Result<(), String> {
         tokio::spawn(listener.serve(server.clone(), shutdown.clone()));
     }
     tracing::info!(root = %settings.data_root.display(), "ready");
-    wait_for_end(&options).await?;
+    let reloader = Reloader {
+        options,
+        started: settings,
+        engine: engine.clone(),
+        level,
+    };
+    signals.wait_for_end(&reloader).await;
     tracing::info!("stopping; containers go on");
     shutdown.cancel();
     if tokio::time::timeout(DRAIN, server.drained()).await.is_err() {
@@ -159,20 +152,31 @@ async fn run(settings: Settings, options: Options) -> Result<(), String> {
     Ok(())
 }
 
-/// Waits for SIGTERM or SIGINT; SIGHUP checks the configuration again and says what it finds.
-async fn wait_for_end(options: &Options) -> Result<(), String> {
-    let failed = |error: std::io::Error| format!("cannot listen for signals: {error}");
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => match Settings::load(options.clone()) {
-                Ok(_) => tracing::info!("the configuration is valid; it takes effect at the next start"),
-                Err(error) => tracing::error!("the configuration was not reloaded: {error}"),
-            },
+/// Listened for from the start: a signal that comes early waits, and does not end the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Signals, String> {
+        let failed = |error: std::io::Error| format!("cannot listen for signals: {error}");
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+            hangup: signal(SignalKind::hangup()).map_err(failed)?,
+        })
+    }
+
+    /// Until SIGTERM or SIGINT; at SIGHUP the configuration is read again.
+    async fn wait_for_end(mut self, reloader: &Reloader) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => reloader.reload().await,
+            }
         }
     }
 }
@@ -187,21 +191,9 @@ fn engine_config(settings: &Settings) -> EngineConfig {
         root: settings.data_root.clone(),
         run_dir: settings.exec_root.clone(),
         instance: settings.instance.clone(),
-        labels: settings.labels.clone(),
-        log_driver: settings.log_driver.clone(),
-        log_opts: settings.log_opts.clone(),
         log_budget: settings.log_budget,
-        init: settings.init,
-        registry: registry::ClientConfig {
-            insecure: settings.insecure_registries.clone(),
-            mirrors: settings.registry_mirrors.clone(),
-            certs_d: settings.certs_d.clone(),
-            ..registry::ClientConfig::default()
-        },
-        registry_mirrors: settings.registry_mirrors.clone(),
-        insecure_registries: settings.insecure_registries.clone(),
         cdi_spec_dirs: settings.cdi_spec_dirs.clone(),
         network,
-        debug: settings.debug,
+        live: settings.live(),
     }
 }

@@ -60,6 +60,12 @@ pub(crate) struct Options {
     /// Mirror of Docker Hub (repeatable)
     #[arg(long = "registry-mirror", value_name = "URL")]
     pub(crate) registry_mirrors: Vec<String>,
+    /// Layers downloaded at once, over all pulls (3 unless given)
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) max_concurrent_downloads: Option<u32>,
+    /// Blobs uploaded at once, in each push (5 unless given)
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) max_concurrent_uploads: Option<u32>,
     /// Directory with descriptions of devices that containers ask for by name (repeatable)
     #[arg(long = "cdi-spec-dir", value_name = "DIR")]
     pub(crate) cdi_spec_dirs: Vec<String>,

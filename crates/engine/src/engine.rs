@@ -1,7 +1,7 @@
 //! The engine as one value: the rooms below, the containers, the events, and how it opens and closes.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use image::Images;
 use network::Networks;
@@ -14,6 +14,7 @@ use volume::Volumes;
 use crate::container::{Container, Execs, Records, Registry, mounted_layers};
 use crate::error::{Error, Result, chain};
 use crate::events::Events;
+use crate::live::LiveConfig;
 
 /// What the engine is opened with.
 pub struct EngineConfig {
@@ -23,25 +24,13 @@ pub struct EngineConfig {
     pub run_dir: PathBuf,
     /// Names on the host.
     pub instance: Instance,
-    /// `name=value` labels of the daemon.
-    pub labels: Vec<String>,
-    /// Logging of containers that name no driver.
-    pub log_driver: String,
-    pub log_opts: std::collections::BTreeMap<String, String>,
     /// Bytes that all logs together may take; files put aside go when they take more.
     pub log_budget: Option<u64>,
-    /// Whether containers get an init process unless they say otherwise.
-    pub init: bool,
-    /// Registries and how to reach them.
-    pub registry: registry::ClientConfig,
-    /// Mirrors shown by `info`.
-    pub registry_mirrors: Vec<String>,
-    pub insecure_registries: Vec<String>,
     /// Where devices are described that containers ask for by name.
     pub cdi_spec_dirs: Vec<PathBuf>,
     pub network: network::NetworkConfig,
-    /// Whether the daemon says more in its log.
-    pub debug: bool,
+    /// What may change later.
+    pub live: LiveConfig,
 }
 
 /// A container engine. Clones are handles to the same one.
@@ -52,6 +41,8 @@ pub struct Engine {
 
 pub(crate) struct Inner {
     pub(crate) config: EngineConfig,
+    /// Takes the place of the configuration's.
+    pub(crate) live: RwLock<Arc<LiveConfig>>,
     /// Our own binary, as monitors are started from it.
     pub(crate) program: sys::program::Sealed,
     pub(crate) store: Store,
@@ -120,7 +111,7 @@ impl Engine {
         &self.inner.store
     }
 
-    /// What the engine was opened with.
+    /// What the engine was opened with; [`Engine::live`] has what may have changed since.
     pub fn config(&self) -> &EngineConfig {
         &self.inner.config
     }
@@ -132,9 +123,11 @@ impl Inner {
             Error::internal(format!("cannot create {}: {error}", config.run_dir.display()))
         })?;
         let store = Store::open(&config.root)?;
-        let registry =
-            registry::Client::new(config.registry.clone()).map_err(|error| Error::internal(chain(&error)))?;
+        let registry = registry::Client::new(config.live.registry.clone())
+            .map_err(|error| Error::internal(chain(&error)))?;
         let images = Images::open(store.clone(), registry)?;
+        images.set_max_downloads(config.live.max_downloads);
+        images.set_max_uploads(config.live.max_uploads);
         let networks = Networks::open(store.clone(), config.network.clone())?;
         let volumes = Volumes::open(store.clone(), store.root())?;
         let records = Records::open(store.clone())?;
@@ -146,6 +139,7 @@ impl Inner {
         let program = sys::program::Sealed::own()
             .map_err(|error| Error::internal(format!("cannot seal our own program: {error}")))?;
         Ok(Inner {
+            live: RwLock::new(Arc::new(config.live.clone())),
             program,
             store,
             images,

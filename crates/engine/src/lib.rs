@@ -15,6 +15,7 @@ mod events;
 mod filters;
 mod hello;
 mod images;
+mod live;
 mod names;
 mod networks;
 mod recover;
@@ -32,6 +33,7 @@ pub use error::{Error, Result};
 pub use events::{EventFilter, matches as event_matches};
 pub use filters::{Filters, parse_duration, parse_time};
 pub use images::{ImagesPruned, ImportImage};
+pub use live::LiveConfig;
 pub use system::{API_VERSION, DiskUsage, MIN_API_VERSION};
 pub use {cgroup, image, monitor, network, registry, store, volume};
 

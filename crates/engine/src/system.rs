@@ -67,6 +67,7 @@ impl Engine {
             let paused = count(|s| s == Status::Paused);
             let support = &inner.cgroups;
             let config = &inner.config;
+            let live = inner.live();
             let uname = rustix::system::uname();
             let text = |c: &std::ffi::CStr| c.to_string_lossy().into_owned();
             let os = os_release();
@@ -108,13 +109,13 @@ impl Engine {
                 pids_limit: support.pids,
                 ipv4_forwarding: std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward")
                     .is_ok_and(|t| t.trim() == "1"),
-                debug: config.debug,
+                debug: live.debug,
                 n_fd: std::fs::read_dir("/proc/self/fd").map_or(0, |d| i64::try_from(d.count()).unwrap_or(0)),
                 oom_kill_disable: support.oom_kill_disable,
                 n_goroutines: i64::try_from(tokio::runtime::Handle::current().metrics().num_alive_tasks())
                     .unwrap_or(0),
                 system_time: format!("{:.9}", jiff::Timestamp::now()),
-                logging_driver: config.log_driver.clone(),
+                logging_driver: live.log_driver.clone(),
                 cgroup_driver: "cgroupfs".to_owned(),
                 cgroup_version: match inner.cgroup_version {
                     cgroup::Version::V2 => "2".to_owned(),
@@ -127,7 +128,7 @@ impl Engine {
                 os_type: "linux".to_owned(),
                 architecture: text(uname.machine()),
                 index_server_address: HUB.to_owned(),
-                registry_config: registry_config(&config.registry_mirrors, &config.insecure_registries),
+                registry_config: registry_config(&live.registry.mirrors, &live.registry.insecure),
                 ncpu: i64::try_from(std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
                     .unwrap_or(1),
                 mem_total: i64::try_from(container::total_memory()).unwrap_or(i64::MAX),
@@ -136,7 +137,7 @@ impl Engine {
                 https_proxy: env("HTTPS_PROXY"),
                 no_proxy: env("NO_PROXY"),
                 name: text(uname.nodename()),
-                labels: config.labels.clone().into(),
+                labels: live.labels.clone().into(),
                 experimental_build: false,
                 server_version: VERSION.to_owned(),
                 runtimes: [(

@@ -27,8 +27,8 @@ use tokio::task::AbortHandle;
 
 use crate::error::ImageError;
 
-/// Layers downloaded at once, as Docker's default.
-const MOST: usize = 3;
+/// Layers downloaded at once unless changed, as Docker's default.
+pub const MAX_DOWNLOADS: usize = 3;
 /// Pieces of a download that wait for the disk.
 const PIECES: usize = 32;
 /// How often a waiting reader looks whether it is still wanted.
@@ -83,7 +83,7 @@ impl Default for Downloads {
     fn default() -> Downloads {
         Downloads {
             active: Mutex::default(),
-            slots: Mutex::new(Arc::new(Semaphore::new(MOST))),
+            slots: Mutex::new(Arc::new(Semaphore::new(MAX_DOWNLOADS))),
         }
     }
 }

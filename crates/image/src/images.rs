@@ -11,6 +11,7 @@
 //!
 //! The last two are hints: rows may outlive their blobs, and whoever uses one asks the content store first.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Transaction;
@@ -74,6 +75,7 @@ pub(crate) struct Inner {
     pub registry: registry::Client,
     pub documents: Documents,
     pub downloads: Downloads,
+    pub max_uploads: AtomicUsize,
     pub chains: ChainLocks,
     pub roots: Mutex<Vec<RootSource>>,
 }
@@ -88,6 +90,7 @@ impl Images {
                 registry,
                 documents: Documents::default(),
                 downloads: Downloads::default(),
+                max_uploads: AtomicUsize::new(crate::MAX_UPLOADS),
                 chains: ChainLocks::default(),
                 roots: Mutex::default(),
             }),
@@ -119,6 +122,13 @@ impl Images {
     /// How many layers are downloaded at once, over all pulls (3 unless changed).
     pub fn set_max_downloads(&self, most: usize) {
         self.inner.downloads.set_most(most);
+    }
+
+    /// How many blobs each push uploads at once (5 unless changed).
+    pub fn set_max_uploads(&self, most: usize) {
+        self.inner
+            .max_uploads
+            .store(most.max(1), std::sync::atomic::Ordering::Relaxed);
     }
 }
 

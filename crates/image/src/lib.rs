@@ -53,6 +53,7 @@ mod usage;
 mod write;
 
 pub use commit::CommitLayers;
+pub use download::MAX_DOWNLOADS;
 pub use error::ImageError;
 pub use history::HistoryItem;
 pub use image::{Image, ImageSummary, ManifestSummary};
@@ -62,7 +63,7 @@ pub use load::{LoadOptions, Loaded};
 pub use names::{Removed, Untagged};
 pub use progress::{Progress, ProgressEvent};
 pub use pull::PullOptions;
-pub use push::{PushOptions, PushResult};
+pub use push::{MAX_UPLOADS, PushOptions, PushResult};
 pub use registry::Auth;
 pub use save::SaveOptions;
 pub use usage::{DiskUsage, ImageUsage};

@@ -5,6 +5,8 @@
 
 mod blobs;
 
+pub use blobs::MAX_UPLOADS;
+
 use std::sync::Arc;
 
 use registry::{Access, Auth, Repository};

@@ -31,6 +31,7 @@ mod networks;
 mod platforms;
 mod private;
 mod reach;
+mod reload;
 mod remote;
 mod safety;
 mod support;

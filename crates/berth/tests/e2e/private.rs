@@ -9,9 +9,9 @@ use crate::inventory::Inventory;
 use crate::support::{BERTH, Daemon, retry, text};
 
 /// A registry of its own directory; it ends when dropped.
-struct Registry {
+pub struct Registry {
     child: Child,
-    port: u16,
+    pub port: u16,
     _dir: tempfile::TempDir,
 }
 
@@ -24,7 +24,7 @@ impl Drop for Registry {
 
 impl Registry {
     /// `settings` are further lines of its configuration.
-    fn start(settings: &str) -> Option<Registry> {
+    pub fn start(settings: &str) -> Option<Registry> {
         let dir = tempfile::Builder::new()
             .prefix("berth-registry-")
             .tempdir()

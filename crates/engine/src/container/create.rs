@@ -316,7 +316,7 @@ fn fill_defaults(inner: &Inner, host: &mut HostConfig) {
         };
         host.readonly_paths = fixed.iter().map(|p| (*p).to_owned()).collect();
     }
-    if inner.config.init && host.init.is_none() {
+    if inner.live().init && host.init.is_none() {
         host.init = Some(true);
     }
     host.port_bindings = std::mem::take(&mut host.port_bindings).or_empty();
@@ -447,7 +447,7 @@ fn validate(inner: &Inner, request: &mut CreateContainer, warnings: &mut Vec<Str
             )));
         }
     }
-    logs::complete(&mut host.log_config, &inner.config);
+    logs::complete(&mut host.log_config, &inner.live());
     logs::check(&host.log_config)?;
     validate_modes(inner, host)?;
     for (name, _) in &host.sysctls {

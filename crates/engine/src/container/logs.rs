@@ -11,8 +11,9 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Container, Status};
-use crate::engine::{Engine, EngineConfig, blocking};
+use crate::engine::{Engine, blocking};
 use crate::error::{Error, Result, chain};
+use crate::live::LiveConfig;
 
 /// Bytes ready for the wire.
 pub type LogStream = mpsc::Receiver<std::io::Result<Bytes>>;
@@ -126,7 +127,7 @@ pub(super) fn config(container: &Container) -> Result<LogConfig> {
 }
 
 /// Fills in what the daemon's own settings say where the container's do not: the driver, and its options.
-pub(super) fn complete(log: &mut api_types::LogConfig, daemon: &EngineConfig) {
+pub(super) fn complete(log: &mut api_types::LogConfig, daemon: &LiveConfig) {
     let mut options = std::mem::take(&mut log.config).or_empty().as_map().clone();
     if log.kind.is_empty() {
         log.kind.clone_from(&daemon.log_driver);

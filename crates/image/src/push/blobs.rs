@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt;
@@ -17,8 +18,8 @@ use crate::error::ImageError;
 use crate::images::Images;
 use crate::progress::{Reporter, Sampler, short};
 
-/// Blobs uploaded at once, as Docker's default.
-const UPLOADS: usize = 5;
+/// Blobs uploaded at once unless changed, as Docker's default.
+pub const MAX_UPLOADS: usize = 5;
 
 impl Images {
     pub(super) async fn push_blobs(
@@ -38,7 +39,8 @@ impl Images {
             let report = is_layer(blob).then_some(report);
             uploads.push(self.push_blob(repository, name, blob, report).boxed());
         }
-        iter(uploads).buffer_unordered(UPLOADS).try_collect::<()>().await
+        let most = self.inner.max_uploads.load(Ordering::Relaxed);
+        iter(uploads).buffer_unordered(most).try_collect::<()>().await
     }
 
     /// Configurations go without a word, as Docker's do.

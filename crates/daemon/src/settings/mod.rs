@@ -3,14 +3,17 @@
 //! Docker's rules: an unknown key in the file is an error, and so is an option given in both places, since
 //! nobody could say which one counts. Lists from both places are one of those conflicts too.
 
+mod file;
+mod live;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use network::DefaultBridge;
-use serde_json::{Map, Value};
 use spec::Instance;
 
 use crate::options::Options;
+use file::File;
 
 const DEFAULT_FILE: &str = "/etc/berth/daemon.json";
 
@@ -31,6 +34,8 @@ pub(crate) struct Settings {
     /// Where certificates for registries are looked for: beside the configuration file, then Docker's place.
     pub(crate) certs_d: Vec<PathBuf>,
     pub(crate) cdi_spec_dirs: Vec<PathBuf>,
+    pub(crate) max_downloads: usize,
+    pub(crate) max_uploads: usize,
     pub(crate) log_driver: String,
     pub(crate) log_opts: BTreeMap<String, String>,
     pub(crate) log_budget: Option<u64>,
@@ -64,6 +69,8 @@ pub(crate) enum SettingsError {
     Both(String),
     #[error("{0}")]
     Log(String),
+    #[error("{0}")]
+    Registry(String),
     #[error("configuration key {key}: expected {expected}")]
     Type { key: String, expected: &'static str },
     #[error("invalid value {value:?} for {option}: {reason}")]
@@ -72,130 +79,6 @@ pub(crate) enum SettingsError {
         value: String,
         reason: String,
     },
-}
-
-/// The file, whose keys are taken out one by one; what is left over is unknown.
-struct File {
-    keys: Map<String, Value>,
-    both: Vec<String>,
-}
-
-impl File {
-    fn read(named: Option<&Path>) -> Result<File, SettingsError> {
-        let path = named.unwrap_or(Path::new(DEFAULT_FILE));
-        let bytes = match std::fs::read(path) {
-            Ok(bytes) => bytes,
-            // Only a file that was named must exist.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => Vec::new(),
-            Err(source) => {
-                return Err(SettingsError::Read {
-                    path: path.to_owned(),
-                    source,
-                });
-            }
-        };
-        let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-        if text.iter().all(u8::is_ascii_whitespace) {
-            return Ok(File {
-                keys: Map::new(),
-                both: Vec::new(),
-            });
-        }
-        let keys = serde_json::from_slice(text).map_err(|error| SettingsError::Json {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        })?;
-        Ok(File {
-            keys,
-            both: Vec::new(),
-        })
-    }
-
-    fn take(&mut self, key: &str, flag_given: bool) -> Option<Value> {
-        let value = self.keys.remove(key)?;
-        if flag_given {
-            self.both.push(key.to_owned());
-        }
-        Some(value)
-    }
-
-    fn text(&mut self, key: &str, flag: Option<String>) -> Result<Option<String>, SettingsError> {
-        match self.take(key, flag.is_some()) {
-            None => Ok(flag),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(SettingsError::Type {
-                key: key.to_owned(),
-                expected: "a string",
-            }),
-        }
-    }
-
-    fn path(&mut self, key: &str, flag: Option<PathBuf>) -> Result<Option<PathBuf>, SettingsError> {
-        let flag = flag.map(|p| p.to_string_lossy().into_owned());
-        Ok(self.text(key, flag)?.map(PathBuf::from))
-    }
-
-    fn boolean(&mut self, key: &str, flag: Option<bool>) -> Result<Option<bool>, SettingsError> {
-        match self.take(key, flag.is_some()) {
-            None => Ok(flag),
-            Some(Value::Bool(value)) => Ok(Some(value)),
-            Some(_) => Err(SettingsError::Type {
-                key: key.to_owned(),
-                expected: "true or false",
-            }),
-        }
-    }
-
-    fn number(&mut self, key: &str, flag: Option<u32>) -> Result<Option<u32>, SettingsError> {
-        match self.take(key, flag.is_some()) {
-            None => Ok(flag),
-            Some(value) => match value.as_u64().and_then(|n| u32::try_from(n).ok()) {
-                Some(number) => Ok(Some(number)),
-                None => Err(SettingsError::Type {
-                    key: key.to_owned(),
-                    expected: "a number",
-                }),
-            },
-        }
-    }
-
-    fn list(&mut self, key: &str, flags: Vec<String>) -> Result<Vec<String>, SettingsError> {
-        let wrong = || SettingsError::Type {
-            key: key.to_owned(),
-            expected: "a list of strings",
-        };
-        match self.take(key, !flags.is_empty()) {
-            None => Ok(flags),
-            Some(Value::Array(items)) => items
-                .iter()
-                .map(|i| i.as_str().map(str::to_owned).ok_or_else(wrong))
-                .collect(),
-            Some(_) => Err(wrong()),
-        }
-    }
-
-    fn map(&mut self, key: &str, flags: &[String]) -> Result<BTreeMap<String, String>, SettingsError> {
-        let wrong = || SettingsError::Type {
-            key: key.to_owned(),
-            expected: "an object of strings",
-        };
-        let pair = |text: &String| match text.split_once('=') {
-            Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
-            None => Err(SettingsError::Value {
-                option: "--log-opt",
-                value: text.clone(),
-                reason: "expected key=value".to_owned(),
-            }),
-        };
-        match self.take(key, !flags.is_empty()) {
-            None => flags.iter().map(pair).collect(),
-            Some(Value::Object(entries)) => entries
-                .into_iter()
-                .map(|(k, v)| v.as_str().map(|v| (k, v.to_owned())).ok_or_else(wrong))
-                .collect(),
-            Some(_) => Err(wrong()),
-        }
-    }
 }
 
 impl Settings {
@@ -274,7 +157,19 @@ impl Settings {
             certs_d: certs_d(options.config_file.as_deref()),
             cdi_spec_dirs: directories(file.list("cdi-spec-dirs", options.cdi_spec_dirs)?),
             insecure_registries: file.list("insecure-registries", options.insecure_registries)?,
-            labels: file.list("labels", options.labels)?,
+            max_downloads: most(
+                &mut file,
+                "max-concurrent-downloads",
+                options.max_concurrent_downloads,
+            )?
+            .unwrap_or(image::MAX_DOWNLOADS),
+            max_uploads: most(
+                &mut file,
+                "max-concurrent-uploads",
+                options.max_concurrent_uploads,
+            )?
+            .unwrap_or(image::MAX_UPLOADS),
+            labels: labels(file.list("labels", options.labels)?)?,
             debug: file.boolean("debug", options.debug)?.unwrap_or(false),
             log_level: file
                 .text("log-level", options.log_level)?
@@ -315,7 +210,34 @@ impl Settings {
                 reason: "expected error, warn, info or debug".to_owned(),
             });
         }
+        settings
+            .registry()
+            .validate()
+            .map_err(|error| SettingsError::Registry(error.to_string()))?;
         Ok(settings)
+    }
+}
+
+/// How many things are done at once.
+fn most(file: &mut File, key: &'static str, flag: Option<u32>) -> Result<Option<usize>, SettingsError> {
+    match file.number(key, flag)? {
+        Some(0) => Err(SettingsError::Value {
+            option: key,
+            value: "0".to_owned(),
+            reason: "expected at least 1".to_owned(),
+        }),
+        number => Ok(number.and_then(|number| usize::try_from(number).ok())),
+    }
+}
+
+fn labels(labels: Vec<String>) -> Result<Vec<String>, SettingsError> {
+    match labels.iter().find(|label| !label.contains('=')) {
+        Some(label) => Err(SettingsError::Value {
+            option: "--label",
+            value: label.clone(),
+            reason: "expected key=value".to_owned(),
+        }),
+        None => Ok(labels),
     }
 }
 

@@ -1,0 +1,68 @@
+//! Which settings a running daemon takes over, and which wait for the next one.
+
+use engine::LiveConfig;
+use engine::registry::ClientConfig;
+
+use super::Settings;
+
+impl Settings {
+    /// What the engine takes over at SIGHUP.
+    pub(crate) fn live(&self) -> LiveConfig {
+        LiveConfig {
+            labels: self.labels.clone(),
+            log_driver: self.log_driver.clone(),
+            log_opts: self.log_opts.clone(),
+            init: self.init,
+            registry: self.registry(),
+            max_downloads: self.max_downloads,
+            max_uploads: self.max_uploads,
+            debug: self.debug,
+        }
+    }
+
+    pub(crate) fn registry(&self) -> ClientConfig {
+        ClientConfig {
+            insecure: self.insecure_registries.clone(),
+            mirrors: self.registry_mirrors.clone(),
+            certs_d: self.certs_d.clone(),
+            ..ClientConfig::default()
+        }
+    }
+
+    /// The least important message that is logged.
+    pub(crate) fn level(&self) -> &str {
+        match self.debug {
+            true => "debug",
+            false => &self.log_level,
+        }
+    }
+
+    /// The keys in which `next` differs and that count only at the next start.
+    pub(crate) fn changed_for_next_start(&self, next: &Settings) -> Vec<&'static str> {
+        let bridge = |settings: &Settings| format!("{:?}", settings.default_bridge);
+        let tls = |settings: &Settings| format!("{:?}", settings.tls);
+        let changed = [
+            ("hosts", self.hosts != next.hosts),
+            ("data-root", self.data_root != next.data_root),
+            ("exec-root", self.exec_root != next.exec_root),
+            ("pidfile", self.pidfile != next.pidfile),
+            ("group", self.group != next.group),
+            (
+                "bridge, bip, fixed-cidr, ip, mtu, icc or ip-masq",
+                bridge(self) != bridge(next),
+            ),
+            ("iptables", self.iptables != next.iptables),
+            ("cdi-spec-dirs", self.cdi_spec_dirs != next.cdi_spec_dirs),
+            ("log-budget", self.log_budget != next.log_budget),
+            ("log-format", self.log_format != next.log_format),
+            (
+                "tls, tlsverify, tlscacert, tlscert or tlskey",
+                tls(self) != tls(next),
+            ),
+        ];
+        changed
+            .into_iter()
+            .filter_map(|(key, differs)| differs.then_some(key))
+            .collect()
+    }
+}
