@@ -55,12 +55,13 @@ impl Configured {
     }
 
     fn reload_events(&self) -> Vec<serde_json::Value> {
+        let until = soon();
         let args = [
             "events",
             "--since",
-            "0",
+            "1",
             "--until",
-            "0s",
+            &until,
             "--filter",
             "type=daemon",
             "--format",
@@ -72,6 +73,14 @@ impl Configured {
             .map(|line| serde_json::from_str(line).unwrap())
             .collect()
     }
+}
+
+/// Seconds since 1970 at the end of this one, so that nothing of it is missed.
+fn soon() -> String {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    (now.as_secs() + 1).to_string()
 }
 
 const DONE: &str = "configuration reloaded";
@@ -133,9 +142,9 @@ fn a_running_daemon_takes_over_its_new_configuration() {
     if let Some(seen) = daemon.docker(&[
         "events",
         "--since",
-        "0",
+        "1",
         "--until",
-        "1s",
+        &soon(),
         "--filter",
         "event=reload",
     ]) {
