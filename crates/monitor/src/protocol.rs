@@ -16,7 +16,8 @@ pub use crate::log::LogConfig;
 /// The longest line either side accepts. An `exec` carries an environment, a launch hundreds of layers.
 pub const MAX_LINE: usize = 4 << 20;
 
-/// What to run. Descriptors come in this order: the network namespace (if any), the two DNS sockets (datagram,
+/// What to run. Descriptors come in this order: the network namespace (if any), the user namespace (if
+/// `has_userns`), the two DNS sockets (datagram,
 /// stream; if `has_dns`), one stream socket per entry of `attach`, a mount of the init program (if `init`). Whether
 /// there is a namespace follows from the count. The process itself is described by `<bundle>/config.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,6 +40,8 @@ pub struct Launch {
     pub console_size: Option<(u16, u16)>,
     /// Put a small init before the process.
     pub init: bool,
+    /// The process is in a user namespace that is handed over.
+    pub has_userns: bool,
     pub has_dns: bool,
     pub dns: Option<dns::Config>,
     pub seccomp_cache: Option<PathBuf>,

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use spec::Id;
@@ -51,9 +51,17 @@ impl Networks {
     /// Gives a container its namespace, endpoints, names and ports. What an earlier start of it left is taken back
     /// first.
     pub fn attach(&self, request: &SandboxRequest) -> Result<Sandbox, Error> {
+        self.attach_in(request, None)
+    }
+
+    /// The same in a namespace of the caller's, if one is given: new, with nothing set up in it.
+    pub fn attach_in(&self, request: &SandboxRequest, namespace: Option<OwnedFd>) -> Result<Sandbox, Error> {
         let inner = &self.inner;
         self.detach(&request.container)?;
-        let mut ready = inner.prepared.take()?;
+        let mut ready = match namespace {
+            Some(namespace) => prepared::set_up(namespace)?,
+            None => inner.prepared.take()?,
+        };
         // A namespace without endpoints stays as it is; the pair goes.
         let only_loopback = request.endpoints.iter().all(|e| inner.is_none(&e.network));
         if only_loopback && let Some(pair) = ready.pair.take() {

@@ -109,14 +109,29 @@ impl Prepared {
     }
 }
 
+type Opened = (Socket, Socket, (dns::Sockets, (u16, u16)));
+
+/// Inside a new namespace.
+fn open() -> std::io::Result<Opened> {
+    let mut route = Socket::route()?;
+    route.execute(&[link::up(link::LOOPBACK)])?;
+    Ok((route, Socket::netfilter()?, dns::Sockets::open()?))
+}
+
 fn make() -> Result<Ready, Error> {
-    let inside = || -> std::io::Result<_> {
-        let mut route = Socket::route()?;
-        route.execute(&[link::up(link::LOOPBACK)])?;
-        Ok((route, Socket::netfilter()?, dns::Sockets::open()?))
-    };
-    let (namespace, opened) = sys::namespace::create_with(sys::namespace::Kind::Network, inside)
+    let (namespace, opened) = sys::namespace::create_with(sys::namespace::Kind::Network, open)
         .map_err(Error::io("make a network namespace"))?;
+    ready(namespace, opened)
+}
+
+/// Sets up a new namespace that somebody else made, without a pair.
+pub(crate) fn set_up(namespace: OwnedFd) -> Result<Ready, Error> {
+    let opened = sys::namespace::in_namespace(namespace.as_fd(), sys::namespace::Kind::Network, open)
+        .map_err(Error::io("enter a new network namespace"))?;
+    ready(namespace, opened)
+}
+
+fn ready(namespace: OwnedFd, opened: std::io::Result<Opened>) -> Result<Ready, Error> {
     let (route, netfilter, resolver) =
         opened.map_err(Error::io("set up loopback in a new network namespace"))?;
     Ok(Ready {

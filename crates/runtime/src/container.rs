@@ -11,6 +11,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::net::SocketFlags;
 use rustix::process::{DumpableBehavior, Gid, Signal, Uid};
 use sys::namespace::Kind;
+use sys::process::Options;
 
 use crate::error::{During, LaunchError};
 use crate::handshake::{Channel, Stage};
@@ -19,8 +20,20 @@ use crate::process::stdio;
 
 /// The closure of the clone: gives the exit code of a child that did not become the program.
 pub(crate) fn run(plan: &mut Plan, mut channel: Channel) -> i32 {
-    match become_container(plan, &mut channel) {
-        Ok(never) => match never {},
+    let result = isolate(plan.fds(), plan.cgroup_entry.take(), &channel)
+        .and_then(|()| become_container(plan, &mut channel));
+    told(result.map(|never| match never {}), &channel)
+}
+
+/// The same where the user namespace is joined: this child goes there, and what it clones becomes the program.
+pub(crate) fn run_joining(plan: &mut Plan, mut channel: Channel) -> i32 {
+    let result = lead(plan, &mut channel);
+    told(result, &channel)
+}
+
+fn told(result: Result<(), LaunchError>, channel: &Channel) -> i32 {
+    match result {
+        Ok(()) => 0,
         Err(error) => {
             channel.fail(&error);
             error.exit_code()
@@ -28,8 +41,35 @@ pub(crate) fn run(plan: &mut Plan, mut channel: Channel) -> i32 {
     }
 }
 
-fn become_container(plan: &mut Plan, channel: &mut Channel) -> Result<Infallible, LaunchError> {
+fn lead(plan: &mut Plan, channel: &mut Channel) -> Result<(), LaunchError> {
     isolate(plan.fds(), plan.cgroup_entry.take(), channel)?;
+    plan.namespaces.join_user()?;
+    become_root()?;
+    let options = Options {
+        namespaces: plan.namespaces.at_clone(),
+        sibling: true,
+        ..Options::default()
+    };
+    let mut theirs = channel.try_clone()?;
+    let born = sys::process::spawn(options, || {
+        let result = be_born().and_then(|()| become_container(plan, &mut theirs));
+        told(result.map(|never| match never {}), &theirs)
+    });
+    channel.reach(
+        Stage::Joined,
+        &[born.during("clone the container's process")?.pidfd.as_fd()],
+    )
+}
+
+/// In the newborn: what a clone does not inherit, and keys of its own, since those of the one that brought it here
+/// belong to a user outside.
+fn be_born() -> Result<(), LaunchError> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).during("set the death signal")?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).during("protect the process")?;
+    sys::process::new_session_keyring().during("session keyring")
+}
+
+fn become_container(plan: &mut Plan, channel: &mut Channel) -> Result<Infallible, LaunchError> {
     if plan.namespaces.has_user() {
         channel.expect(Stage::Configured)?;
         become_root()?;
@@ -86,7 +126,7 @@ pub(crate) fn isolate(
 }
 
 /// The first process of a user namespace has all rights in it but still the ids it came with.
-fn become_root() -> Result<(), LaunchError> {
+pub(crate) fn become_root() -> Result<(), LaunchError> {
     let (uid, gid) = (Uid::ROOT, Gid::ROOT);
     rustix::thread::set_thread_groups(&[]).during("drop groups in the user namespace")?;
     rustix::thread::set_thread_res_gid(gid, gid, gid).during("become group 0 of the user namespace")?;

@@ -17,12 +17,12 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{DumpableBehavior, Signal};
 use spec::runtime::{Process, Rlimit, Seccomp};
 use sys::namespace::{self, Kind, Kinds};
-use sys::process::{Child, Options};
+use sys::process::Options;
 
-use crate::container::isolate;
+use crate::container::{become_root, isolate};
 use crate::error::{During, LaunchError};
 use crate::handshake::{Channel, Stage};
-use crate::launch::{Running, Stdio, Unstarted, await_exec};
+use crate::launch::{Running, Stdio, Unstarted, await_exec, born};
 use crate::process::{ProcessPlan, limits, stdio};
 use crate::rootfs::open_devpts;
 
@@ -52,6 +52,12 @@ pub fn exec(exec: Exec<'_>) -> Result<Running, LaunchError> {
     let mut process = ProcessPlan::new(exec.process, None, exec.seccomp, exec.seccomp_cache)?;
     process.terminal = matches!(exec.stdio, Stdio::Terminal);
     let kinds = foreign_namespaces(exec.target_pid)?;
+    if kinds.contains(Kind::User) {
+        let (uids, _) = namespace::maps_of(exec.target_pid).during("the container's id maps")?;
+        if let Some(uid) = namespace::outside(&uids, process.uid()) {
+            stdio::give_from_outside(&exec.stdio, uid);
+        }
+    }
     let born_in = exec.cgroup.and_then(Cgroup::fd);
     let cgroup = match exec.cgroup {
         Some(cgroup) => Some(
@@ -80,16 +86,8 @@ pub fn exec(exec: Exec<'_>) -> Result<Running, LaunchError> {
     let cloned = sys::process::spawn(options, || {
         run(child_channel, |channel| enter(&mut plan, channel))
     });
-    let mut child = Unstarted::new(cloned.during("clone the process")?);
-    let joined = channel
-        .expect(Stage::Joined)
-        .map_err(|error| child.explain(error))?
-        .pop();
-    if let Some(pidfd) = joined {
-        let pid = sys::process::number(pidfd.as_fd()).during("the process that was born in the container")?;
-        // The one that brought it there is done.
-        child = Unstarted::new(Child { pid, pidfd });
-    }
+    let child = Unstarted::new(cloned.during("clone the process")?);
+    let mut child = born(&mut channel, child)?;
     channel.reach(Stage::Configured, &[])?;
     let result = converse(&mut channel, &plan, child.pid(), exec.default_rlimits);
     let terminal = result.map_err(|error| child.explain(error))?;
@@ -169,6 +167,11 @@ fn be_born(plan: &mut ExecPlan, channel: &mut Channel) -> Result<(), LaunchError
 
 fn become_process(plan: &mut ExecPlan, channel: &mut Channel) -> Result<Infallible, LaunchError> {
     channel.expect(Stage::Configured)?;
+    if plan.kinds.contains(Kind::User) {
+        // Until now it has the caller's ids, which are nobody's inside: a terminal it made would be nobody's.
+        become_root()?;
+        sys::process::new_session_keyring().during("session keyring")?;
+    }
     let pair = if plan.process.terminal {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, c"/", flags, Mode::empty()).during("open the root")?;

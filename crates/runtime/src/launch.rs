@@ -15,7 +15,7 @@ use crate::error::{During, LaunchError};
 use crate::handshake::{Channel, Received, Stage};
 use crate::hooks;
 use crate::plan::Plan;
-use crate::process::limits;
+use crate::process::{limits, stdio};
 
 const SIGKILL: i32 = 9;
 
@@ -29,6 +29,9 @@ pub struct Launch<'a> {
     pub stdio: Stdio,
     /// Takes the place of a network namespace in the configuration.
     pub netns: Option<BorrowedFd<'a>>,
+    /// Takes the place of a user namespace in the configuration, whose maps say what is in it. An overlay as root is
+    /// mounted with the ids it has inside.
+    pub userns: Option<BorrowedFd<'a>>,
     pub cgroup: Option<&'a cgroup::Cgroup>,
     /// Our own program, to be seen read-only as `/sbin/docker-init`. A fresh descriptor for each launch.
     pub init: Option<BorrowedFd<'a>>,
@@ -58,6 +61,7 @@ impl<'a> Launch<'a> {
             rootfs,
             stdio,
             netns: None,
+            userns: None,
             cgroup: None,
             init: None,
             seccomp_cache: None,
@@ -180,11 +184,27 @@ pub fn create(launch: Launch<'_>) -> Result<Created, LaunchError> {
         cgroup: cgroup.as_ref().map(AsFd::as_fd),
         sibling: false,
     };
+    if plan.namespaces.has_user()
+        && let Some((uid, _)) = plan.namespaces.outside(plan.process.uid(), 0)
+    {
+        stdio::give_from_outside(&plan.stdio, uid);
+    }
     let entered = plan.namespaces.enter_for_clone()?;
-    let cloned = sys::process::spawn(options, || container::run(&mut plan, child_channel));
+    let cloned = if plan.namespaces.joins_user() {
+        let options = Options {
+            namespaces: Default::default(),
+            ..options
+        };
+        sys::process::spawn(options, || container::run_joining(&mut plan, child_channel))
+    } else {
+        sys::process::spawn(options, || container::run(&mut plan, child_channel))
+    };
     let returned = entered.leave();
     let mut child = Unstarted::new(cloned.during("clone the container's process")?);
     returned?;
+    if plan.namespaces.joins_user() {
+        child = born(&mut channel, child)?;
+    }
     let terminal =
         configure(&mut channel, &plan, child.pid(), defaults).map_err(|error| child.explain(error))?;
     let poststart = plan.hooks.poststart(child.pid());
@@ -195,6 +215,18 @@ pub fn create(launch: Launch<'_>) -> Result<Created, LaunchError> {
         poststart,
         detached,
     })
+}
+
+/// The process that a child made inside the container, when that one has got there.
+pub(crate) fn born(channel: &mut Channel, mut child: Unstarted) -> Result<Unstarted, LaunchError> {
+    let joined = channel
+        .expect(Stage::Joined)
+        .map_err(|error| child.explain(error))?
+        .pop();
+    let Some(pidfd) = joined else { return Ok(child) };
+    let pid = sys::process::number(pidfd.as_fd()).during("the process that was born in the container")?;
+    // The one that brought it there is done, and is reaped here.
+    Ok(Unstarted::new(Child { pid, pidfd }))
 }
 
 /// What only the caller can do to the child, and the wait for it.

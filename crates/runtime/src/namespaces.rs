@@ -6,6 +6,10 @@
 //! are born into it) and, when the child gets a user namespace of its own, all of them (from inside it could not
 //! join a namespace that belongs to another): these the caller enters around the clone.
 //!
+//! A user namespace that is joined cannot be left again, so the caller clones a child that goes there, and that one
+//! clones the container's process as the caller's child (`join_user`); what the process's other new namespaces
+//! belong to is then the joined one.
+//!
 //! Sources: namespaces(7), pid_namespaces(7), cgroup_namespaces(7), time_namespaces(7), user_namespaces(7).
 
 use std::collections::BTreeMap;
@@ -13,7 +17,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::fs::{Mode, OFlags};
 use spec::runtime::{IdMapping, Linux, NamespaceType, TimeOffset};
-use sys::namespace::{self, Kind, Kinds};
+use sys::mount::IdMap;
+use sys::namespace::{self, IdRange, Kind, Kinds, outside};
 
 use crate::error::{During, LaunchError, reason};
 
@@ -21,8 +26,9 @@ use crate::error::{During, LaunchError, reason};
 pub(crate) struct Namespaces {
     new: Kinds,
     joined: Vec<(Kind, OwnedFd)>,
-    uid_map: Vec<IdMapping>,
-    gid_map: Vec<IdMapping>,
+    joined_user: Option<OwnedFd>,
+    uid_map: Vec<IdRange>,
+    gid_map: Vec<IdRange>,
     time_offsets: BTreeMap<String, TimeOffset>,
 }
 
@@ -39,16 +45,31 @@ pub(crate) fn kind(of: NamespaceType) -> Kind {
     }
 }
 
+pub(crate) fn ranges(mappings: &[IdMapping]) -> Vec<IdRange> {
+    let range = |mapping: &IdMapping| IdRange {
+        inside: mapping.container_id,
+        outside: mapping.host_id,
+        count: mapping.size,
+    };
+    mappings.iter().map(range).collect()
+}
+
 /// The order in which they are entered.
 const ORDER: [Kind; 5] = [Kind::Ipc, Kind::Uts, Kind::Network, Kind::Cgroup, Kind::Time];
 
 impl Namespaces {
-    pub fn new(linux: &Linux, netns: Option<BorrowedFd<'_>>) -> Result<Namespaces, LaunchError> {
+    pub fn new(
+        linux: &Linux,
+        netns: Option<BorrowedFd<'_>>,
+        userns: Option<BorrowedFd<'_>>,
+    ) -> Result<Namespaces, LaunchError> {
         let mut new = Kinds::empty();
+        let mut joined_user = None;
         let mut joined: Vec<(Kind, OwnedFd)> = Vec::new();
         for wanted in &linux.namespaces {
             let kind = kind(wanted.r#type);
-            if new.contains(kind) || joined.iter().any(|(known, _)| *known == kind) {
+            let known = new.contains(kind) || joined.iter().any(|(known, _)| *known == kind);
+            if known || (kind == Kind::User && joined_user.is_some()) {
                 return Err(LaunchError::Invalid(format!(
                     "namespace {} is listed twice",
                     kind.proc_name()
@@ -59,17 +80,26 @@ impl Namespaces {
                     let netns = netns.try_clone_to_owned().during("network namespace")?;
                     joined.push((kind, netns));
                 }
+                (_, Kind::User, _) if userns.is_some() => {
+                    joined_user = userns
+                        .map(|userns| userns.try_clone_to_owned())
+                        .transpose()
+                        .during("user namespace")?;
+                }
                 (None, ..) => new.insert(kind),
-                (Some(_), Kind::User | Kind::Mount, _) => {
-                    return Err(LaunchError::Unsupported(format!(
-                        "joining a {} namespace by its path",
-                        kind.proc_name()
-                    )));
+                (Some(_), Kind::Mount, _) => {
+                    return Err(LaunchError::Unsupported(
+                        "joining a mnt namespace by its path".to_owned(),
+                    ));
                 }
                 (Some(path), ..) => {
                     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
                         .during(&format!("namespace {}", path.display()))?;
-                    joined.push((kind, file));
+                    if kind == Kind::User {
+                        joined_user = Some(file);
+                    } else {
+                        joined.push((kind, file));
+                    }
                 }
             }
         }
@@ -91,7 +121,7 @@ impl Namespaces {
             ));
         }
         let maps = !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty();
-        if maps && !user {
+        if maps && !user && joined_user.is_none() {
             return Err(LaunchError::Invalid(
                 "uidMappings and gidMappings need a user namespace (linux.namespaces)".to_owned(),
             ));
@@ -106,22 +136,58 @@ impl Namespaces {
         Ok(Namespaces {
             new,
             joined,
-            uid_map: linux.uid_mappings.clone(),
-            gid_map: linux.gid_mappings.clone(),
+            joined_user,
+            uid_map: ranges(&linux.uid_mappings),
+            gid_map: ranges(&linux.gid_mappings),
             time_offsets: linux.time_offsets.clone(),
         })
     }
 
-    /// The descriptors that `complete` needs in the child.
+    /// The descriptors that `complete` and `join_user` need in the child.
     pub fn fds(&self) -> Vec<RawFd> {
-        self.joined
-            .iter()
-            .map(|(_, namespace)| namespace.as_raw_fd())
-            .collect()
+        let joined = self.joined.iter().map(|(_, namespace)| namespace);
+        joined.chain(&self.joined_user).map(AsRawFd::as_raw_fd).collect()
     }
 
+    /// Whether the container is in a user namespace that is not the caller's.
     pub fn has_user(&self) -> bool {
-        self.new.contains(Kind::User)
+        self.new.contains(Kind::User) || self.joined_user.is_some()
+    }
+
+    pub fn joins_user(&self) -> bool {
+        self.joined_user.is_some()
+    }
+
+    /// The maps of users and groups, when the container is in a user namespace of its own.
+    pub fn maps(&self) -> Option<(&[IdRange], &[IdRange])> {
+        self.has_user().then_some((&self.uid_map, &self.gid_map))
+    }
+
+    /// What a user and a group of the container are outside; the ids themselves without a user namespace.
+    pub fn outside(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
+        match self.has_user() {
+            true => Some((outside(&self.uid_map, uid)?, outside(&self.gid_map, gid)?)),
+            false => Some((uid, gid)),
+        }
+    }
+
+    /// The map of the joined user namespace, for mounts.
+    pub fn id_map(&self) -> Option<IdMap<'_>> {
+        Some(IdMap {
+            namespace: self.joined_user.as_ref()?.as_fd(),
+            root: self.outside(0, 0)?,
+        })
+    }
+
+    /// Whether the network namespace is somebody else's: it neither is new nor belongs to the joined user namespace.
+    pub fn foreign_network(&self) -> bool {
+        let joined = self.joined.iter().find(|(kind, _)| *kind == Kind::Network);
+        match (&self.joined_user, joined) {
+            (Some(user), Some((_, network))) => !namespace::owner(network.as_fd())
+                .and_then(|owner| namespace::same(owner, user))
+                .unwrap_or(false),
+            _ => !self.new.contains(Kind::Network),
+        }
     }
 
     /// Whether the container has a namespace of this kind that is not the caller's.
@@ -150,6 +216,9 @@ impl Namespaces {
     /// Moves the calling thread where the clone has to happen. The value brings it back.
     pub fn enter_for_clone(&self) -> Result<Entered, LaunchError> {
         let mut entered = Entered { back: Vec::new() };
+        if self.joins_user() {
+            return Ok(entered);
+        }
         for (kind, namespace) in self.joined.iter().filter(|(kind, _)| self.by_caller(*kind)) {
             let own = namespace::open(None, *kind).during("the caller's namespace")?;
             let result = namespace::join(namespace.as_fd(), *kind);
@@ -164,19 +233,32 @@ impl Namespaces {
 
     /// Writes the id maps of the child's user namespace, from outside.
     pub fn map_ids(&self, pid: i32) -> Result<(), LaunchError> {
-        if !self.has_user() {
+        if !self.new.contains(Kind::User) {
             return Ok(());
         }
         for (file, map) in [("uid_map", &self.uid_map), ("gid_map", &self.gid_map)] {
             let lines: String = map
                 .iter()
-                .map(|range| format!("{} {} {}\n", range.container_id, range.host_id, range.size))
+                .map(|range| format!("{} {} {}\n", range.inside, range.outside, range.count))
                 .collect();
             let path = format!("/proc/{pid}/{file}");
             // The kernel takes the whole map in one write only.
             std::fs::write(&path, lines).during(&format!("write {file}"))?;
         }
         Ok(())
+    }
+
+    /// In the child that clones the container's process: everything that is joined, the user namespace last, since
+    /// from inside it the others could not be.
+    pub fn join_user(&self) -> Result<(), LaunchError> {
+        for (kind, namespace) in &self.joined {
+            namespace::join(namespace.as_fd(), *kind)
+                .during(&format!("join the {} namespace", kind.proc_name()))?;
+        }
+        match &self.joined_user {
+            Some(user) => namespace::join(user.as_fd(), Kind::User).during("join the user namespace"),
+            None => Ok(()),
+        }
     }
 
     /// In the child, after it has entered its cgroup: everything that the clone did not do.
@@ -261,7 +343,7 @@ mod tests {
     #[test]
     fn a_cgroup_namespace_is_not_made_by_the_clone() {
         let kinds = [NamespaceType::Mount, NamespaceType::Cgroup, NamespaceType::Time];
-        let namespaces = Namespaces::new(&linux(&kinds), None).unwrap();
+        let namespaces = Namespaces::new(&linux(&kinds), None, None).unwrap();
         assert!(namespaces.at_clone().contains(Kind::Time));
         assert!(!namespaces.at_clone().contains(Kind::Cgroup));
         assert!(namespaces.own(Kind::Cgroup));
@@ -271,7 +353,7 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_refused() {
         use NamespaceType::{Mount, Pid, User};
-        let text = |linux: &Linux| Namespaces::new(linux, None).unwrap_err().to_string();
+        let text = |linux: &Linux| Namespaces::new(linux, None, None).unwrap_err().to_string();
         assert!(text(&linux(&[Pid])).contains("mount namespace"));
         assert!(text(&linux(&[Mount, Pid, Pid])).contains("twice"));
         assert!(text(&linux(&[Mount, User])).contains("uidMappings"));

@@ -50,7 +50,7 @@ impl Plan {
                 "linux.mountLabel: SELinux is not enabled".to_owned(),
             ));
         }
-        let namespaces = Namespaces::new(linux, launch.netns)?;
+        let namespaces = Namespaces::new(linux, launch.netns, launch.userns)?;
         let own_uts = namespaces.own(Kind::Uts);
         let names = !spec.hostname.is_empty() || !spec.domainname.is_empty();
         if names && !own_uts {
@@ -72,9 +72,7 @@ impl Plan {
             bundle: launch.bundle,
             rootfs: launch.rootfs,
             cgroup: launch.cgroup,
-            new_cgroup_namespace: namespaces.is_new(Kind::Cgroup),
-            foreign_network: !namespaces.is_new(Kind::Network),
-            user_namespace: namespaces.has_user(),
+            namespaces: &namespaces,
             hooks_wait: hooks.wait_for_mounts(),
             init: launch.init,
             extra: launch.extra_mounts,
@@ -200,7 +198,7 @@ mod tests {
                 .to_vec(),
             ..Linux::default()
         };
-        let namespaces = Namespaces::new(&linux, None).unwrap();
+        let namespaces = Namespaces::new(&linux, None, None).unwrap();
         let check = |key: &str| sysctl(&[(key.to_owned(), "1".to_owned())].into(), &namespaces);
         assert_eq!(check("net.ipv4.ip_forward").unwrap()[0].0, "net/ipv4/ip_forward");
         assert_eq!(check("net/ipv4/conf/a.b/x").unwrap()[0].0, "net/ipv4/conf/a.b/x");

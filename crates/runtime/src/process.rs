@@ -87,6 +87,11 @@ impl ProcessPlan {
         })
     }
 
+    /// The user it becomes.
+    pub fn uid(&self) -> u32 {
+        self.credentials.uid
+    }
+
     /// In the child, inside its root and with its standard streams in place: everything but what must wait for
     /// the start. Gives the path of the program's file.
     pub fn become_ready(&mut self) -> Result<PathBuf, LaunchError> {

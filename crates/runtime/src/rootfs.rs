@@ -11,6 +11,7 @@ mod cgroups;
 mod copy_up;
 mod devices;
 mod hidden;
+mod mapped;
 mod options;
 mod prepare;
 mod target;
@@ -47,7 +48,8 @@ impl RootfsPlan {
             devices::make_defaults(root)?;
         }
         for device in &self.devices {
-            devices::make(root, device)?;
+            let spare = self.spares.iter().find(|(path, _)| *path == device.path);
+            devices::make(root, device, spare.map(|(_, waiting)| waiting.as_path()))?;
         }
         let pair = if terminal {
             Some(self.open_terminal(root)?)

@@ -6,6 +6,7 @@
 //! Sources: fsopen(2), fsconfig(2), fsmount(2), open_tree(2), move_mount(2) (Linux 5.2), mount_setattr(2)
 //! (Linux 5.12), mount_namespaces(7).
 
+mod mapped;
 mod overlay;
 
 use std::ffi::CString;
@@ -19,6 +20,7 @@ use rustix::mount::{
     UnmountFlags,
 };
 
+pub use mapped::IdMap;
 pub use overlay::Overlay;
 
 /// What mount_setattr(2) changes. `set` and `clear` are bits of this type's constants.

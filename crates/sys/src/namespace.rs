@@ -3,13 +3,17 @@
 //! Joining changes the calling *thread*; the functions that take a closure do it on a thread of their own,
 //! which ends with the closure, so that the caller's namespaces never change.
 //!
-//! Sources: namespaces(7), setns(2) (a pidfd as target: Linux 5.8), unshare(2).
+//! Sources: namespaces(7), setns(2) (a pidfd as target: Linux 5.8), unshare(2), user_namespaces(7), ioctl_ns(2).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use std::os::fd::AsRawFd as _;
+
 use rustix::fs::{Mode, OFlags};
 use rustix::thread::{ThreadNameSpaceType, UnshareFlags};
+
+use crate::process;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -177,6 +181,111 @@ pub fn create_with<T: Send>(kind: Kind, f: impl FnOnce() -> T + Send) -> io::Res
     })
 }
 
+/// A range of ids of a user namespace: `count` ids from `inside` on are those from `outside` on in the namespace above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdRange {
+    pub inside: u32,
+    pub outside: u32,
+    pub count: u32,
+}
+
+/// A user namespace that nobody is in, and namespaces that belong to it.
+#[derive(Debug)]
+pub struct Owned {
+    pub user: OwnedFd,
+    /// In the order they were asked for.
+    pub others: Vec<OwnedFd>,
+}
+
+/// Makes a user namespace with these maps, and namespaces of the kinds in `others` that it owns. They live as long
+/// as their handles. The caller may have other threads: the process that is cloned for it does nothing but wait.
+pub fn create_user(uids: &[IdRange], gids: &[IdRange], others: &[Kind]) -> io::Result<Owned> {
+    let mut namespaces: Kinds = others.iter().copied().collect();
+    namespaces.insert(Kind::User);
+    let options = process::Options {
+        namespaces,
+        ..process::Options::default()
+    };
+    let holder = process::spawn(options, || {
+        // It may only make system calls: another thread may have held any lock when it was cloned. Should the
+        // caller end before it does, so does this.
+        let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+        loop {
+            // SAFETY: takes nothing and only waits.
+            unsafe { libc::pause() };
+        }
+    })?;
+    let made = map_and_open(holder.pid, uids, gids, others);
+    process::send_signal(holder.pidfd.as_fd(), libc::SIGKILL)?;
+    process::wait(holder.pidfd.as_fd())?;
+    made
+}
+
+fn map_and_open(pid: i32, uids: &[IdRange], gids: &[IdRange], others: &[Kind]) -> io::Result<Owned> {
+    for (file, map) in [("uid_map", uids), ("gid_map", gids)] {
+        let lines: String = map
+            .iter()
+            .map(|range| format!("{} {} {}\n", range.inside, range.outside, range.count))
+            .collect();
+        // The kernel takes the whole map in one write only.
+        std::fs::write(format!("/proc/{pid}/{file}"), &lines).map_err(|error| {
+            let text = format!("write {file} {:?}: {error}", lines.trim_end());
+            io::Error::new(error.kind(), text)
+        })?;
+    }
+    Ok(Owned {
+        user: open(Some(pid), Kind::User)?,
+        others: others
+            .iter()
+            .map(|kind| open(Some(pid), *kind))
+            .collect::<io::Result<_>>()?,
+    })
+}
+
+/// The user namespace that a namespace belongs to.
+pub fn owner(namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    const NS_GET_USERNS: libc::c_ulong = 0xb701;
+    // SAFETY: the request takes no argument and gives a new descriptor (close-on-exec) or -1.
+    unsafe {
+        match libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS as _) {
+            -1 => Err(io::Error::last_os_error()),
+            fd => Ok(std::os::fd::FromRawFd::from_raw_fd(fd)),
+        }
+    }
+}
+
+/// The maps of a process's user namespace, as the caller's own sees them: of users and of groups.
+pub fn maps_of(pid: i32) -> io::Result<(Vec<IdRange>, Vec<IdRange>)> {
+    let read = |file: &str| -> io::Result<Vec<IdRange>> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/{file}"))?;
+        Ok(text.lines().filter_map(id_range).collect())
+    };
+    Ok((read("uid_map")?, read("gid_map")?))
+}
+
+fn id_range(line: &str) -> Option<IdRange> {
+    let mut numbers = line.split_whitespace().map(|number| number.parse().ok());
+    Some(IdRange {
+        inside: numbers.next()??,
+        outside: numbers.next()??,
+        count: numbers.next()??,
+    })
+}
+
+/// What an id of a user namespace is outside.
+pub fn outside(map: &[IdRange], id: u32) -> Option<u32> {
+    map.iter()
+        .find(|range| id >= range.inside && id - range.inside < range.count)
+        .map(|range| range.outside + (id - range.inside))
+}
+
+/// What an id from outside is in a user namespace.
+pub fn inside(map: &[IdRange], id: u32) -> Option<u32> {
+    map.iter()
+        .find(|range| id >= range.outside && id - range.outside < range.count)
+        .map(|range| range.inside + (id - range.outside))
+}
+
 fn on_thread<T: Send>(f: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
@@ -208,6 +317,64 @@ mod tests {
         .unwrap();
         assert!(same(&inside, &created).unwrap());
         assert!(same(&before, open(None, Kind::Network).unwrap()).unwrap());
+    }
+
+    const SHIFTED: [IdRange; 2] = [
+        IdRange {
+            inside: 0,
+            outside: 300_000,
+            count: 1000,
+        },
+        IdRange {
+            inside: 1000,
+            outside: 7,
+            count: 1,
+        },
+    ];
+
+    #[test]
+    fn ids_go_through_a_map_both_ways() {
+        assert_eq!(outside(&SHIFTED, 999), Some(300_999));
+        assert_eq!(outside(&SHIFTED, 1000), Some(7));
+        assert_eq!(outside(&SHIFTED, 1001), None);
+        assert_eq!(inside(&SHIFTED, 300_001), Some(1));
+        assert_eq!(inside(&SHIFTED, 7), Some(1000));
+        assert_eq!(inside(&SHIFTED, 0), None);
+    }
+
+    #[test]
+    fn a_user_namespace_without_anybody_owns_what_it_was_made_with() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: needs root");
+            return;
+        }
+        let made = create_user(&SHIFTED, &SHIFTED[..1], &[Kind::Network]).unwrap();
+        assert!(same(owner(made.others[0].as_fd()).unwrap(), &made.user).unwrap());
+        let mine = open(None, Kind::Network).unwrap();
+        assert!(!same(owner(mine.as_fd()).unwrap(), &made.user).unwrap());
+        // Who joins it sees the maps.
+        let child = process::spawn(process::Options::default(), || {
+            join(made.user.as_fd(), Kind::User).map_or(1, |()| i32::from(maps_of_self() != "300000 7") * 2)
+        })
+        .unwrap();
+        assert_eq!(
+            process::wait(child.pidfd.as_fd()).unwrap(),
+            process::Exit::Code(0)
+        );
+        let twice = create_user(&[SHIFTED[0], SHIFTED[0]], &SHIFTED, &[]).unwrap_err();
+        assert!(twice.to_string().contains("uid_map"), "{twice}");
+    }
+
+    /// The outsides of the map, as /proc of the initial namespace shows them to a process inside: as seen from the
+    /// parent of the namespace.
+    fn maps_of_self() -> String {
+        let (uids, _) = maps_of(process_id()).unwrap();
+        let outsides: Vec<String> = uids.iter().map(|range| range.outside.to_string()).collect();
+        outsides.join(" ")
+    }
+
+    fn process_id() -> i32 {
+        rustix::process::getpid().as_raw_nonzero().get()
     }
 
     #[test]

@@ -348,6 +348,46 @@ pub fn limit(pid: i32, resource: u32) -> io::Result<(u64, u64)> {
     }
 }
 
+/// Runs `f` with the calling thread's filesystem ids set: what it makes belongs to them. All its other rights, over
+/// files too, stay as they are.
+pub fn with_filesystem_ids<T>(uid: u32, gid: u32, f: impl FnOnce() -> T) -> io::Result<T> {
+    let before = rustix::thread::capabilities(None)?;
+    let old = (
+        set_filesystem_id(libc::SYS_setfsuid, uid),
+        set_filesystem_id(libc::SYS_setfsgid, gid),
+    );
+    let guard = FilesystemIds(old);
+    // An id that is not 0 takes the rights over files out of the effective set.
+    rustix::thread::set_capabilities(None, before)?;
+    // The call gives no error: it was refused when the id is not what was set.
+    let now = (
+        set_filesystem_id(libc::SYS_setfsuid, u32::MAX),
+        set_filesystem_id(libc::SYS_setfsgid, u32::MAX),
+    );
+    if now != (uid, gid) {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    let result = f();
+    drop(guard);
+    rustix::thread::set_capabilities(None, before)?;
+    Ok(result)
+}
+
+struct FilesystemIds((u32, u32));
+
+impl Drop for FilesystemIds {
+    fn drop(&mut self) {
+        set_filesystem_id(libc::SYS_setfsuid, self.0.0);
+        set_filesystem_id(libc::SYS_setfsgid, self.0.1);
+    }
+}
+
+/// Gives the id that was in force before.
+fn set_filesystem_id(call: libc::c_long, id: u32) -> u32 {
+    // SAFETY: an integer argument. The raw call is for the calling thread only.
+    unsafe { libc::syscall(call, id) as u32 }
+}
+
 /// Sets the execution domain (personality(2)).
 pub fn set_personality(domain: u64) -> io::Result<()> {
     // SAFETY: an integer argument.
@@ -436,6 +476,23 @@ mod tests {
         send_signal(child.pidfd.as_fd(), libc::SIGKILL).unwrap();
         let exit = wait(child.pidfd.as_fd()).unwrap();
         assert_eq!((exit, exit.code()), (Exit::Signal(9), 137));
+    }
+
+    #[test]
+    fn files_are_made_with_the_filesystem_ids() {
+        use std::os::unix::fs::MetadataExt as _;
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: needs root");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        // Others may not write here: the rights over files stay.
+        let (inside, after) = (dir.path().join("inside"), dir.path().join("after"));
+        with_filesystem_ids(4711, 4712, || std::fs::write(&inside, "").unwrap()).unwrap();
+        std::fs::write(&after, "").unwrap();
+        let owner = |path| std::fs::metadata(path).map(|m| (m.uid(), m.gid())).unwrap();
+        assert_eq!(owner(&inside), (4711, 4712));
+        assert_eq!(owner(&after), (0, 0));
     }
 
     #[test]

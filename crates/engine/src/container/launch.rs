@@ -156,6 +156,7 @@ fn launch_blocking(
         cgroup_parent: parent,
         console_size,
         init: host.init.unwrap_or(false),
+        has_userns: false,
         has_dns: sandbox.as_ref().is_some_and(|s| s.dns.is_some()),
         dns: sandbox.as_ref().and_then(|s| s.dns_config.clone()),
         seccomp_cache: Some(engine.config.run_dir.join("seccomp")),

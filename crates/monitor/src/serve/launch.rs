@@ -26,6 +26,7 @@ const MAX_CONFIG: u64 = 16 << 20;
 /// The descriptors of a launch, each where it belongs.
 struct Descriptors {
     netns: Option<OwnedFd>,
+    userns: Option<OwnedFd>,
     dns: Option<dns::Sockets>,
     streams: Vec<OwnedFd>,
     init: Option<OwnedFd>,
@@ -34,7 +35,7 @@ struct Descriptors {
 impl Descriptors {
     fn split(launch: &Launch, fds: Vec<OwnedFd>) -> Result<Self, Failed> {
         let dns = if launch.has_dns { 2 } else { 0 };
-        let rest = dns + launch.attach.len() + usize::from(launch.init);
+        let rest = dns + launch.attach.len() + usize::from(launch.init) + usize::from(launch.has_userns);
         let wrong = || {
             let text = format!(
                 "a launch came with {} descriptors where {rest} or one more were due",
@@ -49,6 +50,7 @@ impl Descriptors {
         };
         let mut fds = fds.into_iter();
         let netns = if with_netns { fds.next() } else { None };
+        let userns = if launch.has_userns { fds.next() } else { None };
         let dns = match (
             launch.has_dns.then(|| fds.next()).flatten(),
             launch.has_dns.then(|| fds.next()).flatten(),
@@ -60,6 +62,7 @@ impl Descriptors {
         let init = if launch.init { streams.pop() } else { None };
         Ok(Self {
             netns,
+            userns,
             dns,
             streams,
             init,
@@ -145,6 +148,7 @@ fn start_in(
         stdio,
     );
     request.netns = descriptors.netns.as_ref().map(AsFd::as_fd);
+    request.userns = descriptors.userns.as_ref().map(AsFd::as_fd);
     request.cgroup = Some(cgroup);
     request.init = descriptors.init.as_ref().map(AsFd::as_fd);
     request.seccomp_cache = launch.seccomp_cache.as_deref();

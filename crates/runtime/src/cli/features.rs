@@ -97,7 +97,7 @@ pub(super) fn print() -> Result<i32, CliError> {
             "apparmor": {"enabled": true},
             "selinux": {"enabled": true},
             "intelRdt": {"enabled": false},
-            "mountExtensions": {"idmap": {"enabled": false}},
+            "mountExtensions": {"idmap": {"enabled": true}},
         },
         "potentiallyUnsafeConfigAnnotations": [],
     });

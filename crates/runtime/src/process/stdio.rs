@@ -43,6 +43,25 @@ pub(crate) fn place(
     Ok(())
 }
 
+/// The same as [`give_to`] by the caller, for a process in a user namespace: pipes that were made outside of it belong
+/// to nobody inside, and cannot be given away there. Files are left to whom they belong.
+pub(crate) fn give_from_outside(stdio: &Stdio, uid: u32) {
+    let Stdio::Streams {
+        stdin,
+        stdout,
+        stderr,
+    } = stdio
+    else {
+        return;
+    };
+    for fd in [stdin, stdout, stderr] {
+        let Ok(stat) = rustix::fs::fstat(fd) else { continue };
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo {
+            let _ = rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), None);
+        }
+    }
+}
+
 /// Lets the process open its own `/dev/stdout`: pipes and terminals that root made are given to its user.
 /// The null device stays root's, and what cannot be given (a socket, a file of a read-only filesystem) is left.
 pub(crate) fn give_to(uid: u32) {

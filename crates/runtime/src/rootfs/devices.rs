@@ -34,18 +34,21 @@ const LINKS: [(&str, &str); 5] = [
     ("pts/ptmx", "ptmx"),
 ];
 
+pub(crate) fn defaults() -> impl Iterator<Item = Device> {
+    DEFAULTS.into_iter().map(|(path, major, minor)| Device {
+        path: PathBuf::from(path),
+        r#type: "c".to_owned(),
+        major,
+        minor,
+        file_mode: Some(0o666),
+        uid: None,
+        gid: None,
+    })
+}
+
 pub(crate) fn make_defaults(root: BorrowedFd<'_>) -> Result<(), LaunchError> {
-    for (path, major, minor) in DEFAULTS {
-        let device = Device {
-            path: PathBuf::from(path),
-            r#type: "c".to_owned(),
-            major,
-            minor,
-            file_mode: Some(0o666),
-            uid: None,
-            gid: None,
-        };
-        make(root, &device)?;
+    for device in defaults() {
+        make(root, &device, None)?;
     }
     links(root).map_err(|error| failed(Path::new("/dev"), &error))
 }
@@ -68,7 +71,14 @@ fn link(dev: BorrowedFd<'_>, text: &str, name: &str) -> io::Result<()> {
     }
 }
 
-pub(crate) fn make(root: BorrowedFd<'_>, device: &Device) -> Result<(), LaunchError> {
+/// With `spare`, a path of the container, the node is moved from there where it cannot be made.
+pub(crate) fn make(root: BorrowedFd<'_>, device: &Device, spare: Option<&Path>) -> Result<(), LaunchError> {
+    let (kind, id) = number(device)?;
+    place(root, device, kind, id, spare).map_err(|error| failed(&device.path, &error))
+}
+
+/// Kind and number of a device, if it is one.
+pub(super) fn number(device: &Device) -> Result<(FileType, u64), LaunchError> {
     let kind = match device.r#type.as_str() {
         "c" | "u" => FileType::CharacterDevice,
         "b" => FileType::BlockDevice,
@@ -86,16 +96,33 @@ pub(crate) fn make(root: BorrowedFd<'_>, device: &Device) -> Result<(), LaunchEr
             device.path.display()
         )));
     }
-    let number = |value: i64| u32::try_from(value).unwrap_or(0);
+    let part = |value: i64| u32::try_from(value).unwrap_or(0);
     let id = if kind == FileType::Fifo {
         0
     } else {
-        makedev(number(device.major), number(device.minor))
+        makedev(part(device.major), part(device.minor))
     };
-    place(root, device, kind, id).map_err(|error| failed(&device.path, &error))
+    Ok((kind, id))
 }
 
-fn place(root: BorrowedFd<'_>, device: &Device, kind: FileType, id: u64) -> io::Result<()> {
+fn place(
+    root: BorrowedFd<'_>,
+    device: &Device,
+    kind: FileType,
+    id: u64,
+    spare: Option<&Path>,
+) -> io::Result<()> {
+    match (node(root, device, kind, id), spare) {
+        (Err(error), Some(spare)) if error.kind() == io::ErrorKind::PermissionDenied => {
+            move_node(root, device, spare)
+        }
+        (Err(error), None) if error.kind() == io::ErrorKind::PermissionDenied => bind(root, device, kind, id),
+        (result, _) => result,
+    }
+}
+
+/// Makes the node with its owner.
+pub(super) fn node(root: BorrowedFd<'_>, device: &Device, kind: FileType, id: u64) -> io::Result<()> {
     let (directory, name) = target::parent(root, &device.path)?;
     let mode = Mode::from_raw_mode(device.file_mode.unwrap_or(0o666) & 0o7777);
     match rustix::fs::mknodat(&directory, &name, kind, mode, id) {
@@ -118,9 +145,17 @@ fn place(root: BorrowedFd<'_>, device: &Device, kind: FileType, id: u64) -> io::
                 "another file is in this place",
             ))
         }
-        Err(Errno::PERM) => bind(root, device, kind, id),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Shows a node that the caller made elsewhere in the container at its place, and there only.
+fn move_node(root: BorrowedFd<'_>, device: &Device, spare: &Path) -> io::Result<()> {
+    let (directory, name) = target::parent(root, spare)?;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = rustix::fs::openat(&directory, &name, flags, Mode::empty())?;
+    Tree::of(made.as_fd(), false)?.attach(target::open_or_make(root, &device.path, Kind::File)?.as_fd())?;
+    Ok(rustix::fs::unlinkat(&directory, &name, AtFlags::empty())?)
 }
 
 fn bind(root: BorrowedFd<'_>, device: &Device, kind: FileType, id: u64) -> io::Result<()> {

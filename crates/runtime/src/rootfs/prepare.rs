@@ -10,12 +10,15 @@ use std::path::{Path, PathBuf};
 use cgroup::Cgroup;
 use rustix::fs::{CWD, FileType};
 use spec::runtime::{Linux, Mount, Spec};
-use sys::mount::{Attributes, Propagation, Tree};
+use sys::mount::{Attributes, IdMap, Propagation, Tree};
+use sys::namespace::Kind;
 
 use super::cgroups::{self, CgroupView};
+use super::mapped::{self, Spare};
 use super::options::{self, Options};
 use crate::error::{During, LaunchError, reason};
 use crate::launch::{ExtraMount, RootFs};
+use crate::namespaces::Namespaces;
 
 /// Everything about the container's view of files that the child needs.
 #[derive(Debug)]
@@ -27,6 +30,7 @@ pub(crate) struct RootfsPlan {
     pub propagation: Option<(Propagation, bool)>,
     pub mounts: Vec<Prepared>,
     pub devices: Vec<spec::runtime::Device>,
+    pub spares: Vec<Spare>,
     pub masked: Vec<PathBuf>,
     pub read_only_paths: Vec<PathBuf>,
     /// The network namespace is someone else's: a user namespace of ours may not mount sysfs then.
@@ -83,9 +87,7 @@ pub(crate) struct Request<'a> {
     pub bundle: &'a Path,
     pub rootfs: RootFs<'a>,
     pub cgroup: Option<&'a Cgroup>,
-    pub new_cgroup_namespace: bool,
-    pub foreign_network: bool,
-    pub user_namespace: bool,
+    pub namespaces: &'a Namespaces,
     pub hooks_wait: bool,
     pub init: Option<BorrowedFd<'a>>,
     pub extra: &'a [ExtraMount<'a>],
@@ -95,8 +97,9 @@ impl RootfsPlan {
     pub fn new(request: &Request<'_>) -> Result<RootfsPlan, LaunchError> {
         let (root, attach_at) = root(request)?;
         let mut mounts = Vec::new();
+        let mut spares = Vec::new();
         for mount in &request.spec.mounts {
-            mounts.push(prepare(mount, request)?);
+            mounts.push(prepare(mount, request, &mut spares)?);
         }
         for extra in request.extra {
             mounts.push(by_descriptor(extra)?);
@@ -122,9 +125,10 @@ impl RootfsPlan {
             propagation,
             mounts,
             devices: request.linux.devices.clone(),
+            spares,
             masked: request.linux.masked_paths.iter().map(PathBuf::from).collect(),
             read_only_paths: request.linux.readonly_paths.iter().map(PathBuf::from).collect(),
-            sysfs_by_bind: request.user_namespace && request.foreign_network,
+            sysfs_by_bind: request.namespaces.has_user() && request.namespaces.foreign_network(),
         })
     }
 
@@ -155,7 +159,11 @@ fn root(request: &Request<'_>) -> Result<(Tree, PathBuf), LaunchError> {
             (tree, Some(path.to_owned()))
         }
         RootFs::Overlay(overlay) => {
-            let fd: OwnedFd = overlay.mount_detached().during("mount the root filesystem")?;
+            let mounted = match request.namespaces.id_map() {
+                Some(map) => overlay.mount_mapped(map),
+                None => overlay.mount_detached(),
+            };
+            let fd: OwnedFd = mounted.during("mount the root filesystem")?;
             let place = request.bundle.join("rootfs");
             (Tree::from_fd(fd), place.is_dir().then_some(place))
         }
@@ -170,13 +178,13 @@ fn root(request: &Request<'_>) -> Result<(Tree, PathBuf), LaunchError> {
     .during("root filesystem")?;
     // Hooks of the caller expect the root at the path that the configuration names. Nobody else needs a path.
     let attach_at = match place {
-        Some(place) if request.hooks_wait && !request.user_namespace => place,
+        Some(place) if request.hooks_wait && !request.namespaces.has_user() => place,
         _ => PathBuf::from("/"),
     };
     Ok((tree, attach_at))
 }
 
-fn prepare(mount: &Mount, request: &Request<'_>) -> Result<Prepared, LaunchError> {
+fn prepare(mount: &Mount, request: &Request<'_>, spares: &mut Vec<Spare>) -> Result<Prepared, LaunchError> {
     if !mount.destination.is_absolute() {
         return Err(LaunchError::Invalid(format!(
             "mount destination {} is not absolute",
@@ -186,12 +194,8 @@ fn prepare(mount: &Mount, request: &Request<'_>) -> Result<Prepared, LaunchError
     let options = Options::parse(mount);
     let kind = mount.r#type.clone().unwrap_or_default();
     let source_name = mount.source.clone().unwrap_or_else(|| kind.clone());
-    if options.idmap.is_some() || !mount.uid_mappings.is_empty() {
-        return Err(LaunchError::Unsupported(format!(
-            "id-mapped mount at {}",
-            mount.destination.display()
-        )));
-    }
+    let failed = |error: std::io::Error| mount_error(&source_name, &mount.destination, reason(&error));
+    let translation = mapped::translation(mount, &options, request.namespaces)?;
     let source = match options.bind {
         Some(recursive) => {
             let path = mount.source.as_deref().ok_or_else(|| {
@@ -202,11 +206,47 @@ fn prepare(mount: &Mount, request: &Request<'_>) -> Result<Prepared, LaunchError
             })?;
             let tree = bind(&request.bundle.join(path), recursive, &options)
                 .map_err(|error| mount_error(path, &mount.destination, reason(&error)))?;
+            if let Some(namespace) = &translation {
+                let map = IdMap {
+                    namespace: namespace.as_fd(),
+                    root: (0, 0),
+                };
+                map.apply(&tree, options.idmap == Some(true)).map_err(failed)?;
+            }
             let directory = is_directory(&tree).during("mount source")?;
             Source::Tree { tree, directory }
         }
+        None if kind == "overlay" && translation.is_some() => {
+            let map = request.namespaces.id_map().ok_or_else(|| {
+                let why = "an overlay is translated for a joined user namespace only";
+                LaunchError::Unsupported(format!("mount at {}: {why}", mount.destination.display()))
+            })?;
+            let tree = mapped::overlay(&options, map).map_err(failed)?;
+            Source::Tree {
+                tree,
+                directory: true,
+            }
+        }
+        None if translation.is_some() => {
+            return Err(LaunchError::Invalid(format!(
+                "mount at {}: only binds can be id-mapped",
+                mount.destination.display()
+            )));
+        }
+        None if is_dev(mount, &kind) && request.namespaces.has_user() && !options.read_only() => {
+            match mapped::dev(&options, &request.linux.devices, request.namespaces)? {
+                Some((tree, waiting)) => {
+                    spares.extend(waiting);
+                    Source::Tree {
+                        tree,
+                        directory: true,
+                    }
+                }
+                None => Source::Filesystem { kind },
+            }
+        }
         None if kind == "cgroup" || kind == "cgroup2" => Source::Cgroup(
-            cgroups::prepare(request.cgroup, request.new_cgroup_namespace)
+            cgroups::prepare(request.cgroup, request.namespaces.is_new(Kind::Cgroup))
                 .map_err(|error| mount_error(&source_name, &mount.destination, reason(&error)))?,
         ),
         None if kind.is_empty() => {
@@ -223,6 +263,10 @@ fn prepare(mount: &Mount, request: &Request<'_>) -> Result<Prepared, LaunchError
         options,
         source,
     })
+}
+
+fn is_dev(mount: &Mount, kind: &str) -> bool {
+    kind == "tmpfs" && mount.destination == Path::new("/dev")
 }
 
 fn bind(source: &Path, recursive: bool, options: &Options) -> std::io::Result<Tree> {

@@ -34,7 +34,8 @@ pub struct Overlay {
     pub read_only: bool,
 }
 
-const SETTINGS: [(&str, &str); 3] = [("index", "off"), ("metacopy", "off"), ("redirect_dir", "off")];
+pub(super) const SETTINGS: [(&str, &str); 3] =
+    [("index", "off"), ("metacopy", "off"), ("redirect_dir", "off")];
 
 impl Overlay {
     /// The mount, visible to nobody but the holder of the descriptor.
@@ -49,7 +50,7 @@ impl Overlay {
     }
 
     /// The one directory that this is, when no union is needed.
-    fn single(&self) -> Option<(&Path, bool)> {
+    pub(super) fn single(&self) -> Option<(&Path, bool)> {
         match (self.lower.as_slice(), &self.upper) {
             ([only], None) => Some((only, false)),
             ([], Some(upper)) => Some((upper, true)),
@@ -57,7 +58,7 @@ impl Overlay {
         }
     }
 
-    fn bind(&self, directory: &Path, writable: bool) -> io::Result<OwnedFd> {
+    pub(super) fn bind(&self, directory: &Path, writable: bool) -> io::Result<OwnedFd> {
         let tree = Tree::open(CWD, directory, false).map_err(|error| at(directory, error))?;
         let set = if writable && !self.read_only {
             0
@@ -75,7 +76,7 @@ impl Overlay {
         Ok(tree.into_fd())
     }
 
-    fn mount_attributes(&self) -> u64 {
+    pub(super) fn mount_attributes(&self) -> u64 {
         if self.read_only || self.upper.is_none() {
             Attributes::READ_ONLY
         } else {
@@ -83,7 +84,7 @@ impl Overlay {
         }
     }
 
-    fn upper_and_work(&self) -> io::Result<Option<(&Path, &Path)>> {
+    pub(super) fn upper_and_work(&self) -> io::Result<Option<(&Path, &Path)>> {
         match (&self.upper, &self.work) {
             (Some(upper), Some(work)) => Ok(Some((upper, work))),
             (None, _) => Ok(None),
@@ -189,7 +190,7 @@ impl Overlay {
     }
 }
 
-fn at(path: &Path, error: io::Error) -> io::Error {
+pub(super) fn at(path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("layer {}: {error}", path.display()))
 }
 

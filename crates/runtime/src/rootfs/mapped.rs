@@ -1,0 +1,142 @@
+//! What a user namespace cannot make for itself, made by the caller: mounts with translated ids, and a `/dev` with
+//! real nodes in it.
+//!
+//! The `/dev` is a tmpfs of the caller's, so its nodes are devices; it belongs to user 0 of the container, who may
+//! add to it as to any other. A node that belongs outside of `/dev` waits in it under a name of its own.
+//!
+//! Source: OCI runtime-spec 1.2 config.md "Linux mounts" (`uidMappings`, `idmap`, `ridmap`).
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Mode;
+use spec::runtime::{Device, Mount};
+use sys::mount::{Filesystem, IdMap, Overlay, Tree};
+
+use super::devices;
+use super::options::Options;
+use crate::error::{During, LaunchError};
+use crate::namespaces::{Namespaces, ranges};
+
+/// The user namespace by whose maps a mount is to be translated, if it is.
+pub(super) fn translation(
+    mount: &Mount,
+    options: &Options,
+    namespaces: &Namespaces,
+) -> Result<Option<OwnedFd>, LaunchError> {
+    let invalid = |why: &str| {
+        let text = format!("id-mapped mount at {}: {why}", mount.destination.display());
+        Err(LaunchError::Invalid(text))
+    };
+    let (uids, gids) = (&mount.uid_mappings, &mount.gid_mappings);
+    if options.idmap.is_none() && uids.is_empty() && gids.is_empty() {
+        return Ok(None);
+    }
+    if uids.is_empty() != gids.is_empty() {
+        return invalid("uidMappings and gidMappings belong together");
+    }
+    let made = if uids.is_empty() {
+        if let Some(map) = namespaces.id_map() {
+            return map
+                .namespace
+                .try_clone_to_owned()
+                .map(Some)
+                .during("user namespace");
+        }
+        match namespaces.maps() {
+            Some((uids, gids)) => sys::namespace::create_user(uids, gids, &[]),
+            None => {
+                return invalid("it needs uidMappings and gidMappings, or a user namespace of the container");
+            }
+        }
+    } else {
+        sys::namespace::create_user(&ranges(uids), &ranges(gids), &[])
+    };
+    made.map(|made| Some(made.user))
+        .during(&format!("id-mapped mount at {}", mount.destination.display()))
+}
+
+/// An overlay whose layers are translated, from its options as mount(8) has them.
+pub(super) fn overlay(options: &Options, map: IdMap<'_>) -> io::Result<Tree> {
+    let value = |key: &str| {
+        let found = options.data.iter().find_map(|option| option.strip_prefix(key));
+        found.filter(|value| !value.is_empty())
+    };
+    let lower = value("lowerdir=").unwrap_or_default();
+    let overlay = Overlay {
+        lower: lower
+            .split(':')
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from)
+            .collect(),
+        upper: value("upperdir=").map(PathBuf::from),
+        work: value("workdir=").map(PathBuf::from),
+        read_only: options.read_only(),
+    };
+    overlay.mount_mapped(map).map(Tree::from_fd)
+}
+
+/// A device outside of `/dev`, and the path in the container where its node waits.
+pub(super) type Spare = (PathBuf, PathBuf);
+
+/// The `/dev` of a container in a user namespace; nothing where the caller may not make nodes itself.
+pub(super) fn dev(
+    options: &Options,
+    wanted: &[Device],
+    namespaces: &Namespaces,
+) -> Result<Option<(Tree, Vec<Spare>)>, LaunchError> {
+    let Some(owner) = namespaces.outside(0, 0) else {
+        return Ok(None);
+    };
+    match make_dev(options, wanted, namespaces, owner) {
+        Ok(made) => Ok(Some(made)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+        Err(error) => Err(error).during("make /dev"),
+    }
+}
+
+fn make_dev(
+    options: &Options,
+    wanted: &[Device],
+    namespaces: &Namespaces,
+    owner: (u32, u32),
+) -> io::Result<(Tree, Vec<Spare>)> {
+    let fs = Filesystem::new("tmpfs")?;
+    fs.string("uid", &owner.0.to_string())?;
+    fs.string("gid", &owner.1.to_string())?;
+    for option in &options.data {
+        fs.option(option)?;
+    }
+    let tree = fs.mount(options.mount_attributes())?;
+    let mut spares = Vec::new();
+    let umask = rustix::process::umask(Mode::empty());
+    let made = sys::process::with_filesystem_ids(owner.0, owner.1, || {
+        for device in devices::defaults().chain(wanted.iter().cloned()) {
+            let path = match device.path.strip_prefix("/dev") {
+                Ok(below) => Path::new("/").join(below),
+                Err(_) => {
+                    let name = format!(".device-{}", spares.len());
+                    spares.push((device.path.clone(), Path::new("/dev").join(&name)));
+                    Path::new("/").join(name)
+                }
+            };
+            let (uid, gid) = (device.uid.unwrap_or(0), device.gid.unwrap_or(0));
+            // An id that the container does not have stays the outside's root, whom it cannot be.
+            let (uid, gid) = namespaces.outside(uid, gid).unwrap_or((0, 0));
+            let node = Device {
+                path,
+                uid: Some(uid),
+                gid: Some(gid),
+                ..device
+            };
+            let (kind, id) = devices::number(&node)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?;
+            devices::node(tree.as_fd(), &node, kind, id)?;
+        }
+        Ok::<(), io::Error>(())
+    });
+    rustix::process::umask(umask);
+    made??;
+    Ok((tree, spares))
+}

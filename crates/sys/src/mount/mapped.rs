@@ -1,0 +1,295 @@
+//! The union filesystem for a user namespace: the same directories with their ids translated.
+//!
+//! Every directory goes in through an id-mapped mount of its own (Linux 5.12; as a layer of overlayfs 5.19), so
+//! nothing on disk changes: what belongs to user 0 there belongs to the namespace's user 0 in the mount, and what a
+//! process of the namespace writes is recorded with the ids it has inside. Containers with different maps share the
+//! same layers.
+//!
+//! overlayfs does some things in the upper directory itself, as whoever mounted it. The ids of that one must be in
+//! the map too, so the mount is made with the filesystem ids of the namespace's root.
+//!
+//! Newer kernels take detached mounts as layers (Linux 6.15); older ones look layers up by path, so the mounts are
+//! put in a throw-away mount namespace of a helper thread.
+//!
+//! Sources: mount_setattr(2), Documentation/filesystems/idmappings.rst, overlayfs.rst.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags};
+
+use super::overlay::{SETTINGS, at};
+use super::{Attributes, Filesystem, Overlay, Propagation, Tree, UserNamespace, set_propagation};
+use crate::namespace::{self, Kind};
+use crate::process::with_filesystem_ids;
+
+/// Whose ids the files of a mount are given.
+#[derive(Debug, Clone, Copy)]
+pub struct IdMap<'fd> {
+    /// A user namespace with the map.
+    pub namespace: BorrowedFd<'fd>,
+    /// User and group 0 of that namespace, as the caller's own numbers them.
+    pub root: (u32, u32),
+}
+
+impl IdMap<'_> {
+    /// Translates the ids of a detached mount, with `recursive` of all below as well.
+    pub fn apply(&self, tree: &Tree, recursive: bool) -> io::Result<()> {
+        let attributes = Attributes {
+            idmap: Some(UserNamespace(self.namespace)),
+            ..Attributes::default()
+        };
+        tree.set(attributes, recursive).map_err(|error| {
+            if error.raw_os_error() != Some(libc::EINVAL) {
+                return error;
+            }
+            // The kernel says no more than EINVAL.
+            let why = "the filesystem does not support id-mapped mounts (ext4, xfs, btrfs, and tmpfs from Linux 6.3 on do)";
+            io::Error::new(io::ErrorKind::Unsupported, why)
+        })
+    }
+
+    fn directory(&self, path: &Path) -> io::Result<Tree> {
+        let tree = Tree::open(CWD, path, false)?;
+        self.apply(&tree, false)?;
+        Ok(tree)
+    }
+}
+
+/// The layers as mounts. Upper and work directory must be on one mount: that of the directory with both.
+struct Layers {
+    lower: Vec<Tree>,
+    writable: Option<Tree>,
+}
+
+impl Overlay {
+    /// As [`Overlay::mount_detached`], for the processes of a user namespace.
+    pub fn mount_mapped(&self, map: IdMap<'_>) -> io::Result<OwnedFd> {
+        if let Some((directory, writable)) = self.single() {
+            let tree = Tree::from_fd(self.bind(directory, writable)?);
+            map.apply(&tree, false).map_err(|error| at(directory, error))?;
+            return Ok(tree.into_fd());
+        }
+        // Each attempt uses its mounts up.
+        match self.mapped_by_descriptor(&self.layers(map)?, map) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.mapped_by_path(map),
+            result => result,
+        }
+    }
+
+    fn layers(&self, map: IdMap<'_>) -> io::Result<Layers> {
+        let tree = |path: &Path| map.directory(path).map_err(|error| at(path, error));
+        let lower = self.lower.iter().map(|path| tree(path));
+        let writable = match self.upper_and_work()? {
+            Some((upper, work)) => {
+                let both = upper.parent().filter(|parent| work.parent() == Some(*parent));
+                Some(tree(both.ok_or_else(|| {
+                    io::Error::new(
+                        io::ErrorKind::InvalidInput,
+                        "upper and work directory of a mapped overlay must be beside one another",
+                    )
+                })?)?)
+            }
+            None => None,
+        };
+        Ok(Layers {
+            lower: lower.collect::<io::Result<_>>()?,
+            writable,
+        })
+    }
+
+    fn mapped_by_descriptor(&self, layers: &Layers, map: IdMap<'_>) -> io::Result<OwnedFd> {
+        let fs = Filesystem::new("overlay")?;
+        let context = fs.context.as_fd();
+        for (layer, path) in layers.lower.iter().zip(&self.lower) {
+            // The raw error tells a kernel that takes no descriptors, or no detached mounts.
+            rustix::mount::fsconfig_set_fd(context, "lowerdir+", layer.as_fd()).map_err(|error| {
+                if error == rustix::io::Errno::INVAL {
+                    error.into()
+                } else {
+                    at(path, error.into())
+                }
+            })?;
+        }
+        if let (Some(tree), Some((upper, work))) = (&layers.writable, self.upper_and_work()?) {
+            for (key, path) in [("upperdir", upper), ("workdir", work)] {
+                let directory = below(tree, path).map_err(|error| at(path, error))?;
+                rustix::mount::fsconfig_set_fd(context, key, directory.as_fd())?;
+            }
+        }
+        for (key, value) in SETTINGS {
+            fs.string(key, value)?;
+        }
+        let attributes = self.mount_attributes();
+        let mounted = with_filesystem_ids(map.root.0, map.root.1, || fs.mount(attributes))?;
+        Ok(mounted?.into_fd())
+    }
+
+    fn mapped_by_path(&self, map: IdMap<'_>) -> io::Result<OwnedFd> {
+        let layers = self.layers(map)?;
+        let (_namespace, mounted) =
+            namespace::create_with(Kind::Mount, || self.mount_in_own_namespace(&layers, map))?;
+        mounted
+    }
+
+    fn mount_in_own_namespace(&self, layers: &Layers, map: IdMap<'_>) -> io::Result<OwnedFd> {
+        set_propagation(Path::new("/"), Propagation::Private, true)?;
+        let names = Filesystem::new("tmpfs")?.mount(0)?;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let over = rustix::fs::open("/proc", flags, Mode::empty())?;
+        names.attach(over.as_fd())?;
+        rustix::process::fchdir(names.as_fd())?;
+        let place = |tree: &Tree, name: &str| -> io::Result<()> {
+            rustix::fs::mkdir(name, Mode::from_raw_mode(0o755))?;
+            tree.attach(rustix::fs::open(name, flags, Mode::empty())?.as_fd())
+        };
+        let mut lower = Vec::new();
+        for (number, tree) in layers.lower.iter().enumerate() {
+            lower.push(number.to_string());
+            place(tree, &number.to_string())?;
+        }
+        let fs = Filesystem::new("overlay")?;
+        fs.string("lowerdir", &lower.join(":"))?;
+        if let (Some(tree), Some((upper, work))) = (&layers.writable, self.upper_and_work()?) {
+            place(tree, "w")?;
+            for (key, path) in [("upperdir", upper), ("workdir", work)] {
+                let name = path.file_name().unwrap_or_default();
+                fs.path(key, &Path::new("w").join(name))?;
+            }
+        }
+        for (key, value) in SETTINGS {
+            fs.string(key, value)?;
+        }
+        let attributes = self.mount_attributes();
+        let mounted = with_filesystem_ids(map.root.0, map.root.1, || fs.mount(attributes))?;
+        Ok(mounted?.into_fd())
+    }
+}
+
+fn below(tree: &Tree, path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let name = path.file_name().unwrap_or_default();
+    Ok(rustix::fs::openat(tree, name, flags, Mode::empty())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use rustix::fs::{AtFlags, statat};
+
+    use super::*;
+    use crate::namespace::{IdRange, create_user};
+
+    fn map(outside: u32) -> Option<OwnedFd> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: needs root");
+            return None;
+        }
+        let range = IdRange {
+            inside: 0,
+            outside,
+            count: 65536,
+        };
+        Some(create_user(&[range], &[range], &[]).unwrap().user)
+    }
+
+    /// Two layers, an upper directory, and files of users 0 and 33 below.
+    fn directories() -> (tempfile::TempDir, Overlay) {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a", "b", "up/fs", "up/work"] {
+            std::fs::create_dir_all(dir.path().join(name)).unwrap();
+        }
+        std::fs::write(dir.path().join("a/root"), "x").unwrap();
+        std::fs::write(dir.path().join("b/web"), "x").unwrap();
+        std::os::unix::fs::chown(dir.path().join("b/web"), Some(33), Some(33)).unwrap();
+        let overlay = Overlay {
+            lower: vec![dir.path().join("a"), dir.path().join("b")],
+            upper: Some(dir.path().join("up/fs")),
+            work: Some(dir.path().join("up/work")),
+            read_only: false,
+        };
+        (dir, overlay)
+    }
+
+    fn owner(root: &OwnedFd, name: &str) -> u32 {
+        statat(root, name, AtFlags::SYMLINK_NOFOLLOW).unwrap().st_uid
+    }
+
+    fn check(mount: fn(&Overlay, IdMap<'_>) -> io::Result<OwnedFd>) {
+        let Some(namespace) = map(300_000) else { return };
+        let (dir, overlay) = directories();
+        let map = IdMap {
+            namespace: namespace.as_fd(),
+            root: (300_000, 300_000),
+        };
+        let root = mount(&overlay, map).unwrap();
+        assert_eq!((owner(&root, "root"), owner(&root, "web")), (300_000, 300_033));
+        // As a process of the namespace would: make, copy up, remove.
+        with_filesystem_ids(300_007, 300_007, || {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+            rustix::fs::openat(&root, "new", flags, 0o644.into()).unwrap();
+            rustix::fs::mkdirat(&root, "dir", 0o755.into()).unwrap();
+            let file =
+                rustix::fs::openat(&root, "web", OFlags::WRONLY | OFlags::CLOEXEC, 0o0.into()).unwrap();
+            rustix::io::write(&file, b"changed").unwrap();
+            rustix::fs::unlinkat(&root, "root", AtFlags::empty()).unwrap();
+        })
+        .unwrap();
+        assert_eq!(owner(&root, "new"), 300_007);
+        drop(root);
+        let on_disk = |name: &str| std::fs::symlink_metadata(dir.path().join(name)).unwrap();
+        assert_eq!(on_disk("up/fs/new").uid(), 7);
+        assert_eq!(on_disk("up/fs/dir").uid(), 7);
+        assert_eq!(on_disk("up/fs/web").uid(), 33, "a copy keeps its owner");
+        assert_eq!(on_disk("b/web").uid(), 33);
+        assert_eq!(on_disk("up/fs/root").rdev(), 0, "a whiteout");
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!table.contains(dir.path().to_str().unwrap()), "{table}");
+    }
+
+    #[test]
+    fn layers_are_translated_in_detached_mounts() {
+        check(|overlay, map| overlay.mapped_by_descriptor(&overlay.layers(map)?, map));
+    }
+
+    #[test]
+    fn layers_are_translated_in_a_namespace_of_their_own() {
+        check(Overlay::mapped_by_path);
+    }
+
+    #[test]
+    fn two_maps_share_the_layers() {
+        let (Some(first), Some(second)) = (map(300_000), map(400_000)) else {
+            return;
+        };
+        let (_dir, overlay) = directories();
+        let read_only = Overlay {
+            upper: None,
+            work: None,
+            ..overlay
+        };
+        let mount = |namespace: &OwnedFd, root: u32| {
+            let map = IdMap {
+                namespace: namespace.as_fd(),
+                root: (root, root),
+            };
+            read_only.mount_mapped(map).unwrap()
+        };
+        let roots = [mount(&first, 300_000), mount(&second, 400_000)];
+        assert_eq!(owner(&roots[0], "web"), 300_033);
+        assert_eq!(owner(&roots[1], "web"), 400_033);
+    }
+
+    #[test]
+    fn filesystems_that_cannot_translate_are_named() {
+        let Some(namespace) = map(300_000) else { return };
+        let map = IdMap {
+            namespace: namespace.as_fd(),
+            root: (300_000, 300_000),
+        };
+        let error = map.directory(Path::new("/proc")).unwrap_err();
+        assert!(error.to_string().contains("id-mapped"), "{error}");
+    }
+}
