@@ -34,7 +34,6 @@ pub const TEST: &[Package] = &[
     package("umoci", "umoci"),
     package("docker-registry", "docker-registry"),
     package("apache2-utils", "htpasswd"),
-    package("bind9-dnsutils", "dig"),
     package("openssl", "openssl"),
     package("strace", "strace"),
     package("perl-base", "perl"),

@@ -16,6 +16,8 @@ fn role(name: &OsString, rest: Vec<OsString>) -> i32 {
     match Path::new(name).file_name().and_then(|n| n.to_str()) {
         Some("docker-init") => return runtime::init::main(rest),
         Some("dockerd") => return daemon::main(rest),
+        // Engines name a runtime by one path and add nothing: a link to the binary is that path.
+        Some("berth-runtime" | "runc" | "crun") => return runtime::cli::main(rest),
         _ => {}
     }
     match rest.first().and_then(|word| word.to_str()) {

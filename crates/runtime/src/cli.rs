@@ -10,14 +10,18 @@
 mod arguments;
 mod console;
 mod create;
+mod document;
 mod error;
+mod events;
 mod exec;
 mod features;
+mod inherited;
 mod lifecycle;
 mod log;
 mod report;
 mod signal;
 mod state;
+mod update;
 
 use std::ffi::{CString, OsString};
 use std::os::fd::AsFd;
@@ -68,9 +72,11 @@ fn run(arguments: Arguments) -> Result<i32, CliError> {
         Command::Delete { force, id } => lifecycle::delete(&containers, &id, force),
         Command::Pause { id } => lifecycle::pause(&containers, &id),
         Command::Resume { id } => lifecycle::resume(&containers, &id),
+        Command::Update(options) => update::update(&containers, &options),
+        Command::Events { interval, stats, id } => events::events(&containers, &id, interval, stats),
         Command::State { id } => report::state(&containers, &id),
         Command::List { format, quiet } => report::list(&containers, format, quiet),
-        Command::Ps { format, id, .. } => report::ps(&containers, &id, format),
+        Command::Ps { format, id, options } => report::ps(&containers, &id, format, &options),
         Command::Spec { bundle } => report::spec(bundle.as_deref()),
         Command::Features => features::print(),
     }

@@ -101,7 +101,7 @@ fn become_container(plan: &mut Plan, channel: &mut Channel) -> Result<Infallible
     }
     channel.expect(Stage::Started)?;
     plan.hooks.run_start_container()?;
-    Err(plan.process.execute(&program))
+    Err(plan.process.execute(&program, channel))
 }
 
 /// What protects the caller and the host from whoever can look at the child, before anything else is done.

@@ -15,16 +15,19 @@ use std::path::Path;
 use cgroup::{Cgroup, Entry};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{DumpableBehavior, Signal};
-use spec::runtime::{Process, Rlimit, Seccomp};
+use spec::runtime::{Process, Rlimit, Seccomp, State, Status};
 use sys::namespace::{self, Kind, Kinds};
 use sys::process::Options;
 
 use crate::container::{become_root, isolate};
 use crate::error::{During, LaunchError};
 use crate::handshake::{Channel, Stage};
+use crate::identity::Identity;
 use crate::launch::{Running, Stdio, Unstarted, await_exec, born};
+use crate::process::scheduling::run_on;
 use crate::process::{ProcessPlan, limits, stdio};
 use crate::rootfs::open_devpts;
+use crate::seccomp::Listener;
 
 /// What is to run, and where.
 pub struct Exec<'a> {
@@ -37,6 +40,33 @@ pub struct Exec<'a> {
     pub seccomp: Option<&'a Seccomp>,
     pub seccomp_cache: Option<&'a Path>,
     pub default_rlimits: &'a [Rlimit],
+    /// How many of the caller's descriptors from 3 on the process gets. They must be open.
+    pub preserve_fds: u32,
+    /// For whoever answers for its system calls.
+    pub identity: Identity,
+}
+
+impl<'a> Exec<'a> {
+    /// An exec without any of the optional parts.
+    pub fn new(
+        target_pid: i32,
+        target_pidfd: BorrowedFd<'a>,
+        process: &'a Process,
+        stdio: Stdio,
+    ) -> Exec<'a> {
+        Exec {
+            target_pid,
+            target_pidfd,
+            process,
+            stdio,
+            cgroup: None,
+            seccomp: None,
+            seccomp_cache: None,
+            default_rlimits: &[],
+            preserve_fds: 0,
+            identity: Identity::default(),
+        }
+    }
 }
 
 struct ExecPlan {
@@ -49,8 +79,10 @@ struct ExecPlan {
 
 /// Runs the process. When this returns, the program has begun.
 pub fn exec(exec: Exec<'_>) -> Result<Running, LaunchError> {
-    let mut process = ProcessPlan::new(exec.process, None, exec.seccomp, exec.seccomp_cache)?;
+    let mut process = ProcessPlan::new(exec.process, None, None, exec.seccomp, exec.seccomp_cache)?;
     process.terminal = matches!(exec.stdio, Stdio::Terminal);
+    process.preserve_fds = exec.preserve_fds;
+    let listener = Listener::connect(exec.seccomp)?;
     let kinds = foreign_namespaces(exec.target_pid)?;
     if kinds.contains(Kind::User) {
         let (uids, _) = namespace::maps_of(exec.target_pid).during("the container's id maps")?;
@@ -89,7 +121,11 @@ pub fn exec(exec: Exec<'_>) -> Result<Running, LaunchError> {
     let child = Unstarted::new(cloned.during("clone the process")?);
     let mut child = born(&mut channel, child)?;
     channel.reach(Stage::Configured, &[])?;
-    let result = converse(&mut channel, &plan, child.pid(), exec.default_rlimits);
+    let asked = listener.map(|listener| {
+        let state = exec.identity.state(Status::Running, Some(exec.target_pid));
+        (listener, state)
+    });
+    let result = converse(&mut channel, &plan, child.pid(), exec.default_rlimits, asked);
     let terminal = result.map_err(|error| child.explain(error))?;
     child.into_running(terminal)
 }
@@ -99,6 +135,7 @@ fn converse(
     plan: &ExecPlan,
     pid: i32,
     defaults: &[Rlimit],
+    asked: Option<(Listener, State)>,
 ) -> Result<Option<OwnedFd>, LaunchError> {
     limits::apply(pid, &plan.process.rlimits, defaults)?;
     if let Some(score) = plan.process.oom_score_adj {
@@ -106,7 +143,7 @@ fn converse(
     }
     let terminal = channel.expect(Stage::Ready)?.pop();
     channel.reach(Stage::Started, &[])?;
-    await_exec(channel)?;
+    await_exec(channel, pid, asked)?;
     Ok(terminal)
 }
 
@@ -143,7 +180,10 @@ fn run(mut channel: Channel, work: impl FnOnce(&mut Channel) -> Result<(), Launc
 
 /// The way into the container, outside of its pid namespace and so out of its sight.
 fn enter(plan: &mut ExecPlan, channel: &mut Channel) -> Result<(), LaunchError> {
+    run_on(&plan.process.affinity.initial)?;
     isolate(plan.fds(), plan.cgroup.take(), channel)?;
+    // Entering the cgroup may have changed it.
+    run_on(&plan.process.affinity.last)?;
     namespace::join_process(plan.pidfd.as_fd(), plan.kinds).during("join the container's namespaces")?;
     if !plan.kinds.contains(Kind::Pid) {
         channel.reach(Stage::Joined, &[])?;
@@ -188,12 +228,13 @@ fn become_process(plan: &mut ExecPlan, channel: &mut Channel) -> Result<Infallib
     }
     drop(pair);
     channel.expect(Stage::Started)?;
-    Err(plan.process.execute(&program))
+    Err(plan.process.execute(&program, channel))
 }
 
 impl ExecPlan {
     fn fds(&self) -> Vec<RawFd> {
         let mut fds = vec![self.pidfd.as_raw_fd()];
+        fds.extend(self.process.preserved());
         if let Stdio::Streams {
             stdin,
             stdout,

@@ -7,6 +7,7 @@
 //!       | ------------ Hooked -------------> |   the caller has run its hooks
 //!       | <------------ Ready -------------- |   everything but the exec; carries the terminal's master
 //!       | ------------ Started ------------> |
+//!       | <---------- Filtered ------------- |   the filter is loaded; carries its listener (only when one is wanted)
 //!       |           end of stream            |   the exec has closed the socket: the program runs
 //!
 //! The stages are ordered: a message that does not move forward, or is not the one awaited, breaks the
@@ -30,6 +31,7 @@ pub(crate) enum Stage {
     Hooked,
     Ready,
     Started,
+    Filtered,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

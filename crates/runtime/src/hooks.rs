@@ -10,16 +10,14 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::path::PathBuf;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use std::collections::BTreeMap;
-use std::os::unix::process::CommandExt;
-
-use spec::runtime::{Hook, Hooks, State, Status, VERSION};
+use spec::runtime::{Hook, Hooks, Status};
 
 use crate::error::{LaunchError, reason};
+use crate::identity::Identity;
 
 /// How much of a failing hook's standard error is told.
 const MAX_COMPLAINT: u64 = 4096;
@@ -28,9 +26,7 @@ const MAX_COMPLAINT: u64 = 4096;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct HookPlan {
     hooks: Hooks,
-    id: String,
-    bundle: PathBuf,
-    annotations: BTreeMap<String, String>,
+    identity: Identity,
 }
 
 /// Hooks to run once the program has begun.
@@ -41,12 +37,10 @@ pub(crate) struct Pending {
 }
 
 impl HookPlan {
-    pub fn new(spec: &spec::runtime::Spec, id: &str, bundle: &std::path::Path) -> HookPlan {
+    pub fn new(spec: &spec::runtime::Spec, identity: Identity) -> HookPlan {
         HookPlan {
             hooks: spec.hooks.clone().unwrap_or_default(),
-            id: id.to_owned(),
-            bundle: bundle.to_owned(),
-            annotations: spec.annotations.clone(),
+            identity,
         }
     }
 
@@ -96,7 +90,7 @@ impl HookPlan {
 
     pub fn run_poststop(&self) {
         if let Err(error) = self.run("poststop", &self.hooks.poststop, Status::Stopped, None) {
-            tracing::warn!(id = %self.id, "{error}");
+            tracing::warn!(id = %self.identity.id, "{error}");
         }
     }
 
@@ -104,15 +98,7 @@ impl HookPlan {
         if hooks.is_empty() {
             return Ok(());
         }
-        let state = State {
-            oci_version: VERSION.to_owned(),
-            id: self.id.clone(),
-            status,
-            pid,
-            bundle: self.bundle.clone(),
-            annotations: self.annotations.clone(),
-        };
-        let state = serde_json::to_vec(&state).unwrap_or_default();
+        let state = serde_json::to_vec(&self.identity.state(status, pid)).unwrap_or_default();
         for hook in hooks {
             run_one(hook, &state).map_err(|reason| LaunchError::Hook {
                 hook: kind.to_owned(),
@@ -133,7 +119,7 @@ impl Pending {
             Some(self.pid),
         );
         if let Err(error) = result {
-            tracing::warn!(id = %self.plan.id, "{error}");
+            tracing::warn!(id = %self.plan.identity.id, "{error}");
         }
     }
 }

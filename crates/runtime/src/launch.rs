@@ -7,15 +7,17 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use spec::runtime::Rlimit;
+use spec::runtime::{Rlimit, State, Status};
 use sys::process::{Child, Exit, Options};
 
 use crate::container;
 use crate::error::{During, LaunchError};
 use crate::handshake::{Channel, Received, Stage};
 use crate::hooks;
+use crate::identity::Identity;
 use crate::plan::Plan;
 use crate::process::{limits, stdio};
+use crate::seccomp::{self, Listener};
 
 const SIGKILL: i32 = 9;
 
@@ -43,6 +45,10 @@ pub struct Launch<'a> {
     /// A listening socket on which the child awaits the start instead of on `Created`, for a caller that ends
     /// before the container is started.
     pub start_socket: Option<BorrowedFd<'a>>,
+    /// How many of the caller's descriptors from 3 on the process gets. They must be open.
+    pub preserve_fds: u32,
+    /// By chroot(2) instead of pivot_root(2), which a root on a ramdisk does not allow.
+    pub no_pivot: bool,
 }
 
 impl<'a> Launch<'a> {
@@ -68,6 +74,8 @@ impl<'a> Launch<'a> {
             extra_mounts: &[],
             default_rlimits: &[],
             start_socket: None,
+            preserve_fds: 0,
+            no_pivot: false,
         }
     }
 }
@@ -109,6 +117,7 @@ pub struct Created {
     channel: Channel,
     terminal: Option<OwnedFd>,
     poststart: hooks::Pending,
+    asks: Option<Asks>,
     /// The start comes over another socket.
     detached: bool,
 }
@@ -176,6 +185,8 @@ impl Drop for Unstarted {
 pub fn create(launch: Launch<'_>) -> Result<Created, LaunchError> {
     let detached = launch.start_socket.is_some();
     let defaults = launch.default_rlimits;
+    let identity = Identity::new(launch.spec, launch.id, launch.bundle);
+    let asks = Asks::new(launch.spec, identity);
     let mut plan = Plan::new(launch)?;
     let (mut channel, child_channel) = Channel::pair()?;
     let cgroup = plan.cgroup_fd.take();
@@ -213,6 +224,7 @@ pub fn create(launch: Launch<'_>) -> Result<Created, LaunchError> {
         channel,
         terminal,
         poststart,
+        asks,
         detached,
     })
 }
@@ -227,6 +239,26 @@ pub(crate) fn born(channel: &mut Channel, mut child: Unstarted) -> Result<Unstar
     let pid = sys::process::number(pidfd.as_fd()).during("the process that was born in the container")?;
     // The one that brought it there is done, and is reaped here.
     Ok(Unstarted::new(Child { pid, pidfd }))
+}
+
+/// A filter that asks somebody, and what he is told.
+#[derive(Debug)]
+struct Asks {
+    filter: spec::runtime::Seccomp,
+    identity: Identity,
+}
+
+impl Asks {
+    fn new(spec: &spec::runtime::Spec, identity: Identity) -> Option<Asks> {
+        let filter = spec.linux.as_ref()?.seccomp.as_ref();
+        let filter = filter.filter(|filter| seccomp::notifies(filter))?.clone();
+        Some(Asks { filter, identity })
+    }
+
+    fn connect(&self, pid: i32) -> Result<Option<(Listener, State)>, LaunchError> {
+        let listener = Listener::connect(Some(&self.filter))?;
+        Ok(listener.map(|listener| (listener, self.identity.state(Status::Created, Some(pid)))))
+    }
 }
 
 /// What only the caller can do to the child, and the wait for it.
@@ -273,8 +305,10 @@ impl Created {
 
     /// Lets the process execute the user's program and waits until it has.
     pub fn start(mut self) -> Result<Running, LaunchError> {
+        let pid = self.pid();
+        let asked = self.asks.as_ref().map_or(Ok(None), |asks| asks.connect(pid))?;
         self.channel.reach(Stage::Started, &[])?;
-        await_exec(&mut self.channel)?;
+        await_exec(&mut self.channel, pid, asked)?;
         self.poststart.run();
         self.child.into_running(self.terminal)
     }
@@ -289,16 +323,31 @@ impl Created {
 }
 
 /// The exec closes the child's end; anything it says instead is why it failed.
-pub(crate) fn await_exec(channel: &mut Channel) -> Result<(), LaunchError> {
-    match channel.receive(Stage::Started)? {
+pub(crate) fn await_exec(
+    channel: &mut Channel,
+    pid: i32,
+    asked: Option<(Listener, State)>,
+) -> Result<(), LaunchError> {
+    if let Some((listener, state)) = asked {
+        let handed = channel.expect(Stage::Filtered)?.pop();
+        let handed = handed.ok_or_else(|| LaunchError::Handshake("no seccomp listener came".to_owned()))?;
+        listener.hand_over(&handed, pid, state)?;
+    }
+    match channel.receive(Stage::Filtered)? {
         Received::Closed => Ok(()),
         Received::Reached(_) => Err(LaunchError::Handshake("an answer after the start".to_owned())),
     }
 }
 
 /// Starts a container that another process created with a `start_socket`, over a connection to that socket.
-pub(crate) fn start_over(connection: OwnedFd) -> Result<(), LaunchError> {
+pub(crate) fn start_over(
+    connection: OwnedFd,
+    spec: &spec::runtime::Spec,
+    identity: Identity,
+    pid: i32,
+) -> Result<(), LaunchError> {
+    let asked = Asks::new(spec, identity).map_or(Ok(None), |asks| asks.connect(pid))?;
     let mut channel = Channel::resumed(connection, Stage::Ready);
     channel.reach(Stage::Started, &[])?;
-    await_exec(&mut channel)
+    await_exec(&mut channel, pid, asked)
 }

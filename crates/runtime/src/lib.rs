@@ -25,6 +25,7 @@ mod error;
 mod exec;
 mod handshake;
 mod hooks;
+mod identity;
 mod launch;
 mod namespaces;
 mod plan;
@@ -38,5 +39,6 @@ pub mod init;
 
 pub use error::LaunchError;
 pub use exec::{Exec, exec};
+pub use identity::Identity;
 pub use launch::{Created, ExtraMount, Launch, RootFs, Running, Stdio, create};
 pub use seccomp::default_seccomp;

@@ -8,6 +8,7 @@ use sys::namespace::Kind;
 
 use crate::error::{During, LaunchError};
 use crate::hooks::HookPlan;
+use crate::identity::Identity;
 use crate::launch::{Launch, Stdio};
 use crate::namespaces::Namespaces;
 use crate::process::ProcessPlan;
@@ -43,7 +44,12 @@ impl Plan {
             .as_ref()
             .ok_or_else(|| LaunchError::Invalid("the configuration has no linux part".to_owned()))?;
         if linux.intel_rdt.is_some() {
-            return Err(LaunchError::Unsupported("linux.intelRdt".to_owned()));
+            let why = "linux.intelRdt: cache and memory bandwidth classes are not managed";
+            return Err(LaunchError::Unsupported(why.to_owned()));
+        }
+        if !linux.net_devices.is_empty() {
+            let why = "linux.netDevices: interfaces of the host are not moved into containers";
+            return Err(LaunchError::Unsupported(why.to_owned()));
         }
         if !linux.mount_label.is_empty() && !Path::new("/sys/fs/selinux/enforce").exists() {
             return Err(LaunchError::Unsupported(
@@ -61,11 +67,13 @@ impl Plan {
         let mut process = ProcessPlan::new(
             process,
             linux.personality.as_ref(),
+            linux.memory_policy.as_ref(),
             linux.seccomp.as_ref(),
             launch.seccomp_cache,
         )?;
         process.terminal = matches!(launch.stdio, Stdio::Terminal);
-        let hooks = HookPlan::new(spec, launch.id, launch.bundle);
+        process.preserve_fds = launch.preserve_fds;
+        let hooks = HookPlan::new(spec, Identity::new(spec, launch.id, launch.bundle));
         let rootfs = RootfsPlan::new(&Request {
             spec,
             linux,
@@ -76,6 +84,7 @@ impl Plan {
             hooks_wait: hooks.wait_for_mounts(),
             init: launch.init,
             extra: launch.extra_mounts,
+            no_pivot: launch.no_pivot,
         })?;
         let cgroup_fd = launch.cgroup.and_then(cgroup::Cgroup::fd);
         let cgroup_entry = match launch.cgroup {
@@ -110,6 +119,7 @@ impl Plan {
         let mut fds: Vec<RawFd> = self.rootfs.fds().iter().map(AsRawFd::as_raw_fd).collect();
         fds.extend(self.namespaces.fds());
         fds.extend(self.start_socket.as_ref().map(AsRawFd::as_raw_fd));
+        fds.extend(self.process.preserved());
         if let Stdio::Streams {
             stdin,
             stdout,

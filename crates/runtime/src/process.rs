@@ -10,18 +10,29 @@ mod environment;
 mod head;
 pub(crate) mod limits;
 pub(crate) mod lookup;
+pub(crate) mod scheduling;
 mod security;
 pub(crate) mod stdio;
 
 use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
-use spec::runtime::{Personality, Process, Rlimit, Seccomp};
+use spec::runtime::{MemoryPolicy, Personality, Process, Rlimit, Seccomp};
 
 use crate::error::{During, LaunchError, reason};
+use crate::handshake::{Channel, Stage};
 use crate::seccomp::{self, Filter};
 use credentials::Credentials;
+use scheduling::{Affinity, Scheduling};
+
+/// The first descriptor after the standard ones.
+const FIRST: u32 = 3;
+
+/// The variable that tells a process whether descriptors of socket activation are meant for it. Left empty in a
+/// plan, it is filled by the process, which alone knows its number.
+pub(crate) const LISTEN_PID: &str = "LISTEN_PID";
 
 #[derive(Debug)]
 pub(crate) struct ProcessPlan {
@@ -34,12 +45,15 @@ pub(crate) struct ProcessPlan {
     /// Rows and columns.
     pub console_size: Option<(u16, u16)>,
     pub terminal: bool,
+    /// How many descriptors from 3 on the program gets.
+    pub preserve_fds: u32,
     credentials: Credentials,
     umask: u32,
     no_new_privileges: bool,
     security: security::Labels,
     personality: Option<u64>,
-    io_priority: Option<(u32, u32)>,
+    scheduling: Scheduling,
+    pub affinity: Affinity,
     filter: Option<Filter>,
 }
 
@@ -47,6 +61,7 @@ impl ProcessPlan {
     pub fn new(
         process: &Process,
         personality: Option<&Personality>,
+        memory: Option<&MemoryPolicy>,
         filter: Option<&Seccomp>,
         cache: Option<&Path>,
     ) -> Result<ProcessPlan, LaunchError> {
@@ -70,16 +85,14 @@ impl ProcessPlan {
             oom_score_adj: process.oom_score_adj,
             console_size: process.console_size.map(|size| (size.height, size.width)),
             terminal,
+            preserve_fds: 0,
             credentials: Credentials::new(&process.user, process.capabilities.as_ref()),
             umask: process.user.umask.unwrap_or(0o022),
             no_new_privileges: process.no_new_privileges,
             security: security::Labels::new(process)?,
             personality: personality.map(security::domain).transpose()?,
-            io_priority: process
-                .io_priority
-                .as_ref()
-                .map(security::io_priority)
-                .transpose()?,
+            scheduling: Scheduling::new(process, memory)?,
+            affinity: Affinity::new(process.exec_cpu_affinity.as_ref())?,
             filter: filter
                 .map(|document| seccomp::filter(document, cache))
                 .transpose()?,
@@ -92,18 +105,22 @@ impl ProcessPlan {
         self.credentials.uid
     }
 
+    /// The descriptors that the program gets beside the standard ones.
+    pub fn preserved(&self) -> impl Iterator<Item = RawFd> {
+        (FIRST..FIRST + self.preserve_fds).filter_map(|number| RawFd::try_from(number).ok())
+    }
+
     /// In the child, inside its root and with its standard streams in place: everything but what must wait for
     /// the start. Gives the path of the program's file.
     pub fn become_ready(&mut self) -> Result<PathBuf, LaunchError> {
         environment::add_home(&mut self.env, self.credentials.uid);
+        self.learn_number();
         stdio::give_to(self.credentials.uid);
         self.security.prepare()?;
         if let Some(domain) = self.personality {
             sys::process::set_personality(domain).during("set linux.personality")?;
         }
-        if let Some((class, level)) = self.io_priority {
-            sys::process::set_io_priority(class, level).during("set process.ioPriority")?;
-        }
+        self.scheduling.apply()?;
         if self.no_new_privileges {
             rustix::thread::set_no_new_privs(true).during("set no_new_privs")?;
         }
@@ -119,8 +136,8 @@ impl ProcessPlan {
     }
 
     /// In the child: the last steps. Returns only on failure.
-    pub fn execute(&self, program: &Path) -> LaunchError {
-        match self.finish() {
+    pub fn execute(&self, program: &Path, channel: &mut Channel) -> LaunchError {
+        match self.finish(channel) {
             Err(error) => error,
             Ok(env) => match CString::new(program.as_os_str().as_encoded_bytes()) {
                 Err(_) => LaunchError::Invalid("process.args has a null byte".to_owned()),
@@ -132,26 +149,33 @@ impl ProcessPlan {
         }
     }
 
-    fn finish(&self) -> Result<Vec<CString>, LaunchError> {
+    fn finish(&self, channel: &mut Channel) -> Result<Vec<CString>, LaunchError> {
         let env = strings("process.env", &self.env)?;
         sys::process::reset_signals().during("reset signals")?;
         rustix::process::set_parent_process_death_signal(None).during("clear the death signal")?;
-        sys::fd::set_cloexec_from(3).during("close descriptors")?;
+        sys::fd::set_cloexec_from(FIRST + self.preserve_fds).during("close descriptors")?;
         match &self.filter {
             // Without no_new_privs only a privileged process may load a filter, so it comes before the last
             // right is given up; with it, it comes last and need not allow capset(2).
             Some(filter) if !self.no_new_privileges => {
                 self.credentials.raise_for_filter()?;
-                filter.load()?;
+                hand_over(filter.load()?, channel)?;
                 self.credentials.limit()?;
             }
             Some(filter) => {
                 self.credentials.limit()?;
-                filter.load()?;
+                hand_over(filter.load()?, channel)?;
             }
             None => self.credentials.limit()?,
         }
         Ok(env)
+    }
+
+    fn learn_number(&mut self) {
+        let empty = format!("{LISTEN_PID}=");
+        for variable in self.env.iter_mut().filter(|variable| **variable == empty) {
+            variable.push_str(&rustix::process::getpid().as_raw_nonzero().to_string());
+        }
     }
 
     /// The working directory must be below the root: a descriptor of the host that survived until here could
@@ -170,6 +194,14 @@ impl ProcessPlan {
             path: self.cwd.display().to_string(),
             reason: reason.to_owned(),
         }
+    }
+}
+
+/// Gives the filter's listener to the caller, who knows for whom it is.
+fn hand_over(listener: Option<OwnedFd>, channel: &mut Channel) -> Result<(), LaunchError> {
+    match listener {
+        Some(listener) => channel.reach(Stage::Filtered, &[listener.as_fd()]),
+        None => Ok(()),
     }
 }
 

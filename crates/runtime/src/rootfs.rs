@@ -76,7 +76,12 @@ impl RootfsPlan {
     /// Makes the new root the process's root; the old one is out of reach afterwards.
     pub fn switch(&self) -> Result<(), LaunchError> {
         rustix::process::fchdir(self.root.as_fd()).during("enter the root filesystem")?;
-        sys::mount::pivot_to_working_directory().during("switch to the root filesystem")?;
+        if self.no_pivot {
+            rustix::process::chroot(".").during("switch to the root filesystem")?;
+        } else {
+            sys::mount::pivot_to_working_directory()
+                .during("switch to the root filesystem (a host whose root is a ramdisk needs --no-pivot)")?;
+        }
         if let Some((propagation, whole)) = self.propagation {
             sys::mount::set_propagation(Path::new("/"), propagation, whole)
                 .during("set linux.rootfsPropagation")?;

@@ -12,9 +12,11 @@ mod cache;
 mod compile;
 #[cfg(test)]
 mod interpreter;
+mod listener;
 mod profile;
 mod program;
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use spec::runtime::Seccomp;
@@ -23,6 +25,7 @@ use sys::seccomp::Instruction;
 use crate::error::{During, LaunchError};
 
 pub use compile::compile;
+pub(crate) use listener::Listener;
 pub use profile::default_seccomp;
 
 /// A document that cannot be made into a filter.
@@ -30,8 +33,10 @@ pub use profile::default_seccomp;
 pub enum SeccompError {
     #[error("seccomp: there is no action {0:?}")]
     Action(String),
-    #[error("seccomp: the action {0} is not supported")]
-    UnsupportedAction(String),
+    #[error("seccomp: SCMP_ACT_NOTIFY needs listenerPath, the socket of whoever answers")]
+    NoListener,
+    #[error("seccomp: {0} cannot have the action SCMP_ACT_NOTIFY: handing over the listener needs it")]
+    CannotNotify(String),
     #[error("seccomp: there is no architecture {0:?}")]
     Architecture(String),
     #[error("seccomp: there is no comparison {0:?}")]
@@ -51,31 +56,76 @@ pub enum SeccompError {
 pub(crate) struct Filter {
     program: Vec<Instruction>,
     flags: u32,
+    notifies: bool,
 }
 
 impl Filter {
-    pub fn load(&self) -> Result<(), LaunchError> {
-        sys::seccomp::load(&self.program, self.flags).during("load the seccomp filter")
+    /// With a filter that notifies, gives the listener's descriptor.
+    pub fn load(&self) -> Result<Option<OwnedFd>, LaunchError> {
+        let step = "load the seccomp filter";
+        if self.notifies {
+            return sys::seccomp::load_with_listener(&self.program, self.flags)
+                .map(Some)
+                .during(step);
+        }
+        sys::seccomp::load(&self.program, self.flags).during(step)?;
+        Ok(None)
     }
 }
 
 /// The filter of a document, from the cache when it is there.
 pub(crate) fn filter(document: &Seccomp, cache: Option<&Path>) -> Result<Filter, LaunchError> {
-    let flags = flags(document).map_err(|error| LaunchError::Invalid(error.to_string()))?;
+    let checked = flags(document).and_then(|flags| check_notifications(document).map(|()| flags));
+    let flags = checked.map_err(|error| LaunchError::Invalid(error.to_string()))?;
     let program = match cache {
         Some(directory) => cache::load_or_make(directory, document, || compile(document)),
         None => compile(document),
     };
-    let program = program.map_err(|error| match error {
-        SeccompError::UnsupportedAction(_) => LaunchError::Unsupported(error.to_string()),
-        error => LaunchError::Invalid(error.to_string()),
-    })?;
-    Ok(Filter { program, flags })
+    Ok(Filter {
+        program: program.map_err(|error| LaunchError::Invalid(error.to_string()))?,
+        flags,
+        notifies: notifies(document),
+    })
+}
+
+/// Whether somebody outside answers for some of the calls.
+pub(crate) fn notifies(document: &Seccomp) -> bool {
+    document
+        .syscalls
+        .iter()
+        .any(|rule| rule.action == action::NOTIFY_NAME)
+}
+
+fn check_notifications(document: &Seccomp) -> Result<(), SeccompError> {
+    // Between the filter and the exec lies this one call, which nobody could answer for yet.
+    const NEEDED: &str = "sendmsg";
+    if document.default_action == action::NOTIFY_NAME {
+        return Err(SeccompError::CannotNotify("every system call".to_owned()));
+    }
+    let mut rules = document
+        .syscalls
+        .iter()
+        .filter(|rule| rule.action == action::NOTIFY_NAME);
+    if rules
+        .clone()
+        .any(|rule| rule.names.iter().any(|name| name == NEEDED))
+    {
+        return Err(SeccompError::CannotNotify(NEEDED.to_owned()));
+    }
+    let listens = document
+        .listener_path
+        .as_ref()
+        .is_some_and(|path| !path.is_empty());
+    if rules.next().is_some() && !listens {
+        return Err(SeccompError::NoListener);
+    }
+    Ok(())
 }
 
 fn flags(document: &Seccomp) -> Result<u32, SeccompError> {
     const LOG: u32 = 1 << 1;
     const SPEC_ALLOW: u32 = 1 << 2;
+    const WAIT_KILLABLE: u32 = 1 << 5;
     if document.flags.is_empty() {
         // As the field's runtimes do: filtering system calls is no reason to slow down speculation.
         return Ok(SPEC_ALLOW);
@@ -87,7 +137,8 @@ fn flags(document: &Seccomp) -> Result<u32, SeccompError> {
             "SECCOMP_FILTER_FLAG_TSYNC" => 0,
             "SECCOMP_FILTER_FLAG_LOG" => LOG,
             "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => SPEC_ALLOW,
-            // Concerns notifications only, which are refused by their action.
+            // The kernel wants it together with a listener only.
+            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" if notifies(document) => WAIT_KILLABLE,
             "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => 0,
             other => return Err(SeccompError::Flag(other.to_owned())),
         };

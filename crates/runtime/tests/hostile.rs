@@ -42,16 +42,7 @@ fn exec(bundle: &Bundle, target: &Running, cwd: &str, args: &[&str]) -> Result<(
     process.args = args.iter().map(|arg| (*arg).to_owned()).collect();
     process.cwd = cwd.to_owned();
     let (stdio, output) = captured();
-    let running = runtime::exec(Exec {
-        target_pid: target.pid,
-        target_pidfd: target.pidfd.as_fd(),
-        process: &process,
-        stdio,
-        cgroup: None,
-        seccomp: None,
-        seccomp_cache: None,
-        default_rlimits: &[],
-    })?;
+    let running = runtime::exec(Exec::new(target.pid, target.pidfd.as_fd(), &process, stdio))?;
     Ok(finish(running.pidfd, output))
 }
 

@@ -375,16 +375,12 @@ fn a_further_process_joins() {
         let mut process = bundle.spec.process.clone().unwrap();
         process.args = args.iter().map(|arg| (*arg).to_owned()).collect();
         let (stdio, output) = captured();
-        let running = runtime::exec(runtime::Exec {
-            target_pid: first.pid,
-            target_pidfd: first.pidfd.as_fd(),
-            process: &process,
+        let running = runtime::exec(runtime::Exec::new(
+            first.pid,
+            first.pidfd.as_fd(),
+            &process,
             stdio,
-            cgroup: None,
-            seccomp: None,
-            seccomp_cache: None,
-            default_rlimits: &[],
-        })?;
+        ))?;
         Ok::<_, LaunchError>(finish(running.pidfd, output))
     };
     let script = "hostname; for n in mnt net uts pid ipc time; do readlink /proc/self/ns/$n; readlink /proc/1/ns/$n; done; \

@@ -34,16 +34,7 @@ fn into_a_user_namespace_and_onto_a_terminal() {
     let exec = |script: &str, stdio: Stdio| {
         let mut process = bundle.spec.process.clone().unwrap();
         process.args = ["sh", "-c", script].map(str::to_owned).to_vec();
-        runtime::exec(Exec {
-            target_pid: first.pid,
-            target_pidfd: first.pidfd.as_fd(),
-            process: &process,
-            stdio,
-            cgroup: None,
-            seccomp: None,
-            seccomp_cache: None,
-            default_rlimits: &[],
-        })
+        runtime::exec(Exec::new(first.pid, first.pidfd.as_fd(), &process, stdio))
     };
     let (stdio, output) = captured();
     let running = exec("id -u; cat /proc/self/uid_map", stdio).unwrap();

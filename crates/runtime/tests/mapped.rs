@@ -198,16 +198,12 @@ fn further_processes_are_users_of_the_namespace() {
         process.args = ["sh", "-c", script].map(str::to_owned).to_vec();
         process.user.uid = uid;
         process.user.gid = uid;
-        runtime::exec(runtime::Exec {
-            target_pid: first.pid,
-            target_pidfd: first.pidfd.as_fd(),
-            process: &process,
+        runtime::exec(runtime::Exec::new(
+            first.pid,
+            first.pidfd.as_fd(),
+            &process,
             stdio,
-            cgroup: None,
-            seccomp: None,
-            seccomp_cache: None,
-            default_rlimits: &[],
-        })
+        ))
         .unwrap()
     };
     // Its own standard output can be opened again: the pipe was given to it.

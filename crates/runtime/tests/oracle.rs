@@ -4,64 +4,10 @@
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
+use support::cli::{Cli, id, program};
 use support::{Bundle, possible};
-
-/// The example program of this crate, which is built with the tests.
-fn program() -> Option<PathBuf> {
-    let path = std::env::current_exe()
-        .ok()?
-        .parent()?
-        .parent()?
-        .join("examples/berth_runtime");
-    if path.exists() {
-        return Some(path);
-    }
-    println!(
-        "skipped: {} is not built (cargo build -p runtime --examples)",
-        path.display()
-    );
-    None
-}
-
-struct Cli {
-    program: PathBuf,
-    state: tempfile::TempDir,
-}
-
-impl Cli {
-    fn new() -> Option<Cli> {
-        Some(Cli {
-            program: program()?,
-            state: tempfile::tempdir().unwrap(),
-        })
-    }
-
-    fn command(&self, args: &[&str]) -> Output {
-        Command::new(&self.program)
-            .arg("--root")
-            .arg(self.state.path())
-            .args(args)
-            .output()
-            .unwrap()
-    }
-
-    fn ok(&self, args: &[&str]) -> String {
-        let output = self.command(args);
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(
-            output.status.success(),
-            "{args:?}: {text}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        text
-    }
-}
-
-fn id(name: &str) -> String {
-    format!("{name}-{}", std::process::id())
-}
 
 /// What the field's runtimes agree on.
 const PROBE: &str = "grep -E '^(Cap|NoNewPrivs|Seccomp:|Groups|Uid|Gid)' /proc/self/status; \

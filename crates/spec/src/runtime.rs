@@ -16,7 +16,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use linux::{Device, IdMapping, IntelRdt, Linux, Namespace, NamespaceType, Personality, TimeOffset};
+pub use linux::{
+    Device, IdMapping, IntelRdt, Linux, MemoryPolicy, Namespace, NamespaceType, NetDevice, Personality,
+    TimeOffset,
+};
 pub use resources::{
     BlockIo, Cpu, DeviceCgroup, HugepageLimit, InterfacePriority, Memory, Network, Pids, Rdma, Resources,
     ThrottleDevice, WeightDevice,
@@ -38,6 +41,10 @@ where
 
 pub(crate) fn is_false(value: &bool) -> bool {
     !*value
+}
+
+pub(crate) fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// `config.json`.
@@ -94,6 +101,11 @@ pub struct Process {
     pub selinux_label: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub io_priority: Option<IoPriority>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<Scheduler>,
+    /// Where an additional process may run on its way into the container, and from its beginning on.
+    #[serde(rename = "execCPUAffinity", skip_serializing_if = "Option::is_none")]
+    pub exec_cpu_affinity: Option<CpuAffinity>,
 }
 
 /// A terminal's size in characters.
@@ -151,6 +163,39 @@ pub struct Rlimit {
 pub struct IoPriority {
     pub class: String,
     pub priority: i32,
+}
+
+/// How the kernel shares out processors to the process (`SCHED_OTHER` and the like). Times are nanoseconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Scheduler {
+    pub policy: String,
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_zero")]
+    pub nice: i32,
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_zero")]
+    pub priority: i32,
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_zero")]
+    pub runtime: u64,
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_zero")]
+    pub deadline: u64,
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_zero")]
+    pub period: u64,
+}
+
+/// Lists of processors such as `0-3,7`; empty means no change.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CpuAffinity {
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
+    pub initial: String,
+    #[serde(
+        rename = "final",
+        deserialize_with = "null_default",
+        skip_serializing_if = "String::is_empty"
+    )]
+    pub r#final: String,
 }
 
 /// The root filesystem of the bundle.
@@ -226,6 +271,18 @@ pub struct State {
         skip_serializing_if = "BTreeMap::is_empty"
     )]
     pub annotations: BTreeMap<String, String>,
+}
+
+/// What goes to the answerer of a container's system calls, with the descriptors named in `fds`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerProcessState {
+    pub oci_version: String,
+    pub fds: Vec<String>,
+    pub pid: i32,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub metadata: String,
+    pub state: State,
 }
 
 /// Where in its life a container is.

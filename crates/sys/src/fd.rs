@@ -94,6 +94,15 @@ pub fn close_all_except(keep: &[RawFd]) -> io::Result<()> {
     close_range(first, u32::MAX, 0)
 }
 
+/// Whether the number stands for an open file.
+pub fn is_open(number: u32) -> bool {
+    let Ok(number) = RawFd::try_from(number) else {
+        return false;
+    };
+    // SAFETY: F_GETFD takes no argument beside the number and reports a closed one as an error.
+    unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
+}
+
 /// Marks every descriptor from `first` on close-on-exec.
 pub fn set_cloexec_from(first: u32) -> io::Result<()> {
     close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)

@@ -16,5 +16,6 @@ pub mod namespace;
 pub mod netlink;
 pub mod process;
 pub mod program;
+pub mod schedule;
 pub mod seccomp;
 pub mod terminal;

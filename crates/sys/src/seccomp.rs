@@ -3,6 +3,7 @@
 //! Sources: seccomp(2), Documentation/userspace-api/seccomp_filter.rst.
 
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 /// One instruction of a classic BPF program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,19 @@ pub const MAX_INSTRUCTIONS: usize = 4096;
 /// Puts a filter over the calling process (all threads when `SECCOMP_FILTER_FLAG_TSYNC` is in `flags`).
 /// Needs CAP_SYS_ADMIN or no_new_privs. The kernel checks the program; it cannot be taken off again.
 pub fn load(program: &[Instruction], flags: u32) -> io::Result<()> {
+    set_filter(program, flags).map(drop)
+}
+
+/// As [`load`], for a program that asks somebody: gives the descriptor on which the questions come
+/// (`SECCOMP_FILTER_FLAG_NEW_LISTENER`, Linux 5.0), close-on-exec.
+pub fn load_with_listener(program: &[Instruction], flags: u32) -> io::Result<OwnedFd> {
+    let fd = set_filter(program, flags | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32)?;
+    let fd = RawFd::try_from(fd).map_err(|_| io::ErrorKind::InvalidData)?;
+    // SAFETY: with that flag the kernel gives a fresh descriptor that nobody else knows of.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn set_filter(program: &[Instruction], flags: u32) -> io::Result<libc::c_long> {
     let length = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let argument = libc::sock_fprog {
         len: length,
@@ -61,8 +75,8 @@ pub fn load(program: &[Instruction], flags: u32) -> io::Result<()> {
             &raw const argument,
         )
     };
-    if result == 0 {
-        Ok(())
+    if result >= 0 {
+        Ok(result)
     } else {
         Err(io::Error::last_os_error())
     }

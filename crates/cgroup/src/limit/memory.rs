@@ -15,12 +15,11 @@ use crate::hierarchy::Version;
 
 impl Cgroup {
     pub(super) fn apply_memory(&self, memory: &Memory) -> Result<()> {
-        if let Some(limit) = memory.kernel.or(memory.kernel_tcp)
-            && limit > 0
-        {
-            return Err(CgroupError::Invalid(
-                "kernel memory limits are not supported by Linux 5.15 and newer".into(),
-            ));
+        if memory.kernel.or(memory.kernel_tcp).is_some_and(|limit| limit > 0) {
+            // The specification lets a runtime ignore them, and configurations of the field still have them.
+            tracing::warn!(
+                "limits of kernel memory are ignored: Linux 5.15 and newer have none of their own"
+            );
         }
         if *memory == Memory::default() {
             return Ok(());

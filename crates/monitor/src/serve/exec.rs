@@ -68,14 +68,11 @@ impl Supervisor {
             .signals
             .lifted(|| {
                 let exec = runtime::Exec {
-                    target_pid: self.process.pid,
-                    target_pidfd: self.process.pidfd.as_fd(),
-                    process: &process,
-                    stdio,
                     cgroup: Some(&self.cgroup),
                     seccomp: config.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()),
                     seccomp_cache: self.launch.seccomp_cache.as_deref(),
-                    default_rlimits: &[],
+                    identity: runtime::Identity::new(&config, &self.launch.id, &self.launch.bundle),
+                    ..runtime::Exec::new(self.process.pid, self.process.pidfd.as_fd(), &process, stdio)
                 };
                 runtime::exec(exec)
             })

@@ -1,6 +1,7 @@
 //! The command line's grammar.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -79,6 +80,18 @@ pub(super) enum Command {
     Pause { id: String },
     /// Let a paused container go on
     Resume { id: String },
+    /// Change the limits of a container
+    Update(Box<UpdateOptions>),
+    /// Tell what a container uses, and of out-of-memory kills, as lines of JSON
+    Events {
+        /// Time between two lines: a number with ms, s or m
+        #[arg(long, default_value = "5s", value_parser = interval)]
+        interval: Duration,
+        /// One line of what is used now, and no more
+        #[arg(long)]
+        stats: bool,
+        id: String,
+    },
     /// Print a container's state
     State { id: String },
     /// List containers
@@ -94,8 +107,8 @@ pub(super) enum Command {
         #[arg(short, long, default_value = "table")]
         format: Format,
         id: String,
-        /// Accepted for compatibility
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+        /// Options for ps(1) (default -ef)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
     /// Write a config.json to begin with
@@ -118,14 +131,18 @@ pub(super) struct CreateOptions {
     /// File that receives the process's number
     #[arg(long)]
     pub pid_file: Option<PathBuf>,
-    /// Not supported
-    #[arg(long, hide = true)]
+    /// Socket that receives a handle (pidfd) of the process
+    #[arg(long)]
+    pub pidfd_socket: Option<PathBuf>,
+    /// Change the root directory without pivot_root(2), where the host's root is a ramdisk. Weaker: a process that
+    /// may chroot(2) can leave such a root
+    #[arg(long)]
     pub no_pivot: bool,
     /// Accepted for compatibility
     #[arg(long, hide = true)]
     pub no_new_keyring: bool,
-    /// Not supported but for 0
-    #[arg(long, default_value_t = 0, hide = true)]
+    /// How many of the caller's descriptors from 3 on the process gets
+    #[arg(long, default_value_t = 0)]
     pub preserve_fds: u32,
     /// Do not wait for the container (run)
     #[arg(short, long)]
@@ -158,6 +175,12 @@ pub(super) struct ExecOptions {
     pub cap: Vec<String>,
     #[arg(long)]
     pub no_new_privs: bool,
+    /// AppArmor profile
+    #[arg(long)]
+    pub apparmor: Option<String>,
+    /// SELinux label
+    #[arg(long)]
+    pub process_label: Option<String>,
     /// File with the process as JSON, instead of the command
     #[arg(short, long)]
     pub process: Option<PathBuf>,
@@ -168,10 +191,86 @@ pub(super) struct ExecOptions {
     pub pid_file: Option<PathBuf>,
     #[arg(long)]
     pub console_socket: Option<PathBuf>,
-    /// Not supported but for 0
-    #[arg(long, default_value_t = 0, hide = true)]
+    /// Socket that receives a handle (pidfd) of the process
+    #[arg(long)]
+    pub pidfd_socket: Option<PathBuf>,
+    /// How many of the caller's descriptors from 3 on the process gets
+    #[arg(long, default_value_t = 0)]
     pub preserve_fds: u32,
+    /// Also in a container that is paused, where the process waits until it is resumed
+    #[arg(long)]
+    pub ignore_paused: bool,
     pub id: String,
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<String>,
+}
+
+/// Sizes are bytes; what is not named stays as it is.
+#[derive(Debug, clap::Args)]
+pub(super) struct UpdateOptions {
+    /// File with limits as in the configuration's linux.resources (- for standard input), instead of the options
+    #[arg(short, long)]
+    pub resources: Option<PathBuf>,
+    #[arg(long)]
+    pub blkio_weight: Option<u16>,
+    #[arg(long)]
+    pub cpu_period: Option<u64>,
+    #[arg(long, allow_negative_numbers = true)]
+    pub cpu_quota: Option<i64>,
+    #[arg(long)]
+    pub cpu_burst: Option<u64>,
+    #[arg(long)]
+    pub cpu_rt_period: Option<u64>,
+    #[arg(long, allow_negative_numbers = true)]
+    pub cpu_rt_runtime: Option<i64>,
+    #[arg(long)]
+    pub cpu_share: Option<u64>,
+    #[arg(long)]
+    pub cpu_idle: Option<i64>,
+    #[arg(long)]
+    pub cpuset_cpus: Option<String>,
+    #[arg(long)]
+    pub cpuset_mems: Option<String>,
+    #[arg(long, allow_negative_numbers = true)]
+    pub memory: Option<i64>,
+    #[arg(long, allow_negative_numbers = true)]
+    pub memory_reservation: Option<i64>,
+    /// Memory and swap together
+    #[arg(long, allow_negative_numbers = true)]
+    pub memory_swap: Option<i64>,
+    #[arg(long, allow_negative_numbers = true)]
+    pub pids_limit: Option<i64>,
+    pub id: String,
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| format!("{text:?} is not a number with ms, s or m"))?;
+    let duration = match text.get(digits.len()..) {
+        Some("ms") => Duration::from_millis(number),
+        Some("s" | "") => Duration::from_secs(number),
+        Some("m") => Duration::from_secs(number.saturating_mul(60)),
+        _ => return Err(format!("{text:?} is not a number with ms, s or m")),
+    };
+    if duration.is_zero() {
+        return Err("the interval must be longer than nothing".to_owned());
+    }
+    Ok(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals() {
+        assert_eq!(interval("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(interval("5s"), Ok(Duration::from_secs(5)));
+        assert_eq!(interval("2m"), Ok(Duration::from_secs(120)));
+        for bad in ["", "s", "5h", "-1s", "0s", "1.5s"] {
+            assert!(interval(bad).is_err(), "{bad:?}");
+        }
+    }
 }

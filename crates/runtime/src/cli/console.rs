@@ -19,6 +19,13 @@ pub(super) fn hand_over(socket: &Path, master: &OwnedFd) -> Result<(), CliError>
         .map_err(|error| CliError::io(&format!("console socket {}", socket.display()), error))
 }
 
+/// Sends a handle of the process over the socket.
+pub(super) fn hand_over_process(socket: &Path, process: BorrowedFd<'_>) -> Result<(), CliError> {
+    UnixStream::connect(socket)
+        .and_then(|stream| sys::fd::send_fds(&stream, b"pidfd", &[process]))
+        .map_err(|error| CliError::io(&format!("pidfd socket {}", socket.display()), error))
+}
+
 const SIGCHLD: i32 = 17;
 const SIGWINCH: i32 = 28;
 

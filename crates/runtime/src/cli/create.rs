@@ -5,11 +5,13 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use cgroup::Cgroup;
-use spec::runtime::Spec;
+use spec::runtime::{DeviceCgroup, Resources, Spec};
 
 use super::arguments::CreateOptions;
 use super::console;
+use super::document;
 use super::error::CliError;
+use super::inherited::{self, Inherited};
 use super::lifecycle;
 use super::state::{self, Containers, Record};
 use crate::launch::{Launch, RootFs, Running, Stdio};
@@ -20,17 +22,24 @@ pub(super) fn create(containers: &Containers, options: &CreateOptions) -> Result
             "create has no --detach; a created container is detached".to_owned(),
         ));
     }
-    make(containers, options, false)?;
+    make(
+        containers,
+        options,
+        inherited::check(options.preserve_fds)?,
+        false,
+    )?;
     Ok(0)
 }
 
 pub(super) fn run(containers: &Containers, options: &CreateOptions) -> Result<i32, CliError> {
+    // Looked at before anything else is opened: afterwards the numbers could be our own.
+    let preserved = inherited::check(options.preserve_fds)?;
     let signals = if options.detach {
         None
     } else {
         Some(console::take_signals()?)
     };
-    let running = make(containers, options, !options.detach)?;
+    let running = make(containers, options, preserved, !options.detach)?;
     let started = lifecycle::start(containers, &options.id);
     let Some(signals) = signals.filter(|_| started.is_ok()) else {
         if started.is_err() {
@@ -46,17 +55,17 @@ pub(super) fn run(containers: &Containers, options: &CreateOptions) -> Result<i3
 }
 
 /// Everything up to the start. On failure nothing is left.
-fn make(containers: &Containers, options: &CreateOptions, foreground: bool) -> Result<Running, CliError> {
-    if options.preserve_fds != 0 {
-        return Err(CliError::Usage("--preserve-fds is not supported".to_owned()));
-    }
-    if options.no_pivot {
-        return Err(CliError::Usage(
-            "--no-pivot is not supported: the root could be left".to_owned(),
-        ));
-    }
+fn make(
+    containers: &Containers,
+    options: &CreateOptions,
+    preserved: Inherited,
+    foreground: bool,
+) -> Result<Running, CliError> {
     let bundle = state::absolute(&options.bundle)?;
-    let spec = read_spec(&bundle.join("config.json"))?;
+    let mut spec: Spec = document::read(&bundle.join("config.json"))?;
+    if let Some(process) = &mut spec.process {
+        inherited::tell(preserved, &mut process.env);
+    }
     containers.reserve(&options.id)?;
     let (parent, name) = state::cgroup_names(
         spec.linux
@@ -64,7 +73,15 @@ fn make(containers: &Containers, options: &CreateOptions, foreground: bool) -> R
             .and_then(|linux| linux.cgroups_path.as_deref()),
         &options.id,
     );
-    let result = launch(containers, options, &bundle, spec, (&parent, &name), foreground);
+    let handed_on = preserved.count();
+    let result = launch(
+        containers,
+        options,
+        &bundle,
+        spec,
+        (&parent, &name),
+        (foreground, handed_on),
+    );
     if result.is_err() {
         let _ = containers.remove(&options.id);
         if let Ok(cgroup) = Cgroup::open(&parent, &name) {
@@ -80,7 +97,7 @@ fn launch(
     bundle: &Path,
     spec: Spec,
     (parent, name): (&str, &str),
-    foreground: bool,
+    (foreground, preserve_fds): (bool, u32),
 ) -> Result<Running, CliError> {
     let console_socket = options.console_socket.as_deref();
     let root = spec
@@ -98,9 +115,8 @@ fn launch(
         ));
     }
     let cgroup = Cgroup::create(parent, name)?;
-    if let Some(resources) = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref()) {
-        cgroup.apply(resources)?;
-    }
+    let resources = spec.linux.as_ref().and_then(|linux| linux.resources.clone());
+    cgroup.apply(&with_device_rules(resources.unwrap_or_default()))?;
     let socket = containers.listen(&options.id)?;
     let stdio = if wants_terminal {
         Stdio::Terminal
@@ -110,11 +126,16 @@ fn launch(
     let mut launch = Launch::new(&options.id, bundle, &spec, RootFs::Path(&root), stdio);
     launch.cgroup = Some(&cgroup);
     launch.start_socket = Some(socket.as_fd());
+    launch.preserve_fds = preserve_fds;
+    launch.no_pivot = options.no_pivot;
     let mut created = crate::launch::create(launch)?;
     let pid = created.pid();
     let (_, start_time) = state::stat(pid).ok_or_else(|| CliError::NotRunning(options.id.clone()))?;
     if let (Some(path), Some(master)) = (console_socket, created.terminal()) {
         console::hand_over(path, &master)?;
+    }
+    if let Some(path) = &options.pidfd_socket {
+        console::hand_over_process(path, created.pidfd())?;
     }
     if let Some(path) = &options.pid_file {
         write_pid(path, pid)?;
@@ -134,18 +155,43 @@ fn launch(
     Ok(created.leave()?)
 }
 
+/// Access to devices as the field's runtimes grant it: nothing, then what the configuration says, then what every
+/// container needs.
+fn with_device_rules(mut resources: Resources) -> Resources {
+    // Type, major and minor number (none is any), access. Any node may be made: using it is another matter.
+    const ALWAYS: [(&str, Option<i64>, Option<i64>, &str); 10] = [
+        ("c", None, None, "m"),
+        ("b", None, None, "m"),
+        ("c", Some(1), Some(3), "rwm"), // null
+        ("c", Some(1), Some(5), "rwm"), // zero
+        ("c", Some(1), Some(7), "rwm"), // full
+        ("c", Some(1), Some(8), "rwm"), // random
+        ("c", Some(1), Some(9), "rwm"), // urandom
+        ("c", Some(5), Some(0), "rwm"), // tty
+        ("c", Some(5), Some(2), "rwm"), // ptmx
+        ("c", Some(136), None, "rwm"),  // pts
+    ];
+    let mut rules = vec![DeviceCgroup {
+        allow: false,
+        access: "rwm".to_owned(),
+        ..DeviceCgroup::default()
+    }];
+    rules.append(&mut resources.devices);
+    rules.extend(ALWAYS.map(|(kind, major, minor, access)| DeviceCgroup {
+        allow: true,
+        r#type: Some(kind.to_owned()),
+        major,
+        minor,
+        access: access.to_owned(),
+    }));
+    resources.devices = rules;
+    resources
+}
+
 pub(super) fn write_pid(path: &Path, pid: i32) -> Result<(), CliError> {
     // Whoever watches for the file must find it whole.
     let temporary = path.with_extension("new");
     fs::write(&temporary, pid.to_string())
         .and_then(|()| fs::rename(&temporary, path))
         .map_err(|error| CliError::io(&format!("pid file {}", path.display()), error))
-}
-
-fn read_spec(path: &Path) -> Result<Spec, CliError> {
-    let bytes = fs::read(path).map_err(|error| CliError::io(&path.display().to_string(), error))?;
-    serde_json::from_slice(&bytes).map_err(|error| CliError::Config {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    })
 }

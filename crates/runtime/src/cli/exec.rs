@@ -1,6 +1,5 @@
 //! `exec`.
 
-use std::fs;
 use std::os::fd::AsFd;
 
 use spec::runtime::{Process, Status};
@@ -8,18 +7,20 @@ use spec::runtime::{Process, Status};
 use super::arguments::ExecOptions;
 use super::console;
 use super::create::write_pid;
+use super::document;
 use super::error::CliError;
+use super::inherited;
 use super::state::{Containers, Record};
 use crate::exec::Exec;
 use crate::launch::Stdio;
 
 pub(super) fn exec(containers: &Containers, options: ExecOptions) -> Result<i32, CliError> {
-    if options.preserve_fds != 0 {
-        return Err(CliError::Usage("--preserve-fds is not supported".to_owned()));
-    }
+    // Looked at before anything else is opened: afterwards the numbers could be our own.
+    let preserved = inherited::check(options.preserve_fds)?;
     let record = containers.load(&options.id)?;
     let status = containers.status(&record);
-    if status != Status::Running {
+    let runs = status == Status::Running || (status == Status::Paused && options.ignore_paused);
+    if !runs {
         return Err(CliError::Status {
             action: "exec in",
             status,
@@ -28,7 +29,8 @@ pub(super) fn exec(containers: &Containers, options: ExecOptions) -> Result<i32,
     let target = record
         .process()
         .ok_or_else(|| CliError::NotRunning(record.id.clone()))?;
-    let process = process(&record, &options)?;
+    let mut process = process(&record, &options)?;
+    inherited::tell(preserved, &mut process.env);
     if process.terminal && options.detach && options.console_socket.is_none() {
         return Err(CliError::Usage(
             "a detached process with a terminal needs --console-socket".to_owned(),
@@ -40,26 +42,24 @@ pub(super) fn exec(containers: &Containers, options: ExecOptions) -> Result<i32,
         Some(console::take_signals()?)
     };
     let cgroup = record.cgroup()?;
+    let stdio = if process.terminal {
+        Stdio::Terminal
+    } else {
+        Stdio::Inherit
+    };
+    let linux = record.spec.linux.as_ref();
     let running = crate::exec::exec(Exec {
-        target_pid: record.pid,
-        target_pidfd: target.as_fd(),
-        process: &process,
-        stdio: if process.terminal {
-            Stdio::Terminal
-        } else {
-            Stdio::Inherit
-        },
         cgroup: Some(&cgroup),
-        seccomp: record
-            .spec
-            .linux
-            .as_ref()
-            .and_then(|linux| linux.seccomp.as_ref()),
-        seccomp_cache: None,
-        default_rlimits: &[],
+        seccomp: linux.and_then(|linux| linux.seccomp.as_ref()),
+        preserve_fds: preserved.count(),
+        identity: record.identity(),
+        ..Exec::new(record.pid, target.as_fd(), &process, stdio)
     })?;
     if let (Some(path), Some(master)) = (&options.console_socket, &running.terminal) {
         console::hand_over(path, master)?;
+    }
+    if let Some(path) = &options.pidfd_socket {
+        console::hand_over_process(path, running.pidfd.as_fd())?;
     }
     if let Some(path) = &options.pid_file {
         write_pid(path, running.pid)?;
@@ -79,11 +79,7 @@ pub(super) fn exec(containers: &Containers, options: ExecOptions) -> Result<i32,
 /// The container's own process with what the options change.
 fn process(record: &Record, options: &ExecOptions) -> Result<Process, CliError> {
     if let Some(path) = &options.process {
-        let bytes = fs::read(path).map_err(|error| CliError::io(&path.display().to_string(), error))?;
-        return serde_json::from_slice(&bytes).map_err(|error| CliError::Config {
-            path: path.clone(),
-            reason: error.to_string(),
-        });
+        return document::read(path);
     }
     if options.command.is_empty() {
         return Err(CliError::Usage("exec needs a command or --process".to_owned()));
@@ -94,6 +90,12 @@ fn process(record: &Record, options: &ExecOptions) -> Result<Process, CliError> 
     process.console_size = None;
     process.env.extend(options.env.iter().cloned());
     process.no_new_privileges |= options.no_new_privs;
+    if let Some(profile) = &options.apparmor {
+        process.apparmor_profile.clone_from(profile);
+    }
+    if let Some(label) = &options.process_label {
+        process.selinux_label.clone_from(label);
+    }
     if let Some(cwd) = &options.cwd {
         process.cwd.clone_from(cwd);
     }

@@ -11,6 +11,7 @@ use super::error::CliError;
 use super::signal;
 use super::state::{Containers, Record};
 use crate::hooks::HookPlan;
+use crate::launch::start_over;
 
 const SIGKILL: i32 = 9;
 
@@ -29,11 +30,17 @@ pub(super) fn start(containers: &Containers, id: &str) -> Result<i32, CliError> 
             status,
         });
     }
-    let result = crate::launch::start_over(containers.connect(id)?);
+    let result = containers
+        .connect(id)
+        .and_then(|socket| Ok(start_over(socket, &record.spec, record.identity(), record.pid)?));
     // Started or dead, it does not wait there any more.
     let _ = fs::remove_file(containers.start_socket(id));
+    if result.is_err() {
+        // It may still wait, for a start or for an answer to a system call, and nothing of the user's has run.
+        end(&record)?;
+    }
     result?;
-    HookPlan::new(&record.spec, id, &record.bundle)
+    HookPlan::new(&record.spec, record.identity())
         .poststart(record.pid)
         .run();
     Ok(0)
@@ -83,7 +90,7 @@ pub(super) fn delete(containers: &Containers, id: &str, force: bool) -> Result<i
         cgroup.kill_all()?;
         cgroup.remove()?;
     }
-    HookPlan::new(&record.spec, id, &record.bundle).run_poststop();
+    HookPlan::new(&record.spec, record.identity()).run_poststop();
     containers.remove(id)?;
     Ok(0)
 }

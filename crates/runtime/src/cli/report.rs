@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::json;
 
@@ -83,11 +84,19 @@ fn table<const N: usize>(rows: &[[String; N]]) {
     }
 }
 
-pub(super) fn ps(containers: &Containers, id: &str, format: Format) -> Result<i32, CliError> {
+pub(super) fn ps(
+    containers: &Containers,
+    id: &str,
+    format: Format,
+    options: &[String],
+) -> Result<i32, CliError> {
     let pids = containers.load(id)?.cgroup()?.pids()?;
     if format == Format::Json {
         println!("{}", json!(pids));
         return Ok(0);
+    }
+    if !options.is_empty() {
+        return ps_of_the_host(&pids, options);
     }
     let mut rows = vec![["PID", "COMMAND"].map(str::to_owned)];
     for pid in pids {
@@ -96,6 +105,37 @@ pub(super) fn ps(containers: &Containers, id: &str, format: Format) -> Result<i3
         rows.push([pid.to_string(), command.trim_end().to_owned()]);
     }
     table(&rows);
+    Ok(0)
+}
+
+/// Columns by the user's choice: those lines of the host's ps(1) that are of the container.
+fn ps_of_the_host(pids: &[i32], options: &[String]) -> Result<i32, CliError> {
+    let output = Command::new("ps")
+        .args(options)
+        .output()
+        .map_err(|error| CliError::io("ps (needed for its options)", error))?;
+    if !output.status.success() {
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        return Err(CliError::Usage(format!("ps: {}", complaint.trim())));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut lines = text.lines();
+    let head = lines.next().unwrap_or_default();
+    let Some(column) = head.split_whitespace().position(|title| title == "PID") else {
+        return Err(CliError::Usage(
+            "ps: the options must show a column PID".to_owned(),
+        ));
+    };
+    println!("{head}");
+    for line in lines {
+        let pid = line
+            .split_whitespace()
+            .nth(column)
+            .and_then(|word| word.parse().ok());
+        if pid.is_some_and(|pid: i32| pids.contains(&pid)) {
+            println!("{line}");
+        }
+    }
     Ok(0)
 }
 

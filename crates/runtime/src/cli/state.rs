@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use spec::runtime::{Spec, State, Status};
 
 use super::error::CliError;
+use crate::identity::Identity;
 
 /// All containers of one root.
 #[derive(Debug)]
@@ -193,6 +194,10 @@ impl Record {
         // Asked after the handle is held: the number cannot change its meaning any more.
         let (state, start_time) = stat(self.pid)?;
         (start_time == self.start_time && state != 'Z' && state != 'X').then_some(handle)
+    }
+
+    pub fn identity(&self) -> Identity {
+        Identity::new(&self.spec, &self.id, &self.bundle)
     }
 
     pub fn cgroup(&self) -> Result<Cgroup, cgroup::CgroupError> {

@@ -1,11 +1,11 @@
-//! Labels of the Linux security modules, the execution domain, and the class of input and output.
+//! Labels of the Linux security modules, and the execution domain.
 //!
 //! A label that the kernel cannot set is an error: a container that was asked to be confined never runs
 //! unconfined.
 
 use std::path::Path;
 
-use spec::runtime::{IoPriority, Personality, Process};
+use spec::runtime::{Personality, Process};
 
 use crate::error::{During, LaunchError};
 
@@ -74,24 +74,5 @@ pub(crate) fn domain(personality: &Personality) -> Result<u64, LaunchError> {
         other => Err(LaunchError::Invalid(format!(
             "linux.personality: there is no domain {other:?}"
         ))),
-    }
-}
-
-pub(crate) fn io_priority(wanted: &IoPriority) -> Result<(u32, u32), LaunchError> {
-    let class = match wanted.class.as_str() {
-        "IOPRIO_CLASS_RT" => 1,
-        "IOPRIO_CLASS_BE" => 2,
-        "IOPRIO_CLASS_IDLE" => 3,
-        other => {
-            return Err(LaunchError::Invalid(format!(
-                "process.ioPriority: there is no class {other:?}"
-            )));
-        }
-    };
-    match u32::try_from(wanted.priority) {
-        Ok(level @ 0..=7) => Ok((class, level)),
-        _ => Err(LaunchError::Invalid(
-            "process.ioPriority: the priority must be 0 to 7".to_owned(),
-        )),
     }
 }

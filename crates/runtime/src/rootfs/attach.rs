@@ -86,12 +86,8 @@ fn place(root: BorrowedFd<'_>, mount: &Prepared, sysfs_by_bind: bool) -> io::Res
 
 fn filesystem(kind: &str, mount: &Prepared, target: BorrowedFd<'_>) -> io::Result<Tree> {
     let fs = Filesystem::new(kind)?;
-    if !matches!(
-        kind,
-        "proc" | "sysfs" | "mqueue" | "tmpfs" | "devpts" | "cgroup" | "cgroup2"
-    ) {
-        fs.string("source", &mount.source_name)?;
-    }
+    // What mount tables show; for a filesystem on a device, the device.
+    fs.string("source", &mount.source_name)?;
     let mut has_mode = false;
     for option in &mount.options.data {
         has_mode |= option.starts_with("mode=");

@@ -33,6 +33,8 @@ pub(crate) struct RootfsPlan {
     pub spares: Vec<Spare>,
     pub masked: Vec<PathBuf>,
     pub read_only_paths: Vec<PathBuf>,
+    /// The root is changed by chroot(2).
+    pub no_pivot: bool,
     /// The network namespace is someone else's: a user namespace of ours may not mount sysfs then.
     pub sysfs_by_bind: bool,
 }
@@ -91,6 +93,7 @@ pub(crate) struct Request<'a> {
     pub hooks_wait: bool,
     pub init: Option<BorrowedFd<'a>>,
     pub extra: &'a [ExtraMount<'a>],
+    pub no_pivot: bool,
 }
 
 impl RootfsPlan {
@@ -128,6 +131,7 @@ impl RootfsPlan {
             spares,
             masked: request.linux.masked_paths.iter().map(PathBuf::from).collect(),
             read_only_paths: request.linux.readonly_paths.iter().map(PathBuf::from).collect(),
+            no_pivot: request.no_pivot,
             sysfs_by_bind: request.namespaces.has_user() && request.namespaces.foreign_network(),
         })
     }

@@ -6,9 +6,12 @@ pub(crate) const KILL_PROCESS: u32 = 0x8000_0000;
 const KILL_THREAD: u32 = 0;
 const TRAP: u32 = 0x0003_0000;
 const ERRNO: u32 = 0x0005_0000;
+const NOTIFY: u32 = 0x7fc0_0000;
 const TRACE: u32 = 0x7ff0_0000;
 const LOG: u32 = 0x7ffc_0000;
 pub(crate) const ALLOW: u32 = 0x7fff_0000;
+
+pub(crate) const NOTIFY_NAME: &str = "SCMP_ACT_NOTIFY";
 
 const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
@@ -30,7 +33,7 @@ pub(crate) fn parse(name: &str, errno: Option<u32>) -> Result<u32, SeccompError>
         "SCMP_ACT_TRACE" => TRACE | errno,
         "SCMP_ACT_LOG" => LOG,
         "SCMP_ACT_ALLOW" => ALLOW,
-        "SCMP_ACT_NOTIFY" => return Err(SeccompError::UnsupportedAction(name.to_owned())),
+        NOTIFY_NAME => NOTIFY,
         other => return Err(SeccompError::Action(other.to_owned())),
     })
 }
@@ -42,9 +45,10 @@ pub(crate) fn strictness(action: u32) -> u32 {
         KILL_THREAD => 1,
         TRAP => 2,
         ERRNO => 3,
-        TRACE => 4,
-        LOG => 5,
-        _ => 6,
+        NOTIFY => 4,
+        TRACE => 5,
+        LOG => 6,
+        _ => 7,
     }
 }
 

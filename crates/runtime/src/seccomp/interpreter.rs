@@ -214,10 +214,6 @@ fn what_is_not_understood_is_refused() {
     let bad = |action: &str, args: &[(u32, &str, u64, u64)]| {
         compile(&document("SCMP_ACT_ALLOW", vec![rule(&["read"], action, args)])).unwrap_err()
     };
-    assert!(matches!(
-        bad("SCMP_ACT_NOTIFY", &[]),
-        SeccompError::UnsupportedAction(_)
-    ));
     assert!(matches!(bad("SCMP_ACT_X", &[]), SeccompError::Action(_)));
     assert!(matches!(
         bad("SCMP_ACT_ALLOW", &[(6, "SCMP_CMP_EQ", 0, 0)]),
@@ -229,4 +225,19 @@ fn what_is_not_understood_is_refused() {
     ));
     let unknown = vec![rule(&["no_such_call"], "SCMP_ACT_ERRNO", &[])];
     compile(&document("SCMP_ACT_ALLOW", unknown)).unwrap();
+}
+
+#[test]
+fn notifications_need_somebody_who_answers() {
+    let refused = |document: &Seccomp| super::filter(document, None).unwrap_err().to_string();
+    let mut asks = document("SCMP_ACT_ALLOW", vec![rule(&["mkdir"], "SCMP_ACT_NOTIFY", &[])]);
+    assert!(refused(&asks).contains("listenerPath"));
+    asks.listener_path = Some("/run/agent.sock".to_owned());
+    let program = super::filter(&asks, None).unwrap().program;
+    assert_eq!(native(&program, "mkdir", [0; 6]), 0x7fc0_0000);
+    asks.syscalls[0].names.push("sendmsg".to_owned());
+    assert!(refused(&asks).contains("sendmsg"));
+    asks.syscalls.clear();
+    asks.default_action = "SCMP_ACT_NOTIFY".to_owned();
+    assert!(refused(&asks).contains("every system call"));
 }

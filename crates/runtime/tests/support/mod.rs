@@ -1,6 +1,8 @@
 //! Bundles from the static busybox of the machine, run by the library, and what their processes print.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod cli;
+
 use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -40,7 +42,7 @@ impl Bundle {
         for applet in [
             "sh", "cat", "ls", "mount", "id", "hostname", "env", "stat", "readlink", "sleep", "kill",
             "touch", "mkdir", "echo", "stty", "pwd", "test", "true", "false", "chroot", "unshare", "grep",
-            "ps", "tty", "sort", "umount", "date", "mknod", "head", "find", "wc", "nc",
+            "ps", "tty", "tr", "sort", "umount", "date", "mknod", "head", "find", "wc", "nc",
         ] {
             symlink("busybox", root.join("bin").join(applet)).unwrap();
         }

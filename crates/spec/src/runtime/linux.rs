@@ -39,6 +39,11 @@ pub struct Linux {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub intel_rdt: Option<IntelRdt>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<MemoryPolicy>,
+    /// Interfaces of the host that move into the container, by their names there.
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "BTreeMap::is_empty")]
+    pub net_devices: BTreeMap<String, NetDevice>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub personality: Option<Personality>,
     #[serde(deserialize_with = "null_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub time_offsets: BTreeMap<String, TimeOffset>,
@@ -136,6 +141,25 @@ pub struct Personality {
     pub domain: String,
     #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<String>,
+}
+
+/// From which NUMA nodes the process gets its memory (`MPOL_BIND`, nodes `0-1`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MemoryPolicy {
+    pub mode: String,
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
+    pub nodes: String,
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
+}
+
+/// What an interface is called inside; as outside when empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetDevice {
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
+    pub name: String,
 }
 
 /// Cache and memory bandwidth classes. Read so that it can be refused by name.

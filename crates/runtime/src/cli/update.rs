@@ -1,0 +1,164 @@
+//! `update`: other limits for a container that lives.
+//!
+//! What is not named keeps its value. The record is written after the kernel has taken the limits, so that it never
+//! promises what is not so.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+use spec::runtime::{BlockIo, Cpu, Memory, Pids, Resources, Status};
+
+use super::arguments::UpdateOptions;
+use super::document;
+use super::error::CliError;
+use super::state::Containers;
+
+pub(super) fn update(containers: &Containers, options: &UpdateOptions) -> Result<i32, CliError> {
+    let mut record = containers.load(&options.id)?;
+    let status = containers.status(&record);
+    if status == Status::Stopped {
+        return Err(CliError::Status {
+            action: "update",
+            status,
+        });
+    }
+    let wanted = match &options.resources {
+        Some(path) => read(path)?,
+        None => Resources::from(options),
+    };
+    if wanted.is_empty() {
+        return Err(CliError::Usage(
+            "update needs at least one limit to change".to_owned(),
+        ));
+    }
+    record.cgroup()?.apply(&wanted)?;
+    let kept = record
+        .spec
+        .linux
+        .get_or_insert_default()
+        .resources
+        .get_or_insert_default();
+    merge(kept, wanted);
+    containers.save(&record)?;
+    Ok(0)
+}
+
+fn read(path: &Path) -> Result<Resources, CliError> {
+    let mut bytes = Vec::new();
+    let outcome = if path == Path::new("-") {
+        std::io::stdin().read_to_end(&mut bytes).map(drop)
+    } else {
+        fs::read(path).map(|read| bytes = read)
+    };
+    outcome.map_err(|error| CliError::io(&path.display().to_string(), error))?;
+    document::parse(path, &bytes)
+}
+
+impl From<&UpdateOptions> for Resources {
+    fn from(options: &UpdateOptions) -> Self {
+        let memory = Memory {
+            limit: options.memory,
+            reservation: options.memory_reservation,
+            swap: options.memory_swap,
+            ..Memory::default()
+        };
+        let cpu = Cpu {
+            shares: options.cpu_share,
+            quota: options.cpu_quota,
+            burst: options.cpu_burst,
+            period: options.cpu_period,
+            realtime_runtime: options.cpu_rt_runtime,
+            realtime_period: options.cpu_rt_period,
+            cpus: options.cpuset_cpus.clone().unwrap_or_default(),
+            mems: options.cpuset_mems.clone().unwrap_or_default(),
+            idle: options.cpu_idle,
+        };
+        Resources {
+            memory: (memory != Memory::default()).then_some(memory),
+            cpu: (cpu != Cpu::default()).then_some(cpu),
+            pids: options.pids_limit.map(|limit| Pids { limit }),
+            block_io: options.blkio_weight.map(|weight| BlockIo {
+                weight: Some(weight),
+                ..BlockIo::default()
+            }),
+            ..Resources::default()
+        }
+    }
+}
+
+/// Puts what is `new` over what is `kept`, value by value.
+fn merge(kept: &mut Resources, new: Resources) {
+    fn over<T>(kept: &mut Option<T>, new: Option<T>) {
+        if new.is_some() {
+            *kept = new;
+        }
+    }
+    if let Some(new) = new.memory {
+        let kept = kept.memory.get_or_insert_default();
+        over(&mut kept.limit, new.limit);
+        over(&mut kept.reservation, new.reservation);
+        over(&mut kept.swap, new.swap);
+        over(&mut kept.kernel, new.kernel);
+        over(&mut kept.kernel_tcp, new.kernel_tcp);
+        over(&mut kept.swappiness, new.swappiness);
+        over(&mut kept.disable_oom_killer, new.disable_oom_killer);
+    }
+    if let Some(new) = new.cpu {
+        let kept = kept.cpu.get_or_insert_default();
+        over(&mut kept.shares, new.shares);
+        over(&mut kept.quota, new.quota);
+        over(&mut kept.burst, new.burst);
+        over(&mut kept.period, new.period);
+        over(&mut kept.realtime_runtime, new.realtime_runtime);
+        over(&mut kept.realtime_period, new.realtime_period);
+        over(&mut kept.idle, new.idle);
+        for (kept, new) in [(&mut kept.cpus, new.cpus), (&mut kept.mems, new.mems)] {
+            if !new.is_empty() {
+                *kept = new;
+            }
+        }
+    }
+    over(&mut kept.pids, new.pids);
+    over(&mut kept.block_io, new.block_io);
+    over(&mut kept.network, new.network);
+    if !new.devices.is_empty() {
+        kept.devices = new.devices;
+    }
+    if !new.hugepage_limits.is_empty() {
+        kept.hugepage_limits = new.hugepage_limits;
+    }
+    kept.rdma.extend(new.rdma);
+    kept.unified.extend(new.unified);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_named_stays() {
+        let memory = |limit, swap| Memory {
+            limit,
+            swap,
+            ..Memory::default()
+        };
+        let mut kept = Resources {
+            memory: Some(memory(Some(1), Some(2))),
+            pids: Some(Pids { limit: 7 }),
+            ..Resources::default()
+        };
+        let new = Resources {
+            memory: Some(memory(Some(5), None)),
+            cpu: Some(Cpu {
+                cpus: "0".to_owned(),
+                ..Cpu::default()
+            }),
+            ..Resources::default()
+        };
+        merge(&mut kept, new);
+        assert_eq!(kept.memory, Some(memory(Some(5), Some(2))));
+        assert_eq!(kept.pids, Some(Pids { limit: 7 }));
+        assert_eq!(kept.cpu.unwrap().cpus, "0");
+    }
+}
