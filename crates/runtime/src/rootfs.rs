@@ -44,12 +44,17 @@ impl RootfsPlan {
             attach::attach(root, mount, self.sysfs_by_bind)?;
         }
         let own_dev = self.sets_up_dev();
-        if own_dev {
-            devices::make_defaults(root)?;
-        }
-        for device in &self.devices {
+        // What every container has fills up what the configuration leaves open.
+        for device in self
+            .devices
+            .iter()
+            .filter(|device| !(own_dev && devices::is_link(&device.path)))
+        {
             let spare = self.spares.iter().find(|(path, _)| *path == device.path);
             devices::make(root, device, spare.map(|(_, waiting)| waiting.as_path()))?;
+        }
+        if own_dev {
+            devices::make_defaults(root)?;
         }
         let pair = if terminal {
             Some(self.open_terminal(root)?)

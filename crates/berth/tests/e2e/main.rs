@@ -18,6 +18,7 @@ mod certificates;
 mod containers;
 mod daemon;
 mod docker_client;
+mod engines;
 mod events;
 mod files;
 mod health;

@@ -10,6 +10,8 @@ use clap::{Parser, Subcommand, ValueEnum};
     name = "berth runtime",
     about = "Run containers from OCI bundles",
     version,
+    // Engines and the wrappers around them both name a root; the later one counts.
+    args_override_self = true,
     disable_help_subcommand = true
 )]
 pub(super) struct Arguments {

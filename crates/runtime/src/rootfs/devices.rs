@@ -46,6 +46,13 @@ pub(crate) fn defaults() -> impl Iterator<Item = Device> {
     })
 }
 
+/// Whether the path is that of a link which every `/dev` has. A privileged container's configuration lists all devices
+/// of the host, `/dev/ptmx` among them, and gets its own devpts's all the same.
+pub(crate) fn is_link(path: &Path) -> bool {
+    let name = path.strip_prefix("/dev").ok();
+    LINKS.iter().any(|(_, link)| name == Some(Path::new(link)))
+}
+
 pub(crate) fn make_defaults(root: BorrowedFd<'_>) -> Result<(), LaunchError> {
     for device in defaults() {
         make(root, &device, None)?;
