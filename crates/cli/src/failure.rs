@@ -36,6 +36,11 @@ impl Failure {
         }
     }
 
+    /// The user said no; as with Docker's client, that is no failure.
+    pub fn cancelled() -> Failure {
+        Failure::code(0)
+    }
+
     /// A refusal of the daemon.
     pub fn daemon(status: u16, message: &str) -> Failure {
         Failure {

@@ -389,7 +389,7 @@ async fn rm(session: &Session, matches: &Matches) -> Outcome {
 async fn prune_command(session: &Session, matches: &Matches) -> Outcome {
     let question = "WARNING! This will remove all custom networks not used by at least one container.\nAre you sure you want to continue?";
     if !matches.bool("force") && !confirm(question)? {
-        return Err(Failure::text("network prune has been cancelled"));
+        return Err(Failure::cancelled());
     }
     print(&prune(session, &Filters::read(matches.list("filter"))).await?)?;
     Ok(0)

@@ -199,7 +199,7 @@ async fn prune_command(session: &Session, matches: &Matches) -> Outcome {
         "WARNING! This will remove {what} not used by at least one container.\nAre you sure you want to continue?"
     );
     if !matches.bool("force") && !confirm(&question)? {
-        return Err(Failure::text("volume prune has been cancelled"));
+        return Err(Failure::cancelled());
     }
     let mut filters = Filters::read(matches.list("filter"));
     if all {

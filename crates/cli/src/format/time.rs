@@ -69,7 +69,10 @@ pub fn api_stamp(text: &str) -> Result<String, String> {
     if text.is_empty() {
         return Ok(String::new());
     }
-    if let Ok(nanos) = super::duration::parse(text) {
+    // A bare 0 is the beginning of time, and no duration.
+    if text != "0"
+        && let Ok(nanos) = super::duration::parse(text)
+    {
         let then = Timestamp::now().as_nanosecond() - i128::from(nanos);
         let (seconds, rest) = (then.div_euclid(1_000_000_000), then.rem_euclid(1_000_000_000));
         return Ok(format!("{seconds}.{rest:09}"));
@@ -122,6 +125,7 @@ mod tests {
             Ok("1700000000.000000000".into())
         );
         assert!(api_stamp("10m").is_ok_and(|stamp| stamp.contains('.')));
+        assert_eq!(api_stamp("0"), Ok("0".into()));
         assert!(api_stamp("yesterday").is_err());
         assert_eq!(
             ansic("2025-05-30T12:07:14.000000000+00:00"),

@@ -63,7 +63,8 @@ fn last_of_each(all: Vec<String>) -> Vec<String> {
 pub fn labels(files: &[String], given: &[String]) -> Result<Map<String>, String> {
     let mut out = Vec::new();
     for file in files {
-        out.extend(lines(file)?);
+        // As Docker does: in a file, a bare key says nothing.
+        out.extend(lines(file)?.into_iter().filter(|line| line.contains('=')));
     }
     out.extend(given.iter().cloned());
     Ok(pairs(&out))

@@ -18,6 +18,7 @@ mod schema;
 use crate::json::Value;
 
 pub use eval::Missing;
+pub use print::WRITTEN;
 
 /// A parsed template.
 #[derive(Debug)]

@@ -15,6 +15,9 @@ pub(super) fn value(datum: &Datum) -> String {
     }
 }
 
+/// The hidden member that says how an object is written outside JSON.
+pub const WRITTEN: &str = "\0written";
+
 /// `%v` of a document.
 pub(super) fn plain(value: &Value) -> String {
     match value {
@@ -23,6 +26,10 @@ pub(super) fn plain(value: &Value) -> String {
         Value::Number(value) => number(value),
         Value::String(text) => text.clone(),
         Value::Array(items) => format!("[{}]", items.iter().map(plain).collect::<Vec<_>>().join(" ")),
+        // A value that knows how it is written.
+        Value::Object(members) if let Some((_, text)) = members.iter().find(|(key, _)| key == WRITTEN) => {
+            plain(text)
+        }
         Value::Object(members) => {
             let mut members: Vec<_> = members.iter().filter(|(key, _)| !key.starts_with('\0')).collect();
             members.sort_by(|left, right| left.0.cmp(&right.0));

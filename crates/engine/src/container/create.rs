@@ -332,7 +332,7 @@ fn networks(
     let mut networks = std::collections::BTreeMap::new();
     let mode = host.network_mode.as_str();
     if let Some(other) = mode.strip_prefix("container:") {
-        inner.containers.find(other)?;
+        inner.containers.find(other).map_err(asked_for)?;
         if !config.exposed_ports.is_empty() && !host.port_bindings.is_empty() {
             return Err(Error::invalid(
                 "conflicting options: port publishing and the container type network mode",
@@ -461,11 +461,16 @@ fn validate(inner: &Inner, request: &mut CreateContainer, warnings: &mut Vec<Str
     validate_health(config)
 }
 
+/// A container that is missing among the settings is a mistake in them. "Not found" would make clients look for the image.
+fn asked_for(missing: Error) -> Error {
+    Error::invalid(missing.message)
+}
+
 fn validate_modes(inner: &Inner, host: &HostConfig) -> Result<()> {
     let other = |mode: &str, what: &str, known: &[&str]| -> Result<()> {
         match mode.strip_prefix("container:") {
             Some(name) if what != "userns" && what != "UTS" && what != "cgroup namespace" => {
-                inner.containers.find(name).map(|_| ())
+                inner.containers.find(name).map(|_| ()).map_err(asked_for)
             }
             _ if known.contains(&mode) => Ok(()),
             _ => Err(Error::invalid(format!("invalid {what} mode: {mode}"))),

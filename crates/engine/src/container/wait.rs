@@ -21,7 +21,7 @@ pub enum WaitCondition {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitOutcome {
     pub status_code: i64,
-    /// Set where the container was removed or failed to start meanwhile.
+    /// Why the container did not start, where it did not.
     pub error: Option<String>,
 }
 
@@ -33,11 +33,15 @@ impl Engine {
         condition: WaitCondition,
     ) -> Result<impl Future<Output = WaitOutcome> + Send + 'static> {
         let mut published = self.inner.containers.find(name)?.subscribe();
-        let exits = published.borrow().exits;
+        let mut exits = published.borrow().exits;
         Ok(async move {
             loop {
                 let done = {
                     let now = published.borrow_and_update();
+                    // A start that failed is told to whoever started it; the process's next end is yet to come.
+                    if !now.state.error.is_empty() {
+                        exits = now.exits;
+                    }
                     let met = match condition {
                         WaitCondition::NotRunning => {
                             !now.state.status.is_alive() && now.state.status != super::Status::Restarting

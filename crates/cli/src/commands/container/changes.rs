@@ -84,12 +84,8 @@ async fn commit(session: &Session, matches: &Matches) -> Outcome {
     if matches.bool("no-pause") || !matches.bool("pause") {
         query = query.always("pause", "0");
     }
-    let answer: IdResponse = session
-        .client
-        .post_json(&query.build(), &serde_json::json!({}))
-        .await?
-        .model()
-        .await?;
+    // No document: one would take the place of the container's settings.
+    let answer: IdResponse = session.client.post(&query.build()).await?.model().await?;
     say(&answer.id)?;
     Ok(0)
 }

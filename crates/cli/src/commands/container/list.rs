@@ -10,6 +10,7 @@ use crate::format::{duration, ellipsis, printable, short_id, size, time};
 use crate::grammar::filter::{self, Filters};
 use crate::json::Value;
 use crate::session::{Session, print};
+use crate::template;
 
 pub const FLAGS: &[Flag] = &[
     Flag::bool("all", "Show stopped containers too").short('a'),
@@ -67,6 +68,7 @@ const COLUMNS: &[(&str, &str)] = &[
     ("LocalVolumes", "LOCAL VOLUMES"),
     ("Platform", "PLATFORM"),
     ("HealthStatus", "HEALTH STATUS"),
+    ("IPAddresses", "IP ADDRESSES"),
 ];
 
 const KIND: &str = "*formatter.ContainerContext";
@@ -169,13 +171,13 @@ pub fn row(container: &Value, whole: bool) -> Row {
         false => size::decimal3(written),
     };
     let platform = container.at(&["ImageManifestDescriptor", "platform"]);
-    let platform = match platform.is_null() {
-        true => String::new(),
-        false => format!(
-            "{}/{}",
-            platform.at(&["os"]).text(),
-            platform.at(&["architecture"]).text()
-        ),
+    let platform = match platform {
+        Value::Object(members) => {
+            let parts = ["os", "architecture", "variant"].map(|key| platform.at(&[key]).text());
+            let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+            shown_as(members.clone(), parts.join("/"))
+        }
+        _ => Value::Null,
     };
     Row::new()
         .cell(
@@ -210,8 +212,38 @@ pub fn row(container: &Value, whole: bool) -> Row {
         .cell("Networks", networks.join(","))
         .cell("LocalVolumes", local.count().to_string())
         .cell("Platform", platform)
+        .cell("IPAddresses", addresses(container))
         .cell("HealthStatus", container.at(&["Health", "Status"]).text())
         .method("Label", labels.clone())
+}
+
+/// An object that is written as `text` outside JSON.
+fn shown_as(mut members: Vec<(String, Value)>, text: String) -> Value {
+    members.push((template::WRITTEN.to_owned(), text.into()));
+    Value::Object(members)
+}
+
+/// A container's addresses, each with its network.
+fn addresses(container: &Value) -> Value {
+    let mut found = Vec::new();
+    for (network, endpoint) in container.at(&["NetworkSettings", "Networks"]).members() {
+        for key in ["IPAddress", "GlobalIPv6Address"] {
+            let address = endpoint.at(&[key]).text();
+            if !address.is_empty() {
+                found.push((network.clone(), address.to_owned()));
+            }
+        }
+    }
+    found.sort();
+    let item = |(network, address): (String, String)| {
+        let text = format!("{network}/{address}");
+        let members = vec![
+            ("Network".to_owned(), network.into()),
+            ("IP".to_owned(), address.into()),
+        ];
+        shown_as(members, text)
+    };
+    Value::Array(found.into_iter().map(item).collect())
 }
 
 /// `key=value` of a map, sorted and joined by commas.

@@ -26,7 +26,7 @@ pub const COMMAND: Command = Command::new(
 async fn run(session: &Session, matches: &Matches) -> Outcome {
     let question = "WARNING! This will remove all stopped containers.\nAre you sure you want to continue?";
     if !matches.bool("force") && !confirm(question)? {
-        return Err(Failure::text("container prune has been cancelled"));
+        return Err(Failure::cancelled());
     }
     let (text, freed) = prune(session, &Filters::read(matches.list("filter"))).await?;
     print(&format!(

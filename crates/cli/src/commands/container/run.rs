@@ -57,9 +57,10 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
         .await
         .map_err(refuse)?;
     if detach {
-        start(session, &id).await.map_err(start_code)?;
+        let started = start(session, &id).await.map_err(start_code);
+        // The container is there, whatever became of its start.
         say(&id)?;
-        return Ok(0);
+        return started.map(|()| 0);
     }
     let config = &request.config;
     let remove = request.host_config.as_ref().is_some_and(|host| host.auto_remove);

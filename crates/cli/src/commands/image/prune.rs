@@ -53,7 +53,7 @@ async fn images(session: &Session, matches: &Matches) -> Outcome {
     };
     let question = format!("WARNING! This will remove {what}.\nAre you sure you want to continue?");
     if !matches.bool("force") && !confirm(&question)? {
-        return Err(Failure::text("image prune has been cancelled"));
+        return Err(Failure::cancelled());
     }
     let (text, freed) = prune_images(session, all, Filters::read(matches.list("filter"))).await?;
     print(&format!(
@@ -97,7 +97,7 @@ async fn builder(session: &Session, matches: &Matches) -> Outcome {
     };
     let question = format!("WARNING! This will remove {what}. Are you sure you want to continue?");
     if !matches.bool("force") && !confirm(&question)? {
-        return Err(Failure::text("builder prune has been cancelled"));
+        return Err(Failure::cancelled());
     }
     let filters = Filters::read(matches.list("filter"));
     let (text, freed) = prune_cache(session, all, &filters, matches.bytes("keep-storage")).await?;

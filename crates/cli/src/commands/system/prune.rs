@@ -51,7 +51,7 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
     }
     question.push_str("\nAre you sure you want to continue?");
     if !matches.bool("force") && !confirm(&question)? {
-        return Err(Failure::text("system prune has been cancelled"));
+        return Err(Failure::cancelled());
     }
     let mut freed = 0;
     let mut show = |(text, bytes): (String, u64)| {
