@@ -1,10 +1,11 @@
-//! One command for people and CI: `cargo xtask demo | test | bench | check`.
+//! One command for people and CI: `cargo xtask demo | test | bench | conformance | check`.
 //!
 //! Each command installs what it needs by package name, says what it does, and leaves the machine as it was
 //! but for those packages.
 
 mod bench;
 mod check;
+mod conformance;
 mod demo;
 mod engine;
 mod http;
@@ -33,6 +34,9 @@ fn run(args: &[String]) -> Result<()> {
         Some("test") => test::run(rest),
         Some("bench") => bench::run(rest),
         Some("check") => check::run(),
-        _ => bail!("usage: cargo xtask demo | test [--vm] [FILTER] | bench [engine|runtime] [RUNS] | check"),
+        Some("conformance") => conformance::execute(rest),
+        _ => bail!(
+            "usage: cargo xtask demo | test [--vm] [FILTER] | bench [engine|runtime] [RUNS] | conformance SOURCES | check"
+        ),
     }
 }

@@ -47,9 +47,10 @@ pub fn main(args: Vec<OsString>) -> i32 {
     match run(arguments) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("berth runtime: {error}");
+            let sentence = error.sentence();
+            eprintln!("berth runtime: {sentence}");
             if let Some((path, format)) = log {
-                log::write(&path, format, &error.to_string());
+                log::write(&path, format, &sentence);
             }
             error.exit_code()
         }

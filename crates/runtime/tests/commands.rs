@@ -15,31 +15,13 @@ use serde_json::{Value, json};
 use spec::runtime::{
     CpuAffinity, DeviceCgroup, Memory, MemoryPolicy, Resources, Scheduler, Seccomp, SeccompSyscall,
 };
-use support::cli::{Cli, id};
-use support::{Bundle, possible};
-
-/// The command line and a bundle whose cgroup is `/<name>`.
-fn prepared(name: &str) -> Option<(Cli, Bundle, String)> {
-    if !possible() {
-        return None;
-    }
-    let cli = Cli::new()?;
-    let mut bundle = Bundle::new();
-    let id = id(name);
-    bundle.linux().cgroups_path = Some(format!("/{id}"));
-    bundle.linux().resources = None;
-    Some((cli, bundle, id))
-}
+use support::Bundle;
+use support::cli::{Cli, nothing_is_left, prepared};
 
 /// Runs to the end and gives what it prints.
 fn run(cli: &Cli, bundle: &Bundle, id: &str) -> String {
     bundle.write_config();
     cli.ok(&["run", "--bundle", bundle.path().to_str().unwrap(), id])
-}
-
-fn nothing_is_left(cli: &Cli, id: &str) {
-    assert_eq!(fs::read_dir(cli.state.path()).map_or(0, Iterator::count), 0);
-    assert!(!cgroup::Cgroup::open("/", id).is_ok_and(|cgroup| cgroup.exists()));
 }
 
 #[test]
@@ -64,6 +46,9 @@ fn limits_change_while_a_container_runs() {
     fs::write(&file, r#"{"memory":{"limit":"much"}}"#).unwrap();
     let complaint = cli.fails(&["update", "--resources", file.to_str().unwrap(), &id]);
     assert!(complaint.contains("memory.limit: invalid type"), "{complaint}");
+    // What the kernel says is told, too.
+    let complaint = cli.fails(&["update", "--cpuset-cpus", "4000", &id]);
+    assert!(complaint.contains("cpuset.cpus: "), "{complaint}");
     let complaint = cli.fails(&["update", &id]);
     assert!(complaint.contains("at least one limit"), "{complaint}");
     cli.ok(&["delete", "--force", &id]);
@@ -324,64 +309,6 @@ fn an_additional_process_runs_where_it_is_told() {
     assert!(complaint.contains("paused"), "{complaint}");
     cli.ok(&["delete", "--force", &id]);
     nothing_is_left(&cli, &id);
-}
-
-#[test]
-fn a_mistake_in_the_configuration_is_told_with_its_place() {
-    let Some((cli, bundle, id)) = prepared("mistake") else {
-        return;
-    };
-    bundle.write_config();
-    let path = bundle.path().join("config.json");
-    let good: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    let complaint = |pointer: &[&str], value: Value| {
-        let mut bad = good.clone();
-        let mut at = &mut bad;
-        for key in pointer {
-            at = &mut at[*key];
-        }
-        *at = value;
-        fs::write(&path, bad.to_string()).unwrap();
-        let complaint = cli.fails(&["create", "--bundle", bundle.path().to_str().unwrap(), &id]);
-        nothing_is_left(&cli, &id);
-        complaint
-    };
-    let cases: [(&[&str], Value, &str); 9] = [
-        (
-            &["process", "user", "uid"],
-            json!("root"),
-            "process.user.uid: invalid type",
-        ),
-        (
-            &["linux", "namespaces"],
-            json!([{"type": "moon"}]),
-            "linux.namespaces[0].type: unknown variant",
-        ),
-        (
-            &["process", "cwd"],
-            json!("tmp"),
-            "process.cwd \"tmp\" is not absolute",
-        ),
-        (&["process", "args"], json!([]), "process.args is empty"),
-        (&["root"], json!(null), "root is missing"),
-        (&["root", "path"], json!("nosuch"), "nosuch"),
-        (
-            &["linux", "sysctl"],
-            json!({"kernel.panic": "1"}),
-            "sysctl \"kernel.panic\"",
-        ),
-        (&["linux", "intelRdt"], json!({}), "linux.intelRdt"),
-        (
-            &["process", "scheduler"],
-            json!({"policy": "SCHED_NONE"}),
-            "process.scheduler.policy",
-        ),
-    ];
-    for (pointer, value, expected) in cases {
-        let complaint = complaint(pointer, value);
-        assert!(complaint.contains(expected), "{pointer:?}: {complaint}");
-        assert_eq!(complaint.lines().count(), 1, "{complaint}");
-    }
 }
 
 #[test]

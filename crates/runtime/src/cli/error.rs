@@ -1,5 +1,6 @@
 //! Failures of the command line, each a sentence for its user.
 
+use std::error::Error as _;
 use std::io;
 use std::path::PathBuf;
 
@@ -39,6 +40,19 @@ impl CliError {
             what: what.to_owned(),
             reason: reason(&error),
         }
+    }
+
+    /// What failed, and what the kernel said to it.
+    pub fn sentence(&self) -> String {
+        let mut sentence = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let text = error.downcast_ref().map_or_else(|| error.to_string(), reason);
+            sentence.push_str(": ");
+            sentence.push_str(&text);
+            cause = error.source();
+        }
+        sentence
     }
 
     pub fn exit_code(&self) -> i32 {

@@ -72,6 +72,13 @@ pub(super) fn delete(containers: &Containers, id: &str, force: bool) -> Result<i
             containers.remove(id)?;
             return Ok(0);
         }
+        Err(error @ CliError::Config { .. }) if force => {
+            containers.remove(id)?;
+            eprintln!(
+                "berth runtime: {error}; what is left of the container's processes and cgroup is not known"
+            );
+            return Ok(0);
+        }
         Err(error) => return Err(error),
     };
     match containers.status(&record) {

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use cgroup::Cgroup;
-use rustix::fs::{CWD, FileType};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use spec::runtime::{Linux, Mount, Spec};
 use sys::mount::{Attributes, IdMap, Propagation, Tree};
 use sys::namespace::Kind;
@@ -153,13 +153,20 @@ impl RootfsPlan {
 fn root(request: &Request<'_>) -> Result<(Tree, PathBuf), LaunchError> {
     let (tree, place) = match request.rootfs {
         RootFs::Path(path) => {
-            let tree = Tree::open(CWD, path, true).during(&format!("root filesystem {}", path.display()))?;
-            if !is_directory(&tree).during("root filesystem")? {
-                return Err(LaunchError::Invalid(format!(
-                    "root.path {} is no directory",
-                    path.display()
-                )));
+            let step = format!("root filesystem {}", path.display());
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let directory = rustix::fs::open(path, flags, Mode::empty()).during(&step)?;
+            let kind = FileType::from_raw_mode(rustix::fs::fstat(&directory).during(&step)?.st_mode);
+            let why = match kind {
+                FileType::Directory => None,
+                FileType::Symlink => Some("a symbolic link: name the directory that it leads to"),
+                _ => Some("no directory"),
+            };
+            if let Some(why) = why {
+                let path = path.display();
+                return Err(LaunchError::Invalid(format!("root.path {path} is {why}")));
             }
+            let tree = Tree::of(directory.as_fd(), true).during(&step)?;
             (tree, Some(path.to_owned()))
         }
         RootFs::Overlay(overlay) => {

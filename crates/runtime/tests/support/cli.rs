@@ -1,7 +1,10 @@
 //! The command line, as engines and people use it.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+use super::{Bundle, possible};
 
 /// The example program of this crate, which is built with the tests.
 pub fn program() -> Option<PathBuf> {
@@ -80,4 +83,23 @@ impl Cli {
 /// A name that no other run of the tests has.
 pub fn id(name: &str) -> String {
     format!("{name}-{}", std::process::id())
+}
+
+/// The command line and a bundle whose cgroup is `/<name>`.
+pub fn prepared(name: &str) -> Option<(Cli, Bundle, String)> {
+    if !possible() {
+        return None;
+    }
+    let cli = Cli::new()?;
+    let mut bundle = Bundle::new();
+    let id = id(name);
+    bundle.linux().cgroups_path = Some(format!("/{id}"));
+    bundle.linux().resources = None;
+    Some((cli, bundle, id))
+}
+
+/// A run that ended, well or not, leaves neither state nor cgroup.
+pub fn nothing_is_left(cli: &Cli, id: &str) {
+    assert_eq!(fs::read_dir(cli.state.path()).map_or(0, Iterator::count), 0);
+    assert!(!cgroup::Cgroup::open("/", id).is_ok_and(|cgroup| cgroup.exists()));
 }
