@@ -70,7 +70,8 @@ fn be_born() -> Result<(), LaunchError> {
 }
 
 fn become_container(plan: &mut Plan, channel: &mut Channel) -> Result<Infallible, LaunchError> {
-    if plan.namespaces.has_user() {
+    let has_user = plan.namespaces.has_user();
+    if has_user {
         channel.expect(Stage::Configured)?;
         become_root()?;
     }
@@ -78,6 +79,10 @@ fn become_container(plan: &mut Plan, channel: &mut Channel) -> Result<Infallible
     set_names(plan)?;
     set_sysctls(plan)?;
     let pair = plan.rootfs.build(&plan.process.cwd, plan.process.terminal)?;
+    if !has_user {
+        // As late as it may be: the caller sets limits meanwhile, which for another user it may not be able to.
+        channel.expect(Stage::Configured)?;
+    }
     if plan.hooks.wait_for_mounts() {
         channel.reach(Stage::Mounted, &[])?;
         channel.expect(Stage::Hooked)?;

@@ -120,7 +120,6 @@ pub fn exec(exec: Exec<'_>) -> Result<Running, LaunchError> {
     });
     let child = Unstarted::new(cloned.during("clone the process")?);
     let mut child = born(&mut channel, child)?;
-    channel.reach(Stage::Configured, &[])?;
     let asked = listener.map(|listener| {
         let state = exec.identity.state(Status::Running, Some(exec.target_pid));
         (listener, state)
@@ -141,6 +140,7 @@ fn converse(
     if let Some(score) = plan.process.oom_score_adj {
         limits::set_oom_score(pid, score)?;
     }
+    channel.reach(Stage::Configured, &[])?;
     let terminal = channel.expect(Stage::Ready)?.pop();
     channel.reach(Stage::Started, &[])?;
     await_exec(channel, pid, asked)?;

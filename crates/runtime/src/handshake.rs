@@ -2,7 +2,7 @@
 //!
 //!     caller                              child
 //!       | <----------- Joined -------------- |   an exec is in its namespaces; carries the process born there, if any
-//!       | ----------- Configured ----------> |   ids are mapped (with a user namespace), or the newborn may go on
+//!       | ----------- Configured ----------> |   ids are mapped, limits are set: until then the child stays root
 //!       | <----------- Mounted ------------- |   namespaces and mounts stand (only when hooks wait for it)
 //!       | ------------ Hooked -------------> |   the caller has run its hooks
 //!       | <------------ Ready -------------- |   everything but the exec; carries the terminal's master
@@ -17,6 +17,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
 
@@ -95,7 +96,16 @@ impl Channel {
 
     pub fn reach(&mut self, stage: Stage, fds: &[BorrowedFd<'_>]) -> Result<(), LaunchError> {
         self.step_to(stage)?;
-        self.send(&Message::Reached(stage), fds)
+        match self.send(&Message::Reached(stage), fds) {
+            // The other side is gone; what it said last tells why.
+            Err(LaunchError::Setup { errno, .. }) if errno == Some(Errno::PIPE.raw_os_error()) => {
+                match self.receive(stage) {
+                    Err(said) => Err(said),
+                    Ok(_) => Err(LaunchError::Handshake(format!("it ended before {stage:?}"))),
+                }
+            }
+            sent => sent,
+        }
     }
 
     /// Reports the failure; nothing can be done when even that fails.
@@ -115,9 +125,16 @@ impl Channel {
     /// Waits for the other side to reach `expected`.
     pub fn receive(&mut self, expected: Stage) -> Result<Received, LaunchError> {
         let mut buffer = vec![0; MAX_MESSAGE];
-        let (count, fds) = match sys::fd::recv_fds(&self.socket, &mut buffer) {
+        // A peer that ended with unread messages resets the connection. The kernel tells that once, and then what the
+        // peer had said before.
+        let received = match sys::fd::recv_fds(&self.socket, &mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                sys::fd::recv_fds(&self.socket, &mut buffer)
+            }
+            received => received,
+        };
+        let (count, fds) = match received {
             Ok(received) => received,
-            // A peer that died with unread messages resets the connection.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(Received::Closed),
             Err(error) => return Err(error).during("handshake"),
         };
@@ -177,6 +194,27 @@ mod tests {
         assert_eq!(caller.receive(Stage::Started).err(), Some(failure));
         drop(child);
         assert!(matches!(caller.receive(Stage::Started), Ok(Received::Closed)));
+    }
+
+    #[test]
+    fn whoever_speaks_to_a_child_that_failed_hears_why() {
+        let (mut caller, child) = Channel::pair().unwrap();
+        let failure = LaunchError::Invalid("no".into());
+        child.fail(&failure);
+        drop(child);
+        assert_eq!(caller.reach(Stage::Configured, &[]), Err(failure.clone()));
+        // The same when the child ended without reading what it was told.
+        let (mut caller, child) = Channel::pair().unwrap();
+        caller.reach(Stage::Configured, &[]).unwrap();
+        child.fail(&failure);
+        drop(child);
+        assert_eq!(caller.expect(Stage::Ready).err(), Some(failure));
+        let (mut caller, child) = Channel::pair().unwrap();
+        drop(child);
+        assert!(matches!(
+            caller.reach(Stage::Configured, &[]),
+            Err(LaunchError::Handshake(_))
+        ));
     }
 
     #[test]

@@ -269,13 +269,11 @@ fn configure(
     defaults: &[Rlimit],
 ) -> Result<Option<OwnedFd>, LaunchError> {
     plan.namespaces.map_ids(pid)?;
-    if plan.namespaces.has_user() {
-        channel.reach(Stage::Configured, &[])?;
-    }
     limits::apply(pid, &plan.process.rlimits, defaults)?;
     if let Some(score) = plan.process.oom_score_adj {
         limits::set_oom_score(pid, score)?;
     }
+    channel.reach(Stage::Configured, &[])?;
     if plan.hooks.wait_for_mounts() {
         channel.expect(Stage::Mounted)?;
         plan.hooks.run_before_pivot(pid)?;

@@ -150,6 +150,32 @@ fn each_fails(name: &str, calls: &[&str]) {
     assert!(Traced::mounts() < mounts + 20);
 }
 
+/// Setting the limits of a process that has another user by then needs a right (CAP_SYS_RESOURCE) that not every host
+/// gives; a slow caller must not come too late.
+#[test]
+fn limits_are_set_before_the_process_becomes_its_user() {
+    let Some(mut traced) = Traced::new("fault-slow") else {
+        return;
+    };
+    let process = traced.bundle.process();
+    (process.user.uid, process.user.gid) = (1000, 1000);
+    process.rlimits = vec![spec::runtime::Rlimit {
+        r#type: "RLIMIT_CORE".to_owned(),
+        hard: 0,
+        soft: 0,
+    }];
+    traced.bundle.shell("id -u; ulimit -c");
+    traced.bundle.write_config();
+    let output = traced.run(&["-e", "inject=prlimit64:delay_enter=300000"]);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "1000\n0\n",
+        "{complaint}"
+    );
+    traced.assert_clean("a slow caller");
+}
+
 #[test]
 fn mounts_fail() {
     each_fails(
