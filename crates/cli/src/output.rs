@@ -39,7 +39,11 @@ impl Output {
         };
         let target = Path::new(target);
         let failed = |error: std::io::Error| {
-            Failure::text(format!("invalid output path: {}: {error}", target.display()))
+            Failure::text(format!(
+                "invalid output path: {}: {}",
+                target.display(),
+                crate::grammar::env::describe(&error)
+            ))
         };
         // A device or pipe is written in place.
         if std::fs::metadata(target).is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) {

@@ -3,9 +3,10 @@
 //! On a terminal every layer has one line that changes in place; elsewhere each change of state is a line of its own and
 //! bars are left out. Text of the daemon is made printable before it reaches a terminal.
 
-use crate::client::body::Lines;
+use crate::client::body::{Lines, Sent};
 use crate::failure::Failure;
 use crate::format::{printable, size};
+use crate::session::print;
 use crate::terminal;
 use api_types::ProgressMessage;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -59,6 +60,26 @@ pub async fn show(mut lines: Lines, to: To, aux: &mut dyn FnMut(&serde_json::Val
     Ok(())
 }
 
+/// Says how much of a body was sent while `work` goes on: on a terminal again and again in one line, elsewhere once.
+pub async fn sending<T>(
+    what: &str,
+    sent: &Sent,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let live = terminal::stdout_is_terminal();
+    let line = || format!("{what}  {}", size::decimal(sent.bytes() as f64));
+    let mut ticks = tokio::time::interval(std::time::Duration::from_millis(100));
+    tokio::pin!(work);
+    let done = loop {
+        tokio::select! {
+            done = &mut work => break done,
+            _ = ticks.tick(), if live => print(&format!("\r{}", line()))?,
+        }
+    };
+    print(&format!("{}{}\n", if live { "\r" } else { "" }, line()))?;
+    done
+}
+
 fn error_of(message: &ProgressMessage) -> Option<String> {
     let detail = message.error_detail.as_ref().map(|detail| detail.message.clone());
     detail
@@ -89,7 +110,7 @@ impl Screen {
                     To::Stderr => {
                         let _ = std::io::stderr().write_all(text.as_bytes());
                     }
-                    _ => crate::session::print(&text)?,
+                    _ => print(&text)?,
                 }
             }
             Screen::Live { all, lines } => {

@@ -257,6 +257,15 @@ fn list(inner: &Inner, filters: &Filters) -> Result<Vec<ImageSummary>> {
             image
                 .references
                 .retain(|r| patterns.iter().any(|p| reference_matches(r, p)));
+            // Digests are shown under the names that are left.
+            let names: Vec<String> = image.references.iter().map(Reference::familiar_name).collect();
+            let of_a_name = |digest: &String| {
+                digest
+                    .split('@')
+                    .next()
+                    .is_some_and(|name| names.iter().any(|n| n == name))
+            };
+            image.repo_digests.retain(of_a_name);
         }
         found.retain(|image| !image.references.is_empty());
     }

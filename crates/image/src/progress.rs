@@ -17,6 +17,8 @@ pub struct ProgressEvent {
     /// What the line is about, such as a layer's short digest. None for lines of their own.
     pub id: Option<String>,
     pub status: String,
+    /// Whether it is about something that is transferred, whose bytes may be counted.
+    pub transfer: bool,
     /// Bytes done.
     pub current: Option<u64>,
     /// Bytes in all.
@@ -40,10 +42,22 @@ impl Reporter {
         let _ = self.0.send(event).await;
     }
 
+    /// A word about a tag or a digest.
+    pub async fn say_at(&self, name: &str, status: impl Into<String>) {
+        let event = ProgressEvent {
+            id: Some(name.to_owned()),
+            status: status.into(),
+            ..ProgressEvent::default()
+        };
+        let _ = self.0.send(event).await;
+    }
+
+    /// Where a transfer stands.
     pub async fn say_of(&self, id: &str, status: impl Into<String>) {
         let event = ProgressEvent {
             id: Some(id.to_owned()),
             status: status.into(),
+            transfer: true,
             ..ProgressEvent::default()
         };
         let _ = self.0.send(event).await;
@@ -93,6 +107,7 @@ impl Sampler {
         let _ = self.progress.try_send(ProgressEvent {
             id: Some(self.id.clone()),
             status: self.status.to_owned(),
+            transfer: true,
             current: Some(current.min(self.total)),
             total: Some(self.total),
             aux: None,

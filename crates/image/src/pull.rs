@@ -104,9 +104,6 @@ impl Images {
             (Some(tag), None) => tag.to_owned(),
             (None, None) => "latest".to_owned(),
         };
-        report
-            .say_of(&wanted, format!("Pulling from {}", shown_path(&name)))
-            .await;
         let pull = Pull {
             images: self,
             repository: Arc::new(self.inner.registry.repository(&name, auth, Access::Pull)),
@@ -116,6 +113,10 @@ impl Images {
         };
         let before = self.named(&name)?;
         let resolved = pull.documents(&wanted, options.platform.as_ref()).await?;
+        // Not before the registry has it: until a word is said, a refusal is an answer and no broken stream.
+        report
+            .say_at(&wanted, format!("Pulling from {}", shown_path(&name)))
+            .await;
         let top = pull.layers(&resolved).await?;
         let target = resolved.target.clone();
         let digest = target.digest.clone();

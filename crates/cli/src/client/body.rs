@@ -7,6 +7,8 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::SendRequest;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 
@@ -17,7 +19,17 @@ const LINE_LIMIT: usize = 16 << 20;
 pub enum Body {
     Full(Option<Bytes>),
     /// Pieces from another task or thread; an error breaks the request off.
-    Stream(mpsc::Receiver<io::Result<Bytes>>),
+    Stream(mpsc::Receiver<io::Result<Bytes>>, Sent),
+}
+
+/// How many bytes of a streamed body were sent. Clones share the count.
+#[derive(Clone, Debug, Default)]
+pub struct Sent(Arc<AtomicU64>);
+
+impl Sent {
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Body {
@@ -29,11 +41,19 @@ impl Body {
         Body::Full(Some(bytes.into()))
     }
 
+    /// The count of a streamed body.
+    pub fn sent(&self) -> Option<Sent> {
+        match self {
+            Body::Full(_) => None,
+            Body::Stream(_, sent) => Some(sent.clone()),
+        }
+    }
+
     /// The same body once more, where it can be sent twice.
     pub fn replay(&self) -> Option<Body> {
         match self {
             Body::Full(bytes) => Some(Body::Full(bytes.clone())),
-            Body::Stream(_) => None,
+            Body::Stream(..) => None,
         }
     }
 
@@ -45,7 +65,7 @@ impl Body {
                 sender,
                 buffer: Vec::with_capacity(CHUNK),
             },
-            Body::Stream(receiver),
+            Body::Stream(receiver, Sent::default()),
         )
     }
 }
@@ -103,9 +123,12 @@ impl HttpBody for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match self.get_mut() {
             Body::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Body::Stream(receiver) => receiver
-                .poll_recv(cx)
-                .map(|piece| piece.map(|piece| piece.map(Frame::data))),
+            Body::Stream(receiver, sent) => receiver.poll_recv(cx).map(|piece| {
+                if let Some(Ok(piece)) = &piece {
+                    sent.0.fetch_add(piece.len() as u64, Ordering::Relaxed);
+                }
+                piece.map(|piece| piece.map(Frame::data))
+            }),
         }
     }
 
@@ -116,7 +139,7 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Body::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Body::Stream(_) => SizeHint::default(),
+            Body::Stream(..) => SizeHint::default(),
         }
     }
 }

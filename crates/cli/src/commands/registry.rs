@@ -93,13 +93,15 @@ async fn login(session: &Session, matches: &Matches) -> Outcome {
         eprintln!("WARNING! Using --password via the CLI is insecure. Use --password-stdin.");
         if matches.bool("password-stdin") {
             return Err(Failure::text(
-                "--password and --password-stdin are mutually exclusive",
+                "conflicting options: cannot specify both --password and --password-stdin",
             ));
         }
     }
     if matches.bool("password-stdin") {
         if username.is_empty() {
-            return Err(Failure::text("Must provide --username with --password-stdin"));
+            return Err(Failure::text(
+                "the --password-stdin option requires --username to be set",
+            ));
         }
         let mut text = String::new();
         io::stdin()
@@ -119,7 +121,11 @@ async fn login(session: &Session, matches: &Matches) -> Outcome {
     };
     match known.filter(|known| username.is_empty() && password.is_empty() && !known.username.is_empty()) {
         Some(known) => {
-            print("Authenticating with existing credentials...\n")?;
+            eprintln!(
+                "Authenticating with existing credentials... [Username: {}]\n\n\
+                 To log in with another account, run 'berth logout' first.\n",
+                known.username
+            );
             request = AuthConfig {
                 serveraddress: key.clone(),
                 ..known

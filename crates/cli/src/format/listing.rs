@@ -27,7 +27,9 @@ impl Row {
         Row::default()
     }
 
+    /// A cell that is there already is replaced.
     pub fn cell(mut self, name: &str, value: impl Into<Value>) -> Row {
+        self.0.retain(|(known, _)| known != name);
         self.0.push((name.to_owned(), value.into()));
         self
     }

@@ -362,6 +362,7 @@ impl State<'_> {
                 Some(Value::Null) => Ok(Datum::Nil(schema::nil_of(name, false).unwrap_or(Nil::Pointer))),
                 Some(found) => Ok(Datum::Value(found.clone())),
                 None => match self.missing {
+                    Missing::Error if schema::is_text(name) => Ok(Datum::Value("".into())),
                     Missing::Error => match schema::nil_of(name, true) {
                         Some(nil) => Ok(Datum::Nil(nil)),
                         None => Err(failed(place, format!("map has no entry for key \"{name}\""))),

@@ -71,13 +71,33 @@ const MAPS: &[&str] = &[
     "Volumes",
 ];
 
+/// Texts that JSON leaves out when empty.
+const TEXTS: &[&str] = &[
+    "Author",
+    "Comment",
+    "Container",
+    "DockerVersion",
+    "MacAddress",
+    "OsVersion",
+    "Parent",
+    "StopSignal",
+    "User",
+    "Variant",
+    "VolumeDriver",
+    "WorkingDir",
+];
+
 /// Members that JSON leaves out when empty, and are still fields for a template.
 const OPTIONAL: &[&str] = &[
+    "Cmd",
+    "Entrypoint",
+    "Env",
+    "Labels",
+    "OnBuild",
     "Health",
     "Healthcheck",
     "Init",
     "StopTimeout",
-    "StopSignal",
     "Annotations",
     "Mounts",
     "Tmpfs",
@@ -87,20 +107,11 @@ const OPTIONAL: &[&str] = &[
     "ExposedPorts",
     "Shell",
     "NetworkDisabled",
-    "MacAddress",
-    "VolumeDriver",
     "VolumesFrom",
     "SizeRw",
     "SizeRootFs",
     "ImageManifestDescriptor",
-    "Variant",
-    "Comment",
-    "Author",
-    "Container",
     "ContainerConfig",
-    "DockerVersion",
-    "Parent",
-    "OsVersion",
     "Identity",
     "Manifests",
     "Descriptor",
@@ -127,4 +138,9 @@ pub(super) fn nil_of(name: &str, absent: bool) -> Option<Nil> {
     } else {
         Nil::Pointer
     })
+}
+
+/// Whether an absent member is an empty text.
+pub(super) fn is_text(name: &str) -> bool {
+    TEXTS.iter().any(|known| known.eq_ignore_ascii_case(name))
 }

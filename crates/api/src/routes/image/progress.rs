@@ -17,8 +17,8 @@ pub fn message(event: ProgressEvent) -> ProgressMessage {
         ..ProgressDetail::default()
     });
     ProgressMessage {
-        // Lines about one layer always carry the object, empty where there is no count.
-        progress_detail: detail.or_else(|| event.id.as_ref().map(|_| ProgressDetail::default())),
+        // Lines about a transfer always carry the object, empty where there is no count.
+        progress_detail: detail.or_else(|| event.transfer.then(ProgressDetail::default)),
         aux: event.aux,
         ..ProgressMessage::status(event.id, event.status)
     }
@@ -52,9 +52,26 @@ mod tests {
                 status: "Downloading".to_owned(),
                 current: Some(5),
                 total: Some(10),
-                aux: None,
+                ..ProgressEvent::default()
             }),
             r#"{"status":"Downloading","progressDetail":{"current":5,"total":10},"id":"abc"}"#
+        );
+        assert_eq!(
+            line(ProgressEvent {
+                id: Some("latest".to_owned()),
+                status: "Pulling from app".to_owned(),
+                ..ProgressEvent::default()
+            }),
+            r#"{"status":"Pulling from app","id":"latest"}"#
+        );
+        assert_eq!(
+            line(ProgressEvent {
+                id: Some("abc".to_owned()),
+                status: "Pull complete".to_owned(),
+                transfer: true,
+                ..ProgressEvent::default()
+            }),
+            r#"{"status":"Pull complete","progressDetail":{},"id":"abc"}"#
         );
         assert_eq!(
             line(ProgressEvent {

@@ -22,12 +22,15 @@
 //! for any rest of a line.
 
 mod copies;
+mod images;
 mod lives;
 mod neutral;
 mod places;
+mod registries;
 mod run_identity;
 mod run_limits;
 mod run_lives;
 mod run_mounts;
 mod run_network;
 mod script;
+mod system;

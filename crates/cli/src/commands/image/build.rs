@@ -119,7 +119,12 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
         HeaderValue::from_static("application/x-tar"),
     );
     let body = source.body.unwrap_or_else(Body::empty);
-    let reply = session.client.send(Method::POST, &path, headers, body).await?;
+    let sent = body.sent().filter(|_| !quiet);
+    let asked = session.client.send(Method::POST, &path, headers, body);
+    let reply = match &sent {
+        Some(sent) => progress::sending("Sending build context to Docker daemon", sent, asked).await?,
+        None => asked.await?,
+    };
     let mut id = String::new();
     let to = if quiet { To::Nowhere } else { To::Stdout };
     let mut aux = |value: &serde_json::Value| {

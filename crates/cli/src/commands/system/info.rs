@@ -40,13 +40,13 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
         }
         "json" => print(&format!("{}\n", with_client(info?, session, &context).compact()))?,
         text => {
-            let failed = |error| Failure::text(format!("template parsing error: {error}")).with_code(64);
-            let template = Template::parse(text).map_err(failed)?;
+            let template = Template::parse(text)
+                .map_err(|error| Failure::text(format!("template parsing error: {error}")).with_code(64))?;
             let document = with_client(info?, session, &context);
-            print(&format!(
-                "{}\n",
-                template.execute(&document, Missing::Error).map_err(failed)?
-            ))?;
+            let filled = template
+                .execute(&document, Missing::Error)
+                .map_err(|error| Failure::text(error.to_string()))?;
+            print(&format!("{filled}\n"))?;
         }
     }
     Ok(0)
@@ -164,16 +164,26 @@ fn server(info: &Value) -> String {
     ] {
         line(name, text(key));
     }
-    if !info.at(&["Labels"]).items().is_empty() {
-        line("Labels", words(info.at(&["Labels"])));
-    }
+    let texts =
+        |value: &Value| -> Vec<String> { value.items().iter().map(|item| printable(item.text())).collect() };
+    let list = |out: &mut dyn FnMut(&str, String), name: &str, items: Vec<String>| {
+        if !items.is_empty() {
+            out(name, " ".into());
+            items.into_iter().for_each(|item| out(" ", item));
+        }
+    };
+    list(&mut line, "Labels", texts(info.at(&["Labels"])));
     line("Experimental", info.at(&["ExperimentalBuild"]).flag().to_string());
-    let insecure = words(info.at(&["RegistryConfig", "InsecureRegistryCIDRs"]));
-    if !insecure.is_empty() {
-        line("Insecure Registries", " ".into());
-        insecure.split(' ').for_each(|cidr| line(" ", cidr.to_owned()));
-    }
-    line("Registry Mirrors", words(info.at(&["RegistryConfig", "Mirrors"])));
+    let registries = info.at(&["RegistryConfig", "IndexConfigs"]).members().iter();
+    let insecure = registries.filter(|(_, index)| !index.at(&["Secure"]).flag());
+    let mut insecure: Vec<String> = insecure.map(|(name, _)| printable(name)).collect();
+    insecure.extend(texts(info.at(&["RegistryConfig", "InsecureRegistryCIDRs"])));
+    list(&mut line, "Insecure Registries", insecure);
+    list(
+        &mut line,
+        "Registry Mirrors",
+        texts(info.at(&["RegistryConfig", "Mirrors"])),
+    );
     line(
         "Live Restore Enabled",
         info.at(&["LiveRestoreEnabled"]).flag().to_string(),

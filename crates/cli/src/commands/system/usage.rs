@@ -166,7 +166,7 @@ fn details(usage: &Value, format: &Format<'_>) -> Outcome {
             )
             .cell("Size", size::decimal3(bytes))
             .cell("SharedSize", size::decimal3(shared))
-            .cell("UniqueSize", size::decimal3(bytes - shared))
+            .cell("UniqueSize", size::decimal(bytes - shared))
             .cell("Containers", item.at(&["Containers"]).int().to_string())
     });
     table("Images", &IMAGES, images.collect())?;
@@ -174,7 +174,12 @@ fn details(usage: &Value, format: &Format<'_>) -> Outcome {
     table(
         "Containers",
         &CONTAINERS,
-        containers.map(|item| container::list::row(item, false)).collect(),
+        containers
+            .map(|item| {
+                let written = size::decimal3(item.at(&["SizeRw"]).float());
+                container::list::row(item, false).cell("Size", written)
+            })
+            .collect(),
     )?;
     let volumes = items(usage, "VolumeUsage", "Volumes")
         .iter()

@@ -61,12 +61,15 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
         "json" => print(&format!("{}\n", document.compact()))?,
         "" => print(&table(&client, server.as_ref().ok()))?,
         text => {
-            let failed = |error| Failure::text(format!("template parsing error: {error}")).with_code(64);
-            let filled =
-                Template::parse(text).and_then(|template| template.execute(&document, Missing::Error));
+            let template = Template::parse(text)
+                .map_err(|error| Failure::text(format!("template parsing error: {error}")).with_code(64))?;
+            let filled = template.execute(&document, Missing::Error);
             match (filled, server) {
                 (_, Err(failure)) if text.contains(".Server") => return Err(failure),
-                (filled, _) => print(&format!("{}\n", filled.map_err(failed)?))?,
+                (filled, _) => {
+                    let filled = filled.map_err(|error| Failure::text(error.to_string()))?;
+                    print(&format!("{filled}\n"))?;
+                }
             }
             return Ok(0);
         }
