@@ -61,3 +61,38 @@ fn an_exec_that_ends_at_once_is_still_told() {
         }
     });
 }
+
+/// Shared memory is a mount of the first container's, which the second one shows, too.
+#[test]
+fn containers_of_one_ipc_namespace_share_their_memory() {
+    guard!();
+    let daemon = Daemon::start();
+    let make = "echo from the first > /dev/shm/note; exec sleep 1000";
+    daemon.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "first",
+        "--ipc",
+        "shareable",
+        "box:1",
+        "sh",
+        "-c",
+        make,
+    ]);
+    let read = [
+        "run",
+        "--rm",
+        "--ipc",
+        "container:first",
+        "box:1",
+        "sh",
+        "-c",
+        "while [ ! -e /dev/shm/note ]; do busybox usleep 10000; done; cat /dev/shm/note; echo from the second > /dev/shm/answer",
+    ];
+    assert_eq!(daemon.ok(&read), "from the first\n");
+    assert_eq!(
+        daemon.ok(&["exec", "first", "cat", "/dev/shm/answer"]),
+        "from the second\n"
+    );
+}

@@ -11,7 +11,7 @@ use cgroup::Cgroup;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use spec::runtime::{Linux, Mount, Spec};
 use sys::mount::{Attributes, IdMap, Propagation, Tree};
-use sys::namespace::Kind;
+use sys::namespace::{self, Kind};
 
 use super::cgroups::{self, CgroupView};
 use super::mapped::{self, Spare};
@@ -281,9 +281,35 @@ fn is_dev(mount: &Mount, kind: &str) -> bool {
 }
 
 fn bind(source: &Path, recursive: bool, options: &Options) -> std::io::Result<Tree> {
-    let tree = Tree::open(CWD, source, recursive)?;
+    let tree = match Tree::open(CWD, source, recursive) {
+        // The kernel copies mounts of the caller's own namespace only.
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => match of_process(source) {
+            Some((pid, path)) => from_process(pid, path, recursive)?,
+            None => return Err(error),
+        },
+        result => result?,
+    };
     set_bind_attributes(&tree, options)?;
     Ok(tree)
+}
+
+/// The process and the path below its root, of a source like `/proc/PID/root/dev/shm`.
+fn of_process(source: &Path) -> Option<(i32, &Path)> {
+    let below = source.strip_prefix("/proc").ok()?;
+    let mut parts = below.components();
+    let pid = parts.next()?.as_os_str().to_str()?.parse().ok()?;
+    (parts.next()?.as_os_str() == "root").then_some((pid, parts.as_path()))
+}
+
+/// A mount of another container, copied in its mount namespace. Links there stay below its root.
+fn from_process(pid: i32, path: &Path, recursive: bool) -> std::io::Result<Tree> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty())?;
+    let source = sys::beneath::resolve_in_root(root.as_fd(), path, OFlags::PATH, Mode::empty())?;
+    let namespace = namespace::open(Some(pid), Kind::Mount)?;
+    namespace::in_namespace(namespace.as_fd(), Kind::Mount, || {
+        Tree::of(source.as_fd(), recursive)
+    })?
 }
 
 /// All attributes of a bind mount. Without a word about propagation it hears of the host's mounts but tells
