@@ -522,6 +522,7 @@ fn config(directory: &Path, instance: &Instance) -> EngineConfig {
         log_budget: None,
         cdi_spec_dirs: Vec::new(),
         network: engine::network::NetworkConfig::new(instance.clone(), run_dir),
+        userns: engine::userns::Settings::default(),
         live: engine::LiveConfig::default(),
     }
 }

@@ -64,6 +64,7 @@ fn bind(source: &std::path::Path) -> MountKind {
         propagation: String::new(),
         recursive: true,
         create: false,
+        own: true,
     }
 }
 

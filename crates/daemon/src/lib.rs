@@ -193,6 +193,7 @@ fn engine_config(settings: &Settings) -> EngineConfig {
         instance: settings.instance.clone(),
         log_budget: settings.log_budget,
         cdi_spec_dirs: settings.cdi_spec_dirs.clone(),
+        userns: settings.userns.clone(),
         network,
         live: settings.live(),
     }

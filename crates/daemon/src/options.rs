@@ -54,6 +54,15 @@ pub(crate) struct Options {
     /// Whether to masquerade traffic of the default bridge
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     pub(crate) ip_masq: Option<bool>,
+    /// Run containers in a user namespace with the subordinate ids of a user: default, USER[:GROUP] or UID[:GID]
+    #[arg(long, value_name = "USER[:GROUP]")]
+    pub(crate) userns_remap: Option<String>,
+    /// User whose subordinate ids are given to containers with --userns auto or keep-id ("containers" if not set)
+    #[arg(long, value_name = "USER")]
+    pub(crate) userns_pool: Option<String>,
+    /// Directory of the files subuid and subgid (/etc if not set)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) subid_dir: Option<PathBuf>,
     /// Give every container an init process unless it says otherwise
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     pub(crate) init: Option<bool>,

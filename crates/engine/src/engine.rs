@@ -15,6 +15,7 @@ use crate::container::{Container, Execs, Records, Registry, mounted_layers};
 use crate::error::{Error, Result, chain};
 use crate::events::Events;
 use crate::live::LiveConfig;
+use crate::userns;
 
 /// What the engine is opened with.
 pub struct EngineConfig {
@@ -29,6 +30,7 @@ pub struct EngineConfig {
     /// Where devices are described that containers ask for by name.
     pub cdi_spec_dirs: Vec<PathBuf>,
     pub network: network::NetworkConfig,
+    pub userns: userns::Settings,
     /// What may change later.
     pub live: LiveConfig,
 }
@@ -52,6 +54,8 @@ pub(crate) struct Inner {
     pub(crate) records: Records,
     pub(crate) containers: Registry,
     pub(crate) execs: Execs,
+    /// Ids that containers have for themselves.
+    pub(crate) ids: userns::Pool,
     pub(crate) events: Events,
     pub(crate) stats: crate::container::Samples,
     pub(crate) shutdown: CancellationToken,
@@ -148,6 +152,7 @@ impl Inner {
             records,
             containers: Registry::default(),
             execs: Execs::default(),
+            ids: userns::Pool::default(),
             events: Events::open(&config.root)?,
             stats: Default::default(),
             shutdown: CancellationToken::new(),

@@ -21,6 +21,7 @@ mod networks;
 mod recover;
 mod signal;
 mod system;
+pub mod userns;
 mod volumes;
 
 pub use container::{

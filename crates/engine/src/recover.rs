@@ -22,6 +22,11 @@ type Found = (Container, Option<(Monitor, std::os::unix::net::UnixStream)>);
 pub(crate) async fn recover(engine: &Engine) -> Result<()> {
     let inner = Arc::clone(&engine.inner);
     let found = blocking(move || find(&inner)).await?;
+    for (container, _) in &found {
+        if let Some(maps) = &container.userns {
+            engine.inner.ids.hold(&container.id, maps);
+        }
+    }
     let alive: HashSet<Id> = found
         .iter()
         .filter(|(_, m)| m.is_some())

@@ -168,7 +168,10 @@ impl Engine {
                 containerd_commit: Commit::default(),
                 runc_commit: Commit::default(),
                 init_commit: Commit::default(),
-                security_options: words(&["name=seccomp,profile=builtin", "name=cgroupns"]),
+                security_options: words(match config.userns.remap {
+                    Some(_) => &["name=seccomp,profile=builtin", "name=userns", "name=cgroupns"],
+                    None => &["name=seccomp,profile=builtin", "name=cgroupns"],
+                }),
                 firewall_backend: Some(FirewallInfo {
                     driver: "nftables".to_owned(),
                     ..FirewallInfo::default()

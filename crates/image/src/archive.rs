@@ -9,11 +9,13 @@
 
 mod error;
 mod extract;
+mod ids;
 mod pack;
 mod path;
 mod stat;
 
 pub use error::ArchiveError;
 pub use extract::{ExtractOptions, extract};
+pub use ids::Ids;
 pub use pack::pack;
 pub use stat::{PathStat, stat};

@@ -221,6 +221,32 @@ pub fn create_user(uids: &[IdRange], gids: &[IdRange], others: &[Kind]) -> io::R
     made
 }
 
+/// Makes namespaces of these kinds that belong to a user namespace. As with [`create_user`], the caller may have other
+/// threads.
+pub fn create_in(user: BorrowedFd<'_>, kinds: &[Kind]) -> io::Result<Vec<OwnedFd>> {
+    let (result, told) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let holder = process::spawn(process::Options::default(), || {
+        // System calls only, as above.
+        let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+        let made = join(user, Kind::User).and_then(|()| unshare(kinds.iter().copied().collect()));
+        let error = made.err().and_then(|error| error.raw_os_error()).unwrap_or(0);
+        let _ = rustix::io::write(&told, &error.to_ne_bytes());
+        loop {
+            // SAFETY: takes nothing and only waits.
+            unsafe { libc::pause() };
+        }
+    })?;
+    let mut error = [0; 4];
+    let made = match rustix::io::read(&result, &mut error) {
+        Ok(_) if error == [0; 4] => kinds.iter().map(|kind| open(Some(holder.pid), *kind)).collect(),
+        Ok(_) => Err(io::Error::from_raw_os_error(i32::from_ne_bytes(error))),
+        Err(error) => Err(error.into()),
+    };
+    process::send_signal(holder.pidfd.as_fd(), libc::SIGKILL)?;
+    process::wait(holder.pidfd.as_fd())?;
+    made
+}
+
 fn map_and_open(pid: i32, uids: &[IdRange], gids: &[IdRange], others: &[Kind]) -> io::Result<Owned> {
     for (file, map) in [("uid_map", uids), ("gid_map", gids)] {
         let lines: String = map
@@ -352,6 +378,14 @@ mod tests {
         assert!(same(owner(made.others[0].as_fd()).unwrap(), &made.user).unwrap());
         let mine = open(None, Kind::Network).unwrap();
         assert!(!same(owner(mine.as_fd()).unwrap(), &made.user).unwrap());
+        let later = create_in(made.user.as_fd(), &[Kind::Network]).unwrap();
+        assert!(same(owner(later[0].as_fd()).unwrap(), &made.user).unwrap());
+        let error = create_in(later[0].as_fd(), &[Kind::Network]).unwrap_err();
+        assert_eq!(
+            error.raw_os_error(),
+            Some(libc::EINVAL),
+            "it is no user namespace"
+        );
         // Who joins it sees the maps.
         let child = process::spawn(process::Options::default(), || {
             join(made.user.as_fd(), Kind::User).map_or(1, |()| i32::from(maps_of_self() != "300000 7") * 2)

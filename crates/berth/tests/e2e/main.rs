@@ -38,5 +38,6 @@ mod remote;
 mod safety;
 mod support;
 mod tarball;
+mod userns;
 mod volumes;
 mod web;

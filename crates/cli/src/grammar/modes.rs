@@ -41,11 +41,30 @@ pub fn uts(text: &str) -> Result<(), String> {
     }
 }
 
-pub fn userns(text: &str) -> Result<(), String> {
-    if matches!(text, "" | "host") {
-        Ok(())
-    } else {
-        Err("--userns: invalid USER mode".into())
+/// What goes to the daemon: it cannot see who asks, so `keep-id` tells it.
+pub fn userns(text: &str, caller: (u32, u32)) -> Result<String, String> {
+    let (word, rest) = match text.split_once(':') {
+        Some((word, rest)) => (word, Some(rest)),
+        None => (text, None),
+    };
+    match (word, rest) {
+        ("" | "host" | "private" | "auto", None) => Ok(text.to_owned()),
+        ("auto", Some(rest)) if rest.starts_with("size=") => Ok(text.to_owned()),
+        ("container", Some(name)) if !name.is_empty() => Ok(text.to_owned()),
+        ("keep-id", rest) => {
+            let mut words: Vec<String> = rest
+                .into_iter()
+                .flat_map(|rest| rest.split(','))
+                .map(str::to_owned)
+                .collect();
+            for (key, id) in [("uid=", caller.0), ("gid=", caller.1)] {
+                if !words.iter().any(|word| word.starts_with(key)) {
+                    words.push(format!("{key}{id}"));
+                }
+            }
+            Ok(format!("keep-id:{}", words.join(",")))
+        }
+        _ => Err("--userns: invalid USER mode".into()),
     }
 }
 
@@ -114,6 +133,12 @@ mod tests {
         assert_eq!(restart("on-failure:3").unwrap().maximum_retry_count, 3);
         assert!(restart("on-failure:x").is_err() && restart(":1").is_err());
         assert!(pid("container:a").is_ok() && pid("foo").is_err() && uts("bar").is_err());
+        let userns = |text| userns(text, (1000, 100));
+        assert_eq!(userns("keep-id").unwrap(), "keep-id:uid=1000,gid=100");
+        assert_eq!(userns("keep-id:uid=7").unwrap(), "keep-id:uid=7,gid=100");
+        assert_eq!(userns("keep-id:gid=8,uid=7").unwrap(), "keep-id:gid=8,uid=7");
+        assert_eq!(userns("auto:size=9").unwrap(), "auto:size=9");
+        assert!(userns("foo").is_err() && userns("container:").is_err() && userns("auto:x").is_err());
         assert!(check_sysctl("net.core.somaxconn=1").is_ok() && check_sysctl("foo").is_err());
         assert_eq!(pull("never"), Ok(Pull::Never));
         assert!(check_attach("STDIN").is_ok() && check_attach("foo").is_err());

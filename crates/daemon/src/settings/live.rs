@@ -52,6 +52,10 @@ impl Settings {
                 bridge(self) != bridge(next),
             ),
             ("iptables", self.iptables != next.iptables),
+            (
+                "userns-remap, userns-pool or subid-dir",
+                self.userns != next.userns,
+            ),
             ("cdi-spec-dirs", self.cdi_spec_dirs != next.cdi_spec_dirs),
             ("log-budget", self.log_budget != next.log_budget),
             ("log-format", self.log_format != next.log_format),

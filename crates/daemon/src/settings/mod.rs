@@ -5,6 +5,7 @@
 
 mod file;
 mod live;
+mod userns;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,7 @@ pub(crate) struct Settings {
     pub(crate) default_bridge: DefaultBridge,
     pub(crate) iptables: bool,
     pub(crate) init: bool,
+    pub(crate) userns: engine::userns::Settings,
     pub(crate) registry_mirrors: Vec<String>,
     pub(crate) insecure_registries: Vec<String>,
     /// Where certificates for registries are looked for: beside the configuration file, then Docker's place.
@@ -149,7 +151,14 @@ impl Settings {
                 )
             }
         };
+        let userns = userns::settings(
+            &mut file,
+            options.userns_remap,
+            options.userns_pool,
+            options.subid_dir,
+        )?;
         let settings = Settings {
+            userns,
             group: file.text("group", options.group)?,
             iptables: file.boolean("iptables", options.iptables)?.unwrap_or(true),
             init: file.boolean("init", options.init)?.unwrap_or(false),

@@ -54,7 +54,7 @@ impl Engine {
         let (inner, path) = (Arc::clone(&self.inner), path.to_owned());
         let stream = stream(move |out| {
             let root = inner.root_of(&container).map_err(io::Error::other)?;
-            image::archive::pack(root.as_fd(), &path, out).map_err(io::Error::other)
+            image::archive::pack(root.as_fd(), &path, root.ids(), out).map_err(io::Error::other)
         });
         Ok((stat, stream))
     }
@@ -92,6 +92,7 @@ impl Engine {
             let options = ExtractOptions {
                 no_overwrite_dir_non_dir: put.no_overwrite_dir_non_dir,
                 chown,
+                ids: root.ids().cloned(),
             };
             let reader = image::compression::decoder(Incoming::new(body));
             image::archive::extract(reader, root.as_fd(), &path, &options).map_err(Error::from)

@@ -10,11 +10,11 @@ use spec::{Id, Platform};
 
 use super::{
     Container, Files, Handle, State, Status, defaults, files, health, init_layer, logs, mounts, oci, ports,
-    restart,
+    restart, userns as container_userns,
 };
 use crate::engine::{Engine, Inner, blocking, make_private_dir};
 use crate::error::{Error, Result};
-use crate::names;
+use crate::{names, userns};
 
 /// A request for a new container.
 #[derive(Debug, Clone, Default)]
@@ -60,7 +60,15 @@ impl Engine {
 
 fn create(inner: &Inner, mut request: CreateContainer) -> Result<(Container, Vec<String>)> {
     let mut warnings = Vec::new();
+    let mode = userns::Mode::parse(&request.host_config.userns_mode)?;
     validate(inner, &mut request, &mut warnings)?;
+    container_userns::check(inner, &request.host_config, &mode)?;
+    if let userns::Mode::KeepId { uid, gid } = mode
+        && request.config.user.is_empty()
+    {
+        // Whom the ids were kept for.
+        request.config.user = format!("{uid}:{gid}");
+    }
     let image = inner
         .images
         .resolve_platform(&request.config.image, request.platform.as_ref())?;
@@ -82,6 +90,7 @@ fn create(inner: &Inner, mut request: CreateContainer) -> Result<(Container, Vec
         volumes: Vec::new(),
         armed: true,
     };
+    let ids = inner.ids.take(&inner.config.userns, &id, &mode)?;
     let parent = inner.images.snapshot(&image)?;
     let lease = inner.store.lease();
     let snapshot = inner.store.snapshots().create(
@@ -128,6 +137,7 @@ fn create(inner: &Inner, mut request: CreateContainer) -> Result<(Container, Vec
             ..Files::default()
         },
         snapshot,
+        userns: ids,
         exits: 0,
         removed: false,
         plan,
@@ -158,6 +168,7 @@ impl Drop for Undo<'_> {
             return;
         }
         self.inner.containers.release_name(self.name);
+        self.inner.ids.give_back(self.id);
         // The first failure is the one to tell; what can't be removed now is removed at the next start.
         if let Some(snapshot) = self.snapshot {
             let _ = self.inner.store.snapshots().remove(snapshot);
@@ -469,7 +480,7 @@ fn asked_for(missing: Error) -> Error {
 fn validate_modes(inner: &Inner, host: &HostConfig) -> Result<()> {
     let other = |mode: &str, what: &str, known: &[&str]| -> Result<()> {
         match mode.strip_prefix("container:") {
-            Some(name) if what != "userns" && what != "UTS" && what != "cgroup namespace" => {
+            Some(name) if what != "UTS" && what != "cgroup namespace" => {
                 inner.containers.find(name).map(|_| ()).map_err(asked_for)
             }
             _ if known.contains(&mode) => Ok(()),
@@ -483,8 +494,7 @@ fn validate_modes(inner: &Inner, host: &HostConfig) -> Result<()> {
     )?;
     other(&host.pid_mode, "PID", &["", "host", "private"])?;
     other(&host.uts_mode, "UTS", &["", "host"])?;
-    other(&host.cgroupns_mode, "cgroup namespace", &["", "host", "private"])?;
-    other(&host.userns_mode, "userns", &["", "host", "private"])
+    other(&host.cgroupns_mode, "cgroup namespace", &["", "host", "private"])
 }
 
 fn validate_resources(inner: &Inner, host: &mut HostConfig, warnings: &mut Vec<String>) -> Result<()> {

@@ -68,8 +68,9 @@ pub(super) fn write(dir: &Path, hosts: &str, hostname: &str, resolv_conf: &str) 
     })
 }
 
-/// The binds for the three files, without those a mount of the user's covers.
-pub(super) fn mounts(container: &Container, files: &Files) -> Vec<Mount> {
+/// The binds for the three files, without those a mount of the user's covers. With `mapped` they belong to the
+/// container's root.
+pub(super) fn mounts(container: &Container, files: &Files, mapped: bool) -> Vec<Mount> {
     [
         ("/etc/resolv.conf", &files.resolv_conf),
         ("/etc/hostname", &files.hostname),
@@ -83,7 +84,11 @@ pub(super) fn mounts(container: &Container, files: &Files) -> Vec<Mount> {
         destination: destination.into(),
         r#type: Some("bind".to_owned()),
         source: Some(source.clone()),
-        options: vec!["rbind".to_owned(), "rprivate".to_owned()],
+        options: ["rbind", "rprivate"]
+            .into_iter()
+            .chain(mapped.then_some("idmap"))
+            .map(str::to_owned)
+            .collect(),
         ..Mount::default()
     })
     .collect()

@@ -16,7 +16,7 @@ use spec::runtime::NamespaceType;
 
 use super::attach::PendingAttach;
 use super::owner::Supervision;
-use super::{Container, Files, files, logs, mounts, oci, ports, user};
+use super::{Container, Files, files, logs, mounts, oci, ports, user, userns};
 use crate::cdi;
 use crate::engine::{Inner, blocking};
 use crate::error::{Error, Result};
@@ -84,11 +84,13 @@ fn launch_blocking(
         container,
         armed: false,
     };
+    let mut user_namespace = userns::prepare(engine, container)?;
     let sandbox = match container.has_endpoints() {
         true => {
             let request = sandbox_request(engine, container)?;
             attached.armed = true;
-            Some(engine.networks.attach(&request)?)
+            let owned = user_namespace.as_mut().and_then(|made| made.network.take());
+            Some(engine.networks.attach_in(&request, owned)?)
         }
         false => None,
     };
@@ -105,8 +107,13 @@ fn launch_blocking(
         let root = readable.mount_detached()?;
         user::resolve(root.as_fd(), &container.config.user, &host.group_add)?
     };
-    let mut all_mounts = files::mounts(container, &files);
-    all_mounts.extend(mounts::bundle(engine, container)?);
+    let maps = user_namespace.as_ref().map(|made| &made.maps);
+    if let Some(maps) = maps {
+        let groups = identity.groups.iter().copied();
+        maps.check(identity.uid, std::iter::once(identity.gid).chain(groups))?;
+    }
+    let mut all_mounts = files::mounts(container, &files, maps.is_some());
+    all_mounts.extend(mounts::bundle(engine, container, maps.is_some())?);
     let (joined, shared) = joined_namespaces(engine, container)?;
     all_mounts.extend(shared);
     let parent = engine.cgroup_parent(container);
@@ -117,6 +124,7 @@ fn launch_blocking(
             hostname: container.config.hostname.clone(),
             mounts: all_mounts,
             joined,
+            userns: maps.cloned(),
             cgroups_path: format!("{parent}/{}", container.id),
             rootfs: container.files.dir.join("rootfs"),
         },
@@ -156,7 +164,7 @@ fn launch_blocking(
         cgroup_parent: parent,
         console_size,
         init: host.init.unwrap_or(false),
-        has_userns: false,
+        has_userns: user_namespace.is_some(),
         has_dns: sandbox.as_ref().is_some_and(|s| s.dns.is_some()),
         dns: sandbox.as_ref().and_then(|s| s.dns_config.clone()),
         seccomp_cache: Some(engine.config.run_dir.join("seccomp")),
@@ -165,9 +173,10 @@ fn launch_blocking(
     let mut descriptors: Vec<BorrowedFd<'_>> = Vec::new();
     if let Some(sandbox) = &sandbox {
         descriptors.push(sandbox.netns.as_fd());
-        if let Some(dns) = &sandbox.dns {
-            descriptors.extend([dns.udp.as_fd(), dns.tcp.as_fd()]);
-        }
+    }
+    descriptors.extend(user_namespace.as_ref().map(|made| made.user.as_fd()));
+    if let Some(dns) = sandbox.as_ref().and_then(|sandbox| sandbox.dns.as_ref()) {
+        descriptors.extend([dns.udp.as_fd(), dns.tcp.as_fd()]);
     }
     descriptors.extend(attaching.iter().map(|a| a.socket.as_fd()));
     let (monitor, started) = monitor::client::Monitor::launch(&engine.program, &launch, &descriptors)?;

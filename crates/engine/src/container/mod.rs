@@ -45,6 +45,7 @@ mod top;
 mod unheard;
 mod update;
 mod user;
+mod userns;
 mod wait;
 
 use std::collections::BTreeMap;
@@ -55,6 +56,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use spec::{Digest, Id, Platform};
 use store::SnapshotId;
+
+use crate::userns::IdMaps;
 
 pub use archive::{ArchivePut, ByteStream};
 pub use attach::{AttachOptions, Attachment};
@@ -172,6 +175,9 @@ pub struct Container {
     pub sandbox_id: String,
     pub files: Files,
     pub snapshot: SnapshotId,
+    /// Ids that no other container has, for as long as this one is there.
+    #[serde(default)]
+    pub userns: Option<IdMaps>,
     /// How often the first process has ended; tells waiters of the next exit from the last one.
     pub exits: u64,
     /// Set in the last snapshot a container ever publishes.

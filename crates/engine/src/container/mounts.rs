@@ -37,6 +37,9 @@ pub enum MountKind {
         propagation: String,
         recursive: bool,
         create: bool,
+        /// A directory or file of the engine's own: who owns it is told in ids of the image, not of the host.
+        #[serde(default)]
+        own: bool,
     },
     Volume {
         name: String,
@@ -313,6 +316,7 @@ fn parse_bind(text: &str) -> Result<PlannedMount> {
             propagation,
             recursive: true,
             create: true,
+            own: false,
         }
     } else {
         if !source.is_empty() && !crate::names::is_valid(source) {
@@ -385,6 +389,7 @@ fn parse_mount(engine: &Inner, mount: &Mount) -> Result<(PlannedMount, Option<Cr
                 propagation: options.propagation,
                 recursive: !options.non_recursive,
                 create: options.create_mountpoint,
+                own: false,
             }
         }
         "volume" => {
@@ -492,13 +497,23 @@ pub(super) fn points(engine: &Inner, plan: &[PlannedMount]) -> Vec<MountPoint> {
     plan.iter().map(point).collect()
 }
 
-/// The plan as mounts of the bundle.
-pub(super) fn bundle(engine: &Inner, container: &Container) -> Result<Vec<runtime::Mount>> {
-    container
-        .plan
-        .iter()
-        .map(|mount| bundle_one(engine, container, mount))
-        .collect()
+/// The plan as mounts of the bundle. With `mapped` what is the engine's own is shown with the ids of the container's
+/// user namespace; what is the host's keeps the host's.
+pub(super) fn bundle(engine: &Inner, container: &Container, mapped: bool) -> Result<Vec<runtime::Mount>> {
+    let one = |mount| {
+        let mut made = bundle_one(engine, container, mount)?;
+        let own = match &mount.kind {
+            MountKind::Bind { own, .. } => *own,
+            MountKind::Volume { .. } => made.r#type.as_deref() == Some("bind"),
+            MountKind::Image { .. } | MountKind::Overlay { .. } => true,
+            MountKind::Tmpfs { .. } => false,
+        };
+        if mapped && own {
+            made.options.push("idmap".to_owned());
+        }
+        Ok(made)
+    };
+    container.plan.iter().map(one).collect()
 }
 
 fn bundle_one(engine: &Inner, container: &Container, mount: &PlannedMount) -> Result<runtime::Mount> {
@@ -527,6 +542,7 @@ fn bundle_one(engine: &Inner, container: &Container, mount: &PlannedMount) -> Re
             propagation,
             recursive,
             create,
+            ..
         } => {
             if !Path::new(source).exists() {
                 if !create {
@@ -664,7 +680,8 @@ mod tests {
                 source: "/src".into(),
                 propagation: "rslave".into(),
                 recursive: true,
-                create: true
+                create: true,
+                own: false,
             }
         );
         let named = parse_bind("data:/var//lib/../lib/x").unwrap();

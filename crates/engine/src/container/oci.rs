@@ -1,7 +1,7 @@
 //! The bundle's `config.json`: a container's settings in the words of the OCI runtime specification.
 //!
-//! Pure but for two questions to the host: which devices a `--device` names, and whether a seccomp profile
-//! given as text can be read. The defaults equal the bundle a current Docker engine writes, except that the
+//! Pure but for three questions to the host: which devices a `--device` names, whether a seccomp profile given as text
+//! can be read, and whether it has message queues mounted that `--ipc host` shows. The defaults equal the bundle a current Docker engine writes, except that the
 //! cgroup namespace is private on version 1 hosts too.
 
 use std::collections::BTreeMap;
@@ -18,6 +18,10 @@ use super::security::Security;
 use super::user::Identity;
 use super::{Container, defaults, devices};
 use crate::error::{Error, Result};
+use crate::userns::IdMaps;
+
+/// The group that terminals belong to, by its number everywhere.
+const TTY: u32 = 5;
 
 /// What the start has prepared for the bundle.
 pub(super) struct Prepared {
@@ -26,6 +30,8 @@ pub(super) struct Prepared {
     pub(super) mounts: Vec<Mount>,
     /// Namespaces of other containers to join, by kind.
     pub(super) joined: BTreeMap<NamespaceType, PathBuf>,
+    /// The maps of the user namespace the container is in, if it is not the host's.
+    pub(super) userns: Option<IdMaps>,
     pub(super) cgroups_path: String,
     pub(super) rootfs: PathBuf,
 }
@@ -55,7 +61,7 @@ pub(super) fn document(container: &Container, prepared: Prepared) -> Result<Spec
         } else {
             container.config.domainname.clone()
         },
-        mounts: base_mounts(container)
+        mounts: base_mounts(container, prepared.userns.as_ref())
             .into_iter()
             .chain(prepared.mounts)
             .collect(),
@@ -189,8 +195,12 @@ pub(super) fn rlimits(container: &Container) -> Result<Vec<Rlimit>> {
     container.host_config.ulimits.iter().map(one).collect()
 }
 
-fn base_mounts(container: &Container) -> Vec<Mount> {
+fn base_mounts(container: &Container, userns: Option<&IdMaps>) -> Vec<Mount> {
     let host = &container.host_config;
+    // The group of terminals, where the container has so many groups.
+    let has_terminals = userns.is_none_or(|maps| maps.check(0, [TTY]).is_ok());
+    let mut terminals = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
+    terminals.extend(has_terminals.then_some("gid=5"));
     let mount = |destination: &str, kind: &str, source: &str, options: &[&str]| Mount {
         destination: destination.into(),
         r#type: Some(kind.to_owned()),
@@ -212,19 +222,7 @@ fn base_mounts(container: &Container) -> Vec<Mount> {
             "tmpfs",
             &["nosuid", "strictatime", "mode=755", "size=65536k"],
         ),
-        mount(
-            "/dev/pts",
-            "devpts",
-            "devpts",
-            &[
-                "nosuid",
-                "noexec",
-                "newinstance",
-                "ptmxmode=0666",
-                "mode=0620",
-                "gid=5",
-            ],
-        ),
+        mount("/dev/pts", "devpts", "devpts", &terminals),
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access]),
         mount(
             "/sys/fs/cgroup",
@@ -235,12 +233,15 @@ fn base_mounts(container: &Container) -> Vec<Mount> {
     ];
     match host.ipc_mode.as_str() {
         "host" => {
-            mounts.push(mount(
-                "/dev/mqueue",
-                "bind",
-                "/dev/mqueue",
-                &["rbind", "nosuid", "noexec", "nodev"],
-            ));
+            // Not every host has it mounted. A user namespace cannot mount what belongs to the host.
+            let (kind, bind) = match Path::new("/dev/mqueue").exists() {
+                true => ("bind", Some("rbind")),
+                false => ("mqueue", None),
+            };
+            if bind.is_some() || userns.is_none() {
+                let options: Vec<&str> = bind.into_iter().chain(["nosuid", "noexec", "nodev"]).collect();
+                mounts.push(mount("/dev/mqueue", kind, "/dev/mqueue", &options));
+            }
             mounts.push(mount(
                 "/dev/shm",
                 "bind",
@@ -294,9 +295,12 @@ fn linux(
         false => security.filter(capabilities)?,
     };
     let (devices, rules) = devices::of(host)?;
+    let userns = prepared.userns.clone().unwrap_or_default();
     Ok(Linux {
         namespaces: namespaces(container, prepared),
-        sysctl: sysctls(container),
+        sysctl: sysctls(container, prepared.userns.as_ref()),
+        uid_mappings: userns.uids,
+        gid_mappings: userns.gids,
         cgroups_path: Some(prepared.cgroups_path.clone()),
         resources: Some(Resources {
             devices: rules,
@@ -322,8 +326,9 @@ fn namespaces(container: &Container, prepared: &Prepared) -> Vec<Namespace> {
         NamespaceType::Ipc => host.ipc_mode == "host",
         NamespaceType::Uts => host.uts_mode == "host",
         NamespaceType::Cgroup => host.cgroupns_mode == "host",
-        // A user namespace is made on request only; clocks are the host's.
-        NamespaceType::User | NamespaceType::Time => true,
+        NamespaceType::User => prepared.userns.is_none(),
+        // Clocks are the host's.
+        NamespaceType::Time => true,
         NamespaceType::Mount => false,
     };
     NamespaceType::ALL
@@ -336,13 +341,15 @@ fn namespaces(container: &Container, prepared: &Prepared) -> Vec<Namespace> {
         .collect()
 }
 
-fn sysctls(container: &Container) -> BTreeMap<String, String> {
+fn sysctls(container: &Container, userns: Option<&IdMaps>) -> BTreeMap<String, String> {
     let host = &container.host_config;
     let mut sysctls = BTreeMap::new();
     // A network namespace of its own lets everyone in it bind low ports and send pings, as Docker's does.
     if host.network_mode != "host" && !host.network_mode.starts_with("container:") {
         sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
-        sysctls.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+        // The kernel takes only groups that the user namespace has.
+        let last = userns.map_or(i32::MAX.unsigned_abs(), IdMaps::last_group);
+        sysctls.insert("net.ipv4.ping_group_range".to_owned(), format!("0 {last}"));
     }
     sysctls.extend(host.sysctls.iter().map(|(k, v)| (k.clone(), v.clone())));
     sysctls

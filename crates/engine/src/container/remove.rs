@@ -155,5 +155,7 @@ pub(crate) fn remove_parts(
         }
         _ => {}
     }
-    engine.records.delete(&container.id)
+    engine.records.delete(&container.id)?;
+    engine.ids.give_back(&container.id);
+    Ok(())
 }

@@ -7,6 +7,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use image::archive::Ids;
 use rustix::fs::{CWD, Mode, OFlags};
 use sys::beneath::{resolve_dir_in_root, resolve_in_root};
 use sys::mount::{Attributes, Propagation, Tree};
@@ -20,8 +21,16 @@ use crate::error::{Error, Result};
 /// The root directory of a container.
 pub(crate) struct Root {
     dir: OwnedFd,
+    /// The maps by which owners are translated, where the container runs in a user namespace.
+    ids: Option<Ids>,
     /// What is mounted below the root is there as long as this is.
     _namespace: Option<OwnedFd>,
+}
+
+impl Root {
+    pub(crate) fn ids(&self) -> Option<&Ids> {
+        self.ids.as_ref()
+    }
 }
 
 impl AsFd for Root {
@@ -38,8 +47,11 @@ impl Inner {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let dir = rustix::fs::open(&path, flags, Mode::empty())
                 .map_err(|error| Error::internal(format!("cannot open {path}: {error}")))?;
+            let ids = ids_of(container.state.pid)
+                .map_err(|error| Error::internal(format!("cannot read the container's id maps: {error}")))?;
             return Ok(Root {
                 dir,
+                ids,
                 _namespace: None,
             });
         }
@@ -57,6 +69,7 @@ impl Inner {
         if sources.is_empty() {
             return Ok(Root {
                 dir: layers,
+                ids: None,
                 _namespace: None,
             });
         }
@@ -64,9 +77,23 @@ impl Inner {
             namespace::create_with(Kind::Mount, || stack(layers, &sources, container))?;
         Ok(Root {
             dir: mounted?,
+            ids: None,
             _namespace: Some(namespace),
         })
     }
+}
+
+/// The maps of a process that is in a user namespace of its own.
+fn ids_of(pid: i32) -> std::io::Result<Option<Ids>> {
+    let (theirs, own) = (
+        namespace::open(Some(pid), Kind::User)?,
+        namespace::open(None, Kind::User)?,
+    );
+    if namespace::same(theirs, own)? {
+        return Ok(None);
+    }
+    let (uids, gids) = namespace::maps_of(pid)?;
+    Ok(Some(Ids { uids, gids }))
 }
 
 /// The directory or file of the host that a mount of a container shows. What exists only while the container runs has

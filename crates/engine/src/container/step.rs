@@ -161,6 +161,7 @@ fn transient(step: Step, dir: std::path::PathBuf) -> Result<Container> {
             ..Files::default()
         },
         snapshot: step.snapshot,
+        userns: None,
         exits: 0,
         removed: false,
         plan: step.mounts,

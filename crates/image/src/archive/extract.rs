@@ -12,25 +12,44 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use sys::beneath::{remove_tree, resolve_dir_in_root, resolve_in_root};
+use sys::process::with_filesystem_ids;
 
-use super::ArchiveError;
 use super::path::asked;
+use super::{ArchiveError, Ids};
 use crate::layer::tar::{Entry, Kind, Reader, display};
 use crate::layer::{LayerError, Made, Missing, Parents, PlaceOptions, clean, overwrite, place, times};
 
 const BUFFER: usize = 256 * 1024;
 
 /// How an archive is unpacked.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExtractOptions {
     /// Refuse to replace a directory by something else, or the reverse.
     pub no_overwrite_dir_non_dir: bool,
     /// Owner of everything that is made; `None`: as the archive says.
     pub chown: Option<(u32, u32)>,
+    /// Where the root is that of a user namespace: its maps. Owners in the archive are ids inside.
+    pub ids: Option<Ids>,
 }
 
 /// Unpacks an uncompressed tar into the directory `dest` of the root filesystem.
 pub fn extract(
+    reader: impl Read,
+    root: BorrowedFd<'_>,
+    dest: &str,
+    options: &ExtractOptions,
+) -> Result<(), ArchiveError> {
+    let Some(ids) = &options.ids else {
+        return unpack(reader, root, dest, options);
+    };
+    let refused = |cause| ArchiveError::at("become the root of the container for", Path::new(dest), cause);
+    let none = io::Error::new(io::ErrorKind::InvalidInput, "its user namespace has no root");
+    let (uid, gid) = ids.outside((0, 0)).ok_or_else(|| refused(none))?;
+    // In a filesystem with translated ids nobody else can make files.
+    with_filesystem_ids(uid, gid, || unpack(reader, root, dest, options)).map_err(refused)?
+}
+
+fn unpack(
     reader: impl Read,
     root: BorrowedFd<'_>,
     dest: &str,
@@ -50,12 +69,13 @@ pub fn extract(
     let mut target = Target {
         parents: Parents::new(own),
         dest: asked.whole,
-        options: *options,
+        options: options.clone(),
         times: Vec::new(),
     };
     let mut reader = Reader::new(reader);
     let mut buffer = vec![0; BUFFER];
-    while let Some(entry) = reader.next().map_err(LayerError::from)? {
+    while let Some(mut entry) = reader.next().map_err(LayerError::from)? {
+        target.translate(&mut entry)?;
         target.entry(&entry, &mut reader, &mut buffer)?;
     }
     // What a client sends after the end must be taken in for its request to be complete.
@@ -71,6 +91,24 @@ struct Target {
 }
 
 impl Target {
+    /// The entry's owner as it is outside of the user namespace.
+    fn translate(&self, entry: &mut Entry) -> Result<(), ArchiveError> {
+        if let Some(ids) = &self.options.ids {
+            let (uid, gid) = self.options.chown.unwrap_or((entry.uid, entry.gid));
+            (entry.uid, entry.gid) = ids.outside((uid, gid)).ok_or_else(|| {
+                let why = format!("the container's user namespace has no {uid}:{gid}");
+                let cause = io::Error::new(io::ErrorKind::InvalidInput, why);
+                LayerError::entry("give an owner to", &entry.path, cause)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Whom everything that is made is given to, if not as the archive says.
+    fn owner(&self) -> Option<(u32, u32)> {
+        self.options.chown.filter(|_| self.options.ids.is_none())
+    }
+
     fn entry<R: Read>(
         &mut self,
         entry: &Entry,
@@ -86,7 +124,10 @@ impl Target {
         let name = path.file_name().unwrap_or(OsStr::new(""));
         let parent = path.parent().unwrap_or(Path::new("/"));
         let relative = parent.strip_prefix("/").unwrap_or(parent);
-        let mut made = MadeBy(self.options);
+        let mut made = MadeBy(match &self.options.ids {
+            Some(ids) => self.options.chown.and_then(|owner| ids.outside(owner)),
+            None => self.options.chown,
+        });
         let dir = self.parents.find(relative, &mut made).map_err(failed)?;
         self.check_in_the_way(dir.as_fd(), name, &path, entry)?;
         if entry.kind == Kind::HardLink {
@@ -96,7 +137,7 @@ impl Target {
             self.times.push((path.clone(), times(entry.mtime)));
         }
         let options = PlaceOptions {
-            owner: self.options.chown,
+            owner: self.owner(),
             lenient_xattrs: true,
         };
         // More than once only when the container puts something there again and again.
@@ -208,11 +249,11 @@ impl Target {
 }
 
 /// Parent directories that the archive does not have itself.
-struct MadeBy(ExtractOptions);
+struct MadeBy(Option<(u32, u32)>);
 
 impl Missing for MadeBy {
     fn made(&mut self, dir: BorrowedFd<'_>, name: &OsStr, _path: &Path) -> io::Result<()> {
-        if let Some((uid, gid)) = self.0.chown {
+        if let Some((uid, gid)) = self.0 {
             let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
             chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
         }

@@ -12,17 +12,23 @@ use std::path::Path;
 use rustix::fs::{FileType, Mode, OFlags};
 use sys::beneath::{resolve_dir_in_root, resolve_in_root};
 
-use super::ArchiveError;
 use super::path::asked;
 use super::stat::raw_stat;
+use super::{ArchiveError, Ids};
 use crate::layer::{Emitter, Found, walk};
 
-/// Writes `path`, and when it is a directory everything below it, as an uncompressed tar.
-pub fn pack(root: BorrowedFd<'_>, path: &str, out: impl Write) -> Result<(), ArchiveError> {
+/// Writes `path`, and when it is a directory everything below it, as an uncompressed tar. Owners are written as `ids`
+/// has them inside.
+pub fn pack(
+    root: BorrowedFd<'_>,
+    path: &str,
+    ids: Option<&Ids>,
+    out: impl Write,
+) -> Result<(), ArchiveError> {
     let asked = asked(path);
     let stat = raw_stat(root, &asked)?;
     let failed = |cause| ArchiveError::at("read", &asked.whole, cause);
-    let mut emitter = Emitter::new(out, false);
+    let mut emitter = Emitter::new(out, false).with_ids(ids);
     let name = asked.name.as_bytes();
     if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
         let dir = resolve_dir_in_root(root, &asked.dir).map_err(failed)?;

@@ -12,6 +12,8 @@ use rustix::io::Errno;
 use sys::beneath::{file_xattrs, xattrs};
 
 use super::tar::{Entry, Kind, Time, Writer};
+use crate::archive::Ids;
+
 use super::{Found, LayerError, is_overlay_xattr};
 
 /// Attributes that say something about the machine, not about the file.
@@ -26,6 +28,7 @@ const HOST_XATTRS: [&str; 4] = [
 pub(crate) struct Emitter<W> {
     writer: Writer<W>,
     nanoseconds: bool,
+    ids: Option<Ids>,
     /// Where files with several names went first.
     links: HashMap<(u64, u64), Vec<u8>>,
 }
@@ -35,8 +38,15 @@ impl<W: Write> Emitter<W> {
         Emitter {
             writer: Writer::new(out),
             nanoseconds,
+            ids: None,
             links: HashMap::new(),
         }
+    }
+
+    /// Writes owners as a user namespace has them.
+    pub(crate) fn with_ids(mut self, ids: Option<&Ids>) -> Emitter<W> {
+        self.ids = ids.cloned();
+        self
     }
 
     pub(crate) fn finish(self) -> Result<W, LayerError> {
@@ -127,12 +137,14 @@ impl<W: Write> Emitter<W> {
 
     fn entry(&self, path: &[u8], kind: Kind, stat: &Stat) -> Entry {
         let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
+        let owner = (stat.st_uid, stat.st_gid);
+        let (uid, gid) = self.ids.as_ref().map_or(owner, |ids| ids.inside(owner));
         Entry {
             path: path.to_vec(),
             kind,
             mode: stat.st_mode & 0o7777,
-            uid: stat.st_uid,
-            gid: stat.st_gid,
+            uid,
+            gid,
             mtime: Time {
                 seconds: stat.st_mtime,
                 nanos: if self.nanoseconds { nanos } else { 0 },

@@ -49,7 +49,7 @@ impl Scene {
     fn pack(&self, path: &str) -> Result<Vec<u8>, image::archive::ArchiveError> {
         let root = fs::File::open(&self.root).unwrap();
         let mut out = Vec::new();
-        pack(root.as_fd(), path, &mut out).map(|()| out)
+        pack(root.as_fd(), path, None, &mut out).map(|()| out)
     }
 
     fn check(&self, what: &str) {

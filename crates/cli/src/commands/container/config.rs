@@ -23,7 +23,7 @@ pub fn request(matches: &Matches) -> Result<CreateContainerRequest, String> {
     let (device_mappings, device_requests) = devices::devices(matches.list("device"))?;
     modes::pid(text(matches, "pid"))?;
     modes::uts(text(matches, "uts"))?;
-    modes::userns(text(matches, "userns"))?;
+    let userns_mode = modes::userns(text(matches, "userns"), caller())?;
     modes::cgroupns(text(matches, "cgroupns"))?;
     let restart_policy = modes::restart(matches.text_or_default("restart"))?;
     let swappiness = matches.int("memory-swappiness").unwrap_or(-1);
@@ -123,7 +123,7 @@ pub fn request(matches: &Matches) -> Result<CreateContainerRequest, String> {
         storage_opt: storage(matches)?,
         tmpfs: tmpfs(matches.list("tmpfs")),
         uts_mode: text(matches, "uts").to_owned(),
-        userns_mode: text(matches, "userns").to_owned(),
+        userns_mode,
         shm_size: matches.bytes("shm-size").unwrap_or(0),
         sysctls: env::pairs(matches.list("sysctl")),
         runtime: text(matches, "runtime").to_owned(),
@@ -175,6 +175,14 @@ pub fn request(matches: &Matches) -> Result<CreateContainerRequest, String> {
         host_config: Some(host),
         networking_config: Some(networking),
     })
+}
+
+/// Who runs the client.
+fn caller() -> (u32, u32) {
+    (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    )
 }
 
 fn text<'a>(matches: &'a Matches, flag: &str) -> &'a str {

@@ -182,7 +182,10 @@ pub const CONTAINER: &[Flag] = &[
         .value("ulimit")
         .check(limits::check_ulimit),
     Flag::text("user", "User to run as (name|uid[:group|gid])").short('u'),
-    Flag::text("userns", "User namespace: host"),
+    Flag::text(
+        "userns",
+        "User namespace: host, private, auto[:size=N], keep-id[:uid=N,gid=N], container:NAME",
+    ),
     Flag::text("uts", "UTS namespace: host"),
     Flag::list("volume", "Mount a volume or directory").short('v'),
     Flag::text("volume-driver", "Driver of volumes that are made"),
