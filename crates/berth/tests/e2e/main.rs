@@ -38,6 +38,7 @@ mod remote;
 mod safety;
 mod support;
 mod tarball;
+mod terminal;
 mod userns;
 mod volumes;
 mod web;

@@ -34,3 +34,5 @@ mod run_mounts;
 mod run_network;
 mod script;
 mod system;
+
+pub use neutral::neutral;

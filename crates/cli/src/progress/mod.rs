@@ -1,7 +1,11 @@
-//! Progress of pull, push, load and import: a stream of JSON messages shown as lines.
+//! Progress of pull, push, load, import and build: a stream of JSON messages shown as lines.
 //!
-//! On a terminal every layer has one line that changes in place; elsewhere each change of state is a line of its own and
-//! bars are left out. Text of the daemon is made printable before it reaches a terminal.
+//! On a terminal every layer has one line that changes in place (`live`), with a bar (`bar`) where there is room; elsewhere
+//! each change of state is a line of its own and counts are left out. Text of the daemon is made printable before it
+//! reaches a terminal.
+
+mod bar;
+mod live;
 
 use crate::client::body::{Lines, Sent};
 use crate::failure::Failure;
@@ -9,8 +13,7 @@ use crate::format::{printable, size};
 use crate::session::print;
 use crate::terminal;
 use api_types::ProgressMessage;
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::collections::HashMap;
+use live::Live;
 use std::io::Write;
 
 /// Where progress is shown.
@@ -22,32 +25,31 @@ pub enum To {
 }
 
 enum Screen {
-    Live {
-        all: MultiProgress,
-        lines: HashMap<String, ProgressBar>,
-    },
+    Live(Live<Box<dyn Write>>),
     Plain(To),
+}
+
+impl Screen {
+    fn of(to: To) -> Screen {
+        match to {
+            To::Stdout if terminal::stdout_is_terminal() => {
+                Screen::Live(Live::new(Box::new(std::io::stdout())))
+            }
+            To::Stderr if terminal::stderr_is_terminal() => {
+                Screen::Live(Live::new(Box::new(std::io::stderr())))
+            }
+            other => Screen::Plain(other),
+        }
+    }
 }
 
 /// Shows a stream to its end; `aux` documents are handed to the caller. An error message ends it.
 pub async fn show(mut lines: Lines, to: To, aux: &mut dyn FnMut(&serde_json::Value)) -> Result<(), Failure> {
-    let live = match to {
-        To::Stdout => terminal::stdout_is_terminal().then(ProgressDrawTarget::stdout),
-        To::Stderr => terminal::stderr_is_terminal().then(ProgressDrawTarget::stderr),
-        To::Nowhere => None,
-    };
-    let mut screen = match live {
-        Some(target) => Screen::Live {
-            all: MultiProgress::with_draw_target(target),
-            lines: HashMap::new(),
-        },
-        None => Screen::Plain(to),
-    };
+    let mut screen = Screen::of(to);
     while let Some(line) = lines.next().await? {
         let message: ProgressMessage = serde_json::from_slice(&line)
             .map_err(|error| Failure::text(format!("cannot read the daemon's progress: {error}")))?;
         if let Some(error) = error_of(&message) {
-            screen.finish();
             return Err(Failure::text(error).with_code(code_of(&message)));
         }
         if let Some(value) = &message.aux {
@@ -56,7 +58,6 @@ pub async fn show(mut lines: Lines, to: To, aux: &mut dyn FnMut(&serde_json::Val
         }
         screen.show(&message)?;
     }
-    screen.finish();
     Ok(())
 }
 
@@ -66,17 +67,22 @@ pub async fn sending<T>(
     sent: &Sent,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    let live = terminal::stdout_is_terminal();
+    let mut screen = Screen::of(To::Stdout);
     let line = || format!("{what}  {}", size::decimal(sent.bytes() as f64));
     let mut ticks = tokio::time::interval(std::time::Duration::from_millis(100));
     tokio::pin!(work);
     let done = loop {
         tokio::select! {
             done = &mut work => break done,
-            _ = ticks.tick(), if live => print(&format!("\r{}", line()))?,
+            _ = ticks.tick() => if let Screen::Live(live) = &mut screen {
+                live.set("context", &line(), terminal::size())?;
+            },
         }
     };
-    print(&format!("{}{}\n", if live { "\r" } else { "" }, line()))?;
+    match &mut screen {
+        Screen::Live(live) => live.set("context", &line(), terminal::size())?,
+        Screen::Plain(_) => print(&format!("{}\n", line()))?,
+    }
     done
 }
 
@@ -95,13 +101,13 @@ pub fn code_of(message: &ProgressMessage) -> i32 {
 
 impl Screen {
     fn show(&mut self, message: &ProgressMessage) -> Result<(), Failure> {
-        let bar = bar(message);
+        let counted = bar::counted(message);
         match self {
             Screen::Plain(To::Nowhere) => {}
             Screen::Plain(to) => {
                 let text = if !message.stream.is_empty() {
                     printable(&message.stream)
-                } else if bar.is_empty() {
+                } else if !counted {
                     format!("{}\n", head(message))
                 } else {
                     return Ok(());
@@ -113,47 +119,20 @@ impl Screen {
                     _ => print(&text)?,
                 }
             }
-            Screen::Live { all, lines } => {
-                let text = if message.stream.is_empty() {
-                    head(message)
-                } else {
-                    printable(message.stream.trim_end())
+            Screen::Live(live) if !message.stream.is_empty() => live.say(&printable(&message.stream))?,
+            Screen::Live(live) if message.id.is_empty() => live.say(&format!("{}\n", head(message)))?,
+            Screen::Live(live) => {
+                let size = terminal::size();
+                let columns = size.map_or(80, |(_, columns)| usize::from(columns));
+                let text = match counted {
+                    true => format!("{} {}", head(message), bar::bar(message, columns)),
+                    false => head(message),
                 };
-                let text = if bar.is_empty() {
-                    text
-                } else {
-                    format!("{text} {bar}")
-                };
-                let line = if message.id.is_empty() {
-                    add(all)
-                } else {
-                    lines
-                        .entry(message.id.clone())
-                        .or_insert_with(|| add(all))
-                        .clone()
-                };
-                line.set_message(text);
-                if message.id.is_empty() {
-                    line.abandon();
-                }
+                live.set(&message.id, &text, size)?;
             }
         }
         Ok(())
     }
-
-    fn finish(&mut self) {
-        if let Screen::Live { lines, .. } = self {
-            lines.values().for_each(ProgressBar::abandon);
-        }
-    }
-}
-
-fn add(all: &MultiProgress) -> ProgressBar {
-    let line = all.add(ProgressBar::no_length());
-    if let Ok(style) = ProgressStyle::with_template("{msg}") {
-        line.set_style(style);
-    }
-    line
 }
 
 fn head(message: &ProgressMessage) -> String {
@@ -163,33 +142,6 @@ fn head(message: &ProgressMessage) -> String {
         format!("{}: ", printable(&message.id))
     };
     format!("{id}{}", printable(&message.status))
-}
-
-/// "[=====>     ]  1.2MB/3.4MB", or only the count when the whole is not known.
-fn bar(message: &ProgressMessage) -> String {
-    let Some(detail) = &message.progress_detail else {
-        return String::new();
-    };
-    let (current, total) = (detail.current.max(0) as f64, detail.total.max(0) as f64);
-    if current <= 0.0 && total <= 0.0 {
-        return String::new();
-    }
-    let now = size::decimal(current);
-    if total <= 0.0 || current > total {
-        return format!("{now:>8}");
-    }
-    let width = 50.0;
-    let done = (current / total * width) as usize;
-    let arrow = if done < 50 { ">" } else { "" };
-    let rest = 50usize.saturating_sub(done + 1);
-    let whole = size::decimal(total);
-    let counts = format!("{now:>8}/{whole}");
-    let bar = format!("[{}{arrow}{}]", "=".repeat(done), " ".repeat(rest));
-    if terminal::width() > 110 {
-        format!("{bar} {counts}")
-    } else {
-        counts
-    }
 }
 
 #[cfg(test)]
@@ -203,7 +155,6 @@ mod tests {
         )
         .unwrap();
         assert_eq!(head(&message), "abc: Downloading");
-        assert!(bar(&message).ends_with("   500kB/1MB"), "{}", bar(&message));
         let message: ProgressMessage =
             serde_json::from_str(r#"{"errorDetail":{"message":"no"},"error":"no"}"#).unwrap();
         assert_eq!(error_of(&message).as_deref(), Some("no"));
