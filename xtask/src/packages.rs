@@ -38,6 +38,7 @@ pub const TEST: &[Package] = &[
     package("docker-registry", "docker-registry"),
     package("apache2-utils", "htpasswd"),
     package("openssl", "openssl"),
+    package("e2fsprogs", "mke2fs"),
     package("strace", "strace"),
     package("perl-base", "perl"),
     package("git", "git"),

@@ -13,6 +13,7 @@ mod devices;
 mod hidden;
 mod mapped;
 mod options;
+mod outside;
 mod prepare;
 mod target;
 

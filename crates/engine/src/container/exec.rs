@@ -15,9 +15,10 @@ use spec::runtime::{Process, User};
 use super::attach::{Attachment, pair};
 use super::owner::{Command, Owner};
 use super::security::Security;
-use super::{Container, defaults, oci, user};
+use super::{Container, defaults, oci, user, userns};
 use crate::engine::{Engine, Inner, blocking};
 use crate::error::{Error, Result};
+use crate::userns::IdMaps;
 
 /// How often the monitor is asked about an exec that seems to run, 2 ms apart.
 const EXIT_PATIENCE: usize = 5;
@@ -258,6 +259,14 @@ pub(super) fn process(inner: &Inner, container: &Container, config: &ExecCreateR
     };
     let root = inner.root_of(container)?;
     let identity = user::resolve(root.as_fd(), wanted, &host.group_add)?;
+    if let Some(ids) = root.ids() {
+        let maps = IdMaps {
+            uids: userns::mappings(&ids.uids),
+            gids: userns::mappings(&ids.gids),
+        };
+        let groups = identity.groups.iter().copied();
+        maps.check(identity.uid, std::iter::once(identity.gid).chain(groups))?;
+    }
     let cwd = [&config.working_dir, &container.config.working_dir]
         .into_iter()
         .find(|d| !d.is_empty());

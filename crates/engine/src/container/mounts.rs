@@ -504,7 +504,7 @@ pub(super) fn bundle(engine: &Inner, container: &Container, mapped: bool) -> Res
         let mut made = bundle_one(engine, container, mount)?;
         let own = match &mount.kind {
             MountKind::Bind { own, .. } => *own,
-            MountKind::Volume { .. } => made.r#type.as_deref() == Some("bind"),
+            MountKind::Volume { .. } => is_translated(&made),
             MountKind::Image { .. } | MountKind::Overlay { .. } => true,
             MountKind::Tmpfs { .. } => false,
         };
@@ -514,6 +514,20 @@ pub(super) fn bundle(engine: &Inner, container: &Container, mapped: bool) -> Res
         Ok(made)
     };
     container.plan.iter().map(one).collect()
+}
+
+/// Whether a volume's mount can show other ids: its directory can, and a filesystem on a device of its own. What a
+/// volume's options bind from the host keeps the host's ids.
+fn is_translated(volume: &runtime::Mount) -> bool {
+    let bound = volume
+        .options
+        .iter()
+        .any(|option| option == "bind" || option == "rbind");
+    match volume.r#type.as_deref().unwrap_or_default() {
+        "bind" => true,
+        "tmpfs" | "overlay" | "nfs" | "nfs4" | "cifs" | "smb3" => false,
+        _ => !bound,
+    }
 }
 
 fn bundle_one(engine: &Inner, container: &Container, mount: &PlannedMount) -> Result<runtime::Mount> {

@@ -168,7 +168,7 @@ fn ranges(mappings: &[IdMapping]) -> Vec<IdRange> {
     mappings.iter().map(range).collect()
 }
 
-fn mappings(ranges: &[IdRange]) -> Vec<IdMapping> {
+pub(super) fn mappings(ranges: &[IdRange]) -> Vec<IdMapping> {
     let mapping = |range: &IdRange| IdMapping {
         container_id: range.inside,
         host_id: range.outside,

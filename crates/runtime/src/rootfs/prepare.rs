@@ -2,7 +2,7 @@
 //!
 //! A source is a path of the host and is looked up with the caller's rights and in the caller's namespaces; what
 //! the child gets is a detached tree behind a descriptor. Filesystems that belong to a namespace (proc, sysfs,
-//! mqueue, devpts, cgroup) and fresh ones (tmpfs) are made by the child, inside.
+//! mqueue, devpts, cgroup) and fresh ones (tmpfs) are made by the child, inside; others by the caller (`outside`).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use sys::namespace::{self, Kind};
 use super::cgroups::{self, CgroupView};
 use super::mapped::{self, Spare};
 use super::options::{self, Options};
+use super::outside;
 use crate::error::{During, LaunchError, reason};
 use crate::launch::{ExtraMount, RootFs};
 use crate::namespaces::Namespaces;
@@ -238,9 +239,16 @@ fn prepare(mount: &Mount, request: &Request<'_>, spares: &mut Vec<Spare>) -> Res
                 directory: true,
             }
         }
+        None if outside::is_made_outside(&kind) => {
+            let made = outside::filesystem(&kind, &source_name, &options, translation.as_ref());
+            Source::Tree {
+                tree: made.map_err(failed)?,
+                directory: true,
+            }
+        }
         None if translation.is_some() => {
             return Err(LaunchError::Invalid(format!(
-                "mount at {}: only binds can be id-mapped",
+                "mount at {}: what is mounted there cannot be id-mapped",
                 mount.destination.display()
             )));
         }

@@ -71,9 +71,10 @@ impl Overlay {
             map.apply(&tree, false).map_err(|error| at(directory, error))?;
             return Ok(tree.into_fd());
         }
-        // Each attempt uses its mounts up.
+        // Kernels that take no descriptors, or no detached mounts, say so in one of these ways. Each attempt uses its
+        // mounts up.
         match self.mapped_by_descriptor(&self.layers(map)?, map) {
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.mapped_by_path(map),
+            Err(error) if is_not_this_way(&error) => self.mapped_by_path(map),
             result => result,
         }
     }
@@ -103,14 +104,8 @@ impl Overlay {
         let fs = Filesystem::new("overlay")?;
         let context = fs.context.as_fd();
         for (layer, path) in layers.lower.iter().zip(&self.lower) {
-            // The raw error tells a kernel that takes no descriptors, or no detached mounts.
-            rustix::mount::fsconfig_set_fd(context, "lowerdir+", layer.as_fd()).map_err(|error| {
-                if error == rustix::io::Errno::INVAL {
-                    error.into()
-                } else {
-                    at(path, error.into())
-                }
-            })?;
+            rustix::mount::fsconfig_set_fd(context, "lowerdir+", layer.as_fd())
+                .map_err(|error| at(path, error.into()))?;
         }
         if let (Some(tree), Some((upper, work))) = (&layers.writable, self.upper_and_work()?) {
             for (key, path) in [("upperdir", upper), ("workdir", work)] {
@@ -165,6 +160,13 @@ impl Overlay {
         let mounted = with_filesystem_ids(map.root.0, map.root.1, || fs.mount(attributes))?;
         Ok(mounted?.into_fd())
     }
+}
+
+fn is_not_this_way(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+    )
 }
 
 fn below(tree: &Tree, path: &Path) -> io::Result<OwnedFd> {

@@ -82,6 +82,9 @@ fn containers_are_users_of_their_own_and_see_the_images_ids() {
     );
     assert_eq!(words(&tools), ["down", "2", "0", "refused"]);
 
+    if let Some(output) = daemon.docker(&["run", "--rm", "box:1", "cat", "/proc/self/uid_map"]) {
+        assert_eq!(words(&text(&output.stdout)), ["0", "300000", "65536"]);
+    }
     // Who asks for the host's ids has them.
     let host = run(&daemon, &["--userns", "host"], "cat /proc/self/uid_map");
     assert_eq!(words(&host), ["0", "0", "4294967295"]);
@@ -90,6 +93,11 @@ fn containers_are_users_of_their_own_and_see_the_images_ids() {
         refused.contains("no user 70000") && refused.contains("0 to 65535"),
         "{refused}"
     );
+    // Told in the exec's stream, as Docker does.
+    let refused = daemon.run(&["exec", "-u", "70000", "one", "true"]);
+    assert_eq!(refused.status.code(), Some(126));
+    let refused = text(&refused.stdout);
+    assert!(refused.contains("no user 70000"), "{refused}");
     daemon.ok(&[
         "run",
         "--rm",
@@ -258,6 +266,50 @@ fn volumes_are_translated_and_binds_are_not() {
         "busybox stat -c %u /other/bin/busybox",
     );
     assert_eq!(words(&image), ["0"]);
+}
+
+/// The kernel lets no user namespace mount a disk: it is mounted for it, with the ids of the container.
+#[test]
+fn a_volume_with_a_filesystem_of_its_own_is_mounted_for_the_container() {
+    guard!();
+    let ids = subordinate(LINES);
+    let daemon = daemon(&ids, &REMAP);
+    let image = daemon.dir.path().join("disk");
+    std::fs::File::create(&image).unwrap().set_len(8 << 20).unwrap();
+    let made = Command::new("mkfs.ext4").arg("-q").arg(&image).status();
+    let device = Command::new("losetup")
+        .args(["--find", "--show"])
+        .arg(&image)
+        .output();
+    let (Ok(made), Ok(device)) = (made, device) else {
+        println!("skipped: needs mkfs.ext4 and losetup");
+        return;
+    };
+    if !made.success() || !device.status.success() {
+        println!("skipped: no loop device: {}", text(&device.stderr));
+        return;
+    }
+    let device = text(&device.stdout).trim().to_owned();
+    let detached = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let source = format!("device={device}");
+        daemon.ok(&["volume", "create", "--opt", "type=ext4", "--opt", &source, "disk"]);
+        let seen = run(
+            &daemon,
+            &["-v", "disk:/disk"],
+            "busybox stat -c %u /disk; echo x > /disk/file; busybox chown 33 /disk/file",
+        );
+        assert_eq!(words(&seen), ["0"]);
+        let seen = run(
+            &daemon,
+            &["-v", "disk:/disk:ro", "--userns", "host"],
+            "busybox stat -c %u /disk/file; touch /disk/x 2>/dev/null || echo closed",
+        );
+        assert_eq!(words(&seen), ["33", "closed"]);
+    }));
+    Command::new("losetup").args(["-d", &device]).status().unwrap();
+    if let Err(failure) = detached {
+        std::panic::resume_unwind(failure);
+    }
 }
 
 #[test]

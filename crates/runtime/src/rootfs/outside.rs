@@ -1,0 +1,59 @@
+//! Filesystems that are mounted by the caller: those on devices, of the network, and whatever else exists only once.
+//!
+//! The child could not: the device rules of its control group hold for it already, and in a user namespace the kernel lets
+//! nobody bring it the bytes of a filesystem.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use sys::mount::{Attributes, Filesystem, IdMap, Tree};
+
+use super::options::Options;
+
+/// What belongs to a namespace, or is fresh: the child makes it inside.
+const INSIDE: [&str; 11] = [
+    "proc",
+    "sysfs",
+    "tmpfs",
+    "ramfs",
+    "mqueue",
+    "devpts",
+    "cgroup",
+    "cgroup2",
+    "overlay",
+    "fuse",
+    "binfmt_misc",
+];
+
+/// Whether a filesystem is for the caller to mount.
+pub(super) fn is_made_outside(kind: &str) -> bool {
+    !kind.is_empty() && !INSIDE.contains(&kind)
+}
+
+/// The mount, with ids translated by the maps of a user namespace if there is one.
+pub(super) fn filesystem(
+    kind: &str,
+    source: &str,
+    options: &Options,
+    translation: Option<&OwnedFd>,
+) -> io::Result<Tree> {
+    let fs = Filesystem::new(kind)?;
+    fs.string("source", source)?;
+    for option in &options.data {
+        fs.option(option)?;
+    }
+    let read_only = if options.read_only() {
+        Attributes::READ_ONLY
+    } else {
+        0
+    };
+    let tree = fs.mount(options.mount_attributes() | read_only)?;
+    if let Some(namespace) = translation {
+        let map = IdMap {
+            namespace: namespace.as_fd(),
+            root: (0, 0),
+        };
+        map.apply(&tree, false)?;
+    }
+    Ok(tree)
+}
