@@ -16,7 +16,8 @@
 
 pub mod auth;
 pub mod build;
-pub mod collection;
+pub mod check;
+mod collection;
 pub mod container;
 pub mod container_config;
 pub mod container_summary;

@@ -1,5 +1,6 @@
 //! A control group: made, opened, removed.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -78,6 +79,16 @@ impl Cgroup {
             &path,
             io::Error::from_raw_os_error(ENOENT),
         ))
+    }
+
+    /// Names of the groups directly below `parent`, in any tree of the host.
+    pub fn children(parent: &str) -> Result<BTreeSet<String>> {
+        let last = |path: PathBuf| Some(path.file_name()?.to_str()?.to_owned());
+        let trees = Hierarchy::host()?.trees();
+        let groups = trees
+            .into_iter()
+            .flat_map(|(_, root)| subdirectories(&root.join(parent.trim_matches('/'))));
+        Ok(groups.filter_map(last).collect())
     }
 
     /// `/<parent>/<name>` as in `/proc/<pid>/cgroup`.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use volume::Volumes;
 
-use crate::container::{Container, Execs, Records, Registry, mounted_layers};
+use crate::container::{Container, Execs, Records, Registry, Steps, mounted_layers};
 use crate::error::{Error, Result, chain};
 use crate::events::Events;
 use crate::live::LiveConfig;
@@ -56,6 +56,7 @@ pub(crate) struct Inner {
     pub(crate) execs: Execs,
     /// Ids that containers have for themselves.
     pub(crate) ids: userns::Pool,
+    pub(crate) steps: Steps,
     pub(crate) events: Events,
     pub(crate) stats: crate::container::Samples,
     pub(crate) shutdown: CancellationToken,
@@ -153,6 +154,7 @@ impl Inner {
             containers: Registry::default(),
             execs: Execs::default(),
             ids: userns::Pool::default(),
+            steps: Steps::default(),
             events: Events::open(&config.root)?,
             stats: Default::default(),
             shutdown: CancellationToken::new(),

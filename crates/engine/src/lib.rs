@@ -8,6 +8,7 @@
 //! - Errors carry a class and Docker's words.
 
 pub mod cdi;
+mod check;
 mod container;
 mod engine;
 mod error;

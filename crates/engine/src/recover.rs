@@ -10,6 +10,7 @@ use std::sync::Arc;
 use monitor::client::Monitor;
 use spec::Id;
 
+use crate::check::unrecorded_directories;
 use crate::container::{
     Container, Status, Supervision, adopt, read_exit_record, remove_parts, wants_start_with_daemon,
 };
@@ -125,18 +126,14 @@ fn mark_ended(container: &mut Container) {
 
 /// Removes directories of containers that were never recorded.
 fn sweep_directories(inner: &Inner) -> Result<()> {
-    let known: HashSet<String> = inner
+    let known: HashSet<Id> = inner
         .containers
         .snapshots()
         .iter()
-        .map(|c| c.id.to_string())
+        .map(|c| c.id.clone())
         .collect();
-    for entry in std::fs::read_dir(inner.config.root.join("containers"))? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.parse::<Id>().is_ok() && !known.contains(&name) {
-            std::fs::remove_dir_all(entry.path())?;
-        }
+    for path in unrecorded_directories(&inner.config.root, &known)? {
+        std::fs::remove_dir_all(path)?;
     }
     Ok(())
 }

@@ -71,6 +71,24 @@ impl Images {
     }
 }
 
+impl Images {
+    /// Blobs that an image needs and that are not here, each with the image's digest.
+    pub fn missing_blobs(&self) -> Result<Vec<(Digest, Digest)>, ImageError> {
+        let rows: Vec<(String, String)> = self.inner.store.db().read(|db| {
+            let mut rows = db.prepare("SELECT image, blob FROM image_blob ORDER BY image, blob")?;
+            let found = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            found.collect()
+        })?;
+        let content = self.inner.store.content();
+        let parsed = rows
+            .into_iter()
+            .filter_map(|(image, blob)| Some((image.parse::<Digest>().ok()?, blob.parse().ok()?)));
+        Ok(parsed
+            .filter(|(_, blob): &(Digest, Digest)| !content.has(blob))
+            .collect())
+    }
+}
+
 fn image_roots(tx: &Transaction<'_>) -> rusqlite::Result<Roots> {
     let mut roots = Roots::default();
     let mut blobs = tx.prepare("SELECT DISTINCT blob FROM image_blob")?;

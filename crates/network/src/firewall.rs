@@ -12,6 +12,7 @@ pub(crate) mod ruleset;
 use std::net::Ipv4Addr;
 use std::sync::{Mutex, PoisonError};
 
+use rustix::io::Errno;
 use sys::netlink::{Failure, Message, Socket};
 
 use crate::error::Error;
@@ -62,6 +63,43 @@ impl Firewall {
             "remove the firewall table inet {}",
             self.table
         )))
+    }
+
+    /// In what the table differs from `desired`, if it does.
+    pub(crate) fn differs(&self, desired: &Desired) -> Result<Option<String>, Error> {
+        let failed = || Error::kernel(format!("read the firewall table inet {}", self.table));
+        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wanted = ruleset::elements(desired);
+        for set in ruleset::set_names() {
+            let there = match socket.dump(&expression::list_elements(&self.table, set)) {
+                Ok(replies) => replies
+                    .iter()
+                    .flat_map(|reply| expression::read_elements(set, reply))
+                    .collect(),
+                Err(failure) if failure.errno == Errno::NOENT => {
+                    return Ok(Some(format!("set {set} is not there")));
+                }
+                Err(failure) => return Err(failed()(failure)),
+            };
+            let there: Vec<Element> = there;
+            let (ours, others) = wanted.into_iter().partition(|element| element.set == set);
+            let ours: Vec<Element> = ours;
+            wanted = others;
+            let missing = ours.iter().filter(|element| !there.contains(element)).count();
+            let foreign = there.iter().filter(|element| !ours.contains(element)).count();
+            if missing + foreign > 0 {
+                return Ok(Some(format!(
+                    "set {set} lacks {missing} elements and has {foreign} too many"
+                )));
+            }
+        }
+        let rules = match socket.dump(&expression::list_rules(&self.table)) {
+            Ok(rules) => rules.len(),
+            Err(failure) if failure.errno == Errno::NOENT => 0,
+            Err(failure) => return Err(failed()(failure)),
+        };
+        let expected = ruleset::rules().len();
+        Ok((rules != expected).then(|| format!("{rules} rules instead of {expected}")))
     }
 
     /// Takes elements out and puts others in, in one transaction. When the table is not as this daemon left it

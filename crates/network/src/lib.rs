@@ -24,6 +24,7 @@
 
 mod address;
 mod attach;
+mod check;
 mod connect;
 mod error;
 mod firewall;
@@ -43,6 +44,7 @@ mod settings;
 mod state;
 
 pub use address::{Mac, ParseAddressError, Prefix};
+pub use check::Stray;
 pub use error::Error;
 pub use ipam::AddressPool;
 pub use model::{

@@ -369,7 +369,7 @@ fn now() -> String {
 }
 
 /// Makes or takes over the bridge of a network.
-fn bring_up(route: &mut Socket, tag: &str, network: &mut NetworkState) -> Result<(), Error> {
+pub(crate) fn bring_up(route: &mut Socket, tag: &str, network: &mut NetworkState) -> Result<(), Error> {
     let ipv6 = network.network.enable_ipv6;
     let alias = format!("{tag}:network:{}", network.network.id);
     let (name, internal) = (network.network.name.clone(), network.network.internal);

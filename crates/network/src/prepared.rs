@@ -103,6 +103,13 @@ impl Prepared {
         Ok(())
     }
 
+    /// The host's ends of the pairs that are ready.
+    pub(crate) fn links(&self) -> Vec<String> {
+        let pool = self.pool();
+        let pairs = pool.iter().filter_map(|ready| ready.pair.as_ref());
+        pairs.map(|pair| pair.host_link.clone()).collect()
+    }
+
     /// Gives up what is ready.
     pub(crate) fn drain(&self) {
         self.pool().clear();

@@ -7,7 +7,7 @@ use spec::Id;
 use sys::netlink::Socket;
 
 use crate::error::Error;
-use crate::link;
+use crate::link::{self, Link};
 use crate::state::{Networks, State};
 
 impl Networks {
@@ -29,9 +29,9 @@ impl Networks {
     }
 }
 
-/// Removes links with this instance's tag that no record explains: of containers and networks whose removal a crash
-/// cut short, and of containers that were never recorded.
-pub(crate) fn remove_unknown_links(route: &mut Socket, tag: &str, state: &State) -> Result<(), Error> {
+/// Links with this instance's tag that no record explains: of containers and networks whose removal a crash cut short,
+/// of containers that were never recorded, and those made ahead of need.
+pub(crate) fn unknown_links(links: &[Link], tag: &str, state: &State) -> Vec<String> {
     let endpoints: BTreeSet<&str> = state
         .sandboxes
         .values()
@@ -44,9 +44,8 @@ pub(crate) fn remove_unknown_links(route: &mut Socket, tag: &str, state: &State)
         // Namespaces prepared by a daemon that is gone; their links go with them, sooner or later.
         _ => false,
     };
-    let links = link::list(route).map_err(Error::kernel("list the host's links"))?;
-    let unknown: Vec<String> = links
-        .into_iter()
+    links
+        .iter()
         .filter(|link| {
             let ours = link
                 .alias
@@ -55,8 +54,14 @@ pub(crate) fn remove_unknown_links(route: &mut Socket, tag: &str, state: &State)
                 .and_then(|a| a.strip_prefix(':'));
             ours.is_some_and(|alias| !is_known(alias))
         })
-        .map(|link| link.name)
-        .collect();
+        .map(|link| link.name.clone())
+        .collect()
+}
+
+/// Removes them at the start, when nothing is made ahead of need yet.
+pub(crate) fn remove_unknown_links(route: &mut Socket, tag: &str, state: &State) -> Result<(), Error> {
+    let links = link::list(route).map_err(Error::kernel("list the host's links"))?;
+    let unknown = unknown_links(&links, tag, state);
     if !unknown.is_empty() {
         tracing::info!(links = ?unknown, "removing links that nothing recorded explains");
     }

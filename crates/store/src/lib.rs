@@ -42,7 +42,7 @@ pub use failure::PathError;
 pub use gc::{Freed, GcError, Roots};
 pub use lease::Lease;
 pub use open::OpenError;
-pub use snapshot::{RemoveError, SnapshotError, SnapshotId, SnapshotInfo, Snapshots, Usage};
+pub use snapshot::{RemoveError, SnapshotError, SnapshotId, SnapshotInfo, Snapshots, Stray, Usage};
 
 /// The store of one data root. Clones share it; the root is let go with the last one.
 #[derive(Clone)]

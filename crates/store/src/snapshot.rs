@@ -40,6 +40,7 @@ use crate::db::{Db, DbError};
 use crate::failure::PathError;
 use crate::trash::Trash;
 
+pub use recover::Stray;
 pub use remove::RemoveError;
 pub use usage::Usage;
 

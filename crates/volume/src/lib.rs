@@ -37,6 +37,7 @@ pub use copy_up::copy_up;
 pub use create::CreateVolume;
 pub use error::VolumeError;
 pub use mount::VolumeSource;
+pub use recover::Stray;
 
 /// The one driver.
 pub const LOCAL: &str = "local";

@@ -8,27 +8,52 @@ use jiff::Timestamp;
 use crate::remove::REMOVED;
 use crate::{LOCAL, Volume, VolumeError, Volumes, name, table};
 
+/// A row and a directory that do not belong together.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stray {
+    /// A row without a directory: the data is gone.
+    Lost(String),
+    /// A directory without a row.
+    Unrecorded(String),
+    /// What a removal left.
+    Removed(String),
+}
+
 impl Volumes {
     pub(crate) fn recover(&self) -> Result<(), VolumeError> {
-        let mut known = HashSet::new();
-        for volume in self.list()? {
-            self.make_directory(&volume.name)?;
-            known.insert(volume.name);
-        }
+        self.strays()?.iter().try_for_each(|stray| self.repair(stray))
+    }
+
+    /// What is wrong now. Volumes that are made or removed at this moment are among it: what counts is what is still
+    /// so when asked again.
+    pub fn strays(&self) -> Result<Vec<Stray>, VolumeError> {
         let dir = &self.inner.dir;
         let failed = |cause| VolumeError::at("read", dir, cause);
+        let mut names = Vec::new();
         for entry in fs::read_dir(dir).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let Ok(name) = entry.file_name().into_string() else {
-                continue;
-            };
+            names.extend(entry.map_err(failed)?.file_name().into_string().ok());
+        }
+        let known: HashSet<String> = self.list()?.into_iter().map(|volume| volume.name).collect();
+        let lost = known.iter().filter(|name| !self.path(name).is_dir());
+        let mut strays: Vec<Stray> = lost.cloned().map(Stray::Lost).collect();
+        strays.sort();
+        for name in names {
             if name.starts_with(REMOVED) {
-                self.delete_aside(&name)?;
+                strays.push(Stray::Removed(name));
             } else if !known.contains(&name) && self.path(&name).is_dir() && name::check(&name).is_ok() {
-                self.adopt(&name)?;
+                strays.push(Stray::Unrecorded(name));
             }
         }
-        Ok(())
+        Ok(strays)
+    }
+
+    /// Brings a row and its directory together again.
+    pub fn repair(&self, stray: &Stray) -> Result<(), VolumeError> {
+        match stray {
+            Stray::Lost(name) => self.make_directory(name),
+            Stray::Unrecorded(name) => self.adopt(name),
+            Stray::Removed(directory) => self.delete_aside(directory),
+        }
     }
 
     /// Takes over a directory that has a volume's shape but no row: its removal was interrupted before anybody

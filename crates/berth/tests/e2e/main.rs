@@ -15,6 +15,7 @@ macro_rules! guard {
 
 mod builds;
 mod certificates;
+mod check;
 mod commands;
 mod containers;
 mod daemon;

@@ -55,6 +55,7 @@ const SYSTEM: &[&Command] = &[
     &system::events::COMMAND,
     &system::info::COMMAND,
     &system::prune::COMMAND,
+    &system::check::COMMAND,
     &system::DIAL_STDIO,
 ];
 

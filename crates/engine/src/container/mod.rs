@@ -81,6 +81,7 @@ pub(crate) use registry::Registry;
 pub(crate) use remove::remove_parts;
 pub(crate) use restart::wants_start_with_daemon;
 pub(crate) use stats::{Samples, sizes, total_memory};
+pub(crate) use step::Steps;
 
 /// The storage driver's name as the API tells it.
 pub(crate) const DRIVER: &str = "overlayfs";

@@ -3,8 +3,8 @@
 //! It runs under a monitor as every container does, with the same isolation; it has no row, no log and no name,
 //! and is gone when it ends. Its directory is removed at the next start of the daemon if this one dies.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api_types::{ContainerConfig, HostConfig};
 use bytes::Bytes;
@@ -39,9 +39,38 @@ pub struct StepOutput {
     pub bytes: Bytes,
 }
 
+/// The steps that run now: they have no row by which others could know of them.
+#[derive(Default)]
+pub(crate) struct Steps(Mutex<HashSet<Id>>);
+
+/// A step's place among them.
+struct Running<'a>(&'a Steps, Id);
+
+impl Steps {
+    pub(crate) fn ids(&self) -> HashSet<Id> {
+        self.lock().clone()
+    }
+
+    fn enter(&self, id: &Id) -> Running<'_> {
+        self.lock().insert(id.clone());
+        Running(self, id.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<Id>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.lock().remove(&self.1);
+    }
+}
+
 impl Engine {
     /// Runs a step to its end and gives its exit code.
     pub async fn run_step(&self, step: Step, output: mpsc::Sender<StepOutput>) -> Result<i32> {
+        let _running = self.inner.steps.enter(&step.id);
         let dir = self.inner.config.root.join("containers").join(step.id.as_str());
         make_private_dir(&dir)?;
         let stop = step.stop.clone();

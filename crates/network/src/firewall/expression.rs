@@ -3,7 +3,7 @@
 //! Registers are the 32-bit ones (`NFT_REG32_00` = 8 and up); a value of n bytes fills n/4 of them, rounded up, and a
 //! concatenation is its parts in consecutive registers. Numbers and names are those of linux/netfilter/nf_tables.h.
 
-use sys::netlink::{Message, flags};
+use sys::netlink::{Attributes, Message, Reply, flags};
 
 /// `NFPROTO_INET`: one table for both families.
 const INET: u8 = 1;
@@ -14,9 +14,14 @@ const NEWTABLE: u16 = 0;
 const DELTABLE: u16 = 2;
 const NEWCHAIN: u16 = 3;
 const NEWRULE: u16 = 6;
+const GETRULE: u16 = 7;
 const NEWSET: u16 = 9;
 const NEWSETELEM: u16 = 12;
+const GETSETELEM: u16 = 13;
 const DELSETELEM: u16 = 14;
+
+/// Length of `struct nfgenmsg`, with which every message begins.
+const NFGENMSG: usize = 4;
 
 const SET_INTERVAL: u32 = 0x4;
 const SET_MAP: u32 = 0x8;
@@ -169,6 +174,37 @@ pub(crate) fn elements(table: &str, add: bool, elements: &[Element]) -> Vec<Mess
         );
     }
     messages
+}
+
+/// The request for everything in a set.
+pub(crate) fn list_elements(table: &str, set: &str) -> Message {
+    Message::nftables(GETSETELEM, 0, INET)
+        .string(1, table)
+        .string(2, set)
+}
+
+/// The request for the rules of all chains.
+pub(crate) fn list_rules(table: &str) -> Message {
+    Message::nftables(GETRULE, 0, INET).string(1, table)
+}
+
+/// The elements in one answer to [`list_elements`].
+pub(crate) fn read_elements(set: &'static str, reply: &Reply) -> Vec<Element> {
+    let list = reply.attributes(NFGENMSG).get(3).unwrap_or_default();
+    let value = |element: &Attributes<'_>, kind| Some(Attributes::of(element.get(kind)?).get(1)?.to_vec());
+    let read = |payload: &[u8]| {
+        let element = Attributes::of(payload);
+        let flags = element.get(3).and_then(|bytes| bytes.try_into().ok());
+        Some(Element {
+            set,
+            key: value(&element, 1)?,
+            data: value(&element, 2),
+            ends_range: flags.is_some_and(|bytes| u32::from_be_bytes(bytes) & ELEMENT_INTERVAL_END != 0),
+        })
+    };
+    Attributes::of(list)
+        .filter_map(|(_, payload)| read(payload))
+        .collect()
 }
 
 /// What a rule does with a packet it matches.

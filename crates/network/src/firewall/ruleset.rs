@@ -146,15 +146,23 @@ pub(crate) fn replace(table: &str, desired: &Desired) -> Vec<Message> {
             .into_iter()
             .map(|(chain, rule)| rule.into_message(table, chain)),
     );
-    let mut elements: Vec<Element> = desired.bridges.iter().flat_map(bridge_elements).collect();
-    elements.extend(desired.ports.iter().map(port_element));
-    // Requests are cut where the set changes.
-    elements.sort_by_key(|element| element.set);
-    messages.extend(nft::elements(table, true, &elements));
+    messages.extend(nft::elements(table, true, &elements(desired)));
     messages
 }
 
-fn rules() -> Vec<(&'static str, Rule)> {
+/// All elements, sorted by set: requests are cut where it changes.
+pub(crate) fn elements(desired: &Desired) -> Vec<Element> {
+    let mut elements: Vec<Element> = desired.bridges.iter().flat_map(bridge_elements).collect();
+    elements.extend(desired.ports.iter().map(port_element));
+    elements.sort_by_key(|element| element.set);
+    elements
+}
+
+pub(crate) fn set_names() -> impl Iterator<Item = &'static str> {
+    sets().into_iter().map(|set| set.name)
+}
+
+pub(crate) fn rules() -> Vec<(&'static str, Rule)> {
     let rule = Rule::new;
     let publish = Verdict::Jump("publish");
     let (source4, destination4, destination6) = (12, 16, 24);

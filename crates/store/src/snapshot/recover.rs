@@ -1,4 +1,4 @@
-//! After a crash: rows and directories are brought together again. Runs once, when the root is opened.
+//! After a crash: rows and directories are brought together again, when the root is opened and when somebody asks.
 //!
 //! - A writable snapshot whose owner died with the daemon goes.
 //! - A directory without a row goes; so does the work directory of a layer.
@@ -11,9 +11,19 @@ use std::collections::HashSet;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
 
 use super::{SnapshotError, SnapshotId, SnapshotInfo, Snapshots};
 use crate::failure::Context;
+
+/// A row and a directory that do not belong together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stray {
+    /// A directory without a row.
+    Directory(PathBuf),
+    /// A row without a directory.
+    Lost(SnapshotId),
+}
 
 impl Snapshots {
     pub(super) fn recover(&self) -> Result<(), SnapshotError> {
@@ -77,17 +87,52 @@ impl Snapshots {
         })
     }
 
-    fn remove_strays(&self, rows: &[SnapshotInfo]) -> Result<(), SnapshotError> {
+    /// What is wrong now. A busy store makes and removes snapshots all the time, directories first and rows first: what
+    /// counts is what is still so when asked again.
+    pub fn strays(&self) -> Result<Vec<Stray>, SnapshotError> {
+        // Directories first: one that is made meanwhile has its row by the time the rows are read.
+        let directories = self.numbered_directories()?;
+        let rows = self.list()?;
         let known: HashSet<SnapshotId> = rows.iter().map(|row| row.id).collect();
+        let mut strays: Vec<Stray> = directories
+            .into_iter()
+            .filter(|(id, _)| !known.contains(id))
+            .map(|(_, path)| Stray::Directory(path))
+            .collect();
+        let lost = rows.into_iter().filter(|row| !self.fs(row.id).is_dir());
+        strays.extend(lost.map(|row| Stray::Lost(row.id)));
+        Ok(strays)
+    }
+
+    /// Removes a directory that is nobody's; gives a snapshot that lost its files an empty directory, and forgets what
+    /// a layer was.
+    pub fn repair(&self, stray: &Stray) -> Result<(), SnapshotError> {
+        match stray {
+            Stray::Directory(path) => {
+                self.inner.trash.dispose(path)?;
+                Ok(())
+            }
+            Stray::Lost(id) => self.restore(&self.get(*id)?),
+        }
+    }
+
+    fn numbered_directories(&self) -> Result<Vec<(SnapshotId, PathBuf)>, SnapshotError> {
         let dir = &self.inner.dir;
+        let mut found = Vec::new();
         for entry in fs::read_dir(dir).at("read", dir)? {
             let entry = entry.at("read", dir)?;
-            let name = entry.file_name();
-            let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else {
-                continue;
-            };
-            if !known.contains(&SnapshotId(id))
-                && let Some(discarded) = self.inner.trash.discard(&entry.path())?
+            if let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+                found.push((SnapshotId(id), entry.path()));
+            }
+        }
+        Ok(found)
+    }
+
+    fn remove_strays(&self, rows: &[SnapshotInfo]) -> Result<(), SnapshotError> {
+        let known: HashSet<SnapshotId> = rows.iter().map(|row| row.id).collect();
+        for (id, path) in self.numbered_directories()? {
+            if !known.contains(&id)
+                && let Some(discarded) = self.inner.trash.discard(&path)?
             {
                 // Deleted by whoever empties the trash after the start.
                 drop(discarded);
@@ -103,26 +148,30 @@ impl Snapshots {
     }
 
     fn restore_missing(&self, rows: &[SnapshotInfo]) -> Result<(), SnapshotError> {
-        for row in rows.iter().filter(|row| !self.fs(row.id).is_dir()) {
-            tracing::warn!(snapshot = %row.id, owner = row.owner, "the files of a snapshot are lost");
-            self.make_directories_again(row.id, row.parent)?;
-            if row.committed {
-                self.inner.db.write::<_, SnapshotError>(|tx| {
-                    tx.execute(
-                        "WITH RECURSIVE lost (id) AS (
-                             VALUES (?1)
-                             UNION
-                             SELECT snapshot.id FROM snapshot JOIN lost ON snapshot.parent = lost.id
-                         )
-                         UPDATE snapshot SET chain = NULL, bytes = NULL, inodes = NULL
-                         WHERE id IN (SELECT id FROM lost)",
-                        [row.id],
-                    )?;
-                    Ok(())
-                })?;
-            }
+        rows.iter()
+            .filter(|row| !self.fs(row.id).is_dir())
+            .try_for_each(|row| self.restore(row))
+    }
+
+    fn restore(&self, row: &SnapshotInfo) -> Result<(), SnapshotError> {
+        tracing::warn!(snapshot = %row.id, owner = row.owner, "the files of a snapshot are lost");
+        self.make_directories_again(row.id, row.parent)?;
+        if !row.committed {
+            return Ok(());
         }
-        Ok(())
+        self.inner.db.write(|tx| {
+            tx.execute(
+                "WITH RECURSIVE lost (id) AS (
+                     VALUES (?1)
+                     UNION
+                     SELECT snapshot.id FROM snapshot JOIN lost ON snapshot.parent = lost.id
+                 )
+                 UPDATE snapshot SET chain = NULL, bytes = NULL, inodes = NULL
+                 WHERE id IN (SELECT id FROM lost)",
+                [row.id],
+            )?;
+            Ok(())
+        })
     }
 }
 

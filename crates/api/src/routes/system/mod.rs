@@ -1,6 +1,7 @@
 //! The engine about itself.
 
 mod auth;
+mod check;
 mod df;
 mod events;
 
@@ -24,6 +25,7 @@ pub fn routes() -> Router<AppState> {
         .route("/version", get(version))
         .route("/events", get(events::handle))
         .route("/system/df", get(df::handle))
+        .route("/system/check", get(check::handle).post(check::handle))
         .route("/auth", post(auth::handle))
         .route("/{*any}", options(nothing))
 }

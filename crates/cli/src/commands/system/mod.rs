@@ -1,5 +1,6 @@
 //! The engine as a whole.
 
+pub mod check;
 pub mod events;
 pub mod info;
 pub mod prune;

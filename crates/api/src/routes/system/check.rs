@@ -1,0 +1,13 @@
+//! `GET` and `POST /system/check`, of this engine alone: what is not as it should be, and with POST, putting it right.
+
+use axum::extract::State;
+use axum::response::Response;
+use http::Method;
+
+use crate::answer::ok;
+use crate::error::Result;
+use crate::state::AppState;
+
+pub async fn handle(State(state): State<AppState>, method: Method) -> Result<Response> {
+    Ok(ok(&state.engine.check(method == Method::POST).await?))
+}

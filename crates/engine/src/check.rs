@@ -1,0 +1,380 @@
+//! Compares what should be with what is: records, directories, processes, control groups, links, packet filter, mounts.
+//!
+//! Things are made and removed all the time, so every look is taken twice: what counts is what both have seen. A
+//! finding that can be put right says how; nothing of a user's data is ever part of a repair but a directory that a
+//! removal left behind.
+//!
+//! The same looks are taken when the engine opens (`recover`), each by the room it belongs to.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use api_types::check::{Finding, SystemCheck};
+use cgroup::Cgroup;
+use monitor::client::Monitor;
+use spec::Id;
+
+use crate::container::Status;
+use crate::engine::{Engine, Inner, blocking};
+use crate::error::{Error, Result, chain};
+
+/// Between the two looks: longer than making or removing anything takes.
+const APART: Duration = Duration::from_millis(700);
+
+/// What was seen, and what can be done about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Seen {
+    /// A control group in which no container of ours lives.
+    Cgroup(String),
+    /// A container is said to run, and its monitor does not answer.
+    Unsupervised(String),
+    /// A monitor of a container that does not live.
+    Monitor(String),
+    /// The socket of a monitor that is gone.
+    Socket(PathBuf),
+    /// The directory of a container that is not recorded.
+    Directory(PathBuf),
+    /// A mount of ours on the host, where none should be.
+    Mount(PathBuf),
+    /// An image lacks a part.
+    Image {
+        image: String,
+        blob: String,
+    },
+    Network(network::Stray),
+    Snapshot(store::Stray),
+    Volume(volume::Stray),
+}
+
+impl Engine {
+    /// Looks, and with `repair` puts right what can be.
+    pub async fn check(&self, repair: bool) -> Result<SystemCheck> {
+        let look = || {
+            let inner = Arc::clone(&self.inner);
+            blocking(move || look(&inner))
+        };
+        let before = look().await?;
+        let mut seen = Vec::new();
+        if !before.is_empty() {
+            tokio::time::sleep(APART).await;
+            seen = look().await?;
+            seen.retain(|one| before.contains(one));
+        }
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let findings = seen.iter().map(|one| finding(&inner, one, repair)).collect();
+            Ok(SystemCheck { findings })
+        })
+        .await
+    }
+}
+
+fn look(inner: &Inner) -> Result<Vec<Seen>> {
+    let containers = inner.containers.snapshots();
+    let steps = inner.steps.ids();
+    let is_alive = |status| matches!(status, Status::Running | Status::Paused | Status::Restarting);
+    let mut alive: HashSet<Id> = containers
+        .iter()
+        .filter(|c| is_alive(c.state.status))
+        .map(|c| c.id.clone())
+        .collect();
+    alive.extend(steps);
+    let mut seen = Vec::new();
+    for container in containers.iter().filter(|c| c.state.status.is_alive()) {
+        if Monitor::connect(&inner.config.run_dir, container.id.as_str()).is_err() {
+            seen.push(Seen::Unsupervised(container.name.clone()));
+        }
+    }
+    seen.extend(cgroups(inner, &alive)?);
+    seen.extend(monitors(inner, &alive)?);
+    let recorded: HashSet<Id> = containers
+        .iter()
+        .map(|c| c.id.clone())
+        .chain(alive.clone())
+        .collect();
+    seen.extend(
+        unrecorded_directories(&inner.config.root, &recorded)?
+            .into_iter()
+            .map(Seen::Directory),
+    );
+    seen.extend(mounts(&inner.config.root)?);
+    let missing = inner.images.missing_blobs()?;
+    seen.extend(missing.into_iter().map(|(image, blob)| Seen::Image {
+        image: image.to_string(),
+        blob: blob.to_string(),
+    }));
+    seen.extend(inner.networks.strays(&alive)?.into_iter().map(Seen::Network));
+    seen.extend(inner.store.snapshots().strays()?.into_iter().map(Seen::Snapshot));
+    seen.extend(inner.volumes.strays()?.into_iter().map(Seen::Volume));
+    Ok(seen)
+}
+
+fn cgroups(inner: &Inner, alive: &HashSet<Id>) -> Result<Vec<Seen>> {
+    let ours = Cgroup::children(&inner.config.instance.cgroup_parent())?;
+    let unknown = ours
+        .into_iter()
+        .filter(|name| name.parse::<Id>().is_ok_and(|id| !alive.contains(&id)));
+    Ok(unknown.map(Seen::Cgroup).collect())
+}
+
+/// Control sockets carry the beginning of a container's id.
+fn monitors(inner: &Inner, alive: &HashSet<Id>) -> Result<Vec<Seen>> {
+    let mut seen = Vec::new();
+    for entry in std::fs::read_dir(&inner.config.run_dir)? {
+        let path = entry?.path();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        let Some(short) = name.strip_suffix(".sock").filter(|short| is_short_id(short)) else {
+            continue;
+        };
+        if alive.iter().any(|id| id.as_str().starts_with(short)) {
+            continue;
+        }
+        seen.push(match Monitor::connect(&inner.config.run_dir, short) {
+            Ok(_) => Seen::Monitor(short.to_owned()),
+            Err(_) => Seen::Socket(path),
+        });
+    }
+    Ok(seen)
+}
+
+fn is_short_id(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Directories of containers that no record explains.
+pub(crate) fn unrecorded_directories(root: &Path, recorded: &HashSet<Id>) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(root.join("containers"))? {
+        let entry = entry?;
+        let id = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<Id>().ok());
+        if id.is_some_and(|id| !recorded.contains(&id)) {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+/// Root filesystems are mounted in their containers' namespaces alone.
+fn mounts(root: &Path) -> Result<Vec<Seen>> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let points = table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(unescape);
+    let volumes = root.join("volumes");
+    // A volume may be a filesystem of its own, mounted for as long as containers use it.
+    let ours =
+        points.filter(|point| point.starts_with(root) && point != root && !point.starts_with(&volumes));
+    Ok(ours.map(Seen::Mount).collect())
+}
+
+/// Spaces and the like are octal numbers in mount tables.
+fn unescape(text: &str) -> PathBuf {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((plain, escaped)) = rest.split_once('\\') {
+        out.push_str(plain);
+        let code = escaped
+            .get(..3)
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        out.push(code.map_or('\\', char::from));
+        rest = if code.is_some() {
+            escaped.get(3..).unwrap_or_default()
+        } else {
+            escaped
+        };
+    }
+    out.push_str(rest);
+    PathBuf::from(out)
+}
+
+fn finding(inner: &Inner, seen: &Seen, repair: bool) -> Finding {
+    let mut finding = describe(seen);
+    if repair {
+        match put_right(inner, seen) {
+            Ok(repaired) => finding.repaired = repaired,
+            Err(error) => finding.error = error.message,
+        }
+        tracing::warn!(
+            kind = finding.kind,
+            name = finding.name,
+            problem = finding.problem,
+            repaired = finding.repaired,
+            "a check found something"
+        );
+    }
+    finding
+}
+
+fn describe(seen: &Seen) -> Finding {
+    let shown = |path: &Path| path.display().to_string();
+    let (kind, name, problem, remedy) = match seen {
+        Seen::Cgroup(name) => (
+            "cgroup",
+            name.clone(),
+            "no container lives in it".to_owned(),
+            "its processes are ended and it is removed",
+        ),
+        Seen::Unsupervised(name) => (
+            "container",
+            name.clone(),
+            "it is said to run, and its monitor does not answer".to_owned(),
+            "kill and start it, or restart the daemon",
+        ),
+        Seen::Monitor(id) => (
+            "monitor",
+            id.clone(),
+            "it supervises a container that is not known to run".to_owned(),
+            "its container is killed and it is let go",
+        ),
+        Seen::Socket(path) => (
+            "socket",
+            shown(path),
+            "no monitor listens on it".to_owned(),
+            "it is removed",
+        ),
+        Seen::Directory(path) => (
+            "directory",
+            shown(path),
+            "no container is recorded for it".to_owned(),
+            "it is removed",
+        ),
+        Seen::Mount(path) => (
+            "mount",
+            shown(path),
+            "root filesystems are mounted inside their containers alone".to_owned(),
+            "it is unmounted",
+        ),
+        Seen::Image { image, blob } => (
+            "image",
+            image.clone(),
+            format!("{blob} is missing"),
+            "pull or load it again",
+        ),
+        Seen::Network(stray) => return of_network(stray),
+        Seen::Snapshot(store::Stray::Directory(path)) => (
+            "snapshot",
+            shown(path),
+            "no layer and no container has it".to_owned(),
+            "it is removed",
+        ),
+        Seen::Snapshot(store::Stray::Lost(id)) => (
+            "snapshot",
+            id.to_string(),
+            "its files are gone".to_owned(),
+            "it becomes empty; a layer is unpacked again when it is needed",
+        ),
+        Seen::Volume(volume::Stray::Lost(name)) => (
+            "volume",
+            name.clone(),
+            "its directory is gone".to_owned(),
+            "it becomes empty",
+        ),
+        Seen::Volume(volume::Stray::Unrecorded(name)) => (
+            "volume",
+            name.clone(),
+            "it has a directory and no record".to_owned(),
+            "it is recorded again, with its data",
+        ),
+        Seen::Volume(volume::Stray::Removed(name)) => (
+            "volume",
+            name.clone(),
+            "a removal was not finished".to_owned(),
+            "it is finished",
+        ),
+    };
+    Finding {
+        kind: kind.to_owned(),
+        name,
+        problem,
+        remedy: remedy.to_owned(),
+        ..Finding::default()
+    }
+}
+
+fn of_network(stray: &network::Stray) -> Finding {
+    let (kind, problem, remedy) = match stray {
+        network::Stray::Link(_) => (
+            "link",
+            "no container and no network has it".to_owned(),
+            "it is removed",
+        ),
+        network::Stray::NoBridge { .. } => (
+            "bridge",
+            "it is gone".to_owned(),
+            "it is made again, with the containers on it",
+        ),
+        network::Stray::NoLink { container, .. } => (
+            "link",
+            format!("it is gone, and container {container} is cut off"),
+            "disconnect and connect the container, or restart it",
+        ),
+        network::Stray::Firewall(difference) => ("firewall", difference.clone(), "it is written anew"),
+        network::Stray::Sandbox(_) => (
+            "addresses",
+            "a container that does not live holds them".to_owned(),
+            "they are given back",
+        ),
+    };
+    Finding {
+        kind: kind.to_owned(),
+        name: stray.to_string(),
+        problem,
+        remedy: remedy.to_owned(),
+        ..Finding::default()
+    }
+}
+
+/// False where nothing can be done from here.
+fn put_right(inner: &Inner, seen: &Seen) -> Result<bool> {
+    match seen {
+        Seen::Unsupervised(_) | Seen::Image { .. } => return Ok(false),
+        Seen::Cgroup(name) => {
+            let group = Cgroup::open(&inner.config.instance.cgroup_parent(), name)?;
+            group.kill_all()?;
+            group.remove()?;
+        }
+        Seen::Monitor(short) => {
+            let failed = |error| Error::internal(format!("monitor {short}: {}", chain(&error)));
+            let monitor = Monitor::connect(&inner.config.run_dir, short).map_err(failed)?;
+            // Whatever it supervises has ended already, or does now.
+            let _ = monitor.kill(crate::signal::KILL);
+            monitor.release().map_err(failed)?;
+        }
+        Seen::Socket(path) => std::fs::remove_file(path)?,
+        Seen::Directory(path) => std::fs::remove_dir_all(path)?,
+        Seen::Mount(path) => sys::mount::detach(path)?,
+        Seen::Network(stray) => return Ok(inner.networks.repair(stray)?),
+        Seen::Snapshot(stray) => inner.store.snapshots().repair(stray)?,
+        Seen::Volume(stray) => inner.volumes.repair(stray)?,
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_are_read_as_they_are_named() {
+        assert_eq!(unescape("/a\\040b\\134c"), Path::new("/a b\\c"));
+        assert_eq!(unescape("/a\\9"), Path::new("/a\\9"));
+        assert_eq!(unescape("/plain"), Path::new("/plain"));
+    }
+
+    #[test]
+    fn only_ids_are_taken_for_ids() {
+        assert!(is_short_id("0123456789ab"));
+        for other in ["berth", "0123456789a", "0123456789ag", "0123456789abc"] {
+            assert!(!is_short_id(other), "{other}");
+        }
+    }
+}
