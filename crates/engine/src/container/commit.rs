@@ -24,7 +24,7 @@ pub struct CommitContainer {
     pub pause: bool,
     /// Dockerfile instructions such as `CMD ["x"]`, already read into settings by `apply`.
     pub changes: Vec<String>,
-    /// Settings that replace the container's.
+    /// Settings that count before the container's.
     pub config: Option<ContainerConfig>,
 }
 
@@ -84,6 +84,9 @@ fn commit(
     };
     config.config = settings(request.config.as_ref().unwrap_or(&container.config));
     apply(&mut config.config, &request.changes).map_err(Error::invalid)?;
+    if request.config.is_some() {
+        fill(&mut config.config, settings(&container.config));
+    }
     let now = format!("{:.9}", Timestamp::now());
     config.created = Some(now.clone());
     config.author = (!request.author.is_empty()).then(|| request.author.clone());
@@ -147,6 +150,37 @@ fn copy_layer(inner: &Inner, container: &Container, copy: store::SnapshotId) -> 
         .map_err(|_| Error::internal("reading the container's layer failed"))?;
     applied?;
     Ok(written?)
+}
+
+/// Fills in what `wanted` leaves open, by Docker's rules: texts where empty, lists of names joined, a command only
+/// together with its entrypoint.
+fn fill(wanted: &mut ContainerSettings, from: ContainerSettings) {
+    let text = |mine: &mut String, theirs: String| {
+        if mine.is_empty() {
+            *mine = theirs;
+        }
+    };
+    text(&mut wanted.user, from.user);
+    text(&mut wanted.working_dir, from.working_dir);
+    wanted.exposed_ports.extend(from.exposed_ports);
+    wanted.volumes.extend(from.volumes);
+    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    for entry in from.env {
+        if !wanted.env.iter().any(|mine| name(mine) == name(&entry)) {
+            wanted.env.push(entry);
+        }
+    }
+    for (key, value) in from.labels {
+        wanted.labels.entry(key).or_insert(value);
+    }
+    if wanted.entrypoint.as_ref().is_none_or(Vec::is_empty) {
+        if wanted.cmd.as_ref().is_none_or(Vec::is_empty) {
+            wanted.cmd = from.cmd;
+        }
+        wanted.entrypoint = wanted.entrypoint.take().or(from.entrypoint);
+    }
+    wanted.stop_signal = wanted.stop_signal.take().or(from.stop_signal);
+    wanted.healthcheck = wanted.healthcheck.take().or(from.healthcheck);
 }
 
 /// The container's settings as an image carries them.
