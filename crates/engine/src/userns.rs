@@ -153,6 +153,15 @@ impl IdMaps {
         }
     }
 
+    /// Whether an id of the host is in both.
+    pub(crate) fn overlaps(&self, other: &IdMaps) -> bool {
+        let meet = |ours: &[IdMapping], theirs: &[IdMapping]| {
+            ours.iter()
+                .any(|range| theirs.iter().any(|other| shares(range, other)))
+        };
+        meet(&self.uids, &other.uids) || meet(&self.gids, &other.gids)
+    }
+
     /// The largest group of the namespace.
     pub(crate) fn last_group(&self) -> u32 {
         let last = self
@@ -161,6 +170,11 @@ impl IdMaps {
             .map(|range| range.container_id + (range.size - 1));
         last.max().unwrap_or_default()
     }
+}
+
+fn shares(one: &IdMapping, other: &IdMapping) -> bool {
+    one.host_id < other.host_id.saturating_add(other.size)
+        && other.host_id < one.host_id.saturating_add(one.size)
 }
 
 /// A file with subordinate ids.
@@ -225,5 +239,11 @@ mod tests {
                 .contains("group 2000")
         );
         assert_eq!(maps.last_group(), 999);
+        let at = |host_id| IdMaps {
+            uids: Vec::new(),
+            gids: vec![IdMapping { host_id, ..map }],
+        };
+        assert!(maps.overlaps(&at(100_999)) && maps.overlaps(&at(99_001)));
+        assert!(!maps.overlaps(&at(101_000)) && !maps.overlaps(&at(99_000)));
     }
 }

@@ -302,14 +302,14 @@ fn id_range(line: &str) -> Option<IdRange> {
 pub fn outside(map: &[IdRange], id: u32) -> Option<u32> {
     map.iter()
         .find(|range| id >= range.inside && id - range.inside < range.count)
-        .map(|range| range.outside + (id - range.inside))
+        .and_then(|range| range.outside.checked_add(id - range.inside))
 }
 
 /// What an id from outside is in a user namespace.
 pub fn inside(map: &[IdRange], id: u32) -> Option<u32> {
     map.iter()
         .find(|range| id >= range.outside && id - range.outside < range.count)
-        .map(|range| range.inside + (id - range.outside))
+        .and_then(|range| range.inside.checked_add(id - range.outside))
 }
 
 fn on_thread<T: Send>(f: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
@@ -366,6 +366,16 @@ mod tests {
         assert_eq!(inside(&SHIFTED, 300_001), Some(1));
         assert_eq!(inside(&SHIFTED, 7), Some(1000));
         assert_eq!(inside(&SHIFTED, 0), None);
+        // A map that the kernel would refuse.
+        let beyond = IdRange {
+            inside: 0,
+            outside: u32::MAX,
+            count: 2,
+        };
+        assert_eq!(
+            (outside(&[beyond], 0), outside(&[beyond], 1)),
+            (Some(u32::MAX), None)
+        );
     }
 
     #[test]

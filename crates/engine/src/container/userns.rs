@@ -43,6 +43,19 @@ pub(super) fn check(inner: &Inner, host: &HostConfig, mode: &Mode) -> Result<()>
     if !mode.is_private(&inner.config.userns) {
         return Ok(());
     }
+    needs_no_rights_of_the_host(host)?;
+    // What another container has belongs to its user namespace.
+    if *mode != Mode::Default && joined(host).next().is_some() {
+        return Err(Error::invalid(format!(
+            "conflicting options: a container that joins a namespace of another one is in its user namespace, not in \
+             one of its own (--userns {})",
+            host.userns_mode
+        )));
+    }
+    Ok(())
+}
+
+fn needs_no_rights_of_the_host(host: &HostConfig) -> Result<()> {
     if host.privileged {
         return Err(Error::invalid(
             "privileged mode is incompatible with user namespaces.  You must run the container in the host namespace \
@@ -58,14 +71,6 @@ pub(super) fn check(inner: &Inner, host: &HostConfig, mode: &Mode) -> Result<()>
         return Err(Error::invalid(
             "cannot share the host PID namespace when user namespaces are enabled",
         ));
-    }
-    // What another container has belongs to its user namespace.
-    if *mode != Mode::Default && joined(host).next().is_some() {
-        return Err(Error::invalid(format!(
-            "conflicting options: a container that joins a namespace of another one is in its user namespace, not in \
-             one of its own (--userns {})",
-            host.userns_mode
-        )));
     }
     Ok(())
 }
@@ -83,12 +88,19 @@ pub(super) fn prepare(inner: &Inner, container: &Container) -> Result<Option<Mad
     if others.peek().is_some() {
         return shared(inner, container, others);
     }
+    let remap = inner.config.userns.remap.as_ref();
     let maps = match (&container.userns, mode) {
+        // They were its own before the daemon was started with them for all others.
+        (Some(maps), _) if remap.is_some_and(|remap| remap.overlaps(maps)) => {
+            return Err(Error::conflict(
+                "the container's own ids are now also those of --userns-remap: remove the container, or map to another user",
+            ));
+        }
         (Some(maps), _) => maps.clone(),
         (None, Mode::Auto { .. } | Mode::KeepId { .. }) => {
             return Err(Error::internal("the container has lost its ids"));
         }
-        (None, _) => match &inner.config.userns.remap {
+        (None, _) => match remap {
             Some(maps) => maps.clone(),
             None => return Ok(None),
         },
@@ -142,6 +154,7 @@ fn shared<'a>(
     if namespace::same(own.as_fd(), &user).map_err(failed)? {
         return Ok(None);
     }
+    needs_no_rights_of_the_host(&container.host_config)?;
     let (uids, gids) = namespace::maps_of(pid).map_err(failed)?;
     let network = match container.has_endpoints() {
         true => namespace::create_in(user.as_fd(), &[Kind::Network])

@@ -70,6 +70,35 @@ fn no_two_containers_have_an_id_in_common() {
     assert_eq!(asked.trim(), "true false");
 }
 
+/// Ids that were a container's own do not become everybody's.
+#[test]
+fn a_daemon_that_maps_the_ids_of_a_container_does_not_start_it() {
+    guard!();
+    let ids = subordinate("containers:500000:65536\n");
+    let mut daemon = daemon(&ids, &[]);
+    daemon.ok(&[
+        "create",
+        "--name",
+        "own",
+        "--userns",
+        "auto:size=10",
+        "box:1",
+        "true",
+    ]);
+    for name in ["subuid", "subgid"] {
+        std::fs::write(ids.path().join(name), "dockremap:500000:65536\n").unwrap();
+    }
+    daemon
+        .args
+        .extend(["--userns-remap".to_owned(), "default".to_owned()]);
+    daemon.crash_and_restart();
+    let refused = refusal(&daemon, &["start", "own"]);
+    assert!(refused.contains("--userns-remap"), "{refused}");
+    // Others are mapped from their next start on, whenever they were made.
+    let map = run(&daemon, &[], "cat /proc/self/uid_map");
+    assert_eq!(words(&map), ["0", "500000", "65536"]);
+}
+
 #[test]
 fn a_pool_must_be_there() {
     guard!();

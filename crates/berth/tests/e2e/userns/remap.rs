@@ -482,6 +482,19 @@ fn a_container_that_joins_another_one_is_in_its_user_namespace() {
     ]);
     assert!(seen.starts_with("eth0\nlo\n0\n0\n0\n"), "{seen}");
     daemon.ok(&["run", "--rm", "--userns", "container:one", "box:1", "true"]);
+    let refused = refusal(
+        &daemon,
+        &[
+            "run",
+            "--rm",
+            "--userns",
+            "container:one",
+            "--privileged",
+            "box:1",
+            "true",
+        ],
+    );
+    assert!(refused.contains("privileged mode is incompatible"), "{refused}");
     // Different ones cannot be joined at once.
     daemon.ok(&["run", "-d", "--name", "three", "box:1", "sleep", "1000"]);
     let refused = refusal(
