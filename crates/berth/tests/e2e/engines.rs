@@ -140,6 +140,20 @@ fn podman_runs_containers_with_our_runtime() {
         succeeds(maps).split_whitespace().collect::<Vec<_>>(),
         ["0", "200000", "1000"]
     );
+    // A mount with translated ids: what is root's on the host is root's inside, and what is made there is again.
+    let shared = podman.fixture.path("shared");
+    std::fs::create_dir(&shared).unwrap();
+    let mapped = ["--uidmap", "0:200000:1000", "--gidmap", "0:200000:1000", "-v"];
+    let owner = |options: &str| {
+        let volume = format!("{shared}:/shared{options}");
+        let flags = [&mapped[..], &[volume.as_str()]].concat();
+        let script = "busybox stat -c %u /shared; touch /shared/made 2>/dev/null; true";
+        succeeds(once(&flags, script)).trim().to_owned()
+    };
+    assert_eq!(owner(""), "65534");
+    assert_eq!(owner(":idmap"), "0");
+    let made = std::fs::metadata(podman.fixture.dir.path().join("shared/made")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&made), 0);
     assert_eq!(
         succeeds(once(&["-t"], "test -t 0 && echo terminal")).trim(),
         "terminal"
