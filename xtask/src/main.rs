@@ -1,4 +1,4 @@
-//! One command for people and CI: `cargo xtask demo | test | bench | conformance | check`.
+//! One command for people and CI: `cargo xtask demo | test | bench | conformance | soak | check`.
 //!
 //! Each command installs what it needs by package name, says what it does, and leaves the machine as it was
 //! but for those packages.
@@ -11,6 +11,7 @@ mod engine;
 mod http;
 mod packages;
 mod process;
+mod soak;
 mod test;
 mod vm;
 
@@ -34,9 +35,10 @@ fn run(args: &[String]) -> Result<()> {
         Some("test") => test::run(rest),
         Some("bench") => bench::run(rest),
         Some("check") => check::run(),
+        Some("soak") => soak::run_for(rest),
         Some("conformance") => conformance::execute(rest),
         _ => bail!(
-            "usage: cargo xtask demo | test [--vm] [FILTER] | bench [engine|runtime] [RUNS] | conformance SOURCES | check"
+            "usage: cargo xtask demo | test [--vm] [FILTER] | bench [engine|runtime] [RUNS] | conformance SOURCES | soak [SECONDS] | check"
         ),
     }
 }

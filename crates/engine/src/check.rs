@@ -7,6 +7,7 @@
 //! The same looks are taken when the engine opens (`recover`), each by the room it belongs to.
 
 use std::collections::HashSet;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,9 @@ use std::time::Duration;
 use api_types::check::{Finding, SystemCheck};
 use cgroup::Cgroup;
 use monitor::client::Monitor;
+use monitor::protocol::Event;
 use spec::Id;
+use store::SnapshotId;
 
 use crate::container::Status;
 use crate::engine::{Engine, Inner, blocking};
@@ -22,6 +25,9 @@ use crate::error::{Error, Result, chain};
 
 /// Between the two looks: longer than making or removing anything takes.
 const APART: Duration = Duration::from_millis(700);
+
+/// How long a process that was killed may take to be gone.
+const LEAVE: Duration = Duration::from_secs(5);
 
 /// What was seen, and what can be done about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +51,8 @@ enum Seen {
     },
     Network(network::Stray),
     Snapshot(store::Stray),
+    /// The files of a container that is not recorded.
+    Files(SnapshotId),
     Volume(volume::Stray),
 }
 
@@ -107,6 +115,7 @@ fn look(inner: &Inner) -> Result<Vec<Seen>> {
     }));
     seen.extend(inner.networks.strays(&alive)?.into_iter().map(Seen::Network));
     seen.extend(inner.store.snapshots().strays()?.into_iter().map(Seen::Snapshot));
+    seen.extend(unrecorded_files(inner, &recorded)?.into_iter().map(Seen::Files));
     seen.extend(inner.volumes.strays()?.into_iter().map(Seen::Volume));
     Ok(seen)
 }
@@ -147,7 +156,7 @@ fn is_short_id(text: &str) -> bool {
 }
 
 /// Directories of containers that no record explains.
-pub(crate) fn unrecorded_directories(root: &Path, recorded: &HashSet<Id>) -> Result<Vec<PathBuf>> {
+fn unrecorded_directories(root: &Path, recorded: &HashSet<Id>) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(root.join("containers"))? {
         let entry = entry?;
@@ -160,6 +169,32 @@ pub(crate) fn unrecorded_directories(root: &Path, recorded: &HashSet<Id>) -> Res
         }
     }
     Ok(found)
+}
+
+/// Writable snapshots of containers that no record explains: a creation or a removal was cut short.
+fn unrecorded_files(inner: &Inner, recorded: &HashSet<Id>) -> Result<Vec<SnapshotId>> {
+    let of_nobody = |owner: &str| {
+        let id = owner
+            .strip_prefix("container:")
+            .and_then(|id| id.parse::<Id>().ok());
+        id.is_some_and(|id| !recorded.contains(&id))
+    };
+    let rows = inner.store.snapshots().list()?;
+    let found = rows
+        .into_iter()
+        .filter(|row| !row.committed && of_nobody(&row.owner));
+    Ok(found.map(|row| row.id).collect())
+}
+
+/// What creations and removals left when the last daemon was killed.
+pub(crate) fn remove_unrecorded(inner: &Inner, recorded: &HashSet<Id>) -> Result<()> {
+    for path in unrecorded_directories(&inner.config.root, recorded)? {
+        std::fs::remove_dir_all(path)?;
+    }
+    for snapshot in unrecorded_files(inner, recorded)? {
+        inner.store.snapshots().remove(snapshot)?;
+    }
+    Ok(())
 }
 
 /// Root filesystems are mounted in their containers' namespaces alone.
@@ -272,6 +307,12 @@ fn describe(seen: &Seen) -> Finding {
             "its files are gone".to_owned(),
             "it becomes empty; a layer is unpacked again when it is needed",
         ),
+        Seen::Files(id) => (
+            "snapshot",
+            id.to_string(),
+            "the container it was made for is not recorded".to_owned(),
+            "it is removed",
+        ),
         Seen::Volume(volume::Stray::Lost(name)) => (
             "volume",
             name.clone(),
@@ -342,21 +383,45 @@ fn put_right(inner: &Inner, seen: &Seen) -> Result<bool> {
             group.kill_all()?;
             group.remove()?;
         }
-        Seen::Monitor(short) => {
-            let failed = |error| Error::internal(format!("monitor {short}: {}", chain(&error)));
-            let monitor = Monitor::connect(&inner.config.run_dir, short).map_err(failed)?;
-            // Whatever it supervises has ended already, or does now.
-            let _ = monitor.kill(crate::signal::KILL);
-            monitor.release().map_err(failed)?;
-        }
+        Seen::Monitor(short) => dismiss(&inner.config.run_dir, short)?,
         Seen::Socket(path) => std::fs::remove_file(path)?,
         Seen::Directory(path) => std::fs::remove_dir_all(path)?,
         Seen::Mount(path) => sys::mount::detach(path)?,
         Seen::Network(stray) => return Ok(inner.networks.repair(stray)?),
+        Seen::Files(id) => {
+            inner.store.snapshots().remove(*id)?;
+        }
         Seen::Snapshot(stray) => inner.store.snapshots().repair(stray)?,
         Seen::Volume(stray) => inner.volumes.repair(stray)?,
     }
     Ok(true)
+}
+
+/// Lets every monitor go that no container in `alive` needs: of ones that ended, or whose start or build step nobody
+/// waits for any more, when the last daemon was killed.
+pub(crate) fn dismiss_unknown(inner: &Inner, alive: &HashSet<Id>) -> Result<()> {
+    for seen in monitors(inner, alive)? {
+        if let Err(error) = put_right(inner, &seen) {
+            tracing::warn!(?seen, %error, "could not be let go");
+        }
+    }
+    Ok(())
+}
+
+/// Ends what a monitor supervises, if it still lives, and lets the monitor go.
+fn dismiss(run_dir: &Path, id: &str) -> Result<()> {
+    let failed = |error| Error::internal(format!("monitor {id}: {}", chain(&error)));
+    let monitor = Monitor::connect(run_dir, id).map_err(failed)?;
+    let watch = monitor.watch().map_err(failed)?;
+    watch.set_read_timeout(Some(LEAVE))?;
+    // One that has ended needs no killing.
+    let _ = monitor.kill(crate::signal::KILL);
+    for line in BufReader::new(watch).lines() {
+        if let Ok(Event::Exited(_)) = serde_json::from_str(&line?) {
+            break;
+        }
+    }
+    monitor.release().map_err(failed)
 }
 
 #[cfg(test)]

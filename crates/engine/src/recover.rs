@@ -10,7 +10,7 @@ use std::sync::Arc;
 use monitor::client::Monitor;
 use spec::Id;
 
-use crate::check::unrecorded_directories;
+use crate::check::{dismiss_unknown, remove_unrecorded};
 use crate::container::{
     Container, Status, Supervision, adopt, read_exit_record, remove_parts, wants_start_with_daemon,
 };
@@ -34,7 +34,11 @@ pub(crate) async fn recover(engine: &Engine) -> Result<()> {
         .map(|(c, _)| c.id.clone())
         .collect();
     let inner = Arc::clone(&engine.inner);
-    blocking(move || Ok(inner.networks.reconcile(&alive)?)).await?;
+    blocking(move || {
+        dismiss_unknown(&inner, &alive)?;
+        Ok(inner.networks.reconcile(&alive)?)
+    })
+    .await?;
     let mut to_start = Vec::new();
     for (mut container, monitor) in found {
         let was_up = monitor.is_none()
@@ -69,7 +73,9 @@ pub(crate) async fn recover(engine: &Engine) -> Result<()> {
             to_start.push(id);
         }
     }
-    sweep_directories(&engine.inner)?;
+    let recorded: HashSet<Id> = engine.containers().iter().map(|c| c.id.clone()).collect();
+    let inner = Arc::clone(&engine.inner);
+    blocking(move || remove_unrecorded(&inner, &recorded)).await?;
     let engine = engine.clone();
     // Starting is not part of opening: the daemon answers at once.
     engine.inner.tasks.clone().spawn(async move {
@@ -122,18 +128,4 @@ fn mark_ended(container: &mut Container) {
             state.finished_at = Some(jiff::Timestamp::now());
         }
     }
-}
-
-/// Removes directories of containers that were never recorded.
-fn sweep_directories(inner: &Inner) -> Result<()> {
-    let known: HashSet<Id> = inner
-        .containers
-        .snapshots()
-        .iter()
-        .map(|c| c.id.clone())
-        .collect();
-    for path in unrecorded_directories(&inner.config.root, &known)? {
-        std::fs::remove_dir_all(path)?;
-    }
-    Ok(())
 }

@@ -37,6 +37,7 @@ mod reach;
 mod reload;
 mod remote;
 mod safety;
+mod soak;
 mod support;
 mod tarball;
 mod terminal;

@@ -153,6 +153,9 @@ impl Daemon {
     }
 }
 
+/// In the environment of a daemon and of everything it starts: its directory.
+pub const OF_DAEMON: &str = "BERTH_TEST_DAEMON";
+
 fn spawn(dir: &Path, args: &[String]) -> Child {
     let log = std::fs::OpenOptions::new()
         .create(true)
@@ -168,6 +171,7 @@ fn spawn(dir: &Path, args: &[String]) -> Child {
         .arg("--host")
         .arg(format!("unix://{}", dir.join("run/berth.sock").display()))
         .args(args)
+        .env(OF_DAEMON, dir)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
