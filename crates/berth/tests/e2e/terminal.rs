@@ -1,6 +1,9 @@
 //! Progress on a terminal: what a user of either client sees in the end, and that lines change in place until then.
 
+use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::commands::neutral;
 use crate::private::Registry;
@@ -85,17 +88,42 @@ impl Screen {
 /// What a command writes to a terminal of so many columns.
 fn on_terminal(daemon: &Daemon, columns: usize, program: &str, args: &[&str]) -> String {
     let line = format!("stty rows 40 cols {columns}; exec {program} {}", args.join(" "));
-    let output = Command::new("script")
-        .args(["-qec", &line, "/dev/null"])
+    let (code, said) = typed(daemon, &line, "", "");
+    assert_eq!(code, Some(0), "{program} {args:?}: {said}");
+    said
+}
+
+/// Runs a line on a terminal, and types `keys` from when it has shown `prompt` until it ends: a client that is not attached
+/// yet misses some. Its exit code, and what it showed.
+fn typed(daemon: &Daemon, line: &str, prompt: &str, keys: &str) -> (Option<i32>, String) {
+    let mut child = Command::new("script")
+        .args(["-qec", line, "/dev/null"])
         .env("DOCKER_HOST", daemon.socket())
         .env("DOCKER_BUILDKIT", "0")
         .env("TERM", "xterm")
-        .stdin(Stdio::null())
-        .output()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
         .unwrap();
-    let said = text(&output.stdout);
-    assert!(output.status.success(), "{program} {args:?}: {said}");
-    said
+    let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let shown = Arc::new(Mutex::new(Vec::new()));
+    let so_far = Arc::clone(&shown);
+    let reader = std::thread::spawn(move || {
+        let mut piece = [0; 4096];
+        while let Ok(count @ 1..) = stdout.read(&mut piece) {
+            so_far.lock().unwrap().extend_from_slice(&piece[..count]);
+        }
+    });
+    while child.try_wait().unwrap().is_none() {
+        if text(&shown.lock().unwrap()).contains(prompt) {
+            // It may end meanwhile.
+            let _ = stdin.write_all(keys.as_bytes());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    reader.join().unwrap();
+    let shown = text(&shown.lock().unwrap());
+    (child.wait().unwrap().code(), shown)
 }
 
 fn seen(daemon: &Daemon, columns: usize, output: &str) -> Vec<String> {
@@ -180,4 +208,57 @@ fn lines_change_in_place_on_a_terminal() {
         "{plain}"
     );
     assert!(plain.contains(": Pull complete\n"), "{plain}");
+}
+
+/// A container's terminal has the size of ours from its first moment, and its exit code is the client's.
+#[test]
+fn a_containers_terminal_is_as_large_as_ours() {
+    guard!();
+    let daemon = Daemon::start();
+    for program in [BERTH, "docker"] {
+        if program == "docker" && daemon.docker(&["--version"]).is_none() {
+            println!("skipped: needs the docker client (package docker.io)");
+            return;
+        }
+        let shown = on_terminal(
+            &daemon,
+            97,
+            program,
+            &["run", "--rm", "-it", "box:1", "busybox", "stty", "size"],
+        );
+        assert_eq!(shown.lines().next(), Some("40 97"), "{program}: {shown}");
+        let command = "run --rm -it box:1 sh -c 'test -t 0 && test -t 1 && exit 7'";
+        let (code, shown) = typed(&daemon, &format!("{program} {command}"), "", "");
+        assert_eq!(code, Some(7), "{program}: {shown}");
+    }
+}
+
+#[test]
+fn keys_detach_and_an_attached_client_ends_with_the_container() {
+    guard!();
+    let daemon = Daemon::start();
+    for (name, program) in [("ours", BERTH), ("theirs", "docker")] {
+        if program == "docker" && daemon.docker(&["--version"]).is_none() {
+            println!("skipped: needs the docker client (package docker.io)");
+            return;
+        }
+        let line = format!("{program} run -it --name {name} box:1 sh");
+        let (code, shown) = typed(&daemon, &line, "# ", "\x10\x11");
+        assert_eq!(code, Some(0), "{program}: {shown}");
+        let running = || daemon.ok(&["inspect", "-f", "{{.State.Running}}", name]);
+        assert_eq!(running(), "true\n", "{program}: {shown}");
+        let line = format!("{program} attach --detach-keys ctrl-x,y {name}");
+        let (code, shown) = typed(&daemon, &line, "", "\x18y");
+        assert_eq!(
+            (code, running().as_str(), shown.contains("read escape sequence")),
+            (Some(1), "true\n", true),
+            "{program}: {shown}"
+        );
+        let (code, shown) = typed(&daemon, &format!("{program} attach {name}"), "", "exit 5\n");
+        assert_eq!(
+            (code, running().as_str()),
+            (Some(5), "false\n"),
+            "{program}: {shown}"
+        );
+    }
 }

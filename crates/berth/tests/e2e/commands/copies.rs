@@ -73,6 +73,17 @@ fn files_go_in_and_out() {
         $ cp a b
         ! must specify at least one container source
         [1]
+        # A node of our own, in case it is replaced after all.
+        @ mknod node c 1 3 && mkfifo pipe
+        $ run -d --name own --device $DIR/node:/dev/own box:1 sleep 1000
+        <id>
+        $ cp tree/one own:/dev/own
+        ! destination "own:/dev/own" must be a directory or a regular file: got a device
+        [1]
+        $ cp web:/srv/seed node
+        ! must be a directory or a regular file
+        [1]
+        @ test -c node && $CLIENT exec own busybox test -c /dev/own
         $ cp tree/one web:/nosuch/dir/file
         ! Could not find the file /nosuch/dir in container web
         [1]

@@ -97,6 +97,12 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
     follow(session, id, wanted, matches.bool("sig-proxy") && !tty).await
 }
 
+/// How `attach` and `exec` end when the user typed the keys that detach: with Docker's words and code. `run` and `start`
+/// did what they were asked, and succeed.
+pub fn left() -> Failure {
+    Failure::text("read escape sequence")
+}
+
 /// Attaches to a running container until its output ends, and answers with its exit code.
 async fn follow(session: &Session, id: &str, wanted: Wanted, proxy: bool) -> Outcome {
     let client = &session.client;
@@ -115,7 +121,7 @@ async fn follow(session: &Session, id: &str, wanted: Wanted, proxy: bool) -> Out
     let detached = watch(session, id, pump, caught, tty).await?;
     drop(raw);
     if detached {
-        return Ok(0);
+        return Err(left());
     }
     wait::finish(waiting).await
 }

@@ -19,6 +19,7 @@ use api_types::PathStat;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue, Method, header};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 pub const COMMAND: Command = Command::new(
@@ -91,6 +92,16 @@ async fn stat(session: &Session, container: &str, path: &str) -> Result<PathStat
 /// Go's os.ModeDir and os.ModeSymlink.
 const MODE_DIR: u32 = 1 << 31;
 const MODE_LINK: u32 = 1 << 27;
+/// os.ModeDevice, ModeNamedPipe and ModeSocket: what a copy would take the place of, and not write to.
+const MODE_SPECIAL: u32 = 1 << 26 | 1 << 25 | 1 << 24;
+
+/// What stands in the way of a copy, in words.
+fn special(device: bool) -> &'static str {
+    match device {
+        true => "got a device",
+        false => "got a pipe or a socket",
+    }
+}
 
 /// Whether a path asks for a directory's content rather than the directory.
 fn content_only(path: &str) -> bool {
@@ -156,6 +167,14 @@ fn place(
     match existing {
         Some(meta) if meta.is_dir() && dir && content => Ok((target.to_owned(), String::new())),
         Some(meta) if meta.is_dir() => Ok((target.to_owned(), name.trim_matches('/').to_owned())),
+        Some(meta) if !meta.is_file() => {
+            let kind = meta.file_type();
+            let device = kind.is_char_device() || kind.is_block_device();
+            Err(Failure::text(format!(
+                "invalid output path: {text:?} must be a directory or a regular file: {}",
+                special(device)
+            )))
+        }
         Some(_) if dir => Err(Failure::text("cannot copy directory")),
         Some(_) if text.ends_with('/') => Err(Failure::text("not a directory")),
         None if !dir && text.ends_with('/') => Err(Failure::text("no such directory")),
@@ -195,6 +214,14 @@ async fn to(session: &Session, matches: &Matches, container: &str, source: &str,
             ),
         };
         known = stat(session, container, &target_path).await;
+    }
+    if let Ok(found) = &known
+        && found.mode & MODE_SPECIAL != 0
+    {
+        return Err(Failure::text(format!(
+            "destination \"{container}:{target}\" must be a directory or a regular file: {}",
+            special(found.mode & 1 << 26 != 0)
+        )));
     }
     let into_dir = match &known {
         Ok(found) => Some(found.mode & MODE_DIR != 0),

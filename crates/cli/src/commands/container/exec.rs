@@ -107,7 +107,7 @@ async fn stream(session: &Session, id: &str, hijacked: Hijacked, wanted: Wanted)
     };
     drop(raw);
     if detached {
-        return Ok(0);
+        return Err(attach::left());
     }
     let inspect: ExecInspect = client
         .get(&format!("/exec/{}/json", segment(id)))
