@@ -232,7 +232,7 @@ impl Client<'_> {
         let epoch = self.shared.epoch.now();
         let before = (self.model, self.name.clone());
         self.look();
-        if epoch % 2 == 0 && self.shared.epoch.now() == epoch {
+        if epoch.is_multiple_of(2) && self.shared.epoch.now() == epoch {
             assert_eq!(self.model, before.0, "{}", before.1);
         }
     }
