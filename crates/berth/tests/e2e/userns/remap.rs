@@ -268,6 +268,57 @@ fn volumes_are_translated_and_binds_are_not() {
     assert_eq!(words(&image), ["0"]);
 }
 
+/// On disk a container's root is the host's: a set-uid program that it leaves there would make whoever runs it root.
+/// The directories above let no user of the host come near.
+#[test]
+fn a_set_uid_program_of_a_container_is_out_of_reach_for_users_of_the_host() {
+    use std::os::unix::fs::PermissionsExt as _;
+    guard!();
+    let ids = subordinate(LINES);
+    let daemon = daemon(&ids, &REMAP);
+    let make = "for f in /data/busybox-left /busybox-left; do busybox cp /bin/busybox $f && busybox chmod 4755 $f; done";
+    daemon.ok(&[
+        "run",
+        "--name",
+        "one",
+        "-v",
+        "data:/data",
+        "box:1",
+        "sh",
+        "-c",
+        make,
+    ]);
+    // The fixture's own directory is closed to others, which a data root need not be.
+    std::fs::set_permissions(daemon.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let root = daemon.dir.path().join("root");
+    let snapshots = std::fs::read_dir(root.join("snapshots")).unwrap().flatten();
+    let left: Vec<_> = snapshots
+        .map(|entry| entry.path().join("fs/busybox-left"))
+        .chain([root.join("volumes/data/_data/busybox-left")])
+        .filter(|path| path.exists())
+        .collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+    for program in left {
+        let file = std::fs::metadata(&program).unwrap();
+        assert_eq!((file.uid(), file.mode() & 0o7777), (0, 0o4755));
+        // By a shell: the one who becomes the user still has root's rights when it looks for a program.
+        let script = format!("{} id -u", program.display());
+        let user = ["--reuid", "4711", "--regid", "4711", "--clear-groups", "sh", "-c"];
+        let refused = Command::new("setpriv").args(user).arg(&script).output().unwrap();
+        assert!(!refused.status.success(), "{}", program.display());
+        let said = text(&refused.stderr);
+        assert!(said.to_lowercase().contains("permission denied"), "{said}");
+        // It would run, if it could be reached.
+        let copied = daemon.dir.path().join("busybox-reached");
+        std::fs::copy(&program, &copied).unwrap();
+        std::fs::set_permissions(&copied, std::fs::Permissions::from_mode(0o4755)).unwrap();
+        let script = format!("{} id -u", copied.display());
+        let ran = Command::new("setpriv").args(user).arg(&script).output().unwrap();
+        assert!(ran.status.success(), "{}", text(&ran.stderr));
+        std::fs::remove_file(copied).unwrap();
+    }
+}
+
 /// The kernel lets no user namespace mount a disk: it is mounted for it, with the ids of the container.
 #[test]
 fn a_volume_with_a_filesystem_of_its_own_is_mounted_for_the_container() {
