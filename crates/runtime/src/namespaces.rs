@@ -132,13 +132,20 @@ impl Namespaces {
                 "timeOffsets need a time namespace".to_owned(),
             ));
         }
+        let (uid_map, gid_map) = match &joined_user {
+            // Whoever names a namespace by its path need not know what is in it.
+            Some(user) if !maps => {
+                namespace::maps_in(user.as_fd()).during("read the maps of the user namespace")?
+            }
+            _ => (ranges(&linux.uid_mappings), ranges(&linux.gid_mappings)),
+        };
         joined.sort_by_key(|(kind, _)| ORDER.iter().position(|known| known == kind));
         Ok(Namespaces {
             new,
             joined,
             joined_user,
-            uid_map: ranges(&linux.uid_mappings),
-            gid_map: ranges(&linux.gid_mappings),
+            uid_map,
+            gid_map,
             time_offsets: linux.time_offsets.clone(),
         })
     }

@@ -230,3 +230,55 @@ fn further_processes_are_users_of_the_namespace() {
     sys::process::send_signal(first.pidfd.as_fd(), 9).unwrap();
     finish(first.pidfd, first_output);
 }
+
+/// A pod's second container: the first one's user namespace by its path, and nothing said about the maps.
+#[test]
+fn a_user_namespace_is_joined_by_its_path() {
+    if !possible() {
+        return;
+    }
+    let (mut first, _layers, _) = bundle();
+    first.shell("sleep 100");
+    let (stdio, first_output) = captured();
+    let running = first.create(stdio).unwrap().start().unwrap();
+    let path = |kind: &str| Some(format!("/proc/{}/ns/{kind}", running.pid).into());
+    let (mut second, layers, overlay) = bundle();
+    let linux = second.linux();
+    linux.uid_mappings.clear();
+    linux.gid_mappings.clear();
+    for namespace in &mut linux.namespaces {
+        namespace.path = match namespace.r#type {
+            NamespaceType::User => path("user"),
+            NamespaceType::Network => path("net"),
+            NamespaceType::Pid => path("pid"),
+            _ => None,
+        };
+    }
+    second.shell(
+        "readlink /proc/self/ns/user; readlink /proc/self/ns/net; cat /proc/self/uid_map; stat -c %u / /dev/null /proc/1; \
+         kill -0 1 && ls /sys/class/net; echo x > /made",
+    );
+    let (stdio, output) = captured();
+    let root = runtime::RootFs::Overlay(&overlay);
+    let launch = runtime::Launch::new("second", second.path(), &second.spec, root, stdio);
+    let joined = runtime::create(launch).unwrap().start().unwrap();
+    let (text, exit) = finish(joined.pidfd, output);
+    assert_eq!(exit, Exit::Code(0), "{text}");
+    let link = |kind: &str| fs::read_link(format!("/proc/{}/ns/{kind}", running.pid)).unwrap();
+    let (user, net) = (link("user"), link("net"));
+    let expected = [
+        user.to_str().unwrap(),
+        net.to_str().unwrap(),
+        "0",
+        "320000",
+        "65536",
+        "0",
+        "0",
+        "0",
+        "lo",
+    ];
+    assert_eq!(text.split_whitespace().collect::<Vec<_>>(), expected);
+    assert_eq!(fs::metadata(layers.path().join("fs/made")).unwrap().uid(), 0);
+    sys::process::send_signal(running.pidfd.as_fd(), 9).unwrap();
+    finish(running.pidfd, first_output);
+}

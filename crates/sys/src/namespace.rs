@@ -224,6 +224,22 @@ pub fn create_user(uids: &[IdRange], gids: &[IdRange], others: &[Kind]) -> io::R
 /// Makes namespaces of these kinds that belong to a user namespace. As with [`create_user`], the caller may have other
 /// threads.
 pub fn create_in(user: BorrowedFd<'_>, kinds: &[Kind]) -> io::Result<Vec<OwnedFd>> {
+    with_member(user, kinds, |pid| {
+        kinds.iter().map(|kind| open(Some(pid), *kind)).collect()
+    })
+}
+
+/// The maps of a user namespace, as the caller's own sees them: of users and of groups.
+pub fn maps_in(user: BorrowedFd<'_>) -> io::Result<(Vec<IdRange>, Vec<IdRange>)> {
+    with_member(user, &[], maps_of)
+}
+
+/// Looks at a process that is in a user namespace and in new namespaces of these kinds.
+fn with_member<T>(
+    user: BorrowedFd<'_>,
+    kinds: &[Kind],
+    look: impl FnOnce(i32) -> io::Result<T>,
+) -> io::Result<T> {
     let (result, told) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let holder = process::spawn(process::Options::default(), || {
         // System calls only, as above.
@@ -237,14 +253,14 @@ pub fn create_in(user: BorrowedFd<'_>, kinds: &[Kind]) -> io::Result<Vec<OwnedFd
         }
     })?;
     let mut error = [0; 4];
-    let made = match rustix::io::read(&result, &mut error) {
-        Ok(_) if error == [0; 4] => kinds.iter().map(|kind| open(Some(holder.pid), *kind)).collect(),
+    let found = match rustix::io::read(&result, &mut error) {
+        Ok(_) if error == [0; 4] => look(holder.pid),
         Ok(_) => Err(io::Error::from_raw_os_error(i32::from_ne_bytes(error))),
         Err(error) => Err(error.into()),
     };
     process::send_signal(holder.pidfd.as_fd(), libc::SIGKILL)?;
     process::wait(holder.pidfd.as_fd())?;
-    made
+    found
 }
 
 fn map_and_open(pid: i32, uids: &[IdRange], gids: &[IdRange], others: &[Kind]) -> io::Result<Owned> {
@@ -388,6 +404,10 @@ mod tests {
         assert!(same(owner(made.others[0].as_fd()).unwrap(), &made.user).unwrap());
         let mine = open(None, Kind::Network).unwrap();
         assert!(!same(owner(mine.as_fd()).unwrap(), &made.user).unwrap());
+        assert_eq!(
+            maps_in(made.user.as_fd()).unwrap(),
+            (SHIFTED.to_vec(), SHIFTED[..1].to_vec())
+        );
         let later = create_in(made.user.as_fd(), &[Kind::Network]).unwrap();
         assert!(same(owner(later[0].as_fd()).unwrap(), &made.user).unwrap());
         let error = create_in(later[0].as_fd(), &[Kind::Network]).unwrap_err();
