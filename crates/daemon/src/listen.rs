@@ -195,7 +195,7 @@ impl Listener {
         match self {
             Listener::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
-                server.spawn(stream);
+                server.spawn_unix(stream);
             }
             Listener::Tcp {
                 listener, tls: None, ..

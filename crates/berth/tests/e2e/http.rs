@@ -1,9 +1,10 @@
 //! Requests as a foreign client would write them: bytes on the socket, status and body back.
 
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
-use crate::support::Daemon;
+use crate::support::{Daemon, retry};
 
 /// An answer.
 #[derive(Debug)]
@@ -78,4 +79,58 @@ fn unchunk(mut bytes: &[u8]) -> Vec<u8> {
         bytes = rest[length..].strip_prefix(b"\r\n").unwrap_or_default();
     }
     whole
+}
+
+/// A request of which the client says at once that nothing follows it.
+fn half_closed(daemon: &Daemon, method: &str, path: &str) -> UnixStream {
+    let mut stream = UnixStream::connect(daemon.dir.path().join("run/berth.sock")).unwrap();
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    stream
+}
+
+fn listeners(daemon: &Daemon) -> String {
+    daemon
+        .ok(&["info", "-f", "{{.NEventsListener}}"])
+        .trim()
+        .to_owned()
+}
+
+#[test]
+fn a_client_that_sends_no_more_gets_its_answer_and_one_that_is_gone_is_let_go() {
+    guard!();
+    let daemon = Daemon::start();
+    let answer = |mut stream: UnixStream| {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        parse(&bytes)
+    };
+    let ping = answer(half_closed(&daemon, "GET", "/_ping"));
+    assert_eq!((ping.status, ping.body.as_str()), (200, "OK"));
+    // One that has to wait for something, too.
+    daemon.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "one",
+        "box:1",
+        "sh",
+        "-c",
+        "read line </tmp/none; sleep 1; exit 3",
+    ]);
+    let waited = answer(half_closed(&daemon, "POST", "/v1.51/containers/one/wait"));
+    assert_eq!(waited.status, 200);
+    assert_eq!(waited.body.trim(), r#"{"StatusCode":3}"#);
+    // It stays while it listens, and goes with its socket.
+    let following = half_closed(&daemon, "GET", "/v1.51/events");
+    assert!(retry(|| (listeners(&daemon) == "1").then_some(())).is_some());
+    daemon.ok(&["volume", "create", "heard"]);
+    let mut first = [0; 15];
+    let mut reader = following;
+    reader.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200 OK");
+    assert_eq!(listeners(&daemon), "1");
+    drop(reader);
+    assert!(retry(|| (listeners(&daemon) == "0").then_some(())).is_some());
 }
