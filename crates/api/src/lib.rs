@@ -17,7 +17,8 @@
 
 pub mod answer;
 pub mod error;
-pub mod request;
+pub mod measured;
+mod request;
 mod router;
 pub mod routes;
 pub mod serve;

@@ -6,6 +6,7 @@
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use hyper::service::Service;
@@ -13,6 +14,7 @@ use hyper_util::service::TowerToHyperService;
 
 use crate::answer::{page_not_found, with_type};
 use crate::error::ApiError;
+use crate::measured;
 use crate::request::drained;
 use crate::routes;
 use crate::state::AppState;
@@ -25,7 +27,8 @@ const SERVER: &str = concat!("Berth/", env!("CARGO_PKG_VERSION"), " (linux)");
 
 /// The API as one service.
 pub fn router(state: AppState) -> Router {
-    with_versions(routes::all().with_state(state))
+    let measured = middleware::from_fn_with_state(state.clone(), measured::measured);
+    with_versions(routes::all().route_layer(measured).with_state(state))
 }
 
 /// Puts the handling of versions and common headers around routes that know neither.

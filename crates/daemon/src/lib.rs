@@ -11,6 +11,7 @@ mod executor;
 mod kernel;
 mod listen;
 mod logging;
+mod metrics;
 mod options;
 mod reload;
 mod settings;
@@ -134,6 +135,9 @@ async fn run(settings: Settings, options: Options, level: Level) -> Result<(), S
     for listener in listeners {
         tracing::info!(address = %listener, "listening");
         tokio::spawn(listener.serve(server.clone(), shutdown.clone()));
+    }
+    if let Some(address) = &settings.metrics_addr {
+        metrics::serve(address, engine.clone(), shutdown.clone()).await?;
     }
     tracing::info!(root = %settings.data_root.display(), "ready");
     let reloader = Reloader {

@@ -90,6 +90,9 @@ pub(crate) struct Options {
     /// How much all logs together may take, such as 2g; the oldest rotated files go first
     #[arg(long, value_name = "SIZE")]
     pub(crate) log_budget: Option<String>,
+    /// Address that serves metrics for Prometheus at /metrics, such as 127.0.0.1:9323; without TLS, for all who reach it
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) metrics_addr: Option<String>,
     /// Label of the daemon, key=value (repeatable)
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub(crate) labels: Vec<String>,

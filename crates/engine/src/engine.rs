@@ -15,6 +15,7 @@ use crate::container::{Container, Execs, Records, Registry, Steps, mounted_layer
 use crate::error::{Error, Result, chain};
 use crate::events::Events;
 use crate::live::LiveConfig;
+use crate::metrics::Metrics;
 use crate::userns;
 
 /// What the engine is opened with.
@@ -58,6 +59,7 @@ pub(crate) struct Inner {
     pub(crate) ids: userns::Pool,
     pub(crate) steps: Steps,
     pub(crate) events: Events,
+    pub(crate) metrics: Metrics,
     pub(crate) stats: crate::container::Samples,
     pub(crate) shutdown: CancellationToken,
     pub(crate) tasks: TaskTracker,
@@ -140,6 +142,7 @@ impl Inner {
         let containers_dir = config.root.join("containers");
         make_private_dir(&containers_dir)?;
         let daemon_id = daemon_id(&config.root)?;
+        let metrics = Metrics::default();
         let hierarchy = cgroup::Hierarchy::host()?;
         let program = sys::program::Sealed::own()
             .map_err(|error| Error::internal(format!("cannot seal our own program: {error}")))?;
@@ -155,7 +158,8 @@ impl Inner {
             execs: Execs::default(),
             ids: userns::Pool::default(),
             steps: Steps::default(),
-            events: Events::open(&config.root)?,
+            events: Events::open(&config.root, metrics.events())?,
+            metrics,
             stats: Default::default(),
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use api_types::{Event, EventActor};
 use jiff::Timestamp;
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::broadcast;
 
 use crate::filters::{Filters, matches_labels};
@@ -35,6 +36,7 @@ pub struct EventFilter {
 pub(crate) struct Events {
     history: Mutex<History>,
     live: broadcast::Sender<Arc<Event>>,
+    published: Counter,
 }
 
 struct History {
@@ -114,15 +116,17 @@ fn remember(events: &mut VecDeque<Arc<Event>>, event: Arc<Event>) {
 
 impl Events {
     /// With the history that earlier daemons left in `root`.
-    pub(crate) fn open(root: &Path) -> std::io::Result<Events> {
+    pub(crate) fn open(root: &Path, published: Counter) -> std::io::Result<Events> {
         Ok(Events {
             history: Mutex::new(History::open(root.join("events.jsonl"))?),
             live: broadcast::channel(FOLLOWERS).0,
+            published,
         })
     }
 
     /// Publishes one event about the object `id` of kind `kind`.
     pub(crate) fn publish(&self, kind: &str, action: &str, id: &str, attributes: BTreeMap<String, String>) {
+        self.published.inc();
         let now = Timestamp::now();
         // The fields of the first API versions are kept for containers and images only, as Docker does.
         let legacy = matches!(kind, "container" | "image");
@@ -220,7 +224,7 @@ mod tests {
     #[test]
     fn history_is_bounded_and_filtered() {
         let root = tempfile::tempdir().unwrap();
-        let events = Events::open(root.path()).unwrap();
+        let events = Events::open(root.path(), Counter::default()).unwrap();
         for i in 0..HISTORY + 10 {
             events.publish(
                 "container",
@@ -254,7 +258,7 @@ mod tests {
         };
         let mut published = 0;
         for daemon in 0..3 {
-            let events = Events::open(root.path()).unwrap();
+            let events = Events::open(root.path(), Counter::default()).unwrap();
             for _ in 0..HISTORY + 100 {
                 events.publish(
                     "volume",
@@ -290,7 +294,7 @@ mod tests {
     #[tokio::test]
     async fn followers_see_what_comes() {
         let root = tempfile::tempdir().unwrap();
-        let events = Events::open(root.path()).unwrap();
+        let events = Events::open(root.path(), Counter::default()).unwrap();
         let (_, mut live) = events.subscribe(&EventFilter::default());
         events.publish("network", "create", "x", attributes(&[("name", "net")]));
         let event = live.recv().await.unwrap();

@@ -17,6 +17,7 @@ mod filters;
 mod hello;
 mod images;
 mod live;
+mod metrics;
 mod names;
 mod networks;
 mod recover;
@@ -36,6 +37,7 @@ pub use events::{EventFilter, matches as event_matches};
 pub use filters::{Filters, parse_duration, parse_time};
 pub use images::{ImagesPruned, ImportImage};
 pub use live::LiveConfig;
+pub use metrics::Metrics;
 pub use system::{API_VERSION, DiskUsage, MIN_API_VERSION};
 pub use {cgroup, image, monitor, network, registry, store, volume};
 

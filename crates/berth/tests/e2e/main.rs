@@ -30,6 +30,7 @@ mod input;
 mod inventory;
 mod layers;
 mod logs;
+mod metrics;
 mod networks;
 mod platforms;
 mod private;

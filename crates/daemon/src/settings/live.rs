@@ -58,6 +58,7 @@ impl Settings {
             ),
             ("cdi-spec-dirs", self.cdi_spec_dirs != next.cdi_spec_dirs),
             ("log-budget", self.log_budget != next.log_budget),
+            ("metrics-addr", self.metrics_addr != next.metrics_addr),
             ("log-format", self.log_format != next.log_format),
             (
                 "tls, tlsverify, tlscacert, tlscert or tlskey",

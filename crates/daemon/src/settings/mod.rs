@@ -41,6 +41,7 @@ pub(crate) struct Settings {
     pub(crate) log_driver: String,
     pub(crate) log_opts: BTreeMap<String, String>,
     pub(crate) log_budget: Option<u64>,
+    pub(crate) metrics_addr: Option<String>,
     pub(crate) labels: Vec<String>,
     pub(crate) tls: Option<Tls>,
     pub(crate) debug: bool,
@@ -151,6 +152,7 @@ impl Settings {
                 )
             }
         };
+        let metrics_addr = file.text("metrics-addr", options.metrics_addr)?;
         let userns = userns::settings(
             &mut file,
             options.userns_remap,
@@ -196,6 +198,7 @@ impl Settings {
             log_driver,
             log_opts,
             log_budget,
+            metrics_addr,
             tls,
         };
         if !file.both.is_empty() {

@@ -108,12 +108,13 @@ impl Engine {
     pub async fn container_changes(&self, name: &str) -> Result<Vec<Change>> {
         let container = self.container(name)?;
         let inner = Arc::clone(&self.inner);
-        blocking(move || {
+        let watch = self.inner.metrics.watch("changes");
+        let changes = blocking(move || {
             let overlay = inner.store.snapshots().overlay(container.snapshot)?;
             let upper = inner.store.snapshots().fs(container.snapshot);
             Ok(image::layer::changes(&upper, &overlay.lower)?)
-        })
-        .await
+        });
+        watch.done(changes.await)
     }
 
     /// The whole root as a tar stream.

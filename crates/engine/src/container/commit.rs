@@ -41,7 +41,8 @@ impl Engine {
             self.container_pause(container.id.as_str()).await?;
         }
         let (inner, owned) = (Arc::clone(&self.inner), Arc::clone(&container));
-        let committed = blocking(move || commit(&inner, &owned, &request, apply)).await;
+        let watch = self.inner.metrics.watch("commit");
+        let committed = watch.done(blocking(move || commit(&inner, &owned, &request, apply)).await);
         if freeze {
             self.container_unpause(container.id.as_str()).await?;
         }

@@ -42,7 +42,8 @@ impl Engine {
     /// Creates a container from an image that is present.
     pub async fn container_create(&self, request: CreateContainer) -> Result<Created> {
         let inner = Arc::clone(&self.inner);
-        let (container, warnings) = blocking(move || create(&inner, request)).await?;
+        let watch = self.inner.metrics.watch("create");
+        let (container, warnings) = watch.done(blocking(move || create(&inner, request)).await)?;
         let created = Created {
             id: container.id.clone(),
             warnings,

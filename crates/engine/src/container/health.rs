@@ -150,6 +150,7 @@ pub(super) fn watch(engine: &Arc<Inner>, container: &Container, handle: Handle) 
             let Some(result) = probe(&engine, &container, &check).await else {
                 return;
             };
+            engine.inner.metrics.health_check(result.exit_code == 0);
             health = after(
                 &health,
                 result,

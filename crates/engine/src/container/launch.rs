@@ -77,6 +77,7 @@ fn launch_blocking(
     attaching: Vec<PendingAttach>,
 ) -> Result<(Launched, monitor::client::Monitor, std::os::unix::net::UnixStream)> {
     let host = &container.host_config;
+    let mut begun = std::time::Instant::now();
     // Left by the last run; a monitor must not be taken for one that has ended already.
     remove_if_there(&container.files.dir.join("exit.json"))?;
     let mut attached = Attached {
@@ -94,6 +95,7 @@ fn launch_blocking(
         }
         false => None,
     };
+    begun = engine.metrics.phase("network", begun);
     let files = Files {
         log: logs::shown_path(container),
         ..write_files(engine, container, sandbox.as_ref())?
@@ -142,6 +144,7 @@ fn launch_blocking(
     std::fs::write(bundle.join("config.json"), serde_json::to_vec(&document)?).map_err(|error| {
         Error::internal(format!("cannot write {}/config.json: {error}", bundle.display()))
     })?;
+    begun = engine.metrics.phase("configuration", begun);
     let size = host.console_size;
     let console_size = (size.height() > 0)
         .then(|| {
@@ -181,6 +184,7 @@ fn launch_blocking(
     descriptors.extend(attaching.iter().map(|a| a.socket.as_fd()));
     let (monitor, started) = monitor::client::Monitor::launch(&engine.program, &launch, &descriptors)?;
     let watch = monitor.watch()?;
+    engine.metrics.phase("process", begun);
     attached.armed = false;
     let mut networks = container.networks.clone();
     let mut published = PortMap::empty();

@@ -332,7 +332,8 @@ impl Owner {
     /// readable in the container's state.
     pub(super) async fn start(&mut self, handle: &Handle) -> Result<()> {
         let attaching = std::mem::take(&mut self.attaching);
-        let launched = launch::launch(&self.engine, &self.container, attaching).await;
+        let watch = self.engine.metrics.watch("start");
+        let launched = watch.done(launch::launch(&self.engine, &self.container, attaching).await);
         match launched {
             Ok((launched, supervision)) => {
                 launched.record(&mut self.container);

@@ -29,11 +29,9 @@ impl Engine {
                 "links are aliases of a network here: use `network disconnect` and `connect`",
             ));
         }
-        self.inner
-            .containers
-            .find(name)?
-            .ask(|answer| Command::Remove { options, answer })
-            .await
+        let handle = self.inner.containers.find(name)?;
+        let watch = self.inner.metrics.watch("delete");
+        watch.done(handle.ask(|answer| Command::Remove { options, answer }).await)
     }
 }
 
