@@ -77,11 +77,7 @@ pub fn render(listing: &Listing, format: &Format<'_>, rows: Vec<Row>) -> Result<
         "" | "table" => format!("table {}", listing.table),
         "json" => "{{json .}}".to_owned(),
         "raw" if format.quiet => listing.quiet.to_owned(),
-        "raw" => listing
-            .columns
-            .iter()
-            .map(|(name, _)| format!("{}: {{{{.{name}}}}}\n", name.to_lowercase()))
-            .collect(),
+        "raw" => raw(listing),
         other => other.to_owned(),
     };
     let (heading, body) = match text.strip_prefix("table") {
@@ -91,6 +87,8 @@ pub fn render(listing: &Listing, format: &Format<'_>, rows: Vec<Row>) -> Result<
     let template = Template::parse(&body)
         .map_err(|error| Failure::text(format!("failed to parse template: {error}")))?;
     let failed = |error| Failure::text(format!("failed to execute template: {error}"));
+    // A whole row in JSON is safe within HTML, as Go writes it.
+    let whole = body == "{{json .}}";
     let mut out = String::new();
     if heading {
         let mut cells: Vec<(String, Value)> = listing
@@ -106,11 +104,13 @@ pub fn render(listing: &Listing, format: &Format<'_>, rows: Vec<Row>) -> Result<
         out.push('\n');
     }
     for row in rows {
-        out.push_str(
-            &template
-                .execute(&row.value(), Missing::Type(listing.kind))
-                .map_err(failed)?,
-        );
+        let row = template
+            .execute(&row.value(), Missing::Type(listing.kind))
+            .map_err(failed)?;
+        match whole {
+            true => out.push_str(&for_html(&row)),
+            false => out.push_str(&row),
+        }
         out.push('\n');
     }
     Ok(if heading {
@@ -118,6 +118,62 @@ pub fn render(listing: &Listing, format: &Format<'_>, rows: Vec<Row>) -> Result<
     } else {
         out
     })
+}
+
+fn for_html(json: &str) -> String {
+    json.replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026")
+}
+
+/// One member a line, under the names that Docker gives them.
+fn raw(listing: &Listing) -> String {
+    let named: &[(&str, &str)] = match listing.kind {
+        "*formatter.ContainerContext" => &[
+            ("container_id", "ID"),
+            ("image", "Image"),
+            ("command", "Command"),
+            ("created_at", "CreatedAt"),
+            ("state", "State"),
+            ("status", "Status"),
+            ("names", "Names"),
+            ("labels", "Labels"),
+            ("ports", "Ports"),
+        ],
+        "*formatter.imageContext" => &[
+            ("repository", "Repository"),
+            ("tag", "Tag"),
+            ("image_id", "ID"),
+            ("created_at", "CreatedAt"),
+            ("virtual_size", "Size"),
+        ],
+        "*network.networkContext" => &[
+            ("network_id", "ID"),
+            ("name", "Name"),
+            ("driver", "Driver"),
+            ("scope", "Scope"),
+        ],
+        "*formatter.volumeContext" => &[("name", "Name"), ("driver", "Driver")],
+        "*formatter.diskUsageContext" => &[
+            ("type", "Type"),
+            ("total", "TotalCount"),
+            ("active", "Active"),
+            ("size", "Size"),
+            ("reclaimable", "Reclaimable"),
+        ],
+        _ => {
+            let columns = listing.columns.iter();
+            return columns
+                .map(|(name, _)| format!("{}: {{{{.{name}}}}}\n", name.to_lowercase()))
+                .collect();
+        }
+    };
+    // Sizes are shown where they were asked for.
+    let sized = listing.kind == "*formatter.ContainerContext" && listing.table.contains("{{.Size}}");
+    let size = sized.then_some(&("size", "Size"));
+    // An empty value leaves no space behind the colon.
+    let line = |(label, name): &(&str, &str)| format!("{label}:{{{{pad .{name} 1 0}}}}\n");
+    named.iter().chain(size).map(line).collect()
 }
 
 /// `\t` and `\n` typed in a shell's single quotes.

@@ -8,6 +8,7 @@
 //! hi
 //! % info                          a command whose output must be the same in both, whatever it is
 //! @ $CLIENT ps -q | wc -l         a line for the host's shell; $CLIENT is the client
+//! & $CLIENT ps | sort             one whose output must be the same in both, whatever it is
 //! 0
 //! $ inspect nosuch
 //! []
@@ -17,6 +18,8 @@
 //! < typed                         a line of stdin
 //! typed
 //! ```
+//!
+//! `$DIR` is the client's directory; `$NET` the first three numbers of a network and `$PORT` a port of this test's own.
 //!
 //! Ids, digests, times and ages stand as `<id>`, `<digest>`, `<time>` and `<age>`, runs of spaces as two spaces. `…` stands
 //! for any rest of a line.
@@ -33,6 +36,7 @@ mod run_lives;
 mod run_mounts;
 mod run_network;
 mod script;
+mod shown;
 mod system;
 
 pub use neutral::neutral;

@@ -75,12 +75,12 @@ fn networks() {
         bridge bridge local
         host host local
         none null local
-        $ network create --subnet 10.213.8.0/24 --gateway 10.213.8.1 --ip-range 10.213.8.128/25 --label a=b --internal app
+        $ network create --subnet $NET.0/24 --gateway $NET.1 --ip-range $NET.128/25 --label a=b --internal app
         <id>
         $ network create app
         ! network with name app already exists
         [1]
-        $ network create --subnet 10.213.8.0/24 overlap
+        $ network create --subnet $NET.0/24 overlap
         ! Pool overlaps with other one on this address space
         [1]
         $ network create -d nosuch other
@@ -97,21 +97,21 @@ fn networks() {
         $ network ls --filter type=custom --format "{{.Name}} {{.Internal}} {{.IPv6}} {{.Labels}}"
         app true false a=b
         $ network inspect -f "{{(index .IPAM.Config 0).Subnet}} {{.Internal}}" app
-        10.213.8.0/24 true
+        $NET.0/24 true
         $ network inspect nosuch
         []
         ! network nosuch not found
         [1]
         $ run -d --name web box:1 sleep 1000
         <id>
-        $ network connect --ip 10.213.8.77 --alias www app web
-        $ exec web sh -c "busybox ip -4 -o addr | busybox awk '$4 ~ /^10.213/ {print $4}'"
-        10.213.8.77/24
+        $ network connect --ip $NET.77 --alias www app web
+        $ exec web sh -c "busybox ip -4 -o addr | busybox awk '$4 ~ /^$NET/ {print $4}'"
+        $NET.77/24
         @ $CLIENT inspect -f '{{range $name, $_ := .NetworkSettings.Networks}}{{println $name}}{{end}}' web
         app
         bridge
         $ network inspect -f "{{range .Containers}}{{.Name}} {{.IPv4Address}}{{end}}" app
-        web 10.213.8.77/24
+        web $NET.77/24
         $ network connect app web
         ! endpoint with name web already exists in network app
         [1]
@@ -128,7 +128,7 @@ fn networks() {
         $ network disconnect -f nosuch web
         ! network nosuch not found
         [1]
-        $ exec web sh -c "busybox ip -4 -o addr | busybox grep -c 10.213"
+        $ exec web sh -c "busybox ip -4 -o addr | busybox grep -c $NET"
         0
         [1]
         $ network rm bridge

@@ -7,18 +7,18 @@ fn networks_names_and_addresses() {
     guard!();
     both(
         r#"
-        $ network create --subnet 10.213.7.0/24 app
+        $ network create --subnet $NET.0/24 app
         <id>
-        $ run -d --name web --network app --network-alias www --ip 10.213.7.77 box:1 sleep 1000
+        $ run -d --name web --network app --network-alias www --ip $NET.77 box:1 sleep 1000
         <id>
         $ inspect -f "{{.NetworkSettings.Networks.app.IPAddress}}" web
-        10.213.7.77
+        $NET.77
         $ run --rm --network app box:1 sh -c "for name in www web; do nslookup $name | busybox awk '/^Address: 10/ {print $2}'; done"
-        10.213.7.77
-        10.213.7.77
+        $NET.77
+        $NET.77
         $ exec web sh -c "busybox ip -4 -o addr show eth0 | busybox awk '{print $4}'"
-        10.213.7.77/24
-        $ run --rm --network app --ip 10.213.7.77 box:1 true
+        $NET.77/24
+        $ run --rm --network app --ip $NET.77 box:1 true
         ! Address already in use
         [125]
         $ run --rm --network app --ip 10.9.9.9 box:1 true
@@ -31,7 +31,7 @@ fn networks_names_and_addresses() {
         lo
         @ test "$($CLIENT run --rm --network host box:1 busybox readlink /proc/self/ns/net)" = "$(readlink /proc/self/ns/net)"
         $ run --rm --network container:web box:1 sh -c "busybox ip -4 -o addr show eth0 | busybox awk '{print $4}'"
-        10.213.7.77/24
+        $NET.77/24
         $ run --rm --network container:nosuch box:1 true
         ! No such container: nosuch
         [125]
@@ -48,7 +48,7 @@ fn networks_names_and_addresses() {
         ! bad format for add-host: "bad"
         [125]
         $ run --rm --link web:alias --network app box:1 sh -c "nslookup alias | busybox awk '/^Address: 10/ {print $2}'"
-        10.213.7.77
+        $NET.77
         "#,
     );
 }

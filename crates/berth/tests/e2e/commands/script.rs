@@ -14,6 +14,13 @@ enum Kind {
     /// The same in both, whatever it prints.
     Alike,
     Shell,
+    ShellAlike,
+}
+
+impl Kind {
+    fn alike(self) -> bool {
+        matches!(self, Kind::Alike | Kind::ShellAlike)
+    }
 }
 
 struct Step {
@@ -37,6 +44,7 @@ fn parse(script: &str) -> Vec<Step> {
             Some("$ ") => Some(Kind::Client),
             Some("% ") => Some(Kind::Alike),
             Some("@ ") => Some(Kind::Shell),
+            Some("& ") => Some(Kind::ShellAlike),
             _ => None,
         };
         if let Some(kind) = kind {
@@ -103,7 +111,7 @@ impl Side<'_> {
         let dir = self.dir.display().to_string();
         let line = step.line.replace("$DIR", &dir);
         let mut command = match step.kind {
-            Kind::Shell => {
+            Kind::Shell | Kind::ShellAlike => {
                 let mut command = Command::new("sh");
                 command.arg("-c").arg(&line);
                 command
@@ -169,7 +177,7 @@ fn differences(step: &Step, done: &Done) -> Vec<String> {
             .iter()
             .zip(&lines)
             .all(|(written, line)| fits(written, line.trim_start()));
-    if !same && (step.kind != Kind::Alike || !expected.is_empty()) {
+    if !same && (!step.kind.alike() || !expected.is_empty()) {
         found.push(format!(
             "stdout\n{}\nexpected\n{}",
             done.stdout,
@@ -199,7 +207,11 @@ pub fn both_on(daemon: &Daemon, script: &str) {
         println!("skipped: needs the docker client (package docker.io)");
         return;
     }
-    let steps = parse(script);
+    // Several of these tests, and those of another checkout, may run at once on one host.
+    let own = std::process::id();
+    let net = format!("10.{}.{}", 200 + own / 256 % 50, own % 256);
+    let port = (20_000 + own % 10_000).to_string();
+    let steps = parse(&script.replace("$NET", &net).replace("$PORT", &port));
     assert!(!steps.is_empty());
     let mut wrong = Vec::new();
     let mut transcripts: Vec<Vec<Done>> = Vec::new();
@@ -219,7 +231,7 @@ pub fn both_on(daemon: &Daemon, script: &str) {
         clear(daemon);
     }
     for ((step, ours), theirs) in steps.iter().zip(&transcripts[0]).zip(&transcripts[1]) {
-        if step.kind == Kind::Alike && ours.stdout != theirs.stdout {
+        if step.kind.alike() && ours.stdout != theirs.stdout {
             wrong.push(format!(
                 "{}: ours\n{}\ndocker's\n{}",
                 step.line, ours.stdout, theirs.stdout
