@@ -7,7 +7,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use crate::support::{BERTH, retry, tag_of, text};
+use crate::support::{BERTH, retry, text};
 
 const ROOT: &str = "/var/lib/berth";
 
@@ -103,7 +103,7 @@ impl Drop for Machine {
         let _ = self.holder.kill();
         let _ = self.holder.wait();
         // The one thing that namespaces do not take along.
-        let tag = format!("berth-{}", tag_of(Path::new(ROOT)));
+        let tag = spec::Instance::of_root(Path::new(ROOT)).tag;
         for tree in std::fs::read_dir("/sys/fs/cgroup")
             .into_iter()
             .flatten()
