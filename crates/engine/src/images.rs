@@ -195,22 +195,32 @@ impl Engine {
     }
 
     /// Removes dangling images, or with `dangling=false` every image no container uses.
-    pub async fn images_prune(&self, filters: &Filters) -> Result<ImagesPruned> {
+    pub async fn images_prune(&self, filters: &Filters, rehearse: bool) -> Result<ImagesPruned> {
         filters::check_keys(filters, &["dangling", "label", "label!", "until"])?;
         let dangling_only = filters::boolean(filters, "dangling")?.unwrap_or(true);
         let until = filters::until(filters)?;
         let (inner, filters) = (Arc::clone(&self.inner), filters.clone());
         blocking(move || {
             let mut pruned = ImagesPruned::default();
+            let mut rehearsed = Vec::new();
             for image in inner.images.list()? {
                 let young = until.is_some_and(|until| created(&image).is_none_or(|time| time >= until));
                 let unwanted = (image.references.is_empty() || !dangling_only)
                     && users(&inner, &image.id).is_empty()
                     && filters::label_filters_match(&filters, &image.config.config.labels)
                     && !young;
-                if unwanted {
+                if unwanted && rehearse {
+                    pruned.deleted.extend(deletion(&image));
+                    rehearsed.push(image.id);
+                } else if unwanted {
                     pruned.deleted.extend(delete(&inner, &image.id)?);
                 }
+            }
+            if rehearse {
+                let freed = inner.images.rehearse_gc(&rehearsed, |_| Ok(()))?;
+                let partial = inner.store.content().partial_bytes();
+                pruned.space = freed.bytes + partial.map_err(image::ImageError::from)?;
+                return Ok(pruned);
             }
             let freed = inner.images.gc(|_| Ok(store::Roots::default()))?;
             // Nobody who prunes wants to go on with the beginnings of downloads either.
@@ -365,6 +375,19 @@ fn untag(inner: &Inner, reference: &Reference, id: &Digest) -> Result<Vec<ImageD
         untagged: reference.familiar(),
         ..Default::default()
     }])
+}
+
+/// What deleting it would say.
+fn deletion(image: &ImageSummary) -> Vec<ImageDeleteResponseItem> {
+    let untagged = image.references.iter().map(|name| ImageDeleteResponseItem {
+        untagged: name.familiar(),
+        ..Default::default()
+    });
+    let deleted = ImageDeleteResponseItem {
+        deleted: image.id.to_string(),
+        ..Default::default()
+    };
+    untagged.chain([deleted]).collect()
 }
 
 fn delete(inner: &Inner, id: &Digest) -> Result<Vec<ImageDeleteResponseItem>> {

@@ -96,7 +96,7 @@ impl Engine {
     }
 
     /// Removes the networks no container names, running or not; gives their names.
-    pub async fn networks_prune(&self, filters: &Filters) -> Result<Vec<String>> {
+    pub async fn networks_prune(&self, filters: &Filters, rehearse: bool) -> Result<Vec<String>> {
         filters::check_keys(filters, &["label", "label!", "until"])?;
         let until = filters::until(filters)?;
         let mut pruned = Vec::new();
@@ -114,9 +114,12 @@ impl Engine {
                 || young
                 || !filters::label_filters_match(filters, &network.labels);
             // One that was joined meanwhile is not to be pruned.
-            if !kept && self.network_remove(network.id.as_str()).await.is_ok() {
+            if !kept && (rehearse || self.network_remove(network.id.as_str()).await.is_ok()) {
                 pruned.push(network.name);
             }
+        }
+        if rehearse {
+            return Ok(pruned);
         }
         self.inner.events.publish(
             "network",

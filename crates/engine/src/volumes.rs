@@ -107,7 +107,7 @@ impl Engine {
     }
 
     /// Removes the anonymous volumes nobody uses, or with `all` every unused one.
-    pub async fn volumes_prune(&self, filters: &Filters) -> Result<Pruned> {
+    pub async fn volumes_prune(&self, filters: &Filters, rehearse: bool) -> Result<Pruned> {
         filters::check_keys(filters, &["all", "label", "label!"])?;
         let all = filters::boolean(filters, "all")?.unwrap_or(false);
         let mut pruned = Pruned::default();
@@ -120,10 +120,13 @@ impl Engine {
             }
             let size = self.volume_size(&volume).await;
             // One that is used meanwhile is not to be pruned.
-            if self.volume_remove(&volume.name, false).await.is_ok() {
+            if rehearse || self.volume_remove(&volume.name, false).await.is_ok() {
                 pruned.deleted.push(volume.name);
                 pruned.space += size;
             }
+        }
+        if rehearse {
+            return Ok(pruned);
         }
         let attributes = [("reclaimed".to_owned(), pruned.space.to_string())].into();
         self.inner.events.publish("volume", "prune", "", attributes);

@@ -16,27 +16,52 @@ impl Images {
         &self,
         extra: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<Roots>,
     ) -> Result<Freed, ImageError> {
+        let freed = self.inner.store.gc(|tx| self.roots(tx, extra))?;
+        self.inner.documents.clear();
+        self.forget_hints(&freed.blobs)?;
+        Ok(freed)
+    }
+
+    /// What [`Images::gc`] would remove if these images were gone, after `change`, which is undone.
+    pub fn rehearse_gc(
+        &self,
+        without: &[Digest],
+        change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+    ) -> Result<Freed, ImageError> {
+        let change = |tx: &Transaction<'_>| {
+            for image in without {
+                for table in ["image_blob", "image_snapshot"] {
+                    tx.execute(&format!("DELETE FROM {table} WHERE image = ?1"), [image.as_str()])?;
+                }
+            }
+            change(tx)
+        };
+        let none = |_: &Transaction<'_>| Ok(Roots::default());
+        Ok(self.inner.store.rehearse(change, |tx| self.roots(tx, none))?)
+    }
+
+    /// Everything that anybody is known to need.
+    fn roots(
+        &self,
+        tx: &Transaction<'_>,
+        extra: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<Roots>,
+    ) -> rusqlite::Result<Roots> {
         let sources = self
             .inner
             .roots
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let freed = self.inner.store.gc(|tx| {
-            let mut roots = image_roots(tx)?;
-            let mut add = |more: Roots| {
-                roots.blobs.extend(more.blobs);
-                roots.snapshots.extend(more.snapshots);
-            };
-            for source in &sources {
-                add(source(tx)?);
-            }
-            add(extra(tx)?);
-            Ok(roots)
-        })?;
-        self.inner.documents.clear();
-        self.forget_hints(&freed.blobs)?;
-        Ok(freed)
+        let mut roots = image_roots(tx)?;
+        let mut add = |more: Roots| {
+            roots.blobs.extend(more.blobs);
+            roots.snapshots.extend(more.snapshots);
+        };
+        for source in &sources {
+            add(source(tx)?);
+        }
+        add(extra(tx)?);
+        Ok(roots)
     }
 
     /// Clears away what a failed operation brought in. Its own failure is only logged: the first one is told.

@@ -8,6 +8,7 @@ mod ingest;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -81,6 +82,11 @@ impl Content {
     /// The blob's size in bytes.
     pub fn size(&self, digest: &Digest) -> Option<u64> {
         fs::metadata(self.path(digest)).ok().map(|meta| meta.len())
+    }
+
+    /// What its removal gives back; nothing when it is not here.
+    pub(crate) fn disk_bytes(&self, digest: &Digest) -> u64 {
+        fs::metadata(self.path(digest)).map_or(0, |meta| meta.blocks() * 512)
     }
 
     /// Where the blob is, or would be. Not to be written to.
@@ -195,6 +201,19 @@ impl Content {
             }
         }
         Ok(())
+    }
+
+    /// What [`Content::remove_partial`] would give back.
+    pub fn partial_bytes(&self) -> Result<u64, ContentError> {
+        let dir = &self.ingests;
+        let mut bytes = 0;
+        for entry in fs::read_dir(dir).at("read", dir)? {
+            let path = entry.at("read", dir)?.path();
+            if let Some(file) = ingest::lock_idle(&path)? {
+                bytes += file.metadata().at("read", &path)?.len();
+            }
+        }
+        Ok(bytes)
     }
 
     /// Removes every partial download that is not under way; returns the bytes given back.

@@ -6,6 +6,7 @@
 //! refer to what goes; the deletion of files, which may take long, happens after both were let go.
 
 use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
 
 use rusqlite::Transaction;
 use spec::{Digest, ErrorClass};
@@ -65,6 +66,18 @@ impl From<rusqlite::Error> for GcError {
     }
 }
 
+/// How a rehearsal ends: never with a change.
+enum Undone {
+    Found(Freed),
+    Failed(GcError),
+}
+
+impl From<DbError> for Undone {
+    fn from(error: DbError) -> Undone {
+        Undone::Failed(error.into())
+    }
+}
+
 impl Store {
     /// Removes every blob and layer that is not in use. `roots` runs inside the transaction in which it is
     /// decided; it must not start a write of its own.
@@ -77,20 +90,12 @@ impl Store {
         let mut held = None;
         let mut freed = Freed::default();
         self.inner.db.write_durable::<_, GcError>(|tx| {
-            let mut roots = roots(tx)?;
-            let table = held.insert(leases.lock());
-            add_leases(&mut roots, table);
-            freed.snapshots = doomed_snapshots(tx, &roots.snapshots)?;
+            let roots = roots(tx)?;
+            freed = self.decide(tx, roots, held.insert(leases.lock()))?;
             for id in &freed.snapshots {
                 tx.prepare_cached("DELETE FROM snapshot WHERE id = ?1")?
                     .execute([id])?;
             }
-            let blobs = self.inner.content.list()?;
-            freed.blobs = blobs
-                .into_iter()
-                .map(|(digest, _)| digest)
-                .filter(|digest| !roots.blobs.contains(digest))
-                .collect();
             Ok(())
         })?;
         let discarded = self.discard(&freed);
@@ -99,6 +104,55 @@ impl Store {
             freed.bytes += self.inner.trash.delete(discarded)?.bytes;
         }
         Ok(freed)
+    }
+
+    /// What [`Store::gc`] would remove after `change`. The change is undone and nothing is removed.
+    pub fn rehearse(
+        &self,
+        change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+        roots: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<Roots>,
+    ) -> Result<Freed, GcError> {
+        let leases: &Leases = &self.inner.leases;
+        let decide = |tx: &Transaction<'_>| -> Result<Freed, GcError> {
+            change(tx)?;
+            let roots = roots(tx)?;
+            self.decide(tx, roots, &leases.lock())
+        };
+        // A transaction that ends with an error leaves everything as it was.
+        let undone = self
+            .inner
+            .db
+            .write(|tx| Err::<Infallible, _>(decide(tx).map_or_else(Undone::Failed, Undone::Found)));
+        let mut freed = match undone {
+            Err(Undone::Found(freed)) => freed,
+            Err(Undone::Failed(error)) => return Err(error),
+            Ok(never) => match never {},
+        };
+        let blobs = freed
+            .blobs
+            .iter()
+            .map(|digest| self.inner.content.disk_bytes(digest));
+        freed.bytes = blobs.sum();
+        freed.bytes += freed
+            .snapshots
+            .iter()
+            .map(|id| self.inner.snapshots.disk_bytes(*id))
+            .sum::<u64>();
+        Ok(freed)
+    }
+
+    fn decide(&self, tx: &Transaction<'_>, mut roots: Roots, leases: &Table) -> Result<Freed, GcError> {
+        add_leases(&mut roots, leases);
+        let blobs = self.inner.content.list()?;
+        Ok(Freed {
+            snapshots: doomed_snapshots(tx, &roots.snapshots)?,
+            blobs: blobs
+                .into_iter()
+                .map(|(digest, _)| digest)
+                .filter(|digest| !roots.blobs.contains(digest))
+                .collect(),
+            bytes: 0,
+        })
     }
 
     fn discard(&self, freed: &Freed) -> Result<Vec<Discarded>, PathError> {

@@ -128,7 +128,8 @@ async fn remove(State(state): State<AppState>, Path(id): Path<String>) -> Result
 
 async fn prune(State(state): State<AppState>, query: Query) -> Result<Response> {
     let filters = filters(&query)?;
-    let deleted = carry_out(async move { state.engine.networks_prune(&filters).await }).await?;
+    let rehearse = query.flag("dryrun");
+    let deleted = carry_out(async move { state.engine.networks_prune(&filters, rehearse).await }).await?;
     Ok(ok(&NetworksPruneReport {
         networks_deleted: views::null_when_empty(deleted),
     }))

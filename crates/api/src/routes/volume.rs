@@ -69,7 +69,8 @@ async fn prune(State(state): State<AppState>, version: ApiVersion, query: Query)
             .or_default()
             .push("true".to_owned());
     }
-    let pruned = carry_out(async move { state.engine.volumes_prune(&filters).await }).await?;
+    let rehearse = query.flag("dryrun");
+    let pruned = carry_out(async move { state.engine.volumes_prune(&filters, rehearse).await }).await?;
     Ok(ok(&VolumesPruneReport {
         volumes_deleted: pruned.deleted,
         space_reclaimed: pruned.space,

@@ -34,6 +34,7 @@ mod metrics;
 mod networks;
 mod platforms;
 mod private;
+mod prune;
 mod reach;
 mod reload;
 mod remote;

@@ -73,7 +73,7 @@ impl Daemon {
         std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
         for applet in [
             "sh", "true", "false", "sleep", "echo", "cat", "hostname", "id", "ls", "nc", "nslookup", "ln",
-            "touch", "wc",
+            "touch", "wc", "head",
         ] {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
         }

@@ -31,6 +31,8 @@ pub struct CacheEntry {
 /// Which records go.
 #[derive(Debug, Clone, Default)]
 pub struct PruneOptions {
+    /// Only to say what would go.
+    pub rehearse: bool,
     /// Also those whose files an image holds, and cache mounts.
     pub all: bool,
     /// Only those not used for this long.
@@ -137,7 +139,7 @@ pub(crate) fn prune(
         total = total.saturating_sub(if entry.shared { 0 } else { entry.size });
         doomed.push((listed, entry));
     }
-    store.db().write_durable::<_, BuildError>(|tx| {
+    let remove_rows = |tx: &store::rusqlite::Transaction<'_>| -> store::rusqlite::Result<()> {
         for (listed, entry) in &doomed {
             match listed.record {
                 Some(record) => rows::remove(tx, record)?,
@@ -147,8 +149,23 @@ pub(crate) fn prune(
             }
         }
         Ok(())
-    })?;
+    };
     let mut pruned = Pruned::default();
+    if options.rehearse {
+        let layers = doomed.iter().filter(|(listed, _)| listed.layer);
+        pruned.ids = layers.map(|(_, entry)| entry.id.clone()).collect();
+        let mounts = doomed
+            .iter()
+            .filter(|(listed, _)| listed.record.is_none() && listed.snapshot.is_some());
+        pruned.bytes = mounts.map(|(_, entry)| entry.size).sum();
+        if !doomed.is_empty() {
+            pruned.bytes += images.rehearse_gc(&[], remove_rows)?.bytes;
+        }
+        return Ok(pruned);
+    }
+    store
+        .db()
+        .write_durable::<_, BuildError>(|tx| Ok(remove_rows(tx)?))?;
     for (listed, entry) in &doomed {
         if listed.layer {
             pruned.ids.push(entry.id.clone());

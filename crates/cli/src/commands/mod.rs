@@ -7,6 +7,7 @@ pub mod image;
 pub mod inspect;
 mod isolation;
 pub mod network;
+mod pruning;
 pub mod registry;
 pub mod system;
 pub mod volume;

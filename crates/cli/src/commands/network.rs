@@ -4,6 +4,7 @@ use crate::client::query::{Query, segment};
 use crate::command::{Arity, Command};
 use crate::commands::container::list::pairs;
 use crate::commands::inspect;
+use crate::commands::pruning::Mode;
 use crate::failure::{Failure, Failures, Outcome};
 use crate::flags::{Flag, Matches};
 use crate::format::listing::{Format, Listing, Row, render};
@@ -12,7 +13,7 @@ use crate::grammar::devices::list;
 use crate::grammar::env::{check_label, pairs as to_map};
 use crate::grammar::filter::{self, Filters};
 use crate::grammar::{hosts, network};
-use crate::session::{Session, confirm, print, say};
+use crate::session::{Session, print, say};
 use api_types::{
     ConfigReference, EndpointIpamConfig, EndpointSettings, Ipam, IpamConfig, Map, NetworkConnectRequest,
     NetworkCreateRequest, NetworkCreateResponse, NetworkDisconnectRequest, NetworksPruneReport,
@@ -125,6 +126,7 @@ const PRUNE: Command = Command::new(
     |session, matches| Box::pin(prune_command(session, matches)),
 )
 .flags(&[&[
+    Flag::bool("dry-run", "Say what would be removed, and remove nothing"),
     Flag::list("filter", "Remove only what matches (until=24h)")
         .value("filter")
         .check(filter::check),
@@ -388,29 +390,20 @@ async fn rm(session: &Session, matches: &Matches) -> Outcome {
 
 async fn prune_command(session: &Session, matches: &Matches) -> Outcome {
     let question = "WARNING! This will remove all custom networks not used by at least one container.\nAre you sure you want to continue?";
-    if !matches.bool("force") && !confirm(question)? {
-        return Err(Failure::cancelled());
-    }
-    print(&prune(session, &Filters::read(matches.list("filter"))).await?)?;
+    let mode = Mode::of(matches);
+    mode.ask(matches, question)?;
+    print(&prune(session, mode, &Filters::read(matches.list("filter"))).await?)?;
     Ok(0)
 }
 
 /// Removes; answers with the text to show.
-pub async fn prune(session: &Session, filters: &Filters) -> Result<String, Failure> {
+pub async fn prune(session: &Session, mode: Mode, filters: &Filters) -> Result<String, Failure> {
     let path = Query::new("/networks/prune")
+        .flag("dryrun", mode.dry_run)
         .text("filters", &filters.document())
         .build();
     let report: NetworksPruneReport = session.client.post(&path).await?.model().await?;
-    let mut text = String::new();
-    if !report.networks_deleted.is_empty() {
-        text.push_str("Deleted Networks:\n");
-        report
-            .networks_deleted
-            .iter()
-            .for_each(|name| text.push_str(&format!("{name}\n")));
-        text.push('\n');
-    }
-    Ok(text)
+    Ok(mode.list("Networks", &report.networks_deleted))
 }
 
 #[cfg(test)]

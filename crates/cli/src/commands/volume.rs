@@ -4,6 +4,7 @@ use crate::client::query::{Query, segment};
 use crate::command::{Arity, Command};
 use crate::commands::container::list::pairs;
 use crate::commands::inspect;
+use crate::commands::pruning::Mode;
 use crate::failure::{Failure, Failures, Outcome};
 use crate::flags::{Flag, Matches};
 use crate::format::listing::{Format, Listing, Row, render};
@@ -11,7 +12,7 @@ use crate::format::size;
 use crate::grammar::env::{check_label, pairs as to_map};
 use crate::grammar::filter::{self, Filters};
 use crate::json::Value;
-use crate::session::{Session, confirm, print, say};
+use crate::session::{Session, print, say};
 use api_types::VolumesPruneReport;
 use serde_json::json;
 
@@ -71,6 +72,7 @@ const PRUNE: Command = Command::new(
     |session, matches| Box::pin(prune_command(session, matches)),
 )
 .flags(&[&[
+    Flag::bool("dry-run", "Say what would be removed, and remove nothing"),
     Flag::bool("all", "Remove named volumes too").short('a'),
     Flag::list("filter", "Remove only what matches (label=…)")
         .value("filter")
@@ -198,35 +200,24 @@ async fn prune_command(session: &Session, matches: &Matches) -> Outcome {
     let question = format!(
         "WARNING! This will remove {what} not used by at least one container.\nAre you sure you want to continue?"
     );
-    if !matches.bool("force") && !confirm(&question)? {
-        return Err(Failure::cancelled());
-    }
+    let mode = Mode::of(matches);
+    mode.ask(matches, &question)?;
     let mut filters = Filters::read(matches.list("filter"));
     if all {
         filters.add("all", "true");
     }
-    let (text, freed) = prune(session, &filters).await?;
-    print(&format!(
-        "{text}Total reclaimed space: {}\n",
-        size::decimal(freed as f64)
-    ))?;
+    let (text, freed) = prune(session, mode, &filters).await?;
+    mode.print(&text, freed)?;
     Ok(0)
 }
 
 /// Removes; answers with the text to show and the bytes freed.
-pub async fn prune(session: &Session, filters: &Filters) -> Result<(String, u64), Failure> {
+pub async fn prune(session: &Session, mode: Mode, filters: &Filters) -> Result<(String, u64), Failure> {
     let path = Query::new("/volumes/prune")
+        .flag("dryrun", mode.dry_run)
         .text("filters", &filters.document())
         .build();
     let report: VolumesPruneReport = session.client.post(&path).await?.model().await?;
-    let mut text = String::new();
-    if !report.volumes_deleted.is_empty() {
-        text.push_str("Deleted Volumes:\n");
-        report
-            .volumes_deleted
-            .iter()
-            .for_each(|name| text.push_str(&format!("{name}\n")));
-        text.push('\n');
-    }
+    let text = mode.list("Volumes", &report.volumes_deleted);
     Ok((text, report.space_reclaimed))
 }

@@ -15,8 +15,8 @@ pub struct Pruned {
 }
 
 impl Engine {
-    /// Removes the containers that are created, exited or dead and pass the filters.
-    pub async fn containers_prune(&self, filters: &Filters) -> Result<Pruned> {
+    /// Removes the containers that are created, exited or dead and pass the filters; to `rehearse` is to say which.
+    pub async fn containers_prune(&self, filters: &Filters, rehearse: bool) -> Result<Pruned> {
         filters::check_keys(filters, &["label", "label!", "until"])?;
         let until = filters::until(filters)?;
         let idle = |c: &Container| matches!(c.state.status, Status::Created | Status::Exited | Status::Dead);
@@ -33,14 +33,18 @@ impl Engine {
                 .await
                 .unwrap_or(0);
             // One that started or vanished meanwhile is not to be pruned.
-            if self
-                .container_remove(container.id.as_str(), RemoveOptions::default())
-                .await
-                .is_ok()
+            if rehearse
+                || self
+                    .container_remove(container.id.as_str(), RemoveOptions::default())
+                    .await
+                    .is_ok()
             {
                 pruned.deleted.push(container.id.to_string());
                 pruned.space += size;
             }
+        }
+        if rehearse {
+            return Ok(pruned);
         }
         self.inner.events.publish(
             "container",

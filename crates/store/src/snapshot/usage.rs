@@ -46,6 +46,11 @@ impl Snapshots {
         Ok(usage)
     }
 
+    /// What its removal gives back; nothing when it is not here.
+    pub(crate) fn disk_bytes(&self, id: SnapshotId) -> u64 {
+        measure(&self.home(id)).map_or(0, |usage| usage.bytes)
+    }
+
     fn remembered(&self, id: SnapshotId) -> Result<Option<Usage>, SnapshotError> {
         let (bytes, inodes) = self.inner.db.read(|db| {
             db.query_row("SELECT bytes, inodes FROM snapshot WHERE id = ?1", [id], |row| {

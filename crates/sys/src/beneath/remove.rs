@@ -26,7 +26,7 @@ const DEPTH: usize = 48;
 /// What was given back to the filesystem.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Removed {
-    /// Bytes of the blocks of files whose last name this was.
+    /// Bytes of the blocks of directories, and of files whose last name this was.
     pub bytes: u64,
     /// Files and directories whose last name this was.
     pub inodes: u64,
@@ -70,6 +70,7 @@ impl Removal {
             return Err(Errno::BUSY.into());
         }
         if FileType::from_raw_mode(stat.stx_mode.into()) == FileType::Directory {
+            self.removed.bytes += stat.stx_blocks * 512;
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             return Ok(Some(openat(dir, name, flags, Mode::empty())?));
         }

@@ -74,6 +74,7 @@ fn options(query: &Query, version: ApiVersion) -> Result<PruneOptions> {
         None
     };
     Ok(PruneOptions {
+        rehearse: query.flag("dryrun"),
         all: query.flag("all"),
         unused_for: unused_for(&filters)?,
         ids: filters.get("id").cloned().unwrap_or_default(),

@@ -12,7 +12,8 @@ use crate::state::{AppState, carry_out};
 
 pub async fn handle(State(state): State<AppState>, query: Query) -> Result<Response> {
     let filters = filters(&query)?;
-    let pruned = carry_out(async move { state.engine.containers_prune(&filters).await }).await?;
+    let rehearse = query.flag("dryrun");
+    let pruned = carry_out(async move { state.engine.containers_prune(&filters, rehearse).await }).await?;
     let containers_deleted = if pruned.deleted.is_empty() {
         List::null()
     } else {

@@ -13,7 +13,8 @@ use crate::views::null_when_empty;
 
 pub async fn handle(State(state): State<AppState>, query: Query) -> Result<Response> {
     let filters = filters(&query)?;
-    let pruned = carry_out(async move { state.engine.images_prune(&filters).await }).await?;
+    let rehearse = query.flag("dryrun");
+    let pruned = carry_out(async move { state.engine.images_prune(&filters, rehearse).await }).await?;
     Ok(ok(&ImagesPruneReport {
         images_deleted: null_when_empty(pruned.deleted),
         space_reclaimed: pruned.space,

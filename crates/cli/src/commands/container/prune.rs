@@ -2,11 +2,11 @@
 
 use crate::client::query::Query;
 use crate::command::{Arity, Command};
+use crate::commands::pruning::Mode;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Flag, Matches};
-use crate::format::size;
 use crate::grammar::filter::{self, Filters};
-use crate::session::{Session, confirm, print};
+use crate::session::Session;
 use api_types::ContainersPruneReport;
 
 pub const COMMAND: Command = Command::new(
@@ -17,6 +17,7 @@ pub const COMMAND: Command = Command::new(
     |session, matches| Box::pin(run(session, matches)),
 )
 .flags(&[&[
+    Flag::bool("dry-run", "Say what would be removed, and remove nothing"),
     Flag::list("filter", "Remove only what matches (until=24h)")
         .value("filter")
         .check(filter::check),
@@ -25,31 +26,20 @@ pub const COMMAND: Command = Command::new(
 
 async fn run(session: &Session, matches: &Matches) -> Outcome {
     let question = "WARNING! This will remove all stopped containers.\nAre you sure you want to continue?";
-    if !matches.bool("force") && !confirm(question)? {
-        return Err(Failure::cancelled());
-    }
-    let (text, freed) = prune(session, &Filters::read(matches.list("filter"))).await?;
-    print(&format!(
-        "{text}Total reclaimed space: {}\n",
-        size::decimal(freed as f64)
-    ))?;
+    let mode = Mode::of(matches);
+    mode.ask(matches, question)?;
+    let (text, freed) = prune(session, mode, &Filters::read(matches.list("filter"))).await?;
+    mode.print(&text, freed)?;
     Ok(0)
 }
 
 /// Removes; answers with the text to show and the bytes freed.
-pub async fn prune(session: &Session, filters: &Filters) -> Result<(String, u64), Failure> {
+pub async fn prune(session: &Session, mode: Mode, filters: &Filters) -> Result<(String, u64), Failure> {
     let path = Query::new("/containers/prune")
+        .flag("dryrun", mode.dry_run)
         .text("filters", &filters.document())
         .build();
     let report: ContainersPruneReport = session.client.post(&path).await?.model().await?;
-    let mut text = String::new();
-    if !report.containers_deleted.is_empty() {
-        text.push_str("Deleted Containers:\n");
-        report
-            .containers_deleted
-            .iter()
-            .for_each(|id| text.push_str(&format!("{id}\n")));
-        text.push('\n');
-    }
+    let text = mode.list("Containers", &report.containers_deleted);
     Ok((text, report.space_reclaimed))
 }

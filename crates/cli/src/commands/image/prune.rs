@@ -2,12 +2,12 @@
 
 use crate::client::query::Query;
 use crate::command::{Arity, Command};
+use crate::commands::pruning::Mode;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Flag, Matches};
-use crate::format::size;
 use crate::grammar::filter::{self, Filters};
-use crate::session::{Session, confirm, print};
-use api_types::{BuildPruneReport, ImagesPruneReport};
+use crate::session::Session;
+use api_types::{BuildPruneReport, ImageDeleteResponseItem, ImagesPruneReport};
 
 pub const IMAGES: Command = Command::new(
     "prune",
@@ -17,6 +17,7 @@ pub const IMAGES: Command = Command::new(
     |session, matches| Box::pin(images(session, matches)),
 )
 .flags(&[&[
+    Flag::bool("dry-run", "Say what would be removed, and remove nothing"),
     Flag::bool(
         "all",
         "Remove every image no container uses, not only untagged ones",
@@ -36,6 +37,7 @@ pub const BUILDER: Command = Command::new(
     |session, matches| Box::pin(builder(session, matches)),
 )
 .flags(&[&[
+    Flag::bool("dry-run", "Say what would be removed, and remove nothing"),
     Flag::bool("all", "Remove all cache, not only what nothing refers to").short('a'),
     Flag::list("filter", "Remove only what matches (until=24h)")
         .value("filter")
@@ -52,39 +54,32 @@ async fn images(session: &Session, matches: &Matches) -> Outcome {
         "all dangling images"
     };
     let question = format!("WARNING! This will remove {what}.\nAre you sure you want to continue?");
-    if !matches.bool("force") && !confirm(&question)? {
-        return Err(Failure::cancelled());
-    }
-    let (text, freed) = prune_images(session, all, Filters::read(matches.list("filter"))).await?;
-    print(&format!(
-        "{text}Total reclaimed space: {}\n",
-        size::decimal(freed as f64)
-    ))?;
+    let mode = Mode::of(matches);
+    mode.ask(matches, &question)?;
+    let (text, freed) = prune_images(session, mode, all, Filters::read(matches.list("filter"))).await?;
+    mode.print(&text, freed)?;
     Ok(0)
 }
 
 /// Removes; answers with the text to show and the bytes freed.
 pub async fn prune_images(
     session: &Session,
+    mode: Mode,
     all: bool,
     mut filters: Filters,
 ) -> Result<(String, u64), Failure> {
     filters.add("dangling", if all { "false" } else { "true" });
     let path = Query::new("/images/prune")
+        .flag("dryrun", mode.dry_run)
         .text("filters", &filters.document())
         .build();
     let report: ImagesPruneReport = session.client.post(&path).await?.model().await?;
-    let mut text = String::new();
-    if !report.images_deleted.is_empty() {
-        text.push_str("Deleted Images:\n");
-        for item in &report.images_deleted {
-            match item.untagged.is_empty() {
-                false => text.push_str(&format!("untagged: {}\n", item.untagged)),
-                true => text.push_str(&format!("deleted: {}\n", item.deleted)),
-            }
-        }
-        text.push('\n');
-    }
+    let line = |item: &ImageDeleteResponseItem| match item.untagged.is_empty() {
+        false => format!("untagged: {}", item.untagged),
+        true => format!("deleted: {}", item.deleted),
+    };
+    let lines: Vec<String> = report.images_deleted.iter().map(line).collect();
+    let text = mode.list("Images", &lines);
     Ok((text, report.space_reclaimed))
 }
 
@@ -96,41 +91,31 @@ async fn builder(session: &Session, matches: &Matches) -> Outcome {
         "all dangling build cache"
     };
     let question = format!("WARNING! This will remove {what}. Are you sure you want to continue?");
-    if !matches.bool("force") && !confirm(&question)? {
-        return Err(Failure::cancelled());
-    }
+    let mode = Mode::of(matches);
+    mode.ask(matches, &question)?;
     let filters = Filters::read(matches.list("filter"));
-    let (text, freed) = prune_cache(session, all, &filters, matches.bytes("keep-storage")).await?;
-    print(&format!(
-        "{text}Total reclaimed space: {}\n",
-        size::decimal(freed as f64)
-    ))?;
+    let (text, freed) = prune_cache(session, mode, all, &filters, matches.bytes("keep-storage")).await?;
+    mode.print(&text, freed)?;
     Ok(0)
 }
 
 /// Removes; answers with the text to show and the bytes freed.
 pub async fn prune_cache(
     session: &Session,
+    mode: Mode,
     all: bool,
     filters: &Filters,
     keep: Option<i64>,
 ) -> Result<(String, u64), Failure> {
     let keep = keep.map(|bytes| bytes.to_string()).unwrap_or_default();
     let path = Query::new("/build/prune")
+        .flag("dryrun", mode.dry_run)
         .flag("all", all)
         .text("filters", &filters.document())
         .text("keep-storage", &keep)
         .text("reserved-space", &keep)
         .build();
     let report: BuildPruneReport = session.client.post(&path).await?.model().await?;
-    let mut text = String::new();
-    if !report.caches_deleted.is_empty() {
-        text.push_str("Deleted build cache objects:\n");
-        report
-            .caches_deleted
-            .iter()
-            .for_each(|id| text.push_str(&format!("{id}\n")));
-        text.push('\n');
-    }
+    let text = mode.list("build cache objects", &report.caches_deleted);
     Ok((text, report.space_reclaimed))
 }

@@ -1,12 +1,12 @@
 //! `system prune`: removes everything unused.
 
 use crate::command::{Arity, Command};
+use crate::commands::pruning::Mode;
 use crate::commands::{container, image, network, volume};
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Flag, Matches};
-use crate::format::size;
 use crate::grammar::filter::{self, Filters};
-use crate::session::{Session, confirm, print};
+use crate::session::{Session, print};
 
 pub const COMMAND: Command = Command::new(
     "prune",
@@ -16,6 +16,7 @@ pub const COMMAND: Command = Command::new(
     |session, matches| Box::pin(run(session, matches)),
 )
 .flags(&[&[
+    Flag::bool("dry-run", "Say what would be removed, and remove nothing"),
     Flag::bool("all", "Remove all unused images, not only untagged ones").short('a'),
     Flag::list("filter", "Remove only what matches (label=…)")
         .value("filter")
@@ -50,29 +51,25 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
             .for_each(|text| question.push_str(&format!("  - {text}\n")));
     }
     question.push_str("\nAre you sure you want to continue?");
-    if !matches.bool("force") && !confirm(&question)? {
-        return Err(Failure::cancelled());
-    }
+    let mode = Mode::of(matches);
+    mode.ask(matches, &question)?;
     let mut freed = 0;
     let mut show = |(text, bytes): (String, u64)| {
         freed += bytes;
         print(&text)
     };
-    show(container::prune::prune(session, &filters).await?)?;
-    show((network::prune(session, &filters).await?, 0))?;
+    show(container::prune::prune(session, mode, &filters).await?)?;
+    show((network::prune(session, mode, &filters).await?, 0))?;
     if volumes {
-        show(volume::prune(session, &filters).await?)?;
+        show(volume::prune(session, mode, &filters).await?)?;
     }
-    show(image::prune::prune_images(session, all, filters.clone()).await?)?;
-    match image::prune::prune_cache(session, all, &filters, None).await {
+    show(image::prune::prune_images(session, mode, all, filters.clone()).await?)?;
+    match image::prune::prune_cache(session, mode, all, &filters, None).await {
         Ok(cache) => show(cache)?,
         // An engine without a build cache has nothing to remove.
         Err(failure) if matches!(failure.status, Some(404 | 501)) => {}
         Err(failure) => return Err(failure),
     }
-    print(&format!(
-        "Total reclaimed space: {}\n",
-        size::decimal(freed as f64)
-    ))?;
+    mode.print("", freed)?;
     Ok(0)
 }
