@@ -20,6 +20,24 @@ pub fn rustix_is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0)
 }
 
+/// The docker client whose words ours are compared with; older ones print other things.
+const RECENT_DOCKER: u32 = 28;
+
+/// Why there is no docker client to compare ours with, if there is none.
+pub fn no_recent_docker() -> Option<String> {
+    let Ok(output) = Command::new("docker").arg("--version").output() else {
+        return Some("needs the docker client".to_owned());
+    };
+    let said = text(&output.stdout);
+    let version = said.split_whitespace().nth(2).unwrap_or_default();
+    let major = version
+        .split('.')
+        .next()
+        .and_then(|number| number.parse::<u32>().ok());
+    (major.unwrap_or(0) < RECENT_DOCKER)
+        .then(|| format!("the docker client is {version}, and {RECENT_DOCKER} is compared with"))
+}
+
 /// A daemon with its own root, socket and names; everything is removed when it is dropped.
 pub struct Daemon {
     pub dir: tempfile::TempDir,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::commands::neutral;
 use crate::private::Registry;
-use crate::support::{BERTH, Daemon, text};
+use crate::support::{BERTH, Daemon, no_recent_docker, text};
 
 /// As much of a terminal as progress needs: a cursor that goes up and down, and lines that are erased.
 struct Screen {
@@ -152,11 +152,12 @@ fn lines_change_in_place_on_a_terminal() {
     }
     std::fs::write(context.join("Dockerfile"), "FROM box:1\nCOPY a /a\nCOPY b /b\n").unwrap();
     let context = context.display().to_string();
-    let has_docker = daemon.docker(&["--version"]).is_some();
     let mut ends = Vec::new();
     for (name, program) in [("ours", BERTH), ("theirs", "docker")] {
-        if program == "docker" && !has_docker {
-            println!("skipped: needs the docker client (package docker.io)");
+        if program == "docker"
+            && let Some(why) = no_recent_docker()
+        {
+            println!("skipped: {why}");
             continue;
         }
         let image = format!("127.0.0.1:{}/{name}:1", registry.port);
@@ -216,8 +217,10 @@ fn a_containers_terminal_is_as_large_as_ours() {
     guard!();
     let daemon = Daemon::start();
     for program in [BERTH, "docker"] {
-        if program == "docker" && daemon.docker(&["--version"]).is_none() {
-            println!("skipped: needs the docker client (package docker.io)");
+        if program == "docker"
+            && let Some(why) = no_recent_docker()
+        {
+            println!("skipped: {why}");
             return;
         }
         let shown = on_terminal(
@@ -238,8 +241,10 @@ fn keys_detach_and_an_attached_client_ends_with_the_container() {
     guard!();
     let daemon = Daemon::start();
     for (name, program) in [("ours", BERTH), ("theirs", "docker")] {
-        if program == "docker" && daemon.docker(&["--version"]).is_none() {
-            println!("skipped: needs the docker client (package docker.io)");
+        if program == "docker"
+            && let Some(why) = no_recent_docker()
+        {
+            println!("skipped: {why}");
             return;
         }
         let line = format!("{program} run -it --name {name} box:1 sh");

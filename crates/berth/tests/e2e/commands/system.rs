@@ -149,12 +149,12 @@ fn disk() {
         - all dangling images
         - unused build cache
         Are you sure you want to continue? [y/N]
-        $ system prune -f
+        @ $CLIENT system prune -f | sed 's/space: [1-9].*/space: some/'
         Deleted Containers:
         <id>
         Deleted Networks:
         app
-        Total reclaimed space: 4.096kB
+        Total reclaimed space: some
         $ volume ls -q
         data
         $ system prune -f --volumes
