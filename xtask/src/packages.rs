@@ -39,6 +39,7 @@ pub const TEST: &[Package] = &[
     package("apache2-utils", "htpasswd"),
     package("openssl", "openssl"),
     package("e2fsprogs", "mke2fs"),
+    package("systemd", "systemctl"),
     package("strace", "strace"),
     package("perl-base", "perl"),
     package("git", "git"),

@@ -62,6 +62,19 @@ pub enum CgroupError {
         #[source]
         source: io::Error,
     },
+    /// The systemd driver is asked for where no systemd answers.
+    #[error(
+        "no systemd can be reached (looked at {looked_at}): the systemd cgroup driver needs one that runs; use the \
+         cgroupfs driver without it"
+    )]
+    NoSystemd {
+        looked_at: String,
+        #[source]
+        source: io::Error,
+    },
+    /// systemd answered, but did not do it.
+    #[error("systemd: cannot {action}: {reason}")]
+    Systemd { action: String, reason: String },
     /// Any other failed file operation.
     #[error("cannot {action} {}", path.display())]
     Io {

@@ -59,6 +59,39 @@ impl Cgroup {
         }
     }
 
+    /// The group that systemd has made, completed by its directories in the version 1 trees that systemd does not
+    /// manage.
+    pub(crate) fn adopt(hierarchy: Hierarchy, parent: &str, name: &str) -> Result<Self> {
+        let group = Self {
+            relative: relative_path(parent, name)?,
+            hierarchy,
+        };
+        let known = group.unified().or_else(|| group.v1("name=systemd"));
+        let known = known.ok_or(CgroupError::Missing {
+            controller: "name=systemd",
+            limit: "the systemd driver",
+        })?;
+        if !known.is_dir() {
+            // Its root is another than ours.
+            return Err(CgroupError::io(
+                "find what systemd made at",
+                &known,
+                io::Error::from_raw_os_error(ENOENT),
+            ));
+        }
+        if group.version() == Version::V2 {
+            return Ok(group);
+        }
+        for (controllers, mount) in group.hierarchy.trees() {
+            let directory = mount.join(&group.relative);
+            fs::create_dir_all(&directory).map_err(|error| CgroupError::io("create", &directory, error))?;
+            if controllers.iter().any(|name| name == "cpuset") {
+                group.fill_cpuset(&mount)?;
+            }
+        }
+        Ok(group)
+    }
+
     /// The group `<parent>/<name>`, which must exist.
     pub fn open(parent: &str, name: &str) -> Result<Self> {
         Self::open_in(Hierarchy::host()?, parent, name)

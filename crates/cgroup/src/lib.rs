@@ -12,6 +12,8 @@
 //! - No locks and no global state: the directory tree of the kernel is the only state. Two processes may hold the
 //!   same group.
 //!
+//! Where systemd owns the trees, it makes the group ([`Systemd`]).
+//!
 //! Sources: cgroups(7); Linux Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst; OCI runtime-spec 1.2, config-linux.
 
 mod error;
@@ -24,6 +26,7 @@ mod limit;
 mod member;
 mod oom;
 mod stats;
+mod systemd;
 
 pub use error::{CgroupError, Result};
 pub use group::{Cgroup, ControllerPath};
@@ -31,3 +34,4 @@ pub use hierarchy::{Hierarchy, Support, Version};
 pub use limit::devices::{DeviceRules, Exception};
 pub use member::Entry;
 pub use stats::{BlkioEntry, BlkioStats, CpuStats, MemoryStats, PidsStats, Stats, Throttling};
+pub use systemd::{Scope, Systemd, Unit};

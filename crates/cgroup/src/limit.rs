@@ -3,8 +3,8 @@
 //! One file per resource, each with a v1 and a v2 half. What a document does not mention is left as it is, so the
 //! same call serves creation and update. The first refusal ends the call; what was written before it stays.
 
-mod blkio;
-mod cpu;
+pub(crate) mod blkio;
+pub(crate) mod cpu;
 mod cpuset;
 mod device_filter;
 pub(crate) mod devices;

@@ -18,6 +18,7 @@ mod features;
 mod inherited;
 mod lifecycle;
 mod log;
+mod place;
 mod report;
 mod signal;
 mod state;
@@ -58,15 +59,11 @@ pub fn main(args: Vec<OsString>) -> i32 {
 }
 
 fn run(arguments: Arguments) -> Result<i32, CliError> {
-    if arguments.systemd_cgroup {
-        return Err(CliError::Usage(
-            "--systemd-cgroup is not supported; cgroups are managed directly".to_owned(),
-        ));
-    }
+    let systemd = arguments.systemd_cgroup;
     let containers = Containers::new(arguments.root);
     match arguments.command {
-        Command::Create(options) => sealed(|| create::create(&containers, &options)),
-        Command::Run(options) => sealed(|| create::run(&containers, &options)),
+        Command::Create(options) => sealed(|| create::create(&containers, &options, systemd)),
+        Command::Run(options) => sealed(|| create::run(&containers, &options, systemd)),
         Command::Exec(options) => sealed(|| exec::exec(&containers, options)),
         Command::Start { id } => lifecycle::start(&containers, &id),
         Command::Kill { all, id, signal } => lifecycle::kill(&containers, &id, &signal, all),

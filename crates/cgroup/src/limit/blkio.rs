@@ -112,7 +112,7 @@ fn first_of(directory: &Path, first: &str, second: &str) -> PathBuf {
 }
 
 /// 10..=1000 spread over 1..=10000.
-fn io_weight(weight: u16) -> u32 {
+pub(crate) fn io_weight(weight: u16) -> u32 {
     1 + (u32::from(weight.max(10)) - 10) * 9999 / 990
 }
 

@@ -150,7 +150,7 @@ fn quota_v1(directory: &Path, cpu: &Cpu) -> Result<()> {
 /// v2 weight (1 to 10000, default 100) of v1 shares (2 to 262144, default 1024): a curve through both ends and the
 /// two defaults, so that a container with default shares weighs as much as any other default group. Same constants
 /// as runc 1.3.2 and crun 1.23 use: log10(weight) = (l^2 + 125 l) / 612 - 7/34, l = log2(shares).
-fn weight_of_shares(shares: u64) -> u64 {
+pub(crate) fn weight_of_shares(shares: u64) -> u64 {
     if shares <= *SHARES.start() {
         return 1;
     }

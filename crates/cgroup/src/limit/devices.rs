@@ -137,17 +137,19 @@ fn line(rule: &Rule) -> String {
         Kind::Char => 'c',
     };
     let number = |value: Option<u32>| value.map_or_else(|| "*".to_owned(), |value| value.to_string());
-    let mut access = String::new();
-    for (bit, letter) in [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')] {
-        if exception.access & bit != 0 {
-            access.push(letter);
-        }
-    }
     format!(
-        "{kind} {}:{} {access}",
+        "{kind} {}:{} {}",
         number(exception.major),
-        number(exception.minor)
+        number(exception.minor),
+        letters(exception.access)
     )
+}
+
+/// Access as it is written: some of `rwm`.
+pub(crate) fn letters(access: u8) -> String {
+    let bits = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')];
+    let asked = bits.iter().filter(|(bit, _)| access & bit != 0);
+    asked.map(|(_, letter)| letter).collect()
 }
 
 /// A rule of the document as one or two of ours. "All devices" is only a wildcard when it is about everything:

@@ -27,8 +27,8 @@ pub(super) struct Arguments {
     /// Accepted for compatibility
     #[arg(long, hide = true)]
     pub debug: bool,
-    /// Not supported
-    #[arg(long, hide = true)]
+    /// Have systemd make the cgroup, as a scope (create, run); linux.cgroupsPath has the form slice:prefix:name
+    #[arg(long)]
     pub systemd_cgroup: bool,
     /// Accepted for compatibility; the mode follows from the caller
     #[arg(long, hide = true)]

@@ -4,7 +4,6 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use cgroup::Cgroup;
 use spec::runtime::{DeviceCgroup, Resources, Spec};
 
 use super::arguments::CreateOptions;
@@ -13,10 +12,15 @@ use super::document;
 use super::error::CliError;
 use super::inherited::{self, Inherited};
 use super::lifecycle;
+use super::place::Place;
 use super::state::{self, Containers, Record};
 use crate::launch::{Launch, RootFs, Running, Stdio};
 
-pub(super) fn create(containers: &Containers, options: &CreateOptions) -> Result<i32, CliError> {
+pub(super) fn create(
+    containers: &Containers,
+    options: &CreateOptions,
+    systemd: bool,
+) -> Result<i32, CliError> {
     if options.detach {
         return Err(CliError::Usage(
             "create has no --detach; a created container is detached".to_owned(),
@@ -27,11 +31,12 @@ pub(super) fn create(containers: &Containers, options: &CreateOptions) -> Result
         options,
         inherited::check(options.preserve_fds)?,
         false,
+        systemd,
     )?;
     Ok(0)
 }
 
-pub(super) fn run(containers: &Containers, options: &CreateOptions) -> Result<i32, CliError> {
+pub(super) fn run(containers: &Containers, options: &CreateOptions, systemd: bool) -> Result<i32, CliError> {
     // Looked at before anything else is opened: afterwards the numbers could be our own.
     let preserved = inherited::check(options.preserve_fds)?;
     let signals = if options.detach {
@@ -39,7 +44,7 @@ pub(super) fn run(containers: &Containers, options: &CreateOptions) -> Result<i3
     } else {
         Some(console::take_signals()?)
     };
-    let running = make(containers, options, preserved, !options.detach)?;
+    let running = make(containers, options, preserved, !options.detach, systemd)?;
     let started = lifecycle::start(containers, &options.id);
     let Some(signals) = signals.filter(|_| started.is_ok()) else {
         if started.is_err() {
@@ -60,33 +65,31 @@ fn make(
     options: &CreateOptions,
     preserved: Inherited,
     foreground: bool,
+    systemd: bool,
 ) -> Result<Running, CliError> {
     let bundle = state::absolute(&options.bundle)?;
     let mut spec: Spec = document::read(&bundle.join("config.json"))?;
     if let Some(process) = &mut spec.process {
         inherited::tell(preserved, &mut process.env);
     }
+    let path = spec
+        .linux
+        .as_ref()
+        .and_then(|linux| linux.cgroups_path.as_deref());
+    let place = Place::new(path, &options.id, systemd)?;
     containers.reserve(&options.id)?;
-    let (parent, name) = state::cgroup_names(
-        spec.linux
-            .as_ref()
-            .and_then(|linux| linux.cgroups_path.as_deref()),
-        &options.id,
-    );
     let handed_on = preserved.count();
     let result = launch(
         containers,
         options,
         &bundle,
         spec,
-        (&parent, &name),
+        &place,
         (foreground, handed_on),
     );
     if result.is_err() {
         let _ = containers.remove(&options.id);
-        if let Ok(cgroup) = Cgroup::open(&parent, &name) {
-            let _ = cgroup.remove();
-        }
+        place.clear();
     }
     result
 }
@@ -96,7 +99,7 @@ fn launch(
     options: &CreateOptions,
     bundle: &Path,
     spec: Spec,
-    (parent, name): (&str, &str),
+    place: &Place,
     (foreground, preserve_fds): (bool, u32),
 ) -> Result<Running, CliError> {
     let console_socket = options.console_socket.as_deref();
@@ -114,9 +117,11 @@ fn launch(
             "a detached container with a terminal needs --console-socket".to_owned(),
         ));
     }
-    let cgroup = Cgroup::create(parent, name)?;
     let resources = spec.linux.as_ref().and_then(|linux| linux.resources.clone());
-    cgroup.apply(&with_device_rules(resources.unwrap_or_default()))?;
+    let resources = with_device_rules(resources.unwrap_or_default());
+    let group = place.make(&options.id, &resources)?;
+    let cgroup = group.cgroup();
+    cgroup.apply(&resources)?;
     let socket = containers.listen(&options.id)?;
     let stdio = if wants_terminal {
         Stdio::Terminal
@@ -124,7 +129,7 @@ fn launch(
         Stdio::Inherit
     };
     let mut launch = Launch::new(&options.id, bundle, &spec, RootFs::Path(&root), stdio);
-    launch.cgroup = Some(&cgroup);
+    launch.cgroup = Some(cgroup);
     launch.start_socket = Some(socket.as_fd());
     launch.preserve_fds = preserve_fds;
     launch.no_pivot = options.no_pivot;
@@ -147,17 +152,20 @@ fn launch(
         bundle: bundle.to_owned(),
         rootfs: root,
         created: jiff::Timestamp::now().to_string(),
-        cgroup_parent: parent.to_owned(),
-        cgroup_name: name.to_owned(),
+        cgroup_parent: place.parent().to_owned(),
+        cgroup_name: place.name().to_owned(),
+        systemd: matches!(place, Place::Unit(_)),
         spec: spec.clone(),
     };
     containers.save(&record)?;
-    Ok(created.leave()?)
+    let running = created.leave()?;
+    group.keep();
+    Ok(running)
 }
 
 /// Access to devices as the field's runtimes grant it: nothing, then what the configuration says, then what every
 /// container needs.
-fn with_device_rules(mut resources: Resources) -> Resources {
+pub(super) fn with_device_rules(mut resources: Resources) -> Resources {
     // Type, major and minor number (none is any), access. Any node may be made: using it is another matter.
     const ALWAYS: [(&str, Option<i64>, Option<i64>, &str); 10] = [
         ("c", None, None, "m"),

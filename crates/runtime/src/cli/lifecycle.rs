@@ -93,10 +93,7 @@ pub(super) fn delete(containers: &Containers, id: &str, force: bool) -> Result<i
             });
         }
     }
-    if let Ok(cgroup) = record.cgroup() {
-        cgroup.kill_all()?;
-        cgroup.remove()?;
-    }
+    record.remove_cgroup()?;
     HookPlan::new(&record.spec, record.identity()).run_poststop();
     containers.remove(id)?;
     Ok(0)

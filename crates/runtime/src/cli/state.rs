@@ -12,7 +12,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use cgroup::Cgroup;
+use cgroup::{Cgroup, Systemd};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,9 @@ pub(super) struct Record {
     pub created: String,
     pub cgroup_parent: String,
     pub cgroup_name: String,
+    /// The group is the scope of this name, which systemd made.
+    #[serde(default)]
+    pub systemd: bool,
     pub spec: Spec,
 }
 
@@ -202,6 +205,22 @@ impl Record {
 
     pub fn cgroup(&self) -> Result<Cgroup, cgroup::CgroupError> {
         Cgroup::open(&self.cgroup_parent, &self.cgroup_name)
+    }
+
+    /// Ends what is left in the group, and the group.
+    pub fn remove_cgroup(&self) -> Result<(), cgroup::CgroupError> {
+        if let Ok(cgroup) = self.cgroup() {
+            cgroup.kill_all()?;
+            // One that is frozen does not end where there is only the freezer of version 1.
+            if self.systemd {
+                let _ = cgroup.thaw();
+            }
+        }
+        if self.systemd {
+            Systemd::connect()?.stop(&self.cgroup_name)?;
+        }
+        // systemd leaves the trees that it does not manage.
+        self.cgroup().map_or(Ok(()), |cgroup| cgroup.remove())
     }
 }
 
