@@ -71,6 +71,7 @@ impl Host {
 
     /// The container goes on, so its output must not be waited for.
     fn run_detached(&self) {
+        let complaints = self.bundle.path().join("complaints");
         let done = self
             .systemd
             .command(&self.cli.program)
@@ -85,10 +86,10 @@ impl Host {
                 "one",
             ])
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(fs::File::create(&complaints).unwrap())
             .status()
             .unwrap();
-        assert!(done.success());
+        assert!(done.success(), "{}", fs::read_to_string(&complaints).unwrap());
     }
 
     /// The scope's directory in every tree, seen from outside.

@@ -52,6 +52,7 @@ impl Systemd {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
+        let unshare_pid = unshare.id();
         let mut systemd = Systemd {
             unshare,
             pid: 0,
@@ -67,17 +68,36 @@ impl Systemd {
             }
         };
         wait("its process", &mut || told.exists());
+        // Where version 2 has the controllers, a group hands them down only when no process is in it. Its own process
+        // systemd moves by itself; the one that made the namespaces is ours to move.
+        for path in systemd.group.paths() {
+            if path.controllers.is_empty() {
+                let procs = path.mount_point.join("cgroup.procs");
+                fs::write(procs, unshare_pid.to_string()).unwrap();
+            }
+        }
+        fs::write(told.with_extension("go"), "").unwrap();
         systemd.pid = fs::read_to_string(&told).unwrap().trim().parse().unwrap();
         let socket = format!("/proc/{}/root/run/systemd/private", systemd.pid);
         wait("its socket", &mut || Path::new(&socket).exists());
         Some(systemd)
     }
 
-    /// A command among its processes.
+    /// A command among its processes. It begins in the group of systemd's own process: nothing enters a namespace's
+    /// groups from outside where the tree is mounted with `nsdelegate` (cgroups(7)).
     pub fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new("nsenter");
+        let unified = self
+            .group
+            .paths()
+            .into_iter()
+            .find(|path| path.controllers.is_empty());
+        let door = unified.map(|path| path.directory.join("init.scope/cgroup.procs"));
+        let mut command = Command::new("sh");
         command
-            .args(["--mount", "--pid", "--cgroup", "--target", &self.pid.to_string()])
+            .arg("-c")
+            .arg("echo 0 >\"$0\" && exec nsenter --mount --pid --cgroup --target \"$@\"")
+            .arg(door.as_deref().unwrap_or(Path::new("/dev/null")))
+            .arg(self.pid.to_string())
             .arg(program)
             .stdin(Stdio::null());
         command

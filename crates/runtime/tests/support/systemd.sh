@@ -22,5 +22,8 @@ printf 'root:x:0:\nmessagebus:x:100:\n' >/etc/group
 : >/etc/machine-id
 printf '[Unit]\nDescription=Nothing but systemd\nDefaultDependencies=no\n' >/etc/systemd/system/berth.target
 mv "$1.new" "$1"
+until [ -e "$1.go" ]; do
+    sleep 0.01
+done
 exec env -i container=berth PATH=/usr/sbin:/usr/bin:/sbin:/bin "$3" --unit=berth.target --log-target=null \
     --show-status=no
