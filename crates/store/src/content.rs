@@ -205,26 +205,24 @@ impl Content {
 
     /// What [`Content::remove_partial`] would give back.
     pub fn partial_bytes(&self) -> Result<u64, ContentError> {
-        let dir = &self.ingests;
-        let mut bytes = 0;
-        for entry in fs::read_dir(dir).at("read", dir)? {
-            let path = entry.at("read", dir)?.path();
-            if let Some(file) = ingest::lock_idle(&path)? {
-                bytes += file.metadata().at("read", &path)?.len();
-            }
-        }
-        Ok(bytes)
+        self.each_partial(|_| Ok(()))
     }
 
     /// Removes every partial download that is not under way; returns the bytes given back.
     pub fn remove_partial(&self) -> Result<u64, ContentError> {
+        self.each_partial(|path| Ok(fs::remove_file(path).at("remove", path)?))
+    }
+
+    /// Visits those that are not under way, and gives the bytes of them all.
+    fn each_partial(&self, visit: impl Fn(&Path) -> Result<(), ContentError>) -> Result<u64, ContentError> {
         let dir = &self.ingests;
         let mut bytes = 0;
         for entry in fs::read_dir(dir).at("read", dir)? {
             let path = entry.at("read", dir)?.path();
+            // Held over the visit: nobody goes on with it meanwhile.
             if let Some(file) = ingest::lock_idle(&path)? {
                 bytes += file.metadata().at("read", &path)?.len();
-                fs::remove_file(&path).at("remove", &path)?;
+                visit(&path)?;
             }
         }
         Ok(bytes)
