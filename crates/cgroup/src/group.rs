@@ -51,6 +51,8 @@ impl Cgroup {
         };
         match group.make() {
             Ok(()) => Ok(group),
+            // What is there is somebody else's, down to his empty subgroups.
+            Err(error @ CgroupError::Occupied { .. }) => Err(error),
             Err(error) => {
                 // The first failure is the one to tell; empty directories that stay behind are harmless.
                 let _ = group.remove_within(Duration::ZERO);

@@ -228,3 +228,23 @@ fn a_damaged_record_is_named_and_can_be_removed() {
     // The record named the cgroup; the caller has to know it now.
     cgroup::Cgroup::open("/", &id).unwrap().remove().unwrap();
 }
+
+#[test]
+fn a_group_in_which_another_container_lives_is_left_alone() {
+    let Some((cli, mut bundle, id)) = prepared("occupied") else {
+        return;
+    };
+    bundle.shell("sleep 100");
+    bundle.write_config();
+    cli.run_detached(bundle.path(), &id);
+    let group = cgroup::Cgroup::open("/", &id).unwrap();
+    let below = group.paths()[0].directory.join("below");
+    fs::create_dir(&below).unwrap();
+    let other = format!("{id}-other");
+    let complaint = cli.fails(&["create", "--bundle", bundle.path().to_str().unwrap(), &other]);
+    assert!(complaint.contains("already exists and holds"), "{complaint}");
+    assert!(below.is_dir(), "the subgroup of the one that lives there");
+    assert!(cli.ok(&["state", &id]).contains("running"));
+    cli.ok(&["delete", "--force", &id]);
+    nothing_is_left(&cli, &id);
+}

@@ -89,7 +89,6 @@ fn make(
     );
     if result.is_err() {
         let _ = containers.remove(&options.id);
-        place.clear();
     }
     result
 }

@@ -14,25 +14,42 @@ pub(super) enum Place {
     Unit(Unit),
 }
 
-/// The group until the container's process is in it.
+/// The group until the container's process is in it. Dropped without [`Group::keep`] it goes.
 #[derive(Debug)]
 pub(super) enum Group {
-    Own(Cgroup),
+    Own(Own),
     Scope(Scope),
+}
+
+/// A group that this program made.
+#[derive(Debug)]
+pub(super) struct Own {
+    cgroup: Cgroup,
+    kept: bool,
 }
 
 impl Group {
     pub fn cgroup(&self) -> &Cgroup {
         match self {
-            Group::Own(cgroup) => cgroup,
+            Group::Own(own) => &own.cgroup,
             Group::Scope(scope) => scope.cgroup(),
         }
     }
 
     /// The container's process is there, and is all that the group needs from now on.
     pub fn keep(self) {
-        if let Group::Scope(scope) = self {
-            scope.keep();
+        match self {
+            Group::Own(mut own) => own.kept = true,
+            Group::Scope(scope) => scope.keep(),
+        }
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if !self.kept {
+            // What has failed before is what is told.
+            let _ = self.cgroup.remove();
         }
     }
 }
@@ -63,20 +80,14 @@ impl Place {
     /// Makes the group. The limits are for systemd; the caller applies them to the group in any case.
     pub fn make(&self, id: &str, resources: &Resources) -> Result<Group, CliError> {
         Ok(match self {
-            Place::Directory(parent, name) => Group::Own(Cgroup::create(parent, name)?),
+            Place::Directory(parent, name) => Group::Own(Own {
+                cgroup: Cgroup::create(parent, name)?,
+                kept: false,
+            }),
             Place::Unit(unit) => {
                 let description = format!("Container {id}");
                 Group::Scope(Systemd::connect()?.start(unit, &description, resources)?)
             }
         })
-    }
-
-    /// Removes what a failed creation has left. A scope goes by itself. The first failure is the one to tell.
-    pub fn clear(&self) {
-        if let Place::Directory(parent, name) = self
-            && let Ok(cgroup) = Cgroup::open(parent, name)
-        {
-            let _ = cgroup.remove();
-        }
     }
 }
