@@ -8,6 +8,7 @@
 
 use std::collections::HashSet;
 use std::io::{BufRead as _, BufReader};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,16 +80,30 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Makes the host's side of every network as it is recorded: rules, bridges, containers' links, names. Gives what
+    /// was not so.
+    pub async fn networks_reload(&self) -> Result<SystemCheck> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let mut strays = inner.networks.strays(&alive(&inner))?;
+            // What is left over may be of a container that is just starting; that is the check's to tell.
+            strays.retain(|stray| !matches!(stray, network::Stray::Link(_) | network::Stray::Sandbox(_)));
+            inner.networks.refresh_names()?;
+            let findings = strays
+                .into_iter()
+                .map(|stray| finding(&inner, &Seen::Network(stray), true));
+            Ok(SystemCheck {
+                findings: findings.collect(),
+            })
+        })
+        .await
+    }
+}
+
 fn look(inner: &Inner) -> Result<Vec<Seen>> {
     let containers = inner.containers.snapshots();
-    let steps = inner.steps.ids();
-    let is_alive = |status| matches!(status, Status::Running | Status::Paused | Status::Restarting);
-    let mut alive: HashSet<Id> = containers
-        .iter()
-        .filter(|c| is_alive(c.state.status))
-        .map(|c| c.id.clone())
-        .collect();
-    alive.extend(steps);
+    let alive = alive(inner);
     let mut seen = Vec::new();
     for container in containers.iter().filter(|c| c.state.status.is_alive()) {
         if Monitor::connect(&inner.config.run_dir, container.id.as_str()).is_err() {
@@ -231,6 +246,14 @@ fn unescape(text: &str) -> PathBuf {
     PathBuf::from(out)
 }
 
+/// What every look counts as living: containers with a process, and build steps.
+fn alive(inner: &Inner) -> HashSet<Id> {
+    let is_alive = |status| matches!(status, Status::Running | Status::Paused | Status::Restarting);
+    let containers = inner.containers.snapshots();
+    let living = containers.iter().filter(|c| is_alive(c.state.status));
+    living.map(|c| c.id.clone()).chain(inner.steps.ids()).collect()
+}
+
 fn finding(inner: &Inner, seen: &Seen, repair: bool) -> Finding {
     let mut finding = describe(seen);
     if repair {
@@ -356,7 +379,7 @@ fn of_network(stray: &network::Stray) -> Finding {
         network::Stray::NoLink { container, .. } => (
             "link",
             format!("it is gone, and container {container} is cut off"),
-            "disconnect and connect the container, or restart it",
+            "it is made again with its addresses while the container runs",
         ),
         network::Stray::Firewall(difference) => ("firewall", difference.clone(), "it is written anew"),
         network::Stray::Sandbox(_) => (
@@ -387,7 +410,7 @@ fn put_right(inner: &Inner, seen: &Seen) -> Result<bool> {
         Seen::Socket(path) => std::fs::remove_file(path)?,
         Seen::Directory(path) => std::fs::remove_dir_all(path)?,
         Seen::Mount(path) => sys::mount::detach(path)?,
-        Seen::Network(stray) => return Ok(inner.networks.repair(stray)?),
+        Seen::Network(stray) => return repair_network(inner, stray),
         Seen::Files(id) => {
             inner.store.snapshots().remove(*id)?;
         }
@@ -395,6 +418,16 @@ fn put_right(inner: &Inner, seen: &Seen) -> Result<bool> {
         Seen::Volume(stray) => inner.volumes.repair(stray)?,
     }
     Ok(true)
+}
+
+/// A container's link is made again inside its namespace, which is known by its process.
+fn repair_network(inner: &Inner, stray: &network::Stray) -> Result<bool> {
+    let namespace = match stray {
+        network::Stray::NoLink { container, .. } => inner.containers.netns(container),
+        _ => None,
+    };
+    let namespace = namespace.as_ref().map(|namespace| namespace.as_fd());
+    Ok(inner.networks.repair(stray, namespace)?)
 }
 
 /// Lets every monitor go that no container in `alive` needs: of ones that ended, or whose start or build step nobody

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use spec::Id;
 
 /// An address or prefix cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -192,6 +193,18 @@ impl Mac {
                 Mac([0x02, 0x46, a, b, c, d])
             }
         }
+    }
+
+    /// The address of a network's bridge. It follows from the network's identity, so that a bridge that is made again
+    /// is found by the containers that knew the old one.
+    pub(crate) fn of_network(id: &Id) -> Mac {
+        let mut bytes = [0x02, 0x62, 0, 0, 0, 0];
+        let digits = id.as_str().as_bytes();
+        for (byte, pair) in bytes.iter_mut().skip(2).zip(digits.chunks(2)) {
+            let text = std::str::from_utf8(pair).unwrap_or_default();
+            *byte = u8::from_str_radix(text, 16).unwrap_or_default();
+        }
+        Mac(bytes)
     }
 
     /// A random, locally administered, unicast one.

@@ -235,9 +235,9 @@ impl Inner {
             )?;
         }
         let mut pair = ready.pair.take();
-        for (position, wiring) in wirings.iter().enumerate() {
+        for wiring in &wirings {
             let Ready { namespace, route, .. } = &mut ready;
-            self.wire(namespace.as_fd(), route, wiring, position, pair.take())?;
+            self.wire(namespace.as_fd(), route, wiring, pair.take())?;
         }
         let endpoints: Vec<Endpoint> = wirings.into_iter().map(|w| w.endpoint).collect();
 
@@ -289,7 +289,6 @@ impl Inner {
         namespace: BorrowedFd<'_>,
         inside: &mut Socket,
         wiring: &Wiring,
-        position: usize,
         pair: Option<Pair>,
     ) -> Result<(), Error> {
         let endpoint = &wiring.endpoint;
@@ -319,10 +318,7 @@ impl Inner {
             };
             match waiting {
                 Some(index) => index,
-                None => {
-                    let index = 2 + position as u32;
-                    prepared::pair_into(&mut host, inside, namespace, &end, index, &endpoint.interface)?
-                }
+                None => prepared::make_pair(&mut host, inside, namespace, &end, &endpoint.interface)?,
             }
         };
         let addresses: Vec<Prefix> = [

@@ -1,14 +1,18 @@
 //! Whether the host is as the records say, and how to make it so again.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::os::fd::BorrowedFd;
 
+use rustix::io::Errno;
 use spec::Id;
 
+use crate::connect::route_inside;
 use crate::error::Error;
+use crate::host;
 use crate::lifecycle;
 use crate::link::{self, HostEnd};
 use crate::reconcile;
-use crate::state::Networks;
+use crate::state::{Inner, Networks, State};
 
 /// One thing that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,17 +44,7 @@ impl Networks {
         let names: BTreeSet<&str> = links.iter().map(|link| link.name.as_str()).collect();
         let (unknown, desired) = {
             let state = inner.state();
-            for (id, network) in &state.networks {
-                if let Some(bridge) = network.bridge()
-                    && !names.contains(bridge.settings.bridge.as_str())
-                {
-                    strays.push(Stray::NoBridge {
-                        network: id.clone(),
-                        name: network.network.name.clone(),
-                        bridge: bridge.settings.bridge.clone(),
-                    });
-                }
-            }
+            strays.extend(missing_bridges(&state, &names));
             for (id, sandbox) in &state.sandboxes {
                 if !alive.contains(id) {
                     strays.push(Stray::Sandbox(id.clone()));
@@ -77,8 +71,16 @@ impl Networks {
         Ok(strays)
     }
 
-    /// Puts it right where that can be done; false where it cannot.
-    pub fn repair(&self, stray: &Stray) -> Result<bool, Error> {
+    /// Bridges that were made and are not there.
+    pub(crate) fn missing_bridges(&self) -> Result<Vec<Stray>, Error> {
+        let links = link::list(&mut self.inner.route()).map_err(Error::kernel("list the host's links"))?;
+        let names = links.iter().map(|link| link.name.as_str()).collect();
+        Ok(missing_bridges(&self.inner.state(), &names))
+    }
+
+    /// Puts it right where that can be done; false where it cannot. `namespace` is that of the container whose link is
+    /// gone.
+    pub fn repair(&self, stray: &Stray, namespace: Option<BorrowedFd<'_>>) -> Result<bool, Error> {
         let inner = &self.inner;
         match stray {
             Stray::Link(name) => {
@@ -86,54 +88,109 @@ impl Networks {
                     .map_err(Error::kernel(format!("remove the link {name}")))?;
             }
             Stray::NoBridge { network, .. } => self.make_bridge_again(network)?,
-            Stray::NoLink { .. } => return Ok(false),
-            Stray::Firewall(_) => {
-                let _order = inner.order();
-                if let Some(firewall) = &inner.firewall {
-                    let desired = inner.state().desired(None);
-                    firewall.replace(&desired)?;
-                }
-            }
+            Stray::NoLink { container, link } => match namespace {
+                Some(namespace) => inner.relink(container, link, namespace)?,
+                None => return Ok(false),
+            },
+            Stray::Firewall(_) => drop(inner.ensure_rules()?),
             Stray::Sandbox(container) => self.detach(container)?,
         }
         Ok(true)
+    }
+
+    /// Writes the tables of names anew, with the host's name servers as they are now.
+    pub fn refresh_names(&self) -> Result<(), Error> {
+        let inner = &self.inner;
+        let (networks, containers): (BTreeSet<Id>, Vec<Id>) = {
+            let state = inner.state();
+            let networks = state.networks.keys().cloned().collect();
+            (networks, state.sandboxes.keys().cloned().collect())
+        };
+        inner.write_names(&networks)?;
+        containers
+            .iter()
+            .try_for_each(|container| inner.write_container(container))
     }
 
     /// The bridge, and on it the links that were on the old one.
     fn make_bridge_again(&self, network: &Id) -> Result<(), Error> {
         let inner = &self.inner;
         let tag = &inner.config.instance.tag;
-        let Some(mut changed) = inner.state().networks.get(network).cloned() else {
+        let Some(mut made) = inner.state().networks.get(network).cloned() else {
             return Ok(());
         };
-        lifecycle::bring_up(&mut inner.route(), tag, &mut changed)?;
+        lifecycle::bring_up(&mut inner.route(), tag, &mut made)?;
+        let Some(bridge) = made.bridge() else {
+            return Ok(());
+        };
         let mut ports = BTreeMap::new();
         {
             let mut state = inner.state();
+            let known = state
+                .networks
+                .get_mut(network)
+                .and_then(|known| known.bridge_mut());
+            match known {
+                // Its addresses may have been handed out meanwhile, so nothing else of the copy goes back.
+                Some(known) => known.index = bridge.index,
+                None => {
+                    drop(state);
+                    let name = std::slice::from_ref(&bridge.settings.bridge);
+                    return link::remove(&mut inner.route(), name).map_err(Error::kernel(format!(
+                        "remove the bridge {} of a network that was removed",
+                        bridge.settings.bridge
+                    )));
+                }
+            }
             for attached in state.sandboxes.values().flat_map(|sandbox| &sandbox.endpoints) {
                 if attached.endpoint.network_id == *network {
                     let alias = format!("{tag}:endpoint:{}", attached.endpoint.endpoint_id);
                     ports.insert(attached.host_link.clone(), alias);
                 }
             }
-            state.networks.insert(network.clone(), changed.clone());
         }
-        let Some(bridge) = changed.bridge() else {
-            return Ok(());
-        };
         for (name, alias) in &ports {
             let end = HostEnd {
                 name,
                 alias,
                 bridge: bridge.index,
                 isolated: !bridge.settings.icc,
-                hairpin: false,
+                hairpin: host::bridged_traffic_is_filtered(),
                 mtu: bridge.settings.mtu,
             };
-            link::enslave(&mut inner.route(), &end)
-                .map_err(Error::kernel(format!("put {name} on {}", bridge.settings.bridge)))?;
+            match link::enslave(&mut inner.route(), &end) {
+                // A container's link that is gone too is another finding.
+                Err(failure) if failure.errno == Errno::NODEV => {}
+                other => other.map_err(Error::kernel(format!("put {name} on {}", bridge.settings.bridge)))?,
+            }
         }
         Ok(())
+    }
+}
+
+fn missing_bridges(state: &State, names: &BTreeSet<&str>) -> Vec<Stray> {
+    let missing = state.networks.iter().filter_map(|(id, network)| {
+        let bridge = network.bridge()?;
+        // One without an index is just being made.
+        let is_gone = bridge.index.is_some() && !names.contains(bridge.settings.bridge.as_str());
+        is_gone.then(|| Stray::NoBridge {
+            network: id.clone(),
+            name: network.network.name.clone(),
+            bridge: bridge.settings.bridge.clone(),
+        })
+    });
+    missing.collect()
+}
+
+impl Inner {
+    /// A container's link into a network again, with the addresses and routes it had.
+    fn relink(&self, container: &Id, host_link: &str, namespace: BorrowedFd<'_>) -> Result<(), Error> {
+        let wirings = self.state().wirings(container, &BTreeMap::new())?;
+        let Some(wiring) = wirings.iter().find(|wiring| wiring.host_link == host_link) else {
+            return Ok(());
+        };
+        let mut inside = route_inside(namespace)?;
+        self.wire(namespace, &mut inside, wiring, None)
     }
 }
 

@@ -117,13 +117,12 @@ impl Inner {
         let requests = BTreeMap::from([(request.network.as_str(), request)]);
         let wirings = self.state().wirings(container, &requests)?;
         let missing = || Error::NotFound(request.network.clone());
-        let (position, wiring) = wirings
+        let wiring = wirings
             .iter()
-            .enumerate()
-            .find(|(_, w)| &w.endpoint.endpoint_id == endpoint_id)
+            .find(|w| &w.endpoint.endpoint_id == endpoint_id)
             .ok_or_else(missing)?;
         let mut inside = route_inside(netns)?;
-        self.wire(netns, &mut inside, wiring, position, None)?;
+        self.wire(netns, &mut inside, wiring, None)?;
         self.write_names(&BTreeSet::from([wiring.endpoint.network_id.clone()]))?;
         self.write_container(container)?;
         self.move_ports(container, rules)?;
@@ -188,7 +187,8 @@ impl Inner {
     }
 }
 
-fn route_inside(netns: BorrowedFd<'_>) -> Result<Socket, Error> {
+/// A route socket of a container's namespace.
+pub(crate) fn route_inside(netns: BorrowedFd<'_>) -> Result<Socket, Error> {
     in_namespace(netns, Kind::Network, Socket::route)
         .and_then(|socket| socket)
         .map_err(Error::io(

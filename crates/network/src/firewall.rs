@@ -1,8 +1,9 @@
 //! The instance's nftables table and the small one inside a container's namespace.
 //!
 //! One table, `inet <tag>`, holds every rule; networks and ports are elements of its sets and maps, so that publishing
-//! a port is one transaction with one element, whatever else is published. At start the table is replaced in one
-//! transaction by what the records say: connections go on, since their translation lives in conntrack.
+//! a port is one transaction with one element, whatever else is published. A daemon that starts adopts the table it
+//! finds when it holds what the records say, and otherwise replaces it in one transaction; when somebody else changes
+//! it later, it is replaced in the same way (`watch`). Connections go on, since their translation lives in conntrack.
 //!
 //! No other table is ever read or written.
 
@@ -13,7 +14,7 @@ use std::net::Ipv4Addr;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::io::Errno;
-use sys::netlink::{Failure, Message, Socket};
+use sys::netlink::{Failure, Message, Reply, Socket};
 
 use crate::error::Error;
 use expression::{Element, Hook, OUTPUT, Rule};
@@ -43,6 +44,29 @@ impl Firewall {
             .transaction(messages)
     }
 
+    /// The number by which the kernel's announcements name our own changes.
+    pub(crate) fn port(&self) -> Result<u32, Error> {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        socket
+            .port()
+            .map_err(Error::io("read the netfilter socket's address"))
+    }
+
+    /// Whether an announcement tells of a change of this table that somebody else made.
+    pub(crate) fn is_foreign_change(&self, announcement: &Reply, own_port: u32) -> bool {
+        announcement.port != own_port
+            && expression::table_of(announcement).is_some_and(|table| table == self.table)
+    }
+
+    /// Makes the table as `desired` unless it is so already; tells in what it differed.
+    pub(crate) fn ensure(&self, desired: &Desired) -> Result<Option<String>, Error> {
+        let difference = self.differs(desired)?;
+        if difference.is_some() {
+            self.replace(desired)?;
+        }
+        Ok(difference)
+    }
+
     /// Makes the whole table as `desired`, whatever it was.
     pub(crate) fn replace(&self, desired: &Desired) -> Result<(), Error> {
         self.run(&ruleset::replace(&self.table, desired))
@@ -69,6 +93,12 @@ impl Firewall {
     pub(crate) fn differs(&self, desired: &Desired) -> Result<Option<String>, Error> {
         let failed = || Error::kernel(format!("read the firewall table inet {}", self.table));
         let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        match socket.get(&expression::get_table(&self.table)) {
+            Ok(Some(table)) if expression::has_comment(&table, &ruleset::stamp()) => {}
+            Ok(_) => return Ok(Some("it is of another release".to_owned())),
+            Err(failure) if failure.errno == Errno::NOENT => return Ok(Some("it is not there".to_owned())),
+            Err(failure) => return Err(failed()(failure)),
+        }
         let mut wanted = ruleset::elements(desired);
         for set in ruleset::set_names() {
             let there = match socket.dump(&expression::list_elements(&self.table, set)) {

@@ -7,6 +7,7 @@
 //!     ├─ ipam       which subnets and addresses are free (pure)
 //!     ├─ link       bridges, veth pairs, addresses, routes        (sys::netlink, NETLINK_ROUTE)
 //!     ├─ firewall   one nftables table of our own, `inet <tag>`   (sys::netlink, NETLINK_NETFILTER)
+//!     ├─ watch      sees what others do to rules, bridges and links, and puts it right
 //!     ├─ prepared   network namespaces made ahead of need
 //!     └─ names      tables for the embedded resolver (crate `dns`), files below the run directory
 //! ```
@@ -17,8 +18,8 @@
 //!   containers that no longer live.
 //! - Everything made on the host carries the instance's tag (link alias, table name), and nothing without it is ever
 //!   changed: another engine's rules, bridges and routes stay as they are.
-//! - Each firewall change is one transaction; the table is replaced as a whole at start, so packets never meet half a
-//!   rule set.
+//! - Each firewall change is one transaction, also where the table is made anew as a whole, so packets never meet half
+//!   a rule set.
 //!
 //! Failure: [`Error`], whose text is what the API's clients expect and whose [`Error::class`] maps to a status.
 
@@ -42,6 +43,7 @@ mod records;
 mod resolv;
 mod settings;
 mod state;
+mod watch;
 
 pub use address::{Mac, ParseAddressError, Prefix};
 pub use check::Stray;

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use spec::Id;
 use store::Store;
 use sys::netlink::Socket;
 
-use crate::address::Prefix;
+use crate::address::{Mac, Prefix};
 use crate::error::Error;
 use crate::firewall::{Firewall, ruleset};
 use crate::host;
@@ -18,6 +19,7 @@ use crate::reconcile;
 use crate::records::{self, SandboxRecord};
 use crate::settings::{self, Settings};
 use crate::state::{Bridge, Driver, Inner, NetworkState, Networks, State};
+use crate::watch::Sight;
 
 /// Bytes of a network name; nothing needs more, and it becomes part of file contents and messages.
 const LONGEST_NAME: usize = 255;
@@ -35,6 +37,8 @@ impl Networks {
             config.address_pools.clone()
         };
         let mut route = Socket::route().map_err(Error::io("open a route socket"))?;
+        // From here on nothing that happens on the host is missed.
+        let sight = Sight::open()?;
         let (networks, sandboxes) = records::load(store.db())?;
         let mut state = restore(networks, sandboxes)?;
         reconcile::remove_unknown_links(&mut route, &config.instance.tag, &state)?;
@@ -57,7 +61,7 @@ impl Networks {
             }
         }
         if let Some(firewall) = &firewall {
-            firewall.replace(&state.desired(None))?;
+            firewall.ensure(&state.desired(None))?;
         }
         reconcile::remove_unknown_tables(&dns_dir, &state);
         let networks: Vec<Id> = state.networks.keys().cloned().collect();
@@ -67,9 +71,9 @@ impl Networks {
         for container in &containers {
             inner.write_container(container)?;
         }
-        Ok(Networks {
-            inner: std::sync::Arc::new(inner),
-        })
+        let inner = Arc::new(inner);
+        let watch = sight.watch(&inner)?;
+        Ok(Networks::new(inner, Some(watch)))
     }
 
     /// Makes a network.
@@ -165,6 +169,7 @@ impl Networks {
     /// networks stay recorded and are made again by the next [`Networks::open`].
     pub fn tear_down(&self) -> Result<(), Error> {
         let inner = &self.inner;
+        inner.leave();
         self.reconcile(&HashSet::new())?;
         inner.reaper.settle();
         let bridges: Vec<String> = inner
@@ -372,6 +377,7 @@ fn now() -> String {
 pub(crate) fn bring_up(route: &mut Socket, tag: &str, network: &mut NetworkState) -> Result<(), Error> {
     let ipv6 = network.network.enable_ipv6;
     let alias = format!("{tag}:network:{}", network.network.id);
+    let mac = Mac::of_network(&network.network.id);
     let (name, internal) = (network.network.name.clone(), network.network.internal);
     let Some(bridge) = network.bridge_mut() else {
         return Ok(());
@@ -379,6 +385,7 @@ pub(crate) fn bring_up(route: &mut Socket, tag: &str, network: &mut NetworkState
     let wanted = link::Bridge {
         name: &bridge.settings.bridge,
         alias: &alias,
+        mac,
         mtu: bridge.settings.mtu,
         addresses: &bridge.addresses(),
     };

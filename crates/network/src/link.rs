@@ -102,7 +102,7 @@ pub(crate) struct Link {
     pub(crate) mac: Option<Mac>,
 }
 
-fn link(reply: &Reply) -> Option<Link> {
+pub(crate) fn read(reply: &Reply) -> Option<Link> {
     let fixed: [u8; IFINFO] = reply.fixed()?;
     let attributes = reply.attributes(IFINFO);
     Some(Link {
@@ -119,16 +119,40 @@ fn link(reply: &Reply) -> Option<Link> {
     })
 }
 
+/// What an announcement of the route family says.
+#[derive(Debug)]
+pub(crate) enum Announcement {
+    /// A link is gone.
+    LinkGone(Link),
+    /// There is a route to here now, over the link of this index.
+    Route(Prefix, Option<u32>),
+}
+
+/// The groups in which links and routes are announced (linux/rtnetlink.h).
+pub(crate) const ANNOUNCED: [u32; 3] = [1, 7, 11];
+
+pub(crate) fn announcement(reply: &Reply) -> Option<Announcement> {
+    match reply.kind {
+        RTM_DELLINK => {
+            // A port that left its bridge is announced with the bridge's family, and is still there.
+            let family: [u8; IFINFO] = reply.fixed()?;
+            (family[0] == 0).then(|| read(reply).map(Announcement::LinkGone))?
+        }
+        RTM_NEWROUTE => destination(reply).map(|(to, over)| Announcement::Route(to, over)),
+        _ => None,
+    }
+}
+
 /// Every link of the namespace.
 pub(crate) fn list(socket: &mut Socket) -> Result<Vec<Link>, Failure> {
     let replies = socket.dump(&Message::new(RTM_GETLINK, 0, &ifinfo(0, None)))?;
-    Ok(replies.iter().filter_map(link).collect())
+    Ok(replies.iter().filter_map(read).collect())
 }
 
 /// The link of this name.
 pub(crate) fn find(socket: &mut Socket, name: &str) -> Result<Option<Link>, Failure> {
     match socket.get(&Message::new(RTM_GETLINK, 0, &ifinfo(0, None)).string(IFLA_IFNAME, name)) {
-        Ok(reply) => Ok(reply.as_ref().and_then(link)),
+        Ok(reply) => Ok(reply.as_ref().and_then(read)),
         Err(failure) if failure.errno == Errno::NODEV => Ok(None),
         Err(failure) => Err(failure),
     }
@@ -139,6 +163,7 @@ pub(crate) fn find(socket: &mut Socket, name: &str) -> Result<Option<Link>, Fail
 pub(crate) struct Bridge<'a> {
     pub(crate) name: &'a str,
     pub(crate) alias: &'a str,
+    pub(crate) mac: Mac,
     pub(crate) mtu: u32,
     pub(crate) addresses: &'a [Prefix],
 }
@@ -162,7 +187,7 @@ pub(crate) fn ensure_bridge(socket: &mut Socket, bridge: &Bridge<'_>) -> Result<
             // A hardware address that is set stays; one that is not changes with every port that comes and goes.
             let create = Message::new(RTM_NEWLINK, flags::CREATE | flags::EXCL, &ifinfo(0, None))
                 .string(IFLA_IFNAME, bridge.name)
-                .bytes(IFLA_ADDRESS, &Mac::random().0)
+                .bytes(IFLA_ADDRESS, &bridge.mac.0)
                 .u32(IFLA_MTU, bridge.mtu)
                 .nest(IFLA_LINKINFO, |m| m.string(INFO_KIND, "bridge"));
             let mark = Message::new(RTM_NEWLINK, 0, &ifinfo(0, None))
@@ -214,8 +239,6 @@ pub(crate) struct HostEnd<'a> {
 pub(crate) struct PeerEnd<'a> {
     pub(crate) namespace: BorrowedFd<'a>,
     pub(crate) name: &'a str,
-    /// A chosen index saves asking for it; it must be free there. 0 leaves it to the kernel.
-    pub(crate) index: u32,
     pub(crate) mac: Option<Mac>,
 }
 
@@ -233,7 +256,7 @@ pub(crate) fn create_pair(
         m.string(INFO_KIND, "veth").nest(INFO_DATA, |m| {
             m.nest(VETH_INFO_PEER, |m| {
                 let mut m = m
-                    .raw(&ifinfo(peer.index, None))
+                    .raw(&ifinfo(0, None))
                     .string(IFLA_IFNAME, peer.name)
                     .u32(IFLA_MTU, host.mtu);
                 if let Some(mac) = peer.mac {
@@ -446,7 +469,7 @@ pub(crate) fn destinations(socket: &mut Socket) -> Result<Vec<(Prefix, Option<u3
     Ok(replies.iter().filter_map(destination).collect())
 }
 
-fn destination(reply: &Reply) -> Option<(Prefix, Option<u32>)> {
+pub(crate) fn destination(reply: &Reply) -> Option<(Prefix, Option<u32>)> {
     let fixed: [u8; RTMSG] = reply.fixed()?;
     let (length, table, kind) = (fixed[1], fixed[4], fixed[7]);
     let attributes = reply.attributes(RTMSG);

@@ -5,7 +5,7 @@
 //! pool holds each only by descriptors of this process: when the daemon dies, however it dies, the kernel takes the
 //! namespaces apart, and the host's ends of the pairs go with them.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::io::Errno;
@@ -13,9 +13,6 @@ use sys::netlink::Socket;
 
 use crate::error::Error;
 use crate::link::{self, HostEnd, PeerEnd};
-
-/// The first interface's index inside, right behind loopback's.
-const FIRST_INDEX: u32 = 2;
 
 /// A namespace with loopback up, and what was opened inside it.
 #[derive(Debug)]
@@ -94,7 +91,7 @@ impl Prepared {
             hairpin: false,
             mtu: 1500,
         };
-        let peer_index = make_pair(host, &mut ready, &end, FIRST_INDEX, "eth0")?;
+        let peer_index = make_pair(host, &mut ready.route, ready.namespace.as_fd(), &end, "eth0")?;
         ready.pair = Some(Pair {
             host_link: name,
             peer_index,
@@ -150,41 +147,21 @@ fn ready(namespace: OwnedFd, opened: std::io::Result<Opened>) -> Result<Ready, E
     })
 }
 
-/// Makes a pair into the namespace and gives the peer's index: `index` where it is free.
+/// Makes a pair into the namespace and gives the peer's index. `inside` is a socket that was opened there.
 pub(crate) fn make_pair(
     host: &mut Socket,
-    ready: &mut Ready,
-    end: &HostEnd<'_>,
-    index: u32,
-    name: &str,
-) -> Result<u32, Error> {
-    let namespace = ready.namespace.as_fd();
-    pair_into(host, &mut ready.route, namespace, end, index, name)
-}
-
-/// The same for a namespace that is known by its descriptor and a socket opened inside.
-pub(crate) fn pair_into(
-    host: &mut Socket,
     inside: &mut Socket,
-    namespace: std::os::fd::BorrowedFd<'_>,
+    namespace: BorrowedFd<'_>,
     end: &HostEnd<'_>,
-    index: u32,
     name: &str,
 ) -> Result<u32, Error> {
     let action = || format!("make the link {} into a container", end.name);
-    let peer = |index| PeerEnd {
+    let peer = PeerEnd {
         namespace,
         name,
-        index,
         mac: None,
     };
-    match link::create_pair(host, end, &peer(index)) {
-        Ok(()) => return Ok(index),
-        // Some kernels put tunnel devices into every namespace, and a container may have made links itself.
-        Err(failure) if failure.index == 0 && matches!(failure.errno, Errno::BUSY | Errno::EXIST) => {}
-        Err(failure) => return Err(Error::kernel(action())(failure)),
-    }
-    link::create_pair(host, end, &peer(0)).map_err(Error::kernel(action()))?;
+    link::create_pair(host, end, &peer).map_err(Error::kernel(action()))?;
     let found = link::find(inside, name).map_err(Error::kernel(action()))?;
     found
         .map(|link| link.index)

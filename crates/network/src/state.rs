@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use spec::Id;
@@ -27,10 +28,13 @@ use crate::prepared::Prepared;
 use crate::reaper::Reaper;
 use crate::records::{Attached, SandboxRecord};
 use crate::settings::Settings;
+use crate::watch::Watch;
 
 /// The networks of one daemon. Clones share everything.
 #[derive(Debug, Clone)]
 pub struct Networks {
+    /// Ends with the last handle, and before what it watches. The watcher's own handles have none.
+    _watch: Option<Arc<Watch>>,
     pub(crate) inner: Arc<Inner>,
 }
 
@@ -47,6 +51,8 @@ pub(crate) struct Inner {
     pub(crate) order: Mutex<()>,
     state: Mutex<State>,
     route: Mutex<Socket>,
+    /// Set once everything is being taken off the host: what goes then goes because we take it.
+    leaving: AtomicBool,
 }
 
 impl std::fmt::Debug for Inner {
@@ -297,7 +303,16 @@ impl Inner {
             order: Mutex::new(()),
             state: Mutex::new(state),
             route: Mutex::new(route),
+            leaving: AtomicBool::new(false),
         })
+    }
+
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::SeqCst)
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -314,6 +329,13 @@ impl Inner {
 }
 
 impl Networks {
+    pub(crate) fn new(inner: Arc<Inner>, watch: Option<Watch>) -> Networks {
+        Networks {
+            _watch: watch.map(Arc::new),
+            inner,
+        }
+    }
+
     /// The network of this name, id, or unambiguous prefix of an id.
     pub fn get(&self, name: &str) -> Result<Network, Error> {
         let state = self.inner.state();

@@ -203,8 +203,20 @@ impl From<Failure> for io::Error {
 pub struct Reply {
     /// The message's type.
     pub kind: u16,
+    /// The port of the socket whose request it answers or tells of; 0 where the kernel acted by itself.
+    pub port: u32,
     /// Fixed part and attributes.
     pub payload: Vec<u8>,
+}
+
+impl From<Frame> for Reply {
+    fn from(frame: Frame) -> Reply {
+        Reply {
+            kind: frame.kind,
+            port: frame.port,
+            payload: frame.payload,
+        }
+    }
 }
 
 impl Reply {
@@ -307,7 +319,7 @@ impl Socket {
         Ok(socket)
     }
 
-    /// Joins a multicast group; [`Socket::notification`] then reads what is announced there.
+    /// Joins a multicast group; [`Socket::notifications`] then reads what is announced there.
     pub fn subscribe(&self, group: u32) -> io::Result<()> {
         self.option(libc::SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group as libc::c_int)
     }
@@ -477,10 +489,7 @@ impl Socket {
                         Some(Err(failure)) => return Err(failure),
                         _ => return Ok(whole.then_some(replies)),
                     },
-                    kind => replies.push(Reply {
-                        kind,
-                        payload: frame.payload,
-                    }),
+                    _ => replies.push(frame.into()),
                 }
             }
         }
@@ -500,27 +509,23 @@ impl Socket {
                 }
                 match frame.acknowledgement(0) {
                     Some(outcome) => return outcome.map(|()| found),
-                    None => {
-                        found = Some(Reply {
-                            kind: frame.kind,
-                            payload: frame.payload,
-                        })
-                    }
+                    None => found = Some(frame.into()),
                 }
             }
         }
     }
 
-    /// Waits for announcements of the subscribed groups. `ENOBUFS` means that some were lost.
-    pub fn notification(&self) -> Result<Vec<Reply>, Failure> {
-        let frames = self.receive(true)?.unwrap_or_default();
-        Ok(frames
-            .into_iter()
-            .map(|f| Reply {
-                kind: f.kind,
-                payload: f.payload,
-            })
-            .collect())
+    /// What was announced in the subscribed groups and not yet read; empty when nothing waits. `ENOBUFS` means that
+    /// some were lost.
+    pub fn notifications(&self) -> Result<Vec<Reply>, Failure> {
+        let frames = self.receive(false)?.unwrap_or_default();
+        Ok(frames.into_iter().map(Reply::from).collect())
+    }
+
+    /// The number by which announcements name this socket's requests.
+    pub fn port(&self) -> io::Result<u32> {
+        let address = rustix::net::getsockname(&self.fd)?;
+        Ok(SocketAddrNetlink::try_from(address)?.pid())
     }
 }
 
@@ -530,6 +535,7 @@ struct Frame {
     kind: u16,
     flags: u16,
     sequence: u32,
+    port: u32,
     payload: Vec<u8>,
 }
 
@@ -581,6 +587,7 @@ fn frames(mut bytes: &[u8]) -> Result<Vec<Frame>, Failure> {
                 kind: u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?),
                 flags: u16::from_ne_bytes(bytes.get(6..8)?.try_into().ok()?),
                 sequence: u32::from_ne_bytes(bytes.get(8..12)?.try_into().ok()?),
+                port: u32::from_ne_bytes(bytes.get(12..16)?.try_into().ok()?),
                 payload: bytes.get(HEADER..length)?.to_vec(),
             };
             Some((frame, align(length)))
@@ -603,6 +610,7 @@ mod tests {
             .nest(18, |m| m.string(1, "veth").nest(2, |m| m.u8(7, 9)));
         let reply = Reply {
             kind: 16,
+            port: 0,
             payload: message.bytes[HEADER..].to_vec(),
         };
         let attributes = reply.attributes(3);

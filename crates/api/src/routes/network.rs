@@ -25,6 +25,7 @@ pub fn routes() -> Router<AppState> {
         .route("/networks/", get(list))
         .route("/networks/create", post(create))
         .route("/networks/prune", post(prune))
+        .route("/networks/reload", post(reload))
         .route("/networks/{id}", get(inspect).delete(remove))
         .route("/networks/{id}/connect", post(connect))
         .route("/networks/{id}/disconnect", post(disconnect))
@@ -34,6 +35,11 @@ async fn list(State(state): State<AppState>, query: Query) -> Result<Response> {
     let networks = state.engine.network_list(&filters(&query)?).await?;
     let rows: Vec<_> = networks.iter().map(views::network::summary).collect();
     Ok(ok(&rows))
+}
+
+/// Of this engine alone: the host's side of every network as it is recorded.
+async fn reload(State(state): State<AppState>) -> Result<Response> {
+    Ok(ok(&state.engine.networks_reload().await?))
 }
 
 async fn inspect(

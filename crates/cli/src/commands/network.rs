@@ -5,6 +5,7 @@ use crate::command::{Arity, Command};
 use crate::commands::container::list::pairs;
 use crate::commands::inspect;
 use crate::commands::pruning::Mode;
+use crate::commands::system::check;
 use crate::failure::{Failure, Failures, Outcome};
 use crate::flags::{Flag, Matches};
 use crate::format::listing::{Format, Listing, Row, render};
@@ -26,6 +27,7 @@ pub const COMMANDS: &[&Command] = &[
     &inspect::NETWORK,
     &LS,
     &PRUNE,
+    &RELOAD,
     &RM,
 ];
 
@@ -118,6 +120,15 @@ const RM: Command = Command::new(
 .aliases(&["remove"])
 .flags(&[&[Flag::bool("force", "Do not mind networks that do not exist").short('f')]]);
 
+const RELOAD: Command = Command::new(
+    "reload",
+    "Make rules, bridges, links and names on the host as they are recorded",
+    "[OPTIONS]",
+    Arity::Exactly(0),
+    |session, matches| Box::pin(reload(session, matches)),
+)
+.flags(&[&[Flag::text("format", "Layout: 'table' (default) or 'json'")]]);
+
 const PRUNE: Command = Command::new(
     "prune",
     "Remove all unused networks",
@@ -188,6 +199,12 @@ async fn ls(session: &Session, matches: &Matches) -> Outcome {
     let format = Format::new(configured.as_deref(), matches.bool("quiet"));
     print(&render(&LISTING, &format, rows.collect())?)?;
     Ok(0)
+}
+
+async fn reload(session: &Session, matches: &Matches) -> Outcome {
+    let json = check::wants_json(matches, "network reload")?;
+    let reply = session.client.post("/networks/reload").await?;
+    check::show(&reply.model().await?, json)
 }
 
 /// Go's `Time.String()`: the fraction without trailing zeros, offset and zone.

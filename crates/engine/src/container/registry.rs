@@ -4,12 +4,13 @@
 //! so two creations with one name can't both go on.
 
 use std::collections::{BTreeMap, HashMap};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use spec::Id;
 
 use super::record::name_in_use;
-use super::{Container, Handle};
+use super::{Container, Handle, launch};
 use crate::error::{Error, Result};
 
 #[derive(Default)]
@@ -87,6 +88,13 @@ impl Registry {
             ))),
             _ => Err(Error::no_such_container(wanted)),
         }
+    }
+
+    /// The network namespace of a container while it runs.
+    pub(crate) fn netns(&self, id: &Id) -> Option<OwnedFd> {
+        let container = self.read().by_id.get(id)?.snapshot();
+        let lives = container.state.status.is_alive();
+        launch::netns_of(container.state.pid).ok().filter(|_| lives)
     }
 
     /// What every owner last published, newest container first.

@@ -11,6 +11,7 @@ pub(crate) const NFPROTO_IPV4: u8 = 2;
 pub(crate) const NFPROTO_IPV6: u8 = 10;
 
 const NEWTABLE: u16 = 0;
+const GETTABLE: u16 = 1;
 const DELTABLE: u16 = 2;
 const NEWCHAIN: u16 = 3;
 const NEWRULE: u16 = 6;
@@ -19,6 +20,8 @@ const NEWSET: u16 = 9;
 const NEWSETELEM: u16 = 12;
 const GETSETELEM: u16 = 13;
 const DELSETELEM: u16 = 14;
+
+const TABLE_USERDATA: u16 = 6;
 
 /// Length of `struct nfgenmsg`, with which every message begins.
 const NFGENMSG: usize = 4;
@@ -56,6 +59,35 @@ pub(crate) fn ifname(name: &str) -> [u8; 16] {
 
 pub(crate) fn new_table(table: &str) -> Message {
     Message::nftables(NEWTABLE, flags::CREATE, INET).string(1, table)
+}
+
+/// A table with a comment, which `nft list` shows and a later daemon reads.
+pub(crate) fn new_table_with_comment(table: &str, comment: &str) -> Message {
+    new_table(table).bytes(TABLE_USERDATA, &user_data(comment))
+}
+
+/// User data as `nft` writes it: type 0 (a comment), length, the text and its NUL.
+fn user_data(comment: &str) -> Vec<u8> {
+    let text = comment.as_bytes().get(..200).unwrap_or(comment.as_bytes());
+    let mut data = vec![0, text.len() as u8 + 1];
+    data.extend_from_slice(text);
+    data.push(0);
+    data
+}
+
+/// The request for the table itself.
+pub(crate) fn get_table(table: &str) -> Message {
+    Message::nftables(GETTABLE, 0, INET).string(1, table)
+}
+
+/// Whether the table in an answer to [`get_table`] carries this comment.
+pub(crate) fn has_comment(reply: &Reply, comment: &str) -> bool {
+    reply.attributes(NFGENMSG).get(TABLE_USERDATA) == Some(&user_data(comment)[..])
+}
+
+/// The table that an announcement of the rule set is about. All kinds of objects name it in the same attribute.
+pub(crate) fn table_of(announcement: &Reply) -> Option<String> {
+    announcement.attributes(NFGENMSG).text(1)
 }
 
 pub(crate) fn delete_table(table: &str) -> Message {

@@ -116,8 +116,28 @@ pub(crate) fn replace(table: &str, desired: &Desired) -> Vec<Message> {
     let mut messages = vec![
         nft::new_table(table),
         nft::delete_table(table),
-        nft::new_table(table),
+        nft::new_table_with_comment(table, &stamp()),
     ];
+    messages.extend(frame(table));
+    messages.extend(nft::elements(table, true, &elements(desired)));
+    messages
+}
+
+/// What the table's comment says: which rules are in it. A table with another stamp is another release's.
+pub(crate) fn stamp() -> String {
+    // FNV-1a over the requests that make the rules.
+    let hash = frame("").iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, message| {
+        message
+            .body()
+            .iter()
+            .fold(hash, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3))
+    });
+    format!("berth, rules {hash:016x}")
+}
+
+/// Sets, chains and rules: what does not depend on networks and ports.
+fn frame(table: &str) -> Vec<Message> {
+    let mut messages = Vec::new();
     for (id, set) in (1..).zip(sets()) {
         messages.push(nft::new_set(table, &set, id));
     }
@@ -146,7 +166,6 @@ pub(crate) fn replace(table: &str, desired: &Desired) -> Vec<Message> {
             .into_iter()
             .map(|(chain, rule)| rule.into_message(table, chain)),
     );
-    messages.extend(nft::elements(table, true, &elements(desired)));
     messages
 }
 

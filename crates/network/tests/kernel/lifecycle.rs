@@ -201,23 +201,6 @@ fn a_daemon_that_died_finds_the_living_and_forgets_the_dead() {
 }
 
 #[test]
-fn rules_that_somebody_flushed_come_back_with_the_next_change() {
-    machine(|host| {
-        let networks = host.open();
-        let with_port = |name: &str, port| SandboxRequest {
-            ports: vec![publish(Proto::Tcp, 80, None, Fixed(port))],
-            ..request(name, &["bridge"])
-        };
-        let a = networks.attach(&with_port("a", 8080)).unwrap();
-        let _service = Service::start(a.netns.as_fd(), "a", 80);
-        sh("nft flush ruleset");
-        assert_eq!(inside(&host.lan, || ask(HOST, 8080)), None);
-        networks.attach(&with_port("b", 8081)).unwrap();
-        assert!(inside(&host.lan, || ask(HOST, 8080)).is_some());
-    });
-}
-
-#[test]
 fn two_daemons_share_a_host() {
     machine(|host| {
         let one = host.open();

@@ -7,4 +7,5 @@ mod latency;
 mod lifecycle;
 mod names;
 mod ports;
+mod repair;
 mod traffic;

@@ -224,6 +224,16 @@ fn joining_and_leaving_while_it_runs() {
             .disconnect(&wanted.container, "alpha", Some(a.netns.as_fd()), true)
             .unwrap();
         assert_eq!(networks.get("alpha").unwrap().endpoints.len(), 1);
+        // As often as one likes.
+        for _ in 0..3 {
+            networks
+                .connect(&wanted.container, a.netns.as_fd(), &join)
+                .unwrap();
+            assert!(inside(&a.netns, || ask(&v4(&b).to_string(), 80)).is_some());
+            networks
+                .disconnect(&wanted.container, "alpha", Some(a.netns.as_fd()), false)
+                .unwrap();
+        }
     });
 }
 

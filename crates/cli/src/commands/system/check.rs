@@ -23,24 +23,31 @@ pub const COMMAND: Command = Command::new(
 ]]);
 
 async fn run(session: &Session, matches: &Matches) -> Outcome {
-    let json = match matches.text("format") {
-        None | Some("table") => false,
-        Some("json") => true,
-        Some(other) => {
-            return Err(Failure::text(format!(
-                "--format {other:?}: system check knows \"table\" and \"json\""
-            )));
-        }
-    };
+    let json = wants_json(matches, "system check")?;
     let path = "/system/check";
     let reply = if matches.bool("repair") {
         session.client.post(path).await?
     } else {
         session.client.get(path).await?
     };
-    let check: SystemCheck = reply.model().await?;
+    show(&reply.model().await?, json)
+}
+
+/// What `--format` of a command that shows findings says.
+pub fn wants_json(matches: &Matches, command: &str) -> Result<bool, Failure> {
+    match matches.text("format") {
+        None | Some("table") => Ok(false),
+        Some("json") => Ok(true),
+        Some(other) => Err(Failure::text(format!(
+            "--format {other:?}: {command} knows \"table\" and \"json\""
+        ))),
+    }
+}
+
+/// Prints findings; the exit code tells whether any is left.
+pub fn show(check: &SystemCheck, json: bool) -> Outcome {
     if json {
-        let text = serde_json::to_string(&check).map_err(|error| Failure::text(error.to_string()))?;
+        let text = serde_json::to_string(check).map_err(|error| Failure::text(error.to_string()))?;
         print(&format!("{text}\n"))?;
     } else if check.findings.is_empty() {
         print("Nothing is wrong.\n")?;

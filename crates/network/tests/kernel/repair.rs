@@ -1,0 +1,179 @@
+//! What others do to our part of the host while the daemon runs is put right, and only our part is.
+
+use std::collections::HashSet;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use host::*;
+use network::PortChoice::Fixed;
+use network::{Proto, SandboxRequest, Stray};
+use sys::namespace::{Kind, in_namespace};
+
+use crate::host;
+
+fn with_port(name: &str, port: u16) -> SandboxRequest {
+    SandboxRequest {
+        ports: vec![publish(Proto::Tcp, 80, None, Fixed(port))],
+        ..request(name, &["bridge"])
+    }
+}
+
+/// Waits for something that comes by itself, and says how long that took.
+fn comes(what: &str, mut is_there: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_there() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "never: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    println!("{what}: {:.1} ms", begun.elapsed().as_secs_f64() * 1000.0);
+}
+
+#[test]
+fn flushed_rules_come_back_by_themselves() {
+    machine(|host| {
+        let networks = host.open();
+        let a = networks.attach(&with_port("a", 8080)).unwrap();
+        let _service = Service::start(a.netns.as_fd(), "a", 80);
+        assert!(inside(&host.lan, || ask(HOST, 8080)).is_some());
+        let tag = host.tag();
+        let rules = || sh(&format!("nft list table inet {tag} 2>&1 || true"));
+        let whole = rules();
+        let damages = [
+            "nft flush ruleset".to_owned(),
+            format!("nft delete table inet {tag}"),
+            format!("nft flush chain inet {tag} publish"),
+            format!("nft flush set inet {tag} bridges"),
+            format!("nft flush map inet {tag} publish4_any"),
+        ];
+        for damage in damages {
+            sh(&damage);
+            comes(&damage, || rules() == whole);
+            assert!(inside(&host.lan, || ask(HOST, 8080)).is_some(), "{damage}");
+        }
+        // A firewall that is restarted: everything flushed, and a rule set of its own put there.
+        sh(
+            "nft 'flush ruleset; add table inet filter; add chain inet filter input { type filter hook input priority 0; }'",
+        );
+        comes("restart of a firewall", || rules() == whole);
+        assert!(sh("nft list tables").contains("table inet filter"));
+        assert!(inside(&host.lan, || ask(HOST, 8080)).is_some());
+        // Published while nobody looks: the table stays ours alone.
+        networks.attach(&with_port("b", 8081)).unwrap();
+        assert!(rules().contains("8081"));
+    });
+}
+
+#[test]
+fn connections_outlive_a_flush() {
+    machine(|host| {
+        let networks = host.open();
+        let a = networks.attach(&with_port("a", 8080)).unwrap();
+        let listener = in_namespace(a.netns.as_fd(), Kind::Network, || TcpListener::bind("0.0.0.0:80"))
+            .unwrap()
+            .unwrap();
+        let mut client =
+            inside(&host.lan, || TcpStream::connect((HOST, 8080))).expect("a connection to a published port");
+        let (mut served, _) = listener.accept().unwrap();
+        let tag = host.tag();
+        for round in 0..20u8 {
+            sh("nft flush ruleset");
+            comes("the table", || sh("nft list tables").contains(&tag));
+            client.write_all(&[round]).unwrap();
+            let mut byte = [0];
+            served.read_exact(&mut byte).unwrap();
+            assert_eq!(byte, [round]);
+            served.write_all(&byte).unwrap();
+            client.read_exact(&mut byte).unwrap();
+        }
+    });
+}
+
+#[test]
+fn what_is_as_it_should_be_is_adopted() {
+    machine(|host| {
+        let handle = || {
+            let table = sh(&format!("nft -a list table inet {}", host.tag()));
+            table.lines().next().unwrap().to_owned()
+        };
+        let networks = host.open();
+        let living = with_port("a", 8080);
+        networks.attach(&living).unwrap();
+        let before = handle();
+        drop(networks);
+        // The same table, not another one of the same name.
+        let networks = host.open();
+        assert_eq!(handle(), before);
+        assert_eq!(
+            networks.reconcile(&HashSet::from([living.container])).unwrap(),
+            []
+        );
+        drop(networks);
+        // One that was changed while nobody watched is made anew.
+        sh(&format!("nft flush chain inet {} forward", host.tag()));
+        let _networks = host.open();
+        assert_ne!(handle(), before);
+        assert!(sh(&format!("nft list chain inet {} forward", host.tag())).contains("accept"));
+    });
+}
+
+#[test]
+fn a_bridge_that_was_removed_is_made_again_with_its_containers() {
+    machine(|host| {
+        let networks = host.open();
+        let a = networks.attach(&with_port("a", 8080)).unwrap();
+        let b = networks.attach(&request("b", &["bridge"])).unwrap();
+        let _service = Service::start(a.netns.as_fd(), "a", 80);
+        let inside_address = v4(&a).to_string();
+        assert!(inside(&b.netns, || ask(&inside_address, 80)).is_some());
+        let tag = host.tag();
+        let hardware = || {
+            sh(&format!(
+                "ip -br link show {tag} 2>/dev/null | awk '{{print $3}}'"
+            ))
+        };
+        let before = hardware();
+        assert_eq!(before.trim().len(), 17, "{before}");
+        sh(&format!("ip link del {tag}"));
+        // Neighbours know its hardware address, so it has the same again.
+        comes("the bridge", || hardware() == before);
+        comes("the way between containers", || {
+            inside(&b.netns, || ask(&inside_address, 80)).is_some()
+        });
+        comes("the way in", || inside(&host.lan, || ask(HOST, 8080)).is_some());
+        // Nothing of a network that is removed comes back.
+        networks.create(&bridge("app")).unwrap();
+        networks.remove("app").unwrap();
+        assert!(!sh("ip -o link").contains("br-"));
+    });
+}
+
+#[test]
+fn a_link_that_was_removed_is_told_and_made_again() {
+    machine(|host| {
+        let networks = host.open();
+        let wanted = with_port("a", 8080);
+        let a = networks.attach(&wanted).unwrap();
+        let _service = Service::start(a.netns.as_fd(), "a", 80);
+        let alive = HashSet::from([wanted.container.clone()]);
+        assert_eq!(networks.strays(&alive).unwrap(), []);
+        let port = sh(&format!("ip -br link show master {} | cut -d@ -f1", host.tag()));
+        sh(&format!("ip link del {}", port.trim()));
+        assert_eq!(inside(&host.lan, || ask(HOST, 8080)), None);
+        let strays = networks.strays(&alive).unwrap();
+        assert_eq!(
+            strays,
+            [Stray::NoLink {
+                container: wanted.container.clone(),
+                link: port.trim().to_owned()
+            }]
+        );
+        assert!(!networks.repair(&strays[0], None).unwrap());
+        assert!(networks.repair(&strays[0], Some(a.netns.as_fd())).unwrap());
+        assert_eq!(networks.strays(&alive).unwrap(), []);
+        comes("the way in", || {
+            inside(&host.lan, || ask(HOST, 8080)).as_deref() == Some("a 198.51.100.2")
+        });
+    });
+}
