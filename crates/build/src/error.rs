@@ -147,6 +147,7 @@ macro_rules! from_room {
 from_room!(
     image::ImageError,
     store::DbError,
+    store::NoRoom,
     store::SnapshotError,
     store::RemoveError,
     crate::executor::ExecError,

@@ -69,6 +69,21 @@ pub(crate) struct Options {
     /// Mirror of Docker Hub (repeatable)
     #[arg(long = "registry-mirror", value_name = "URL")]
     pub(crate) registry_mirrors: Vec<String>,
+    /// Space on the disk that pulls, loads and builds leave free, such as 5g or 10%
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) min_free: Option<String>,
+    /// Most bytes a second of all pulls and pushes together, such as 10m
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) limit_rate: Option<String>,
+    /// Proxy for registries reached by plain HTTP (the environment's HTTP_PROXY if not set)
+    #[arg(long, value_name = "URL")]
+    pub(crate) http_proxy: Option<String>,
+    /// Proxy for registries reached by HTTPS (the environment's HTTPS_PROXY if not set)
+    #[arg(long, value_name = "URL")]
+    pub(crate) https_proxy: Option<String>,
+    /// Hosts reached without a proxy, separated by commas
+    #[arg(long, value_name = "HOSTS")]
+    pub(crate) no_proxy: Option<String>,
     /// Layers downloaded at once, over all pulls (3 unless given)
     #[arg(long, value_name = "NUMBER")]
     pub(crate) max_concurrent_downloads: Option<u32>,

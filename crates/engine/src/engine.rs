@@ -133,6 +133,7 @@ impl Inner {
         let registry = registry::Client::new(config.live.registry.clone())
             .map_err(|error| Error::internal(chain(&error)))?;
         let images = Images::open(store.clone(), registry)?;
+        store.room().keep(config.live.min_free);
         images.set_max_downloads(config.live.max_downloads);
         images.set_max_uploads(config.live.max_uploads);
         let networks = Networks::open(store.clone(), config.network.clone())?;

@@ -25,6 +25,8 @@ pub struct LiveConfig {
     pub max_downloads: usize,
     /// Blobs uploaded at once, in each push.
     pub max_uploads: usize,
+    /// Space on the disk that pulls, loads and builds leave free.
+    pub min_free: store::MinFree,
     /// Whether the daemon says more in its log.
     pub debug: bool,
 }
@@ -39,6 +41,7 @@ impl Default for LiveConfig {
             registry: registry::ClientConfig::default(),
             max_downloads: image::MAX_DOWNLOADS,
             max_uploads: image::MAX_UPLOADS,
+            min_free: store::MinFree::default(),
             debug: false,
         }
     }
@@ -83,6 +86,7 @@ impl Engine {
             .registry()
             .reload(live.registry.clone())
             .map_err(|error| Error::invalid(chain(&error)))?;
+        self.inner.store.room().keep(live.min_free);
         self.inner.images.set_max_downloads(live.max_downloads);
         self.inner.images.set_max_uploads(live.max_uploads);
         let attributes = live.attributes();

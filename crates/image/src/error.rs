@@ -78,6 +78,8 @@ pub enum ImageError {
     #[error(transparent)]
     Gc(#[from] store::GcError),
     #[error(transparent)]
+    NoRoom(#[from] store::NoRoom),
+    #[error(transparent)]
     Db(#[from] DbError),
     #[error("writing image document: {0}")]
     Json(#[from] serde_json::Error),
@@ -127,6 +129,7 @@ impl ImageError {
             ImageError::Snapshot(error) => error.class(),
             ImageError::RemoveSnapshot(error) => error.class(),
             ImageError::Gc(error) => error.class(),
+            ImageError::NoRoom(error) => error.class(),
             ImageError::Shared(error) => error.class(),
             _ => ErrorClass::Internal,
         }

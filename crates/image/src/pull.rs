@@ -29,6 +29,8 @@ pub struct PullOptions {
     pub auth: Option<Auth>,
     /// Every tag of the repository.
     pub all_tags: bool,
+    /// Most bytes a second.
+    pub limit_rate: Option<u64>,
 }
 
 /// A manifest on its way in.
@@ -57,10 +59,11 @@ impl Images {
         options: PullOptions,
         progress: Progress,
     ) -> Result<Image, ImageError> {
+        self.inner.store.room().check()?;
         let report = Reporter(progress);
         let auth = options.auth.clone().unwrap_or_default();
         let names = if options.all_tags {
-            let repository = self.inner.registry.repository(reference, &auth, Access::Pull);
+            let repository = self.inner.registry.repository(reference, &auth, Access::Pull)?;
             let tags = repository.tags().await?;
             tags.iter()
                 .filter_map(|tag| reference.with_tag(tag).ok())
@@ -104,9 +107,10 @@ impl Images {
             (Some(tag), None) => tag.to_owned(),
             (None, None) => "latest".to_owned(),
         };
+        let repository = self.inner.registry.repository(&name, auth, Access::Pull)?;
         let pull = Pull {
             images: self,
-            repository: Arc::new(self.inner.registry.repository(&name, auth, Access::Pull)),
+            repository: Arc::new(repository.limited(options.limit_rate)),
             reference: &name,
             lease: Arc::new(self.inner.store.lease()),
             report: report.clone(),

@@ -25,6 +25,8 @@ pub struct PushOptions {
     pub auth: Option<Auth>,
     /// Push this platform's manifest instead of the index.
     pub platform: Option<Platform>,
+    /// Most bytes a second.
+    pub limit_rate: Option<u64>,
 }
 
 /// What the name points to at the registry now.
@@ -67,7 +69,8 @@ impl Images {
             .say(format!("The push refers to repository [{}]", name.name()))
             .await;
         let auth = options.auth.unwrap_or_default();
-        let repository = Arc::new(self.inner.registry.repository(&name, &auth, Access::Push));
+        let repository = self.inner.registry.repository(&name, &auth, Access::Push)?;
+        let repository = Arc::new(repository.limited(options.limit_rate));
         self.push_blobs(&repository, &name, &plan, &report).await?;
         let tag = match (name.tag(), name.digest()) {
             (Some(tag), _) => tag.to_owned(),

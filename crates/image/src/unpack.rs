@@ -155,7 +155,8 @@ impl Images {
             told,
         };
         let lowers = self.directories(job.parent);
-        let outcome = apply_layer(counted, &pending.path(), &lowers, &job.blob.digest);
+        let gate = self.inner.store.room().gate();
+        let outcome = apply_layer(counted, &pending.path(), &lowers, &job.blob.digest, gate);
         // A broken source explains a failed unpacking better than the unpacking does.
         verified()?;
         let actual = outcome?;
@@ -235,6 +236,7 @@ pub(crate) fn apply_layer(
     directory: &Path,
     lowers: &[PathBuf],
     blob: &Digest,
+    gate: store::Gate,
 ) -> Result<Digest, ImageError> {
     std::thread::scope(|scope| {
         let (blocks, queue) = mpsc::sync_channel(BLOCKS);
@@ -242,7 +244,10 @@ pub(crate) fn apply_layer(
         let stopped = stop.clone();
         scope.spawn(move || decompress(source, &blocks, &stopped));
         let mut reader = Hashed {
-            inner: Blocks::new(queue),
+            inner: Blocks {
+                gate: Some(gate),
+                ..Blocks::new(queue)
+            },
             hasher: Hasher::new(),
         };
         // Reads to the end of the stream: what follows the archive belongs to the diff ID as well.
@@ -276,6 +281,8 @@ fn decompress(source: impl Read + Send, blocks: &mpsc::SyncSender<io::Result<Vec
 pub(crate) struct Blocks {
     queue: mpsc::Receiver<io::Result<Vec<u8>>>,
     block: io::Cursor<Vec<u8>>,
+    /// Asked before a block is given on, where it is going to be written.
+    gate: Option<store::Gate>,
 }
 
 impl Blocks {
@@ -283,6 +290,7 @@ impl Blocks {
         Blocks {
             queue,
             block: io::Cursor::default(),
+            gate: None,
         }
     }
 }
@@ -295,7 +303,13 @@ impl Read for Blocks {
                 return Ok(read);
             }
             match self.queue.recv() {
-                Ok(block) => self.block = io::Cursor::new(block?),
+                Ok(block) => {
+                    let block = block?;
+                    if let Some(gate) = &mut self.gate {
+                        gate.pass(block.len())?;
+                    }
+                    self.block = io::Cursor::new(block);
+                }
                 Err(_) => return Ok(0),
             }
         }

@@ -1,9 +1,10 @@
-//! Reading a blob as a stream that survives breaks.
+//! Reading a span of a blob as a stream that survives breaks.
 //!
 //! After a break the reader asks for the rest with `Range` (distribution-spec 1.1, "Resumable Pull"); a registry
 //! that sends everything again is read past what is already known. It gives up after the configured number of
 //! attempts that brought no byte. A body longer than the descriptor says is an error, never delivered.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
@@ -15,47 +16,56 @@ use spec::{Digest, Reference};
 use url::Url;
 
 use crate::error::Error;
+use crate::pace::Pace;
 use crate::repository::Repository;
 use crate::session::{Call, SILENCE, Session, backoff};
 
-/// A blob being read.
-pub struct BlobReader {
-    session: Arc<Session>,
-    reference: Reference,
-    digest: Digest,
-    url: Url,
-    size: u64,
+/// What a reader reads of which blob, from where.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub session: Arc<Session>,
+    pub reference: Reference,
+    pub digest: Digest,
+    pub url: Url,
+    /// Of the whole blob.
+    pub size: u64,
+    pub pace: Pace,
+}
+
+/// A span of a blob being read over one connection at a time.
+pub(crate) struct Span {
+    target: Target,
     position: u64,
+    /// Where to end; the rest of a body that goes on is left.
+    end: u64,
+    /// A registry that sends the whole blob instead of the span will not do.
+    only_range: bool,
     /// Bytes that the present body still has before `position`.
     surplus: u64,
     body: Option<BoxStream<'static, reqwest::Result<Bytes>>>,
     failures: u32,
 }
 
-impl BlobReader {
-    pub(crate) async fn open(
-        session: Arc<Session>,
-        reference: &Reference,
-        digest: Digest,
-        size: u64,
-        offset: u64,
-    ) -> Result<BlobReader, Error> {
-        let url = session.url(&format!("blobs/{digest}")).await?;
-        let mut reader = BlobReader {
-            session,
-            reference: reference.clone(),
-            digest,
-            url,
-            size,
-            position: offset.min(size),
+impl Span {
+    /// Nothing is asked for before the first byte is wanted.
+    pub fn new(target: Target, range: Range<u64>, only_range: bool) -> Span {
+        Span {
+            target,
+            position: range.start,
+            end: range.end,
+            only_range,
             surplus: 0,
             body: None,
             failures: 0,
-        };
-        if reader.position < reader.size {
-            reader.connect().await?;
         }
-        Ok(reader)
+    }
+
+    /// Asks for the first byte now, so that a refusal is told at once.
+    pub async fn open(mut self) -> Result<Span, Error> {
+        if self.position < self.end {
+            self.connect().await?;
+        }
+        Ok(self)
     }
 
     /// The position of the next byte.
@@ -63,27 +73,37 @@ impl BlobReader {
         self.position
     }
 
+    /// Ends earlier than it was to.
+    pub fn cut(&mut self, end: u64) {
+        self.end = end.max(self.position).min(self.end);
+    }
+
     /// The next bytes, or `None` when all have been given.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
-        while self.position < self.size {
+        while self.position < self.end {
             match self.next().await {
                 Ok(bytes) if bytes.is_empty() => {}
-                Ok(bytes) => {
+                Ok(mut bytes) => {
                     self.failures = 0;
+                    let left = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
+                    bytes.truncate(left);
                     self.position += bytes.len() as u64;
+                    self.target.pace.moved(bytes.len()).await;
                     return Ok(Some(bytes));
                 }
                 Err(error) => {
                     self.body = None;
                     self.failures += 1;
-                    if !error.is_transient() || self.failures >= self.session.client.inner.config().attempts {
+                    let attempts = self.target.session.client.inner.config().attempts;
+                    if !error.is_transient() || self.failures >= attempts {
                         return Err(error);
                     }
-                    tracing::info!(digest = %self.digest, at = self.position, %error, "download resumes");
+                    tracing::info!(digest = %self.target.digest, at = self.position, %error, "download resumes");
                     tokio::time::sleep(backoff(self.failures)).await;
                 }
             }
         }
+        self.body = None;
         Ok(None)
     }
 
@@ -91,39 +111,41 @@ impl BlobReader {
         if self.body.is_none() {
             self.connect().await?;
         }
+        let (url, size) = (&self.target.url, self.target.size);
         let Some(body) = &mut self.body else {
             return Ok(Bytes::new());
         };
         let mut bytes = match tokio::time::timeout(SILENCE, body.next()).await {
             Ok(Some(Ok(bytes))) => bytes,
-            Ok(Some(Err(error))) => return Err(Error::from_transport(&Method::GET, &self.url, &error)),
+            Ok(Some(Err(error))) => return Err(Error::from_transport(&Method::GET, url, &error)),
             Ok(None) => {
                 return Err(Error::Broken {
                     verb: "Get",
-                    url: self.url.to_string(),
-                    detail: format!("unexpected EOF: {} of {} bytes arrived", self.position, self.size),
+                    url: url.to_string(),
+                    detail: format!("unexpected EOF: {} of {size} bytes arrived", self.position),
                 });
             }
-            Err(_) => return Err(Error::silent(&Method::GET, &self.url, SILENCE.as_secs())),
+            Err(_) => return Err(Error::silent(&Method::GET, url, SILENCE.as_secs())),
         };
         let skipped = self.surplus.min(bytes.len() as u64);
         self.surplus -= skipped;
         bytes.advance(skipped as usize);
-        if bytes.len() as u64 > self.size - self.position {
+        if bytes.len() as u64 > size - self.position {
             return Err(Error::protocol(
-                &self.url,
-                format!("blob is longer than its {} bytes", self.size),
+                url,
+                format!("blob is longer than its {size} bytes"),
             ));
         }
         Ok(bytes)
     }
 
     async fn connect(&mut self) -> Result<(), Error> {
-        let mut call = Call::new(Method::GET, self.url.clone());
-        if self.position > 0 {
-            call = call.header(RANGE, &format!("bytes={}-{}", self.position, self.size - 1));
+        let target = &self.target;
+        let mut call = Call::new(Method::GET, target.url.clone());
+        if self.position > 0 || self.end < target.size {
+            call = call.header(RANGE, &format!("bytes={}-{}", self.position, self.end - 1));
         }
-        let response = self.session.send(call).await?;
+        let response = target.session.send(call).await?;
         self.surplus = match response.status() {
             StatusCode::PARTIAL_CONTENT => {
                 let range = response
@@ -132,21 +154,28 @@ impl BlobReader {
                     .and_then(|r| r.to_str().ok());
                 if range.and_then(range_start) != Some(self.position) {
                     return Err(Error::protocol(
-                        &self.url,
+                        &target.url,
                         "answered with another range than was asked for",
                     ));
                 }
                 0
             }
+            status if status.is_success() && self.only_range => {
+                return Err(Error::protocol(
+                    &target.url,
+                    "the registry does not send parts of blobs",
+                ));
+            }
             status if status.is_success() => self.position,
             StatusCode::NOT_FOUND => {
                 return Err(Error::BlobUnknown {
-                    repository: self.reference.familiar_name(),
-                    digest: self.digest.clone(),
+                    repository: target.reference.familiar_name(),
+                    digest: target.digest.clone(),
                 });
             }
             _ => {
-                let repository = Repository::new(self.reference.clone(), vec![self.session.clone()]);
+                let sessions = vec![target.session.clone()];
+                let repository = Repository::new(target.reference.clone(), sessions, Pace::default());
                 return Err(repository.refused(response).await);
             }
         };

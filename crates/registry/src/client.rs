@@ -13,10 +13,12 @@ use url::Url;
 
 use crate::auth::{Auth, TokenCache};
 use crate::challenge::Challenge;
-use crate::config::{ClientConfig, host_name};
+use crate::config::{ClientConfig, ConfigError, Proxies, host_name};
 use crate::endpoint::{self, Endpoint, Security};
 use crate::error::Error;
+use crate::pace::{Limit, Pace};
 use crate::repository::{Access, Repository};
+use crate::rule::{self, Rule};
 use crate::session::Session;
 use crate::tls::{self, TlsChoice};
 
@@ -35,12 +37,15 @@ pub(crate) struct Inner {
     schemes: Mutex<HashMap<String, &'static str>>,
     challenges: Mutex<HashMap<String, Challenge>>,
     pub tokens: TokenCache,
+    /// What all transfers together may take.
+    limit: Mutex<Option<Arc<Limit>>>,
 }
 
 impl Client {
     /// A client with this configuration, which is checked here.
     pub fn new(config: ClientConfig) -> Result<Client, Error> {
         config.validate()?;
+        let limit = config.limit_rate.map(|rate| Arc::new(Limit::new(rate)));
         Ok(Client {
             inner: Arc::new(Inner {
                 config: RwLock::new(Arc::new(config)),
@@ -48,6 +53,7 @@ impl Client {
                 schemes: Mutex::default(),
                 challenges: Mutex::default(),
                 tokens: TokenCache::default(),
+                limit: Mutex::new(limit),
             }),
         })
     }
@@ -55,6 +61,8 @@ impl Client {
     /// Takes over a new configuration; requests under way keep the old one.
     pub fn reload(&self, config: ClientConfig) -> Result<(), Error> {
         config.validate()?;
+        *self.inner.limit.lock().unwrap_or_else(PoisonError::into_inner) =
+            config.limit_rate.map(|rate| Arc::new(Limit::new(rate)));
         *self.inner.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
         self.inner
             .http
@@ -69,31 +77,46 @@ impl Client {
         Ok(())
     }
 
-    /// The repository that `reference` names, to be reached with `auth`.
-    pub fn repository(&self, reference: &Reference, auth: &Auth, access: Access) -> Repository {
+    /// The repository that `reference` names, to be reached with `auth` unless a rule forbids or says otherwise.
+    pub fn repository(
+        &self,
+        reference: &Reference,
+        auth: &Auth,
+        access: Access,
+    ) -> Result<Repository, Error> {
         let config = self.inner.config();
+        rule::permitted(&config.rules, reference)?;
         let endpoints = match access {
             Access::Pull => endpoint::for_pull(&config, reference),
-            Access::Push => vec![Endpoint::registry(&config, reference.domain(), reference.path())],
+            Access::Push => vec![endpoint::upstream(&config, reference)],
         };
-        let sessions = endpoints
-            .into_iter()
-            .map(|endpoint| {
-                let auth = if endpoint.mirror {
-                    Auth::Anonymous
-                } else {
-                    auth.clone()
-                };
-                Arc::new(Session::new(self.clone(), endpoint, auth, access))
-            })
-            .collect();
-        Repository::new(reference.clone(), sessions)
+        let mut sessions = Vec::with_capacity(endpoints.len());
+        for endpoint in endpoints {
+            let own = !endpoint.mirror && *auth != Auth::Anonymous;
+            let auth = match &endpoint.auth_file {
+                Some(file) if !own => rule::login(file, &endpoint.host)?,
+                _ if endpoint.mirror => Auth::Anonymous,
+                _ => auth.clone(),
+            };
+            sessions.push(Arc::new(Session::new(self.clone(), endpoint, auth, access)));
+        }
+        Ok(Repository::new(reference.clone(), sessions, self.inner.pace()))
+    }
+
+    /// What the configuration says about names like this one.
+    pub fn rule(&self, reference: &Reference) -> Option<Rule> {
+        let config = self.inner.config();
+        rule::find(&config.rules, &reference.name()).map(|(rule, _)| rule.clone())
     }
 }
 
 impl Inner {
     pub fn config(&self) -> Arc<ClientConfig> {
         self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn pace(&self) -> Pace {
+        Pace::of(self.limit.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
     /// The HTTP client for `url`, made at first use. `verify` is false only for insecure registries.
@@ -142,6 +165,8 @@ impl Inner {
             .pool_idle_timeout(Duration::from_secs(60));
         if direct {
             builder = builder.no_proxy();
+        } else {
+            builder = proxied(builder, &config.proxies)?;
         }
         let client = builder
             .build()
@@ -222,4 +247,15 @@ impl Inner {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(origin.to_owned(), challenge.clone());
     }
+}
+
+/// With the configured proxies; without any, those of the environment count.
+fn proxied(mut builder: reqwest::ClientBuilder, proxies: &Proxies) -> Result<reqwest::ClientBuilder, Error> {
+    let http = (!proxies.http.is_empty()).then(|| (&proxies.http, reqwest::Proxy::http(&proxies.http)));
+    let https = (!proxies.https.is_empty()).then(|| (&proxies.https, reqwest::Proxy::https(&proxies.https)));
+    for (url, proxy) in [http, https].into_iter().flatten() {
+        let proxy = proxy.map_err(|_| ConfigError::Proxy(url.clone()))?;
+        builder = builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_string(&proxies.none)));
+    }
+    Ok(builder)
 }

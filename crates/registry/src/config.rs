@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use url::Url;
 
+use crate::rule::{self, Rule};
+
 /// Configuration of a [`crate::Client`].
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
@@ -16,8 +18,13 @@ pub struct ClientConfig {
     pub insecure: Vec<String>,
     /// Base URLs tried before Docker Hub, in this order.
     pub mirrors: Vec<String>,
-    /// Mirrors of other registries, or of parts of them. The longest prefix that fits counts.
-    pub prefix_mirrors: Vec<PrefixMirrors>,
+    /// What holds for names that begin alike. The longest prefix that fits counts.
+    pub rules: Vec<Rule>,
+    /// Most bytes a second that all transfers together may take.
+    pub limit_rate: Option<u64>,
+    /// Where requests go through, if not where the environment says.
+    pub proxies: Proxies,
+    pub ranges: Ranges,
     /// Directories with `HOST[:PORT]/` folders of certificates; the first that has the folder counts.
     pub certs_d: Vec<PathBuf>,
     /// Value of the `User-Agent` header.
@@ -26,13 +33,35 @@ pub struct ClientConfig {
     pub attempts: u32,
 }
 
-/// Mirrors for every name below `prefix`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PrefixMirrors {
-    /// A registry with an optional path: `quay.io`, `ghcr.io/team`.
-    pub prefix: String,
-    /// Base URLs; what follows the prefix in a name follows the URL's path.
-    pub mirrors: Vec<String>,
+/// Proxies for requests to registries, as Docker's daemon.json names them. Empty: what the environment says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Proxies {
+    pub http: String,
+    pub https: String,
+    /// Hosts that are reached without one, separated by commas.
+    pub none: String,
+}
+
+/// When a large blob is fetched over several connections at once: many registries give each connection only so much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ranges {
+    /// Bytes of one part. Nothing is split before this much came by a single connection, nor when less than two
+    /// parts are left.
+    pub part: u64,
+    /// Parts at once; they wait in memory until it is their turn.
+    pub at_once: usize,
+    /// Bytes a second of a single connection that need no others.
+    pub enough: u64,
+}
+
+impl Default for Ranges {
+    fn default() -> Ranges {
+        Ranges {
+            part: 8 << 20,
+            at_once: 3,
+            enough: 96 << 20,
+        }
+    }
 }
 
 impl Default for ClientConfig {
@@ -40,7 +69,10 @@ impl Default for ClientConfig {
         ClientConfig {
             insecure: Vec::new(),
             mirrors: Vec::new(),
-            prefix_mirrors: Vec::new(),
+            rules: Vec::new(),
+            limit_rate: None,
+            proxies: Proxies::default(),
+            ranges: Ranges::default(),
             certs_d: vec![
                 PathBuf::from("/etc/berth/certs.d"),
                 PathBuf::from("/etc/docker/certs.d"),
@@ -62,17 +94,23 @@ pub enum ConfigError {
         "insecure registry {0:?} is not valid: expected HOST, HOST:PORT or an address range like 10.0.0.0/8"
     )]
     Insecure(String),
+    #[error("invalid proxy {0:?}: expected a URL such as http://proxy.lan:3128")]
+    Proxy(String),
+    #[error("invalid rule for {prefix:?} in registries: {detail}")]
+    Rule { prefix: String, detail: String },
 }
 
 impl ClientConfig {
     /// Checks every value, so that a wrong one is told at start and not at the first pull.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        for mirror in self
-            .mirrors
-            .iter()
-            .chain(self.prefix_mirrors.iter().flat_map(|p| &p.mirrors))
-        {
+        for mirror in &self.mirrors {
             parse_mirror(mirror)?;
+        }
+        rule::validate(&self.rules)?;
+        for proxy in [&self.proxies.http, &self.proxies.https] {
+            if !proxy.is_empty() && reqwest::Proxy::all(proxy).is_err() {
+                return Err(ConfigError::Proxy(proxy.clone()));
+            }
         }
         for entry in &self.insecure {
             let plausible = match entry.split_once('/') {

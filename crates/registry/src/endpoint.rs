@@ -3,10 +3,13 @@
 //! `docker.io` is a name, not a host: its API answers at `registry-1.docker.io`. A mirror never gets the
 //! registry's credentials.
 
+use std::path::PathBuf;
+
 use spec::Reference;
 use url::Url;
 
 use crate::config::{ClientConfig, parse_mirror};
+use crate::rule::{self, Rule};
 
 /// The host behind the name `docker.io`.
 pub(crate) const DOCKER_HUB_API: &str = "registry-1.docker.io";
@@ -33,6 +36,8 @@ pub(crate) struct Endpoint {
     /// The repository's name there.
     pub repository: String,
     pub mirror: bool,
+    /// Where its credentials are, if not with the client.
+    pub auth_file: Option<PathBuf>,
 }
 
 impl Endpoint {
@@ -48,7 +53,17 @@ impl Endpoint {
             prefix: String::new(),
             repository: repository.to_owned(),
             mirror: false,
+            auth_file: None,
         }
+    }
+
+    /// With what a rule says about it.
+    fn ruled(mut self, rule: &Rule) -> Endpoint {
+        self.auth_file.clone_from(&rule.auth_file);
+        if rule.insecure && self.security == Security::Verified {
+            self.security = Security::Insecure;
+        }
+        self
     }
 
     fn mirror(config: &ClientConfig, url: &Url, repository: &str) -> Option<Endpoint> {
@@ -66,6 +81,7 @@ impl Endpoint {
             prefix: url.path().trim_end_matches('/').to_owned(),
             repository: repository.to_owned(),
             mirror: true,
+            auth_file: None,
         })
     }
 }
@@ -78,7 +94,7 @@ fn security(config: &ClientConfig, host: &str) -> Security {
     }
 }
 
-/// Where to pull `reference` from, best first. The last one is the registry itself.
+/// Where to pull `reference` from, best first. The last one is the registry itself, unless a rule leaves it out.
 pub(crate) fn for_pull(config: &ClientConfig, reference: &Reference) -> Vec<Endpoint> {
     let mut endpoints = Vec::new();
     if reference.domain() == "docker.io" {
@@ -87,44 +103,51 @@ pub(crate) fn for_pull(config: &ClientConfig, reference: &Reference) -> Vec<Endp
         }
     }
     let name = reference.name();
-    let best = config
-        .prefix_mirrors
-        .iter()
-        .filter_map(|m| Some((m, below(&name, &m.prefix)?)))
-        .max_by_key(|(m, _)| m.prefix.trim_end_matches('/').len());
-    if let Some((mirrors, rest)) = best {
-        for mirror in mirrors.mirrors.iter().filter_map(|m| parse_mirror(m).ok()) {
+    let best = rule::find(&config.rules, &name);
+    if let Some((rule, rest)) = best {
+        for mirror in rule.mirrors.iter().filter_map(|m| parse_mirror(m).ok()) {
             // The URL's path is part of the repository's name there: `/v2/` comes first on every registry.
-            let path = mirror.path().trim_matches('/');
-            let repository = match (path.is_empty(), rest.is_empty()) {
-                (true, _) => rest.to_owned(),
-                (_, true) => path.to_owned(),
-                _ => format!("{path}/{rest}"),
-            };
-            endpoints.extend(Endpoint::mirror(config, &mirror, &repository).map(|e| Endpoint {
+            let repository = joined(mirror.path().trim_matches('/'), rest);
+            let endpoint = Endpoint::mirror(config, &mirror, &repository).map(|e| Endpoint {
                 prefix: String::new(),
                 ..e
-            }));
+            });
+            endpoints.extend(endpoint.map(|e| e.ruled(rule)));
         }
     }
-    endpoints.push(Endpoint::registry(config, reference.domain(), reference.path()));
+    if best.is_none_or(|(rule, _)| !rule.only_mirrors) {
+        endpoints.push(upstream(config, reference));
+    }
     endpoints
 }
 
-/// What follows `prefix` in `name`, if `name` lies below it at a component's border.
-fn below<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
-    let rest = name.strip_prefix(prefix.trim_end_matches('/'))?;
-    if rest.is_empty() {
-        Some(rest)
-    } else {
-        rest.strip_prefix('/')
+/// The registry itself, where a rule says it is.
+pub(crate) fn upstream(config: &ClientConfig, reference: &Reference) -> Endpoint {
+    let name = reference.name();
+    let Some((rule, rest)) = rule::find(&config.rules, &name) else {
+        return Endpoint::registry(config, reference.domain(), reference.path());
+    };
+    let endpoint = match &rule.location {
+        Some(location) => {
+            let (domain, path) = location.split_once('/').unwrap_or((location, ""));
+            Endpoint::registry(config, domain, &joined(path, rest))
+        }
+        None => Endpoint::registry(config, reference.domain(), reference.path()),
+    };
+    endpoint.ruled(rule)
+}
+
+fn joined(path: &str, rest: &str) -> String {
+    match (path.is_empty(), rest.is_empty()) {
+        (true, _) => rest.to_owned(),
+        (_, true) => path.to_owned(),
+        _ => format!("{path}/{rest}"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::PrefixMirrors;
 
     fn pull(config: &ClientConfig, name: &str) -> Vec<String> {
         for_pull(config, &name.parse().unwrap())
@@ -150,14 +173,16 @@ mod tests {
     fn mirrors_come_first() {
         let config = ClientConfig {
             mirrors: vec!["https://m.example/hub/".into(), "http://127.0.0.1:81".into()],
-            prefix_mirrors: vec![
-                PrefixMirrors {
+            rules: vec![
+                Rule {
                     prefix: "quay.io".into(),
                     mirrors: vec!["https://q.example".into()],
+                    ..Rule::default()
                 },
-                PrefixMirrors {
+                Rule {
                     prefix: "quay.io/team".into(),
                     mirrors: vec!["https://t.example/x".into()],
+                    ..Rule::default()
                 },
             ],
             ..ClientConfig::default()
@@ -177,6 +202,42 @@ mod tests {
         assert_eq!(
             pull(&config, "quay.io/teams/app"),
             ["Verified q.example/v2/teams/app", "Verified quay.io/v2/teams/app"]
+        );
+    }
+
+    #[test]
+    fn rules_rewrite_and_leave_out() {
+        let rule = |prefix: &str| Rule {
+            prefix: prefix.into(),
+            ..Rule::default()
+        };
+        let config = ClientConfig {
+            rules: vec![
+                Rule {
+                    location: Some("reg.lan:5000/quay".into()),
+                    insecure: true,
+                    ..rule("quay.io/team")
+                },
+                Rule {
+                    mirrors: vec!["https://cache.lan".into()],
+                    only_mirrors: true,
+                    ..rule("*")
+                },
+            ],
+            ..ClientConfig::default()
+        };
+        assert_eq!(
+            pull(&config, "quay.io/team/app"),
+            ["Insecure reg.lan:5000/v2/quay/app"]
+        );
+        assert_eq!(
+            pull(&config, "busybox"),
+            ["Verified cache.lan/v2/docker.io/library/busybox"]
+        );
+        let pushed = upstream(&config, &"quay.io/team/app:1".parse().unwrap());
+        assert_eq!(
+            (pushed.host.as_str(), pushed.repository.as_str()),
+            ("reg.lan:5000", "quay/app")
         );
     }
 }

@@ -10,6 +10,7 @@ use spec::{Digest, ErrorClass};
 use url::Url;
 
 use crate::config::ConfigError;
+use crate::session::MAX_PAUSE;
 
 /// A failure of a request to a registry.
 #[derive(Debug, thiserror::Error)]
@@ -31,8 +32,8 @@ pub enum Error {
     /// The credentials were refused.
     #[error("{0}")]
     Unauthorized(String),
-    /// The registry limits how much may be asked of it.
-    #[error("toomanyrequests: {detail}")]
+    /// The registry limits how much may be asked of it, until `after` has passed.
+    #[error("toomanyrequests: {detail}{}", reset(*.after))]
     TooManyRequests { detail: String, after: Option<Duration> },
     /// No connection came about.
     #[error("{verb} {url:?}: {detail}")]
@@ -61,6 +62,16 @@ pub enum Error {
     Protocol { url: String, detail: String },
     #[error("manifest {wanted} does not match its digest: the registry sent {found}")]
     Digest { wanted: Digest, found: Digest },
+    /// A rule of this engine's configuration.
+    #[error(
+        "{name} is blocked: the rule for {prefix:?} in this engine's configuration (registries) forbids pulls and pushes"
+    )]
+    Blocked { name: String, prefix: String },
+    #[error("credentials in {}: {detail}", .path.display())]
+    AuthFile {
+        path: std::path::PathBuf,
+        detail: String,
+    },
     #[error("{0}")]
     Tls(String),
     #[error("reading the blob to upload: {0}")]
@@ -76,7 +87,7 @@ impl Error {
             Error::PullDenied { .. } | Error::ManifestUnknown { .. } | Error::BlobUnknown { .. } => {
                 ErrorClass::NotFound
             }
-            Error::PushDenied { .. } => ErrorClass::Forbidden,
+            Error::PushDenied { .. } | Error::Blocked { .. } => ErrorClass::Forbidden,
             Error::Unauthorized(_) => ErrorClass::Unauthorized,
             Error::TooManyRequests { .. } => ErrorClass::Unavailable,
             Error::Config(_) => ErrorClass::Invalid,
@@ -86,6 +97,7 @@ impl Error {
             | Error::Protocol { .. }
             | Error::Digest { .. }
             | Error::Tls(_)
+            | Error::AuthFile { .. }
             | Error::Source(_) => ErrorClass::Internal,
         }
     }
@@ -93,7 +105,8 @@ impl Error {
     /// Whether the same request may well succeed a little later.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            Error::Broken { .. } | Error::TooManyRequests { .. } => true,
+            Error::Broken { .. } => true,
+            Error::TooManyRequests { after, .. } => after.is_none_or(|after| after <= MAX_PAUSE),
             Error::Connect { refused, .. } => !refused,
             Error::Status { status, .. } => is_transient_status(*status),
             _ => false,
@@ -163,6 +176,21 @@ impl Error {
             detail: detail.into(),
         }
     }
+}
+
+/// When a limit is lifted, in words.
+fn reset(after: Option<Duration>) -> String {
+    let Some(after) = after.filter(|after| !after.is_zero()) else {
+        return String::new();
+    };
+    let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+    let (hours, minutes) = (seconds / 3600, seconds % 3600 / 60);
+    let span = match (hours, minutes) {
+        (0, 0) => format!("{seconds} s"),
+        (0, minutes) => format!("{minutes} min {} s", seconds % 60),
+        (hours, minutes) => format!("{hours} h {minutes} min"),
+    };
+    format!("; the registry takes requests again in {span}")
 }
 
 /// Statuses that gateways and busy registries answer with for a while.

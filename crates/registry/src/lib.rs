@@ -1,10 +1,10 @@
 //! Client of the OCI distribution API (distribution-spec 1.1), which Docker's registry API is a part of.
 //!
 //! ```text
-//!  Client ── one per engine: configuration, TLS clients, token cache, which scheme a host speaks
+//!  Client ── one per engine: configuration with its rules, TLS clients, token cache, which scheme a host speaks
 //!    └─ Repository ── one name, one set of credentials: mirrors first, then the registry itself
 //!         ├─ manifest / manifest_head / manifest_put / tags
-//!         ├─ blob -> BlobReader      resumes by Range after every break
+//!         ├─ blob -> BlobReader      resumes by Range after every break, large ones by several connections
 //!         └─ upload / mount / blob_size
 //! ```
 //!
@@ -27,18 +27,22 @@ mod endpoint;
 mod error;
 mod login;
 mod manifest;
+mod pace;
+mod parts;
 mod repository;
+mod rule;
 mod session;
 mod tls;
 mod token;
 mod upload;
 
 pub use auth::Auth;
-pub use blob::BlobReader;
 pub use client::Client;
-pub use config::{ClientConfig, ConfigError, PrefixMirrors};
+pub use config::{ClientConfig, ConfigError, Proxies, Ranges};
 pub use error::Error;
 pub use login::LoginResult;
 pub use manifest::{MAX_MANIFEST, RemoteManifest};
+pub use parts::BlobReader;
 pub use repository::{Access, Repository};
+pub use rule::Rule;
 pub use upload::BlobSource;

@@ -12,8 +12,9 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use spec::{Digest, Reference};
 
-use crate::blob::BlobReader;
 use crate::error::{Error, ErrorBody};
+use crate::pace::{Limit, Pace};
+use crate::parts::BlobReader;
 use crate::session::{Call, Session, read_answer, refusal};
 
 /// What will be done with the repository; decides the scope of tokens.
@@ -34,15 +35,25 @@ pub struct Repository {
     sessions: Vec<Arc<Session>>,
     /// Which endpoint answered last.
     preferred: AtomicUsize,
+    pub(crate) pace: Pace,
 }
 
 impl Repository {
-    pub(crate) fn new(reference: Reference, sessions: Vec<Arc<Session>>) -> Repository {
+    pub(crate) fn new(reference: Reference, sessions: Vec<Arc<Session>>, pace: Pace) -> Repository {
         Repository {
             reference,
             sessions,
             preferred: AtomicUsize::new(0),
+            pace,
         }
+    }
+
+    /// With at most `rate` bytes a second for everything that goes through this repository.
+    pub fn limited(mut self, rate: Option<u64>) -> Repository {
+        if let Some(rate) = rate {
+            self.pace.add(Limit::new(rate));
+        }
+        self
     }
 
     /// The registry's own session.
@@ -65,7 +76,7 @@ impl Repository {
                     self.preferred.store(index, Ordering::Relaxed);
                     return Ok(value);
                 }
-                Err(error) if session.endpoint.mirror => {
+                Err(error) if index + 1 < self.sessions.len() => {
                     tracing::info!(mirror = %session.endpoint.host, %error, "mirror skipped");
                 }
                 Err(error) => return Err(error),
@@ -78,9 +89,7 @@ impl Repository {
     /// gives is not verified.
     pub async fn blob(&self, digest: &Digest, size: u64, offset: u64) -> Result<BlobReader, Error> {
         self.read(|session| {
-            Box::pin(
-                async move { BlobReader::open(session, &self.reference, digest.clone(), size, offset).await },
-            )
+            Box::pin(async move { BlobReader::open(session, self, digest.clone(), size, offset).await })
         })
         .await
     }

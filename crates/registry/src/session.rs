@@ -148,11 +148,14 @@ impl Session {
                         call.url = self.redirect_target(&call.url, response.headers())?;
                         continue;
                     }
-                    let busy = status == StatusCode::TOO_MANY_REQUESTS;
-                    if !replayable || !(busy || is_transient_status(status)) || failures + 1 >= attempts {
+                    let busy = status == StatusCode::TOO_MANY_REQUESTS || is_transient_status(status);
+                    let after = retry_after(response.headers());
+                    // Nobody waits for hours without a word: when the limit is lifted is told instead.
+                    let too_long = after.is_some_and(|after| after > MAX_PAUSE);
+                    if !replayable || !busy || too_long || failures + 1 >= attempts {
                         return Ok(response);
                     }
-                    retry_after(response.headers())
+                    after
                 }
                 Err(error) => {
                     // A connection that does not come about takes its whole timeout: one more try tells.
@@ -366,9 +369,23 @@ pub(crate) fn backoff(failures: u32) -> Duration {
     base + base * (chance % 64) / 256
 }
 
+/// When to come back: seconds or a date (RFC 9110, 10.2.3), or the second since 1970 that Docker Hub gives.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
+    let until = |time: jiff::Timestamp| {
+        let left = time.duration_since(jiff::Timestamp::now());
+        Some(Duration::try_from(left).unwrap_or_default())
+    };
+    if let Some(text) = text(RETRY_AFTER.as_str()) {
+        if let Ok(seconds) = text.parse() {
+            return Some(Duration::from_secs(seconds));
+        }
+        if let Ok(date) = jiff::fmt::rfc2822::parse(text) {
+            return until(date.timestamp());
+        }
+    }
+    let second = text("x-retry-after")?.parse().ok()?;
+    until(jiff::Timestamp::from_second(second).ok()?)
 }
 
 /// Reads an answer of bounded size, giving up on silence.

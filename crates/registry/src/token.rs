@@ -90,17 +90,18 @@ impl Session {
                 Ok(response) => {
                     let status = response.status();
                     let busy = status == StatusCode::TOO_MANY_REQUESTS || is_transient_status(status);
-                    if !busy || failures >= attempts {
+                    let pause = retry_after(response.headers()).unwrap_or_else(|| backoff(failures));
+                    if !busy || failures >= attempts || pause > MAX_PAUSE {
                         break response;
                     }
-                    retry_after(response.headers()).unwrap_or_else(|| backoff(failures))
+                    pause
                 }
                 Err(error) if failures < attempts && error.is_transient() => backoff(failures),
                 Err(error) => return Err(error),
             };
-            tokio::time::sleep(pause.min(MAX_PAUSE)).await;
+            tokio::time::sleep(pause).await;
         };
-        let status = response.status();
+        let (status, after) = (response.status(), retry_after(response.headers()));
         let body = read_answer(response, MAX_ANSWER).await?;
         if !status.is_success() {
             let detail = ErrorBody::parse(&body).text();
@@ -113,7 +114,7 @@ impl Session {
                 }
                 StatusCode::TOO_MANY_REQUESTS => Error::TooManyRequests {
                     detail: detail.unwrap_or_else(|| "the token server limits requests".to_owned()),
-                    after: None,
+                    after,
                 },
                 _ => Error::Status {
                     status,

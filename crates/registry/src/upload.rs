@@ -24,6 +24,7 @@ use spec::Digest;
 use url::Url;
 
 use crate::error::Error;
+use crate::pace::Pace;
 use crate::repository::Repository;
 use crate::session::{Call, Payload, Session, backoff};
 
@@ -219,7 +220,8 @@ impl Repository {
     ) -> Result<Response, Error> {
         let sent = Arc::new(AtomicU64::new(0));
         let length = range.end - range.start;
-        let mut body = Some(body(source.clone(), range.clone(), sent.clone()).await?);
+        let pace = self.pace.clone();
+        let mut body = Some(body(source.clone(), range.clone(), sent.clone(), pace).await?);
         let mut call = Call::new(method, url).header(CONTENT_TYPE, "application/octet-stream");
         if piece {
             call = call.header(
@@ -288,6 +290,7 @@ async fn body(
     source: Arc<dyn BlobSource>,
     range: std::ops::Range<u64>,
     sent: Arc<AtomicU64>,
+    pace: Pace,
 ) -> Result<reqwest::Body, Error> {
     let (opener, start) = (source.clone(), range.start);
     let file = blocking(move || {
@@ -303,6 +306,7 @@ async fn body(
         sent: Arc<AtomicU64>,
         source: Arc<dyn BlobSource>,
         start: u64,
+        pace: Pace,
     }
     let state = State {
         file,
@@ -310,6 +314,7 @@ async fn body(
         sent,
         source,
         start,
+        pace,
     };
     let pieces = stream::try_unfold(state, |mut state| async move {
         if state.left == 0 {
@@ -330,6 +335,7 @@ async fn body(
             Ok((state, buffer.freeze()))
         })
         .await?;
+        state.pace.moved(bytes.len()).await;
         let total = state.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed) + bytes.len() as u64;
         state.source.sent(state.start + total);
         Ok(Some((bytes, state)))

@@ -17,7 +17,9 @@ fn client() -> Client {
 }
 
 fn repository(name: &str, access: Access) -> Repository {
-    client().repository(&name.parse().unwrap(), &Auth::Anonymous, access)
+    client()
+        .repository(&name.parse().unwrap(), &Auth::Anonymous, access)
+        .unwrap()
 }
 
 async fn upload(to: &Repository, bytes: &[u8]) -> Result<Digest, Error> {
@@ -183,17 +185,23 @@ async fn passwords_are_asked_for_and_checked() {
     );
     assert_eq!(error.class(), spec::ErrorClass::Unauthorized);
 
-    let push = client().repository(&name, &right, Access::Push);
+    let push = client().repository(&name, &right, Access::Push).unwrap();
     let digest = upload(&push, b"content").await.unwrap();
     assert_eq!(
-        download(&client().repository(&name, &right, Access::Pull), &digest, 7, 0)
-            .await
-            .unwrap(),
+        download(
+            &client().repository(&name, &right, Access::Pull).unwrap(),
+            &digest,
+            7,
+            0
+        )
+        .await
+        .unwrap(),
         b"content"
     );
     for auth in [Auth::Anonymous, wrong] {
         let error = client()
             .repository(&name, &auth, Access::Pull)
+            .unwrap()
             .manifest("x")
             .await
             .unwrap_err();
@@ -204,9 +212,12 @@ async fn passwords_are_asked_for_and_checked() {
             )),
             "{text}"
         );
-        let error = upload(&client().repository(&name, &auth, Access::Push), b"content")
-            .await
-            .unwrap_err();
+        let error = upload(
+            &client().repository(&name, &auth, Access::Push).unwrap(),
+            b"content",
+        )
+        .await
+        .unwrap_err();
         assert!(matches!(error, Error::PushDenied { .. }), "{error}");
     }
 }

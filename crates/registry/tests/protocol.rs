@@ -6,7 +6,7 @@ mod support;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use registry::{Access, Auth, Client, ClientConfig, Error, PrefixMirrors};
+use registry::{Access, Auth, Client, ClientConfig, Error, Rule};
 use spec::Digest;
 use spec::image::media_type;
 use support::{Answer, Canned, Request};
@@ -55,7 +55,7 @@ async fn a_token_is_fetched_once_and_kept() {
     let client = client();
     let name = format!("{}/team/app", registry.host()).parse().unwrap();
     for _ in 0..2 {
-        let repository = client.repository(&name, &basic(), Access::Pull);
+        let repository = client.repository(&name, &basic(), Access::Pull).unwrap();
         assert_eq!(
             repository.manifest("latest").await.unwrap().media_type,
             media_type::OCI_INDEX
@@ -85,7 +85,9 @@ async fn a_token_is_fetched_once_and_kept() {
 async fn an_identity_token_is_exchanged_by_post() {
     let (registry, tokens) = token_registry(|_| Answer::new(200, r#"{"access_token":"GOOD"}"#));
     let name = format!("{}/team/app", registry.host()).parse().unwrap();
-    let repository = client().repository(&name, &Auth::Identity("REFRESH".into()), Access::Pull);
+    let repository = client()
+        .repository(&name, &Auth::Identity("REFRESH".into()), Access::Pull)
+        .unwrap();
     repository.manifest("latest").await.unwrap();
     let asked = tokens.seen();
     let body = String::from_utf8(asked[0].body.clone()).unwrap();
@@ -105,6 +107,7 @@ async fn a_refused_token_is_told_and_not_asked_for_again() {
     let name = format!("{}/team/app", registry.host()).parse().unwrap();
     let error = client()
         .repository(&name, &Auth::Anonymous, Access::Pull)
+        .unwrap()
         .manifest("latest")
         .await
         .unwrap_err();
@@ -157,6 +160,7 @@ async fn credentials_do_not_follow_a_redirect() {
     let name = format!("{}/app", registry.host()).parse().unwrap();
     let mut reader = client()
         .repository(&name, &basic(), Access::Pull)
+        .unwrap()
         .blob(&digest, 12, 0)
         .await
         .unwrap();
@@ -172,6 +176,7 @@ async fn redirects_end() {
     let name = format!("{}/app", registry.host()).parse().unwrap();
     let error = client()
         .repository(&name, &Auth::Anonymous, Access::Pull)
+        .unwrap()
         .manifest("x")
         .await
         .unwrap_err();
@@ -190,6 +195,7 @@ async fn a_busy_registry_is_asked_again() {
     let name = format!("{}/app", registry.host()).parse().unwrap();
     client()
         .repository(&name, &Auth::Anonymous, Access::Pull)
+        .unwrap()
         .manifest("x")
         .await
         .unwrap();
@@ -208,6 +214,7 @@ async fn a_limit_that_stays_is_told() {
     let name = format!("{}/app", registry.host()).parse().unwrap();
     let error = client()
         .repository(&name, &Auth::Anonymous, Access::Pull)
+        .unwrap()
         .manifest("x")
         .await
         .unwrap_err();
@@ -231,7 +238,9 @@ async fn lies_are_found() {
         _ => manifest(),
     });
     let name = format!("{}/app", registry.host()).parse().unwrap();
-    let pull = client().repository(&name, &Auth::Anonymous, Access::Pull);
+    let pull = client()
+        .repository(&name, &Auth::Anonymous, Access::Pull)
+        .unwrap();
     let error = pull.manifest("huge").await.unwrap_err();
     assert!(error.to_string().contains("larger than 4194304 bytes"), "{error}");
     assert!(matches!(
@@ -253,7 +262,9 @@ async fn lies_are_found() {
 async fn a_server_without_ranges_is_read_past_what_is_known() {
     let registry = Canned::start(|_| Answer::new(200, "0123456789"));
     let name = format!("{}/app", registry.host()).parse().unwrap();
-    let pull = client().repository(&name, &Auth::Anonymous, Access::Pull);
+    let pull = client()
+        .repository(&name, &Auth::Anonymous, Access::Pull)
+        .unwrap();
     let mut reader = pull.blob(&Digest::sha256(b"x"), 10, 7).await.unwrap();
     assert_eq!(reader.chunk().await.unwrap().unwrap(), "789");
     assert_eq!(reader.chunk().await.unwrap(), None);
@@ -278,7 +289,8 @@ async fn a_blob_that_always_ends_early_is_given_up() {
     let name = format!("{}/app", registry.host()).parse().unwrap();
     let pull = Client::new(config)
         .unwrap()
-        .repository(&name, &Auth::Anonymous, Access::Pull);
+        .repository(&name, &Auth::Anonymous, Access::Pull)
+        .unwrap();
     let mut reader = pull.blob(&Digest::sha256(b"x"), 10, 0).await.unwrap();
     assert_eq!(reader.chunk().await.unwrap().unwrap(), "0123");
     assert!(reader.chunk().await.is_err());
@@ -294,19 +306,21 @@ async fn mirrors_are_tried_first_and_never_see_credentials() {
     });
     let registry = Canned::start(|_| Answer::new(500, ""));
     let config = ClientConfig {
-        prefix_mirrors: vec![PrefixMirrors {
+        rules: vec![Rule {
             prefix: format!("{}/team", registry.host()),
             mirrors: vec![
                 format!("http://{}", broken.host()),
                 format!("http://{}/cache", mirror.host()),
             ],
+            ..Rule::default()
         }],
         ..ClientConfig::default()
     };
     let name = format!("{}/team/app", registry.host()).parse().unwrap();
     let pull = Client::new(config)
         .unwrap()
-        .repository(&name, &basic(), Access::Pull);
+        .repository(&name, &basic(), Access::Pull)
+        .unwrap();
     pull.manifest("latest").await.unwrap();
     // From then on the mirror that answered is asked first.
     pull.manifest("latest").await.unwrap();
@@ -341,10 +355,209 @@ async fn a_registry_that_limits_requests_gets_pieces() {
     std::fs::write(file.path(), &bytes).unwrap();
     let path = file.path().to_owned();
     let name = format!("{}/app", registry.host()).parse().unwrap();
-    let push = client().repository(&name, &Auth::Anonymous, Access::Push);
+    let push = client()
+        .repository(&name, &Auth::Anonymous, Access::Push)
+        .unwrap();
     let source = Arc::new(move || std::fs::File::open(&path));
     push.upload(&Digest::sha256(&bytes), bytes.len() as u64, source)
         .await
         .unwrap();
     assert!(*received.lock().unwrap() == bytes);
+}
+
+#[tokio::test]
+async fn rules_block_rewrite_and_log_in() {
+    let registry = Canned::start(|request| match request.header("authorization") {
+        "Basic dTpw" if request.target.starts_with("/v2/moved/app/") => manifest(),
+        "Basic dTpw" => Answer::new(404, ""),
+        _ => Answer::new(401, "").with("www-authenticate", "Basic realm=r"),
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("auth.json");
+    let logins = format!(r#"{{"auths":{{"{}":{{"auth":"dTpw"}}}}}}"#, registry.host());
+    std::fs::write(&file, logins).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let config = ClientConfig {
+        rules: vec![
+            Rule {
+                prefix: "old.example/team".into(),
+                location: Some(format!("{}/moved", registry.host())),
+                auth_file: Some(file),
+                ..Rule::default()
+            },
+            Rule {
+                prefix: "old.example".into(),
+                blocked: true,
+                ..Rule::default()
+            },
+        ],
+        ..ClientConfig::default()
+    };
+    let client = Client::new(config).unwrap();
+    let repository = |name: &str, access| client.repository(&name.parse().unwrap(), &Auth::Anonymous, access);
+    let pull = repository("old.example/team/app", Access::Pull).unwrap();
+    pull.manifest("latest").await.unwrap();
+    for access in [Access::Pull, Access::Push] {
+        let refused = repository("old.example/other", access).err().unwrap();
+        assert_eq!(refused.class(), spec::ErrorClass::Forbidden);
+        let text = refused.to_string();
+        assert!(
+            text.contains("old.example/other is blocked") && text.contains("\"old.example\""),
+            "{text}"
+        );
+    }
+    let asked = registry.seen().len();
+    assert!(repository("old.example/other", Access::Pull).is_err());
+    assert_eq!(registry.seen().len(), asked, "a blocked registry was asked");
+}
+
+#[tokio::test]
+async fn a_limit_for_hours_is_told_at_once_with_its_end() {
+    let soon = jiff::Timestamp::now().as_second() + 2 * 3600 + 30;
+    for (header, value, told) in [
+        ("retry-after", "21600".to_owned(), "again in 6 h 0 min"),
+        ("x-retry-after", soon.to_string(), "again in 2 h 0 min"),
+    ] {
+        let registry = Canned::start(move |_| Answer::new(429, "").with(header, value.clone()));
+        let name = format!("{}/app", registry.host()).parse().unwrap();
+        let pull = client()
+            .repository(&name, &Auth::Anonymous, Access::Pull)
+            .unwrap();
+        let error = pull.manifest("latest").await.unwrap_err().to_string();
+        assert!(
+            error.contains("toomanyrequests") && error.contains(told),
+            "{error}"
+        );
+        assert_eq!(registry.seen().len(), 1, "asked again before its time");
+    }
+}
+
+/// A registry of one blob that sends parts, unless `answer` does something else.
+fn blob_registry(
+    bytes: Vec<u8>,
+    answer: impl Fn(&Request, std::ops::Range<usize>) -> Option<Answer> + Send + Sync + 'static,
+) -> Canned {
+    Canned::start(move |request| {
+        let asked = request
+            .header("range")
+            .strip_prefix("bytes=")
+            .and_then(|r| r.split_once('-'));
+        let Some((first, last)) = asked else {
+            return answer(request, 0..bytes.len()).unwrap_or_else(|| Answer::new(200, bytes.clone()));
+        };
+        let range = first.parse::<usize>().unwrap()..last.parse::<usize>().unwrap() + 1;
+        answer(request, range.clone()).unwrap_or_else(|| {
+            let said = format!("bytes {first}-{last}/{}", bytes.len());
+            Answer::new(206, &bytes[range]).with("content-range", said)
+        })
+    })
+}
+
+/// The blob as a reader gives it that finds every connection slow.
+async fn in_parts(registry: &Canned, bytes: &[u8]) -> Result<Vec<u8>, Error> {
+    let config = ClientConfig {
+        ranges: registry::Ranges {
+            part: 100_000,
+            at_once: 3,
+            enough: u64::MAX,
+        },
+        ..ClientConfig::default()
+    };
+    let name = format!("{}/app", registry.host()).parse().unwrap();
+    let pull = Client::new(config)
+        .unwrap()
+        .repository(&name, &Auth::Anonymous, Access::Pull)?;
+    let mut reader = pull.blob(&Digest::sha256(bytes), bytes.len() as u64, 0).await?;
+    let mut all = Vec::new();
+    while let Some(bytes) = reader.chunk().await? {
+        all.extend_from_slice(&bytes);
+    }
+    Ok(all)
+}
+
+#[tokio::test]
+async fn a_large_blob_comes_by_several_connections_at_once() {
+    let bytes = support::noise(1_000_003, 7);
+    // No part is answered before three were asked for.
+    let (asked, enough) = (Arc::new(Mutex::new(0)), Arc::new(std::sync::Condvar::new()));
+    let registry = blob_registry(bytes.clone(), move |_, range| {
+        if range.start > 0 {
+            let mut asked = asked.lock().unwrap();
+            *asked += 1;
+            enough.notify_all();
+            drop(enough.wait_while(asked, |asked| *asked < 3).unwrap());
+        }
+        None
+    });
+    assert!(in_parts(&registry, &bytes).await.unwrap() == bytes);
+    let requests = registry.seen();
+    let mut ranges: Vec<_> = requests
+        .iter()
+        .map(|r| r.header("range"))
+        .filter(|r| !r.is_empty())
+        .collect();
+    ranges.sort_unstable();
+    ranges.dedup();
+    assert!(
+        ranges.len() >= 7 && ranges.len() + 1 == requests.len(),
+        "{ranges:?}"
+    );
+}
+
+#[tokio::test]
+async fn parts_that_fail_are_read_over_one_connection() {
+    let bytes = support::noise(1_000_003, 8);
+    let whole = bytes.clone();
+    let claims: [Box<dyn Fn(&Request, std::ops::Range<usize>) -> Option<Answer> + Send + Sync>; 3] = [
+        // No ranges at all.
+        Box::new(move |_, _| Some(Answer::new(200, whole.clone()))),
+        // Another range than was asked for, while several connections ask.
+        Box::new(|_, range| {
+            (range.start > 0 && range.len() <= 100_000)
+                .then(|| Answer::new(206, "x").with("content-range", "bytes 1-1/1000003"))
+        }),
+        // Several connections are too many.
+        Box::new(|_, range| (range.start > 0 && range.len() <= 100_000).then(|| Answer::new(403, ""))),
+    ];
+    for claim in claims {
+        let registry = blob_registry(bytes.clone(), claim);
+        assert!(in_parts(&registry, &bytes).await.unwrap() == bytes);
+    }
+    // A part that breaks off is asked for again where it broke.
+    let cut = AtomicUsize::new(0);
+    let source = bytes.clone();
+    let registry = blob_registry(bytes.clone(), move |_, range| {
+        (range.start > 0 && cut.fetch_add(1, Ordering::Relaxed) == 1).then(|| {
+            let said = format!("bytes {}-{}/1000003", range.start, range.end - 1);
+            let half = source[range.start..range.start + range.len() / 2].to_vec();
+            Answer {
+                claim: Some(range.len()),
+                ..Answer::new(206, half).with("content-range", said)
+            }
+        })
+    });
+    assert!(in_parts(&registry, &bytes).await.unwrap() == bytes);
+}
+
+#[tokio::test]
+async fn transfers_keep_to_their_limit() {
+    let bytes = support::noise(300_000, 9);
+    let registry = blob_registry(bytes.clone(), |_, _| None);
+    let name = format!("{}/app", registry.host()).parse().unwrap();
+    let pull = client()
+        .repository(&name, &Auth::Anonymous, Access::Pull)
+        .unwrap()
+        .limited(Some(1_000_000));
+    let begun = std::time::Instant::now();
+    let mut reader = pull
+        .blob(&Digest::sha256(&bytes), bytes.len() as u64, 0)
+        .await
+        .unwrap();
+    while reader.chunk().await.unwrap().is_some() {}
+    // A tenth of a second is free; a loaded machine only makes it longer.
+    assert!(
+        begun.elapsed() >= std::time::Duration::from_millis(190),
+        "{:?}",
+        begun.elapsed()
+    );
 }

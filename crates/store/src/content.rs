@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use spec::{Digest, ErrorClass};
 
 use crate::failure::{Context, PathError};
+use crate::room::Room;
 use crate::trash::{Discarded, Trash};
 
 pub use ingest::{Ingest, IngestError};
@@ -54,15 +55,17 @@ pub struct Content {
     blobs: PathBuf,
     ingests: PathBuf,
     trash: Trash,
+    room: Room,
 }
 
 impl Content {
     /// `dir` exists; its directories are made here.
-    pub(crate) fn create(dir: &Path, trash: Trash) -> Result<Content, PathError> {
+    pub(crate) fn create(dir: &Path, trash: Trash, room: Room) -> Result<Content, PathError> {
         let content = Content {
             blobs: dir.join("blobs"),
             ingests: dir.join("ingest"),
             trash,
+            room,
         };
         for algorithm in ALGORITHMS {
             let path = content.blobs.join(algorithm);

@@ -28,6 +28,7 @@ mod lease;
 mod lock;
 mod open;
 mod reserve;
+mod room;
 pub mod snapshot;
 mod trash;
 
@@ -42,6 +43,7 @@ pub use failure::PathError;
 pub use gc::{Freed, GcError, Roots};
 pub use lease::Lease;
 pub use open::OpenError;
+pub use room::{Gate, MinFree, NoRoom, Room};
 pub use snapshot::{RemoveError, SnapshotError, SnapshotId, SnapshotInfo, Snapshots, Stray, Usage};
 
 /// The store of one data root. Clones share it; the root is let go with the last one.
@@ -57,6 +59,7 @@ struct Inner {
     snapshots: Snapshots,
     leases: Arc<lease::Leases>,
     trash: trash::Trash,
+    room: Room,
     /// Last, so that the root is let go after everything else is closed.
     _lock: lock::RootLock,
 }
@@ -80,6 +83,11 @@ impl Store {
     /// The layers and writable layers.
     pub fn snapshots(&self) -> &Snapshots {
         &self.inner.snapshots
+    }
+
+    /// How much of the disk is left to others.
+    pub fn room(&self) -> &Room {
+        &self.inner.room
     }
 
     /// A new lease: what it holds is kept by garbage collection until it is dropped.

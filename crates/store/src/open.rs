@@ -12,6 +12,7 @@ use crate::db::{Db, DbError};
 use crate::failure::{Context, PathError};
 use crate::lease::Leases;
 use crate::lock::RootLock;
+use crate::room::Room;
 use crate::snapshot::{SnapshotError, Snapshots};
 use crate::trash::Trash;
 use crate::{Inner, Store};
@@ -66,7 +67,8 @@ impl Store {
         }
         let trash = Trash::open(root.join("trash"))?;
         let db = Arc::new(Db::open(&root.join("meta.db"))?);
-        let content = Content::create(&root.join("content"), trash.clone())?;
+        let room = Room::new(&root);
+        let content = Content::create(&root.join("content"), trash.clone(), room.clone())?;
         let snapshots = Snapshots::open(root.join("snapshots"), Arc::clone(&db), trash.clone())?;
         trash.empty_in_background()?;
         Ok(Store {
@@ -77,6 +79,7 @@ impl Store {
                 snapshots,
                 leases: Arc::new(Leases::default()),
                 trash,
+                room,
                 _lock: lock,
             }),
         })

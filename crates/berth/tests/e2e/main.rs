@@ -36,6 +36,7 @@ mod platforms;
 mod private;
 mod prune;
 mod reach;
+mod registry_rules;
 mod reload;
 mod remote;
 mod safety;

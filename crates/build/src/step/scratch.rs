@@ -13,8 +13,9 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// A new one on top of `parent`, owned by the build `build`.
+    /// A new one on top of `parent`, owned by the build `build`; none while the disk is nearly full.
     pub fn create(store: &Store, parent: Option<SnapshotId>, build: &str) -> Result<Scratch, BuildError> {
+        store.room().check()?;
         let id = store.snapshots().create(parent, &format!("build:{build}"))?;
         Ok(Scratch {
             store: store.clone(),

@@ -137,4 +137,53 @@ impl File {
             Some(_) => Err(wrong()),
         }
     }
+
+    /// Rules for registries; a mistake is told with the rule's place in the list.
+    pub(super) fn rules(&mut self, key: &str) -> Result<Vec<registry::Rule>, SettingsError> {
+        let wrong = |detail: String| SettingsError::Registry(format!("configuration key {key}: {detail}"));
+        match self.take(key, false) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(items)) => items
+                .into_iter()
+                .enumerate()
+                .map(|(index, item)| {
+                    serde_json::from_value(item)
+                        .map_err(|error| wrong(format!("rule {}: {error}", index + 1)))
+                })
+                .collect(),
+            Some(_) => Err(wrong("expected a list of rules".to_owned())),
+        }
+    }
+
+    /// The object `proxies`, or the flags of the same names.
+    pub(super) fn proxies(
+        &mut self,
+        http: Option<String>,
+        https: Option<String>,
+        none: Option<String>,
+    ) -> Result<registry::Proxies, SettingsError> {
+        let given = http.is_some() || https.is_some() || none.is_some();
+        let mut proxies = registry::Proxies {
+            http: http.unwrap_or_default(),
+            https: https.unwrap_or_default(),
+            none: none.unwrap_or_default(),
+        };
+        for (key, value) in self.map("proxies", &[])? {
+            if given && !self.both.iter().any(|known| known == "proxies") {
+                self.both.push("proxies".to_owned());
+            }
+            match key.as_str() {
+                "http-proxy" => proxies.http = value,
+                "https-proxy" => proxies.https = value,
+                "no-proxy" => proxies.none = value,
+                _ => {
+                    return Err(SettingsError::Type {
+                        key: format!("proxies.{key}"),
+                        expected: "http-proxy, https-proxy or no-proxy",
+                    });
+                }
+            }
+        }
+        Ok(proxies)
+    }
 }

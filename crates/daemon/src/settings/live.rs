@@ -16,6 +16,7 @@ impl Settings {
             registry: self.registry(),
             max_downloads: self.max_downloads,
             max_uploads: self.max_uploads,
+            min_free: self.min_free,
             debug: self.debug,
         }
     }
@@ -25,6 +26,9 @@ impl Settings {
             insecure: self.insecure_registries.clone(),
             mirrors: self.registry_mirrors.clone(),
             certs_d: self.certs_d.clone(),
+            rules: self.registries.clone(),
+            proxies: self.proxies.clone(),
+            limit_rate: self.limit_rate,
             ..ClientConfig::default()
         }
     }

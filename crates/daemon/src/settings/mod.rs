@@ -33,9 +33,14 @@ pub(crate) struct Settings {
     pub(crate) userns: engine::userns::Settings,
     pub(crate) registry_mirrors: Vec<String>,
     pub(crate) insecure_registries: Vec<String>,
+    pub(crate) registries: Vec<registry::Rule>,
+    pub(crate) proxies: registry::Proxies,
+    /// Most bytes a second of all pulls and pushes together.
+    pub(crate) limit_rate: Option<u64>,
     /// Where certificates for registries are looked for: beside the configuration file, then Docker's place.
     pub(crate) certs_d: Vec<PathBuf>,
     pub(crate) cdi_spec_dirs: Vec<PathBuf>,
+    pub(crate) min_free: engine::store::MinFree,
     pub(crate) max_downloads: usize,
     pub(crate) max_uploads: usize,
     pub(crate) log_driver: String,
@@ -140,18 +145,7 @@ impl Settings {
         }
         engine::check_log_settings(&log_driver, &log_opts)
             .map_err(|error| SettingsError::Log(error.message))?;
-        let log_budget = match file.text("log-budget", options.log_budget)? {
-            None => None,
-            Some(text) => {
-                Some(
-                    engine::monitor::log::binary_size(&text).map_err(|reason| SettingsError::Value {
-                        option: "--log-budget",
-                        value: text,
-                        reason: reason.to_owned(),
-                    })?,
-                )
-            }
-        };
+        let log_budget = size(&mut file, "log-budget", options.log_budget)?;
         let metrics_addr = file.text("metrics-addr", options.metrics_addr)?;
         let userns = userns::settings(
             &mut file,
@@ -168,6 +162,10 @@ impl Settings {
             certs_d: certs_d(options.config_file.as_deref()),
             cdi_spec_dirs: directories(file.list("cdi-spec-dirs", options.cdi_spec_dirs)?),
             insecure_registries: file.list("insecure-registries", options.insecure_registries)?,
+            registries: file.rules("registries")?,
+            proxies: file.proxies(options.http_proxy, options.https_proxy, options.no_proxy)?,
+            limit_rate: size(&mut file, "limit-rate", options.limit_rate)?,
+            min_free: min_free(&mut file, options.min_free)?,
             max_downloads: most(
                 &mut file,
                 "max-concurrent-downloads",
@@ -228,6 +226,38 @@ impl Settings {
             .map_err(|error| SettingsError::Registry(error.to_string()))?;
         Ok(settings)
     }
+}
+
+/// A number of bytes, such as `2g`.
+fn size(file: &mut File, key: &'static str, flag: Option<String>) -> Result<Option<u64>, SettingsError> {
+    let Some(text) = file.text(key, flag)? else {
+        return Ok(None);
+    };
+    match engine::monitor::log::binary_size(&text) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(reason) => Err(SettingsError::Value {
+            option: key,
+            value: text,
+            reason: reason.to_owned(),
+        }),
+    }
+}
+
+/// A percentage of the disk, or a number of bytes.
+fn min_free(file: &mut File, flag: Option<String>) -> Result<engine::store::MinFree, SettingsError> {
+    let Some(text) = file.text("min-free", flag)? else {
+        return Ok(engine::store::MinFree::default());
+    };
+    let read = match text.ends_with('%') {
+        true => text.parse(),
+        false if text == "0" => Ok(engine::store::MinFree::default()),
+        false => engine::monitor::log::binary_size(&text).map(engine::store::MinFree::Bytes),
+    };
+    read.map_err(|reason| SettingsError::Value {
+        option: "min-free",
+        value: text,
+        reason: reason.to_owned(),
+    })
 }
 
 /// How many things are done at once.

@@ -17,6 +17,7 @@ use spec::{Digest, ErrorClass, Hasher};
 
 use super::Content;
 use crate::failure::{Context, PathError, is_no_space};
+use crate::room::Gate;
 
 /// What files are called that nobody can come back for.
 const SCRATCH: &str = "scratch-";
@@ -63,6 +64,7 @@ pub struct Ingest {
     file: File,
     hasher: Hasher,
     offset: u64,
+    gate: Gate,
     /// Nothing can come of the file any more: it goes when this is dropped.
     doomed: bool,
 }
@@ -79,6 +81,7 @@ impl Ingest {
             file,
             hasher: Hasher::new(),
             offset: 0,
+            gate: content.room.gate(),
             doomed: false,
         };
         ingest.take_in_earlier()?;
@@ -100,6 +103,7 @@ impl Ingest {
             file,
             hasher: Hasher::new(),
             offset: 0,
+            gate: content.room.gate(),
             doomed: false,
         })
     }
@@ -201,7 +205,7 @@ impl Ingest {
 
 impl Write for Ingest {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.file.write(bytes) {
+        match self.gate.pass(bytes.len()).and_then(|()| self.file.write(bytes)) {
             Ok(written) => {
                 self.hasher.update(bytes.get(..written).unwrap_or(bytes));
                 self.offset += written as u64;

@@ -37,6 +37,7 @@ async fn pull(state: AppState, query: &Query, headers: &HeaderMap) -> Result<Res
         auth: auth::registry_auth(headers).map(|auth| auth::login(&auth)),
         // A name without tag or digest means all of them; clients add `latest` themselves.
         all_tags: reference.tag().is_none() && reference.digest().is_none(),
+        limit_rate: rate(query)?,
     };
     stream_job(move |lines| async move {
         with_lines(&lines, |progress| {
@@ -46,6 +47,18 @@ async fn pull(state: AppState, query: &Query, headers: &HeaderMap) -> Result<Res
         Ok(())
     })
     .await
+}
+
+/// Most bytes a second that a transfer may take.
+pub fn rate(query: &Query) -> Result<Option<u64>> {
+    let text = query.get("limitrate");
+    match text.parse() {
+        Ok(rate) if rate > 0 => Ok(Some(rate)),
+        _ if text.is_empty() => Ok(None),
+        _ => Err(ApiError::invalid(format!(
+            "invalid limitrate {text:?}: expected a number of bytes a second"
+        ))),
+    }
 }
 
 /// The archive at `url`, fetched whole before it is read, so that a server that breaks off costs no image.

@@ -25,15 +25,15 @@ pub async fn handle(
     let reference = Reference::parse_normalized(name)?.or_latest();
     let login = auth::registry_auth(&headers).map_or(Auth::Anonymous, |auth| auth::login(&auth));
     let registry = state.engine.images().registry();
-    let repository = registry.repository(&reference, &login, Access::Pull);
+    let told = |error: engine::registry::Error| ApiError::new(error.class(), error.to_string());
+    let repository = registry
+        .repository(&reference, &login, Access::Pull)
+        .map_err(told)?;
     let wanted = match (reference.digest(), reference.tag()) {
         (Some(digest), _) => digest.to_string(),
         (None, tag) => tag.unwrap_or("latest").to_owned(),
     };
-    let manifest = repository
-        .manifest(&wanted)
-        .await
-        .map_err(|error| ApiError::new(error.class(), error.to_string()))?;
+    let manifest = repository.manifest(&wanted).await.map_err(told)?;
     Ok(ok(&inspect(&manifest)?))
 }
 

@@ -30,6 +30,7 @@ pub async fn handle(
     let options = PushOptions {
         auth: auth::registry_auth(headers).map(|auth| auth::login(&auth)),
         platform: platform::one(query, "platform", version, 46)?,
+        limit_rate: super::create::rate(query)?,
     };
     stream_job(move |lines| async move {
         for reference in references {

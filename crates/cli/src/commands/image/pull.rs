@@ -7,10 +7,26 @@ use crate::command::{Arity, Command};
 use crate::commands::container::create::platform;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Flag, Matches};
+use crate::format::size;
 use crate::progress::{self, To};
 use crate::session::{Session, say};
 use http::Method;
 use spec::Reference;
+
+const LIMIT_RATE: Flag = Flag::text("limit-rate", "Most bytes a second, e.g. 2m").value("size");
+
+/// The value of `--limit-rate` in bytes.
+fn rate(matches: &Matches) -> Result<String, Failure> {
+    let Some(text) = matches.text("limit-rate") else {
+        return Ok(String::new());
+    };
+    match size::parse(text) {
+        Ok(bytes) if bytes > 0 => Ok(bytes.to_string()),
+        _ => Err(Failure::text(format!(
+            "invalid argument {text:?} for \"--limit-rate\": expected bytes a second, such as 500k or 2m"
+        ))),
+    }
+}
 
 pub const PULL: Command = Command::new(
     "pull",
@@ -24,6 +40,7 @@ pub const PULL: Command = Command::new(
     Flag::bool("disable-content-trust", "Skip verification of image signatures")
         .default("true")
         .hidden(),
+    LIMIT_RATE,
     Flag::text("platform", "Platform of the image, e.g. linux/arm64"),
     Flag::bool("quiet", "Do not show progress").short('q'),
 ]]);
@@ -40,6 +57,7 @@ pub const PUSH: Command = Command::new(
     Flag::bool("disable-content-trust", "Skip signing of the image")
         .default("true")
         .hidden(),
+    LIMIT_RATE,
     Flag::text("platform", "Upload one platform of the image only"),
     Flag::bool("quiet", "Do not show progress").short('q'),
 ]]);
@@ -61,7 +79,7 @@ async fn pull(session: &Session, matches: &Matches) -> Outcome {
     }
     let wanted = if all { given } else { given.or_latest() };
     let to = if quiet { To::Nowhere } else { To::Stdout };
-    transfer(session, &wanted, &platform(matches)?, to).await?;
+    transfer(session, &wanted, &platform(matches)?, &rate(matches)?, to).await?;
     say(&wanted.canonical())?;
     Ok(0)
 }
@@ -74,16 +92,23 @@ pub async fn fetch(
     quiet: bool,
 ) -> Result<(), Failure> {
     let to = if quiet { To::Nowhere } else { To::Stderr };
-    transfer(session, wanted, platform, to).await
+    transfer(session, wanted, platform, "", to).await
 }
 
-async fn transfer(session: &Session, wanted: &Reference, platform: &str, to: To) -> Result<(), Failure> {
+async fn transfer(
+    session: &Session,
+    wanted: &Reference,
+    platform: &str,
+    rate: &str,
+    to: To,
+) -> Result<(), Failure> {
     let tag = match wanted.digest() {
         Some(digest) => digest.to_string(),
         None => wanted.tag().unwrap_or_default().to_owned(),
     };
     let path = Query::new("/images/create")
         .text("fromImage", &wanted.name())
+        .text("limitrate", rate)
         .text("platform", &platform.to_lowercase())
         .text("tag", &tag)
         .build();
@@ -124,6 +149,7 @@ async fn push(session: &Session, matches: &Matches) -> Outcome {
         }
     };
     let path = Query::new(format!("/images/{}/push", name(&wanted.name())))
+        .text("limitrate", &rate(matches)?)
         .text("platform", &platform)
         .text("tag", wanted.tag().unwrap_or_default())
         .build();
