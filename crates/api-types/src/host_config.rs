@@ -133,6 +133,11 @@ pub struct UpdateConfig {
     pub pids_limit: Option<i64>,
     pub ulimits: List<Ulimit>,
     pub restart_policy: RestartPolicy,
+    /// This engine's own: ports to publish besides, and ports to publish no longer, at once where the container runs.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub publish_add: PortMap,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub publish_remove: PortMap,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -34,6 +34,7 @@ pub mod lenient;
 pub mod mount;
 pub mod network;
 pub mod network_address;
+pub mod port_reach;
 pub mod progress;
 pub mod stats;
 pub mod system;

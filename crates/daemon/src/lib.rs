@@ -189,6 +189,7 @@ fn engine_config(settings: &Settings) -> EngineConfig {
     let network = NetworkConfig {
         default_bridge: Some(settings.default_bridge.clone()),
         firewall: settings.iptables,
+        publish_address: settings.publish_address,
         ..NetworkConfig::new(settings.instance.clone(), settings.exec_root.clone())
     };
     EngineConfig {

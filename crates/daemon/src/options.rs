@@ -48,6 +48,9 @@ pub(crate) struct Options {
     /// Address that published ports listen on when none is given
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) ip: Option<String>,
+    /// Address that published ports of any network listen on when nothing else says (every address if not set)
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) default_publish_address: Option<String>,
     /// Whether to write packet filter rules
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     pub(crate) iptables: Option<bool>,

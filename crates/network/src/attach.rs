@@ -8,30 +8,25 @@
 //! What fails on the way is undone by detaching, which takes back whatever was done, and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use spec::Id;
-use sys::namespace::{Kind, in_namespace};
 use sys::netlink::Socket;
 
-use crate::address::{Mac, Prefix};
+use crate::address::Prefix;
 use crate::error::Error;
-use crate::firewall::{self, ruleset};
+use crate::firewall;
 use crate::host;
 use crate::link::{self, HostEnd, Interface};
-use crate::model::{Endpoint, EndpointRequest, PortRequest, PublishedPort, Sandbox, SandboxRequest};
+use crate::model::{Endpoint, EndpointRequest, Sandbox, SandboxRequest};
 use crate::names;
-use crate::port::Ports;
 use crate::prepared::{self, Pair, Ready};
-use crate::records::{self, Attached, SandboxRecord};
+use crate::records::{self, SandboxRecord};
 use crate::resolv::{self, Resolution, Resolv};
-use crate::settings::is_interface_name;
 use crate::state::{Inner, NetworkState, Networks, State};
-
-const INTERFACE_NAME: &str = "com.docker.network.endpoint.ifname";
-const INTERFACE_SYSCTLS: &str = "com.docker.network.endpoint.sysctls";
+use crate::sysctl::{INTERFACE_SYSCTLS, interface_sysctls, set_sysctls};
 
 /// What one endpoint needs of the kernel, copied out of the state.
 #[derive(Debug)]
@@ -97,8 +92,7 @@ impl Networks {
                 (sandbox.clone(), state.port_rules(sandbox))
             };
             if let Some(firewall) = &inner.firewall {
-                let removed: Vec<_> = rules.iter().map(ruleset::port_element).collect();
-                firewall.change(&removed, &[], || inner.state().desired(Some(container)))?;
+                firewall.change_ports(&rules, &[], || inner.state().desired(Some(container)))?;
             }
             let mut state = inner.state();
             records::remove_sandbox(inner.store.db(), container)?;
@@ -184,12 +178,8 @@ impl Inner {
                 sandbox.endpoints.push(attached);
             }
             if !request.ports.is_empty() {
-                sandbox.ports = state.reserve_ports(
-                    &request.container,
-                    &sandbox,
-                    &request.ports,
-                    self.firewall.is_some(),
-                )?;
+                sandbox.ports =
+                    state.reserve_ports(&request.container, &sandbox, &request.ports, &self.publishing())?;
             }
             Ok(())
         };
@@ -251,7 +241,7 @@ impl Inner {
             dns = Some(sockets);
         }
         self.write_names(&endpoints.iter().map(|e| e.network_id.clone()).collect())?;
-        let ports = self.publish(container)?;
+        let ports = self.publish_recorded(container)?;
         let dns_config = dns.as_ref().map(|_| dns::Config {
             container: dns::table::path(&self.dns_dir, container.as_str()),
         });
@@ -263,24 +253,6 @@ impl Inner {
             dns_config,
             resolv_conf: resolution.text,
         })
-    }
-
-    /// Adds a container's ports to the firewall.
-    fn publish(&self, container: &Id) -> Result<Vec<PublishedPort>, Error> {
-        let _order = self.order();
-        let (rules, ports) = {
-            let state = self.state();
-            let Some(sandbox) = state.sandboxes.get(container) else {
-                return Ok(Vec::new());
-            };
-            (state.port_rules(sandbox), sandbox.ports.clone())
-        };
-        if let Some(firewall) = &self.firewall {
-            let mut added: Vec<_> = rules.iter().map(ruleset::port_element).collect();
-            added.sort_by_key(|element| element.set);
-            firewall.change(&[], &added, || self.state().desired(None))?;
-        }
-        Ok(ports)
     }
 
     /// Makes one endpoint real: the pair, the bridge, the interface. `pair` is one that waits in the namespace.
@@ -353,255 +325,6 @@ impl Inner {
 }
 
 impl State {
-    /// Takes an endpoint's addresses and describes it. `sandbox` holds those taken before.
-    pub(crate) fn reserve_endpoint(
-        &mut self,
-        container: &Id,
-        sandbox: &SandboxRecord,
-        wanted: &EndpointRequest,
-        host_link: String,
-    ) -> Result<Attached, Error> {
-        let network_id = self.find(&wanted.network)?.network.id.clone();
-        let missing = || Error::NotFound(wanted.network.clone());
-        let found = self.networks.get_mut(&network_id).ok_or_else(missing)?;
-        let (name, internal, has_names) = (
-            found.network.name.clone(),
-            found.network.internal,
-            found.has_names(),
-        );
-        if sandbox
-            .endpoints
-            .iter()
-            .any(|a| a.endpoint.network_id == network_id)
-        {
-            return Err(Error::AlreadyAttached {
-                container: sandbox.name.clone(),
-                network: name,
-            });
-        }
-        let Some(bridge) = found.bridge_mut() else {
-            let text =
-                "cannot connect container to host network - container must be created in host network mode";
-            return Err(Error::Invalid(text.to_owned()));
-        };
-        if bridge.settings.is_default && (wanted.ipv4.is_some() || wanted.ipv6.is_some()) {
-            let text = "invalid config for network bridge: invalid endpoint settings:\n\
-                        user specified IP address is supported on user defined networks only";
-            return Err(Error::Invalid(text.to_owned()));
-        }
-        let interface = match wanted.driver_opts.get(INTERFACE_NAME) {
-            Some(name) if is_interface_name(name) && name != "lo" => name.clone(),
-            Some(name) => {
-                return Err(Error::Invalid(format!(
-                    "invalid value {name:?} for option {INTERFACE_NAME}"
-                )));
-            }
-            None => free_interface_name(&bridge.settings.interface_prefix, sandbox),
-        };
-        if sandbox
-            .endpoints
-            .iter()
-            .any(|a| a.endpoint.interface == interface)
-        {
-            return Err(Error::Invalid(format!(
-                "interface name {interface} is used by another network of the container"
-            )));
-        }
-        let (mut v4, mut v6): (Option<(Ipv4Addr, u8)>, Option<(Ipv6Addr, u8)>) = (None, None);
-        let (mut gateway, mut ipv6_gateway) = (None, None);
-        let mut taken: Vec<IpAddr> = Vec::new();
-        let fixed = [wanted.ipv4.map(IpAddr::from), wanted.ipv6.map(IpAddr::from)];
-        let chosen = (|| {
-            for ipv4 in [true, false] {
-                let subnets = || {
-                    bridge
-                        .subnets
-                        .iter()
-                        .enumerate()
-                        .filter(|(_, s)| s.prefix.is_ipv4() == ipv4)
-                };
-                let wanted_address = fixed.iter().flatten().find(|a| a.is_ipv4() == ipv4).copied();
-                if subnets().next().is_none() {
-                    if let Some(address) = wanted_address {
-                        let text = format!(
-                            "invalid endpoint settings: no subnet of network {name} can hold {address}"
-                        );
-                        return Err(Error::Invalid(text));
-                    }
-                    continue;
-                }
-                let places: Vec<usize> = match wanted_address {
-                    Some(address) => subnets()
-                        .filter(|(_, s)| s.prefix.contains(address))
-                        .map(|(at, _)| at)
-                        .collect(),
-                    None => subnets().map(|(at, _)| at).collect(),
-                };
-                let mut got = None;
-                for place in &places {
-                    let Some(subnet) = bridge.subnets.get_mut(*place) else {
-                        continue;
-                    };
-                    let address = match wanted_address {
-                        Some(address) => subnet.take_fixed(address).map(|()| Some(address))?,
-                        None => subnet.take(),
-                    };
-                    if let Some(address) = address {
-                        taken.push(address);
-                        got = Some((address, subnet.prefix.length(), subnet.gateway));
-                        break;
-                    }
-                }
-                match (got, wanted_address) {
-                    (Some((IpAddr::V4(address), length, way)), _) => {
-                        v4 = Some((address, length));
-                        gateway = way.and_then(|g| match g {
-                            IpAddr::V4(g) => Some(g),
-                            IpAddr::V6(_) => None,
-                        });
-                    }
-                    (Some((IpAddr::V6(address), length, way)), _) => {
-                        v6 = Some((address, length));
-                        ipv6_gateway = way.and_then(|g| match g {
-                            IpAddr::V6(g) => Some(g),
-                            IpAddr::V4(_) => None,
-                        });
-                    }
-                    (None, Some(address)) => {
-                        return Err(Error::Invalid(format!(
-                            "invalid config for network {name}: invalid endpoint settings:\n\
-                             no configured subnet contains IP address {address}"
-                        )));
-                    }
-                    (None, None) => {
-                        return Err(Error::AddressesExhausted {
-                            name: name.clone(),
-                            id: network_id.to_string(),
-                        });
-                    }
-                }
-            }
-            Ok(())
-        })();
-        if let Err(error) = chosen {
-            for address in taken {
-                bridge
-                    .subnets
-                    .iter_mut()
-                    .filter(|s| s.prefix.contains(address))
-                    .for_each(|s| s.free(address));
-            }
-            return Err(error);
-        }
-        let any = v4
-            .map(|(a, _)| IpAddr::from(a))
-            .or(v6.map(|(a, _)| IpAddr::from(a)));
-        let mac = wanted.mac.or(any.map(Mac::of)).unwrap_or_else(Mac::random);
-        let dns_names = match has_names {
-            true => names::of_endpoint(container, &sandbox.name, &wanted.aliases, &sandbox.hostname),
-            false => Vec::new(),
-        };
-        let endpoint = Endpoint {
-            network_name: name,
-            network_id,
-            endpoint_id: Id::random(),
-            interface,
-            mac,
-            ipv4: v4.map(|(a, _)| a),
-            ipv4_prefix: v4.map_or(0, |(_, l)| l),
-            gateway: gateway.filter(|_| !internal),
-            ipv6: v6.map(|(a, _)| a),
-            ipv6_prefix: v6.map_or(0, |(_, l)| l),
-            ipv6_gateway: ipv6_gateway.filter(|_| !internal),
-            aliases: wanted.aliases.clone(),
-            dns_names,
-            gw_priority: wanted.gw_priority,
-        };
-        Ok(Attached {
-            endpoint,
-            host_link,
-            links: wanted.links.clone(),
-        })
-    }
-
-    /// Takes host ports for a container whose endpoints are chosen. Without an endpoint that leads out there is
-    /// nothing to publish, and nothing is, as in Docker.
-    fn reserve_ports(
-        &mut self,
-        container: &Id,
-        sandbox: &SandboxRecord,
-        wanted: &[PortRequest],
-        firewall: bool,
-    ) -> Result<Vec<PublishedPort>, Error> {
-        let gateway4 = self.gateway(sandbox, true).map(|a| &a.endpoint);
-        let gateway6 = self.gateway(sandbox, false).map(|a| &a.endpoint);
-        let Some(shown) = gateway4.or(gateway6) else {
-            return Ok(Vec::new());
-        };
-        let refuse = |reason: String| Error::Publish {
-            endpoint: sandbox.name.clone(),
-            id: shown.endpoint_id.to_string(),
-            reason,
-        };
-        if !firewall {
-            return Err(refuse(
-                "the daemon runs without firewall rules (iptables: false), so no port can be published"
-                    .into(),
-            ));
-        }
-        let default = self
-            .networks
-            .get(&shown.network_id)
-            .and_then(|n| n.bridge()?.settings.host_binding);
-        let mut published = Vec::new();
-        // Fixed ports first: a random one must not take what is asked for by number further on.
-        let mut order: Vec<&PortRequest> = wanted.iter().collect();
-        order.sort_by_key(|p| p.host_port == crate::model::PortChoice::Any);
-        for port in order {
-            let everywhere = [
-                gateway4.map(|_| Ipv4Addr::UNSPECIFIED.into()),
-                gateway6.map(|_| Ipv6Addr::UNSPECIFIED.into()),
-            ];
-            let addresses: Vec<IpAddr> = match port.host_ip.or(default) {
-                None => everywhere.into_iter().flatten().collect(),
-                Some(address) => vec![address],
-            };
-            if addresses.iter().any(|a| a.is_ipv6() && a.is_loopback()) {
-                return Err(refuse(
-                    "a port cannot be published on ::1, since the kernel leads no connection from there to a container; \
-                     publish on 127.0.0.1 or on another IPv6 address of the host"
-                        .to_owned(),
-                ));
-            }
-            for address in &addresses {
-                if (address.is_ipv4() && gateway4.is_none()) || (address.is_ipv6() && gateway6.is_none()) {
-                    let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-                    return Err(refuse(format!(
-                        "cannot publish on {address}: the container has no {family} address; enable {family} on its network"
-                    )));
-                }
-            }
-            let taken = Ports::take(&mut self.ports, container, port.proto, &addresses, port.host_port);
-            let host_port = match taken {
-                Ok(host_port) => host_port,
-                Err(refused) => {
-                    let holder = refused.holder.and_then(|id| Some(&self.sandboxes.get(&id)?.name));
-                    return Err(refuse(match holder {
-                        Some(name) => format!("{} (container {name} publishes it)", refused.reason),
-                        None => refused.reason,
-                    }));
-                }
-            };
-            published.extend(addresses.iter().map(|&host_ip| PublishedPort {
-                container_port: port.container_port,
-                proto: port.proto,
-                host_ip,
-                host_port,
-            }));
-        }
-        Ok(published)
-    }
-
     /// What the kernel is to be told of a recorded container. `requests` are by network as the client named it.
     pub(crate) fn wirings(
         &self,
@@ -654,98 +377,5 @@ impl State {
             });
         }
         Ok(wirings)
-    }
-}
-
-/// The first of `eth0`, `eth1`, … that no other endpoint has.
-fn free_interface_name(prefix: &str, sandbox: &SandboxRecord) -> String {
-    let taken: BTreeSet<&str> = sandbox
-        .endpoints
-        .iter()
-        .map(|a| a.endpoint.interface.as_str())
-        .collect();
-    (0..)
-        .map(|n| format!("{prefix}{n}"))
-        .find(|name| !taken.contains(name.as_str()))
-        .unwrap_or_else(|| prefix.to_owned())
-}
-
-/// `net.ipv4.conf.IFNAME.forwarding=1,…` with the name filled in.
-fn interface_sysctls(text: &str, interface: &str) -> Result<Vec<(String, String)>, Error> {
-    let wrong =
-        |entry: &str| Error::Invalid(format!("invalid value {entry:?} for option {INTERFACE_SYSCTLS}"));
-    text.split(',')
-        .filter(|entry| !entry.is_empty())
-        .map(|entry| {
-            let (key, value) = entry.split_once('=').ok_or_else(|| wrong(entry))?;
-            let parts: Vec<&str> = key.split('.').collect();
-            match parts.as_slice() {
-                [
-                    "net",
-                    family @ ("ipv4" | "ipv6" | "mpls"),
-                    kind @ ("conf" | "neigh"),
-                    "IFNAME",
-                    name,
-                ] => Ok((
-                    format!("net.{family}.{kind}.{interface}.{name}"),
-                    value.to_owned(),
-                )),
-                _ => Err(wrong(entry)),
-            }
-        })
-        .collect()
-}
-
-/// Sets `net.*` settings in a namespace. Each name is checked to be one and to stay below /proc/sys/net.
-fn set_sysctls(namespace: BorrowedFd<'_>, sysctls: Vec<(String, String)>) -> Result<(), Error> {
-    let mut files = Vec::new();
-    for (key, value) in sysctls {
-        let plain = |part: &str| {
-            !part.is_empty()
-                && part
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
-        };
-        if !key.starts_with("net.") || !key.split('.').all(plain) {
-            return Err(Error::Invalid(format!(
-                "sysctl '{key}' is not a setting of a network namespace"
-            )));
-        }
-        files.push((format!("/proc/sys/{}", key.replace('.', "/")), value));
-    }
-    let write = move || {
-        for (path, value) in files {
-            std::fs::write(&path, &value).map_err(Error::io(format!("set {path} to {value:?}")))?;
-        }
-        Ok(())
-    };
-    in_namespace(namespace, Kind::Network, write)
-        .map_err(Error::io("enter the container's network namespace"))?
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn interface_settings_are_checked() {
-        let set = interface_sysctls(
-            "net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.conf.IFNAME.accept_ra=2",
-            "eth1",
-        )
-        .unwrap();
-        assert_eq!(
-            set[0],
-            ("net.ipv4.conf.eth1.log_martians".to_owned(), "1".to_owned())
-        );
-        assert_eq!(set.len(), 2);
-        for wrong in [
-            "kernel.x=1",
-            "net.ipv4.conf.eth0.x=1",
-            "net.ipv4.ip_forward=1",
-            "net.ipv4.conf.IFNAME.x",
-        ] {
-            assert!(interface_sysctls(wrong, "eth0").is_err(), "{wrong}");
-        }
     }
 }

@@ -10,7 +10,7 @@ use sys::namespace::{Kind, in_namespace};
 use sys::netlink::Socket;
 
 use crate::error::Error;
-use crate::firewall::{PortRule, ruleset};
+use crate::firewall::PortRule;
 use crate::link;
 use crate::model::{Endpoint, EndpointRequest};
 use crate::prepared;
@@ -127,33 +127,6 @@ impl Inner {
         self.write_container(container)?;
         self.move_ports(container, rules)?;
         Ok(wiring.endpoint.clone())
-    }
-
-    /// Leads a container's published ports to where they lead now; `before` is where they led.
-    fn move_ports(&self, container: &Id, before: &[PortRule]) -> Result<(), Error> {
-        let Some(firewall) = &self.firewall else {
-            return Ok(());
-        };
-        let _order = self.order();
-        let after = {
-            let state = self.state();
-            state
-                .sandboxes
-                .get(container)
-                .map(|s| state.port_rules(s))
-                .unwrap_or_default()
-        };
-        if before == after {
-            return Ok(());
-        }
-        let elements = |rules: &[PortRule]| {
-            let mut elements: Vec<_> = rules.iter().map(ruleset::port_element).collect();
-            elements.sort_by_key(|element| element.set);
-            elements
-        };
-        firewall.change(&elements(before), &elements(&after), || {
-            self.state().desired(None)
-        })
     }
 
     /// Sets the default routes of the endpoints that lead out now.

@@ -7,6 +7,7 @@
 //!
 //! No other table is ever read or written.
 
+mod conntrack;
 pub(crate) mod expression;
 pub(crate) mod ruleset;
 
@@ -56,6 +57,20 @@ impl Firewall {
     pub(crate) fn is_foreign_change(&self, announcement: &Reply, own_port: u32) -> bool {
         announcement.port != own_port
             && expression::table_of(announcement).is_some_and(|table| table == self.table)
+    }
+
+    /// Filters of other tables that drop forwarded packets unless a rule of theirs accepts: they decide about published
+    /// ports as well. Read alone.
+    pub(crate) fn foreign_filters(&self) -> Result<Vec<String>, Error> {
+        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let chains = socket
+            .dump(&expression::list_chains())
+            .map_err(Error::kernel("read the host's filters"))?;
+        let filters = chains.iter().filter_map(expression::read_filter);
+        let strict = filters.filter(|f| f.drops && f.hook == expression::FORWARD && f.table != self.table);
+        Ok(strict
+            .map(|f| format!("chain {} of table {} {}", f.chain, f.family, f.table))
+            .collect())
     }
 
     /// Makes the table as `desired` unless it is so already; tells in what it differed.
@@ -130,6 +145,25 @@ impl Firewall {
         };
         let expected = ruleset::rules().len();
         Ok((rules != expected).then(|| format!("{rules} rules instead of {expected}")))
+    }
+
+    /// Leads ports elsewhere: `before` is where they led. Flows of datagrams that the kernel remembers the old way are
+    /// forgotten, since a client that goes on sending would keep them alive for ever; connections end by themselves.
+    pub(crate) fn change_ports(
+        &self,
+        before: &[PortRule],
+        after: &[PortRule],
+        desired: impl FnOnce() -> Desired,
+    ) -> Result<(), Error> {
+        let (old, new) = (ruleset::port_elements(before), ruleset::port_elements(after));
+        let removed: Vec<Element> = old.iter().filter(|e| !new.contains(e)).cloned().collect();
+        let added: Vec<Element> = new.into_iter().filter(|e| !old.contains(e)).collect();
+        self.change(&removed, &added, desired)?;
+        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(failure) = conntrack::forget(&mut socket, before, after) {
+            tracing::warn!(%failure, "flows of datagrams to published ports could not be forgotten; they may go where the port led before");
+        }
+        Ok(())
     }
 
     /// Takes elements out and puts others in, in one transaction. When the table is not as this daemon left it

@@ -28,6 +28,7 @@ mod attach;
 mod check;
 mod connect;
 mod error;
+mod explain;
 mod firewall;
 mod host;
 mod ipam;
@@ -37,17 +38,21 @@ mod model;
 mod names;
 mod port;
 mod prepared;
+mod publish;
 mod reaper;
 mod reconcile;
 mod records;
+mod reserve;
 mod resolv;
 mod settings;
 mod state;
+mod sysctl;
 mod watch;
 
 pub use address::{Mac, ParseAddressError, Prefix};
 pub use check::Stray;
 pub use error::Error;
+pub use explain::Explained;
 pub use ipam::AddressPool;
 pub use model::{
     CreateNetwork, DefaultBridge, DnsConfig, Endpoint, EndpointInfo, EndpointRequest, Ipam, IpamPool,

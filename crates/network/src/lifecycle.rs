@@ -57,7 +57,7 @@ impl Networks {
         let State { sandboxes, ports, .. } = &mut state;
         for (container, sandbox) in sandboxes {
             for port in &sandbox.ports {
-                ports.adopt(container, port.proto, port.host_ip, port.host_port);
+                ports.adopt(container, port);
             }
         }
         if let Some(firewall) = &firewall {

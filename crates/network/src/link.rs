@@ -18,6 +18,7 @@ const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
 const RTM_NEWADDR: u16 = 20;
+const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
 
@@ -44,6 +45,7 @@ const IFF_UP: u32 = 1;
 /// Header of all link messages, `struct ifinfomsg`.
 const IFINFO: usize = 16;
 const RTMSG: usize = 12;
+const IFADDR: usize = 8;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_FLAGS: u16 = 8;
@@ -436,6 +438,29 @@ fn new_address(index: u32, address: Prefix) -> Message {
     }
 }
 
+/// Every address of the namespace, with the index of its link.
+pub(crate) fn addresses(socket: &mut Socket) -> Result<Vec<(IpAddr, u32)>, Failure> {
+    let replies = socket.dump(&Message::new(RTM_GETADDR, 0, &[0; IFADDR]))?;
+    let read = |reply: &Reply| {
+        let fixed: [u8; IFADDR] = reply.fixed()?;
+        let attributes = reply.attributes(IFADDR);
+        let bytes = attributes
+            .get(IFA_LOCAL)
+            .or_else(|| attributes.get(IFA_ADDRESS))?;
+        let address = address(bytes)?;
+        let scoped = matches!(address, IpAddr::V6(a) if a.is_unicast_link_local());
+        (!scoped).then_some((address, u32::from_ne_bytes(fixed[4..8].try_into().ok()?)))
+    };
+    Ok(replies.iter().filter_map(read).collect())
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    if let Ok(bytes) = <[u8; 4]>::try_from(bytes) {
+        return Some(Ipv4Addr::from(bytes).into());
+    }
+    Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into())
+}
+
 fn default_route(index: u32, gateway: IpAddr) -> Message {
     let scope_universe = 0;
     let fixed = [
@@ -477,12 +502,7 @@ pub(crate) fn destination(reply: &Reply) -> Option<(Prefix, Option<u32>)> {
     if length == 0 || kind != TYPE_UNICAST || table != u32::from(TABLE_MAIN) {
         return None;
     }
-    let destination = attributes.get(RTA_DST)?;
-    let address: IpAddr = if let Ok(bytes) = <[u8; 4]>::try_from(destination) {
-        Ipv4Addr::from(bytes).into()
-    } else {
-        Ipv6Addr::from(<[u8; 16]>::try_from(destination).ok()?).into()
-    };
+    let address = address(attributes.get(RTA_DST)?)?;
     // Link-local and multicast prefixes are on every link.
     let scoped = matches!(address, IpAddr::V6(a) if a.is_unicast_link_local() || a.is_multicast());
     if scoped {

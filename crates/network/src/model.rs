@@ -26,6 +26,8 @@ pub struct NetworkConfig {
     pub default_bridge: Option<DefaultBridge>,
     /// Where subnets come from when a network names none; empty takes Docker's pools.
     pub address_pools: Vec<AddressPool>,
+    /// Where published ports listen when neither the request nor the network says; every address by default.
+    pub publish_address: Option<IpAddr>,
     /// Whether rules are written at all. Without them no port can be published and nothing is masqueraded.
     pub firewall: bool,
     /// How many network namespaces are kept ready; 0 makes each when it is needed.
@@ -40,6 +42,7 @@ impl NetworkConfig {
             run_dir,
             default_bridge: None,
             address_pools: Vec::new(),
+            publish_address: None,
             firewall: true,
             prepared: 4,
         }
@@ -349,7 +352,7 @@ pub struct PortRequest {
     pub host_port: PortChoice,
 }
 
-/// A port that is published.
+/// A port that is published, or several side by side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishedPort {
     /// The port inside.
@@ -360,6 +363,41 @@ pub struct PublishedPort {
     pub host_ip: IpAddr,
     /// The port outside.
     pub host_port: u16,
+    /// How many ports from these two on.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub count: u16,
+}
+
+fn one() -> u16 {
+    1
+}
+
+fn is_one(count: &u16) -> bool {
+    *count == 1
+}
+
+impl PublishedPort {
+    /// Each of them alone.
+    pub fn singles(&self) -> impl Iterator<Item = PublishedPort> + '_ {
+        (0..self.count).map(|n| PublishedPort {
+            container_port: self.container_port.saturating_add(n),
+            host_port: self.host_port.saturating_add(n),
+            count: 1,
+            ..self.clone()
+        })
+    }
+
+    /// The last of the ports outside.
+    pub fn last_host_port(&self) -> u16 {
+        self.host_port.saturating_add(self.count.saturating_sub(1))
+    }
+
+    pub(crate) fn is_followed_by(&self, other: &PublishedPort) -> bool {
+        let next = |first: u16, port: u16| first.checked_add(self.count) == Some(port);
+        (self.proto, self.host_ip) == (other.proto, other.host_ip)
+            && next(self.host_port, other.host_port)
+            && next(self.container_port, other.container_port)
+    }
 }
 
 /// The container's own resolver settings (`--dns`, `--dns-search`, `--dns-option`).

@@ -3,26 +3,54 @@
 //! Whether another process has a port is found by binding it, and the bound socket is then *kept* while the port is
 //! published: translation happens before any socket is looked at, so a program that bound the same port later would
 //! start, listen, and never hear from anybody; with the port held it is told `address already in use` at once. The
-//! socket is never read and never listens. It costs one descriptor per published port.
+//! socket is never read and never listens.
+//!
+//! That costs a descriptor per port and address, so ranges of more than [`MOST_HELD`] ports are looked up in the kernel's
+//! list of sockets once instead, and not held.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use spec::Id;
+use sys::netlink::sockets;
 
-use crate::model::{PortChoice, Proto};
+use crate::model::{PortChoice, Proto, PublishedPort};
 
 /// Random ports come from the upper part of the dynamic range (RFC 6335), above what outgoing connections of most
 /// hosts use.
 const FIRST_RANDOM: u16 = 49153;
+/// The longest range whose ports are held one by one.
+const MOST_HELD: u16 = 64;
+
+/// Ports that are wanted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) proto: Proto,
+    /// All of these at once.
+    pub(crate) addresses: &'a [IpAddr],
+    pub(crate) choice: PortChoice,
+    /// How many from a fixed one on; otherwise 1.
+    pub(crate) count: u16,
+}
 
 #[derive(Debug)]
 struct Held {
     container: Id,
     _socket: Option<OwnedFd>,
+}
+
+/// Ports that are taken as a whole and not held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Range {
+    container: Id,
+    proto: Proto,
+    address: IpAddr,
+    first: u16,
+    last: u16,
 }
 
 /// A port that is not to be had.
@@ -40,6 +68,7 @@ pub(crate) struct Refused {
 #[derive(Debug)]
 pub(crate) struct Ports {
     held: BTreeMap<(Proto, u16, IpAddr), Held>,
+    ranges: Vec<Range>,
     next_random: u16,
 }
 
@@ -47,20 +76,26 @@ impl Default for Ports {
     fn default() -> Ports {
         Ports {
             held: BTreeMap::new(),
+            ranges: Vec::new(),
             next_random: FIRST_RANDOM,
         }
     }
 }
 
 impl Ports {
-    /// Takes one port on all of `addresses` at once for `container`.
-    pub(crate) fn take(
-        &mut self,
-        container: &Id,
-        proto: Proto,
-        addresses: &[IpAddr],
-        choice: PortChoice,
-    ) -> Result<u16, Refused> {
+    /// Takes ports for `container`, on all of the addresses at once or on none; gives the first.
+    pub(crate) fn take(&mut self, container: &Id, wanted: &Wanted<'_>) -> Result<u16, Refused> {
+        let Wanted {
+            proto,
+            addresses,
+            choice,
+            count,
+        } = *wanted;
+        if let (PortChoice::Fixed(first), 2..) = (choice, count) {
+            let last = first.saturating_add(count - 1);
+            self.take_range(container, proto, addresses, first..=last)?;
+            return Ok(first);
+        }
         let candidates: VecDeque<u16> = match choice {
             PortChoice::Fixed(port) => [port].into(),
             PortChoice::Range(first, last) => (first..=last).collect(),
@@ -100,32 +135,12 @@ impl Ports {
     ) -> Result<(), Refused> {
         let mut sockets = Vec::new();
         for &address in addresses {
-            if let Some(holder) = self.holder(proto, address, port) {
-                let at = SocketAddr::new(address, port);
-                return Err(Refused {
-                    reason: format!("Bind for {at} failed: port is already allocated"),
-                    holder: Some(holder.clone()),
-                    taken: true,
-                });
+            if let Some((port, holder)) = self.holder(proto, address, &(port..=port)) {
+                return Err(Refused::ours(SocketAddr::new(address, port), holder));
             }
             match bind(proto, SocketAddr::new(address, port)) {
                 Ok(socket) => sockets.push((address, socket)),
-                Err(errno) => {
-                    let reason = match errno {
-                        Errno::ADDRINUSE => "address already in use".to_owned(),
-                        Errno::ADDRNOTAVAIL => "cannot assign requested address".to_owned(),
-                        other => std::io::Error::from(other).to_string(),
-                    };
-                    let text = format!(
-                        "failed to bind host port {}/{proto}: {reason}",
-                        SocketAddr::new(address, port)
-                    );
-                    return Err(Refused {
-                        reason: text,
-                        holder: None,
-                        taken: errno == Errno::ADDRINUSE,
-                    });
-                }
+                Err(errno) => return Err(Refused::others(proto, SocketAddr::new(address, port), errno)),
             }
         }
         for (address, socket) in sockets {
@@ -140,38 +155,196 @@ impl Ports {
         Ok(())
     }
 
-    /// The container whose port stands in the way.
-    fn holder(&self, proto: Proto, address: IpAddr, port: u16) -> Option<&Id> {
-        let lowest = IpAddr::from([0, 0, 0, 0]);
-        let highest = IpAddr::from([0xffu8; 16]);
-        self.held
-            .range((proto, port, lowest)..=(proto, port, highest))
-            .find(|((_, _, held), _)| {
-                held.is_ipv4() == address.is_ipv4()
-                    && (*held == address || held.is_unspecified() || address.is_unspecified())
-            })
-            .map(|(_, held)| &held.container)
+    /// Takes all ports of a range.
+    fn take_range(
+        &mut self,
+        container: &Id,
+        proto: Proto,
+        addresses: &[IpAddr],
+        ports: RangeInclusive<u16>,
+    ) -> Result<(), Refused> {
+        let (first, last) = (*ports.start(), *ports.end());
+        let before = self.ranges.len();
+        let mut take = || {
+            if last - first < MOST_HELD {
+                return ports
+                    .clone()
+                    .try_for_each(|port| self.take_everywhere(container, proto, addresses, port));
+            }
+            for &address in addresses {
+                if let Some((port, holder)) = self.holder(proto, address, &ports) {
+                    return Err(Refused::ours(SocketAddr::new(address, port), holder));
+                }
+                // That the address is this host's is found by binding one of them.
+                bind(proto, SocketAddr::new(address, first))
+                    .map_err(|errno| Refused::others(proto, SocketAddr::new(address, first), errno))?;
+                if let Some(port) = used_by_others(proto, address, &ports) {
+                    let at = SocketAddr::new(address, port);
+                    return Err(Refused::others(proto, at, Errno::ADDRINUSE));
+                }
+                self.ranges.push(Range {
+                    container: container.clone(),
+                    proto,
+                    address,
+                    first,
+                    last,
+                });
+            }
+            Ok(())
+        };
+        let taken = take();
+        if taken.is_err() {
+            self.ranges.truncate(before);
+            for port in ports {
+                for address in addresses {
+                    let key = (proto, port, *address);
+                    if self
+                        .held
+                        .get(&key)
+                        .is_some_and(|held| &held.container == container)
+                    {
+                        self.held.remove(&key);
+                    }
+                }
+            }
+        }
+        taken
     }
 
-    /// Takes up what a container held when the daemon last ran. The socket is had if it can be.
-    pub(crate) fn adopt(&mut self, container: &Id, proto: Proto, address: IpAddr, port: u16) {
-        let socket = bind(proto, SocketAddr::new(address, port)).unwrap_or_else(|errno| {
-            tracing::warn!(%address, port, %proto, %errno, "a published port could not be held again");
-            None
-        });
-        self.held.insert(
-            (proto, port, address),
-            Held {
+    /// The first of `ports` that stands in the way, and whose it is.
+    fn holder(&self, proto: Proto, address: IpAddr, ports: &RangeInclusive<u16>) -> Option<(u16, &Id)> {
+        let (first, last) = (*ports.start(), *ports.end());
+        let lowest = IpAddr::from([0, 0, 0, 0]);
+        let highest = IpAddr::from([0xffu8; 16]);
+        let meets = |held: IpAddr| {
+            held.is_ipv4() == address.is_ipv4()
+                && (held == address || held.is_unspecified() || address.is_unspecified())
+        };
+        let single = self
+            .held
+            .range((proto, first, lowest)..=(proto, last, highest))
+            .find(|((_, _, held), _)| meets(*held))
+            .map(|((_, port, _), held)| (*port, &held.container));
+        let range = self
+            .ranges
+            .iter()
+            .find(|r| r.proto == proto && meets(r.address) && r.first <= last && r.last >= first)
+            .map(|r| (r.first.max(first), &r.container));
+        single.or(range)
+    }
+
+    /// Takes up what a container held when the daemon last ran. The sockets are had if they can be.
+    pub(crate) fn adopt(&mut self, container: &Id, published: &PublishedPort) {
+        let (proto, address) = (published.proto, published.host_ip);
+        let (first, last) = (published.host_port, published.last_host_port());
+        if last - first >= MOST_HELD {
+            let range = Range {
                 container: container.clone(),
-                _socket: socket,
-            },
-        );
+                proto,
+                address,
+                first,
+                last,
+            };
+            if !self.ranges.contains(&range) {
+                self.ranges.push(range);
+            }
+            return;
+        }
+        for port in first..=last {
+            self.held.entry((proto, port, address)).or_insert_with(|| {
+                let socket = bind(proto, SocketAddr::new(address, port)).unwrap_or_else(|errno| {
+                    tracing::warn!(%address, port, %proto, %errno, "a published port could not be held again");
+                    None
+                });
+                Held {
+                    container: container.clone(),
+                    _socket: socket,
+                }
+            });
+        }
     }
 
     /// Gives everything back that `container` holds.
     pub(crate) fn release(&mut self, container: &Id) {
-        self.held.retain(|_, held| &held.container != container);
+        self.keep_only(container, &[]);
     }
+
+    /// Gives back what `container` holds but these.
+    pub(crate) fn keep_only(&mut self, container: &Id, kept: &[PublishedPort]) {
+        let is_kept = |proto: Proto, address: IpAddr, first: u16, last: u16| {
+            kept.iter().any(|port| {
+                (port.proto, port.host_ip) == (proto, address)
+                    && port.host_port <= first
+                    && last <= port.last_host_port()
+            })
+        };
+        self.held.retain(|(proto, port, address), held| {
+            &held.container != container || is_kept(*proto, *address, *port, *port)
+        });
+        self.ranges
+            .retain(|r| &r.container != container || is_kept(r.proto, r.address, r.first, r.last));
+        // A range out of which something went is what is left of it.
+        for port in kept {
+            if self
+                .holder(port.proto, port.host_ip, &(port.host_port..=port.host_port))
+                .is_none()
+            {
+                self.adopt(container, port);
+            }
+        }
+    }
+}
+
+impl Refused {
+    fn ours(at: SocketAddr, holder: &Id) -> Refused {
+        Refused {
+            reason: format!("Bind for {at} failed: port is already allocated"),
+            holder: Some(holder.clone()),
+            taken: true,
+        }
+    }
+
+    fn others(proto: Proto, at: SocketAddr, errno: Errno) -> Refused {
+        let reason = match errno {
+            Errno::ADDRINUSE => "address already in use".to_owned(),
+            Errno::ADDRNOTAVAIL => "cannot assign requested address".to_owned(),
+            other => std::io::Error::from(other).to_string(),
+        };
+        Refused {
+            reason: format!("failed to bind host port {at}/{proto}: {reason}"),
+            holder: None,
+            taken: errno == Errno::ADDRINUSE,
+        }
+    }
+}
+
+/// The first of `ports` that a program of the host uses at this address.
+fn used_by_others(proto: Proto, address: IpAddr, ports: &RangeInclusive<u16>) -> Option<u16> {
+    let transport = match proto {
+        Proto::Tcp => sockets::Transport::Tcp,
+        Proto::Udp => sockets::Transport::Udp,
+        Proto::Sctp => return one_by_one(proto, address, ports),
+    };
+    match sockets::bound(transport, address.is_ipv4()) {
+        Ok(bound) => bound
+            .into_iter()
+            .filter(|at| ports.contains(&at.port()))
+            .filter(|at| at.ip() == address || at.ip().is_unspecified() || address.is_unspecified())
+            .map(|at| at.port())
+            .min(),
+        // A kernel that cannot list its sockets.
+        Err(_) => one_by_one(proto, address, ports),
+    }
+}
+
+fn one_by_one(proto: Proto, address: IpAddr, ports: &RangeInclusive<u16>) -> Option<u16> {
+    let mut ports = ports.clone();
+    ports.find(|port| {
+        matches!(
+            bind(proto, SocketAddr::new(address, *port)),
+            Err(Errno::ADDRINUSE)
+        )
+    })
 }
 
 /// Binds the port and keeps it. `Ok(None)`: the kernel has no sockets of this protocol, so nobody can be in the way.
@@ -242,16 +415,37 @@ mod tests {
         Ipv4Addr::new(127, 77, 1, (std::process::id() % 250) as u8 + 1).into()
     }
 
+    fn take(
+        ports: &mut Ports,
+        container: &Id,
+        proto: Proto,
+        address: IpAddr,
+        choice: PortChoice,
+        count: u16,
+    ) -> Result<u16, Refused> {
+        let wanted = Wanted {
+            proto,
+            addresses: &[address],
+            choice,
+            count,
+        };
+        ports.take(container, &wanted)
+    }
+
     #[test]
     fn our_own_and_other_peoples_ports_are_refused_in_the_words_clients_know() {
         let mut ports = Ports::default();
         let (first, second) = (Id::random(), Id::random());
-        let port = ports
-            .take(&first, Proto::Tcp, &[local()], PortChoice::Any)
-            .unwrap();
-        let own = ports
-            .take(&second, Proto::Tcp, &[local()], PortChoice::Fixed(port))
-            .unwrap_err();
+        let port = take(&mut ports, &first, Proto::Tcp, local(), PortChoice::Any, 1).unwrap();
+        let own = take(
+            &mut ports,
+            &second,
+            Proto::Tcp,
+            local(),
+            PortChoice::Fixed(port),
+            1,
+        )
+        .unwrap_err();
         assert_eq!(
             own.reason,
             format!("Bind for {}:{port} failed: port is already allocated", local())
@@ -260,15 +454,27 @@ mod tests {
         // The port is really held against others.
         assert!(TcpListener::bind((local(), port)).is_err());
         // The other transport is free.
-        ports
-            .take(&second, Proto::Udp, &[local()], PortChoice::Fixed(port))
-            .unwrap();
+        take(
+            &mut ports,
+            &second,
+            Proto::Udp,
+            local(),
+            PortChoice::Fixed(port),
+            1,
+        )
+        .unwrap();
         assert!(UdpSocket::bind((local(), port)).is_err());
         ports.release(&first);
         let listener = TcpListener::bind((local(), port)).unwrap();
-        let others = ports
-            .take(&first, Proto::Tcp, &[local()], PortChoice::Fixed(port))
-            .unwrap_err();
+        let others = take(
+            &mut ports,
+            &first,
+            Proto::Tcp,
+            local(),
+            PortChoice::Fixed(port),
+            1,
+        )
+        .unwrap_err();
         assert_eq!(
             others.reason,
             format!(
@@ -277,9 +483,15 @@ mod tests {
             )
         );
         drop(listener);
-        ports
-            .take(&first, Proto::Tcp, &[local()], PortChoice::Fixed(port))
-            .unwrap();
+        take(
+            &mut ports,
+            &first,
+            Proto::Tcp,
+            local(),
+            PortChoice::Fixed(port),
+            1,
+        )
+        .unwrap();
     }
 
     #[test]
@@ -288,12 +500,11 @@ mod tests {
         let (container, base) = (Id::random(), 42100);
         let choice = PortChoice::Range(base, base + 2);
         let taken: Vec<u16> = (0..3)
-            .map(|_| ports.take(&container, Proto::Tcp, &[local()], choice).unwrap())
+            .map(|_| take(&mut ports, &container, Proto::Tcp, local(), choice, 1).unwrap())
             .collect();
         assert_eq!(taken, [base, base + 1, base + 2]);
         assert_eq!(
-            ports
-                .take(&container, Proto::Tcp, &[local()], choice)
+            take(&mut ports, &container, Proto::Tcp, local(), choice, 1)
                 .unwrap_err()
                 .reason,
             "all ports are allocated"
@@ -301,12 +512,83 @@ mod tests {
     }
 
     #[test]
+    fn a_long_range_is_looked_up_and_not_held() {
+        let mut ports = Ports::default();
+        let (first, second) = (Id::random(), Id::random());
+        let (base, count) = (43000, 500);
+        let whole = PortChoice::Fixed(base);
+        let listener = TcpListener::bind((local(), base + 99)).unwrap();
+        let refused = take(&mut ports, &first, Proto::Tcp, local(), whole, count).unwrap_err();
+        assert!(
+            refused
+                .reason
+                .contains(&format!(":{}/tcp: address already in use", base + 99)),
+            "{refused:?}"
+        );
+        drop(listener);
+        take(&mut ports, &first, Proto::Tcp, local(), whole, count).unwrap();
+        assert!(ports.held.is_empty());
+        for (choice, count) in [
+            (PortChoice::Fixed(base + 499), 1),
+            (PortChoice::Fixed(base + 450), 100),
+        ] {
+            let refused = take(&mut ports, &second, Proto::Tcp, local(), choice, count).unwrap_err();
+            assert_eq!(refused.holder.as_ref(), Some(&first));
+        }
+        take(
+            &mut ports,
+            &second,
+            Proto::Tcp,
+            local(),
+            PortChoice::Fixed(base + 500),
+            2,
+        )
+        .unwrap();
+        let refused = take(
+            &mut ports,
+            &first,
+            Proto::Tcp,
+            local(),
+            PortChoice::Fixed(base + 501),
+            3,
+        )
+        .unwrap_err();
+        assert!(refused.reason.contains(&(base + 501).to_string()), "{refused:?}");
+        // What was refused took nothing.
+        take(
+            &mut ports,
+            &second,
+            Proto::Tcp,
+            local(),
+            PortChoice::Fixed(base + 503),
+            1,
+        )
+        .unwrap();
+        ports.release(&first);
+        take(
+            &mut ports,
+            &second,
+            Proto::Tcp,
+            local(),
+            PortChoice::Fixed(base + 499),
+            1,
+        )
+        .unwrap();
+    }
+
+    #[test]
     fn an_address_of_another_host_cannot_be_published_on() {
         let mut ports = Ports::default();
         let elsewhere = Ipv4Addr::new(192, 0, 2, 250).into();
-        let refused = ports
-            .take(&Id::random(), Proto::Tcp, &[elsewhere], PortChoice::Any)
-            .unwrap_err();
+        let refused = take(
+            &mut ports,
+            &Id::random(),
+            Proto::Tcp,
+            elsewhere,
+            PortChoice::Any,
+            1,
+        )
+        .unwrap_err();
         assert!(
             refused.reason.ends_with("cannot assign requested address"),
             "{refused:?}"

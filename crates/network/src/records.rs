@@ -1,7 +1,8 @@
 //! What is kept in the store's database: networks, attached containers, and the addresses and ports they hold.
 //!
-//! The documents say everything; the tables of addresses and ports say nothing new, but their primary keys make the
-//! database itself refuse to hand the same one out twice.
+//! The documents say everything; the tables of addresses and ports say nothing new, but they make the database itself
+//! refuse to hand the same one out twice: addresses by their primary key, ports, which may be ranges, by a look at what
+//! overlaps in the same transaction.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,7 +15,8 @@ use store::{Db, DbError};
 use crate::error::Error;
 use crate::model::{DnsConfig, Endpoint, Network, PublishedPort};
 
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE network (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, document TEXT NOT NULL) STRICT;
     CREATE TABLE sandbox (container TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT;
     CREATE TABLE address (
@@ -25,7 +27,12 @@ const STEPS: &[&str] = &["
         proto TEXT NOT NULL, host_ip TEXT NOT NULL, host_port INTEGER NOT NULL, container TEXT NOT NULL,
         PRIMARY KEY (proto, host_ip, host_port)) STRICT, WITHOUT ROWID;
     CREATE INDEX port_container ON port (container);
-"];
+",
+    "
+    ALTER TABLE port ADD COLUMN last_port INTEGER;
+    UPDATE port SET last_port = host_port;
+",
+];
 
 /// A container's place in one network, with what the host needs to take it apart again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -156,15 +163,21 @@ fn hold(tx: &Transaction<'_>, container: &Id, sandbox: &SandboxRecord) -> rusqli
             ])?;
         }
     }
-    let mut port =
-        tx.prepare_cached("INSERT INTO port (proto, host_ip, host_port, container) VALUES (?1, ?2, ?3, ?4)")?;
+    let mut overlapping = tx.prepare_cached(
+        "SELECT 1 FROM port WHERE proto = ?1 AND host_ip = ?2 AND host_port <= ?4 AND last_port >= ?3",
+    )?;
+    let mut port = tx.prepare_cached(
+        "INSERT INTO port (proto, host_ip, host_port, last_port, container) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
     for held in &sandbox.ports {
-        port.execute(params![
-            held.proto.to_string(),
-            held.host_ip.to_string(),
-            held.host_port,
-            container.as_str()
-        ])?;
+        let (proto, address) = (held.proto.to_string(), held.host_ip.to_string());
+        let (first, last) = (held.host_port, held.last_host_port());
+        if overlapping.exists(params![proto, address, first, last])? {
+            let refused = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE);
+            let text = format!("port {address}:{first}-{last}/{proto} is held already");
+            return Err(rusqlite::Error::SqliteFailure(refused, Some(text)));
+        }
+        port.execute(params![proto, address, first, last, container.as_str()])?;
     }
     Ok(())
 }

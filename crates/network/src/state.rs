@@ -22,7 +22,7 @@ use crate::address::Prefix;
 use crate::error::Error;
 use crate::firewall::{BridgeRules, Desired, Firewall, PortRule};
 use crate::ipam::{AddressPool, Subnet};
-use crate::model::{EndpointInfo, Network, NetworkConfig, PublishedPort, SavedSandbox, SubnetStatus};
+use crate::model::{EndpointInfo, Network, NetworkConfig, SavedSandbox, SubnetStatus};
 use crate::port::Ports;
 use crate::prepared::Prepared;
 use crate::reaper::Reaper;
@@ -188,30 +188,27 @@ impl State {
         })
     }
 
-    /// Where a published port leads.
-    pub(crate) fn port_rule(&self, sandbox: &SandboxRecord, port: &PublishedPort) -> Option<PortRule> {
-        let ipv4 = port.host_ip.is_ipv4();
-        let endpoint = &self.gateway(sandbox, ipv4)?.endpoint;
-        let address: IpAddr = if ipv4 {
-            endpoint.ipv4?.into()
-        } else {
-            endpoint.ipv6?.into()
-        };
-        Some(PortRule {
-            proto: port.proto,
-            host_ip: port.host_ip,
-            host_port: port.host_port,
-            target: (address, port.container_port).into(),
-        })
-    }
-
-    /// The rules of a container's ports.
+    /// Where a container's published ports lead.
     pub(crate) fn port_rules(&self, sandbox: &SandboxRecord) -> Vec<PortRule> {
-        sandbox
-            .ports
-            .iter()
-            .filter_map(|port| self.port_rule(sandbox, port))
-            .collect()
+        if sandbox.ports.is_empty() {
+            return Vec::new();
+        }
+        let target4 = self.gateway(sandbox, true).and_then(|a| a.endpoint.ipv4);
+        let target6 = self.gateway(sandbox, false).and_then(|a| a.endpoint.ipv6);
+        let rules = sandbox.ports.iter().filter_map(|port| {
+            let target = match port.host_ip.is_ipv4() {
+                true => IpAddr::from(target4?),
+                false => IpAddr::from(target6?),
+            };
+            Some(PortRule {
+                proto: port.proto,
+                host_ip: port.host_ip,
+                host_port: port.host_port,
+                target: (target, port.container_port).into(),
+                count: port.count,
+            })
+        });
+        rules.collect()
     }
 
     /// Everything the firewall should hold, without the ports of `except`.

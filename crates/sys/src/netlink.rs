@@ -11,6 +11,8 @@
 //! the refused request in the batch. Replies are parsed with every length checked; a reply that does not hold together
 //! is an `EBADMSG`, never a panic.
 
+pub mod sockets;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 

@@ -55,6 +55,10 @@ impl Settings {
                 "bridge, bip, fixed-cidr, ip, mtu, icc or ip-masq",
                 bridge(self) != bridge(next),
             ),
+            (
+                "default-publish-address",
+                self.publish_address != next.publish_address,
+            ),
             ("iptables", self.iptables != next.iptables),
             (
                 "userns-remap, userns-pool or subid-dir",

@@ -28,6 +28,7 @@ pub(crate) struct Settings {
     pub(crate) group: Option<String>,
     pub(crate) instance: Instance,
     pub(crate) default_bridge: DefaultBridge,
+    pub(crate) publish_address: Option<std::net::IpAddr>,
     pub(crate) iptables: bool,
     pub(crate) init: bool,
     pub(crate) userns: engine::userns::Settings,
@@ -156,6 +157,10 @@ impl Settings {
         let settings = Settings {
             userns,
             group: file.text("group", options.group)?,
+            publish_address: parse(
+                "--default-publish-address",
+                file.text("default-publish-address", options.default_publish_address)?,
+            )?,
             iptables: file.boolean("iptables", options.iptables)?.unwrap_or(true),
             init: file.boolean("init", options.init)?.unwrap_or(false),
             registry_mirrors: file.list("registry-mirrors", options.registry_mirrors)?,

@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
+use api_types::port_reach::PortReach;
 use api_types::{List, PortBinding, PortMap};
-use network::{PortChoice, PortRequest, Proto, PublishedPort};
+use network::{Explained, PortChoice, PortRequest, Proto, PublishedPort};
 
 use super::Container;
 use crate::error::{Error, Result};
@@ -41,18 +42,7 @@ pub(super) fn key(port: u16, proto: Proto) -> String {
 
 /// Every port the container wants published.
 pub(super) fn requests(container: &Container) -> Result<Vec<PortRequest>> {
-    let mut requests = Vec::new();
-    for (port, bindings) in &container.host_config.port_bindings {
-        let (container_port, proto) = parse(port)?;
-        for binding in bindings {
-            requests.push(PortRequest {
-                container_port,
-                proto,
-                host_ip: host_ip(binding)?,
-                host_port: host_port(&binding.host_port)?,
-            });
-        }
-    }
+    let mut requests = bound(&container.host_config.port_bindings)?;
     if container.host_config.publish_all_ports {
         for port in container.config.exposed_ports.keys() {
             let (container_port, proto) = parse(port)?;
@@ -70,6 +60,67 @@ pub(super) fn requests(container: &Container) -> Result<Vec<PortRequest>> {
         }
     }
     Ok(requests)
+}
+
+/// What a map of bindings asks for.
+pub(super) fn bound(bindings: &PortMap) -> Result<Vec<PortRequest>> {
+    let mut requests = Vec::new();
+    for (port, bindings) in bindings {
+        let (container_port, proto) = parse(port)?;
+        for binding in bindings {
+            requests.push(PortRequest {
+                container_port,
+                proto,
+                host_ip: host_ip(binding)?,
+                host_port: host_port(&binding.host_port)?,
+            });
+        }
+    }
+    Ok(requests)
+}
+
+/// Takes the bindings out that fit in everything `remove` says; what it leaves open fits everything.
+pub(super) fn unbind(bindings: &mut PortMap, remove: &PortMap) {
+    for (port, wanted) in remove {
+        let Some(bound) = bindings.get_mut(port) else {
+            continue;
+        };
+        let left = bound.iter().filter(|binding| {
+            !wanted.iter().any(|asked| {
+                (asked.host_port.is_empty() || asked.host_port == binding.host_port)
+                    && (asked.host_ip.is_empty() || asked.host_ip == binding.host_ip)
+            })
+        });
+        let left: Vec<PortBinding> = left.cloned().collect();
+        if left.is_empty() {
+            bindings.remove(port);
+        } else {
+            *bound = List::from(left);
+        }
+    }
+}
+
+/// Who reaches what is published.
+pub(super) fn reach(explained: &Explained) -> PortReach {
+    let port = &explained.port;
+    let range = |first: u16| match port.count {
+        1 => first.to_string(),
+        count => format!("{first}-{}", first.saturating_add(count - 1)),
+    };
+    let outside = match port.host_ip {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    };
+    PortReach {
+        port: format!("{}/{}", range(port.container_port), port.proto),
+        published: format!("{outside}:{}", range(port.host_port)),
+        network: explained.network.clone(),
+        target: explained.target.to_string(),
+        addresses: explained.addresses.iter().map(IpAddr::to_string).collect(),
+        from: explained.from.clone(),
+        rules: explained.rules.clone(),
+        notes: explained.notes.clone(),
+    }
 }
 
 fn host_ip(binding: &PortBinding) -> Result<Option<IpAddr>> {
@@ -108,7 +159,7 @@ pub(super) fn published(container: &Container, published: &[PublishedPort]) -> P
             map.insert(key(number, proto), List::null());
         }
     }
-    for port in published {
+    for port in published.iter().flat_map(PublishedPort::singles) {
         let binding = PortBinding {
             host_ip: port.host_ip.to_string(),
             host_port: port.host_port.to_string(),

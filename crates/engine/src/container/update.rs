@@ -2,10 +2,11 @@
 
 use std::os::fd::AsFd as _;
 
-use api_types::{EndpointSettings, UpdateConfig};
+use api_types::port_reach::PortReaches;
+use api_types::{EndpointSettings, List, PortMap, UpdateConfig};
 
 use super::owner::{Command, Owner};
-use super::{launch, oci, restart};
+use super::{Container, launch, oci, ports, restart};
 use crate::engine::{Engine, blocking};
 use crate::error::{Error, Result};
 use crate::names;
@@ -27,6 +28,22 @@ impl Engine {
                 answer,
             })
             .await
+    }
+
+    /// Who reaches the published ports of a running container, and which rules say so.
+    pub async fn container_ports(&self, name: &str) -> Result<PortReaches> {
+        let container = self.container(name)?;
+        if !container.state.status.is_alive() {
+            return Err(container.not_running());
+        }
+        let inner = std::sync::Arc::clone(&self.inner);
+        blocking(move || {
+            let explained = inner.networks.explain(&container.id)?;
+            Ok(PortReaches {
+                ports: explained.iter().map(ports::reach).collect(),
+            })
+        })
+        .await
     }
 
     /// Connects a container to one more network.
@@ -161,10 +178,58 @@ impl Owner {
             let cgroup = self.engine.cgroup_of(&next)?;
             blocking(move || cgroup.apply(&resources).map_err(Error::from)).await?;
         }
+        let republished = self
+            .republish(&mut next, &update.publish_add, &update.publish_remove)
+            .await;
+        if let Err(error) = republished {
+            // All of an update or nothing: the limits that were recorded hold again.
+            if next.state.status.is_alive() {
+                let resources = oci::resources(&self.container)?;
+                let cgroup = self.engine.cgroup_of(&next)?;
+                blocking(move || cgroup.apply(&resources).map_err(Error::from)).await?;
+            }
+            return Err(error);
+        }
         self.container = next;
         self.publish()?;
         self.emit("update");
         Ok(Vec::new())
+    }
+
+    /// Publishes more ports and takes others back: in the settings for the next start, and at once while it runs.
+    async fn republish(&mut self, next: &mut Container, add: &PortMap, remove: &PortMap) -> Result<()> {
+        if add.is_empty() && remove.is_empty() {
+            return Ok(());
+        }
+        if !next.has_endpoints() {
+            return Err(Error::invalid(format!(
+                "container {} has no network of its own, so no port of it can be published",
+                next.name
+            )));
+        }
+        let (added, removed) = (ports::bound(add)?, ports::bound(remove)?);
+        let host = &mut next.host_config;
+        for port in remove.keys() {
+            if !next.state.status.is_alive() && !host.port_bindings.contains_key(port) {
+                return Err(Error::invalid(format!("port {port} is not published")));
+            }
+        }
+        ports::unbind(&mut host.port_bindings, remove);
+        for (port, bindings) in add {
+            let mut all = host
+                .port_bindings
+                .get(port)
+                .map(|b| b.to_vec())
+                .unwrap_or_default();
+            all.extend(bindings.iter().cloned());
+            host.port_bindings.insert(port.clone(), List::from(all));
+        }
+        if next.state.status.is_alive() {
+            let (engine, id) = (std::sync::Arc::clone(&self.engine), next.id.clone());
+            let published = blocking(move || Ok(engine.networks.publish(&id, &added, &removed)?)).await?;
+            next.ports = ports::published(next, &published);
+        }
+        Ok(())
     }
 
     pub(super) async fn connect(&mut self, network: String, settings: EndpointSettings) -> Result<()> {

@@ -14,6 +14,7 @@ const NEWTABLE: u16 = 0;
 const GETTABLE: u16 = 1;
 const DELTABLE: u16 = 2;
 const NEWCHAIN: u16 = 3;
+const GETCHAIN: u16 = 4;
 const NEWRULE: u16 = 6;
 const GETRULE: u16 = 7;
 const NEWSET: u16 = 9;
@@ -28,6 +29,7 @@ const NFGENMSG: usize = 4;
 
 const SET_INTERVAL: u32 = 0x4;
 const SET_MAP: u32 = 0x8;
+const SET_CONCATENATION: u32 = 0x80;
 const ELEMENT_INTERVAL_END: u32 = 1;
 
 /// The registers used here. Names take four of them.
@@ -120,6 +122,44 @@ pub(crate) fn new_chain(table: &str, name: &str, hook: Option<Hook>) -> Message 
         .string(7, hook.kind)
 }
 
+/// The request for all chains of all tables.
+pub(crate) fn list_chains() -> Message {
+    Message::nftables(GETCHAIN, 0, 0)
+}
+
+/// A base chain of a filter, of whatever table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Filter {
+    /// As `nft` writes families: `ip`, `ip6`, `inet`, …
+    pub(crate) family: &'static str,
+    pub(crate) table: String,
+    pub(crate) chain: String,
+    pub(crate) hook: u32,
+    /// Whether it drops what its rules do not decide.
+    pub(crate) drops: bool,
+}
+
+/// The filter in one answer to [`list_chains`]; none for chains that are no base chains of filters.
+pub(crate) fn read_filter(reply: &Reply) -> Option<Filter> {
+    let attributes = reply.attributes(NFGENMSG);
+    let number = |bytes: &[u8]| Some(u32::from_be_bytes(bytes.try_into().ok()?));
+    let hook = number(Attributes::of(attributes.get(4)?).get(1)?)?;
+    let family = match reply.payload.first()? {
+        1 => "inet",
+        2 => "ip",
+        10 => "ip6",
+        _ => return None,
+    };
+    (attributes.text(7)? == "filter").then_some(())?;
+    Some(Filter {
+        family,
+        table: attributes.text(1)?,
+        chain: attributes.text(3)?,
+        hook,
+        drops: attributes.get(5).and_then(number) == Some(0),
+    })
+}
+
 /// A set or map.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Set {
@@ -130,6 +170,8 @@ pub(crate) struct Set {
     pub(crate) data: Option<(u32, u32)>,
     /// Keys are ranges.
     pub(crate) interval: bool,
+    /// Lengths of the parts of a key, where keys are ranges of several parts (Linux 5.6).
+    pub(crate) parts: &'static [u32],
 }
 
 pub(crate) fn new_set(table: &str, set: &Set, id: u32) -> Message {
@@ -140,6 +182,9 @@ pub(crate) fn new_set(table: &str, set: &Set, id: u32) -> Message {
     if set.data.is_some() {
         flags |= SET_MAP;
     }
+    if !set.parts.is_empty() {
+        flags |= SET_CONCATENATION;
+    }
     let message = Message::nftables(NEWSET, self::flags::CREATE, INET)
         .string(1, table)
         .string(2, set.name)
@@ -149,6 +194,16 @@ pub(crate) fn new_set(table: &str, set: &Set, id: u32) -> Message {
     let message = match set.data {
         Some((kind, length)) => message.be32(6, kind).be32(7, length),
         None => message,
+    };
+    let message = match set.parts {
+        [] => message,
+        parts => message.nest(9, |m| {
+            m.nest(2, |m| {
+                parts
+                    .iter()
+                    .fold(m, |m, length| m.nest(1, |m| m.be32(1, *length)))
+            })
+        }),
     };
     let message = message.be32(10, id);
     if set.key_type == TYPE_IFNAME {
@@ -164,6 +219,8 @@ pub(crate) fn new_set(table: &str, set: &Set, id: u32) -> Message {
 pub(crate) struct Element {
     pub(crate) set: &'static str,
     pub(crate) key: Vec<u8>,
+    /// The last key of the range, where keys have several parts.
+    pub(crate) last_key: Option<Vec<u8>>,
     pub(crate) data: Option<Vec<u8>>,
     /// It ends the range that the element before it begins.
     pub(crate) ends_range: bool,
@@ -190,6 +247,10 @@ pub(crate) fn elements(table: &str, add: bool, elements: &[Element]) -> Vec<Mess
                     for element in batch {
                         m = m.nest(1, |m| {
                             let m = m.nest(1, |m| m.bytes(1, &element.key));
+                            let m = match &element.last_key {
+                                Some(key) => m.nest(10, |m| m.bytes(1, key)),
+                                None => m,
+                            };
                             let m = match &element.data {
                                 Some(data) if add => m.nest(2, |m| m.bytes(1, data)),
                                 _ => m,
@@ -230,6 +291,7 @@ pub(crate) fn read_elements(set: &'static str, reply: &Reply) -> Vec<Element> {
         Some(Element {
             set,
             key: value(&element, 1)?,
+            last_key: value(&element, 10),
             data: value(&element, 2),
             ends_range: flags.is_some_and(|bytes| u32::from_be_bytes(bytes) & ELEMENT_INTERVAL_END != 0),
         })
@@ -401,14 +463,26 @@ impl Rule {
         };
         // Data: address, then port.
         rule.lookup(map, R0, Some(R0), false)
-            .translate(family, R0, R0 + length / 4)
+            .translate(family, R0, Some(R0 + length / 4))
+    }
+
+    /// Rewrites the destination's address to what the map of ranges says; the port stays.
+    pub(crate) fn publish_range(self, family: u8, map: &str) -> Rule {
+        let (offset, length) = if family == NFPROTO_IPV4 { (16, 4) } else { (24, 16) };
+        let behind = R1 + length / 4;
+        self.family(family)
+            .meta(16, R0)
+            .payload(1, offset, length, R1)
+            .payload(2, 2, 2, behind)
+            .lookup(map, R0, Some(R0), false)
+            .translate(family, R0, None)
     }
 
     /// Rewrites the destination to a fixed IPv4 address and port.
     pub(crate) fn redirect_ipv4(self, address: std::net::Ipv4Addr, port: u16) -> Rule {
         self.immediate(R1, &address.octets())
             .immediate(R2, &port.to_be_bytes())
-            .translate(NFPROTO_IPV4, R1, R2)
+            .translate(NFPROTO_IPV4, R1, Some(R2))
     }
 
     fn immediate(self, register: u32, value: &[u8]) -> Rule {
@@ -417,13 +491,14 @@ impl Rule {
         })
     }
 
-    fn translate(self, family: u8, address: u32, port: u32) -> Rule {
+    fn translate(self, family: u8, address: u32, port: Option<u32>) -> Rule {
         let destination = 1;
         self.add("nat", |m| {
-            m.be32(1, destination)
-                .be32(2, u32::from(family))
-                .be32(3, address)
-                .be32(5, port)
+            let m = m.be32(1, destination).be32(2, u32::from(family)).be32(3, address);
+            match port {
+                Some(port) => m.be32(5, port),
+                None => m,
+            }
         })
     }
 

@@ -7,7 +7,7 @@
 //!              to this host                                   publish
 //! output       to ::1                                         return   the kernel takes no answer to ::1 from a link
 //!              to this host                                   publish
-//! publish      destination nat by the publish* maps
+//! publish      destination nat by the publish* maps, address and port; then by the ranges* maps, the address alone
 //! forward      neither side a bridge of ours                  accept   (as far as this table is concerned)
 //!              established, related                           accept
 //!              @same: a bridge to itself                      accept
@@ -44,6 +44,8 @@ const PUBLISH4: &str = "publish4";
 const PUBLISH4_ANY: &str = "publish4_any";
 const PUBLISH6: &str = "publish6";
 const PUBLISH6_ANY: &str = "publish6_any";
+const RANGES4: &str = "ranges4";
+const RANGES6: &str = "ranges6";
 
 /// What a bridge adds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +65,8 @@ pub(crate) struct PortRule {
     pub(crate) host_ip: IpAddr,
     pub(crate) host_port: u16,
     pub(crate) target: SocketAddr,
+    /// How many ports from these on.
+    pub(crate) count: u16,
 }
 
 /// Everything that depends on networks and ports.
@@ -79,6 +83,7 @@ fn sets() -> Vec<Set> {
         key_length,
         data: None,
         interval: false,
+        parts: &[],
     };
     let pair = concatenated(&[TYPE_IFNAME, TYPE_IFNAME]);
     let service = |address| concatenated(&[address, TYPE_SERVICE]);
@@ -89,6 +94,16 @@ fn sets() -> Vec<Set> {
     let range = |name, key_type, key_length| Set {
         interval: true,
         ..set(name, key_type, key_length)
+    };
+    let ranges = |name, address, parts: &'static [u32]| Set {
+        interval: true,
+        parts,
+        data: Some((address, parts[1])),
+        ..set(
+            name,
+            concatenated(&[TYPE_PROTO, address, TYPE_SERVICE]),
+            8 + parts[1],
+        )
     };
     vec![
         set(BRIDGES, TYPE_IFNAME, 16),
@@ -108,6 +123,8 @@ fn sets() -> Vec<Set> {
             20,
         ),
         map(PUBLISH6_ANY, &[TYPE_PROTO, TYPE_SERVICE], 8, TYPE_IPV6, 20),
+        ranges(RANGES4, TYPE_IPV4, &[1, 4, 2]),
+        ranges(RANGES6, TYPE_IPV6, &[1, 16, 2]),
     ]
 }
 
@@ -172,7 +189,7 @@ fn frame(table: &str) -> Vec<Message> {
 /// All elements, sorted by set: requests are cut where it changes.
 pub(crate) fn elements(desired: &Desired) -> Vec<Element> {
     let mut elements: Vec<Element> = desired.bridges.iter().flat_map(bridge_elements).collect();
-    elements.extend(desired.ports.iter().map(port_element));
+    elements.extend(port_elements(&desired.ports));
     elements.sort_by_key(|element| element.set);
     elements
 }
@@ -215,6 +232,8 @@ pub(crate) fn rules() -> Vec<(&'static str, Rule)> {
         ("publish", rule().publish(NFPROTO_IPV4, false, PUBLISH4_ANY)),
         ("publish", rule().publish(NFPROTO_IPV6, true, PUBLISH6)),
         ("publish", rule().publish(NFPROTO_IPV6, false, PUBLISH6_ANY)),
+        ("publish", rule().publish_range(NFPROTO_IPV4, RANGES4)),
+        ("publish", rule().publish_range(NFPROTO_IPV6, RANGES6)),
         (
             "forward",
             rule()
@@ -280,6 +299,7 @@ pub(crate) fn bridge_elements(bridge: &BridgeRules) -> Vec<Element> {
     let plain = |set, key: &[u8]| Element {
         set,
         key: key.to_vec(),
+        last_key: None,
         data: None,
         ends_range: false,
     };
@@ -324,9 +344,91 @@ fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
-/// The map element of a published port. Parts of a concatenation are padded to four bytes each.
-pub(crate) fn port_element(port: &PortRule) -> Element {
-    let padded = |port: u16| [&port.to_be_bytes()[..], &[0, 0]].concat();
+/// The map elements of published ports, sorted by set. Ports that have the same numbers inside are one element together;
+/// the kernel cannot add to a port, so others are one each.
+pub(crate) fn port_elements(ports: &[PortRule]) -> Vec<Element> {
+    let mut elements = Vec::with_capacity(ports.len());
+    for port in ports {
+        if port.count > 1 && port.host_port == port.target.port() {
+            elements.push(range_element(port));
+            continue;
+        }
+        elements.extend((0..port.count).map(|n| {
+            let inside = port.target.port().saturating_add(n);
+            port_element(&PortRule {
+                host_port: port.host_port.saturating_add(n),
+                target: (port.target.ip(), inside).into(),
+                ..*port
+            })
+        }));
+    }
+    elements.sort_by_key(|element| element.set);
+    elements
+}
+
+/// The map that a published port is in, and its element as `nft list` writes it; of many elements, the first and last.
+pub(crate) fn shown(port: &PortRule) -> (&'static str, String) {
+    let elements = port_elements(std::slice::from_ref(port));
+    let set = elements.first().map_or("", |element| element.set);
+    let last = port.host_port.saturating_add(port.count - 1);
+    let address = match port.host_ip.is_unspecified() && elements.iter().all(|e| e.last_key.is_none()) {
+        true => String::new(),
+        false if port.host_ip.is_unspecified() => format!("{}/0 . ", port.host_ip),
+        false => format!("{} . ", port.host_ip),
+    };
+    let target = |n: u16| format!("{} . {}", port.target.ip(), port.target.port().saturating_add(n));
+    let text = match elements.as_slice() {
+        [one] if one.last_key.is_some() => {
+            format!(
+                "{} . {address}{}-{last} : {}",
+                port.proto,
+                port.host_port,
+                port.target.ip()
+            )
+        }
+        [_] => format!("{} . {address}{} : {}", port.proto, port.host_port, target(0)),
+        _ => format!(
+            "{} . {address}{} : {}, …, {} . {address}{last} : {}",
+            port.proto,
+            port.host_port,
+            target(0),
+            port.proto,
+            target(port.count - 1)
+        ),
+    };
+    (set, text)
+}
+
+/// Parts of a concatenation are padded to four bytes each.
+fn padded(port: u16) -> Vec<u8> {
+    [&port.to_be_bytes()[..], &[0, 0]].concat()
+}
+
+fn range_element(port: &PortRule) -> Element {
+    let (set, last_address) = match port.host_ip {
+        IpAddr::V4(_) => (RANGES4, vec![0xff; 4]),
+        IpAddr::V6(_) => (RANGES6, vec![0xff; 16]),
+    };
+    let address = octets(port.host_ip);
+    let last_address = if port.host_ip.is_unspecified() {
+        last_address
+    } else {
+        address.clone()
+    };
+    let key = |address: &[u8], port_number: u16| {
+        [&[port.proto.number(), 0, 0, 0], address, &padded(port_number)].concat()
+    };
+    let last = port.host_port.saturating_add(port.count - 1);
+    Element {
+        set,
+        key: key(&address, port.host_port),
+        last_key: Some(key(&last_address, last)),
+        data: Some(octets(port.target.ip())),
+        ends_range: false,
+    }
+}
+
+fn port_element(port: &PortRule) -> Element {
     let set = match (port.host_ip.is_ipv4(), port.host_ip.is_unspecified()) {
         (true, true) => PUBLISH4_ANY,
         (true, false) => PUBLISH4,
@@ -343,6 +445,7 @@ pub(crate) fn port_element(port: &PortRule) -> Element {
     Element {
         set,
         key,
+        last_key: None,
         data: Some(data),
         ends_range: false,
     }

@@ -7,5 +7,6 @@ mod latency;
 mod lifecycle;
 mod names;
 mod ports;
+mod publish;
 mod repair;
 mod traffic;

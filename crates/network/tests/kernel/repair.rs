@@ -126,7 +126,9 @@ fn a_bridge_that_was_removed_is_made_again_with_its_containers() {
         let b = networks.attach(&request("b", &["bridge"])).unwrap();
         let _service = Service::start(a.netns.as_fd(), "a", 80);
         let inside_address = v4(&a).to_string();
-        assert!(inside(&b.netns, || ask(&inside_address, 80)).is_some());
+        comes("the way before", || {
+            inside(&b.netns, || ask(&inside_address, 80)).is_some()
+        });
         let tag = host.tag();
         let hardware = || {
             sh(&format!(

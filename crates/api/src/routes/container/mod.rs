@@ -13,6 +13,7 @@ mod kill;
 mod list;
 mod logs;
 mod pause;
+mod ports;
 mod prune;
 mod remove;
 mod rename;
@@ -38,6 +39,7 @@ pub fn routes() -> Router<AppState> {
         .route("/containers/{name}", delete(remove::handle))
         .route("/containers/{name}/json", get(inspect::handle))
         .route("/containers/{name}/isolation", get(isolation::handle))
+        .route("/containers/{name}/ports", get(ports::handle))
         .route("/containers/{name}/top", get(top::handle))
         .route("/containers/{name}/logs", get(logs::handle))
         .route("/containers/{name}/changes", get(changes::handle))

@@ -3,9 +3,10 @@
 use crate::client::query::segment;
 use crate::command::{Arity, Command};
 use crate::failure::{Failure, Outcome};
-use crate::flags::Matches;
+use crate::flags::{Flag, Matches};
 use crate::json::Value;
 use crate::session::{Session, print};
+use api_types::port_reach::{PortReach, PortReaches};
 
 pub const COMMAND: Command = Command::new(
     "port",
@@ -13,10 +14,17 @@ pub const COMMAND: Command = Command::new(
     "CONTAINER [PRIVATE_PORT[/PROTO]]",
     Arity::Between(1, 2),
     |session, matches| Box::pin(run(session, matches)),
-);
+)
+.flags(&[&[Flag::bool(
+    "explain",
+    "Say who reaches each port, and which rules let them",
+)]]);
 
 async fn run(session: &Session, matches: &Matches) -> Outcome {
     let name = matches.arg(0);
+    if matches.bool("explain") {
+        return explain(session, name, matches.args.get(1).map(String::as_str)).await;
+    }
     let path = format!("/containers/{}/json", segment(name));
     let inspect = session.client.get(&path).await?.document().await?;
     let ports = inspect.at(&["NetworkSettings", "Ports"]);
@@ -67,6 +75,52 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
             .collect::<String>(),
     )?;
     Ok(0)
+}
+
+/// Who reaches the container's ports (or the one that is `wanted`).
+async fn explain(session: &Session, name: &str, wanted: Option<&str>) -> Outcome {
+    let path = format!("/containers/{}/ports", segment(name));
+    let reaches: PortReaches = session.client.get(&path).await?.model().await?;
+    let mut shown = reaches.ports;
+    if let Some(wanted) = wanted {
+        shown.retain(|reach| is_in(wanted, &reach.port));
+        if shown.is_empty() {
+            return Err(Failure::text(format!(
+                "no public port '{wanted}' published for {name}"
+            )));
+        }
+    }
+    print(&shown.iter().map(paragraph).collect::<Vec<_>>().join("\n"))?;
+    Ok(0)
+}
+
+/// Whether a port as given on the command line is the one, or in the range, that is shown.
+fn is_in(wanted: &str, shown: &str) -> bool {
+    let (number, proto) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
+    let (range, of) = shown.split_once('/').unwrap_or((shown, "tcp"));
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    let parse = |text: &str| text.parse::<u16>().ok();
+    match (parse(number), parse(first), parse(last)) {
+        (Some(number), Some(first), Some(last)) => proto == of && (first..=last).contains(&number),
+        _ => false,
+    }
+}
+
+fn paragraph(reach: &PortReach) -> String {
+    let mut out = format!(
+        "{} -> {}, leads to {} in network {}\n",
+        reach.port, reach.published, reach.target, reach.network
+    );
+    let groups = [
+        ("reached by", &reach.from),
+        ("answers on", &reach.addresses),
+        ("rule", &reach.rules),
+        ("note", &reach.notes),
+    ];
+    for (title, lines) in groups {
+        out.extend(lines.iter().map(|line| format!("  {title:<11}{line}\n")));
+    }
+    out
 }
 
 fn join(host: &str, port: &str) -> String {

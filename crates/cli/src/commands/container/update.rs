@@ -1,10 +1,10 @@
-//! `update`: changes limits and the restart policy of containers.
+//! `update`: changes limits, published ports and the restart policy of containers.
 
 use crate::client::query::segment;
 use crate::command::{Arity, Command};
 use crate::failure::{Failure, Failures, Outcome};
 use crate::flags::{Flag, Matches};
-use crate::grammar::{limits, modes};
+use crate::grammar::{limits, modes, ports};
 use crate::session::{Session, say};
 use api_types::{ContainerUpdateResponse, UpdateConfig};
 
@@ -28,6 +28,14 @@ const FLAGS: &[Flag] = &[
         "Limit of memory and swap together, -1 for unlimited swap",
     ),
     Flag::int("pids-limit", "Limit of processes, -1 for none"),
+    Flag::list(
+        "publish-add",
+        "Publish a port of the container, at once when it runs ([[ip:]hostPort:]port[/proto])",
+    ),
+    Flag::list(
+        "publish-rm",
+        "Publish a port no longer ([[ip:]hostPort:]port[/proto]; what is left out fits all)",
+    ),
     Flag::text("restart", "What to do when the container exits"),
 ];
 
@@ -47,6 +55,10 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
         ));
     }
     let int = |flag: &str| matches.int(flag).unwrap_or(0);
+    let publish = |flag: &str| {
+        let ports = ports::publish(matches.list(flag)).map_err(Failure::text)?;
+        Ok::<_, Failure>(ports.bindings)
+    };
     let config = UpdateConfig {
         blkio_weight: matches
             .text("blkio-weight")
@@ -68,6 +80,8 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
         memory_swap: matches.bytes("memory-swap").unwrap_or(0),
         pids_limit: matches.int("pids-limit"),
         restart_policy: modes::restart(matches.text("restart").unwrap_or_default()).map_err(Failure::text)?,
+        publish_add: publish("publish-add")?,
+        publish_remove: publish("publish-rm")?,
         ..UpdateConfig::default()
     };
     let mut failures = Failures::new();

@@ -1,0 +1,128 @@
+//! Who can reach a published port, and which rules say so: read from the records, the host's addresses, and, without
+//! touching them, the filters of others that have a say.
+
+use std::net::{IpAddr, SocketAddr};
+
+use spec::Id;
+
+use crate::error::Error;
+use crate::firewall::{PortRule, ruleset};
+use crate::link;
+use crate::model::PublishedPort;
+use crate::state::Networks;
+
+/// One published port (or range of them), explained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explained {
+    /// What is published.
+    pub port: PublishedPort,
+    /// The network it leads through.
+    pub network: String,
+    /// Where it leads.
+    pub target: SocketAddr,
+    /// Addresses of the host it answers on, loopback left out.
+    pub addresses: Vec<IpAddr>,
+    /// Who reaches it, one sentence each.
+    pub from: Vec<String>,
+    /// The rules that lead and admit packets, as `nft list` shows them.
+    pub rules: Vec<String>,
+    /// What else one should know.
+    pub notes: Vec<String>,
+}
+
+impl Networks {
+    /// Explains every published port of an attached container.
+    pub fn explain(&self, container: &Id) -> Result<Vec<Explained>, Error> {
+        let inner = &self.inner;
+        let addresses =
+            link::addresses(&mut inner.route()).map_err(Error::kernel("read the host's addresses"))?;
+        let filters = match &inner.firewall {
+            Some(firewall) => firewall.foreign_filters()?,
+            None => Vec::new(),
+        };
+        let state = inner.state();
+        let Some(sandbox) = state.sandboxes.get(container) else {
+            return Ok(Vec::new());
+        };
+        let bridges: Vec<u32> = state
+            .networks
+            .values()
+            .filter_map(|network| network.bridge()?.index)
+            .collect();
+        // The gateways of our networks are addresses of the host, too, but of containers' concern alone.
+        let of_host: Vec<IpAddr> = addresses
+            .iter()
+            .filter(|(address, index)| !address.is_loopback() && !bridges.contains(index))
+            .map(|(address, _)| *address)
+            .collect();
+        let tag = &inner.config.instance.tag;
+        let explained = state.port_rules(sandbox).into_iter().filter_map(|rule| {
+            let leads = state.gateway(sandbox, rule.host_ip.is_ipv4())?;
+            let port = sandbox.ports.iter().find(|port| {
+                (port.proto, port.host_ip, port.host_port) == (rule.proto, rule.host_ip, rule.host_port)
+            })?;
+            let answers = of_host
+                .iter()
+                .filter(|address| {
+                    address.is_ipv4() == rule.host_ip.is_ipv4()
+                        && (rule.host_ip.is_unspecified() || rule.host_ip == **address)
+                })
+                .copied()
+                .collect();
+            let mut notes = Vec::new();
+            if rule.host_ip.is_unspecified() {
+                notes.push(format!(
+                    "open to every machine that reaches this host, past rules for its own input; narrow it with \
+                     -p 127.0.0.1:{}:{} or default-publish-address",
+                    rule.host_port,
+                    rule.target.port()
+                ));
+            }
+            if !rule.host_ip.is_loopback() {
+                notes.extend(filters.iter().map(|filter| {
+                    format!("{filter} drops what its rules do not accept, and has its say too")
+                }));
+            }
+            Some(Explained {
+                port: port.clone(),
+                network: leads.endpoint.network_name.clone(),
+                target: rule.target,
+                addresses: answers,
+                from: from(&rule),
+                rules: rules(tag, &rule),
+                notes,
+            })
+        });
+        Ok(explained.collect())
+    }
+}
+
+fn from(rule: &PortRule) -> Vec<String> {
+    let address = rule.host_ip;
+    let containers = "containers of every network that is not internal";
+    if address.is_loopback() {
+        return vec![format!("this host alone, at {address}")];
+    }
+    let loopback = match address.is_ipv4() {
+        true => "this host, at any of its addresses and at 127.0.0.1",
+        false => "this host, at any of its addresses but ::1",
+    };
+    if address.is_unspecified() {
+        let machines = "every machine that reaches an address of this host";
+        [machines, loopback, containers].map(str::to_owned).to_vec()
+    } else {
+        vec![
+            format!("every machine that reaches {address}"),
+            format!("this host, at {address}"),
+            containers.to_owned(),
+        ]
+    }
+}
+
+fn rules(tag: &str, rule: &PortRule) -> Vec<String> {
+    let (map, element) = ruleset::shown(rule);
+    vec![
+        format!("inet {tag}, chain publish: map {map} {{ {element} }}"),
+        format!("inet {tag}, chain forward: to a bridge, destination was rewritten: accept"),
+    ]
+}

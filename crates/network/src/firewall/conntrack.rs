@@ -1,0 +1,106 @@
+//! Flows of datagrams that conntrack remembers although the port they came to leads elsewhere now.
+//!
+//! A UDP "connection" is a pair of addresses and ports that is remembered for minutes after its last packet, with the
+//! translation its first packet got. A client that keeps sending from one port (a resolver, a phone, a tunnel) would
+//! thus go on being led to a container that is gone, or past one that is new. Only entries of the ports that changed are
+//! removed: those translated to the old target, and those that came in untranslated before the port was published.
+//!
+//! Sources: linux/netfilter/nfnetlink_conntrack.h.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use rustix::io::Errno;
+use sys::netlink::{Attributes, Failure, Message, Reply, Socket};
+
+use super::ruleset::PortRule;
+use crate::model::Proto;
+
+const SUBSYSTEM: u16 = 1 << 8;
+const GET: u16 = SUBSYSTEM | 1;
+const DELETE: u16 = SUBSYSTEM | 2;
+const NFGENMSG: usize = 4;
+const TUPLE_ORIGINAL: u16 = 1;
+const TUPLE_REPLY: u16 = 2;
+const UDP: u8 = 17;
+
+/// One direction of a flow.
+#[derive(Debug, PartialEq, Eq)]
+struct Tuple {
+    proto: u8,
+    from: SocketAddr,
+    to: SocketAddr,
+}
+
+/// Forgets the flows to ports that led to `before` and lead to `after` now.
+pub(super) fn forget(socket: &mut Socket, before: &[PortRule], after: &[PortRule]) -> Result<(), Failure> {
+    let datagrams = |rules: &[PortRule], others: &[PortRule]| -> Vec<PortRule> {
+        let changed = rules
+            .iter()
+            .filter(|r| r.proto == Proto::Udp && !others.contains(r));
+        changed.copied().collect()
+    };
+    let (gone, come) = (datagrams(before, after), datagrams(after, before));
+    for (ipv4, family) in [(true, 2u8), (false, 10)] {
+        let concerned = |rules: &[PortRule]| rules.iter().any(|r| r.host_ip.is_ipv4() == ipv4);
+        if !concerned(&gone) && !concerned(&come) {
+            continue;
+        }
+        let flows = socket.dump(&Message::new(GET, 0, &[family, 0, 0, 0]))?;
+        let stale = flows.iter().filter(|flow| is_stale(flow, &gone, &come));
+        let requests: Vec<Message> = stale
+            .filter_map(|flow| {
+                let original = flow.attributes(NFGENMSG).get(TUPLE_ORIGINAL)?;
+                Some(Message::new(DELETE, 0, &[family, 0, 0, 0]).nest(TUPLE_ORIGINAL, |m| m.raw(original)))
+            })
+            .collect();
+        for outcome in socket.send(&requests)? {
+            match outcome {
+                // It ended by itself.
+                Err(failure) if failure.errno != Errno::NOENT => return Err(failure),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_stale(flow: &Reply, gone: &[PortRule], come: &[PortRule]) -> bool {
+    let attributes = flow.attributes(NFGENMSG);
+    let tuple = |kind| attributes.get(kind).and_then(tuple);
+    let (Some(original), Some(reply)) = (tuple(TUPLE_ORIGINAL), tuple(TUPLE_REPLY)) else {
+        return false;
+    };
+    if original.proto != UDP {
+        return false;
+    }
+    let offset = |rule: &PortRule| {
+        let port = original.to.port().checked_sub(rule.host_port)?;
+        let here = rule.host_ip.is_unspecified() || rule.host_ip == original.to.ip();
+        let same_family = rule.host_ip.is_ipv4() == original.to.is_ipv4();
+        (port < rule.count && here && same_family).then_some(port)
+    };
+    let led_there = gone.iter().any(|rule| {
+        offset(rule).is_some_and(|n| {
+            reply.from == SocketAddr::new(rule.target.ip(), rule.target.port().saturating_add(n))
+        })
+    });
+    let untranslated = reply.from == original.to && reply.to == original.from;
+    led_there || (untranslated && come.iter().any(|rule| offset(rule).is_some()))
+}
+
+fn tuple(payload: &[u8]) -> Option<Tuple> {
+    let tuple = Attributes::of(payload);
+    let (addresses, transport) = (Attributes::of(tuple.get(1)?), Attributes::of(tuple.get(2)?));
+    let address = |v4: u16, v6: u16| -> Option<IpAddr> {
+        if let Some(bytes) = addresses.get(v4) {
+            return Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into());
+        }
+        Some(Ipv6Addr::from(<[u8; 16]>::try_from(addresses.get(v6)?).ok()?).into())
+    };
+    let port = |kind: u16| Some(u16::from_be_bytes(transport.get(kind)?.try_into().ok()?));
+    Some(Tuple {
+        proto: *transport.get(1)?.first()?,
+        from: SocketAddr::new(address(1, 3)?, port(2)?),
+        to: SocketAddr::new(address(2, 4)?, port(3)?),
+    })
+}

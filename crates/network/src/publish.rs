@@ -1,0 +1,327 @@
+//! Publishing ports: which host ports a container gets, and leading them to it, also while it runs.
+//!
+//! Ports that lie side by side outside and inside are one [`PublishedPort`], one row of the database and, where they
+//! have the same numbers outside and inside, one element of the firewall, however many they are.
+//!
+//! A port is recorded before it leads anywhere and leads nowhere any more before it is forgotten; both under `order`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use spec::Id;
+
+use crate::error::Error;
+use crate::firewall::PortRule;
+use crate::model::{PortChoice, PortRequest, Proto, PublishedPort};
+use crate::port::Wanted;
+use crate::records::{self, SandboxRecord};
+use crate::state::{Inner, Networks, State};
+
+/// What the daemon says about publishing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Publishing {
+    /// Whether there are rules at all.
+    pub(crate) firewall: bool,
+    /// Where ports listen when neither the request nor the network says.
+    pub(crate) address: Option<IpAddr>,
+}
+
+impl Networks {
+    /// Publishes more ports of an attached container, and takes others back: those of `remove` that fit in everything
+    /// they say. Connections through ports that stay are not touched. Gives what is published then.
+    pub fn publish(
+        &self,
+        container: &Id,
+        add: &[PortRequest],
+        remove: &[PortRequest],
+    ) -> Result<Vec<PublishedPort>, Error> {
+        let inner = &self.inner;
+        let before = {
+            let mut guard = inner.state();
+            let state = &mut *guard;
+            let Some(sandbox) = state.sandboxes.get(container).cloned() else {
+                return Err(Error::NotFound(format!("of container {container}")));
+            };
+            let rules = state.port_rules(&sandbox);
+            let mut changed = sandbox.clone();
+            let kept = without(&sandbox.ports, remove)?;
+            changed.ports.clone_from(&kept);
+            // Those that go are free for those that come.
+            state.ports.keep_only(container, &kept);
+            let taken = state
+                .reserve_ports(container, &changed, add, &inner.publishing())
+                .and_then(|more| {
+                    changed.ports.extend(more);
+                    records::put_sandbox(inner.store.db(), container, &changed)
+                });
+            if let Err(error) = taken {
+                state.ports.keep_only(container, &kept);
+                for port in &sandbox.ports {
+                    state.ports.adopt(container, port);
+                }
+                return Err(error);
+            }
+            state.sandboxes.insert(container.clone(), changed);
+            rules
+        };
+        inner.move_ports(container, &before)?;
+        let state = inner.state();
+        Ok(state
+            .sandboxes
+            .get(container)
+            .map(|sandbox| sandbox.ports.clone())
+            .unwrap_or_default())
+    }
+}
+
+impl Inner {
+    pub(crate) fn publishing(&self) -> Publishing {
+        Publishing {
+            firewall: self.firewall.is_some(),
+            address: self.config.publish_address,
+        }
+    }
+
+    /// Leads a container's recorded ports to it.
+    pub(crate) fn publish_recorded(&self, container: &Id) -> Result<Vec<PublishedPort>, Error> {
+        self.move_ports(container, &[])?;
+        let state = self.state();
+        let ports = state
+            .sandboxes
+            .get(container)
+            .map(|sandbox| sandbox.ports.clone());
+        Ok(ports.unwrap_or_default())
+    }
+
+    /// Leads a container's published ports to where they lead now; `before` is where they led.
+    pub(crate) fn move_ports(&self, container: &Id, before: &[PortRule]) -> Result<(), Error> {
+        let Some(firewall) = &self.firewall else {
+            return Ok(());
+        };
+        let _order = self.order();
+        let after = {
+            let state = self.state();
+            let sandbox = state.sandboxes.get(container);
+            sandbox.map(|s| state.port_rules(s)).unwrap_or_default()
+        };
+        if before == after {
+            return Ok(());
+        }
+        firewall.change_ports(before, &after, || self.state().desired(None))
+    }
+}
+
+impl State {
+    /// Takes host ports for a container whose endpoints are chosen. Without an endpoint that leads out there is
+    /// nothing to publish, and nothing is, as in Docker.
+    pub(crate) fn reserve_ports(
+        &mut self,
+        container: &Id,
+        sandbox: &SandboxRecord,
+        wanted: &[PortRequest],
+        publishing: &Publishing,
+    ) -> Result<Vec<PublishedPort>, Error> {
+        let gateway4 = self.gateway(sandbox, true).map(|a| &a.endpoint);
+        let gateway6 = self.gateway(sandbox, false).map(|a| &a.endpoint);
+        let Some(shown) = gateway4.or(gateway6) else {
+            return Ok(Vec::new());
+        };
+        let refuse = |reason: String| Error::Publish {
+            endpoint: sandbox.name.clone(),
+            id: shown.endpoint_id.to_string(),
+            reason,
+        };
+        if !publishing.firewall {
+            return Err(refuse(
+                "the daemon runs without firewall rules (iptables: false), so no port can be published"
+                    .into(),
+            ));
+        }
+        let default = self
+            .networks
+            .get(&shown.network_id)
+            .and_then(|n| n.bridge()?.settings.host_binding)
+            .or(publishing.address);
+        let mut published = Vec::new();
+        // Fixed ports first: a random one must not take what is asked for by number further on.
+        let mut runs = runs(wanted);
+        runs.sort_by_key(|run| run.host_port == PortChoice::Any);
+        for port in &runs {
+            let everywhere = [
+                gateway4.map(|_| Ipv4Addr::UNSPECIFIED.into()),
+                gateway6.map(|_| Ipv6Addr::UNSPECIFIED.into()),
+            ];
+            let addresses: Vec<IpAddr> = match port.host_ip.or(default) {
+                None => everywhere.into_iter().flatten().collect(),
+                Some(address) => vec![address],
+            };
+            if addresses.iter().any(|a| a.is_ipv6() && a.is_loopback()) {
+                return Err(refuse(
+                    "a port cannot be published on ::1, since the kernel leads no connection from there to a container; \
+                     publish on 127.0.0.1 or on another IPv6 address of the host"
+                        .to_owned(),
+                ));
+            }
+            for address in &addresses {
+                if (address.is_ipv4() && gateway4.is_none()) || (address.is_ipv6() && gateway6.is_none()) {
+                    let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+                    return Err(refuse(format!(
+                        "cannot publish on {address}: the container has no {family} address; enable {family} on its network"
+                    )));
+                }
+            }
+            let taken = self.ports.take(
+                container,
+                &Wanted {
+                    proto: port.proto,
+                    addresses: &addresses,
+                    choice: port.host_port,
+                    count: port.count,
+                },
+            );
+            let host_port = match taken {
+                Ok(host_port) => host_port,
+                Err(refused) => {
+                    let holder = refused.holder.and_then(|id| Some(&self.sandboxes.get(&id)?.name));
+                    return Err(refuse(match holder {
+                        Some(name) => format!("{} (container {name} publishes it)", refused.reason),
+                        None => refused.reason,
+                    }));
+                }
+            };
+            published.extend(addresses.iter().map(|&host_ip| PublishedPort {
+                container_port: port.container_port,
+                proto: port.proto,
+                host_ip,
+                host_port,
+                count: port.count,
+            }));
+        }
+        Ok(published)
+    }
+}
+
+/// Requests for ports side by side, as one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Run {
+    container_port: u16,
+    proto: Proto,
+    host_ip: Option<IpAddr>,
+    host_port: PortChoice,
+    count: u16,
+}
+
+/// Brings requests for fixed ports together that differ by one outside and inside.
+fn runs(wanted: &[PortRequest]) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for request in wanted {
+        let next = |run: &&mut Run| {
+            let follows = |first: u16, port: u16| first.checked_add(run.count) == Some(port);
+            let outside = match (run.host_port, request.host_port) {
+                (PortChoice::Fixed(first), PortChoice::Fixed(port)) => follows(first, port),
+                _ => false,
+            };
+            outside
+                && follows(run.container_port, request.container_port)
+                && (run.proto, run.host_ip) == (request.proto, request.host_ip)
+        };
+        // The last few are enough: a range with several addresses comes as that many runs in turn.
+        match runs.iter_mut().rev().take(8).find(next) {
+            Some(run) => run.count += 1,
+            None => runs.push(Run {
+                container_port: request.container_port,
+                proto: request.proto,
+                host_ip: request.host_ip,
+                host_port: request.host_port,
+                count: 1,
+            }),
+        }
+    }
+    runs
+}
+
+/// What is left of published ports; a request that fits none of them is refused.
+fn without(ports: &[PublishedPort], remove: &[PortRequest]) -> Result<Vec<PublishedPort>, Error> {
+    let fits = |port: &PublishedPort, request: &PortRequest| {
+        let host_port = match request.host_port {
+            PortChoice::Any => true,
+            PortChoice::Fixed(number) => number == port.host_port,
+            PortChoice::Range(first, last) => (first..=last).contains(&port.host_port),
+        };
+        port.proto == request.proto
+            && port.container_port == request.container_port
+            && host_port
+            && request.host_ip.is_none_or(|address| address == port.host_ip)
+    };
+    let singles: Vec<PublishedPort> = ports.iter().flat_map(PublishedPort::singles).collect();
+    if let Some(request) = remove
+        .iter()
+        .find(|request| !singles.iter().any(|port| fits(port, request)))
+    {
+        return Err(Error::Invalid(format!(
+            "port {}/{} is not published like that",
+            request.container_port, request.proto
+        )));
+    }
+    let kept = singles
+        .into_iter()
+        .filter(|port| !remove.iter().any(|request| fits(port, request)));
+    let mut left: Vec<PublishedPort> = Vec::new();
+    for port in kept {
+        match left
+            .iter_mut()
+            .rev()
+            .take(8)
+            .find(|run| run.is_followed_by(&port))
+        {
+            Some(run) => run.count += 1,
+            None => left.push(port),
+        }
+    }
+    Ok(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixed(host_ip: Option<&str>, host_port: u16, container_port: u16) -> PortRequest {
+        PortRequest {
+            container_port,
+            proto: Proto::Tcp,
+            host_ip: host_ip.map(|text| text.parse().unwrap()),
+            host_port: PortChoice::Fixed(host_port),
+        }
+    }
+
+    #[test]
+    fn neighbours_become_one() {
+        let mut wanted = Vec::new();
+        for port in 0..100 {
+            wanted.push(fixed(Some("127.0.0.1"), 8000 + port, 9000 + port));
+            wanted.push(fixed(Some("::2"), 8000 + port, 9000 + port));
+        }
+        wanted.push(fixed(None, 8000, 1));
+        wanted.push(fixed(None, 8001, 3));
+        let counts: Vec<u16> = runs(&wanted).iter().map(|run| run.count).collect();
+        assert_eq!(counts, [100, 100, 1, 1]);
+        // The last port has no neighbour.
+        let edge = [fixed(None, 65535, 65535), fixed(None, 1, 1)];
+        assert_eq!(runs(&edge).len(), 2);
+    }
+
+    #[test]
+    fn a_hole_divides_a_range() {
+        let range = PublishedPort {
+            container_port: 100,
+            proto: Proto::Tcp,
+            host_ip: Ipv4Addr::UNSPECIFIED.into(),
+            host_port: 100,
+            count: 10,
+        };
+        let left = without(std::slice::from_ref(&range), &[fixed(None, 104, 104)]).unwrap();
+        let shape: Vec<_> = left.iter().map(|port| (port.host_port, port.count)).collect();
+        assert_eq!(shape, [(100, 4), (105, 5)]);
+        let refused = without(&[range], &[fixed(None, 104, 103)]).unwrap_err();
+        assert!(refused.to_string().contains("103/tcp"), "{refused}");
+    }
+}
