@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 pub type Filters = BTreeMap<String, Vec<String>>;
 
 /// Refuses keys that the list does not know, in Docker's words.
-pub(crate) fn check_keys(filters: &Filters, known: &[&str]) -> Result<()> {
+pub fn check_keys(filters: &Filters, known: &[&str]) -> Result<()> {
     match filters.keys().find(|key| !known.contains(&key.as_str())) {
         Some(key) => Err(Error::invalid(format!("invalid filter '{key}'"))),
         None => Ok(()),
@@ -36,7 +36,7 @@ pub(crate) fn label_filters_match(filters: &Filters, labels: &BTreeMap<String, S
 }
 
 /// A boolean filter value in the spellings Docker takes.
-pub(crate) fn boolean(filters: &Filters, key: &str) -> Result<Option<bool>> {
+pub fn boolean(filters: &Filters, key: &str) -> Result<Option<bool>> {
     let Some(values) = filters.get(key) else {
         return Ok(None);
     };

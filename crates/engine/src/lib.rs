@@ -10,18 +10,21 @@
 pub mod cdi;
 mod check;
 mod container;
+mod distribution;
 mod engine;
 mod error;
 mod events;
-mod filters;
+pub mod filters;
 mod hello;
 mod images;
+mod inside;
 mod live;
 mod metrics;
 mod names;
 mod networks;
 mod recover;
 mod signal;
+mod space;
 mod system;
 pub mod userns;
 mod volumes;
@@ -31,6 +34,7 @@ pub use container::{
     Exec, ExecStart, LogOptions, LogStream, Logs, MountKind, PlannedMount, Pruned, RemoveOptions, Sizes,
     State, Status, Step, StepOutput, WaitCondition, WaitOutcome, check_log_settings,
 };
+pub use distribution::{ManifestAt, ManifestPush};
 pub use engine::{Engine, EngineConfig};
 pub use error::{Error, Result};
 pub use events::{EventFilter, matches as event_matches};

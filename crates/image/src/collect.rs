@@ -97,6 +97,23 @@ impl Images {
 }
 
 impl Images {
+    /// Every blob and layer that images have.
+    pub fn rooted(&self) -> Result<Roots, ImageError> {
+        let mut roots = self
+            .inner
+            .store
+            .db()
+            .write::<_, store::DbError>(|tx| Ok(image_roots(tx)?))?;
+        let snapshots = self.inner.store.snapshots();
+        for top in roots.snapshots.clone() {
+            let mut next = snapshots.parent(top);
+            while let Some(id) = next.filter(|id| roots.snapshots.insert(*id)) {
+                next = snapshots.parent(id);
+            }
+        }
+        Ok(roots)
+    }
+
     /// Blobs that an image needs and that are not here, each with the image's digest.
     pub fn missing_blobs(&self) -> Result<Vec<(Digest, Digest)>, ImageError> {
         let rows: Vec<(String, String)> = self.inner.store.db().read(|db| {

@@ -77,6 +77,26 @@ pub enum ImageError {
     RemoveSnapshot(#[from] RemoveError),
     #[error(transparent)]
     Gc(#[from] store::GcError),
+    /// A public key that a rule or a client names.
+    #[error("the key {}: {detail}", .path.display())]
+    Key {
+        path: std::path::PathBuf,
+        detail: String,
+    },
+    /// A rule wants a signature.
+    #[error(
+        "{name} is not signed by any key that the rule for {prefix:?} in this engine's configuration (registries) \
+         wants: {keys}"
+    )]
+    Unsigned {
+        name: String,
+        prefix: String,
+        keys: String,
+    },
+    #[error("{name} has no signature that verifies with {keys}")]
+    NotSigned { name: String, keys: String },
+    #[error("no key to verify {0} with: name one, or a rule for it with signed-by in registries")]
+    NoKey(String),
     #[error(transparent)]
     NoRoom(#[from] store::NoRoom),
     #[error(transparent)]
@@ -103,6 +123,8 @@ impl ImageError {
             ImageError::NotFound(_) | ImageError::NoPlatform(_) | ImageError::PlatformMissing { .. } => {
                 ErrorClass::NotFound
             }
+            ImageError::Unsigned { .. } | ImageError::NotSigned { .. } => ErrorClass::Forbidden,
+            ImageError::NoKey(_) => ErrorClass::Invalid,
             ImageError::NothingHere(_) | ImageError::NotLocal(_) => ErrorClass::NotFound,
             ImageError::Ambiguous(_)
             | ImageError::Reference(_)

@@ -27,6 +27,7 @@ pub use error::LayerError;
 pub use tree::tree_tar;
 
 pub(crate) use emit::Emitter;
+pub(crate) use lowers::is_opaque;
 pub(crate) use parents::{Missing, Parents, clean};
 pub(crate) use place::{Made, Options as PlaceOptions, overwrite, place, times};
 pub(crate) use walk::{Found, walk};

@@ -1,7 +1,6 @@
 //! A blob being written whose digest is not known beforehand: gone unless committed.
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use spec::Digest;
 use store::{Content, Ingest};
@@ -14,15 +13,8 @@ pub(crate) struct ScratchBlob {
 
 impl ScratchBlob {
     pub fn new(content: &Content) -> Result<ScratchBlob, ImageError> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let key = format!(
-            "scratch {} {} {}",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed),
-            crate::images::now()
-        );
         Ok(ScratchBlob {
-            ingest: Some(content.ingest(&key)?),
+            ingest: Some(content.scratch()?),
         })
     }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!  Client ── one per engine: configuration with its rules, TLS clients, token cache, which scheme a host speaks
 //!    └─ Repository ── one name, one set of credentials: mirrors first, then the registry itself
-//!         ├─ manifest / manifest_head / manifest_put / tags
+//!         ├─ manifest / manifest_head / manifest_put / tags / referrers
 //!         ├─ blob -> BlobReader      resumes by Range after every break, large ones by several connections
 //!         └─ upload / mount / blob_size
 //! ```
@@ -29,8 +29,10 @@ mod login;
 mod manifest;
 mod pace;
 mod parts;
+mod referrers;
 mod repository;
 mod rule;
+mod search;
 mod session;
 mod tls;
 mod token;
@@ -45,4 +47,5 @@ pub use manifest::{MAX_MANIFEST, RemoteManifest};
 pub use parts::BlobReader;
 pub use repository::{Access, Repository};
 pub use rule::Rule;
+pub use search::SearchResult;
 pub use upload::BlobSource;

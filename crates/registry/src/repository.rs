@@ -121,12 +121,7 @@ impl Repository {
                     if !response.status().is_success() {
                         return Err(self.refused(response).await);
                     }
-                    let next = response
-                        .headers()
-                        .get(LINK)
-                        .and_then(|l| l.to_str().ok())
-                        .and_then(next_link)
-                        .and_then(|l| url.join(l).ok());
+                    let next = next_page(&url, &response);
                     let body = read_answer(response, MAX_TAGS_PAGE).await?;
                     let page: Page = serde_json::from_slice(&body)
                         .map_err(|e| Error::protocol(&url, format!("tags list: {e}")))?;
@@ -201,6 +196,12 @@ impl Repository {
             }
         }
     }
+}
+
+/// Where the answer to `url` says that its next page is.
+pub(crate) fn next_page(url: &url::Url, response: &reqwest::Response) -> Option<url::Url> {
+    let link = response.headers().get(LINK)?.to_str().ok()?;
+    url.join(next_link(link)?).ok()
 }
 
 /// The target of a `Link` header with `rel="next"` (RFC 8288).

@@ -88,7 +88,7 @@ impl Content {
     }
 
     /// What its removal gives back; nothing when it is not here.
-    pub(crate) fn disk_bytes(&self, digest: &Digest) -> u64 {
+    pub fn disk_bytes(&self, digest: &Digest) -> u64 {
         fs::metadata(self.path(digest)).map_or(0, |meta| meta.blocks() * 512)
     }
 
@@ -128,6 +128,11 @@ impl Content {
     /// Starts, or goes on with, the download that `key` names. Only one at a time per key.
     pub fn ingest(&self, key: &str) -> Result<Ingest, IngestError> {
         Ingest::open(self, key)
+    }
+
+    /// A blob whose digest nobody knows yet, so that nobody can go on with it: it goes with the process that writes it.
+    pub fn scratch(&self) -> Result<Ingest, IngestError> {
+        Ingest::scratch(self)
     }
 
     /// Stores bytes at hand.

@@ -44,7 +44,7 @@ pub use gc::{Freed, GcError, Roots};
 pub use lease::Lease;
 pub use open::OpenError;
 pub use room::{Gate, MinFree, NoRoom, Room};
-pub use snapshot::{RemoveError, SnapshotError, SnapshotId, SnapshotInfo, Snapshots, Stray, Usage};
+pub use snapshot::{RemoveError, SnapshotError, SnapshotId, SnapshotInfo, Snapshots, Stray, Usage, measure};
 
 /// The store of one data root. Clones share it; the root is let go with the last one.
 #[derive(Clone)]

@@ -42,7 +42,7 @@ use crate::trash::Trash;
 
 pub use recover::Stray;
 pub use remove::RemoveError;
-pub use usage::Usage;
+pub use usage::{Usage, measure};
 
 /// The number of a snapshot; never used twice in one data root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

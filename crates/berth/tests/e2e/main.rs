@@ -27,6 +27,7 @@ mod health;
 mod http;
 mod images;
 mod input;
+mod inside;
 mod inventory;
 mod layers;
 mod logs;

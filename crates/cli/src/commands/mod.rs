@@ -6,6 +6,7 @@ pub mod context;
 pub mod image;
 pub mod inspect;
 mod isolation;
+pub mod manifest;
 pub mod network;
 mod pruning;
 pub mod registry;
@@ -44,9 +45,12 @@ const CONTAINER: &[&Command] = &[
     &inspect::CONTAINER,
 ];
 const IMAGE: &[&Command] = &[
+    &image::explore::DIFF,
+    &image::explore::EXPLORE,
     &image::list::LS,
     &image::prune::IMAGES,
     &image::remove::RM,
+    &image::verify::COMMAND,
     &inspect::IMAGE,
 ];
 
@@ -70,6 +74,11 @@ pub const GROUPS: &[(&str, &str, &[&[&Command]])] = &[
     ),
     ("context", "Manage contexts", &[context::COMMANDS]),
     ("image", "Manage images", &[image::COMMANDS, IMAGE]),
+    (
+        "manifest",
+        "Manage indexes of several platforms",
+        &[manifest::COMMANDS],
+    ),
     ("network", "Manage networks", &[network::COMMANDS]),
     ("system", "Manage the engine", &[SYSTEM]),
     ("volume", "Manage volumes", &[volume::COMMANDS]),

@@ -146,7 +146,7 @@ fn look(root: BorrowedFd<'_>, path: &Path) -> io::Result<Says> {
 }
 
 /// Whether a directory hides what lower layers have in its place.
-pub(super) fn is_opaque(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<bool> {
+pub(crate) fn is_opaque(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<bool> {
     Ok(get_xattr(dir, name, OPAQUE_XATTR)?.is_some_and(|value| value == b"y"))
 }
 

@@ -8,6 +8,8 @@
     reason = "test support: not every test uses everything, and a failed fixture fails the test"
 )]
 
+pub mod memory;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -47,7 +47,7 @@ impl Snapshots {
     }
 
     /// What its removal gives back; nothing when it is not here.
-    pub(crate) fn disk_bytes(&self, id: SnapshotId) -> u64 {
+    pub fn disk_bytes(&self, id: SnapshotId) -> u64 {
         measure(&self.home(id)).map_or(0, |usage| usage.bytes)
     }
 
@@ -61,10 +61,16 @@ impl Snapshots {
     }
 }
 
-/// Walks a tree that may change meanwhile: what vanishes is not counted. Directories wait as paths relative to
+/// Walks a tree, or looks at a file, that may change meanwhile: what vanishes is not counted. Directories wait as paths relative to
 /// the top, so depth costs no descriptors.
-fn measure(path: &Path) -> io::Result<Usage> {
+pub fn measure(path: &Path) -> io::Result<Usage> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let itself = statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(itself.st_mode) != FileType::Directory {
+        let mut usage = Usage::default();
+        add(&mut usage, itself.st_blocks);
+        return Ok(usage);
+    }
     let top = openat(CWD, path, flags, Mode::empty())?;
     let mut usage = Usage::default();
     let mut linked = HashSet::new();

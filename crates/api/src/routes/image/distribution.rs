@@ -19,6 +19,9 @@ pub async fn handle(
     Path(rest): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response> {
+    if let Some(name) = rest.strip_suffix("/manifest") {
+        return super::manifest::read(State(state), name, &headers).await;
+    }
     let Some(name) = rest.strip_suffix("/json") else {
         return Ok(page_not_found());
     };
@@ -35,6 +38,18 @@ pub async fn handle(
     };
     let manifest = repository.manifest(&wanted).await.map_err(told)?;
     Ok(ok(&inspect(&manifest)?))
+}
+
+pub async fn push(
+    state: State<AppState>,
+    Path(rest): Path<String>,
+    headers: HeaderMap,
+    body: axum::body::Body,
+) -> Result<Response> {
+    match rest.strip_suffix("/manifest") {
+        Some(name) => super::manifest::push(state, name, &headers, body).await,
+        None => Ok(page_not_found()),
+    }
 }
 
 fn inspect(manifest: &RemoteManifest) -> Result<DistributionInspect> {

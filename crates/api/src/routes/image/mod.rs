@@ -3,12 +3,14 @@
 //! Names hold slashes (`registry/team/app`), so one route takes everything below `/images/` and the verb at the end of the
 //! path decides.
 
+mod contents;
 mod create;
 mod distribution;
 mod history;
 mod inspect;
 mod list;
 mod load;
+mod manifest;
 pub mod progress;
 mod prune;
 mod push;
@@ -16,6 +18,7 @@ mod remove;
 mod save;
 mod search;
 mod tag;
+mod verify;
 
 use axum::Router;
 use axum::extract::{Path, Request, State};
@@ -37,7 +40,10 @@ pub fn routes() -> Router<AppState> {
         .route("/images/search", get(search::handle))
         .route("/images/get", get(save::several))
         .route("/images/{*rest}", get(read).post(change).delete(remove::handle))
-        .route("/distribution/{*rest}", get(distribution::handle))
+        .route(
+            "/distribution/{*rest}",
+            get(distribution::handle).post(distribution::push),
+        )
 }
 
 async fn read(
@@ -49,6 +55,8 @@ async fn read(
     let answer = match rest.rsplit_once('/') {
         Some((name, "json")) => inspect::handle(state, name, version, &query).await,
         Some((name, "history")) => history::handle(state, name, version, &query).await,
+        Some((name, "contents")) => contents::handle(state, name, version, &query).await,
+        Some((name, "compare")) => contents::compare(state, name, &query).await,
         Some((name, "get")) => save::one(state, name, version, &query).await,
         _ => return page_not_found(),
     };
@@ -63,6 +71,10 @@ async fn change(
     request: Request,
 ) -> Response {
     let answer = match rest.rsplit_once('/') {
+        Some((name, "verify")) => {
+            let (parts, body) = request.into_parts();
+            verify::handle(state, name, &parts.headers, body).await
+        }
         Some((name, "push")) => push::handle(state, name, version, &query, request.headers()).await,
         Some((name, "tag")) => tag::handle(state, name, &query).await,
         _ => return page_not_found(),

@@ -1,15 +1,65 @@
-//! `GET /images/search`.
+//! `GET /images/search`: names at a registry, Docker Hub unless the term begins with another.
 
-use crate::error::ApiError;
-use crate::request::Query;
+use axum::extract::State;
+use axum::response::Response;
+use engine::registry::{Auth, SearchResult};
+use http::HeaderMap;
+
+use crate::answer::ok;
+use crate::error::{ApiError, Result};
 use crate::request::filters::filters;
+use crate::request::{Query, auth};
+use crate::state::AppState;
 
-pub async fn handle(query: Query) -> ApiError {
-    if let Err(error) = filters(&query) {
-        return error;
+/// As many as Docker gives.
+const USUAL: usize = 25;
+const MOST: usize = 100;
+
+pub async fn handle(State(state): State<AppState>, query: Query, headers: HeaderMap) -> Result<Response> {
+    let filters = filters(&query)?;
+    engine::filters::check_keys(&filters, &["is-automated", "is-official", "stars"])?;
+    let official = engine::filters::boolean(&filters, "is-official")?;
+    let automated = engine::filters::boolean(&filters, "is-automated")?;
+    let mut stars = 0;
+    for text in filters.get("stars").into_iter().flatten() {
+        let number: i64 = text
+            .parse()
+            .map_err(|_| ApiError::invalid(format!("invalid filter 'stars={text}'")))?;
+        stars = stars.max(number);
     }
-    ApiError::not_implemented(format!(
-        "this engine does not search Docker Hub: look for {:?} at https://hub.docker.com/search and pull it by name",
-        query.get("term")
-    ))
+    let limit = match query.get("limit") {
+        "" | "0" => USUAL,
+        text => match text.parse() {
+            Ok(limit @ 1..=MOST) => limit,
+            _ => {
+                return Err(ApiError::invalid(format!(
+                    "limit {text} is outside the range of [1, {MOST}]"
+                )));
+            }
+        },
+    };
+    let term = query.get("term");
+    if term.contains("://") || term.is_empty() {
+        return Err(ApiError::invalid(format!(
+            "invalid repository name: repository name ({term}) should not have a scheme"
+        )));
+    }
+    let (domain, words) = match term.split_once('/') {
+        Some((domain, words)) if domain.contains(['.', ':']) || domain == "localhost" => (domain, words),
+        _ => ("docker.io", term),
+    };
+    let login = auth::registry_auth(&headers).map_or(Auth::Anonymous, |auth| auth::login(&auth));
+    let found = state
+        .engine
+        .images()
+        .registry()
+        .search(domain, words, limit, &login)
+        .await;
+    let found = found.map_err(|error| ApiError::new(error.class(), error.to_string()))?;
+    let wanted = |result: &SearchResult| {
+        official.is_none_or(|official| result.is_official == official)
+            && automated.is_none_or(|automated| result.is_automated == automated)
+            && result.star_count >= stars
+    };
+    Ok(ok(&found.into_iter().filter(wanted).collect::<Vec<_>>()))
 }

@@ -4,6 +4,7 @@ mod auth;
 mod check;
 mod df;
 mod events;
+mod space;
 
 use axum::Router;
 use axum::body::Body;
@@ -25,6 +26,7 @@ pub fn routes() -> Router<AppState> {
         .route("/version", get(version))
         .route("/events", get(events::handle))
         .route("/system/df", get(df::handle))
+        .route("/system/space", get(space::handle))
         .route("/system/check", get(check::handle).post(check::handle))
         .route("/auth", post(auth::handle))
         .route("/{*any}", options(nothing))

@@ -218,3 +218,42 @@ fn pushed_and_pulled() {
         &script.replace("HOST", &host).replace("CLIENT/", "team/"),
     );
 }
+
+#[test]
+fn indexes_are_put_together() {
+    guard!();
+    let daemon = Daemon::start();
+    let Some(registry) = Registry::start("") else {
+        return;
+    };
+    let host = format!("127.0.0.1:{}", registry.port);
+    daemon.ok(&["tag", "box:1", &format!("{host}/team/app:1")]);
+    daemon.ok(&["push", "-q", &format!("{host}/team/app:1")]);
+    let script = r#"
+        % manifest inspect --insecure HOST/team/app:1
+        & $CLIENT manifest inspect -v --insecure HOST/team/app:1 | grep -E '"(Ref|digest|architecture|os|size)"'
+        $ manifest inspect --insecure HOST/team/app:nosuch
+        ! no such manifest
+        [1]
+        $ manifest create --insecure HOST/other/list:1 HOST/team/app:1
+        Created manifest list HOST/other/list:1
+        $ manifest create --insecure HOST/other/list:1 HOST/team/app:1
+        ! refusing to amend an existing manifest list with no --amend flag
+        [1]
+        $ manifest annotate --arch arm64 --variant v8 HOST/other/list:1 HOST/team/app:1
+        $ manifest annotate HOST/other/list:1 HOST/team/app:2
+        ! manifest for image HOST/team/app:2 does not exist in HOST/other/list:1
+        [1]
+        % manifest inspect --insecure HOST/other/list:1
+        @ $CLIENT manifest push --insecure --purge HOST/other/list:1 | tail -n 1
+        <digest>
+        & $CLIENT manifest inspect --insecure HOST/other/list:1 | grep -E 'variant|manifest.list|image.index|arm64'
+        $ manifest rm HOST/other/list:1
+        ! No such manifest
+        [1]
+        $ search HOST/team
+        NAME  DESCRIPTION  STARS  OFFICIAL
+        HOST/team/app  0
+    "#;
+    both_on(&daemon, &script.replace("HOST", &host));
+}

@@ -2,11 +2,13 @@
 
 pub mod archive;
 pub mod build;
+pub mod explore;
 pub mod history;
 pub mod list;
 pub mod prune;
 pub mod pull;
 pub mod remove;
+pub mod verify;
 
 use crate::command::Command;
 

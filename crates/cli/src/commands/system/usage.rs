@@ -44,7 +44,11 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
     let usage = session.client.get(&path).await?.document().await?;
     let format = Format::new(matches.text("format"), false);
     if verbose {
-        return details(&usage, &format);
+        let code = details(&usage, &format)?;
+        if !format.is_json() {
+            everything(session).await?;
+        }
+        return Ok(code);
     }
     let rows = [
         ("Images", "ImageUsage", "Images"),
@@ -55,6 +59,40 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
     .map(|(name, key, legacy)| row(name, &Totals::read(&usage, key, legacy)));
     print(&render(&SUMMARY, &format, rows.into())?)?;
     Ok(0)
+}
+
+/// All that is below the data root; an engine that does not tell is let be.
+async fn everything(session: &Session) -> Result<(), Failure> {
+    let Ok(reply) = session.client.get("/system/space").await else {
+        return Ok(());
+    };
+    let space = reply.document().await?;
+    let names = [
+        ("Images", "Images"),
+        ("Build cache", "BuildCache"),
+        ("Containers", "Containers"),
+        ("Logs", "Logs"),
+        ("Files of containers", "ContainerFiles"),
+        ("Volumes", "Volumes"),
+        ("Half downloads", "Downloads"),
+        ("Being removed", "Trash"),
+        ("Database", "Database"),
+        ("Other", "Other"),
+        ("All", "Total"),
+    ];
+    let rows = names.map(|(name, key)| {
+        Row::new()
+            .cell("Type", name)
+            .cell("Size", size::decimal(space.at(&[key]).float()))
+    });
+    let listing = Listing {
+        columns: &[("Type", "TYPE"), ("Size", "SIZE")],
+        table: "{{.Type}}\t{{.Size}}",
+        quiet: "{{.Type}}",
+        kind: "*formatter.diskUsageContext",
+    };
+    let table = render(&listing, &Format::new(None, false), rows.into())?;
+    print(&format!("Disk space by what it is there for:\n\n{table}"))
 }
 
 #[derive(Default)]

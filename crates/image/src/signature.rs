@@ -1,0 +1,282 @@
+//! Signatures of images, as cosign makes them with a key: a payload that names the image's digest, signed.
+//!
+//! ```text
+//!   IMAGE@sha256:<hex> <── tag sha256-<hex>.sig, or a referrer of the image
+//!        manifest ── layers[] ── blob: {"critical": {"image": {"docker-manifest-digest": "sha256:<hex>"}, …}}
+//!                       └── annotation dev.cosignproject.cosign/signature: base64 of the signature over that blob
+//! ```
+//!
+//! A signature counts when one of the wanted keys verifies it and its payload names the image; what else is there is
+//! passed over, since anybody who may push may put more beside an image. Sources: cosign's SIGNATURE_SPEC.md and
+//! containers' container-signature(5).
+
+mod key;
+
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use registry::{Access, Auth, Repository};
+use serde::{Deserialize, Serialize};
+use spec::image::{Descriptor, Document, Manifest};
+use spec::{Digest, Reference};
+
+use crate::document::parse;
+use crate::error::ImageError;
+use crate::images::Images;
+
+pub use key::{KeyError, PublicKey};
+
+const PAYLOAD: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+const ARTIFACT: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
+const ANNOTATION: &str = "dev.cosignproject.cosign/signature";
+const TYPE: &str = "cosign container image signature";
+/// Most bytes of a payload; they are a few hundred.
+const MAX_PAYLOAD: u64 = 1 << 20;
+/// Most signatures of one image that are looked at.
+const MOST: usize = 256;
+/// Most bytes of a file with a key.
+const MAX_KEY: u64 = 64 << 10;
+
+/// A key with the name it is told by.
+#[derive(Debug, Clone)]
+pub struct NamedKey {
+    pub name: String,
+    pub key: PublicKey,
+}
+
+/// A signature that counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Verified {
+    /// What was signed.
+    pub digest: Digest,
+    /// The name of the key that verifies it.
+    pub key: String,
+    /// What the signer called the image.
+    pub identity: String,
+    /// Everything the signer said.
+    pub payload: serde_json::Value,
+}
+
+#[derive(Deserialize)]
+struct Payload {
+    critical: Critical,
+}
+
+#[derive(Deserialize)]
+struct Critical {
+    #[serde(default)]
+    identity: Identity,
+    image: Named,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Default, Deserialize)]
+struct Identity {
+    #[serde(default, rename = "docker-reference")]
+    reference: String,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    #[serde(rename = "docker-manifest-digest")]
+    digest: Digest,
+}
+
+/// Reads the public keys that a rule names.
+pub fn read_keys(paths: &[PathBuf]) -> Result<Vec<NamedKey>, ImageError> {
+    let read = |path: &Path| -> Result<NamedKey, String> {
+        let size = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+        if size > MAX_KEY {
+            return Err(format!("{size} bytes are no key"));
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+        let key = PublicKey::from_pem(&text).map_err(|error| error.to_string())?;
+        Ok(NamedKey {
+            name: path.display().to_string(),
+            key,
+        })
+    };
+    paths
+        .iter()
+        .map(|path| {
+            read(path).map_err(|detail| ImageError::Key {
+                path: path.clone(),
+                detail,
+            })
+        })
+        .collect()
+}
+
+impl Images {
+    /// The signatures of `digest` in the repository that one of `keys` made.
+    pub async fn signatures(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        keys: &[NamedKey],
+    ) -> Result<Vec<Verified>, ImageError> {
+        let mut found = Vec::new();
+        for manifest in signature_manifests(repository, digest).await? {
+            for layer in manifest.layers.iter().take(MOST) {
+                if let Some(verified) = check(repository, layer, digest, keys).await? {
+                    found.push(verified);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Refuses an image that a rule wants signed and that is not: none of `digests`, the target or the manifest for
+    /// the platform, has a signature by one of the rule's keys.
+    pub(crate) async fn demand_signature(
+        &self,
+        repository: &Repository,
+        name: &Reference,
+        digests: &[&Digest],
+    ) -> Result<(), ImageError> {
+        let Some(rule) = self
+            .inner
+            .registry
+            .rule(name)
+            .filter(|rule| !rule.signed_by.is_empty())
+        else {
+            return Ok(());
+        };
+        let paths = rule.signed_by.clone();
+        let keys = crate::download::blocking(move || read_keys(&paths)).await??;
+        for digest in digests {
+            if !self.signatures(repository, digest, &keys).await?.is_empty() {
+                return Ok(());
+            }
+        }
+        Err(ImageError::Unsigned {
+            name: name.familiar(),
+            prefix: rule.prefix,
+            keys: keys
+                .into_iter()
+                .map(|key| key.name)
+                .collect::<Vec<_>>()
+                .join(", "),
+        })
+    }
+
+    /// Verifies the image `name` with `keys`, or with those of the rule for its name. What is here under the name is
+    /// what is verified; a name that is not here is asked of its registry.
+    pub async fn verify(
+        &self,
+        name: &Reference,
+        auth: Option<Auth>,
+        keys: Vec<NamedKey>,
+    ) -> Result<Vec<Verified>, ImageError> {
+        let name = name.or_latest();
+        let repository = self
+            .inner
+            .registry
+            .repository(&name, &auth.unwrap_or_default(), Access::Pull)?;
+        let keys = match keys.is_empty() {
+            false => keys,
+            true => {
+                let rule = self.inner.registry.rule(&name).map(|rule| rule.signed_by);
+                let paths = rule
+                    .filter(|paths| !paths.is_empty())
+                    .ok_or_else(|| ImageError::NoKey(name.familiar()))?;
+                crate::download::blocking(move || read_keys(&paths)).await??
+            }
+        };
+        let images = self.clone();
+        let of = name.clone();
+        let here = crate::download::blocking(move || images.resolve(&of.canonical())).await?;
+        let digests = match here {
+            Ok(image) => vec![image.id, image.manifest_digest],
+            Err(ImageError::NotFound(_)) => {
+                let wanted = match (name.digest(), name.tag()) {
+                    (Some(digest), _) => digest.to_string(),
+                    (None, tag) => tag.unwrap_or("latest").to_owned(),
+                };
+                vec![repository.manifest(&wanted).await?.digest]
+            }
+            Err(error) => return Err(error),
+        };
+        for digest in &digests {
+            let found = self.signatures(&repository, digest, &keys).await?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+        Err(ImageError::NotSigned {
+            name: name.familiar(),
+            keys: keys
+                .into_iter()
+                .map(|key| key.name)
+                .collect::<Vec<_>>()
+                .join(", "),
+        })
+    }
+}
+
+/// Manifests with signatures of `digest`: by cosign's tag, and those that refer to it.
+async fn signature_manifests(repository: &Repository, digest: &Digest) -> Result<Vec<Manifest>, ImageError> {
+    let tag = format!("{}.sig", digest.to_string().replace(':', "-"));
+    let mut found = Vec::new();
+    match repository.manifest(&tag).await {
+        Ok(fetched) => {
+            if let Document::Manifest(manifest) = parse(&fetched.media_type, &fetched.digest, &fetched.bytes)?
+            {
+                found.push(manifest);
+            }
+        }
+        Err(registry::Error::ManifestUnknown { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    for referrer in repository
+        .referrers(digest, Some(ARTIFACT))
+        .await?
+        .into_iter()
+        .take(MOST)
+    {
+        let fetched = repository.manifest(referrer.digest.as_str()).await?;
+        if let Document::Manifest(manifest) = parse(&fetched.media_type, &fetched.digest, &fetched.bytes)? {
+            found.push(manifest);
+        }
+    }
+    Ok(found)
+}
+
+/// The signature that a layer holds, if it counts.
+async fn check(
+    repository: &Repository,
+    layer: &Descriptor,
+    digest: &Digest,
+    keys: &[NamedKey],
+) -> Result<Option<Verified>, ImageError> {
+    let signature = layer.annotations.get(ANNOTATION);
+    let Some(signature) = signature.and_then(|text| STANDARD.decode(text).ok()) else {
+        return Ok(None);
+    };
+    if layer.media_type != PAYLOAD || layer.size > MAX_PAYLOAD {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    let mut reader = repository.blob(&layer.digest, layer.size, 0).await?;
+    while let Some(more) = reader.chunk().await? {
+        bytes.extend_from_slice(&more);
+    }
+    let Some(key) = keys.iter().find(|key| key.key.verifies(&bytes, &signature)) else {
+        return Ok(None);
+    };
+    let Ok(payload) = serde_json::from_slice::<Payload>(&bytes) else {
+        return Ok(None);
+    };
+    if payload.critical.kind != TYPE || payload.critical.image.digest != *digest {
+        return Ok(None);
+    }
+    Ok(Some(Verified {
+        digest: digest.clone(),
+        key: key.name.clone(),
+        identity: payload.critical.identity.reference,
+        payload: serde_json::from_slice(&bytes).unwrap_or_default(),
+    }))
+}

@@ -1,0 +1,281 @@
+//! A process that is killed at each point where pull, push, load, commit or prune make something last.
+//!
+//! The test runs itself as a child under strace, which kills it as a thread enters its n-th system call of a kind. What the
+//! child was told is done must be so for the next process, nothing half may show, and the same work must go through on
+//! what is there, downloading only what is missing: the registry counts the bytes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod support;
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use image::{CommitLayers, Images, LoadOptions, PullOptions, PushOptions};
+use registry::{Client, ClientConfig};
+use spec::Digest;
+use spec::image::media_type;
+use store::{Roots, Store};
+use support::servers::memory::MemoryRegistry;
+use support::servers::noise;
+use support::{is_root, log, tar_of};
+
+const ROOT: &str = "IMAGE_KILL_TEST_ROOT";
+const HOST: &str = "IMAGE_KILL_TEST_HOST";
+const LAYER: usize = 400_000;
+
+/// System calls that make something last: how many of each are tried, and in which steps.
+const POINTS: &[(&str, usize, usize)] = &[
+    ("rename,renameat,renameat2", 12, 1),
+    ("fsync,fdatasync,syncfs", 12, 1),
+    ("unlink,unlinkat", 10, 1),
+    ("mkdir,mkdirat", 8, 1),
+    ("pwrite64", 60, 7),
+    ("write", 16, 2),
+    ("ftruncate", 4, 1),
+    ("linkat,symlinkat,mknodat", 3, 1),
+    ("openat", 120, 17),
+];
+
+fn open(root: &Path) -> Images {
+    let store = Store::open(&root.join("root")).unwrap();
+    Images::open(store, Client::new(ClientConfig::default()).unwrap()).unwrap()
+}
+
+/// An archive of one image, `loaded:1`.
+fn archive() -> Vec<u8> {
+    let layer = tar_of(&[("loaded", b"from an archive")]);
+    let config = serde_json::json!({
+        "architecture": spec::Platform::host().architecture, "os": "linux",
+        "rootfs": {"type": "layers", "diff_ids": [Digest::sha256(&layer)]},
+    });
+    let config = serde_json::to_vec(&config).unwrap();
+    let manifest = br#"[{"Config":"c.json","RepoTags":["loaded:1"],"Layers":["l.tar"]}]"#;
+    tar_of(&[
+        ("c.json", &config),
+        ("l.tar", &layer),
+        ("manifest.json", manifest),
+    ])
+}
+
+/// The work of one process, told step by step.
+async fn work(root: &Path, host: &str, mut done: impl FnMut(String)) {
+    let images = open(root);
+    let name = |text: &str| format!("{host}/{text}").parse().unwrap();
+    let (progress, _events) = log();
+    images
+        .pull(&name("app:1"), PullOptions::default(), progress)
+        .await
+        .unwrap();
+    done(format!("image {host}/app:1"));
+    let both = images.clone();
+    support::blocking(move || {
+        both.load(archive().as_slice(), LoadOptions::default(), log().0)
+            .unwrap()
+    })
+    .await;
+    done("image loaded:1".to_owned());
+    let all = images.clone();
+    let pushed = host.to_owned();
+    support::blocking(move || {
+        all.tag("loaded:1", &format!("{pushed}/copy:1").parse().unwrap())
+            .unwrap();
+        let image = all.resolve("loaded:1").unwrap();
+        let top = all.snapshot(&image).unwrap();
+        let container = all.store().snapshots().create(Some(top), "container:x").unwrap();
+        fs::write(
+            all.store().snapshots().fs(container).join("made"),
+            "by a container",
+        )
+        .unwrap();
+        let config = image.config.clone();
+        all.commit_layers(CommitLayers {
+            parent: Some(image),
+            layers: vec![container],
+            config,
+            reference: Some("committed:1".parse().unwrap()),
+        })
+        .unwrap();
+        all.store().snapshots().remove(container).unwrap();
+    })
+    .await;
+    done("image committed:1".to_owned());
+    let (progress, _events) = log();
+    images
+        .push(&name("copy:1"), PushOptions::default(), progress)
+        .await
+        .unwrap();
+    done("pushed".to_owned());
+    let all = images.clone();
+    support::blocking(move || {
+        let gone = all.resolve("loaded:1").unwrap().id;
+        all.remove_by_digest(&gone).unwrap();
+        all.gc(|_| Ok(Roots::default())).unwrap();
+    })
+    .await;
+    done("removed loaded:1".to_owned());
+}
+
+/// Run by the test below in a process of its own; does nothing when the suite runs it.
+#[tokio::test(flavor = "multi_thread")]
+async fn child() {
+    let (Some(root), Ok(host)) = (std::env::var_os(ROOT), std::env::var(HOST)) else {
+        return;
+    };
+    let root = Path::new(&root);
+    let mut told = fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(root.join("told"))
+        .unwrap();
+    work(root, &host, |line| writeln!(told, "{line}").unwrap()).await;
+}
+
+/// What was told must be so, and everything that shows must be whole.
+fn check(root: &Path, registry: &MemoryRegistry, at: &str) {
+    let images = open(root);
+    assert_eq!(images.missing_blobs().unwrap(), [], "{at}");
+    let told = fs::read_to_string(root.join("told")).unwrap_or_default();
+    for line in told.lines() {
+        match line.split_once(' ') {
+            Some(("image", "loaded:1")) if told.contains("committed:1") => {}
+            Some(("image", name)) => {
+                let image = images
+                    .resolve(name)
+                    .unwrap_or_else(|error| panic!("{at}: {line}: {error}"));
+                images
+                    .snapshot(&image)
+                    .unwrap_or_else(|error| panic!("{at}: {line}: {error}"));
+            }
+            Some(("removed", name)) => assert!(images.resolve(name).is_err(), "{at}: {line}"),
+            _ => assert!(
+                line == "pushed" && registry.manifest("copy", "1").is_some(),
+                "{at}: {line}"
+            ),
+        }
+    }
+    let store = images.store();
+    for image in images.list().unwrap() {
+        // Every layer is there, and has what its chain ID says.
+        let image = images.resolve(image.id.as_str()).unwrap();
+        for (diff, chain) in image.config.rootfs.diff_ids.iter().zip(image.chains()) {
+            if let Some(snapshot) = store.snapshots().by_chain(&chain) {
+                assert_eq!(store.snapshots().diff_of(snapshot).as_ref(), Some(diff), "{at}");
+                assert!(
+                    fs::read_dir(store.snapshots().fs(snapshot)).unwrap().count() > 0,
+                    "{at}: an empty layer"
+                );
+            }
+        }
+    }
+    for (digest, _) in store.content().list().unwrap() {
+        let bytes = store.content().read(&digest, 1 << 20).unwrap();
+        assert_eq!(Digest::sha256(&bytes), digest, "{at}: a torn blob");
+    }
+    let rows: Vec<String> = store
+        .snapshots()
+        .list()
+        .unwrap()
+        .iter()
+        .map(|row| row.id.to_string())
+        .collect();
+    for entry in fs::read_dir(root.join("root/snapshots")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(
+            rows.contains(&name) || name.parse::<u64>().is_err(),
+            "{at}: snapshot {name} has no row"
+        );
+    }
+}
+
+fn killed(root: &Path, host: &str, calls: &str, count: usize) -> bool {
+    let status = Command::new("strace")
+        .args([
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            &format!("trace={calls}"),
+            "-e",
+        ])
+        .arg(format!("inject={calls}:signal=SIGKILL:when={count}"))
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "child", "--test-threads=1", "--nocapture"])
+        .env(ROOT, root)
+        .env(HOST, host)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    !status.success()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_killed_nothing_is_lost_and_only_what_is_missing_is_fetched() {
+    if !is_root() {
+        return;
+    }
+    if Command::new("strace").arg("-V").output().is_err() {
+        println!("skipped: needs strace (package strace)");
+        return;
+    }
+    let mut kills = 0;
+    for (calls, most, step) in POINTS {
+        for count in (1..=*most).step_by(*step) {
+            let dir = tempfile::tempdir().unwrap();
+            let at = format!("killed at {calls} number {count}");
+            let registry = MemoryRegistry::start(|_, _| None);
+            let layer = tar_of(&[("noise", &noise(LAYER, 6))]);
+            let config = serde_json::json!({
+                "architecture": spec::Platform::host().architecture, "os": "linux",
+                "rootfs": {"type": "layers", "diff_ids": [Digest::sha256(&layer)]},
+            });
+            let config = serde_json::to_vec(&config).unwrap();
+            let digest = registry.put_blob(&layer);
+            let manifest = serde_json::json!({
+                "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST,
+                "config": {"mediaType": media_type::OCI_CONFIG, "digest": registry.put_blob(&config), "size": config.len()},
+                "layers": [{"mediaType": media_type::OCI_LAYER, "digest": digest, "size": layer.len()}],
+            });
+            registry.put_manifest(
+                "app",
+                "1",
+                media_type::OCI_MANIFEST,
+                serde_json::to_vec(&manifest).unwrap(),
+            );
+            let host = registry.server.host();
+            if !killed(dir.path(), &host, calls, count) {
+                break;
+            }
+            kills += 1;
+            check(dir.path(), &registry, &at);
+            // Of the layer, what the dead one wrote is not fetched again.
+            let kept = match fs::metadata(dir.path().join("root/content/blobs/sha256").join(digest.hex())) {
+                Ok(blob) => blob.len(),
+                Err(_) => {
+                    let key = Digest::sha256(digest.as_str().as_bytes());
+                    let partial = dir.path().join("root/content/ingest").join(key.hex());
+                    fs::metadata(partial).map_or(0, |partial| partial.len())
+                }
+            };
+            let before = registry.sent(&digest);
+            fs::remove_file(dir.path().join("told")).ok();
+            let mut told = Vec::new();
+            work(dir.path(), &host, |line| told.push(line)).await;
+            let fetched = (registry.sent(&digest) - before) as u64;
+            assert_eq!(fetched + kept, layer.len() as u64, "{at}: fetched again");
+            fs::write(dir.path().join("told"), told.join("\n")).unwrap();
+            check(dir.path(), &registry, &format!("after {at}"));
+            for left in ["root/content/ingest", "root/trash"] {
+                assert_eq!(
+                    fs::read_dir(dir.path().join(left)).unwrap().count(),
+                    0,
+                    "after {at}: {left}"
+                );
+            }
+        }
+    }
+    assert!(kills > 25, "only {kills} kills: strace did not do its work");
+}

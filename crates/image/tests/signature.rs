@@ -1,0 +1,252 @@
+//! Signatures as cosign lays them beside an image, made by openssl, and rules that want them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use image::{ImageError, NamedKey, PublicKey};
+use registry::{Access, Auth, ClientConfig, Repository, Rule};
+use spec::image::{Descriptor, media_type};
+use spec::{Digest, ErrorClass};
+use support::servers::DistributionRegistry;
+use support::{World, is_root, tar_of};
+
+fn openssl(arguments: &[&str]) {
+    let done = Command::new("openssl").args(arguments).output().unwrap();
+    assert!(
+        done.status.success(),
+        "{arguments:?}: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+}
+
+/// A key pair in files; gives the names of the private and the public one.
+fn key_pair(dir: &Path, name: &str, kind: &[&str]) -> (String, PathBuf) {
+    let private = dir.join(format!("{name}.key")).display().to_string();
+    let public = dir.join(format!("{name}.pub"));
+    openssl(&[&["genpkey", "-out", &private], kind].concat());
+    openssl(&[
+        "pkey",
+        "-in",
+        &private,
+        "-pubout",
+        "-out",
+        &public.display().to_string(),
+    ]);
+    (private, public)
+}
+
+const P256: &[&str] = &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"];
+
+fn sign(dir: &Path, key: &str, hash: &str, payload: &[u8]) -> Vec<u8> {
+    let (message, out) = (dir.join("message"), dir.join("signature"));
+    std::fs::write(&message, payload).unwrap();
+    let [message, out] = [message, out].map(|path| path.display().to_string());
+    openssl(&["dgst", hash, "-sign", key, "-out", &out, &message]);
+    std::fs::read(out).unwrap()
+}
+
+fn payload(digest: &Digest) -> Vec<u8> {
+    format!(
+        r#"{{"critical":{{"identity":{{"docker-reference":"reg.example/app"}},"image":{{"docker-manifest-digest":"{digest}"}},"type":"cosign container image signature"}},"optional":null}}"#
+    )
+    .into_bytes()
+}
+
+async fn upload(to: &Repository, bytes: Vec<u8>, media_type: &str) -> Descriptor {
+    let digest = Digest::sha256(&bytes);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &bytes).unwrap();
+    let path = file.path().to_owned();
+    let size = bytes.len() as u64;
+    to.upload(&digest, size, Arc::new(move || std::fs::File::open(&path)))
+        .await
+        .unwrap();
+    Descriptor::new(media_type, digest, size)
+}
+
+/// Lays signatures, each with its payload, where cosign does.
+async fn attach(to: &Repository, at: &str, signatures: Vec<(Vec<u8>, Vec<u8>)>) -> Descriptor {
+    use base64::Engine as _;
+    let config = upload(to, b"{}".to_vec(), media_type::OCI_CONFIG).await;
+    let mut layers = Vec::new();
+    for (payload, signature) in signatures {
+        let mut layer = upload(to, payload, "application/vnd.dev.cosign.simplesigning.v1+json").await;
+        let text = base64::engine::general_purpose::STANDARD.encode(signature);
+        layer
+            .annotations
+            .insert("dev.cosignproject.cosign/signature".into(), text);
+        layers.push(layer);
+    }
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": layers,
+    });
+    let bytes = serde_json::to_vec(&manifest).unwrap();
+    let descriptor = Descriptor::new(
+        media_type::OCI_MANIFEST,
+        Digest::sha256(&bytes),
+        bytes.len() as u64,
+    );
+    let at = if at.is_empty() {
+        descriptor.digest.to_string()
+    } else {
+        at.to_owned()
+    };
+    to.manifest_put(&at, media_type::OCI_MANIFEST, bytes.into())
+        .await
+        .unwrap();
+    descriptor
+}
+
+/// A store whose rule for everything at `host` wants a signature by one of the keys.
+fn strict(host: &str, keys: &[&PathBuf]) -> World {
+    World::with(ClientConfig {
+        rules: vec![Rule {
+            prefix: host.to_owned(),
+            signed_by: keys.iter().map(|key| (*key).clone()).collect(),
+            ..Rule::default()
+        }],
+        ..ClientConfig::default()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_must_be_signed_is() {
+    if !is_root() {
+        return;
+    }
+    let Some(server) = DistributionRegistry::start(false) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (private, public) = key_pair(dir.path(), "ours", P256);
+    let (foreign, other) = key_pair(dir.path(), "other", P256);
+    let name = server.name("app:1");
+    let world = World::new();
+    let image = world.import(&name, tar_of(&[("file", b"signed")])).await;
+    world.push(&name).await.unwrap();
+    let host = format!("127.0.0.1:{}", server.port);
+    let user = strict(&host, &[&public]);
+
+    let refused = user.pull(&name).await.unwrap_err();
+    assert_eq!(refused.class(), ErrorClass::Forbidden);
+    let text = refused.to_string();
+    assert!(
+        text.contains("not signed") && text.contains(&host) && text.contains("ours.pub"),
+        "{text}"
+    );
+    assert!(
+        user.images.list().unwrap().is_empty() && user.images.store().snapshots().list().unwrap().is_empty()
+    );
+
+    // Rubbish, somebody else's signature, and a true one for another image: none counts.
+    let client = world.images.registry();
+    let push = client
+        .repository(&name.parse().unwrap(), &Auth::Anonymous, Access::Push)
+        .unwrap();
+    let tag = format!("{}.sig", image.id.to_string().replace(':', "-"));
+    let right = payload(&image.id);
+    let wrong = payload(&Digest::sha256(b"another image"));
+    let signatures = vec![
+        (right.clone(), b"rubbish".to_vec()),
+        (right.clone(), sign(dir.path(), &foreign, "-sha256", &right)),
+        (wrong.clone(), sign(dir.path(), &private, "-sha256", &wrong)),
+        (
+            b"no payload".to_vec(),
+            sign(dir.path(), &private, "-sha256", b"no payload"),
+        ),
+    ];
+    attach(&push, &tag, signatures).await;
+    assert!(matches!(user.pull(&name).await, Err(ImageError::Unsigned { .. })));
+
+    attach(
+        &push,
+        &tag,
+        vec![(right.clone(), sign(dir.path(), &private, "-sha256", &right))],
+    )
+    .await;
+    user.pull(&name).await.unwrap();
+    let reference = name.parse().unwrap();
+    let found = user.images.verify(&reference, None, Vec::new()).await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(
+        (&found[0].digest, found[0].identity.as_str()),
+        (&image.id, "reg.example/app")
+    );
+    let key = PublicKey::from_pem(&std::fs::read_to_string(&other).unwrap()).unwrap();
+    let keys = vec![NamedKey {
+        name: "other".into(),
+        key,
+    }];
+    assert!(matches!(
+        user.images.verify(&reference, None, keys).await,
+        Err(ImageError::NotSigned { .. })
+    ));
+    assert!(matches!(
+        world.images.verify(&reference, None, Vec::new()).await,
+        Err(ImageError::NoKey(_))
+    ));
+
+    // A key that is gone stops pulls, instead of letting anything in.
+    std::fs::remove_file(&public).unwrap();
+    assert!(matches!(user.pull(&name).await, Err(ImageError::Key { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signatures_are_found_as_referrers_and_by_every_kind_of_key() {
+    if !is_root() {
+        return;
+    }
+    let Some(server) = DistributionRegistry::start(false) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let kinds: [(&str, &[&str], &str); 3] = [
+        ("p-256", P256, "-sha256"),
+        (
+            "p-384",
+            &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"],
+            "-sha384",
+        ),
+        (
+            "rsa",
+            &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"],
+            "-sha256",
+        ),
+    ];
+    for (kind, arguments, hash) in kinds {
+        let (private, public) = key_pair(dir.path(), kind, arguments);
+        let name = server.name(&format!("{kind}:1"));
+        let world = World::new();
+        let image = world.import(&name, tar_of(&[("file", kind.as_bytes())])).await;
+        world.push(&name).await.unwrap();
+        let client = world.images.registry();
+        let push = client
+            .repository(&name.parse().unwrap(), &Auth::Anonymous, Access::Push)
+            .unwrap();
+        let right = payload(&image.id);
+        let mut entry = attach(
+            &push,
+            "",
+            vec![(right.clone(), sign(dir.path(), &private, hash, &right))],
+        )
+        .await;
+        entry.artifact_type = Some("application/vnd.dev.cosign.artifact.sig.v1+json".into());
+        // This registry keeps no list of referrers, so it lies under the tag that stands for one.
+        let index = serde_json::json!({
+            "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [entry],
+        });
+        let tag = image.id.to_string().replace(':', "-");
+        let bytes = serde_json::to_vec(&index).unwrap();
+        push.manifest_put(&tag, media_type::OCI_INDEX, bytes.into())
+            .await
+            .unwrap();
+        let user = strict(&format!("127.0.0.1:{}/{kind}", server.port), &[&public]);
+        user.pull(&name)
+            .await
+            .unwrap_or_else(|error| panic!("{kind}: {error}"));
+    }
+}
