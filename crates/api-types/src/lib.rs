@@ -22,6 +22,7 @@ pub mod container;
 pub mod container_config;
 pub mod container_summary;
 pub mod disk_usage;
+pub mod dns_log;
 pub mod event;
 pub mod exec;
 #[cfg(feature = "testing")]

@@ -1,6 +1,10 @@
-//! One forwarded query: which servers are left, how the present one is reached, and when it is given up.
+//! One forwarded query: which servers were asked, which are left, and when it is given up.
 //!
-//! Each exchange has its own socket, connected to the server, so that the kernel drops what others send and every
+//! Servers race: one that has not answered after [`HEAD_START`] is not given up, but the next is asked beside it, and the
+//! first good answer wins. So a server that is down costs a fraction of a second, not its whole time-out, and a slow one
+//! is still heard.
+//!
+//! Each question has its own socket, connected to the server, so that the kernel drops what others send and every
 //! query leaves from a port of its own. The transaction number is ours and random for the same reason; the asker's is
 //! put back on the way home.
 
@@ -15,9 +19,10 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use crate::stream::Framed;
 use crate::wire::{self, Question};
 
-/// How long a server is waited for while others are left, and when it is the last.
-const PATIENCE: Duration = Duration::from_secs(2);
-const LAST_PATIENCE: Duration = Duration::from_secs(4);
+/// How long a server has before the next is asked as well.
+const HEAD_START: Duration = Duration::from_millis(300);
+/// How long is waited once the last was asked.
+const PATIENCE: Duration = Duration::from_secs(4);
 /// How many servers are asked at most, as in Docker's resolver.
 const MOST_SERVERS: usize = 3;
 
@@ -35,14 +40,21 @@ enum Link {
     Stream(Framed),
 }
 
+/// A question to one server.
+#[derive(Debug)]
+struct Asked {
+    server: SocketAddr,
+    link: Link,
+}
+
 /// What an event on the upstream socket came to.
 #[derive(Debug)]
 pub(crate) enum Progress {
     Waiting,
-    /// The server is of no use; try the next.
+    /// Nobody who was asked is of use; try the next.
     Useless,
-    /// A response, its transaction number already the asker's.
-    Answer(Vec<u8>),
+    /// A response, its transaction number already the asker's, and who gave it.
+    Answer(Vec<u8>, SocketAddr),
 }
 
 #[derive(Debug)]
@@ -50,12 +62,14 @@ pub(crate) struct Exchange {
     pub(crate) asker: Asker,
     pub(crate) query: Vec<u8>,
     pub(crate) question: Question,
+    /// When the next server is asked, or nobody is waited for any longer.
     pub(crate) deadline: Instant,
+    pub(crate) since: Instant,
     /// The best refusal so far, better than one of our own making.
-    pub(crate) refusal: Option<Vec<u8>>,
+    pub(crate) refusal: Option<(Vec<u8>, SocketAddr)>,
     id: u16,
     servers: VecDeque<SocketAddr>,
-    link: Option<Link>,
+    asked: Vec<Asked>,
 }
 
 impl Exchange {
@@ -73,39 +87,30 @@ impl Exchange {
             query,
             question,
             deadline: now,
+            since: now,
             refusal: None,
             id,
             servers,
-            link: None,
+            asked: Vec::new(),
         }
     }
 
-    /// Turns to the next server that can be spoken to at all. `None`: none is left. The descriptor given is to be
-    /// watched for input, and for output too when the flag is set; the earlier one is closed by then.
+    /// Asks the next server that can be spoken to at all, beside those that were asked. `None`: none is left. The
+    /// descriptor given is to be watched for input, and for output too when the flag is set.
     pub(crate) fn next_server(&mut self, now: Instant) -> Option<(BorrowedFd<'_>, bool)> {
-        self.link = None;
         while let Some(server) = self.servers.pop_front() {
-            if let Ok(link) = self.reach(server) {
-                self.deadline = now
-                    + if self.servers.is_empty() {
-                        LAST_PATIENCE
-                    } else {
-                        PATIENCE
-                    };
-                self.link = Some(link);
-                break;
-            }
+            let Ok(link) = self.reach(server) else { continue };
+            self.deadline = now
+                + if self.servers.is_empty() {
+                    PATIENCE
+                } else {
+                    HEAD_START
+                };
+            let output = matches!(link, Link::Stream(_));
+            self.asked.push(Asked { server, link });
+            return self.asked.last().map(|asked| (asked.link.descriptor(), output));
         }
-        let output = matches!(self.link, Some(Link::Stream(_)));
-        self.descriptor().map(|fd| (fd, output))
-    }
-
-    /// The socket towards the present server.
-    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.link.as_ref().map(|link| match link {
-            Link::Datagram(socket) => socket.as_fd(),
-            Link::Stream(framed) => framed.stream.as_fd(),
-        })
+        None
     }
 
     fn reach(&self, server: SocketAddr) -> io::Result<Link> {
@@ -142,56 +147,101 @@ impl Exchange {
         }
     }
 
-    /// The present server's socket has something to say. The second value asks to be woken for output no longer.
-    pub(crate) fn proceed(&mut self) -> (Progress, bool) {
-        let (message, sent) = match &mut self.link {
-            None => return (Progress::Useless, false),
-            Some(Link::Datagram(socket)) => {
+    /// A server's socket has something to say. `quiet` is given the descriptors that need be woken for output no longer.
+    pub(crate) fn proceed(&mut self, mut quiet: impl FnMut(BorrowedFd<'_>)) -> Progress {
+        let mut waiting = Vec::new();
+        for mut asked in std::mem::take(&mut self.asked) {
+            let message = match asked.link.message() {
+                Heard::Message(message) => message,
+                Heard::Nothing { sent } => {
+                    if sent {
+                        quiet(asked.link.descriptor());
+                    }
+                    waiting.push(asked);
+                    continue;
+                }
+                // The server's port is closed, or the way to it is.
+                Heard::End => continue,
+            };
+            match self.judge(message, asked.server) {
+                Some(Progress::Answer(message, server)) => return Progress::Answer(message, server),
+                Some(_) => {}
+                // Not an answer to this question: somebody guesses. The right one may still come.
+                None => waiting.push(asked),
+            }
+        }
+        self.asked = waiting;
+        if self.asked.is_empty() {
+            Progress::Useless
+        } else {
+            Progress::Waiting
+        }
+    }
+
+    /// `None`: it is no answer to what was asked.
+    fn judge(&mut self, mut message: Vec<u8>, server: SocketAddr) -> Option<Progress> {
+        if !wire::answers(&message, &self.query, &self.question, self.id) {
+            return None;
+        }
+        wire::set_id(&mut message, wire::id(&self.query).unwrap_or_default());
+        Some(match wire::response_code(&message) {
+            Some(wire::SERVER_FAILURE | wire::REFUSED | wire::NOT_IMPLEMENTED) => {
+                self.refusal.get_or_insert((message, server));
+                Progress::Useless
+            }
+            _ => Progress::Answer(message, server),
+        })
+    }
+}
+
+/// What a link had to say.
+enum Heard {
+    Message(Vec<u8>),
+    /// Nothing yet; whether the question is out.
+    Nothing {
+        sent: bool,
+    },
+    /// Nothing any more.
+    End,
+}
+
+impl Link {
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        match self {
+            Link::Datagram(socket) => socket.as_fd(),
+            Link::Stream(framed) => framed.stream.as_fd(),
+        }
+    }
+
+    fn message(&mut self) -> Heard {
+        match self {
+            Link::Datagram(socket) => {
                 let mut buffer = vec![0u8; 65535];
                 match socket.recv(&mut buffer) {
                     Ok(length) => {
                         buffer.truncate(length);
-                        (buffer, true)
+                        Heard::Message(buffer)
                     }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        return (Progress::Waiting, true);
-                    }
-                    // The server's port is closed, or the way to it is.
-                    Err(_) => return (Progress::Useless, true),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Heard::Nothing { sent: true },
+                    Err(_) => Heard::End,
                 }
             }
-            Some(Link::Stream(framed)) => {
-                let sent = match framed.flush() {
-                    Ok(sent) => sent,
-                    Err(error) if error.kind() == io::ErrorKind::NotConnected => false,
-                    Err(_) => return (Progress::Useless, true),
-                };
-                if !sent {
-                    return (Progress::Waiting, false);
+            Link::Stream(framed) => {
+                match framed.flush() {
+                    Ok(true) => {}
+                    Ok(false) => return Heard::Nothing { sent: false },
+                    Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                        return Heard::Nothing { sent: false };
+                    }
+                    Err(_) => return Heard::End,
                 }
                 let open = framed.fill().unwrap_or(false);
                 match framed.next_message() {
-                    Some(message) => (message, true),
-                    None if open => return (Progress::Waiting, true),
-                    None => return (Progress::Useless, true),
+                    Some(message) => Heard::Message(message),
+                    None if open => Heard::Nothing { sent: true },
+                    None => Heard::End,
                 }
             }
-        };
-        (self.judge(message), sent)
-    }
-
-    fn judge(&mut self, mut message: Vec<u8>) -> Progress {
-        if !wire::answers(&message, &self.query, &self.question, self.id) {
-            // Not an answer to this question: somebody guesses. The right one may still come.
-            return Progress::Waiting;
-        }
-        wire::set_id(&mut message, wire::id(&self.query).unwrap_or_default());
-        match wire::response_code(&message) {
-            Some(wire::SERVER_FAILURE | wire::REFUSED | wire::NOT_IMPLEMENTED) => {
-                self.refusal.get_or_insert(message);
-                Progress::Useless
-            }
-            _ => Progress::Answer(message),
         }
     }
 }

@@ -17,6 +17,7 @@
 //! Sources: RFC 1035 (messages), RFC 6891 (EDNS0), RFC 7766 (TCP), RFC 2308 (a name without records of a type).
 
 mod exchange;
+pub mod log;
 mod server;
 mod stream;
 pub mod table;

@@ -14,6 +14,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 
 use crate::exchange::{Asker, Exchange, Progress};
+use crate::log::{self, Log};
 use crate::stream::Framed;
 use crate::table::{Known, Tables};
 use crate::wire::{self, Data, Question, Unreadable};
@@ -26,6 +27,11 @@ const BURST: usize = 64;
 const IDLE: Duration = Duration::from_secs(10);
 /// How long new connections wait when the process has no descriptors left.
 const EXHAUSTED: Duration = Duration::from_millis(500);
+
+/// How many answers of one query are written down.
+const MOST_NOTED: usize = 16;
+/// Who answered where nobody did.
+const NOBODY: &str = "nobody";
 
 const UDP: u64 = 0;
 const TCP: u64 = 1;
@@ -48,6 +54,7 @@ pub struct Server {
     next_token: u64,
     accept_again: Option<Instant>,
     noise: Noise,
+    log: Log,
 }
 
 impl Server {
@@ -74,6 +81,7 @@ impl Server {
             epoll,
             udp,
             tcp,
+            log: Log::new(&config.container),
             tables: Tables::new(config.container),
             clients: BTreeMap::new(),
             exchanges: BTreeMap::new(),
@@ -269,11 +277,13 @@ impl Server {
                 Asker::Stream(_) => usize::from(u16::MAX),
             };
             let response = wire::respond(&query, Some(&question), wire::NO_ERROR, &data, limit);
-            return self.reply(asker, &response);
+            self.reply(asker, &response);
+            return self.note(&question, "names", wire::NO_ERROR, &data, now);
         }
         if self.tables.upstreams().is_empty() || self.exchanges.len() >= MOST_EXCHANGES {
             let response = wire::respond(&query, Some(&question), wire::SERVER_FAILURE, &[], usize::MAX);
-            return self.reply(asker, &response);
+            self.reply(asker, &response);
+            return self.note(&question, NOBODY, wire::SERVER_FAILURE, &[], now);
         }
         let id = self.noise.next() as u16;
         let exchange = Exchange::new(asker, query, question, id, self.tables.upstreams(), now);
@@ -332,43 +342,59 @@ impl Server {
                 return;
             }
         }
-        if let Some(exchange) = self.exchanges.remove(&token) {
-            let response = exchange.refusal.unwrap_or_else(|| {
-                wire::respond(
-                    &exchange.query,
-                    Some(&exchange.question),
-                    wire::SERVER_FAILURE,
-                    &[],
-                    usize::MAX,
-                )
-            });
-            self.reply(exchange.asker, &response);
-        }
+        let Some(exchange) = self.exchanges.remove(&token) else {
+            return;
+        };
+        let (response, by) = match exchange.refusal {
+            Some((refusal, server)) => (refusal, server.to_string()),
+            None => {
+                let (query, question) = (&exchange.query, &exchange.question);
+                let failure = wire::respond(query, Some(question), wire::SERVER_FAILURE, &[], usize::MAX);
+                (failure, NOBODY.to_owned())
+            }
+        };
+        self.reply(exchange.asker, &response);
+        let code = wire::response_code(&response).unwrap_or(wire::SERVER_FAILURE);
+        self.note(&exchange.question, &by, code, &[], exchange.since);
     }
 
     fn proceed(&mut self, token: u64, now: Instant) {
         let Some(exchange) = self.exchanges.get_mut(&token) else {
             return;
         };
-        let (progress, sent) = exchange.proceed();
-        match progress {
-            Progress::Waiting => {
-                if sent && let Some(fd) = exchange.descriptor() {
-                    let _ = epoll::modify(
-                        &self.epoll,
-                        fd,
-                        epoll::EventData::new_u64(token),
-                        epoll::EventFlags::IN,
-                    );
-                }
-            }
+        let epoll = &self.epoll;
+        let quiet = |fd: BorrowedFd<'_>| {
+            let _ = epoll::modify(epoll, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN);
+        };
+        match exchange.proceed(quiet) {
+            Progress::Waiting => {}
             Progress::Useless => self.next_server(token, now),
-            Progress::Answer(response) => {
-                let asker = exchange.asker;
-                self.exchanges.remove(&token);
-                self.reply(asker, &response);
+            Progress::Answer(response, server) => {
+                let Some(exchange) = self.exchanges.remove(&token) else {
+                    return;
+                };
+                self.reply(exchange.asker, &response);
+                let code = wire::response_code(&response).unwrap_or_default();
+                self.note(&exchange.question, &server.to_string(), code, &[], exchange.since);
             }
         }
+    }
+
+    /// Writes down what was asked and who answered.
+    fn note(&mut self, question: &Question, by: &str, code: u8, data: &[Data], since: Instant) {
+        let answers = data.iter().map(|data| match data {
+            Data::Address(address) => address.to_string(),
+            Data::Name(name) => name.clone(),
+        });
+        self.log.write(&log::Entry {
+            time: log::now(),
+            name: question.name.clone().unwrap_or_default(),
+            kind: log::kind(question.kind),
+            by: by.to_owned(),
+            code: log::code(code),
+            answers: answers.take(MOST_NOTED).collect(),
+            took: u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX),
+        });
     }
 
     fn expire(&mut self, now: Instant) {

@@ -292,6 +292,7 @@ pub(crate) fn reverse_address(name: &str) -> Option<IpAddr> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// A query with recursion desired.
     pub(crate) fn query(name: &str, kind: u16) -> Vec<u8> {
@@ -398,5 +399,74 @@ pub(crate) mod tests {
         assert_eq!(question(&pointer), Err(Unreadable::Answer(FORMAT_ERROR)));
         pointer[12] = 63;
         assert_eq!(question(&pointer), Err(Unreadable::Answer(FORMAT_ERROR)));
+    }
+
+    /// A well-formed query with some bytes changed, cut or added: what gets furthest into a parser.
+    fn mangled() -> impl Strategy<Value = Vec<u8>> {
+        let labels = proptest::collection::vec("[a-zA-Z0-9_-]{1,63}", 0..6);
+        let changes = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6);
+        let tail = proptest::collection::vec(any::<u8>(), 0..40);
+        let cut = proptest::option::of(any::<prop::sample::Index>());
+        (labels, any::<u16>(), changes, tail, cut).prop_map(|(labels, kind, changes, tail, cut)| {
+            let mut bytes = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1];
+            bytes.extend(encode(&labels.join(".")));
+            bytes.extend(kind.to_be_bytes());
+            bytes.extend([0, 1, 0, 0, 41, 0xff, 0xff, 0, 0, 0, 0, 0, 0]);
+            bytes.extend(tail);
+            for (at, value) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            if let Some(cut) = cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            bytes
+        })
+    }
+
+    fn holds_together(message: &[u8], data: &[Data]) -> Result<(), TestCaseError> {
+        match question(message) {
+            Err(Unreadable::Silent) => {}
+            Err(Unreadable::Answer(code)) => {
+                // No more comes back than came: nobody is flooded over us.
+                let response = respond(message, None, code, &[], usize::MAX);
+                prop_assert!(response.len() <= message.len().max(HEADER));
+            }
+            Ok(asked) => {
+                prop_assert!(asked.end <= message.len());
+                prop_assert!(asked.name.as_ref().is_none_or(|name| name.len() <= 255));
+                let limit = udp_limit(&asked);
+                let response = respond(message, Some(&asked), NO_ERROR, data, limit);
+                prop_assert!(response.len() <= limit);
+                prop_assert!(answers(
+                    &response,
+                    message,
+                    &asked,
+                    id(message).unwrap_or_default()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_bytes_are_too_odd(message in proptest::collection::vec(any::<u8>(), 0..300)) {
+            holds_together(&message, &[Data::Address(IpAddr::V4(Ipv4Addr::LOCALHOST))])?;
+        }
+
+        #[test]
+        fn nor_are_nearly_good_queries(message in mangled(), count in 0usize..600) {
+            let data: Vec<Data> = (0..count)
+                .map(|n| match n % 3 {
+                    0 => Data::Address(Ipv4Addr::LOCALHOST.into()),
+                    1 => Data::Address(Ipv6Addr::LOCALHOST.into()),
+                    _ => Data::Name(format!("name{n}.net")),
+                })
+                .collect();
+            holds_together(&message, &data)?;
+        }
     }
 }

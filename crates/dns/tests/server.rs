@@ -20,7 +20,7 @@ struct Fixture {
     tcp: SocketAddr,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Drop for Fixture {
@@ -46,6 +46,12 @@ fn serve(upstreams: Vec<SocketAddr>, forward: bool) -> Fixture {
     network.hosts.insert(
         "all".into(),
         (1..=8).map(|n| address(&format!("10.9.1.{n}"))).collect(),
+    );
+    network.hosts.insert(
+        "many".into(),
+        (0..300)
+            .map(|n| address(&format!("10.9.{}.{}", 2 + n / 250, n % 250)))
+            .collect(),
     );
     network.reverse.insert(address("10.9.0.2"), "web".into());
     table::write(&table::path(dir.path(), "aa"), &network).unwrap();
@@ -74,7 +80,7 @@ fn serve(upstreams: Vec<SocketAddr>, forward: bool) -> Fixture {
         tcp: (dns::ADDRESS, ports.1).into(),
         stop,
         thread: Some(thread),
-        _dir: dir,
+        dir,
     }
 }
 
@@ -260,4 +266,112 @@ fn garbage_does_not_stop_the_server() {
         drop(TcpStream::connect(server.tcp).unwrap());
     }
     assert_eq!(addresses(&ask(server.udp, &query("web", TYPE::A))), ["10.9.0.2"]);
+}
+
+/// An upstream that answers after a while.
+fn slow(address: &'static str, after: Duration) -> SocketAddr {
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let at = udp.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok((length, from)) = udp.recv_from(&mut buffer) {
+            let mut reply = Packet::parse(&buffer[..length]).unwrap().into_reply();
+            let name = reply.questions[0].qname.clone();
+            let address: std::net::Ipv4Addr = address.parse().unwrap();
+            let data = RData::A(simple_dns::rdata::A {
+                address: address.into(),
+            });
+            reply.answers.push(ResourceRecord::new(name, CLASS::IN, 5, data));
+            let bytes = reply.build_bytes_vec().unwrap();
+            std::thread::sleep(after);
+            let _ = udp.send_to(&bytes, from);
+        }
+    });
+    at
+}
+
+#[test]
+fn a_slow_server_is_still_heard_after_the_next_was_asked() {
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let late = slow("192.0.2.8", Duration::from_millis(900));
+    let server = serve(vec![late, silent.local_addr().unwrap()], true);
+    assert_eq!(
+        addresses(&ask(server.udp, &query("example.com", TYPE::A))),
+        ["192.0.2.8"]
+    );
+    // The other was asked beside it, not instead of it.
+    silent.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut buffer = [0; 512];
+    assert!(silent.recv(&mut buffer).unwrap() > 12);
+}
+
+#[test]
+fn the_first_of_two_that_race_wins() {
+    let late = slow("192.0.2.8", Duration::from_secs(3));
+    let quick = slow("192.0.2.9", Duration::ZERO);
+    let server = serve(vec![late, quick], true);
+    assert_eq!(
+        addresses(&ask(server.udp, &query("example.com", TYPE::A))),
+        ["192.0.2.9"]
+    );
+}
+
+#[test]
+fn what_does_not_fit_is_said_to_be_cut_and_whole_over_tcp() {
+    let server = serve(vec![], true);
+    let mut asked = query("many", TYPE::A);
+    let cut = ask(server.udp, &asked);
+    let packet = Packet::parse(&cut).unwrap();
+    assert!(packet.has_flags(PacketFlag::TRUNCATION));
+    assert!(cut.len() <= 512, "{}", cut.len());
+    // With EDNS as much as was offered, and no more than 4096 whatever was.
+    asked[11] = 1;
+    asked.extend([0, 0, 41, 0xff, 0xff, 0, 0, 0, 0, 0, 0]);
+    let wide = ask(server.udp, &asked);
+    assert!(wide.len() > 512 && wide.len() <= 4096, "{}", wide.len());
+    let mut stream = TcpStream::connect(server.tcp).unwrap();
+    let whole = ask_stream(&mut stream, &query("many", TYPE::A));
+    assert_eq!(addresses(&whole).len(), 300);
+}
+
+#[test]
+fn every_query_is_written_down_with_who_answered() {
+    let good = upstream(RCODE::NoError, "192.0.2.7");
+    let bad = upstream(RCODE::Refused, "192.0.2.7");
+    let server = serve(vec![bad, good], true);
+    ask(server.udp, &query("web", TYPE::A));
+    ask(server.udp, &query("example.com", TYPE::AAAA));
+    let mut stream = TcpStream::connect(server.tcp).unwrap();
+    ask_stream(&mut stream, &query("four", TYPE::AAAA));
+    let table = table::path(server.dir.path(), "cc");
+    let entries = loop {
+        let entries = dns::log::read(&table);
+        if entries.len() == 3 {
+            break entries;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let shown: Vec<_> = entries
+        .iter()
+        .map(|e| {
+            let answers = e.answers.join(",");
+            (
+                e.name.as_str(),
+                e.kind.as_str(),
+                e.by.as_str(),
+                e.code.as_str(),
+                answers,
+            )
+        })
+        .collect();
+    let upstream = good.to_string();
+    assert_eq!(
+        shown,
+        [
+            ("web", "A", "names", "NOERROR", "10.9.0.2".to_owned()),
+            ("example.com", "AAAA", upstream.as_str(), "NOERROR", String::new()),
+            ("four", "AAAA", "names", "NOERROR", String::new()),
+        ]
+    );
+    assert!(entries.iter().all(|e| e.time > 1_600_000_000_000_000));
 }

@@ -89,7 +89,7 @@ impl Engine {
             let mut strays = inner.networks.strays(&alive(&inner))?;
             // What is left over may be of a container that is just starting; that is the check's to tell.
             strays.retain(|stray| !matches!(stray, network::Stray::Link(_) | network::Stray::Sandbox(_)));
-            inner.networks.refresh_names()?;
+            inner.networks.refresh()?;
             let findings = strays
                 .into_iter()
                 .map(|stray| finding(&inner, &Seen::Network(stray), true));

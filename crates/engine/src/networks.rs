@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api_types::NetworkCreateRequest;
+use api_types::dns_log::{DnsLog, DnsQuery};
 use network::{CreateNetwork, IpamPool, Network};
 use spec::Id;
 
@@ -41,6 +42,43 @@ impl Engine {
     pub async fn network_inspect(&self, name: &str) -> Result<Network> {
         let (inner, name) = (Arc::clone(&self.inner), name.to_owned());
         blocking(move || Ok(inner.networks.get(&name)?)).await
+    }
+
+    /// What containers asked the embedded resolver after `since` (microseconds since 1970): one container, those of one
+    /// network, or all.
+    pub async fn dns_log(&self, of: &str, since: u64) -> Result<DnsLog> {
+        let containers = self.containers();
+        let chosen: Vec<_> = match of {
+            "" => containers,
+            name => match self.container(name) {
+                Ok(one) => vec![one],
+                Err(no_container) => {
+                    let network = self.inner.networks.get(name).map_err(|_| no_container)?;
+                    let is_in = |id: &Id| network.endpoints.contains_key(id);
+                    containers.into_iter().filter(|c| is_in(&c.id)).collect()
+                }
+            },
+        };
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let mut queries = Vec::new();
+            for container in &chosen {
+                let entries = inner.networks.dns_log(&container.id).into_iter();
+                queries.extend(entries.filter(|entry| entry.time > since).map(|entry| DnsQuery {
+                    time: entry.time,
+                    container: container.name.clone(),
+                    name: entry.name,
+                    kind: entry.kind,
+                    answered_by: entry.by,
+                    code: entry.code,
+                    answers: entry.answers,
+                    microseconds: entry.took,
+                }));
+            }
+            queries.sort_by_key(|query| query.time);
+            Ok(DnsLog { queries })
+        })
+        .await
     }
 
     /// How full a network's subnets are.

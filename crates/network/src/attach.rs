@@ -16,6 +16,8 @@ use spec::Id;
 use sys::netlink::Socket;
 
 use crate::address::Prefix;
+use crate::direct::Direct;
+use crate::driver::Driver;
 use crate::error::Error;
 use crate::firewall;
 use crate::host;
@@ -33,13 +35,20 @@ use crate::sysctl::{INTERFACE_SYSCTLS, interface_sysctls, set_sysctls};
 pub(crate) struct Wiring {
     pub(crate) endpoint: Endpoint,
     pub(crate) host_link: String,
-    pub(crate) bridge: u32,
-    pub(crate) isolated: bool,
-    pub(crate) mtu: u32,
+    pub(crate) place: Place,
     /// Default routes over this endpoint.
     pub(crate) gateways: Vec<IpAddr>,
     /// `net.*` settings of the interface, its name filled in.
     pub(crate) sysctls: Vec<(String, String)>,
+}
+
+/// Where the link into the container begins.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// At a port of a bridge.
+    Port { bridge: u32, isolated: bool, mtu: u32 },
+    /// On a link of the host.
+    On(Direct),
 }
 
 impl Networks {
@@ -101,9 +110,11 @@ impl Networks {
             state.free_addresses(&sandbox.endpoints);
             sandbox
         };
+        let links = sandbox.endpoints.iter().map(|a| a.host_link.clone());
+        // Links without an end on the host go with the container's namespace.
         inner
             .reaper
-            .remove_links(sandbox.endpoints.iter().map(|a| a.host_link.clone()).collect());
+            .remove_links(links.filter(|link| !link.is_empty()).collect());
         inner.write_names(
             &sandbox
                 .endpoints
@@ -173,7 +184,10 @@ impl Inner {
                     }
                     continue;
                 }
-                let link = first_link.take().unwrap_or_else(prepared::host_link_name);
+                let link = match state.find(&wanted.network)?.bridge() {
+                    Some(_) => first_link.take().unwrap_or_else(prepared::host_link_name),
+                    None => String::new(),
+                };
                 let attached = state.reserve_endpoint(&request.container, &sandbox, wanted, link)?;
                 sandbox.endpoints.push(attached);
             }
@@ -225,9 +239,15 @@ impl Inner {
             )?;
         }
         let mut pair = ready.pair.take();
+        // A waiting pair is the first bridge's; where there is none it goes, and its name inside is free.
+        if let Some(unused) = pair.take_if(|pair| wirings.iter().all(|w| w.host_link != pair.host_link)) {
+            link::remove(&mut self.route(), &[unused.host_link])
+                .map_err(Error::kernel("remove a link that is not needed"))?;
+        }
         for wiring in &wirings {
             let Ready { namespace, route, .. } = &mut ready;
-            self.wire(namespace.as_fd(), route, wiring, pair.take())?;
+            let waiting = pair.take_if(|pair| pair.host_link == wiring.host_link);
+            self.wire(namespace.as_fd(), route, wiring, waiting)?;
         }
         let endpoints: Vec<Endpoint> = wirings.into_iter().map(|w| w.endpoint).collect();
 
@@ -264,33 +284,30 @@ impl Inner {
         pair: Option<Pair>,
     ) -> Result<(), Error> {
         let endpoint = &wiring.endpoint;
-        let alias = format!("{}:endpoint:{}", self.config.instance.tag, endpoint.endpoint_id);
-        let end = HostEnd {
-            name: &wiring.host_link,
-            alias: &alias,
-            bridge: Some(wiring.bridge),
-            isolated: wiring.isolated,
-            hairpin: host::bridged_traffic_is_filtered(),
-            mtu: wiring.mtu,
-        };
-        let index = {
-            let mut host = self.route();
-            let waiting = match pair {
-                Some(pair) => match link::enslave(&mut host, &end) {
-                    Ok(()) => Some(pair.peer_index),
-                    // Somebody removed it while it waited.
-                    Err(failure) if failure.index == 0 && failure.errno == Errno::NODEV => None,
-                    Err(failure) => {
-                        return Err(Error::kernel(format!("attach {} to its bridge", end.name))(
-                            failure,
-                        ));
-                    }
-                },
-                None => None,
-            };
-            match waiting {
-                Some(index) => index,
-                None => prepared::make_pair(&mut host, inside, namespace, &end, &endpoint.interface)?,
+        let (index, mac, mtu, without_gateway) = match &wiring.place {
+            Place::Port {
+                bridge,
+                isolated,
+                mtu,
+            } => {
+                let alias = format!("{}:endpoint:{}", self.config.instance.tag, endpoint.endpoint_id);
+                let end = HostEnd {
+                    name: &wiring.host_link,
+                    alias: &alias,
+                    bridge: Some(*bridge),
+                    isolated: *isolated,
+                    hairpin: host::bridged_traffic_is_filtered(),
+                    mtu: *mtu,
+                };
+                let index = self.plug(namespace, inside, &end, &endpoint.interface, pair)?;
+                (index, Some(endpoint.mac), Some(*mtu), false)
+            }
+            Place::On(direct) => {
+                let name = &endpoint.interface;
+                let mut host = self.route();
+                let index = direct.link_into(&mut host, inside, namespace, name, endpoint.mac)?;
+                let mac = direct.kind.has_own_mac().then_some(endpoint.mac);
+                (index, mac, direct.mtu, direct.kind.routes_without_gateway())
             }
         };
         let addresses: Vec<Prefix> = [
@@ -307,10 +324,11 @@ impl Inner {
         let interface = Interface {
             index,
             name: &endpoint.interface,
-            mac: endpoint.mac,
-            mtu: wiring.mtu,
+            mac,
+            mtu,
             addresses: &addresses,
             gateways: &wiring.gateways,
+            without_gateway,
         };
         link::configure(inside, &interface).map_err(Error::kernel(format!(
             "set up {} in network {}",
@@ -321,6 +339,31 @@ impl Inner {
         } else {
             set_sysctls(namespace, wiring.sysctls.clone())
         }
+    }
+
+    /// Puts a pair into the container on its bridge and gives the index inside. `pair` is one that waits there.
+    fn plug(
+        &self,
+        namespace: BorrowedFd<'_>,
+        inside: &mut Socket,
+        end: &HostEnd<'_>,
+        interface: &str,
+        pair: Option<Pair>,
+    ) -> Result<u32, Error> {
+        let mut host = self.route();
+        if let Some(pair) = pair {
+            match link::enslave(&mut host, end) {
+                Ok(()) => return Ok(pair.peer_index),
+                // Somebody removed it while it waited.
+                Err(failure) if failure.index == 0 && failure.errno == Errno::NODEV => {}
+                Err(failure) => {
+                    return Err(Error::kernel(format!("attach {} to its bridge", end.name))(
+                        failure,
+                    ));
+                }
+            }
+        }
+        prepared::make_pair(&mut host, inside, namespace, end, interface)
     }
 }
 
@@ -342,7 +385,17 @@ impl State {
                 .networks
                 .get(&endpoint.network_id)
                 .ok_or_else(|| Error::NotFound(endpoint.network_name.clone()))?;
-            let Some(bridge) = network.bridge() else { continue };
+            let place = match &network.driver {
+                Driver::Bridge(bridge) => Place::Port {
+                    bridge: bridge.index.ok_or_else(|| {
+                        Error::Invalid(format!("network {} is not up", endpoint.network_name))
+                    })?,
+                    isolated: !bridge.settings.icc,
+                    mtu: bridge.settings.mtu,
+                },
+                Driver::Direct(direct) => Place::On(direct.clone()),
+                Driver::Host | Driver::None => continue,
+            };
             let own = Some(&endpoint.endpoint_id);
             let v4 = endpoint.gateway.filter(|_| ways_out[0] == own).map(IpAddr::from);
             let v6 = endpoint
@@ -367,11 +420,7 @@ impl State {
             wirings.push(Wiring {
                 endpoint: endpoint.clone(),
                 host_link: attached.host_link.clone(),
-                bridge: bridge
-                    .index
-                    .ok_or_else(|| Error::NotFound(endpoint.network_name.clone()))?,
-                isolated: !bridge.settings.icc,
-                mtu: bridge.settings.mtu,
+                place,
                 gateways: v4.into_iter().chain(v6).collect(),
                 sysctls,
             });

@@ -9,10 +9,9 @@ use spec::Id;
 use crate::connect::route_inside;
 use crate::error::Error;
 use crate::host;
-use crate::lifecycle;
 use crate::link::{self, HostEnd};
 use crate::reconcile;
-use crate::state::{Inner, Networks, State};
+use crate::state::{Inner, NetworkState, Networks, State};
 
 /// One thing that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,9 +97,22 @@ impl Networks {
         Ok(true)
     }
 
-    /// Writes the tables of names anew, with the host's name servers as they are now.
-    pub fn refresh_names(&self) -> Result<(), Error> {
+    /// Looks again at what lies outside the records: the host's name servers, the peers of overlay networks, the links
+    /// that networks lie on.
+    pub fn refresh(&self) -> Result<(), Error> {
         let inner = &self.inner;
+        let others: Vec<NetworkState> = {
+            let state = inner.state();
+            let others = state.networks.values().filter(|n| n.network.driver != "bridge");
+            others.cloned().collect()
+        };
+        for mut network in others {
+            network.bring_up(&mut inner.route(), &inner.config.instance.tag)?;
+            if let Some(known) = inner.state().networks.get_mut(&network.network.id) {
+                // Its addresses may have been handed out meanwhile, so nothing else of the copy goes back.
+                known.driver = network.driver;
+            }
+        }
         let (networks, containers): (BTreeSet<Id>, Vec<Id>) = {
             let state = inner.state();
             let networks = state.networks.keys().cloned().collect();
@@ -119,7 +131,7 @@ impl Networks {
         let Some(mut made) = inner.state().networks.get(network).cloned() else {
             return Ok(());
         };
-        lifecycle::bring_up(&mut inner.route(), tag, &mut made)?;
+        made.bring_up(&mut inner.route(), tag)?;
         let Some(bridge) = made.bridge() else {
             return Ok(());
         };

@@ -9,6 +9,7 @@ use spec::Id;
 use sys::namespace::{Kind, in_namespace};
 use sys::netlink::Socket;
 
+use crate::driver::Driver;
 use crate::error::Error;
 use crate::firewall::PortRule;
 use crate::link;
@@ -37,7 +38,11 @@ impl Networks {
                 let text = "container cannot be connected to multiple networks with one of the networks in none mode";
                 return Err(Error::Invalid(text.to_owned()));
             }
-            let attached = state.reserve_endpoint(container, &before, request, prepared::host_link_name())?;
+            let link = match state.find(&request.network)?.bridge() {
+                Some(_) => prepared::host_link_name(),
+                None => String::new(),
+            };
+            let attached = state.reserve_endpoint(container, &before, request, link)?;
             let rules = state.port_rules(&before);
             let mut after = before;
             after.endpoints.push(attached.clone());
@@ -94,8 +99,17 @@ impl Networks {
             (gone, rules)
         };
         inner.move_ports(container, &rules)?;
-        link::remove(&mut inner.route(), std::slice::from_ref(&gone.host_link))
-            .map_err(Error::kernel(format!("remove the link {}", gone.host_link)))?;
+        match (gone.host_link.as_str(), netns) {
+            // Its only end is inside.
+            ("", Some(netns)) => {
+                let name = &gone.endpoint.interface;
+                link::remove(&mut route_inside(netns)?, std::slice::from_ref(name))
+                    .map_err(Error::kernel(format!("remove the link {name} of the container")))?;
+            }
+            ("", None) => {}
+            (name, _) => link::remove(&mut inner.route(), &[name.to_owned()])
+                .map_err(Error::kernel(format!("remove the link {name}")))?,
+        }
         inner.state().free_addresses(&[gone]);
         if let Some(netns) = netns {
             inner.restore_routes(container, netns)?;
@@ -131,7 +145,7 @@ impl Inner {
 
     /// Sets the default routes of the endpoints that lead out now.
     fn restore_routes(&self, container: &Id, netns: BorrowedFd<'_>) -> Result<(), Error> {
-        let ways: Vec<(String, IpAddr)> = {
+        let ways: Vec<(String, IpAddr, bool)> = {
             let state = self.state();
             let Some(sandbox) = state.sandboxes.get(container) else {
                 return Ok(());
@@ -144,17 +158,25 @@ impl Inner {
                 .and_then(|a| Some((a, IpAddr::from(a.endpoint.ipv6_gateway?))));
             v4.into_iter()
                 .chain(v6)
-                .map(|(a, gateway)| (a.endpoint.interface.clone(), gateway))
+                .map(|(a, gateway)| {
+                    let network = state.networks.get(&a.endpoint.network_id);
+                    let without = network.is_some_and(|n| match &n.driver {
+                        Driver::Direct(direct) => direct.kind.routes_without_gateway(),
+                        Driver::Bridge(_) | Driver::Host | Driver::None => false,
+                    });
+                    (a.endpoint.interface.clone(), gateway, !without)
+                })
                 .collect()
         };
         let mut inside = route_inside(netns)?;
-        for (interface, gateway) in ways {
+        for (interface, gateway, through) in ways {
             let action = || format!("set the default route over {interface}");
             // An interface that the container itself removed takes its route with it.
             let Some(link) = link::find(&mut inside, &interface).map_err(Error::kernel(action()))? else {
                 continue;
             };
-            link::set_default_route(&mut inside, link.index, gateway).map_err(Error::kernel(action()))?;
+            link::set_default_route(&mut inside, link.index, gateway, through)
+                .map_err(Error::kernel(action()))?;
         }
         Ok(())
     }

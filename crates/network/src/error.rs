@@ -40,7 +40,7 @@ pub enum Error {
     Invalid(String),
     /// The driver is not one of ours.
     #[error(
-        "could not find plugin {0} in v1 plugin registry: plugin not found; the drivers of this engine are bridge, host and none"
+        "could not find plugin {0} in v1 plugin registry: plugin not found; the drivers of this engine are bridge, macvlan, ipvlan, overlay, host and none"
     )]
     UnknownDriver(String),
     /// The subnet is taken by another network or by a route of the host.

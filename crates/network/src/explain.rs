@@ -57,7 +57,7 @@ impl Networks {
             .collect();
         let tag = &inner.config.instance.tag;
         let explained = state.port_rules(sandbox).into_iter().filter_map(|rule| {
-            let leads = state.gateway(sandbox, rule.host_ip.is_ipv4())?;
+            let leads = state.way_in(sandbox, rule.host_ip.is_ipv4())?;
             let port = sandbox.ports.iter().find(|port| {
                 (port.proto, port.host_ip, port.host_port) == (rule.proto, rule.host_ip, rule.host_port)
             })?;

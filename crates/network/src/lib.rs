@@ -5,6 +5,7 @@
 //!     ├─ state      what exists: networks, endpoints, ports (one mutex, never held over kernel work)
 //!     ├─ records    the same in the store's database, written before the kernel is touched
 //!     ├─ ipam       which subnets and addresses are free (pure)
+//!     ├─ driver     what makes a network: bridge, macvlan and ipvlan (direct), overlay (vxlan)
 //!     ├─ link       bridges, veth pairs, addresses, routes        (sys::netlink, NETLINK_ROUTE)
 //!     ├─ firewall   one nftables table of our own, `inet <tag>`   (sys::netlink, NETLINK_NETFILTER)
 //!     ├─ watch      sees what others do to rules, bridges and links, and puts it right
@@ -27,6 +28,8 @@ mod address;
 mod attach;
 mod check;
 mod connect;
+mod direct;
+mod driver;
 mod error;
 mod explain;
 mod firewall;
@@ -47,10 +50,12 @@ mod resolv;
 mod settings;
 mod state;
 mod sysctl;
+mod vxlan;
 mod watch;
 
 pub use address::{Mac, ParseAddressError, Prefix};
 pub use check::Stray;
+pub use dns::log::Entry as DnsEntry;
 pub use error::Error;
 pub use explain::Explained;
 pub use ipam::AddressPool;

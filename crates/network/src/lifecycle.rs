@@ -8,7 +8,8 @@ use spec::Id;
 use store::Store;
 use sys::netlink::Socket;
 
-use crate::address::{Mac, Prefix};
+use crate::address::Prefix;
+use crate::driver::{Driver, OFFERED};
 use crate::error::Error;
 use crate::firewall::{Firewall, ruleset};
 use crate::host;
@@ -17,8 +18,8 @@ use crate::link;
 use crate::model::{CreateNetwork, DefaultBridge, Ipam, IpamPool, Network, NetworkConfig};
 use crate::reconcile;
 use crate::records::{self, SandboxRecord};
-use crate::settings::{self, Settings};
-use crate::state::{Bridge, Driver, Inner, NetworkState, Networks, State};
+use crate::settings;
+use crate::state::{Inner, NetworkState, Networks, State};
 use crate::watch::Sight;
 
 /// Bytes of a network name; nothing needs more, and it becomes part of file contents and messages.
@@ -47,7 +48,15 @@ impl Networks {
         host::enable_forwarding_ipv4();
         let tag = &config.instance.tag;
         for network in state.networks.values_mut() {
-            bring_up(&mut route, tag, network)?;
+            let brought = network.bring_up(&mut route, tag);
+            match brought {
+                // A link of the host that is away, or a file of peers, must not keep every other container from
+                // coming up; whoever attaches to it is told.
+                Err(error) if !matches!(network.network.driver.as_str(), "bridge") => {
+                    tracing::error!(network = network.network.name, %error, "a network is not up");
+                }
+                other => other?,
+            }
         }
         let firewall = if config.firewall {
             Some(Firewall::open(tag)?)
@@ -172,15 +181,14 @@ impl Networks {
         inner.leave();
         self.reconcile(&HashSet::new())?;
         inner.reaper.settle();
-        let bridges: Vec<String> = inner
+        let links: Vec<String> = inner
             .state()
             .networks
             .values()
-            .filter_map(|n| n.bridge())
-            .map(|b| b.settings.bridge.clone())
+            .flat_map(|network| network.driver.links())
             .collect();
         inner.prepared.drain();
-        link::remove(&mut inner.route(), &bridges).map_err(Error::kernel("remove the bridges"))?;
+        link::remove(&mut inner.route(), &links).map_err(Error::kernel("remove the networks' links"))?;
         match &inner.firewall {
             Some(firewall) => firewall.remove(),
             None => Ok(()),
@@ -191,7 +199,7 @@ impl Networks {
 impl Inner {
     /// Makes a designed network real and records it.
     fn establish(&self, made: &mut NetworkState) -> Result<(), Error> {
-        bring_up(&mut self.route(), &self.config.instance.tag, made)?;
+        made.bring_up(&mut self.route(), &self.config.instance.tag)?;
         if let (Some(firewall), Some(rules)) = (&self.firewall, made.rules()) {
             let _order = self.order();
             firewall.change(&[], &ruleset::bridge_elements(&rules), || {
@@ -205,10 +213,7 @@ impl Inner {
     /// Takes a network that is recorded no longer off the host. What fails is left to the next start, which removes
     /// links and elements that nothing recorded explains.
     fn demolish(&self, removed: &NetworkState) {
-        let (Some(rules), Some(bridge)) = (removed.rules(), removed.bridge()) else {
-            return;
-        };
-        if let Some(firewall) = &self.firewall {
+        if let (Some(firewall), Some(rules)) = (&self.firewall, removed.rules()) {
             let _order = self.order();
             if let Err(error) = firewall.change(&ruleset::bridge_elements(&rules), &[], || {
                 self.state().desired(None)
@@ -216,11 +221,13 @@ impl Inner {
                 tracing::warn!(network = %removed.network.name, %error, "rules of a removed network are left");
             }
         }
-        if bridge.index.is_some()
-            && let Err(failure) =
-                link::remove(&mut self.route(), std::slice::from_ref(&bridge.settings.bridge))
-        {
-            tracing::warn!(bridge = %bridge.settings.bridge, %failure, "the bridge of a removed network is left");
+        let links = match removed.bridge() {
+            // Not made: one of that name is somebody else's.
+            Some(bridge) if bridge.index.is_none() => Vec::new(),
+            _ => removed.driver.links(),
+        };
+        if let Err(failure) = link::remove(&mut self.route(), &links) {
+            tracing::warn!(?links, %failure, "links of a removed network are left");
         }
         if let Err(error) = self.write_names(&[removed.network.id.clone()].into()) {
             tracing::warn!(network = %removed.network.name, %error, "the names of a removed network are left");
@@ -241,7 +248,8 @@ fn check(request: &CreateNetwork) -> Result<(), Error> {
         )));
     }
     match request.driver.as_str() {
-        "" | "bridge" => {}
+        "" => {}
+        driver if OFFERED.contains(&driver) => {}
         driver @ ("host" | "null") => {
             return Err(Error::Forbidden(format!(
                 "only one instance of {driver:?} network is allowed"
@@ -275,7 +283,17 @@ fn design(
     taken: &[Prefix],
     routes: &[Prefix],
 ) -> Result<NetworkState, Error> {
-    let settings = Settings::parse(&request.options, &format!("br-{}", id.short()))?;
+    let name = match request.driver.as_str() {
+        "" => "bridge",
+        name => name,
+    };
+    let driver = Driver::parse(name, id, &request.options)?;
+    // A network on a link of the host is where that link is: its subnet is the host's own.
+    let routes = if matches!(driver, Driver::Direct(_)) {
+        &[]
+    } else {
+        routes
+    };
     let mut asked = request.ipam.clone();
     let mut busy = taken.to_vec();
     for subnet in asked.iter().filter_map(|p| p.subnet) {
@@ -342,7 +360,7 @@ fn design(
     let network = Network {
         id: id.clone(),
         name: request.name.clone(),
-        driver: "bridge".to_owned(),
+        driver: name.to_owned(),
         scope: "local".to_owned(),
         created: now(),
         enable_ipv4: request.enable_ipv4,
@@ -361,11 +379,8 @@ fn design(
     };
     Ok(NetworkState {
         network,
-        driver: Driver::Bridge(Bridge {
-            settings,
-            index: None,
-            subnets,
-        }),
+        driver,
+        subnets,
     })
 }
 
@@ -373,82 +388,42 @@ fn now() -> String {
     format!("{:.9}", jiff::Timestamp::now())
 }
 
-/// Makes or takes over the bridge of a network.
-pub(crate) fn bring_up(route: &mut Socket, tag: &str, network: &mut NetworkState) -> Result<(), Error> {
-    let ipv6 = network.network.enable_ipv6;
-    let alias = format!("{tag}:network:{}", network.network.id);
-    let mac = Mac::of_network(&network.network.id);
-    let (name, internal) = (network.network.name.clone(), network.network.internal);
-    let Some(bridge) = network.bridge_mut() else {
-        return Ok(());
-    };
-    let wanted = link::Bridge {
-        name: &bridge.settings.bridge,
-        alias: &alias,
-        mac,
-        mtu: bridge.settings.mtu,
-        addresses: &bridge.addresses(),
-    };
-    let action = format!("make the bridge {} of network {name}", wanted.name);
-    if ipv6 {
-        host::enable_forwarding_ipv6();
-    }
-    let index = link::ensure_bridge(route, &wanted).map_err(Error::kernel(action.clone()))?;
-    // Before the addresses: an IPv6 one is refused while the interface has IPv6 turned off.
-    host::prepare_bridge(wanted.name, ipv6, !internal);
-    link::start_bridge(route, index, &wanted).map_err(Error::kernel(action))?;
-    bridge.index = Some(index);
-    Ok(())
-}
-
 /// The state that the records describe.
 fn restore(networks: Vec<Network>, sandboxes: BTreeMap<Id, SandboxRecord>) -> Result<State, Error> {
     let mut state = State::default();
     for network in networks {
-        let driver = match network.driver.as_str() {
-            "host" => Driver::Host,
-            "null" => Driver::None,
-            _ => {
-                let settings = Settings::parse(&network.options, &format!("br-{}", network.id.short()))?;
-                let enabled = |s: &Subnet| {
-                    if s.prefix.is_ipv4() {
-                        network.enable_ipv4
-                    } else {
-                        network.enable_ipv6
-                    }
-                };
-                let subnets = network
-                    .ipam
-                    .config
-                    .iter()
-                    .filter_map(|pool| Subnet::new(pool, false))
-                    .filter(enabled)
-                    .collect();
-                Driver::Bridge(Bridge {
-                    settings,
-                    index: None,
-                    subnets,
-                })
+        let driver = Driver::of(&network)?;
+        let enabled = |s: &Subnet| {
+            if s.prefix.is_ipv4() {
+                network.enable_ipv4
+            } else {
+                network.enable_ipv6
             }
         };
-        state
-            .networks
-            .insert(network.id.clone(), NetworkState { network, driver });
+        let pools = network.ipam.config.iter();
+        let subnets = pools
+            .filter_map(|pool| Subnet::new(pool, false))
+            .filter(enabled)
+            .collect();
+        state.networks.insert(
+            network.id.clone(),
+            NetworkState {
+                network,
+                driver,
+                subnets,
+            },
+        );
     }
     for attached in sandboxes.values().flat_map(|s| &s.endpoints) {
         let endpoint = &attached.endpoint;
-        let Some(bridge) = state
-            .networks
-            .get_mut(&endpoint.network_id)
-            .and_then(NetworkState::bridge_mut)
-        else {
+        let Some(network) = state.networks.get_mut(&endpoint.network_id) else {
             continue;
         };
         for address in [endpoint.ipv4.map(IpAddr::from), endpoint.ipv6.map(IpAddr::from)]
             .into_iter()
             .flatten()
         {
-            for subnet in bridge.subnets.iter_mut().filter(|s| s.prefix.contains(address)) {
+            for subnet in network.subnets.iter_mut().filter(|s| s.prefix.contains(address)) {
                 // The database's keys made sure that each is recorded once.
                 let _ = subnet.take_fixed(address);
             }
@@ -494,6 +469,7 @@ fn predefined(
                 NetworkState {
                     network,
                     driver: kind,
+                    subnets: Vec::new(),
                 },
             );
         }

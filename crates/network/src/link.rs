@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use sys::netlink::{Attributes, Failure, Message, Reply, Socket, flags};
 
 use crate::address::{Mac, Prefix};
+use crate::direct::Kind;
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
@@ -25,6 +26,7 @@ const RTM_GETROUTE: u16 = 26;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
@@ -40,6 +42,26 @@ const BRPORT_ISOLATED: u16 = 33;
 const INET6_ADDR_GEN_MODE: u16 = 8;
 /// `IN6_ADDR_GEN_MODE_NONE`: the kernel gives the interface no link-local address.
 const ADDR_GEN_MODE_NONE: u8 = 1;
+
+const MACVLAN_MODE: u16 = 1;
+const IPVLAN_MODE: u16 = 1;
+const IPVLAN_FLAGS: u16 = 2;
+const VLAN_ID: u16 = 1;
+const VXLAN_ID: u16 = 1;
+const VXLAN_LEARNING: u16 = 7;
+const VXLAN_PORT: u16 = 15;
+const VXLAN_LOCAL6: u16 = 17;
+const RTM_NEWNEIGH: u16 = 28;
+const RTM_DELNEIGH: u16 = 29;
+const RTM_GETNEIGH: u16 = 30;
+/// Length of `struct ndmsg` (linux/neighbour.h).
+const NDMSG: usize = 12;
+const PF_BRIDGE: u8 = 7;
+const NTF_SELF: u8 = 2;
+const NUD_NOARP: u16 = 0x40;
+const NUD_PERMANENT: u16 = 0x80;
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
 
 const IFF_UP: u32 = 1;
 /// Header of all link messages, `struct ifinfomsg`.
@@ -316,6 +338,144 @@ fn mark_port(host: &HostEnd<'_>) -> Message {
     })
 }
 
+/// A container's link on a link of the host.
+#[derive(Debug)]
+pub(crate) struct Child<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) parent: u32,
+    pub(crate) kind: Kind,
+    pub(crate) namespace: BorrowedFd<'a>,
+    pub(crate) mac: Option<Mac>,
+}
+
+/// Makes it inside the container's namespace, where it never was anything else's.
+pub(crate) fn create_child(socket: &mut Socket, child: &Child<'_>) -> Result<(), Failure> {
+    let create = Message::new(RTM_NEWLINK, flags::CREATE | flags::EXCL, &ifinfo(0, None))
+        .string(IFLA_IFNAME, child.name)
+        .u32(IFLA_LINK, child.parent)
+        .bytes(
+            IFLA_NET_NS_FD,
+            &(child.namespace.as_raw_fd() as u32).to_ne_bytes(),
+        );
+    let create = match child.mac {
+        Some(mac) => create.bytes(IFLA_ADDRESS, &mac.0),
+        None => create,
+    };
+    let create = create.nest(IFLA_LINKINFO, |m| match child.kind {
+        Kind::Macvlan(mode) => m
+            .string(INFO_KIND, "macvlan")
+            .nest(INFO_DATA, |m| m.u32(MACVLAN_MODE, mode)),
+        Kind::Ipvlan(mode, flags) => m.string(INFO_KIND, "ipvlan").nest(INFO_DATA, |m| {
+            m.bytes(IPVLAN_MODE, &mode.to_ne_bytes())
+                .bytes(IPVLAN_FLAGS, &flags.to_ne_bytes())
+        }),
+    });
+    socket.execute(&[create])
+}
+
+/// Makes the link of a VLAN of another link, and brings it up.
+pub(crate) fn create_vlan(
+    socket: &mut Socket,
+    name: &str,
+    alias: &str,
+    below: u32,
+    number: u16,
+) -> Result<(), Failure> {
+    let create = Message::new(RTM_NEWLINK, flags::CREATE | flags::EXCL, &ifinfo(0, None))
+        .string(IFLA_IFNAME, name)
+        .u32(IFLA_LINK, below)
+        .nest(IFLA_LINKINFO, |m| {
+            m.string(INFO_KIND, "vlan")
+                .nest(INFO_DATA, |m| m.bytes(VLAN_ID, &number.to_ne_bytes()))
+        });
+    let mark = Target::Name(name).message(Some(true)).string(IFLA_IFALIAS, alias);
+    socket.execute(&[create, mark])
+}
+
+/// A VXLAN link that is a port of a bridge.
+#[derive(Debug)]
+pub(crate) struct Tunnel<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) alias: &'a str,
+    pub(crate) vni: u32,
+    pub(crate) port: u16,
+    pub(crate) bridge: u32,
+    pub(crate) mtu: u32,
+    pub(crate) over_ipv6: bool,
+}
+
+/// Makes it, brings it up, and gives its index.
+pub(crate) fn create_tunnel(socket: &mut Socket, tunnel: &Tunnel<'_>) -> Result<u32, Failure> {
+    let create = Message::new(RTM_NEWLINK, flags::CREATE | flags::EXCL, &ifinfo(0, None))
+        .string(IFLA_IFNAME, tunnel.name)
+        .u32(IFLA_MTU, tunnel.mtu)
+        .nest(IFLA_LINKINFO, |m| {
+            m.string(INFO_KIND, "vxlan").nest(INFO_DATA, |m| {
+                let m = m
+                    .u32(VXLAN_ID, tunnel.vni)
+                    .bytes(VXLAN_PORT, &tunnel.port.to_be_bytes())
+                    .u8(VXLAN_LEARNING, 1);
+                match tunnel.over_ipv6 {
+                    true => m.bytes(VXLAN_LOCAL6, &Ipv6Addr::UNSPECIFIED.octets()),
+                    false => m,
+                }
+            })
+        });
+    let quiet = without_link_local(&Target::Name(tunnel.name));
+    let join = Target::Name(tunnel.name)
+        .message(Some(true))
+        .u32(IFLA_MASTER, tunnel.bridge);
+    let mark = Target::Name(tunnel.name)
+        .message(None)
+        .string(IFLA_IFALIAS, tunnel.alias);
+    for (position, outcome) in socket.send(&[create, quiet, join, mark])?.into_iter().enumerate() {
+        if position != 1 {
+            outcome?;
+        }
+    }
+    find(socket, tunnel.name)?
+        .map(|link| link.index)
+        .ok_or(Errno::NODEV.into())
+}
+
+/// Where a tunnel sends what is for everybody, or for one whose place is not known: the entries of the hardware address
+/// that is all zeros.
+pub(crate) fn set_peers(socket: &mut Socket, index: u32, peers: &[IpAddr]) -> Result<(), Failure> {
+    let header = |state: u16| {
+        let mut fixed = [0u8; NDMSG];
+        fixed[0] = PF_BRIDGE;
+        fixed[4..8].copy_from_slice(&index.to_ne_bytes());
+        fixed[8..10].copy_from_slice(&state.to_ne_bytes());
+        fixed[10] = NTF_SELF;
+        fixed
+    };
+    let entry = |kind: u16, flags: u16, peer: &IpAddr| {
+        Message::new(kind, flags, &header(NUD_PERMANENT | NUD_NOARP))
+            .bytes(NDA_DST, &octets(*peer))
+            .bytes(NDA_LLADDR, &[0; 6])
+    };
+    let mut everything = [0u8; NDMSG];
+    everything[0] = PF_BRIDGE;
+    let replies = socket.dump(&Message::new(RTM_GETNEIGH, 0, &everything))?;
+    let there: Vec<IpAddr> = replies
+        .iter()
+        .filter_map(|reply| {
+            let fixed: [u8; NDMSG] = reply.fixed()?;
+            let attributes = reply.attributes(NDMSG);
+            let of_ours = u32::from_ne_bytes(fixed[4..8].try_into().ok()?) == index;
+            let for_all = attributes.get(NDA_LLADDR)? == [0; 6];
+            (of_ours && for_all).then(|| address(attributes.get(NDA_DST)?))?
+        })
+        .collect();
+    let come = peers.iter().filter(|peer| !there.contains(peer));
+    let gone = there.iter().filter(|peer| !peers.contains(peer));
+    let requests: Vec<Message> = come
+        .map(|peer| entry(RTM_NEWNEIGH, flags::CREATE | flags::APPEND, peer))
+        .chain(gone.map(|peer| entry(RTM_DELNEIGH, 0, peer)))
+        .collect();
+    socket.execute(&requests)
+}
+
 /// Removes links by name, several in one go; those that are gone already are fine.
 pub(crate) fn remove(socket: &mut Socket, names: &[String]) -> Result<(), Failure> {
     let requests: Vec<Message> = names
@@ -336,25 +496,33 @@ pub(crate) fn remove(socket: &mut Socket, names: &[String]) -> Result<(), Failur
 pub(crate) struct Interface<'a> {
     pub(crate) index: u32,
     pub(crate) name: &'a str,
-    pub(crate) mac: Mac,
-    pub(crate) mtu: u32,
+    /// None where the link has its parent's.
+    pub(crate) mac: Option<Mac>,
+    /// None for the parent's.
+    pub(crate) mtu: Option<u32>,
     pub(crate) addresses: &'a [Prefix],
     pub(crate) gateways: &'a [IpAddr],
+    /// Default routes lead over the link itself instead of to the gateways.
+    pub(crate) without_gateway: bool,
 }
 
 /// Names, addresses, up, and default routes, in one go. `socket` is the container's.
 pub(crate) fn configure(socket: &mut Socket, interface: &Interface<'_>) -> Result<(), Failure> {
-    let mut requests = vec![
-        // The name can only change while the link is down.
-        Message::new(RTM_NEWLINK, 0, &ifinfo(interface.index, None))
-            .string(IFLA_IFNAME, interface.name)
-            .bytes(IFLA_ADDRESS, &interface.mac.0)
-            .u32(IFLA_MTU, interface.mtu),
-    ];
+    // The name can only change while the link is down.
+    let mut first =
+        Message::new(RTM_NEWLINK, 0, &ifinfo(interface.index, None)).string(IFLA_IFNAME, interface.name);
+    if let Some(mac) = interface.mac {
+        first = first.bytes(IFLA_ADDRESS, &mac.0);
+    }
+    if let Some(mtu) = interface.mtu {
+        first = first.u32(IFLA_MTU, mtu);
+    }
+    let mut requests = vec![first];
     requests.push(without_link_local(&interface.index.into()));
     requests.push(Message::new(RTM_NEWLINK, 0, &ifinfo(interface.index, Some(true))));
     if interface.addresses.iter().any(|a| !a.is_ipv4()) {
-        requests.extend(link_local(interface.mac).map(|address| new_address(interface.index, address)));
+        let local = interface.mac.and_then(link_local);
+        requests.extend(local.map(|address| new_address(interface.index, address)));
     }
     requests.extend(
         interface
@@ -366,7 +534,7 @@ pub(crate) fn configure(socket: &mut Socket, interface: &Interface<'_>) -> Resul
         interface
             .gateways
             .iter()
-            .map(|gateway| default_route(interface.index, *gateway)),
+            .map(|gateway| default_route(interface.index, *gateway, !interface.without_gateway)),
     );
     for (position, outcome) in socket.send(&requests)?.into_iter().enumerate() {
         // A kernel without IPv6 has nothing to turn off.
@@ -461,8 +629,9 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
     Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into())
 }
 
-fn default_route(index: u32, gateway: IpAddr) -> Message {
-    let scope_universe = 0;
+/// `through` false: over the link itself, where everybody is a neighbour.
+fn default_route(index: u32, gateway: IpAddr, through: bool) -> Message {
+    let (scope_universe, scope_link) = (0, 253);
     let fixed = [
         family(gateway),
         0,
@@ -470,21 +639,29 @@ fn default_route(index: u32, gateway: IpAddr) -> Message {
         0,
         TABLE_MAIN,
         PROTOCOL_BOOT,
-        scope_universe,
+        if through { scope_universe } else { scope_link },
         TYPE_UNICAST,
         0,
         0,
         0,
         0,
     ];
-    Message::new(RTM_NEWROUTE, flags::CREATE | flags::REPLACE, &fixed)
-        .bytes(RTA_GATEWAY, &octets(gateway))
-        .u32(RTA_OIF, index)
+    let route = Message::new(RTM_NEWROUTE, flags::CREATE | flags::REPLACE, &fixed);
+    match through {
+        true => route.bytes(RTA_GATEWAY, &octets(gateway)),
+        false => route,
+    }
+    .u32(RTA_OIF, index)
 }
 
 /// Makes `gateway` the way out, replacing another one of its family.
-pub(crate) fn set_default_route(socket: &mut Socket, index: u32, gateway: IpAddr) -> Result<(), Failure> {
-    socket.execute(&[default_route(index, gateway)])
+pub(crate) fn set_default_route(
+    socket: &mut Socket,
+    index: u32,
+    gateway: IpAddr,
+    through: bool,
+) -> Result<(), Failure> {
+    socket.execute(&[default_route(index, gateway, through)])
 }
 
 /// Destinations the namespace has routes for, default routes left out: what a new subnet must not overlap. The link's

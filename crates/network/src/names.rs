@@ -144,6 +144,7 @@ impl Inner {
             }
             None => {
                 let _ = std::fs::remove_file(&path);
+                dns::log::remove(&path);
                 Ok(())
             }
         }

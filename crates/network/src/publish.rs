@@ -120,8 +120,8 @@ impl State {
         wanted: &[PortRequest],
         publishing: &Publishing,
     ) -> Result<Vec<PublishedPort>, Error> {
-        let gateway4 = self.gateway(sandbox, true).map(|a| &a.endpoint);
-        let gateway6 = self.gateway(sandbox, false).map(|a| &a.endpoint);
+        let gateway4 = self.way_in(sandbox, true).map(|a| &a.endpoint);
+        let gateway6 = self.way_in(sandbox, false).map(|a| &a.endpoint);
         let Some(shown) = gateway4.or(gateway6) else {
             return Ok(Vec::new());
         };

@@ -74,7 +74,10 @@ pub(crate) fn remove_unknown_tables(dir: &Path, state: &State) {
         let name = entry.file_name();
         let stem = name
             .to_str()
-            .and_then(|n| n.strip_suffix(".json"))
+            .and_then(|n| {
+                let endings = [".json", ".log", ".log.1"];
+                endings.iter().find_map(|ending| n.strip_suffix(ending))
+            })
             .and_then(|n| n.parse::<Id>().ok());
         if stem.is_none_or(|id| !state.networks.contains_key(&id) && !state.sandboxes.contains_key(&id)) {
             let _ = std::fs::remove_file(entry.path());

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use spec::Id;
 
 use crate::address::Mac;
+use crate::driver::Driver;
 use crate::error::Error;
 use crate::model::{Endpoint, EndpointRequest};
 use crate::names;
@@ -43,12 +44,12 @@ impl State {
                 network: name,
             });
         }
-        let Some(bridge) = found.bridge_mut() else {
+        if matches!(found.driver, Driver::Host | Driver::None) {
             let text =
                 "cannot connect container to host network - container must be created in host network mode";
             return Err(Error::Invalid(text.to_owned()));
-        };
-        if bridge.settings.is_default && (wanted.ipv4.is_some() || wanted.ipv6.is_some()) {
+        }
+        if found.is_default() && (wanted.ipv4.is_some() || wanted.ipv6.is_some()) {
             let text = "invalid config for network bridge: invalid endpoint settings:\n\
                         user specified IP address is supported on user defined networks only";
             return Err(Error::Invalid(text.to_owned()));
@@ -60,7 +61,7 @@ impl State {
                     "invalid value {name:?} for option {INTERFACE_NAME}"
                 )));
             }
-            None => free_interface_name(&bridge.settings.interface_prefix, sandbox),
+            None => free_interface_name(found.driver.interface_prefix(), sandbox),
         };
         if sandbox
             .endpoints
@@ -78,7 +79,7 @@ impl State {
         let chosen = (|| {
             for ipv4 in [true, false] {
                 let subnets = || {
-                    bridge
+                    found
                         .subnets
                         .iter()
                         .enumerate()
@@ -103,7 +104,7 @@ impl State {
                 };
                 let mut got = None;
                 for place in &places {
-                    let Some(subnet) = bridge.subnets.get_mut(*place) else {
+                    let Some(subnet) = found.subnets.get_mut(*place) else {
                         continue;
                     };
                     let address = match wanted_address {
@@ -149,7 +150,7 @@ impl State {
         })();
         if let Err(error) = chosen {
             for address in taken {
-                bridge
+                found
                     .subnets
                     .iter_mut()
                     .filter(|s| s.prefix.contains(address))

@@ -19,6 +19,7 @@ use store::Store;
 use sys::netlink::Socket;
 
 use crate::address::Prefix;
+use crate::driver::{Bridge, Driver};
 use crate::error::Error;
 use crate::firewall::{BridgeRules, Desired, Firewall, PortRule};
 use crate::ipam::{AddressPool, Subnet};
@@ -27,7 +28,6 @@ use crate::port::Ports;
 use crate::prepared::Prepared;
 use crate::reaper::Reaper;
 use crate::records::{Attached, SandboxRecord};
-use crate::settings::Settings;
 use crate::watch::Watch;
 
 /// The networks of one daemon. Clones share everything.
@@ -77,60 +77,54 @@ pub(crate) struct NetworkState {
     /// Without endpoints; those are the sandboxes'.
     pub(crate) network: Network,
     pub(crate) driver: Driver,
-}
-
-/// What makes a network of a driver.
-#[derive(Debug, Clone)]
-pub(crate) enum Driver {
-    Bridge(Bridge),
-    Host,
-    None,
-}
-
-/// A bridge network's working state.
-#[derive(Debug, Clone)]
-pub(crate) struct Bridge {
-    pub(crate) settings: Settings,
-    /// The bridge's interface index; none until it was made.
-    pub(crate) index: Option<u32>,
+    /// Of the families that are on.
     pub(crate) subnets: Vec<Subnet>,
-}
-
-impl Bridge {
-    /// The bridge's own addresses.
-    pub(crate) fn addresses(&self) -> Vec<Prefix> {
-        let own = |subnet: &Subnet| {
-            subnet
-                .gateway
-                .and_then(|gateway| Prefix::new(gateway, subnet.prefix.length()))
-        };
-        let inhibited = self.settings.inhibit_ipv4;
-        self.subnets
-            .iter()
-            .filter_map(own)
-            .filter(|p| !(inhibited && p.is_ipv4()))
-            .collect()
-    }
 }
 
 impl NetworkState {
     pub(crate) fn bridge(&self) -> Option<&Bridge> {
         match &self.driver {
             Driver::Bridge(bridge) => Some(bridge),
-            Driver::Host | Driver::None => None,
+            Driver::Direct(_) | Driver::Host | Driver::None => None,
         }
     }
 
     pub(crate) fn bridge_mut(&mut self) -> Option<&mut Bridge> {
         match &mut self.driver {
             Driver::Bridge(bridge) => Some(bridge),
-            Driver::Host | Driver::None => None,
+            Driver::Direct(_) | Driver::Host | Driver::None => None,
         }
+    }
+
+    /// Whether it is the network called `bridge`, where less is to be had than in a user's.
+    pub(crate) fn is_default(&self) -> bool {
+        self.bridge().is_some_and(|bridge| bridge.settings.is_default)
     }
 
     /// Whether containers find each other by name here.
     pub(crate) fn has_names(&self) -> bool {
-        self.bridge().is_some_and(|bridge| !bridge.settings.is_default)
+        match &self.driver {
+            Driver::Bridge(bridge) => !bridge.settings.is_default,
+            Driver::Direct(_) => true,
+            Driver::Host | Driver::None => false,
+        }
+    }
+
+    /// Its gateways, which are the host's own addresses where it has a bridge.
+    fn gateways(&self) -> Vec<Prefix> {
+        let own = |subnet: &Subnet| Prefix::new(subnet.gateway?, subnet.prefix.length());
+        let inhibited = self.bridge().is_some_and(|bridge| bridge.settings.inhibit_ipv4);
+        self.subnets
+            .iter()
+            .filter_map(own)
+            .filter(|p| !(inhibited && p.is_ipv4()))
+            .collect()
+    }
+
+    /// Makes or takes over what it has on the host.
+    pub(crate) fn bring_up(&mut self, route: &mut Socket, tag: &str) -> Result<(), Error> {
+        let gateways = self.gateways();
+        self.driver.bring_up(route, tag, &self.network, &gateways)
     }
 
     pub(crate) fn rules(&self) -> Option<BridgeRules> {
@@ -139,7 +133,7 @@ impl NetworkState {
             name: bridge.settings.bridge.clone(),
             internal: self.network.internal,
             icc: bridge.settings.icc,
-            subnets: bridge.subnets.iter().map(|s| s.prefix).collect(),
+            subnets: self.subnets.iter().map(|s| s.prefix).collect(),
             masquerade: bridge.settings.masquerade && !self.network.internal,
         })
     }
@@ -188,13 +182,22 @@ impl State {
         })
     }
 
+    /// The endpoint that takes a container's published ports: the one that gives the default route, if the host
+    /// stands between it and the world.
+    pub(crate) fn way_in<'a>(&self, sandbox: &'a SandboxRecord, ipv4: bool) -> Option<&'a Attached> {
+        self.gateway(sandbox, ipv4).filter(|attached| {
+            let network = self.networks.get(&attached.endpoint.network_id);
+            network.is_some_and(|network| network.bridge().is_some())
+        })
+    }
+
     /// Where a container's published ports lead.
     pub(crate) fn port_rules(&self, sandbox: &SandboxRecord) -> Vec<PortRule> {
         if sandbox.ports.is_empty() {
             return Vec::new();
         }
-        let target4 = self.gateway(sandbox, true).and_then(|a| a.endpoint.ipv4);
-        let target6 = self.gateway(sandbox, false).and_then(|a| a.endpoint.ipv6);
+        let target4 = self.way_in(sandbox, true).and_then(|a| a.endpoint.ipv4);
+        let target6 = self.way_in(sandbox, false).and_then(|a| a.endpoint.ipv6);
         let rules = sandbox.ports.iter().filter_map(|port| {
             let target = match port.host_ip.is_ipv4() {
                 true => IpAddr::from(target4?),
@@ -224,26 +227,21 @@ impl State {
     pub(crate) fn subnets(&self) -> Vec<Prefix> {
         self.networks
             .values()
-            .filter_map(NetworkState::bridge)
-            .flat_map(|b| b.subnets.iter().map(|s| s.prefix))
+            .flat_map(|network| network.subnets.iter().map(|s| s.prefix))
             .collect()
     }
 
     /// Gives a container's addresses back to their subnets.
     pub(crate) fn free_addresses(&mut self, endpoints: &[Attached]) {
         for Attached { endpoint, .. } in endpoints {
-            let Some(bridge) = self
-                .networks
-                .get_mut(&endpoint.network_id)
-                .and_then(NetworkState::bridge_mut)
-            else {
+            let Some(network) = self.networks.get_mut(&endpoint.network_id) else {
                 continue;
             };
             for address in [endpoint.ipv4.map(IpAddr::from), endpoint.ipv6.map(IpAddr::from)]
                 .into_iter()
                 .flatten()
             {
-                for subnet in bridge.subnets.iter_mut().filter(|s| s.prefix.contains(address)) {
+                for subnet in network.subnets.iter_mut().filter(|s| s.prefix.contains(address)) {
                     subnet.free(address);
                 }
             }
@@ -349,10 +347,7 @@ impl Networks {
     pub fn status(&self, name: &str) -> Result<Vec<SubnetStatus>, Error> {
         let state = self.inner.state();
         let found = state.find(name)?;
-        Ok(found
-            .bridge()
-            .map(|b| b.subnets.iter().map(Subnet::status).collect())
-            .unwrap_or_default())
+        Ok(found.subnets.iter().map(Subnet::status).collect())
     }
 
     /// What is recorded of a container; `None` when it is attached to nothing.
@@ -363,6 +358,11 @@ impl Networks {
             endpoints: sandbox.endpoints.iter().map(|a| a.endpoint.clone()).collect(),
             ports: sandbox.ports.clone(),
         })
+    }
+
+    /// What is kept of the name queries of an attached container, oldest first.
+    pub fn dns_log(&self, container: &Id) -> Vec<dns::log::Entry> {
+        dns::log::read(&dns::table::path(&self.inner.dns_dir, container.as_str()))
     }
 
     /// Waits until what was left to the background (links of stopped containers, namespaces being prepared) is done.

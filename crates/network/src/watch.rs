@@ -211,7 +211,7 @@ impl Watcher {
     fn route_came(&mut self, inner: &Inner, to: Prefix, over: Option<u32>) {
         let in_the_way = inner.state().networks.values().find_map(|network| {
             let bridge = network.bridge()?;
-            let subnet = bridge
+            let subnet = network
                 .subnets
                 .iter()
                 .map(|s| s.prefix)

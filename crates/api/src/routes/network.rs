@@ -26,6 +26,7 @@ pub fn routes() -> Router<AppState> {
         .route("/networks/create", post(create))
         .route("/networks/prune", post(prune))
         .route("/networks/reload", post(reload))
+        .route("/networks/dns/log", get(dns_log))
         .route("/networks/{id}", get(inspect).delete(remove))
         .route("/networks/{id}/connect", post(connect))
         .route("/networks/{id}/disconnect", post(disconnect))
@@ -40,6 +41,19 @@ async fn list(State(state): State<AppState>, query: Query) -> Result<Response> {
 /// Of this engine alone: the host's side of every network as it is recorded.
 async fn reload(State(state): State<AppState>) -> Result<Response> {
     Ok(ok(&state.engine.networks_reload().await?))
+}
+
+/// Of this engine alone: name queries of containers, and who answered.
+async fn dns_log(State(state): State<AppState>, query: Query) -> Result<Response> {
+    let since = match query.get("since") {
+        "" => 0,
+        text => text.parse().map_err(|_| {
+            ApiError::invalid(format!(
+                "invalid value for since: {text:?}: microseconds since 1970"
+            ))
+        })?,
+    };
+    Ok(ok(&state.engine.dns_log(query.get("of"), since).await?))
 }
 
 async fn inspect(

@@ -1,6 +1,7 @@
 //! Names and published ports.
 
 use std::io::{Read as _, Write as _};
+use std::process::Command;
 use std::time::Duration;
 
 use crate::support::{Daemon, retry, text};
@@ -122,4 +123,127 @@ fn ports_change_while_a_container_runs_and_are_explained() {
     ]);
     let refused = daemon.fails(&["update", "--publish-add", "80", "alone"]).1;
     assert!(refused.contains("no network of its own"), "{refused}");
+}
+
+/// A link of the host for as long as a test needs one.
+struct Link(String);
+
+impl Link {
+    fn bridge(name: &str) -> Link {
+        let name = format!("{name}{}", std::process::id() % 100_000);
+        host("ip", &["link", "add", &name, "type", "bridge"]);
+        let link = Link(name);
+        host("ip", &["link", "set", &link.0, "up"]);
+        link
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["link", "del", &self.0]).status();
+    }
+}
+
+fn host(program: &str, args: &[&str]) {
+    let output = Command::new(program).args(args).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{program} {args:?}: {}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
+fn containers_on_a_link_of_the_host_and_what_they_ask_for() {
+    guard!();
+    let daemon = Daemon::start();
+    let refused = daemon.fails(&["network", "create", "-d", "macvlan", "nowhere"]).1;
+    assert!(refused.contains("-o parent=eth0"), "{refused}");
+    let refused = daemon
+        .fails(&[
+            "network",
+            "create",
+            "-d",
+            "macvlan",
+            "-o",
+            "parent=nosuch0",
+            "nowhere",
+        ])
+        .1;
+    assert!(
+        refused.contains("the host has no link called nosuch0"),
+        "{refused}"
+    );
+    let refused = daemon.fails(&["network", "create", "-d", "overlay", "nowhere"]).1;
+    assert!(refused.contains("-o peers="), "{refused}");
+    let parent = Link::bridge("par");
+    daemon.ok(&[
+        "network",
+        "create",
+        "-d",
+        "macvlan",
+        "-o",
+        &format!("parent={}", parent.0),
+        "--subnet",
+        "10.213.7.0/24",
+        "lan",
+    ]);
+    assert_eq!(
+        daemon.ok(&["network", "inspect", "-f", "{{.Driver}}", "lan"]),
+        "macvlan\n"
+    );
+    let serve = "while true; do echo hello | nc -l -p 80; done";
+    daemon.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "server",
+        "--network",
+        "lan",
+        "--ip",
+        "10.213.7.9",
+        "box:1",
+        "sh",
+        "-c",
+        serve,
+    ]);
+    daemon.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "asker",
+        "--network",
+        "lan",
+        "box:1",
+        "sleep",
+        "100",
+    ]);
+    let answer = retry(|| {
+        let output = daemon.run(&["exec", "asker", "nc", "-w", "2", "server", "80"]);
+        Some(text(&output.stdout)).filter(|t| t.contains("hello"))
+    });
+    assert!(answer.is_some(), "no answer by name\n{}", daemon.log());
+    daemon.run(&["exec", "asker", "nc", "-w", "1", "nobody.invalid", "80"]);
+    // Who asked, for what, who answered and what; of one container, of a network, and of nobody.
+    let log = daemon.ok(&["network", "dns-log", "asker"]);
+    let line = log
+        .lines()
+        .find(|line| line.contains(" server A "))
+        .unwrap_or_else(|| panic!("{log}"));
+    assert!(
+        line.contains(" asker ") && line.contains("NOERROR by names in") && line.ends_with(" 10.213.7.9"),
+        "{line}"
+    );
+    assert!(log.contains("nobody.invalid"), "{log}");
+    assert!(daemon.ok(&["network", "dns-log", "lan"]).contains(" server A "));
+    assert_eq!(daemon.ok(&["network", "dns-log", "server"]), "");
+    assert!(
+        daemon
+            .fails(&["network", "dns-log", "nosuch"])
+            .1
+            .contains("nosuch")
+    );
+    daemon.ok(&["rm", "-f", "server", "asker"]);
+    assert_eq!(daemon.ok(&["network", "dns-log"]), "");
+    daemon.ok(&["network", "rm", "lan"]);
 }

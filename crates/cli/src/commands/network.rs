@@ -1,5 +1,7 @@
 //! Networks.
 
+mod dns_log;
+
 use crate::client::query::{Query, segment};
 use crate::command::{Arity, Command};
 use crate::commands::container::list::pairs;
@@ -24,6 +26,7 @@ pub const COMMANDS: &[&Command] = &[
     &CONNECT,
     &CREATE,
     &DISCONNECT,
+    &dns_log::COMMAND,
     &inspect::NETWORK,
     &LS,
     &PRUNE,

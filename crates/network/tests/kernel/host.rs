@@ -19,6 +19,8 @@ use network::{
 use spec::{Id, Instance};
 use sys::namespace::{Kind, create_with, in_namespace};
 
+/// Longer than the second after which a first packet that was lost on a busy machine is sent again.
+const PATIENCE: Duration = Duration::from_millis(1500);
 pub const HOST: &str = "198.51.100.1";
 pub const HOST6: &str = "2001:db8:51::1";
 
@@ -203,8 +205,8 @@ impl Drop for Service {
 /// Asks a service from the calling thread's namespace; `None` when it does not answer.
 pub fn ask(address: &str, port: u16) -> Option<String> {
     let at = SocketAddr::new(address.parse().unwrap(), port);
-    let mut stream = TcpStream::connect_timeout(&at, Duration::from_millis(400)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_millis(400))).unwrap();
+    let mut stream = TcpStream::connect_timeout(&at, PATIENCE).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
     Some(text)
@@ -213,7 +215,7 @@ pub fn ask(address: &str, port: u16) -> Option<String> {
 pub fn ask_udp(address: &str, port: u16) -> Option<String> {
     let at = SocketAddr::new(address.parse().unwrap(), port);
     let socket = UdpSocket::bind(if at.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).unwrap();
-    socket.set_read_timeout(Some(Duration::from_millis(400))).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.connect(at).ok()?;
     socket.send(b"?").ok()?;
     let mut buffer = [0; 128];

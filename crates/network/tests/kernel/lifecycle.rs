@@ -60,11 +60,11 @@ fn refusals_have_the_words_and_classes_clients_know() {
         );
         let unknown = networks
             .create(&network::CreateNetwork {
-                driver: "macvlan".into(),
+                driver: "weave".into(),
                 ..bridge("m")
             })
             .unwrap_err();
-        assert!(unknown.to_string().contains("macvlan") && unknown.class() == ErrorClass::NotFound);
+        assert!(unknown.to_string().contains("weave") && unknown.class() == ErrorClass::NotFound);
 
         let wanted = request("gold", &["goldnet"]);
         networks.attach(&wanted).unwrap();

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod drivers;
 mod host;
 mod latency;
 mod lifecycle;
 mod names;
+mod outside;
 mod ports;
 mod publish;
 mod repair;

@@ -213,7 +213,7 @@ fn datagrams_follow_the_port_to_where_it_leads_now() {
         };
         // One client that never changes its own port, as tunnels and resolvers do.
         let client = inside(&host.lan, || UdpSocket::bind("0.0.0.0:0").unwrap());
-        client.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
         let ask = || {
             client.send_to(b"?", (HOST, 5300)).unwrap();
             let mut buffer = [0; 64];

@@ -1,0 +1,222 @@
+//! Seen from outside: a client behind a router, a neighbour on the LAN, and the host with its containers, each a network
+//! namespace. What is reachable and what is not, for every way of publishing, over both families; and what becomes of
+//! traffic when the daemon goes and comes.
+
+use std::collections::HashSet;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use host::*;
+use network::PortChoice::Fixed;
+use network::{Proto, SandboxRequest};
+use sys::namespace::{Kind, in_namespace};
+
+use crate::host;
+
+const CLIENT: &str = "203.0.113.2";
+const CLIENT6: &str = "2001:db8:113::2";
+
+/// A client beyond the LAN, whose machine becomes a router.
+fn client(host: &Host) -> OwnedFd {
+    let client = sys::namespace::create(Kind::Network).unwrap();
+    let holder = inside(&client, || {
+        sh("ip link set lo up && sysctl -qw net.ipv6.conf.default.accept_dad=0");
+        Command::new("sleep").arg("60").spawn().unwrap()
+    });
+    let mut holder = holder;
+    inside(&host.lan, || {
+        sh(&format!(
+            "ip link add far type veth peer name near netns {}",
+            holder.id()
+        ));
+        sh(
+            "ip link set far up && ip address add 203.0.113.1/24 dev far && ip address add 2001:db8:113::1/64 dev far nodad",
+        );
+        sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+        // A router that would lead straight to containers if it were let.
+        sh("ip -6 route add fd00::/8 via 2001:db8:51::1");
+    });
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    inside(&client, || {
+        sh(&format!(
+            "ip link set near up && ip address add {CLIENT}/24 dev near"
+        ));
+        sh(&format!("ip address add {CLIENT6}/64 dev near nodad"));
+        sh("ip route add default via 203.0.113.1 && ip -6 route add default via 2001:db8:113::1");
+    });
+    sh(
+        "ip route add 203.0.113.0/24 via 198.51.100.2 && ip -6 route add 2001:db8:113::/64 via 2001:db8:51::2",
+    );
+    client
+}
+
+type Ask = fn(&str, u16) -> Option<String>;
+
+#[test]
+fn what_is_published_is_reached_from_outside_and_nothing_else() {
+    machine(|host| {
+        let client = client(host);
+        let networks = host.open();
+        let both = network::CreateNetwork {
+            enable_ipv6: true,
+            ..bridge("both")
+        };
+        networks.create(&both).unwrap();
+        networks
+            .create(&network::CreateNetwork {
+                internal: true,
+                ..bridge("shut")
+            })
+            .unwrap();
+        let mut ports = vec![
+            publish(Proto::Tcp, 80, None, Fixed(8080)),
+            publish(Proto::Udp, 80, None, Fixed(8080)),
+            publish(Proto::Tcp, 80, Some(HOST), Fixed(8081)),
+            publish(Proto::Tcp, 80, Some(HOST6), Fixed(8082)),
+            publish(Proto::Tcp, 80, Some("127.0.0.1"), Fixed(8083)),
+            publish(Proto::Udp, 80, Some(HOST6), Fixed(8084)),
+        ];
+        ports.extend((9000..9100).map(|port| publish(Proto::Tcp, port, None, Fixed(port))));
+        let web = networks
+            .attach(&SandboxRequest {
+                ports,
+                ..request("web", &["both"])
+            })
+            .unwrap();
+        let shut = networks
+            .attach(&SandboxRequest {
+                ports: vec![publish(Proto::Tcp, 80, None, Fixed(8090))],
+                ..request("shut", &["shut"])
+            })
+            .unwrap();
+        let _services = [
+            Service::start(web.netns.as_fd(), "web", 80),
+            Service::start(web.netns.as_fd(), "web", 9050),
+            Service::start(web.netns.as_fd(), "web", 81),
+            Service::start(shut.netns.as_fd(), "shut", 80),
+        ];
+        let (inside4, inside6) = (v4(&web).to_string(), v6(&web).to_string());
+        let (tcp, udp): (Ask, Ask) = (ask, ask_udp);
+        // How, where, and whether from outside; the same from the neighbour and from behind the router.
+        let cases: [(&str, Ask, &str, u16, bool); 18] = [
+            ("every address", tcp, HOST, 8080, true),
+            ("every address, IPv6", tcp, HOST6, 8080, true),
+            ("every address, UDP", udp, HOST, 8080, true),
+            ("every address, UDP over IPv6", udp, HOST6, 8080, true),
+            ("one address", tcp, HOST, 8081, true),
+            ("one address, the other family", tcp, HOST6, 8081, false),
+            ("one IPv6 address", tcp, HOST6, 8082, true),
+            ("one IPv6 address, the other family", tcp, HOST, 8082, false),
+            ("loopback", tcp, HOST, 8083, false),
+            ("UDP on one IPv6 address", udp, HOST6, 8084, true),
+            ("a range", tcp, HOST, 9050, true),
+            ("a range, IPv6", tcp, HOST6, 9050, true),
+            ("a port nobody published", tcp, HOST, 81, false),
+            ("the container itself", tcp, &inside4, 80, false),
+            ("the container itself, IPv6", tcp, &inside6, 80, false),
+            ("the container itself, UDP", udp, &inside4, 80, false),
+            ("an internal network", tcp, HOST, 8090, false),
+            ("its gateway", tcp, "172.18.0.1", 8080, true),
+        ];
+        for (who, from, source4, source6) in [
+            ("neighbour", &host.lan, "198.51.100.2", "2001:db8:51::2"),
+            ("client", &client, CLIENT, CLIENT6),
+        ] {
+            for (what, how, address, port, reachable) in cases {
+                let answer = inside(from, || how(address, port));
+                let source = if address.contains(':') { source6 } else { source4 };
+                let expected = reachable.then(|| format!("web {source}"));
+                assert_eq!(answer, expected, "{what}, from the {who}");
+            }
+        }
+        // Out of it, with the host's address.
+        let _far = Service::start(client.as_fd(), "far", 80);
+        let seen = inside(&web.netns, || ask(CLIENT, 80));
+        assert_eq!(seen.as_deref(), Some("far 198.51.100.1"));
+        let seen = inside(&web.netns, || ask(CLIENT6, 80));
+        assert_eq!(seen.as_deref(), Some("far 2001:db8:51::1"));
+        assert_eq!(inside(&shut.netns, || ask(CLIENT, 80)), None);
+    });
+}
+
+/// A server that sends back what it gets, and clients that keep asking until they are stopped.
+#[test]
+fn no_connection_is_lost_when_the_daemon_goes_and_comes() {
+    const CLIENTS: usize = 16;
+    machine(|host| {
+        let client = client(host);
+        let networks = host.open();
+        let wanted = SandboxRequest {
+            ports: (9000..9100)
+                .map(|port| publish(Proto::Tcp, port, None, Fixed(port)))
+                .collect(),
+            ..request("echo", &["bridge"])
+        };
+        let echo = networks.attach(&wanted).unwrap();
+        let listeners: Vec<TcpListener> = (0..CLIENTS)
+            .map(|n| {
+                let listen = move || TcpListener::bind(("0.0.0.0", 9000 + n as u16)).unwrap();
+                in_namespace(echo.netns.as_fd(), Kind::Network, listen).unwrap()
+            })
+            .collect();
+        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let mut threads = Vec::new();
+        for (n, listener) in listeners.into_iter().enumerate() {
+            let connect = move || TcpStream::connect((HOST, 9000 + n as u16)).unwrap();
+            let mut asking = inside(&client, connect);
+            asking.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            let (mut served, _) = listener.accept().unwrap();
+            std::thread::spawn(move || {
+                let mut buffer = [0; 512];
+                while let Ok(length @ 1..) = served.read(&mut buffer) {
+                    if served.write_all(&buffer[..length]).is_err() {
+                        break;
+                    }
+                }
+            });
+            let (stop, answered) = (stop.clone(), answered.clone());
+            threads.push(std::thread::spawn(move || -> std::io::Result<()> {
+                let mut buffer = [0; 64];
+                while !stop.load(Ordering::SeqCst) {
+                    asking.write_all(&[7; 64])?;
+                    asking.read_exact(&mut buffer)?;
+                    answered.fetch_add(1, Ordering::SeqCst);
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Ok(())
+            }));
+        }
+        let alive = HashSet::from([wanted.container.clone()]);
+        drop(networks);
+        for _ in 0..5 {
+            std::thread::sleep(Duration::from_millis(50));
+            let next = host.open();
+            next.reconcile(&alive).unwrap();
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        // Another release's rules are replaced, not adopted.
+        sh(&format!("nft flush chain inet {} forward", host.tag()));
+        let networks = host.open();
+        networks.reconcile(&alive).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        stop.store(true, Ordering::SeqCst);
+        let lost: Vec<_> = threads
+            .into_iter()
+            .filter_map(|thread| thread.join().unwrap().err())
+            .collect();
+        println!(
+            "{} answers over {CLIENTS} connections, {} lost",
+            answered.load(Ordering::SeqCst),
+            lost.len()
+        );
+        assert!(lost.is_empty(), "{lost:?}");
+        assert!(answered.load(Ordering::SeqCst) > CLIENTS);
+        networks.detach(&wanted.container).unwrap();
+    });
+}
