@@ -89,6 +89,8 @@ impl Images {
                     .execute([blob.as_str()])?;
                 tx.prepare_cached("DELETE FROM blob_origin WHERE blob = ?1")?
                     .execute([blob.as_str()])?;
+                tx.prepare_cached("DELETE FROM upload WHERE blob = ?1")?
+                    .execute([blob.as_str()])?;
             }
             Ok(())
         })?;

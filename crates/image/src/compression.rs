@@ -162,6 +162,35 @@ mod tests {
         }
     }
 
+    /// zstd:chunked and eStargz are plain zstd and gzip with an index that readers of streams pass over.
+    #[test]
+    fn streams_with_an_index_are_their_plain_forms() {
+        let skippable = |bytes: &[u8]| {
+            let mut frame = vec![0x50, 0x2a, 0x4d, 0x18];
+            frame.extend(u32::try_from(bytes.len()).unwrap().to_le_bytes());
+            frame.extend(bytes);
+            frame
+        };
+        let mut chunked = compress(Compression::Zstd, b"first ");
+        chunked.extend(skippable(&[0; 40]));
+        chunked.extend(compress(Compression::Zstd, b"second"));
+        chunked.extend(skippable(b"the index"));
+        chunked.extend(skippable(b"GNUlInUx where the index is"));
+        // eStargz: a member for each file, the index as one more, and an empty one whose extra field says where that is.
+        let mut stargz = compress(Compression::Gzip, b"first ");
+        stargz.extend(compress(Compression::Gzip, b"second"));
+        let mut footer = GzBuilder::new()
+            .extra(b"SG\x16\x000000000000000000STARGZ".to_vec())
+            .write(Vec::new(), flate2::Compression::none());
+        footer.flush().unwrap();
+        stargz.extend(footer.finish().unwrap());
+        for stream in [chunked, stargz] {
+            let mut out = String::new();
+            decoder(&*stream).read_to_string(&mut out).unwrap();
+            assert_eq!(out, "first second");
+        }
+    }
+
     #[test]
     fn a_stream_that_ends_early_is_an_error() {
         let content = content();

@@ -7,9 +7,10 @@
 //!   image_snapshot  the top layer of each unpacked manifest
 //!   layer_blob      diff ID -> compressed forms known, so that a layer is compressed once
 //!   blob_origin     where a blob was pulled from or pushed to, for mounts across repositories
+//!   upload          where a registry takes the rest of a blob whose push was cut short
 //! ```
 //!
-//! The last two are hints: rows may outlive their blobs, and whoever uses one asks the content store first.
+//! The last three are hints: rows may outlive their blobs, and whoever uses one asks the content store first.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +23,8 @@ use crate::document::Documents;
 use crate::download::Downloads;
 use crate::error::ImageError;
 
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE image (
         digest TEXT PRIMARY KEY,
         media_type TEXT NOT NULL,
@@ -59,7 +61,17 @@ const STEPS: &[&str] = &["
         path TEXT NOT NULL,
         PRIMARY KEY (blob, domain, path)
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    CREATE TABLE upload (
+        blob TEXT NOT NULL,
+        domain TEXT NOT NULL,
+        path TEXT NOT NULL,
+        location TEXT NOT NULL,
+        PRIMARY KEY (blob, domain, path)
+    ) STRICT, WITHOUT ROWID;
+",
+];
 
 /// Says what else must be kept, inside the transaction of a garbage collection.
 pub(crate) type RootSource = Arc<dyn Fn(&Transaction<'_>) -> rusqlite::Result<Roots> + Send + Sync>;

@@ -87,6 +87,46 @@ impl Images {
         })?)
     }
 
+    /// Remembers where a blob's upload was begun; without a location, that it is done.
+    pub(crate) fn record_upload(
+        &self,
+        blob: &Digest,
+        reference: &Reference,
+        location: Option<&str>,
+    ) -> Result<(), ImageError> {
+        let key = (blob.as_str(), reference.domain(), reference.path());
+        self.inner.store.db().write::<_, DbError>(|tx| {
+            match location {
+                Some(location) => tx
+                    .prepare_cached(
+                        "INSERT OR REPLACE INTO upload (blob, domain, path, location) VALUES (?1, ?2, ?3, ?4)",
+                    )?
+                    .execute((key.0, key.1, key.2, location))?,
+                None => tx
+                    .prepare_cached("DELETE FROM upload WHERE blob = ?1 AND domain = ?2 AND path = ?3")?
+                    .execute(key)?,
+            };
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Where an upload of the blob was begun and not ended.
+    pub(crate) fn upload_of(
+        &self,
+        blob: &Digest,
+        reference: &Reference,
+    ) -> Result<Option<String>, ImageError> {
+        use rusqlite::OptionalExtension;
+        Ok(self.inner.store.db().read(|db| {
+            db.prepare_cached("SELECT location FROM upload WHERE blob = ?1 AND domain = ?2 AND path = ?3")?
+                .query_row((blob.as_str(), reference.domain(), reference.path()), |row| {
+                    row.get(0)
+                })
+                .optional()
+        })?)
+    }
+
     /// Remembers the compressed form of a layer.
     pub(crate) fn record_layer(&self, diff: &Digest, blob: &Descriptor) -> Result<(), ImageError> {
         self.inner.store.db().write::<_, DbError>(|tx| {

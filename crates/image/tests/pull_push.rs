@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use image::{CommitLayers, Image, ImageError};
 use spec::image::{ImageConfig, media_type};
 use spec::{Digest, Platform};
+use support::servers::memory::MemoryRegistry;
 use support::servers::{Answer, Canned, CuttingProxy, DistributionRegistry, noise};
 use support::{World, blocking, is_root, statuses, tar_of};
 
@@ -552,4 +553,75 @@ async fn a_full_disk_is_told_and_given_back() {
     assert!(there.store().snapshots().list().unwrap().is_empty());
     // What it took is free again: the next one fits.
     pull(&small).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_was_given_up_is_resumed_by_the_next_daemon() {
+    const LAYER: usize = 6 << 20;
+    if !is_root() {
+        return;
+    }
+    // Debian's registry forgets an upload whose connection broke; this one keeps what came, as the specification says.
+    let registry = MemoryRegistry::start(|_, _| None);
+    let name = registry.name("app:1");
+    let world = World::new();
+    let image = world.import(&name, tar_of(&[("noise", &noise(LAYER, 11))])).await;
+    let options = image::PushOptions {
+        limit_rate: Some(4 << 20),
+        ..Default::default()
+    };
+    let (images, reference) = (world.images.clone(), name.parse().unwrap());
+    let push =
+        tokio::spawn(async move { images.push(&reference, options, support::log().0).await.map(drop) });
+    tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+    assert!(!push.is_finished(), "the push ended before it was given up");
+    push.abort();
+    assert!(push.await.is_err());
+    // The registry counts what came when it notices that no more will.
+    while registry.received() < LAYER / 8 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let given_up = registry.received();
+    // The next daemon, on the same data.
+    let World { images, dir } = world;
+    drop(images);
+    let root = dir.path().join("root");
+    let store = loop {
+        // The last of the old one's tasks may hold it for a moment more.
+        match store::Store::open(&root) {
+            Ok(store) => break store,
+            Err(store::OpenError::Locked { .. }) => {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await
+            }
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let client = registry::Client::new(registry::ClientConfig::default()).unwrap();
+    let next = World {
+        images: image::Images::open(store, client).unwrap(),
+        dir,
+    };
+    next.push(&name).await.unwrap();
+    // The layer's rest and the small configuration: no byte of the layer twice.
+    let again = registry.received() - given_up;
+    let whole = (image.manifest.layers[0].size + image.manifest.config.size) as usize;
+    assert_eq!(
+        given_up + again,
+        whole,
+        "{again} bytes were sent after {given_up}"
+    );
+    assert_eq!(
+        spec::Digest::sha256(&registry.manifest("app", "1").unwrap()),
+        image.id
+    );
+    assert!(
+        image
+            .manifest
+            .layers
+            .iter()
+            .all(|layer| registry.has_blob(&layer.digest))
+    );
+    // Done is done: nothing is remembered of it, and nothing is sent again.
+    next.push(&name).await.unwrap();
+    assert_eq!(registry.received(), given_up + again);
 }

@@ -25,6 +25,8 @@ mod client;
 mod config;
 mod endpoint;
 mod error;
+#[cfg(test)]
+mod foreign;
 mod login;
 mod manifest;
 mod pace;

@@ -26,7 +26,7 @@ use url::Url;
 use crate::error::Error;
 use crate::pace::Pace;
 use crate::repository::Repository;
-use crate::session::{Call, Payload, Session, backoff};
+use crate::session::{Call, Payload, Session, backoff, same_origin};
 
 /// Piece size for registries that refuse large requests.
 const PIECE: u64 = 8 << 20;
@@ -39,6 +39,12 @@ pub trait BlobSource: Send + Sync {
     fn open(&self) -> io::Result<File>;
     /// Told how many bytes have gone out so far. May go back after a break.
     fn sent(&self, _bytes: u64) {}
+    /// Told where the registry takes the bytes, so that another process can go on there.
+    fn began(&self, _location: &str) {}
+    /// Where an earlier process began.
+    fn earlier(&self) -> Option<String> {
+        None
+    }
 }
 
 impl<F: Fn() -> io::Result<File> + Send + Sync> BlobSource for F {
@@ -82,6 +88,15 @@ impl Repository {
         };
         let mut failures = 0;
         let mut furthest = 0;
+        // What an earlier process began counts as long as the registry knows of it.
+        let mut inherited = false;
+        if let Some(location) = source.earlier().and_then(|text| Url::parse(&text).ok())
+            && same_origin(&location, session.origin().await?)
+        {
+            state.location = Some(location);
+            state.resume(session).await;
+            inherited = state.offset > 0;
+        }
         loop {
             let error = match self.advance(session, &mut state, digest, size, &source).await {
                 Ok(()) => return Ok(()),
@@ -101,6 +116,13 @@ impl Repository {
             let expired =
                 matches!(error, Error::PushDenied { .. }) && failures == 0 && state.location.is_some();
             failures += 1;
+            if inherited && !error.is_transient() {
+                // Not what it seemed: from the beginning, once.
+                inherited = false;
+                state.location = None;
+                state.offset = 0;
+                continue;
+            }
             if !(error.is_transient() || expired) || failures >= attempts {
                 return Err(error);
             }
@@ -133,6 +155,7 @@ impl Repository {
                 }
             },
         };
+        source.began(location.as_str());
         state.location = Some(location.clone());
         if state.offset == 0 && state.piece.is_none() {
             let mut url = location;
@@ -154,7 +177,9 @@ impl Repository {
                 .await?;
             match response.status() {
                 StatusCode::ACCEPTED | StatusCode::NO_CONTENT | StatusCode::CREATED => {
-                    state.location = Some(location_of(&response)?);
+                    let location = location_of(&response)?;
+                    source.began(location.as_str());
+                    state.location = Some(location);
                     state.offset = to;
                 }
                 // Out of step: ask where it stands.

@@ -3,9 +3,12 @@
 //! Kept are the roots that the caller names, every layer below a kept snapshot, every writable snapshot (its
 //! owner answers for it; those nobody answers for went at open), and what leases hold. Deciding, deleting rows
 //! and renaming away happen under the writer of the database and the leases' lock, so nothing can start to
-//! refer to what goes; the deletion of files, which may take long, happens after both were let go.
+//! refer to what goes; the deletion of files, which may take long, happens after both were let go. What goes is a
+//! function of what is there and what is rooted, and of nothing else: see `plan`.
 
-use std::collections::{HashMap, HashSet};
+mod plan;
+
+use std::collections::HashSet;
 use std::convert::Infallible;
 
 use rusqlite::Transaction;
@@ -18,6 +21,8 @@ use crate::failure::PathError;
 use crate::lease::{Leases, Table};
 use crate::snapshot::SnapshotId;
 use crate::trash::Discarded;
+
+use plan::Layer;
 
 /// What is in use.
 #[derive(Debug, Default)]
@@ -143,16 +148,18 @@ impl Store {
 
     fn decide(&self, tx: &Transaction<'_>, mut roots: Roots, leases: &Table) -> Result<Freed, GcError> {
         add_leases(&mut roots, leases);
-        let blobs = self.inner.content.list()?;
-        Ok(Freed {
-            snapshots: doomed_snapshots(tx, &roots.snapshots)?,
-            blobs: blobs
-                .into_iter()
-                .map(|(digest, _)| digest)
-                .filter(|digest| !roots.blobs.contains(digest))
-                .collect(),
-            bytes: 0,
-        })
+        let layers = tx
+            .prepare_cached("SELECT id, parent, committed FROM snapshot")?
+            .query_map([], |row| {
+                Ok(Layer {
+                    id: row.get(0)?,
+                    parent: row.get(1)?,
+                    committed: row.get(2)?,
+                })
+            })?
+            .collect::<rusqlite::Result<Vec<_>>>()?;
+        let blobs = self.inner.content.list()?.into_iter().map(|(digest, _)| digest);
+        Ok(plan::plan(blobs, layers, &roots))
     }
 
     fn discard(&self, freed: &Freed) -> Result<Vec<Discarded>, PathError> {
@@ -172,32 +179,4 @@ fn add_leases(roots: &mut Roots, table: &Table) {
         roots.blobs.extend(held.blobs.iter().cloned());
         roots.snapshots.extend(held.snapshots.iter().copied());
     }
-}
-
-/// The layers that go, children before their parents.
-fn doomed_snapshots(tx: &Transaction<'_>, roots: &HashSet<SnapshotId>) -> rusqlite::Result<Vec<SnapshotId>> {
-    let rows: Vec<(SnapshotId, Option<SnapshotId>, bool)> = tx
-        .prepare_cached("SELECT id, parent, committed FROM snapshot ORDER BY id DESC")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
-        .collect::<rusqlite::Result<_>>()?;
-    let parents: HashMap<SnapshotId, Option<SnapshotId>> =
-        rows.iter().map(|(id, parent, _)| (*id, *parent)).collect();
-    let mut kept = HashSet::new();
-    for (id, _, committed) in &rows {
-        if *committed && !roots.contains(id) {
-            continue;
-        }
-        let mut next = Some(*id);
-        while let Some(id) = next
-            && kept.insert(id)
-        {
-            next = parents.get(&id).copied().flatten();
-        }
-    }
-    // A parent is older than its child, so falling numbers are children first.
-    Ok(rows
-        .into_iter()
-        .map(|(id, _, _)| id)
-        .filter(|id| !kept.contains(id))
-        .collect())
 }

@@ -10,8 +10,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use registry::{BlobSource, Repository};
-use spec::Reference;
 use spec::image::Descriptor;
+use spec::{Digest, Reference};
 
 use super::Plan;
 use crate::error::ImageError;
@@ -73,16 +73,23 @@ impl Images {
             .size(&blob.digest)
             .ok_or_else(|| store::ContentError::NotFound(blob.digest.clone()))?;
         let source = Source {
+            images: self.clone(),
+            blob: blob.digest.clone(),
+            to: name.clone(),
             path: content.path(&blob.digest),
             sampler: report.map(|r| Mutex::new(r.sampler(&id, "Pushing", size))),
         };
         repository.upload(&blob.digest, size, Arc::new(source)).await?;
+        self.record_upload(&blob.digest, name, None)?;
         say("Pushed".to_owned()).await;
         Ok(())
     }
 }
 
 struct Source {
+    images: Images,
+    blob: Digest,
+    to: Reference,
     path: PathBuf,
     sampler: Option<Mutex<Sampler>>,
 }
@@ -90,6 +97,21 @@ struct Source {
 impl BlobSource for Source {
     fn open(&self) -> io::Result<File> {
         File::open(&self.path)
+    }
+
+    fn began(&self, location: &str) {
+        if let Err(error) = self.images.record_upload(&self.blob, &self.to, Some(location)) {
+            tracing::warn!(blob = %self.blob, %error, "the upload could not be resumed by another daemon");
+        }
+    }
+
+    fn earlier(&self) -> Option<String> {
+        self.images
+            .upload_of(&self.blob, &self.to)
+            .unwrap_or_else(|error| {
+                tracing::warn!(blob = %self.blob, %error, "the upload begins anew");
+                None
+            })
     }
 
     fn sent(&self, bytes: u64) {

@@ -172,8 +172,9 @@ impl State {
                         r#"{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN","message":"unknown"}]}"#,
                     );
                 };
+                // As the specification wants it: what came before a break stays.
                 bytes.extend_from_slice(&request.body);
-                if request.method == "PATCH" {
+                if request.method == "PATCH" || !request.whole {
                     let last = bytes.len().saturating_sub(1);
                     return Answer::new(202, "")
                         .with("location", path)

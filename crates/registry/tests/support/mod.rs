@@ -101,6 +101,8 @@ pub struct Request {
     pub target: String,
     pub headers: BTreeMap<String, String>,
     pub body: Vec<u8>,
+    /// All of the body came; else the connection broke before its end, and nobody hears the answer.
+    pub whole: bool,
 }
 
 impl Request {
@@ -196,17 +198,19 @@ fn serve(
         };
         headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
-    let length = headers
+    let length: usize = headers
         .get("content-length")
         .and_then(|l| l.parse().ok())
         .unwrap_or(0);
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
+    let mut body = Vec::new();
+    let _ = reader.by_ref().take(length as u64).read_to_end(&mut body);
+    let whole = body.len() == length;
     let request = Request {
         method,
         target,
         headers,
         body,
+        whole,
     };
     log.lock().unwrap().push(request.clone());
     let answer = answer(&request);
