@@ -10,10 +10,11 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 
 use crate::process::{exists, root};
-use crate::{check, packages};
+use crate::{check, clients, packages};
 
 pub fn run(filter: &[String]) -> Result<()> {
     packages::install(&[packages::BUILD, packages::RUN, packages::TEST])?;
+    clients::fetch()?;
     if filter.is_empty() {
         if check::installed() {
             println!("checking format and lints");

@@ -98,9 +98,15 @@ const ROOMS: &[(&str, u8, &[&str], &str)] = &[
         "steps are run through a trait, not by knowing the engine",
     ),
     (
+        "buildkit",
+        4,
+        &["build", "image", "spec", "store", "sys"],
+        "a protocol's face on the builder; it knows no containers and no Docker API",
+    ),
+    (
         "api",
         4,
-        &["api-types", "build", "engine", "spec"],
+        &["api-types", "build", "buildkit", "engine", "spec"],
         "a face translates; what is below the engine is the engine's",
     ),
     (
@@ -116,6 +122,7 @@ const ROOMS: &[(&str, u8, &[&str], &str)] = &[
             "api",
             "api-types",
             "build",
+            "buildkit",
             "engine",
             "image",
             "network",

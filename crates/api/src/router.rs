@@ -176,7 +176,7 @@ mod tests {
         assert_eq!((status, body.as_str()), (StatusCode::OK, "OK"));
         for (name, value) in [
             ("api-version", "1.53"),
-            ("builder-version", "1"),
+            ("builder-version", "2"),
             ("cache-control", "no-cache, no-store, must-revalidate"),
             ("docker-experimental", "false"),
             ("ostype", "linux"),

@@ -13,6 +13,7 @@ use crate::error::{ApiError, Result};
 pub struct AppState {
     pub engine: Engine,
     pub builder: Arc<build::Builder>,
+    pub buildkit: buildkit::Service,
     /// Counts the connections that were taken over from HTTP.
     pub streams: TaskTracker,
     /// Ends streams that would go on for ever (events, followed logs, attach) when the daemon stops.
@@ -20,10 +21,16 @@ pub struct AppState {
 }
 
 impl AppState {
-    pub fn new(engine: Engine, builder: Arc<build::Builder>, shutdown: CancellationToken) -> Self {
+    pub fn new(
+        engine: Engine,
+        builder: Arc<build::Builder>,
+        buildkit: buildkit::Service,
+        shutdown: CancellationToken,
+    ) -> Self {
         Self {
             engine,
             builder,
+            buildkit,
             streams: TaskTracker::new(),
             shutdown,
         }

@@ -30,10 +30,12 @@ use crate::instruction::{Instruction, Statement, read_all};
 use crate::parse::{Dockerfile, MAX_SIZE, parse};
 use crate::pattern::Ignore;
 use crate::plan::{self, Arguments, Bases, Plan, Planner};
+use crate::report::Reporter;
 use crate::request::{BuildEvent, BuildRequest};
-use crate::solve::{Conditions, Graph, Observer, Outcome, SolveError, VertexId, solve};
-use crate::step::{Build, StepOperation, Tree};
-use crate::transcript::{StepNumber, Transcript};
+use crate::solution::Solution;
+use crate::solve::{Conditions, Graph, Observer, Outcome, Results, SolveError, VertexId, solve};
+use crate::step::{Build, FileSource, StepKind, StepOperation, Tree};
+use crate::transcript::StepNumber;
 
 /// The largest `.dockerignore` that is read.
 const MAX_IGNORE: u64 = 4 << 20;
@@ -95,12 +97,31 @@ impl Builder {
         tokio::task::spawn_blocking(move || prepare(request)).await?
     }
 
-    /// Builds what was prepared.
+    /// Builds what was prepared, makes an image of it and gives it its names.
     pub async fn run(
         &self,
         prepared: Prepared,
         output: mpsc::Sender<BuildEvent>,
     ) -> Result<Image, BuildError> {
+        let solution = self.solve(prepared, output).await?;
+        let image = solution.tagged_image().await?;
+        let reporter = &solution.build().reporter;
+        reporter.say(BuildEvent::Image(image.id.clone())).await;
+        let text = format!("Successfully built {}\n", image.id.short());
+        reporter.say(BuildEvent::Text(text)).await;
+        for tag in &solution.build().request.tags {
+            let text = format!("Successfully tagged {}\n", tag.or_latest().familiar());
+            reporter.say(BuildEvent::Text(text)).await;
+        }
+        Ok(image)
+    }
+
+    /// Does all that was prepared; what comes of it is the caller's choice.
+    pub async fn solve(
+        &self,
+        prepared: Prepared,
+        output: mpsc::Sender<BuildEvent>,
+    ) -> Result<Solution, BuildError> {
         let Prepared {
             request,
             file,
@@ -113,10 +134,10 @@ impl Builder {
         } = prepared;
         let stop = request.stop.clone();
         // Whoever drops the build wants it to end.
-        let _stop_when_dropped = stop.clone().drop_guard();
+        let stop_when_dropped = stop.clone().drop_guard();
         let codes = codes(&stages, &needed, target, &request);
         let build = Arc::new(Build {
-            transcript: Transcript::new(codes, output),
+            reporter: Reporter::new(request.narration, codes, output),
             cache: Arc::new(BuildCache::new(&self.store)),
             id: Id::random().short().to_owned(),
             store: self.store.clone(),
@@ -126,26 +147,34 @@ impl Builder {
             cache_mounts: self.cache_mounts.clone(),
             ignore,
             request,
+            context_paths: Default::default(),
+            context: Default::default(),
         });
         for warning in &file.warnings {
             build
-                .transcript
+                .reporter
                 .say(BuildEvent::ErrorText(format!("{warning}\n")))
                 .await;
         }
-        build.transcript.begin().await;
-        for number in 0..stages.global.len() {
-            build.transcript.finish(StepNumber(number)).await;
+        if let Some(transcript) = build.reporter.transcript() {
+            transcript.begin().await;
+            for number in 0..stages.global.len() {
+                transcript.finish(StepNumber(number)).await;
+            }
         }
         let result = run(&build, &stages, &bases, target, &needed, arguments).await;
+        build.reporter.close();
         if let Err(error) = build.cache.note_used() {
             tracing::warn!(%error, "which parts of the build cache were used is not known");
         }
         match result {
-            Ok(image) => Ok(image),
+            Ok((plan, results)) => {
+                stop_when_dropped.disarm();
+                Ok(Solution::new(build, plan, target, results))
+            }
             Err(_) if stop.is_cancelled() => {
                 build
-                    .transcript
+                    .reporter
                     .say(BuildEvent::Text("Build cancelled\n".to_owned()))
                     .await;
                 Err(BuildError::Cancelled)
@@ -153,14 +182,38 @@ impl Builder {
             Err(error) => {
                 if let (Some(snippet), false) = (error.snippet(), matches!(error, BuildError::Dockerfile(_)))
                 {
-                    build
-                        .transcript
-                        .say(BuildEvent::Text(format!("{snippet}\n")))
-                        .await;
+                    build.reporter.say(BuildEvent::Text(format!("{snippet}\n"))).await;
                 }
                 Err(error)
             }
         }
+    }
+
+    /// An image by its name: the one that is here, or its registry's.
+    pub async fn image(
+        &self,
+        name: &str,
+        platform: Option<&Platform>,
+        pull: bool,
+        auth: Option<image::Auth>,
+    ) -> Result<Image, BuildError> {
+        if !pull {
+            let (images, asked, wanted) = (self.images.clone(), name.to_owned(), platform.cloned());
+            let found = tokio::task::spawn_blocking(move || match &wanted {
+                Some(wanted) => images.resolve_platform(&asked, Some(wanted)),
+                None => images.resolve(&asked),
+            });
+            if let Ok(image) = found.await? {
+                return Ok(image);
+            }
+        }
+        let reference = spec::Reference::parse_normalized(name)
+            .map_err(|error| BuildError::invalid(format!("failed to parse image name \"{name}\": {error}")))?
+            .or_latest();
+        let (progress, mut events) = mpsc::channel(1);
+        let pull = self.executor.pull(&reference, platform, auth.as_ref(), progress);
+        let drain = async { while events.recv().await.is_some() {} };
+        Ok(tokio::join!(pull, drain).0?)
     }
 
     /// Everything that takes room in the cache.
@@ -204,7 +257,11 @@ fn prepare(request: BuildRequest) -> Result<Prepared, BuildError> {
     }
     let target = stages.target(request.target.as_deref())?;
     let needed = stages.needed(target, &bases);
-    let ignore = read_ignore(&request)?;
+    let ignore = match (&request.client, request.context.as_os_str().is_empty()) {
+        // The client leaves out itself what is to be left out.
+        (Some(_), true) => Ignore::default(),
+        _ => read_ignore(&request)?,
+    };
     Ok(Prepared {
         request,
         file,
@@ -328,7 +385,7 @@ async fn run(
     target: usize,
     needed: &[bool],
     arguments: Arguments,
-) -> Result<Image, BuildError> {
+) -> Result<(Plan, Results<Tree>), BuildError> {
     let first = stages.global.len();
     let wanted = plan::wanted_images(build, stages, bases, needed, &arguments, first)?;
     let bases = Bases::get_all(build, wanted).await?;
@@ -341,8 +398,11 @@ async fn run(
         .plan(needed, target, first)
         .await?;
     let targets: Vec<VertexId> = spoken.iter().map(|spoken| spoken.vertex).collect();
-    let numbers: HashMap<VertexId, plan::Spoken> =
-        spoken.iter().map(|spoken| (spoken.vertex, *spoken)).collect();
+    let numbers: HashMap<VertexId, plan::Spoken> = spoken
+        .iter()
+        .map(|spoken| (spoken.vertex, spoken.clone()))
+        .collect();
+    let _ = build.context_paths.set(context_paths(&graph, &targets));
     let graph = Arc::new(graph);
     let conditions = Conditions {
         cache: build.cache.clone(),
@@ -358,8 +418,8 @@ async fn run(
         Ok(results) => results,
         Err(SolveError::Stopped) => return Err(BuildError::Cancelled),
         Err(SolveError::Failed(vertex, error)) => {
-            if let Some(spoken) = numbers.get(&vertex) {
-                build.transcript.reveal(spoken.number).await;
+            if let (Some(spoken), Some(transcript)) = (numbers.get(&vertex), build.reporter.transcript()) {
+                transcript.reveal(spoken.name.number).await;
             }
             return Err(error);
         }
@@ -381,7 +441,7 @@ async fn run(
             "[Warning] One or more build-args [{}] were not consumed\n",
             unused.join(" ")
         );
-        build.transcript.say(BuildEvent::ErrorText(text)).await;
+        build.reporter.say(BuildEvent::ErrorText(text)).await;
     }
     let plan = Plan {
         graph: Graph::default(),
@@ -389,17 +449,23 @@ async fn run(
         spoken,
         arguments,
     };
-    let own = build.clone();
-    let image =
-        tokio::task::spawn_blocking(move || crate::export::export(&own, &plan, target, &results)).await??;
-    build.transcript.say(BuildEvent::Image(image.id.clone())).await;
-    let text = format!("Successfully built {}\n", image.id.short());
-    build.transcript.say(BuildEvent::Text(text)).await;
-    for tag in &build.request.tags {
-        let text = format!("Successfully tagged {}\n", tag.or_latest().familiar());
-        build.transcript.say(BuildEvent::Text(text)).await;
+    Ok((plan, results))
+}
+
+/// What all steps take from the context; `None` for all of it.
+fn context_paths(graph: &Graph<StepOperation>, targets: &[VertexId]) -> Option<Vec<String>> {
+    let mut paths = Vec::new();
+    for step in targets.iter().filter_map(|target| graph.operation(*target)) {
+        match &step.kind {
+            StepKind::Copy(copy) if copy.from == FileSource::Context => paths.extend(copy.sources.clone()),
+            StepKind::Run(run) => paths.extend(run.context_paths()),
+            _ => {}
+        }
     }
-    Ok(image)
+    let mut paths: Vec<String> = paths.iter().map(|path| crate::pattern::clean(path)).collect();
+    paths.sort();
+    paths.dedup();
+    (!paths.iter().any(String::is_empty)).then_some(paths)
 }
 
 /// Says how each step ended.
@@ -414,19 +480,30 @@ impl Observer<StepOperation> for Speaker {
             let Some(spoken) = self.numbers.get(&vertex) else {
                 return;
             };
-            let (solved, known) = match outcome {
-                Outcome::Made(solved) => (solved, false),
-                Outcome::Cached(solved) | Outcome::Merged(solved) => (solved, true),
-                Outcome::Failed(_) | Outcome::Stopped => return,
+            let reporter = &self.build.reporter;
+            let (cached, failure) = match outcome {
+                Outcome::Made(_) => (false, None),
+                Outcome::Cached(_) | Outcome::Merged(_) => (true, None),
+                Outcome::Failed(error) => (false, Some(error.clone())),
+                Outcome::Stopped => (false, Some(BuildError::Cancelled)),
             };
-            let transcript = &self.build.transcript;
-            if known && !spoken.from {
-                transcript.text(spoken.number, " ---> Using cache\n").await;
+            // What was given up before it began is not heard of.
+            if !matches!(outcome, Outcome::Stopped) || reporter.has_begun(&spoken.name) {
+                reporter.end(&spoken.name, cached && !spoken.from, failure).await;
+            }
+            let (Some(transcript), Outcome::Made(solved) | Outcome::Cached(solved) | Outcome::Merged(solved)) =
+                (reporter.transcript(), outcome)
+            else {
+                return;
+            };
+            let number = spoken.name.number;
+            if cached && !spoken.from {
+                transcript.text(number, " ---> Using cache\n").await;
             }
             transcript
-                .text(spoken.number, format!(" ---> {}\n", solved.identity.short()))
+                .text(number, format!(" ---> {}\n", solved.identity.short()))
                 .await;
-            transcript.finish(spoken.number).await;
+            transcript.finish(number).await;
         })
     }
 }

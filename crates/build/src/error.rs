@@ -66,6 +66,11 @@ impl BuildError {
         }
     }
 
+    /// A failure of what a build asks of others.
+    pub fn new(message: impl Into<String>, class: ErrorClass) -> BuildError {
+        BuildError::step(message, class)
+    }
+
     /// A failure of a step whose place is added by [`BuildError::at`].
     pub(crate) fn step(message: impl Into<String>, class: ErrorClass) -> BuildError {
         BuildError::Step {

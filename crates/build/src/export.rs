@@ -13,7 +13,8 @@ use store::SnapshotId;
 
 use crate::error::BuildError;
 use crate::plan::{Plan, PlannedStep, StageBase, StagePlan};
-use crate::solve::Results;
+use crate::request::BuiltContext;
+use crate::solve::{Results, VertexId};
 use crate::step::{Build, Tree};
 
 /// Keys of a base image's configuration that are about how the base was made.
@@ -30,6 +31,16 @@ struct Ancestry<'p> {
     base: Option<&'p Image>,
     base_plan: &'p StagePlan,
     steps: Vec<&'p PlannedStep>,
+}
+
+impl Ancestry<'_> {
+    /// What another build made, where that is what it starts from.
+    fn built(&self) -> Option<&BuiltContext> {
+        match &self.base_plan.base {
+            StageBase::Built(built) => Some(built),
+            _ => None,
+        }
+    }
 }
 
 fn missing() -> BuildError {
@@ -50,7 +61,7 @@ fn ancestry(plan: &Plan, target: usize) -> Result<Ancestry<'_>, BuildError> {
     let mut chain = vec![current];
     let base = loop {
         match &current.base {
-            StageBase::Scratch => break None,
+            StageBase::Scratch | StageBase::Built(_) => break None,
             StageBase::Image(image) => break Some(image.as_ref()),
             StageBase::Stage(index) => {
                 current = stage(*index)?;
@@ -66,62 +77,77 @@ fn ancestry(plan: &Plan, target: usize) -> Result<Ancestry<'_>, BuildError> {
     })
 }
 
-/// Makes the image of the stage `target` and gives it its names. Blocks.
-pub fn export(
+/// Makes the image of the stage `target`, without a name. Blocks.
+pub fn image(
     build: &Arc<Build>,
     plan: &Plan,
     target: usize,
     results: &Results<Tree>,
 ) -> Result<Image, BuildError> {
     let found = ancestry(plan, target)?;
-    let stage = plan
-        .stages
-        .get(target)
-        .and_then(Option::as_ref)
-        .ok_or_else(missing)?;
-    let image = match (found.base, found.steps.is_empty()) {
-        (None, true) => {
-            return Err(BuildError::Engine {
-                message: "No image was generated. Is your Dockerfile empty?".to_owned(),
-                class: ErrorClass::Internal,
-            });
+    match (found.base, found.steps.is_empty()) {
+        (None, true) if found.built().is_none() => Err(BuildError::Engine {
+            message: "No image was generated. Is your Dockerfile empty?".to_owned(),
+            class: ErrorClass::Internal,
+        }),
+        (Some(base), true) => Ok(base.clone()),
+        _ => {
+            let base_top = tree_of(results, found.base_plan.start)?.snapshot;
+            let base_top = base_top.filter(|_| found.base.is_some());
+            let commit = CommitLayers {
+                parent: found.base.cloned(),
+                layers: layers(build, top(plan, target, results)?, base_top)?,
+                config: config(build, plan, target, results)?,
+                reference: None,
+            };
+            Ok(build.images.commit_layers(commit)?)
         }
-        (Some(base), true) => base.clone(),
-        _ => make(build, plan, &found, stage, results)?,
-    };
-    for tag in &build.request.tags {
-        build.images.tag(image.id.as_str(), tag)?;
     }
-    // Seen again, so that it carries its names.
-    Ok(build.images.resolve(image.id.as_str())?)
 }
 
-fn make(
-    build: &Arc<Build>,
+fn tree_of(results: &Results<Tree>, vertex: VertexId) -> Result<&Tree, BuildError> {
+    results
+        .get(&vertex)
+        .map(|solved| &solved.value)
+        .ok_or_else(missing)
+}
+
+fn stage_of(plan: &Plan, target: usize) -> Result<&StagePlan, BuildError> {
+    plan.stages
+        .get(target)
+        .and_then(Option::as_ref)
+        .ok_or_else(missing)
+}
+
+/// The filesystem of the stage `target`.
+pub fn top(plan: &Plan, target: usize, results: &Results<Tree>) -> Result<Option<SnapshotId>, BuildError> {
+    Ok(tree_of(results, stage_of(plan, target)?.filesystem)?.snapshot)
+}
+
+/// The configuration of the stage `target`, with its history.
+pub fn config(
+    build: &Build,
     plan: &Plan,
-    found: &Ancestry<'_>,
-    stage: &StagePlan,
+    target: usize,
     results: &Results<Tree>,
-) -> Result<Image, BuildError> {
-    let tree = |vertex| {
-        results
-            .get(&vertex)
-            .map(|solved| &solved.value)
-            .ok_or_else(missing)
-    };
+) -> Result<ImageConfig, BuildError> {
+    let found = ancestry(plan, target)?;
+    let stage = stage_of(plan, target)?;
     let epoch = epoch(plan)?;
     let platform = build.request.platform.clone().unwrap_or_else(Platform::host);
-    let mut config = match found.base {
-        Some(base) => base.config.clone(),
-        None => ImageConfig::new(&platform),
+    let mut config = match (found.base, found.built()) {
+        (Some(base), _) => base.config.clone(),
+        (None, Some(built)) => built.config.clone(),
+        (None, None) => ImageConfig::new(&platform),
     };
+    if found.steps.is_empty() {
+        return Ok(config);
+    }
     for key in FORGOTTEN {
         config.extra.remove(key);
     }
-    let base_top = tree(found.base_plan.start)?.snapshot;
-    let layers = layers(build, tree(stage.filesystem)?.snapshot, base_top)?;
     for step in &found.steps {
-        let result = tree(step.vertex)?;
+        let result = tree_of(results, step.vertex)?;
         let created = epoch.clone().unwrap_or_else(|| result.created.clone());
         config.created = Some(created.clone());
         config.history.push(History {
@@ -134,13 +160,7 @@ fn make(
     }
     config.config = stage.settings.clone();
     config.author = stage.author.clone();
-    let commit = CommitLayers {
-        parent: found.base.cloned(),
-        layers,
-        config,
-        reference: None,
-    };
-    Ok(build.images.commit_layers(commit)?)
+    Ok(config)
 }
 
 /// The snapshots between the base and the top, lowest first.

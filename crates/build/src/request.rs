@@ -8,7 +8,41 @@ use image::{Auth, ProgressEvent};
 use spec::{Digest, Platform, Reference};
 use tokio_util::sync::CancellationToken;
 
+use crate::client::Client;
 use crate::executor::Limits;
+use crate::report::{StepId, StepNews};
+
+/// How a build tells what it does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Narration {
+    /// As one text in the order of the Dockerfile.
+    #[default]
+    Text,
+    /// Each step by itself.
+    Steps,
+}
+
+/// What the Dockerfile calls by a name that the client gave a meaning.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NamedContext {
+    /// An image.
+    Image(String),
+    /// A directory of the client.
+    Directory,
+    /// What another build made.
+    Built(Box<BuiltContext>),
+}
+
+/// The result of another build, which has to be held while this one runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BuiltContext {
+    /// By what those that use the files know them.
+    pub identity: Digest,
+    /// `None`: no files.
+    pub snapshot: Option<store::SnapshotId>,
+    /// With its history; the root filesystem is told by the snapshot.
+    pub config: spec::image::ImageConfig,
+}
 
 /// A build as asked for.
 #[derive(Debug, Clone)]
@@ -25,6 +59,8 @@ pub struct BuildRequest {
     pub labels: BTreeMap<String, String>,
     pub target: Option<String>,
     pub no_cache: bool,
+    /// Stages whose steps are all made again.
+    pub no_cache_stages: Vec<String>,
     /// Ask the registry even where the base image is here.
     pub pull: bool,
     pub platform: Option<Platform>,
@@ -40,6 +76,13 @@ pub struct BuildRequest {
     pub logins: BTreeMap<String, Auth>,
     /// Secrets for `RUN --mount=type=secret`, by id.
     pub secrets: BTreeMap<String, Arc<Vec<u8>>>,
+    /// Whom to ask for the context and for secrets, where they are not above.
+    pub client: Option<Arc<dyn Client>>,
+    /// What names stand for instead of a stage or an image.
+    pub named_contexts: BTreeMap<String, NamedContext>,
+    /// The host name of every step; empty: one made up.
+    pub hostname: String,
+    pub narration: Narration,
     /// Cancelling it ends the build and everything that runs for it.
     pub stop: CancellationToken,
 }
@@ -56,6 +99,7 @@ impl BuildRequest {
             labels: BTreeMap::new(),
             target: None,
             no_cache: false,
+            no_cache_stages: Vec::new(),
             pull: false,
             platform: None,
             network_mode: String::new(),
@@ -65,13 +109,17 @@ impl BuildRequest {
             squash: false,
             logins: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            client: None,
+            named_contexts: BTreeMap::new(),
+            hostname: String::new(),
+            narration: Narration::default(),
             stop: CancellationToken::new(),
         }
     }
 }
 
 /// What a build says while it runs, in the order in which Docker's classic builder says it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum BuildEvent {
     /// Text of the builder or of a step's standard output.
     Text(String),
@@ -81,4 +129,6 @@ pub enum BuildEvent {
     Progress(ProgressEvent),
     /// The image that was built; Docker's `aux` with an `ID`.
     Image(Digest),
+    /// News of one step; only with [`Narration::Steps`].
+    Step { id: StepId, news: StepNews },
 }

@@ -96,6 +96,18 @@ impl Snippet {
         self.span.line
     }
 
+    /// The last line of the statement, counted from 1.
+    pub fn last_line(&self) -> usize {
+        self.span.last_line.max(self.span.line)
+    }
+
+    /// The whole text.
+    pub fn text(&self) -> String {
+        let mut text = self.source.lines().join("\n");
+        text.push('\n');
+        text
+    }
+
     /// The name of the Dockerfile.
     pub fn file(&self) -> &str {
         self.source.name()

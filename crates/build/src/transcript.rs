@@ -15,7 +15,7 @@ use crate::request::BuildEvent;
 const MAX_WAITING: usize = 4 << 20;
 
 /// Numbers a step of a build, counted from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StepNumber(pub usize);
 
 #[derive(Default)]
@@ -203,7 +203,7 @@ fn speech(stream: Stream, text: String) -> BuildEvent {
 fn size(event: &BuildEvent) -> usize {
     match event {
         BuildEvent::Text(text) | BuildEvent::ErrorText(text) => text.len(),
-        BuildEvent::Progress(_) | BuildEvent::Image(_) => 128,
+        BuildEvent::Progress(_) | BuildEvent::Image(_) | BuildEvent::Step { .. } => 128,
     }
 }
 

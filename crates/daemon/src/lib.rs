@@ -127,7 +127,10 @@ async fn run(settings: Settings, options: Options, level: Level) -> Result<(), S
     let builder = build::Builder::new(engine.images().clone(), engine.store().clone(), executor)
         .map_err(|error| format!("cannot open the build cache: {error}"))?;
     let shutdown = CancellationToken::new();
-    let state = api::AppState::new(engine.clone(), Arc::new(builder), shutdown.clone());
+    let builder = Arc::new(builder);
+    let buildkit = buildkit::Service::open(builder.clone(), engine.images().clone())
+        .map_err(|error| format!("cannot open the directories of building clients: {error}"))?;
+    let state = api::AppState::new(engine.clone(), builder, buildkit, shutdown.clone());
     let server = api::Server::new(api::router(state), shutdown.clone());
     let listeners = listen::open(&settings).await?;
     let warnings = listeners.iter().filter_map(listen::Listener::warning);

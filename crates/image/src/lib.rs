@@ -37,6 +37,7 @@ mod history;
 mod image;
 mod images;
 mod import;
+mod index;
 pub mod layer;
 mod list;
 mod load;

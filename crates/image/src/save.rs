@@ -53,8 +53,6 @@ struct Saved {
 impl Images {
     /// Writes the named images to `out`. Blocks.
     pub fn save(&self, names: &[String], out: impl Write, options: SaveOptions) -> Result<(), ImageError> {
-        let lease = self.inner.store.lease();
-        let mut saved = Saved::default();
         // All names of one image go into one entry, in the order they were asked for.
         let mut wanted: Vec<(Vec<Image>, Vec<Reference>)> = Vec::new();
         for name in names {
@@ -72,8 +70,20 @@ impl Images {
                 None => wanted.push((images, reference.into_iter().collect())),
             }
         }
+        self.save_images(wanted, out, &options)
+    }
+
+    /// Writes images, each with the names it gets in the archive.
+    pub(crate) fn save_images(
+        &self,
+        wanted: Vec<(Vec<Image>, Vec<Reference>)>,
+        out: impl Write,
+        options: &SaveOptions,
+    ) -> Result<(), ImageError> {
+        let lease = self.inner.store.lease();
+        let mut saved = Saved::default();
         for (images, references) in &wanted {
-            self.add(&mut saved, images, references, &options)?;
+            self.add(&mut saved, images, references, options)?;
         }
         for digest in saved.blobs.keys() {
             lease.hold_blob(digest);

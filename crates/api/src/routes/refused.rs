@@ -1,5 +1,4 @@
-//! What this engine does not have, said in the words clients know: cluster mode (503), plugins (an empty list, 404 and 501),
-//! sessions of BuildKit (501).
+//! What this engine does not have, said in the words clients know: cluster mode (503), plugins (an empty list, 404 and 501).
 
 use axum::Router;
 use axum::extract::Path;
@@ -57,8 +56,6 @@ pub fn routes() -> Router<AppState> {
     swarm
         .route("/plugins", get(no_plugins))
         .route("/plugins/{*rest}", any(no_such_plugin))
-        .route("/session", post(no_buildkit))
-        .route("/grpc", post(no_buildkit))
 }
 
 async fn no_swarm() -> ApiError {
@@ -86,12 +83,6 @@ async fn no_such_plugin(Path(rest): Path<String>) -> Result<Response> {
             Err(ApiError::not_found(format!("plugin \"{name}\" not found")))
         }
     }
-}
-
-async fn no_buildkit() -> ApiError {
-    ApiError::not_implemented(
-        "this engine builds through POST /build only: set DOCKER_BUILDKIT=0 for the docker client, or use its own client",
-    )
 }
 
 #[cfg(test)]

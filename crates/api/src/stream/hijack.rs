@@ -8,11 +8,11 @@ use std::io;
 use std::pin::Pin;
 
 use axum::body::Body;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use futures_util::TryStreamExt;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use hyper::ext::ReasonPhrase;
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::{ReaderStream, StreamReader};
@@ -59,6 +59,34 @@ impl Hijack {
                 },
             },
         }
+    }
+
+    /// What the client wants the connection to become.
+    pub fn protocol(&self) -> Option<&str> {
+        match &self.way {
+            Way::Upgrade { protocol, .. } => protocol.to_str().ok(),
+            Way::Http { .. } => None,
+        }
+    }
+
+    /// Answers, and runs `work` with the connection as it is, once it is handed over. Only for an upgrade.
+    pub fn take_over_whole<F, W>(self, tasks: &TaskTracker, work: W) -> Response
+    where
+        W: FnOnce(TokioIo<Upgraded>) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let Way::Upgrade { connection, protocol } = self.way else {
+            return crate::error::ApiError::invalid("no upgrade proto in request").into_response();
+        };
+        tasks.spawn(async move {
+            match connection.await {
+                Ok(upgraded) => work(TokioIo::new(upgraded)).await,
+                Err(error) => tracing::debug!(%error, "a client left before its connection was handed over"),
+            }
+        });
+        let mut response = switching("", protocol);
+        response.headers_mut().remove(header::CONTENT_TYPE);
+        response
     }
 
     pub fn is_upgrade(&self) -> bool {

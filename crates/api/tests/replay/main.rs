@@ -89,7 +89,9 @@ async fn replay() {
     let images = engine.images().clone();
     let builder =
         build::Builder::new(images, engine.store().clone(), Arc::new(machine::NoSteps)).expect("a builder");
-    let state = AppState::new(engine.clone(), Arc::new(builder), CancellationToken::new());
+    let builder = Arc::new(builder);
+    let buildkit = buildkit::Service::open(builder.clone(), engine.images().clone()).unwrap();
+    let state = AppState::new(engine.clone(), builder, buildkit, CancellationToken::new());
     let mut asker = Asker::new(TowerToHyperService::new(api::router(state)));
     let played = std::panic::AssertUnwindSafe(scenario::play(&mut asker))
         .catch_unwind()

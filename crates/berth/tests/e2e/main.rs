@@ -13,6 +13,7 @@ macro_rules! guard {
     };
 }
 
+mod buildkit;
 mod builds;
 mod certificates;
 mod check;

@@ -38,6 +38,22 @@ pub fn no_recent_docker() -> Option<String> {
         .then(|| format!("the docker client is {version}, and {RECENT_DOCKER} is compared with"))
 }
 
+/// Where the docker client and its plugins for building lie, which `cargo xtask test` fetches; else why they do not.
+pub fn build_clients() -> Result<std::path::PathBuf, String> {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/clients");
+    let all = ["usr/bin/docker", "usr/libexec/docker/cli-plugins/docker-buildx"];
+    if all.iter().all(|program| home.join(program).is_file()) {
+        return Ok(home);
+    }
+    Err(match std::fs::read_to_string(home.join("missing")) {
+        Ok(why) => format!(
+            "the docker client with buildx could not be had: {}",
+            why.replace('\n', " ")
+        ),
+        Err(_) => "needs the docker client with buildx, which cargo xtask test fetches".to_owned(),
+    })
+}
+
 /// A daemon with its own root, socket and names; everything is removed when it is dropped.
 pub struct Daemon {
     pub dir: tempfile::TempDir,

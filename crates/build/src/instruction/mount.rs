@@ -20,6 +20,8 @@ pub enum MountKind {
     Cache,
     Tmpfs,
     Secret,
+    /// A socket that leads to the client's agent for keys.
+    Ssh,
 }
 
 /// One mount, texts unexpanded.
@@ -122,7 +124,7 @@ impl Mount {
                     "cache" => MountKind::Cache,
                     "tmpfs" => MountKind::Tmpfs,
                     "secret" => MountKind::Secret,
-                    "ssh" => return Err("mounts of type ssh are not offered: use a secret".to_owned()),
+                    "ssh" => MountKind::Ssh,
                     other => return Err(format!("unsupported mount type \"{other}\"")),
                 }
             }
@@ -154,7 +156,7 @@ impl Mount {
     }
 
     fn check(&self) -> Result<(), &'static str> {
-        let needs_target = !matches!(self.kind, MountKind::Secret);
+        let needs_target = !matches!(self.kind, MountKind::Secret | MountKind::Ssh);
         if needs_target && self.target.as_deref().is_none_or(str::is_empty) {
             return Err("mount target is required");
         }
@@ -162,13 +164,15 @@ impl Mount {
             MountKind::Secret if self.id.is_none() && self.target.is_none() && self.source.is_none() => {
                 Err("a secret needs an id or a target")
             }
-            MountKind::Secret | MountKind::Tmpfs if self.from.is_some() => {
+            MountKind::Secret | MountKind::Ssh | MountKind::Tmpfs if self.from.is_some() => {
                 Err("from is only allowed for bind and cache mounts")
             }
-            MountKind::Bind | MountKind::Cache | MountKind::Secret if self.size.is_some() => {
+            MountKind::Bind | MountKind::Cache | MountKind::Secret | MountKind::Ssh
+                if self.size.is_some() =>
+            {
                 Err("size is only allowed for tmpfs mounts")
             }
-            MountKind::Bind | MountKind::Cache | MountKind::Tmpfs if self.env.is_some() => {
+            MountKind::Bind | MountKind::Cache | MountKind::Tmpfs | MountKind::Ssh if self.env.is_some() => {
                 Err("env is only allowed for secret mounts")
             }
             _ => Ok(()),
@@ -178,6 +182,7 @@ impl Mount {
     /// Where the mount appears, as far as written.
     pub fn target_or_default(&self) -> String {
         match (&self.target, &self.id, &self.source) {
+            (None, _, _) if self.kind == MountKind::Ssh => "/run/buildkit/ssh_agent.0".to_owned(),
             (Some(target), _, _) => target.clone(),
             (None, Some(id), _) => format!("/run/secrets/{id}"),
             (None, None, Some(source)) => format!("/run/secrets/{source}"),

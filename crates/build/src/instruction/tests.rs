@@ -200,7 +200,10 @@ fn mistakes_are_shown_where_they_are() {
         ("RUN", "RUN requires at least one argument"),
         ("RUN --network=x a", "invalid network mode \"x\""),
         ("RUN --mount=type=cache a", "mount target is required"),
-        ("RUN --mount=type=ssh a", "mounts of type ssh are not offered"),
+        (
+            "RUN --mount=type=ssh,from=x a",
+            "from is only allowed for bind and cache mounts",
+        ),
         ("RUN --mount=type=bind,tagret=/x a", "unexpected key 'tagret'"),
         (
             "RUN --network=none --network=none a",

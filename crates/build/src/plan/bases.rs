@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, mpsc};
 
 use crate::error::BuildError;
 use crate::instruction::Statement;
-use crate::request::BuildEvent;
+use crate::report::StepId;
 use crate::step::Build;
 use crate::transcript::StepNumber;
 
@@ -67,7 +67,21 @@ impl Bases {
     }
 }
 
+/// Finds or fetches an image, which is told as one thing that the builder does.
 async fn resolve(build: &Arc<Build>, wanted: &Wanted) -> Result<Image, BuildError> {
+    let shown = Reference::parse_normalized(&wanted.name)
+        .map_or_else(|_| wanted.name.clone(), |name| name.or_latest().to_string());
+    let id = build
+        .reporter
+        .begin_before(format!("[internal] load metadata for {shown}"))
+        .await;
+    let found = find_or_fetch(build, wanted, id).await;
+    let failure = found.as_ref().err().cloned();
+    build.reporter.end_before(id, failure).await;
+    found
+}
+
+async fn find_or_fetch(build: &Arc<Build>, wanted: &Wanted, id: StepId) -> Result<Image, BuildError> {
     let name = wanted.name.clone();
     if !build.request.pull {
         let (images, platform) = (build.images.clone(), wanted.platform.clone());
@@ -91,19 +105,22 @@ async fn resolve(build: &Arc<Build>, wanted: &Wanted) -> Result<Image, BuildErro
     let reference = Reference::parse_normalized(&name)
         .map_err(|error| BuildError::invalid(format!("failed to parse image name \"{name}\": {error}")))?
         .or_latest();
-    let (progress, mut events) = mpsc::channel(PROGRESS_QUEUE);
-    let pull = build.executor.pull(
-        &reference,
-        wanted.platform.as_ref(),
+    let login = match (
+        &build.request.client,
         build.request.logins.get(reference.domain()),
-        progress,
-    );
+    ) {
+        (_, Some(login)) => Some(login.clone()),
+        (Some(client), None) => client.login(reference.domain()).await,
+        (None, None) => None,
+    };
+    let (progress, mut events) = mpsc::channel(PROGRESS_QUEUE);
+    let platform = wanted.platform.as_ref();
+    let pull = build
+        .executor
+        .pull(&reference, platform, login.as_ref(), progress);
     let pass_on = async {
         while let Some(event) = events.recv().await {
-            build
-                .transcript
-                .event(wanted.number, BuildEvent::Progress(event))
-                .await;
+            build.reporter.progress(wanted.number, id, event).await;
         }
     };
     let (pulled, ()) = tokio::join!(pull, pass_on);

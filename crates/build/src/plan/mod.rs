@@ -18,14 +18,16 @@ use spec::image::ContainerSettings;
 use crate::error::BuildError;
 use crate::graph::Stages;
 use crate::instruction::{Instruction, Pair, Statement};
+use crate::report::StepName;
+use crate::request::BuiltContext;
 use crate::solve::{Graph, VertexId};
-use crate::step::{Build, StepKind, StepOperation};
+use crate::step::{Build, FileSource, StepKind, StepOperation};
 use crate::transcript::StepNumber;
 
 pub use arguments::Arguments;
 pub use bases::Bases;
 pub use settings::{apply, env_value, fault, mistake};
-pub use wanted::wanted_images;
+pub use wanted::{context_name, wanted_images};
 
 /// What Docker's builder leaves as the comment of a line of history.
 const COMMENT: &str = "buildkit.dockerfile.v0";
@@ -37,6 +39,8 @@ const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/b
 pub enum StageBase {
     Scratch,
     Image(Box<image::Image>),
+    /// What another build made.
+    Built(Box<BuiltContext>),
     Stage(usize),
 }
 
@@ -62,10 +66,10 @@ pub struct StagePlan {
 }
 
 /// What a vertex means to the transcript.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Spoken {
     pub vertex: VertexId,
-    pub number: StepNumber,
+    pub name: StepName,
     /// A FROM, of which nobody wants to hear that it was cached.
     pub from: bool,
 }
@@ -84,6 +88,17 @@ pub struct Planner<'a> {
     stages: &'a Stages,
     bases: Bases,
     plan: Plan,
+    shown: Shown,
+}
+
+/// How the steps of the stage that is planned now are shown.
+#[derive(Default)]
+struct Shown {
+    stage: String,
+    at: usize,
+    of: usize,
+    /// Whether its steps are made again whatever the cache knows.
+    anew: bool,
 }
 
 impl<'a> Planner<'a> {
@@ -99,6 +114,7 @@ impl<'a> Planner<'a> {
             stages,
             bases,
             plan,
+            shown: Shown::default(),
         }
     }
 
@@ -109,6 +125,7 @@ impl<'a> Planner<'a> {
             if !needed.get(index).copied().unwrap_or(false) {
                 continue;
             }
+            self.begin_stage(index);
             let mut planning = stage::Planning::start(&mut self, index, StepNumber(number)).await?;
             number += 1;
             for statement in &stage.body {
@@ -142,11 +159,18 @@ impl<'a> Planner<'a> {
         inputs: &[VertexId],
         more: bool,
     ) -> Result<VertexId, BuildError> {
-        let from = matches!(kind, StepKind::Base(_) | StepKind::Stage);
+        let from = matches!(kind, StepKind::Base(_) | StepKind::Built(_) | StepKind::Stage);
+        let name = StepName {
+            number,
+            vertex: self.plan.graph.len(),
+            title: self.title(&kind, statement),
+            inputs: inputs.iter().map(|input| input.index()).collect(),
+        };
         let operation = StepOperation {
             build: self.build.clone(),
             kind,
-            number,
+            name: name.clone(),
+            anew: self.shown.anew,
             code: statement.code.clone(),
             snippet: statement.snippet.clone(),
         };
@@ -160,10 +184,72 @@ impl<'a> Planner<'a> {
             })?;
         // A step that is more than one vertex has ended when all of them have.
         if more {
-            self.build.transcript.expect(number).await;
+            self.build.reporter.expect(number).await;
         }
-        self.plan.spoken.push(Spoken { vertex, number, from });
+        self.plan.spoken.push(Spoken { vertex, name, from });
         Ok(vertex)
+    }
+
+    /// What a step is called among all others: its stage, its place in it, its line.
+    fn title(&mut self, kind: &StepKind, statement: &Statement) -> String {
+        let counted = match kind {
+            StepKind::Base(None) | StepKind::Stage | StepKind::Settings(_) => return String::new(),
+            // What a COPY or a mount takes files from is no step of the stage.
+            StepKind::Base(Some(_)) | StepKind::Built(_)
+                if !matches!(statement.instruction, Instruction::From(_)) =>
+            {
+                return format!("FROM {}", self.base_of(kind));
+            }
+            StepKind::Copy(copy) if matches!(copy.from, FileSource::Named(_)) => {
+                let FileSource::Named(name) = &copy.from else {
+                    return String::new();
+                };
+                return format!("[context {name}] load from client");
+            }
+            StepKind::Base(Some(_)) | StepKind::Built(_) => format!("FROM {}", self.base_of(kind)),
+            _ => statement.code.clone(),
+        };
+        self.shown.at = (self.shown.at + 1).min(self.shown.of);
+        let Shown { stage, at, of, .. } = &self.shown;
+        let space = if stage.is_empty() { "" } else { " " };
+        let width = of.to_string().len();
+        format!("[{stage}{space}{at:>width$}/{of}] {counted}")
+    }
+
+    fn base_of(&self, kind: &StepKind) -> String {
+        match kind {
+            StepKind::Base(Some(image)) => match image.references.first() {
+                Some(name) => name.to_string(),
+                None => image.id.to_string(),
+            },
+            StepKind::Built(built) => built.identity.to_string(),
+            _ => String::new(),
+        }
+    }
+
+    /// Begins to count the steps of a stage.
+    fn begin_stage(&mut self, index: usize) {
+        let Some(stage) = self.stages.stages.get(index) else {
+            return;
+        };
+        let name = match &stage.from.name {
+            Some(name) => name.clone(),
+            None if self.stages.stages.len() > 1 => format!("stage-{index}"),
+            None => String::new(),
+        };
+        let steps = stage.body.iter().filter(|statement| {
+            matches!(
+                statement.instruction,
+                Instruction::Run(_) | Instruction::Copy(_) | Instruction::Add(_) | Instruction::Workdir(_)
+            )
+        });
+        let anew = &self.build.request.no_cache_stages;
+        self.shown = Shown {
+            anew: anew.iter().any(|wanted| wanted.eq_ignore_ascii_case(&name)),
+            stage: name,
+            at: 0,
+            of: steps.count() + 1,
+        };
     }
 }
 

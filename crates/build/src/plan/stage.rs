@@ -7,7 +7,7 @@ use spec::image::ContainerSettings;
 
 use super::bases::Wanted;
 use super::settings::{below, shell};
-use super::wanted::{expand_global, platform_of};
+use super::wanted::{context_name, expand_global, platform_of};
 use super::{
     COMMENT, DEFAULT_PATH, PlannedStep, Planner, StageBase, StagePlan, apply, env_value, fault, mistake,
 };
@@ -15,9 +15,10 @@ use crate::error::BuildError;
 use crate::expand::expand_word;
 use crate::instruction::{Argument, CommandLine, Instruction, Run, Statement, read};
 use crate::parse::{Command, parse_text};
+use crate::request::NamedContext;
 use crate::solve::VertexId;
 use crate::source::{Diagnostic, Snippet};
-use crate::step::{PlannedMount, RunPlan, StepKind, WorkdirStep};
+use crate::step::{CopyStep, PlannedMount, RunPlan, StepKind, WorkdirStep};
 use crate::transcript::StepNumber;
 
 /// Where a script of a heredoc appears to its step.
@@ -47,14 +48,21 @@ impl Planning {
         };
         let statement = &stage.statement;
         let name = expand_global(&planner.plan.arguments, &stage.from.base, statement)?;
+        let named = named_context(planner, &name);
+        let (name, named) = match named {
+            Some(NamedContext::Image(image)) => (image, None),
+            other => (name, other),
+        };
         let base = match (name.as_str(), stages.base_stage(&name, index)) {
+            _ if matches!(named, Some(NamedContext::Directory)) => StageBase::Scratch,
+            _ if let Some(NamedContext::Built(built)) = &named => StageBase::Built(built.clone()),
             (_, Some(base)) => StageBase::Stage(base),
             ("scratch", None) => StageBase::Scratch,
             (_, None) => {
                 let asked = planner.build.request.platform.as_ref();
                 let platform = platform_of(stage, &planner.plan.arguments, asked)?;
                 let wanted = Wanted {
-                    name,
+                    name: name.clone(),
                     platform,
                     number,
                     statement: statement.clone(),
@@ -79,6 +87,12 @@ impl Planning {
                     config.author.clone(),
                 )
             }
+            StageBase::Built(built) => (
+                StepKind::Built(built.clone()),
+                Vec::new(),
+                built.config.config.clone(),
+                built.config.author.clone(),
+            ),
             StageBase::Stage(base) => {
                 let below = planned(planner, *base, statement)?;
                 (
@@ -89,7 +103,11 @@ impl Planning {
                 )
             }
         };
-        let start = planner.add(kind, statement, number, &inputs, false).await?;
+        let mut start = planner.add(kind, statement, number, &inputs, false).await?;
+        if let Some(NamedContext::Directory) = &named {
+            let kind = StepKind::Copy(Box::new(CopyStep::all_of(&name)));
+            start = planner.add(kind, statement, number, &[start], true).await?;
+        }
         if env_value(&settings.env, "PATH").is_none() {
             settings.env.push(DEFAULT_PATH.to_owned());
         }
@@ -113,7 +131,7 @@ impl Planning {
             let count = triggers.len();
             let noun = if count == 1 { "trigger" } else { "triggers" };
             let text = format!("# Executing {count} build {noun}\n");
-            planner.build.transcript.text(number, text).await;
+            planner.build.reporter.text(number, text).await;
         }
         for trigger in &triggers {
             let statement = trigger_statement(trigger, statement)?;
@@ -368,8 +386,29 @@ impl Planning {
         from: &str,
         number: StepNumber,
     ) -> Result<VertexId, BuildError> {
+        let named = named_context(planner, from);
+        match &named {
+            Some(NamedContext::Directory) => {
+                let empty = self
+                    .add_vertex(planner, StepKind::Base(None), statement, number, &[])
+                    .await?;
+                let kind = StepKind::Copy(Box::new(CopyStep::all_of(from)));
+                return self.add_vertex(planner, kind, statement, number, &[empty]).await;
+            }
+            Some(NamedContext::Built(built)) => {
+                let kind = StepKind::Built(built.clone());
+                return self.add_vertex(planner, kind, statement, number, &[]).await;
+            }
+            Some(NamedContext::Image(_)) | None => {}
+        }
         let stages = planner.stages;
-        if let Some(index) = stages.find(from, self.index) {
+        let image_name = match &named {
+            Some(NamedContext::Image(image)) => image.as_str(),
+            _ => from,
+        };
+        if named.is_none()
+            && let Some(index) = stages.find(from, self.index)
+        {
             return Ok(planned(planner, index, statement)?.filesystem);
         }
         let own = stages
@@ -393,7 +432,7 @@ impl Planning {
         }
         let platform = planner.build.request.platform.clone();
         let wanted = Wanted {
-            name: from.to_owned(),
+            name: image_name.to_owned(),
             platform,
             number,
             statement: statement.clone(),
@@ -402,6 +441,15 @@ impl Planning {
         let kind = StepKind::Base(Some(Box::new(image)));
         self.add_vertex(planner, kind, statement, number, &[]).await
     }
+}
+
+/// What the client said a name stands for, by the name itself or as an image's full name.
+fn named_context(planner: &Planner<'_>, name: &str) -> Option<NamedContext> {
+    let contexts = &planner.build.request.named_contexts;
+    if contexts.is_empty() {
+        return None;
+    }
+    contexts.get(&context_name(name)).cloned()
 }
 
 /// The plan of a stage that must be there already.

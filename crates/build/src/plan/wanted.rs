@@ -9,6 +9,7 @@ use crate::error::BuildError;
 use crate::expand::expand_word;
 use crate::graph::{Stage, Stages, sources};
 use crate::instruction::Statement;
+use crate::request::NamedContext;
 use crate::step::Build;
 use crate::transcript::StepNumber;
 
@@ -24,6 +25,7 @@ pub fn wanted_images(
     let mut wanted = Vec::new();
     let mut number = first;
     let asked = build.request.platform.clone();
+    let contexts = &build.request.named_contexts;
     for (index, stage) in stages.stages.iter().enumerate() {
         if !needed.get(index).copied().unwrap_or(false) {
             continue;
@@ -37,7 +39,12 @@ pub fn wanted_images(
             });
         };
         let base = bases.get(index).map(String::as_str).unwrap_or_default();
-        if base != "scratch" && stages.base_stage(base, index).is_none() {
+        if let Some(named) = contexts.get(&context_name(base)) {
+            if let NamedContext::Image(image) = named {
+                let platform = platform_of(stage, arguments, asked.as_ref())?;
+                want(image, &platform, number, &stage.statement);
+            }
+        } else if base != "scratch" && stages.base_stage(base, index).is_none() {
             let platform = platform_of(stage, arguments, asked.as_ref())?;
             want(base, &platform, number, &stage.statement);
         }
@@ -45,6 +52,14 @@ pub fn wanted_images(
         for statement in &stage.body {
             let own = stage.from.name.as_deref();
             for name in sources(statement) {
+                match contexts.get(&context_name(name)) {
+                    Some(NamedContext::Image(image)) => {
+                        want(image, &asked, number, statement);
+                        continue;
+                    }
+                    Some(_) => continue,
+                    None => {}
+                }
                 let is_stage = stages.find(name, index).is_some() || own == Some(&name.to_ascii_lowercase());
                 if name != "scratch" && !is_stage && !name.contains('$') {
                     want(name, &asked, number, statement);
@@ -54,6 +69,16 @@ pub fn wanted_images(
         }
     }
     Ok(wanted)
+}
+
+/// By what a named context is known: the name as it stands, or the full name where it is an image's.
+pub fn context_name(name: &str) -> String {
+    let lower = name.to_ascii_lowercase();
+    match lower.contains(['/', ':', '.']) {
+        true => spec::Reference::parse_normalized(&lower)
+            .map_or(lower, |reference| reference.or_latest().familiar()),
+        false => lower,
+    }
 }
 
 /// Expands a text of a FROM.

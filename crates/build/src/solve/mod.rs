@@ -50,6 +50,11 @@ pub trait Operation: Send + Sync + 'static {
         stop: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<Self::Value, Self::Error>>;
 
+    /// Whether a result of an earlier run may be used.
+    fn may_be_cached(&self) -> bool {
+        true
+    }
+
     /// Whether running it takes one of the limited places for work.
     fn takes_place(&self) -> bool {
         true
@@ -59,6 +64,13 @@ pub trait Operation: Send + Sync + 'static {
 /// Names a vertex of one graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VertexId(usize);
+
+impl VertexId {
+    /// Its place in the graph.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
 
 struct Vertex<O> {
     operation: O,

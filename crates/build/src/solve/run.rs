@@ -214,7 +214,8 @@ impl<O: Operation> Run<O> {
         if stop.is_cancelled() {
             return Err(Halt::Stopped);
         }
-        if *use_cache && let Some(solved) = cache.find(&own).map_err(Halt::Failed)? {
+        let use_cache = *use_cache && operation.may_be_cached();
+        if use_cache && let Some(solved) = cache.find(&own).map_err(Halt::Failed)? {
             return Ok((solved, Origin::Cached));
         }
         let mut keys = vec![own.clone()];
@@ -227,7 +228,7 @@ impl<O: Operation> Run<O> {
                 .collect();
             let by_content = key(definition, &parts);
             if by_content != own {
-                if *use_cache && let Some(solved) = cache.find(&by_content).map_err(Halt::Failed)? {
+                if use_cache && let Some(solved) = cache.find(&by_content).map_err(Halt::Failed)? {
                     cache.also(&own, &solved).map_err(Halt::Failed)?;
                     return Ok((solved, Origin::Cached));
                 }

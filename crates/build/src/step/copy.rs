@@ -25,9 +25,11 @@ use crate::pattern::Ignore;
 use crate::remote::{Fetched, fetch};
 
 /// Where files come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileSource {
     Context,
+    /// A directory of the client that has a name of its own.
+    Named(String),
     /// The second input.
     Tree,
 }
@@ -55,6 +57,20 @@ pub struct CopyStep {
     pub fetched: OnceCell<Arc<Vec<Fetched>>>,
 }
 
+impl FileSource {
+    /// The directory on this machine, for what comes from the client.
+    async fn directory(&self, build: &Build) -> Result<Option<PathBuf>, BuildError> {
+        match (self, &build.request.client) {
+            (FileSource::Tree, _) => Ok(None),
+            (FileSource::Context, _) => build.context().await.map(Some),
+            (FileSource::Named(name), Some(client)) => client.named(name).await.map(Some),
+            (FileSource::Named(name), None) => Err(BuildError::invalid(format!(
+                "the context {name} is a directory of the client, which sends none"
+            ))),
+        }
+    }
+}
+
 /// What the blocking parts need.
 struct Plan {
     keyword: &'static str,
@@ -78,9 +94,14 @@ impl Plan {
     }
 
     /// The root of the files: the context, or the tree of the second input. Nothing for an empty image.
-    fn open(&self, build: &Build, tree: Option<&Tree>) -> Result<Option<OwnedFd>, BuildError> {
-        match self.from {
-            FileSource::Context => open_dir(&build.request.context).map(Some),
+    fn open(
+        &self,
+        build: &Build,
+        directory: Option<&Path>,
+        tree: Option<&Tree>,
+    ) -> Result<Option<OwnedFd>, BuildError> {
+        match &self.from {
+            FileSource::Context | FileSource::Named(_) => directory.map(open_dir).transpose(),
             FileSource::Tree => match tree.and_then(|tree| tree.snapshot) {
                 Some(snapshot) => mount(&build.store, snapshot).map(Some),
                 None => Ok(None),
@@ -101,10 +122,29 @@ fn open_dir(path: &Path) -> Result<OwnedFd, BuildError> {
 }
 
 impl CopyStep {
+    /// Everything in the client's directory `name`.
+    pub fn all_of(name: &str) -> CopyStep {
+        CopyStep {
+            keyword: "context",
+            from: FileSource::Named(name.to_ascii_lowercase()),
+            sources: vec!["/".to_owned()],
+            remote: Vec::new(),
+            inline: Vec::new(),
+            destination: "/".to_owned(),
+            chown: None,
+            chmod: None,
+            exclude: Vec::new(),
+            parents: false,
+            checksum: None,
+            unpack: (false, false),
+            fetched: OnceCell::default(),
+        }
+    }
+
     fn plan(&self) -> Plan {
         Plan {
             keyword: self.keyword,
-            from: self.from,
+            from: self.from.clone(),
             sources: self.sources.clone(),
             exclude: self.exclude.clone(),
             parents: self.parents,
@@ -127,11 +167,15 @@ impl CopyStep {
             field(name);
             field(content);
         }
-        match self.from {
-            FileSource::Context => {
-                let (plan, build) = (self.plan(), build.clone());
+        match &self.from {
+            FileSource::Context | FileSource::Named(_) => {
                 let several = self.sources.len();
-                let content = blocking(move || match plan.open(&build, None)? {
+                let directory = match several {
+                    0 => None,
+                    _ => self.from.directory(build).await?,
+                };
+                let (plan, build) = (self.plan(), build.clone());
+                let content = blocking(move || match plan.open(&build, directory.as_deref(), None)? {
                     Some(root) if several > 0 => plan_digest(&plan, &build, &root).map(Some),
                     _ => Ok(None),
                 })
@@ -187,7 +231,7 @@ impl CopyStep {
             return Ok(None);
         };
         let (plan, build) = (self.plan(), build.clone());
-        let content = blocking(move || match plan.open(&build, Some(&tree))? {
+        let content = blocking(move || match plan.open(&build, None, Some(&tree))? {
             Some(root) => plan_digest(&plan, &build, &root).map(Some),
             None => Ok(None),
         })
@@ -203,7 +247,12 @@ impl CopyStep {
     ) -> Result<Tree, BuildError> {
         let parent = inputs.first().and_then(|tree| tree.snapshot);
         let fetched = self.fetch(&step.build, stop).await?;
+        let directory = match self.sources.is_empty() {
+            true => None,
+            false => self.from.directory(&step.build).await?,
+        };
         let work = Work {
+            directory,
             plan: self.plan(),
             build: step.build.clone(),
             source: inputs.get(1).cloned(),
@@ -243,8 +292,9 @@ pub async fn context_digest(build: &Arc<Build>, paths: Vec<String>) -> Result<Op
         exclude: Vec::new(),
         parents: false,
     };
+    let directory = Some(build.context().await?);
     let build = build.clone();
-    blocking(move || match plan.open(&build, None)? {
+    blocking(move || match plan.open(&build, directory.as_deref(), None)? {
         Some(root) => plan_digest(&plan, &build, &root).map(Some),
         None => Ok(None),
     })
@@ -262,6 +312,7 @@ fn plan_digest(plan: &Plan, build: &Build, root: &OwnedFd) -> Result<Digest, Bui
 struct Work {
     plan: Plan,
     build: Arc<Build>,
+    directory: Option<PathBuf>,
     source: Option<Tree>,
     destination: String,
     chown: Option<String>,
@@ -276,18 +327,20 @@ impl Work {
     fn fill(&self, tree: &OwnedFd) -> Result<(), BuildError> {
         let keyword = self.plan.keyword;
         let io = |error: io::Error| BuildError::io(format_args!("{keyword} failed"), &error);
-        let ownership = match (&self.chown, self.plan.from) {
+        let ownership = match (&self.chown, &self.plan.from) {
             (Some(chown), _) => {
                 let (uid, gid) = owner::lookup(tree.as_fd(), chown)?;
                 Ownership::Give(uid, gid)
             }
             // As Docker: files of the context belong to root, files of an image stay whose they are.
-            (None, FileSource::Context) => Ownership::Give(0, 0),
+            (None, FileSource::Context | FileSource::Named(_)) => Ownership::Give(0, 0),
             (None, FileSource::Tree) => Ownership::Keep,
         };
         let from = match self.plan.sources.is_empty() {
             true => None,
-            false => self.plan.open(&self.build, self.source.as_ref())?,
+            false => self
+                .plan
+                .open(&self.build, self.directory.as_deref(), self.source.as_ref())?,
         };
         let groups = match &from {
             Some(root) => self.plan.select(&self.build, root)?,

@@ -17,26 +17,29 @@ mod scratch;
 mod select;
 mod workdir;
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::future::BoxFuture;
 use image::Images;
 use spec::Digest;
 use store::{SnapshotId, Store};
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::{BuildCache, CacheMounts, FileDigests};
 use crate::error::BuildError;
 use crate::executor::Executor;
 use crate::pattern::Ignore;
-use crate::request::BuildRequest;
+use crate::report::{Reporter, StepName};
+use crate::request::{BuildRequest, BuiltContext};
 use crate::solve::Operation;
 use crate::source::Snippet;
-use crate::transcript::{StepNumber, Transcript};
 
 pub use copy::{CopyStep, FileSource};
 pub use mode::ModeChange;
 pub use run::{PlannedMount, RunPlan};
+pub use scratch::mount;
 pub use workdir::WorkdirStep;
 
 /// The filesystem after a step.
@@ -58,17 +61,34 @@ pub struct Build {
     pub store: Store,
     pub images: Images,
     pub executor: Arc<dyn Executor>,
-    pub transcript: Transcript,
+    pub reporter: Reporter,
     pub cache: Arc<BuildCache>,
     pub file_digests: Arc<FileDigests>,
     pub cache_mounts: Arc<CacheMounts>,
     pub ignore: Ignore,
+    /// What the instructions take from the context, known once everything is planned; `None`: all of it.
+    pub context_paths: OnceLock<Option<Vec<String>>>,
+    /// The context's directory, asked for by the first step that needs it.
+    pub context: OnceCell<PathBuf>,
+}
+
+impl Build {
+    /// The directory of the context; waits for the client to send it.
+    pub async fn context(&self) -> Result<PathBuf, BuildError> {
+        let Some(client) = &self.request.client else {
+            return Ok(self.request.context.clone());
+        };
+        let fetch = async || client.context(self.context_paths.get().cloned().flatten()).await;
+        self.context.get_or_try_init(fetch).await.cloned()
+    }
 }
 
 /// What a vertex does.
 pub enum StepKind {
     /// The image a stage starts from; `None` for `scratch`.
     Base(Option<Box<image::Image>>),
+    /// What another build made.
+    Built(Box<BuiltContext>),
     /// A stage that starts from another one: its only input as it is.
     Stage,
     Run(Box<RunPlan>),
@@ -82,7 +102,9 @@ pub enum StepKind {
 pub struct StepOperation {
     pub build: Arc<Build>,
     pub kind: StepKind,
-    pub number: StepNumber,
+    pub name: StepName,
+    /// Made again whatever the cache knows.
+    pub anew: bool,
     pub code: String,
     pub snippet: Snippet,
 }
@@ -91,7 +113,7 @@ impl StepOperation {
     /// What the cache shows about it; `None` for what is not cached.
     pub fn description(&self) -> Option<(&'static str, String)> {
         match self.kind {
-            StepKind::Base(_) | StepKind::Stage => None,
+            StepKind::Base(_) | StepKind::Built(_) | StepKind::Stage => None,
             _ => Some(("regular", self.code.clone())),
         }
     }
@@ -117,6 +139,16 @@ impl StepOperation {
                 .await?;
                 Ok(Tree {
                     snapshot,
+                    layer: false,
+                    created: now(),
+                })
+            }
+            StepKind::Built(built) => {
+                if let Some(snapshot) = built.snapshot {
+                    self.build.cache.hold(snapshot);
+                }
+                Ok(Tree {
+                    snapshot: built.snapshot,
                     layer: false,
                     created: now(),
                 })
@@ -158,6 +190,7 @@ impl Operation for StepOperation {
                         format!("base {content} {}", image.platform).as_bytes(),
                     ))
                 }
+                StepKind::Built(built) => Ok(Digest::sha256(format!("built {}", built.identity).as_bytes())),
                 StepKind::Stage => Ok(Digest::sha256(b"stage")),
                 StepKind::Run(plan) => plan.definition(&self.build).await,
                 StepKind::Copy(copy) => copy.definition(&self.build).await,
@@ -189,10 +222,15 @@ impl Operation for StepOperation {
         stop: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<Tree, BuildError>> {
         Box::pin(async move {
+            self.build.reporter.begin(&self.name).await;
             self.make(inputs, stop)
                 .await
                 .map_err(|error| error.at(&self.snippet))
         })
+    }
+
+    fn may_be_cached(&self) -> bool {
+        !self.anew
     }
 
     fn takes_place(&self) -> bool {

@@ -20,6 +20,7 @@ use super::run::{PlannedMount, RunPlan, remove_mount_point};
 use super::scratch::{Scratch, mount as mount_snapshot};
 use super::{Build, Tree, root};
 use crate::cache::CacheMount;
+use crate::client::Agent;
 use crate::error::BuildError;
 use crate::executor::{MountSource, StepMount};
 use crate::instruction::MountKind;
@@ -34,6 +35,7 @@ pub struct Prepared {
     made: Vec<(PathBuf, Vec<PathBuf>)>,
     _cache: Vec<CacheMount>,
     _private: Option<tempfile::TempDir>,
+    _agents: Vec<Box<dyn Agent>>,
 }
 
 impl Prepared {
@@ -50,6 +52,7 @@ impl Prepared {
             made: Vec::new(),
             _cache: Vec::new(),
             _private: None,
+            _agents: Vec::new(),
         };
         if plan.mounts.is_empty() && plan.script.is_none() {
             return Ok(prepared);
@@ -66,12 +69,13 @@ impl Prepared {
         for planned in &plan.mounts {
             match planned.mount.kind {
                 MountKind::Cache => {}
-                MountKind::Bind => prepared.bind(build, planned, inputs)?,
+                MountKind::Bind => prepared.bind(build, planned, inputs).await?,
                 MountKind::Tmpfs => prepared.mounts.push(StepMount::Tmpfs {
                     target: planned.target.clone(),
                     size: planned.mount.size,
                 }),
-                MountKind::Secret => prepared.secret(build, planned)?,
+                MountKind::Secret => prepared.secret(build, planned).await?,
+                MountKind::Ssh => prepared.ssh(build, planned).await?,
             }
         }
         if let Some((target, content)) = &plan.script {
@@ -147,7 +151,7 @@ impl Prepared {
         Ok(path)
     }
 
-    fn secret(&mut self, build: &Build, planned: &PlannedMount) -> Result<(), BuildError> {
+    async fn secret(&mut self, build: &Build, planned: &PlannedMount) -> Result<(), BuildError> {
         let mount = &planned.mount;
         let target_name = mount
             .target
@@ -159,7 +163,12 @@ impl Prepared {
             .or(mount.source.as_deref())
             .or(target_name)
             .unwrap_or("default");
-        let Some(content) = build.request.secrets.get(id).cloned() else {
+        let content = match (build.request.secrets.get(id), &build.request.client) {
+            (Some(content), _) => Some(content.clone()),
+            (None, Some(client)) => client.secret(id).await?.map(Arc::new),
+            (None, None) => None,
+        };
+        let Some(content) = content else {
             if mount.required {
                 return Err(BuildError::invalid(format!(
                     "secret {id}: not found: the build was not given a secret of this id"
@@ -181,6 +190,43 @@ impl Prepared {
             source,
             target: planned.target.clone(),
         });
+        Ok(())
+    }
+
+    /// Gives the step a socket that leads to the client's agent.
+    async fn ssh(&mut self, build: &Build, planned: &PlannedMount) -> Result<(), BuildError> {
+        let mount = &planned.mount;
+        let id = mount.id.as_deref().unwrap_or("default");
+        let agent = match &build.request.client {
+            Some(client) => client.agent(id).await?,
+            None => None,
+        };
+        let Some(agent) = agent else {
+            if mount.required {
+                return Err(BuildError::invalid(format!(
+                    "ssh {id}: not found: the build was given no agent of this id: build with --ssh {id}"
+                )));
+            }
+            return Ok(());
+        };
+        let fail = |error: io::Error| BuildError::io("preparing an agent's socket for a step", &error);
+        let source = agent.socket();
+        let mode = fs::Permissions::from_mode(mount.mode.unwrap_or(0o600));
+        fs::set_permissions(&source, mode).map_err(fail)?;
+        chown(
+            &source,
+            Some(mount.uid.unwrap_or(0)),
+            Some(mount.gid.unwrap_or(0)),
+        )
+        .map_err(fail)?;
+        if !self.env.iter().any(|entry| entry.starts_with("SSH_AUTH_SOCK=")) {
+            self.env.push(format!("SSH_AUTH_SOCK={}", planned.target));
+        }
+        self.mounts.push(StepMount::Secret {
+            source,
+            target: planned.target.clone(),
+        });
+        self._agents.push(agent);
         Ok(())
     }
 
@@ -224,7 +270,12 @@ impl Prepared {
         Ok(())
     }
 
-    fn bind(&mut self, build: &Build, planned: &PlannedMount, inputs: &[Tree]) -> Result<(), BuildError> {
+    async fn bind(
+        &mut self,
+        build: &Build,
+        planned: &PlannedMount,
+        inputs: &[Tree],
+    ) -> Result<(), BuildError> {
         let mount = &planned.mount;
         if mount.read_only == Some(false) {
             return Err(BuildError::invalid(
@@ -236,7 +287,7 @@ impl Prepared {
             .input
             .map(|input| inputs.get(input).and_then(|tree| tree.snapshot))
         {
-            None => MountSource::Path(beneath_context(build, &path)?),
+            None => MountSource::Path(beneath_context(&build.context().await?, &path)?),
             Some(None) => {
                 return Err(BuildError::invalid(
                     "a bind mount cannot come from an empty image",
@@ -259,12 +310,12 @@ fn cache_id(planned: &PlannedMount) -> String {
 }
 
 /// A path of the context with its links resolved inside the context.
-fn beneath_context(build: &Build, path: &str) -> Result<PathBuf, BuildError> {
+fn beneath_context(root: &Path, path: &str) -> Result<PathBuf, BuildError> {
     let fail =
         |error: io::Error| BuildError::io(format_args!("bind mount from {path:?} of the context"), &error);
-    let context = fs::File::open(&build.request.context).map_err(fail)?;
+    let context = fs::File::open(root).map_err(fail)?;
     real_path(context.as_fd(), path)
-        .map(|real| build.request.context.join(real))
+        .map(|real| root.join(real))
         .map_err(fail)
 }
 

@@ -16,7 +16,6 @@ use crate::error::BuildError;
 use crate::executor::{NetworkMode, Output, RunStep};
 use crate::instruction::{Mount, MountKind, RunNetwork};
 use crate::request::BuildRequest;
-use crate::transcript::StepNumber;
 
 /// How many pieces of output may wait between the container and the client.
 const OUTPUT_QUEUE: usize = 64;
@@ -52,13 +51,7 @@ pub struct RunPlan {
 impl RunPlan {
     /// A digest over all that the result depends on. Secrets and cache directories do not count.
     pub async fn definition(&self, build: &Arc<Build>) -> Result<Digest, BuildError> {
-        let from_context: Vec<String> = self
-            .mounts
-            .iter()
-            .filter(|planned| planned.mount.kind == MountKind::Bind && planned.input.is_none())
-            .map(|planned| planned.mount.source.clone().unwrap_or_else(|| "/".to_owned()))
-            .collect();
-        let context = copy::context_digest(build, from_context).await?;
+        let context = copy::context_digest(build, self.context_paths()).await?;
         let mounts: Vec<String> = self
             .mounts
             .iter()
@@ -85,6 +78,15 @@ impl RunPlan {
         Ok(Digest::sha256(parts.to_string().as_bytes()))
     }
 
+    /// What is mounted from the context.
+    pub fn context_paths(&self) -> Vec<String> {
+        self.mounts
+            .iter()
+            .filter(|planned| planned.mount.kind == MountKind::Bind && planned.input.is_none())
+            .map(|planned| planned.mount.source.clone().unwrap_or_else(|| "/".to_owned()))
+            .collect()
+    }
+
     fn network(&self, request: &BuildRequest) -> NetworkMode {
         match self.network {
             Some(RunNetwork::None) => NetworkMode::None,
@@ -107,8 +109,8 @@ impl RunPlan {
         };
         let id = Id::random();
         build
-            .transcript
-            .text(step.number, format!(" ---> Running in {}\n", id.short()))
+            .reporter
+            .text(step.name.number, format!(" ---> Running in {}\n", id.short()))
             .await;
         let scratch = Scratch::create(&build.store, Some(parent), &build.id)?;
         let prepared = Prepared::new(build, self, inputs, &scratch).await?;
@@ -122,7 +124,10 @@ impl RunPlan {
             env,
             cwd: self.cwd.clone(),
             user: self.user.clone(),
-            hostname: id.short().to_owned(),
+            hostname: match build.request.hostname.as_str() {
+                "" => id.short().to_owned(),
+                given => given.to_owned(),
+            },
             network: self.network(&build.request),
             extra_hosts: build.request.extra_hosts.clone(),
             mounts: prepared.mounts.clone(),
@@ -151,7 +156,7 @@ impl RunPlan {
         drop(prepared);
         let snapshot = scratch.commit(|id| build.cache.hold(id))?;
         let text = format!(" ---> Removed intermediate container {}\n", id.short());
-        build.transcript.text(step.number, text).await;
+        build.reporter.text(step.name.number, text).await;
         Ok(Tree {
             snapshot: Some(snapshot),
             layer: true,
@@ -163,14 +168,14 @@ impl RunPlan {
 /// Runs the step and passes its output on; both have ended when this returns.
 async fn execute(step: &StepOperation, run: RunStep) -> Result<i32, BuildError> {
     let (sender, receiver) = mpsc::channel(OUTPUT_QUEUE);
-    let pass = pass_on(step, step.number, receiver);
+    let pass = pass_on(step, receiver);
     let (code, ()) = tokio::join!(step.build.executor.run(run, sender), pass);
     Ok(code?)
 }
 
-async fn pass_on(step: &StepOperation, number: StepNumber, mut receiver: mpsc::Receiver<Output>) {
+async fn pass_on(step: &StepOperation, mut receiver: mpsc::Receiver<Output>) {
     while let Some(output) = receiver.recv().await {
-        step.build.transcript.output(number, &output).await;
+        step.build.reporter.output(&step.name, output).await;
     }
 }
 

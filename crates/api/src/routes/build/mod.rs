@@ -1,5 +1,6 @@
 //! Building, and the builder's cache.
 
+mod buildkit;
 mod cache;
 mod context;
 mod options;
@@ -19,6 +20,8 @@ pub fn routes() -> Router<AppState> {
         .route("/build", post(start::handle))
         .route("/build/prune", post(cache::prune))
         .route("/build/cancel", post(cancel))
+        .route("/grpc", post(buildkit::grpc))
+        .route("/session", post(buildkit::session))
 }
 
 /// A build ends when the client that started it goes away; there is nothing else to name it by.

@@ -37,7 +37,7 @@ pub fn read(query: &Query) -> Result<Options> {
         "" | "1" => {}
         "2" => {
             return Err(ApiError::not_implemented(
-                "this engine has the classic builder only: set DOCKER_BUILDKIT=0 for the docker client",
+                "version 2 of this route is not offered: use a docker client of version 23 or newer, or set DOCKER_BUILDKIT=0",
             ));
         }
         other => return Err(ApiError::invalid(format!("invalid version {other:?}"))),

@@ -108,20 +108,22 @@ fn check_content_type(headers: &HeaderMap) -> Result<()> {
 
 async fn tell(mut events: mpsc::Receiver<BuildEvent>, lines: &Lines, quiet: bool) {
     while let Some(event) = events.recv().await {
-        if !quiet {
-            lines.send(message(event)).await;
+        if let Some(message) = message(event).filter(|_| !quiet) {
+            lines.send(message).await;
         }
     }
 }
 
-fn message(event: BuildEvent) -> ProgressMessage {
-    match event {
+/// What clients hear; news of single steps are for other readers.
+fn message(event: BuildEvent) -> Option<ProgressMessage> {
+    Some(match event {
         BuildEvent::Text(text) => ProgressMessage::stream(text),
         // Clients of the classic builder show this as they get it: bright red.
         BuildEvent::ErrorText(text) => ProgressMessage::stream(format!("\u{1b}[91m{text}\u{1b}[0m")),
         BuildEvent::Progress(event) => progress::message(event),
         BuildEvent::Image(digest) => ProgressMessage::aux(json!({"ID": digest.to_string()})),
-    }
+        BuildEvent::Step { .. } => return None,
+    })
 }
 
 /// The exit code of a failed command goes with the text; everything else is refused as usual.
@@ -143,7 +145,7 @@ mod tests {
 
     #[test]
     fn events_as_clients_know_them() {
-        let line = |event| serde_json::to_string(&message(event)).unwrap();
+        let line = |event| serde_json::to_string(&message(event).unwrap()).unwrap();
         assert_eq!(
             line(BuildEvent::Text("Step 1/1 : FROM x\n".to_owned())),
             r#"{"stream":"Step 1/1 : FROM x\n"}"#

@@ -51,10 +51,10 @@ pub(crate) async fn ping(method: Method) -> Response {
         HeaderValue::from_static("no-cache, no-store, must-revalidate"),
     );
     headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
-    // The classic builder is the only one here.
+    // Clients that can use BuildKit's API do.
     headers.insert(
         HeaderName::from_static("builder-version"),
-        HeaderValue::from_static("1"),
+        HeaderValue::from_static("2"),
     );
     headers.insert(
         HeaderName::from_static("swarm"),

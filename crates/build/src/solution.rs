@@ -1,0 +1,109 @@
+//! What a build made: files, a configuration, and an image when one is asked for.
+//!
+//! Nothing of it is collected while the solution is held.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use image::Image;
+use spec::image::ImageConfig;
+use spec::{Digest, Reference};
+use store::SnapshotId;
+use tokio::sync::OnceCell;
+
+use crate::error::BuildError;
+use crate::export;
+use crate::plan::Plan;
+use crate::request::BuiltContext;
+use crate::solve::Results;
+use crate::step::{Build, Tree, mount};
+
+/// The result of a build.
+pub struct Solution {
+    made: Arc<Made>,
+    image: OnceCell<Image>,
+}
+
+struct Made {
+    build: Arc<Build>,
+    plan: Plan,
+    target: usize,
+    results: Results<Tree>,
+}
+
+impl Solution {
+    pub(crate) fn new(build: Arc<Build>, plan: Plan, target: usize, results: Results<Tree>) -> Solution {
+        Solution {
+            made: Arc::new(Made {
+                build,
+                plan,
+                target,
+                results,
+            }),
+            image: OnceCell::new(),
+        }
+    }
+
+    pub(crate) fn build(&self) -> &Build {
+        &self.made.build
+    }
+
+    /// The image of it, without a name as long as nobody gives it one; made once.
+    pub async fn image(&self) -> Result<&Image, BuildError> {
+        let make = async || {
+            let made = self.made.clone();
+            let image = move || export::image(&made.build, &made.plan, made.target, &made.results);
+            tokio::task::spawn_blocking(image).await?
+        };
+        self.image.get_or_try_init(make).await
+    }
+
+    /// The image under every name that the request gives it.
+    pub async fn tagged_image(&self) -> Result<Image, BuildError> {
+        self.tag(&self.made.build.request.tags).await
+    }
+
+    /// The image under these names, too.
+    pub async fn tag(&self, names: &[Reference]) -> Result<Image, BuildError> {
+        let id = self.image().await?.id.clone();
+        let (names, images) = (names.to_vec(), self.made.build.images.clone());
+        let tag = move || -> Result<Image, BuildError> {
+            for name in &names {
+                images.tag(id.as_str(), name)?;
+            }
+            // Seen again, so that it carries its names.
+            Ok(images.resolve(id.as_str())?)
+        };
+        tokio::task::spawn_blocking(tag).await?
+    }
+
+    /// The configuration with its history.
+    pub fn config(&self) -> Result<ImageConfig, BuildError> {
+        let made = &self.made;
+        export::config(&made.build, &made.plan, made.target, &made.results)
+    }
+
+    /// The snapshot with the files; `None` for no files.
+    pub fn snapshot(&self) -> Result<Option<SnapshotId>, BuildError> {
+        export::top(&self.made.plan, self.made.target, &self.made.results)
+    }
+
+    /// The files, mounted nowhere; `None` for no files. Blocks.
+    pub fn files(&self) -> Result<Option<OwnedFd>, BuildError> {
+        let snapshot = self.snapshot()?;
+        snapshot
+            .map(|snapshot| mount(&self.made.build.store, snapshot))
+            .transpose()
+    }
+
+    /// The result as another build may start from it.
+    pub fn as_context(&self) -> Result<BuiltContext, BuildError> {
+        let (config, snapshot) = (self.config()?, self.snapshot()?);
+        let known = serde_json::json!([snapshot.map(|snapshot| snapshot.to_string()), config]);
+        Ok(BuiltContext {
+            identity: Digest::sha256(known.to_string().as_bytes()),
+            snapshot,
+            config,
+        })
+    }
+}

@@ -1,0 +1,156 @@
+//! Images that stay here, get names, and go to registries.
+
+use std::collections::HashMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use image::{Image, PushOptions};
+use tokio::sync::mpsc;
+
+use super::Export;
+use crate::error::Failure;
+use crate::job::Step;
+use crate::result::Attributes;
+use crate::session::login;
+
+/// Under which clients are told the digest of an image's configuration.
+pub const CONFIG_DIGEST: &str = "containerimage.config.digest";
+/// Progress that may wait to be told.
+const PENDING: usize = 64;
+
+/// What clients are told about an image.
+pub fn told(image: &Image, names: &[spec::Reference]) -> HashMap<String, String> {
+    let descriptor = serde_json::to_vec(&image.target).unwrap_or_default();
+    let mut said = HashMap::from([
+        ("containerimage.digest".to_owned(), image.id.to_string()),
+        (CONFIG_DIGEST.to_owned(), image.config_digest.to_string()),
+        (
+            "containerimage.descriptor".to_owned(),
+            STANDARD.encode(descriptor),
+        ),
+    ]);
+    if !names.is_empty() {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        said.insert("image.name".to_owned(), names.join(","));
+    }
+    said
+}
+
+/// Does something that is told with the time it took.
+async fn timed<T>(
+    step: &Step,
+    what: &str,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    step.progress(what, 0, 0, false);
+    let done = work.await?;
+    step.progress(what, 0, 0, true);
+    Ok(done)
+}
+
+/// Makes the image, names it, and pushes it where that is asked for.
+pub async fn export(
+    export: &Export<'_>,
+    attributes: &Attributes,
+) -> Result<HashMap<String, String>, Failure> {
+    let step = export.job.begin("exporting to image");
+    let done = work(export, attributes, &step).await;
+    step.end(done.as_ref().err().map(|failure| failure.message.clone()));
+    done
+}
+
+async fn work(
+    export: &Export<'_>,
+    attributes: &Attributes,
+    step: &Step,
+) -> Result<HashMap<String, String>, Failure> {
+    let names = attributes.names()?;
+    let image = timed(step, "exporting layers", export.image()).await?;
+    step.progress(
+        &format!("exporting manifest {}", image.manifest_digest),
+        0,
+        0,
+        true,
+    );
+    step.progress(&format!("exporting config {}", image.config_digest), 0, 0, true);
+    let stays = attributes.flag_or("store", true) || !attributes.flag("push");
+    for name in names.iter().filter(|_| stays || attributes.flag("push")) {
+        let naming = async {
+            let (images, id, name) = (export.service.images.clone(), image.id.clone(), name.clone());
+            tokio::task::spawn_blocking(move || images.tag(id.as_str(), &name))
+                .await
+                .map_err(Failure::broken)?
+                .map_err(|error| Failure::from(build::BuildError::from(error)))
+        };
+        timed(step, &format!("naming to {name}"), naming).await?;
+    }
+    if attributes.flag("push") {
+        push(export, &names, step).await?;
+    }
+    Ok(told(&image, &names))
+}
+
+async fn push(export: &Export<'_>, names: &[spec::Reference], step: &Step) -> Result<(), Failure> {
+    if names.is_empty() {
+        return Err(Failure::invalid("tag is needed when pushing to registry"));
+    }
+    let session = export.service.sessions.get(&export.job.request.session).await?;
+    for name in names {
+        let options = PushOptions {
+            auth: login(&session, name.domain()).await,
+            ..PushOptions::default()
+        };
+        let (progress, mut events) = mpsc::channel::<image::ProgressEvent>(PENDING);
+        let pushing = async {
+            export
+                .service
+                .images
+                .push(name, options, progress)
+                .await
+                .map_err(|error| {
+                    Failure::from(build::BuildError::from(error)).context(format!("failed to push {name}"))
+                })
+        };
+        let telling = async {
+            while let Some(event) = events.recv().await {
+                if let (Some(id), Some(current)) = (&event.id, event.current) {
+                    let total = event.total.unwrap_or(0);
+                    step.progress(
+                        &format!("pushing {id}"),
+                        current,
+                        total,
+                        total > 0 && current == total,
+                    );
+                }
+            }
+        };
+        let pushing = async { tokio::join!(pushing, telling).0 };
+        let what = format!("pushing manifest for {name}");
+        let pushed = tokio::select! {
+            pushed = timed(step, &what, pushing) => pushed,
+            () = export.job.stop.cancelled() => Err(Failure::new(tonic::Code::Cancelled, "context canceled")),
+        };
+        pushed?;
+    }
+    Ok(())
+}
+
+impl Export<'_> {
+    /// The image of the result: one for one platform, an index for several.
+    pub async fn image(&self) -> Result<Image, Failure> {
+        match self.outcomes.as_slice() {
+            [(platform, outcome)] if platform.is_empty() => Ok(outcome.image().await?.clone()),
+            several => {
+                let mut images = Vec::new();
+                for (_, outcome) in several {
+                    images.push(outcome.image().await?.clone());
+                }
+                let store = self.service.images.clone();
+                tokio::task::spawn_blocking(move || store.commit_index(&images))
+                    .await
+                    .map_err(Failure::broken)?
+                    .map_err(|error| Failure::from(build::BuildError::from(error)))
+            }
+        }
+    }
+}

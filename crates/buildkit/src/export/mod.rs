@@ -1,0 +1,69 @@
+//! Where a build's result goes: images here and in registries, archives and directories of the client.
+//!
+//! Each exporter of the request takes the same result. What it tells about it (names, digests) goes back to the client
+//! under the keys that clients know.
+
+mod archive;
+mod directory;
+mod image;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::error::Failure;
+use crate::job::Job;
+use crate::result::{Answer, Attributes, Outcome};
+use crate::service::Service;
+
+/// What all exporters of one build see.
+struct Export<'a> {
+    service: &'a Service,
+    job: &'a Arc<Job>,
+    /// By platform; a single one has an empty name.
+    outcomes: Vec<(String, Arc<Outcome>)>,
+}
+
+/// Exports what the client said is the result; what clients are told about it.
+pub async fn export(
+    service: &Service,
+    job: &Arc<Job>,
+    answer: &Answer,
+) -> Result<HashMap<String, String>, Failure> {
+    let mut response = HashMap::new();
+    let exporters = &job.request.exporters;
+    if exporters.is_empty() {
+        return Ok(response);
+    }
+    let find = |(platform, name): &(String, String)| {
+        let outcome = job.outcome(name);
+        let outcome = outcome.ok_or_else(|| Failure::not_found(format!("unknown reference id: {name}")));
+        outcome.map(|outcome| (platform.clone(), outcome))
+    };
+    let export = Export {
+        service,
+        job,
+        outcomes: answer.results.iter().map(find).collect::<Result<_, _>>()?,
+    };
+    if export.outcomes.is_empty() {
+        return Err(Failure::invalid(
+            "there is nothing to export: the build has no result",
+        ));
+    }
+    for (number, exporter) in exporters.iter().enumerate() {
+        let attributes = Attributes(exporter.attrs.clone().into_iter().collect());
+        let said = match exporter.r#type.as_str() {
+            "image" => image::export(&export, &attributes).await,
+            // Clients take the configuration's digest for the image's ID where they are told it; here it is not.
+            "moby" => image::export(&export, &attributes).await.map(|mut said| {
+                said.remove(image::CONFIG_DIGEST);
+                said
+            }),
+            "docker" | "oci" => archive::image(&export, number, &exporter.r#type, &attributes).await,
+            "tar" => archive::files(&export, number).await,
+            "local" => directory::export(&export, number, &attributes).await,
+            other => Err(Failure::invalid(format!("exporter {other:?} could not be found"))),
+        };
+        response.extend(said?);
+    }
+    Ok(response)
+}

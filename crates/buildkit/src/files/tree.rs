@@ -1,0 +1,441 @@
+//! A client's directory as it is kept here, brought up to date by what the client says lies in it.
+//!
+//! ```text
+//!   entry … entry, end      in order, parents first      ──> what is the same stays, what differs is made
+//!   data of a file … end    only of files that were asked for
+//! ```
+//!
+//! Always: a name is taken only beneath a directory that came before it in the same transfer, so nothing outside of the
+//! tree and nothing through a link is ever touched; a file is seen under its name only when all of it is there, so that
+//! a transfer that breaks off leaves no file that looks finished; what was not named is gone at the end.
+//!
+//! The tree is written by nobody else meanwhile (see `locals`).
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use bollard_buildkit_proto::fsutil::types::Stat as Entry;
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, Uid, chownat, linkat,
+    makedev, mkdirat, mknodat, openat, readlinkat, renameat_with, statat, symlinkat, unlinkat, utimensat,
+};
+use sys::beneath::{list_sorted, open_beneath_no_links, remove_tree};
+
+use super::mode;
+
+/// The most entries of one transfer.
+const MAX_ENTRIES: usize = 5_000_000;
+/// The longest path (Linux's limit).
+const MAX_PATH: usize = 4096;
+
+/// Why a transfer was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    #[error("{0:?} is no path in a directory: it must be relative, without empty parts, \".\" and \"..\"")]
+    Path(String),
+    #[error("{0:?} was sent before the directory it lies in")]
+    Order(String),
+    #[error("{0:?} was sent twice")]
+    Twice(String),
+    #[error("{0:?} is linked to {1:?}, which is no file of this transfer")]
+    Link(String, String),
+    #[error("data was sent for the file {0}, which was not asked for")]
+    Unasked(u32),
+    #[error("more than {MAX_ENTRIES} files")]
+    TooMany,
+    #[error("{path}: {cause}")]
+    Write { path: String, cause: io::Error },
+}
+
+fn at(path: &str) -> impl FnOnce(rustix::io::Errno) -> TreeError {
+    let path = path.to_owned();
+    move |cause| TreeError::Write {
+        path,
+        cause: cause.into(),
+    }
+}
+
+/// A file whose data is under way.
+struct Incoming {
+    entry: Entry,
+    file: Option<File>,
+    written: u64,
+}
+
+/// One transfer into a tree.
+pub struct Update {
+    root: OwnedFd,
+    staging: OwnedFd,
+    old: HashMap<String, Stat>,
+    seen: HashSet<String>,
+    directories: BTreeMap<String, Entry>,
+    links: Vec<(String, String)>,
+    incoming: HashMap<u32, Incoming>,
+    next: u32,
+    ended: bool,
+}
+
+impl Update {
+    /// Begins a transfer into the directory `root`; files under way lie in `staging`, on the same filesystem.
+    pub fn begin(root: &Path, staging: &Path) -> Result<Update, TreeError> {
+        let open = |path: &Path| {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            rustix::fs::open(path, flags, Mode::empty()).map_err(at(&path.display().to_string()))
+        };
+        let (root, staging) = (open(root)?, open(staging)?);
+        let mut old = HashMap::new();
+        known(&root, &mut old)?;
+        Ok(Update {
+            root,
+            staging,
+            old,
+            seen: HashSet::new(),
+            directories: BTreeMap::new(),
+            links: Vec::new(),
+            incoming: HashMap::new(),
+            next: 0,
+            ended: false,
+        })
+    }
+
+    /// Takes the next entry. The number of the file, if its data is wanted.
+    pub fn entry(&mut self, entry: Entry) -> Result<Option<u32>, TreeError> {
+        let id = self.next;
+        self.next = self.next.wrapping_add(1);
+        if self.seen.len() >= MAX_ENTRIES {
+            return Err(TreeError::TooMany);
+        }
+        let path = entry.path.clone();
+        check(&path)?;
+        let (above, _) = split(&path);
+        if !above.is_empty() && !self.directories.contains_key(above) {
+            return Err(TreeError::Order(path));
+        }
+        if !self.seen.insert(path.clone()) {
+            return Err(TreeError::Twice(path));
+        }
+        let kind = mode::kind(entry.mode);
+        if kind == FileType::RegularFile && !entry.linkname.is_empty() {
+            check(&entry.linkname)?;
+            if entry.linkname == path || !self.seen.contains(&entry.linkname) {
+                return Err(TreeError::Link(path, entry.linkname));
+            }
+            self.links.push((path, entry.linkname));
+            return Ok(None);
+        }
+        let old = self.old.get(&path).copied();
+        let same = old.is_some_and(|old| self.is_same(&entry, &old));
+        // A directory keeps what lies in it; everything else of another kind makes place first.
+        if let Some(old) = old
+            && !same
+            && (kind == FileType::Directory || is_directory(&old))
+            && !(kind == FileType::Directory && is_directory(&old))
+        {
+            self.remove(&path)?;
+        }
+        match kind {
+            FileType::Directory => {
+                self.make_directory(&entry)?;
+                self.directories.insert(path, entry);
+                Ok(None)
+            }
+            // A socket means nothing to those who only have its name.
+            FileType::Socket | FileType::Unknown => {
+                self.seen.remove(&path);
+                Ok(None)
+            }
+            _ if same => Ok(None),
+            FileType::RegularFile => {
+                let incoming = Incoming {
+                    entry,
+                    file: None,
+                    written: 0,
+                };
+                self.incoming.insert(id, incoming);
+                Ok(Some(id))
+            }
+            _ => self.make_special(&entry, kind, id).map(|()| None),
+        }
+    }
+
+    /// All entries were named.
+    pub fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Whether everything that was asked for is here.
+    pub fn is_complete(&self) -> bool {
+        self.ended && self.incoming.is_empty()
+    }
+
+    /// Takes a piece of a file; an empty one ends it.
+    pub fn data(&mut self, id: u32, data: &[u8]) -> Result<(), TreeError> {
+        let Some(incoming) = self.incoming.get_mut(&id) else {
+            return Err(TreeError::Unasked(id));
+        };
+        let path = incoming.entry.path.clone();
+        if incoming.file.is_none() {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            let made = openat(&self.staging, id.to_string(), flags, Mode::from_raw_mode(0o600));
+            incoming.file = Some(File::from(made.map_err(at(&path))?));
+        }
+        let Some(file) = incoming.file.as_mut() else {
+            return Err(TreeError::Unasked(id));
+        };
+        if !data.is_empty() {
+            incoming.written += data.len() as u64;
+            return file
+                .write_all(data)
+                .map_err(|cause| TreeError::Write { path, cause });
+        }
+        let Some(Incoming { entry, file, .. }) = self.incoming.remove(&id) else {
+            return Err(TreeError::Unasked(id));
+        };
+        let name = id.to_string();
+        dress(self.staging.as_fd(), OsStr::new(&name), &entry)?;
+        drop(file);
+        self.put(&name, &path)
+    }
+
+    /// Ends the transfer: links are made, directories get their times, what was not named goes.
+    pub fn finish(mut self) -> Result<(), TreeError> {
+        let links = std::mem::take(&mut self.links);
+        for (path, goal) in &links {
+            self.link(path, goal)?;
+        }
+        let mut gone: Vec<String> = self
+            .old
+            .keys()
+            .filter(|path| !self.seen.contains(*path))
+            .cloned()
+            .collect();
+        // A directory goes with all that lies in it.
+        gone.sort();
+        let mut last: Option<String> = None;
+        for path in gone {
+            let inside = last
+                .as_ref()
+                .is_some_and(|top| path.starts_with(&format!("{top}/")));
+            if !inside {
+                self.remove_from_disk(&path)?;
+                last = Some(path);
+            }
+        }
+        for (path, entry) in self.directories.iter().rev() {
+            let (parent, name) = self.parent(path)?;
+            let stat = statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(at(path))?;
+            if nanoseconds(&stat) != entry.mod_time {
+                set_time(parent.as_fd(), &name, entry.mod_time).map_err(at(path))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_same(&self, entry: &Entry, old: &Stat) -> bool {
+        let kind = mode::kind(entry.mode);
+        if FileType::from_raw_mode(old.st_mode) != kind || (old.st_uid, old.st_gid) != (entry.uid, entry.gid)
+        {
+            return false;
+        }
+        let permissions = old.st_mode & 0o7777 == mode::permissions(entry.mode);
+        match kind {
+            FileType::RegularFile => {
+                permissions && old.st_size == entry.size && nanoseconds(old) == entry.mod_time
+            }
+            FileType::Symlink => self
+                .target(&entry.path)
+                .is_some_and(|goal| goal == entry.linkname.as_bytes()),
+            FileType::Directory => true,
+            _ => permissions && old.st_rdev == device(entry),
+        }
+    }
+
+    fn target(&self, path: &str) -> Option<Vec<u8>> {
+        let (parent, name) = self.parent(path).ok()?;
+        let goal = readlinkat(&parent, &name, Vec::new()).ok()?;
+        Some(goal.into_bytes())
+    }
+
+    /// The directory that `path` lies in, and its name there.
+    fn parent(&self, path: &str) -> Result<(OwnedFd, PathBuf), TreeError> {
+        let (above, name) = split(path);
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let above = if above.is_empty() { "." } else { above };
+        let parent = open_beneath_no_links(self.root.as_fd(), Path::new(above), flags, Mode::empty());
+        let parent = parent.map_err(|cause| TreeError::Write {
+            path: path.to_owned(),
+            cause,
+        })?;
+        Ok((parent, PathBuf::from(name)))
+    }
+
+    fn make_directory(&self, entry: &Entry) -> Result<(), TreeError> {
+        let (parent, name) = self.parent(&entry.path)?;
+        match mkdirat(&parent, &name, Mode::from_raw_mode(0o700)) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(at(&entry.path)(error)),
+        }
+        dress(parent.as_fd(), name.as_os_str(), entry)
+    }
+
+    fn make_special(&self, entry: &Entry, kind: FileType, id: u32) -> Result<(), TreeError> {
+        let (path, name) = (&entry.path, id.to_string());
+        match kind {
+            FileType::Symlink => symlinkat(&entry.linkname, &self.staging, &name).map_err(at(path))?,
+            _ => {
+                let permissions = Mode::from_raw_mode(0o600);
+                mknodat(&self.staging, &name, kind, permissions, device(entry)).map_err(at(path))?;
+            }
+        }
+        dress(self.staging.as_fd(), OsStr::new(&name), entry)?;
+        self.put(&name, path)
+    }
+
+    /// Gives what is ready its place.
+    fn put(&self, staged: &str, path: &str) -> Result<(), TreeError> {
+        let (parent, name) = self.parent(path)?;
+        renameat_with(&self.staging, staged, &parent, &name, RenameFlags::empty()).map_err(at(path))
+    }
+
+    fn link(&self, path: &str, goal: &str) -> Result<(), TreeError> {
+        let (goal_parent, goal_name) = self.parent(goal)?;
+        let (parent, name) = self.parent(path)?;
+        let goal_stat = statat(&goal_parent, &goal_name, AtFlags::SYMLINK_NOFOLLOW).map_err(at(goal))?;
+        if is_directory(&goal_stat) {
+            return Err(TreeError::Link(path.to_owned(), goal.to_owned()));
+        }
+        match statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if stat.st_ino == goal_stat.st_ino => return Ok(()),
+            Ok(_) => self.remove_from_disk(path)?,
+            Err(rustix::io::Errno::NOENT) => {}
+            Err(error) => return Err(at(path)(error)),
+        }
+        linkat(&goal_parent, &goal_name, &parent, &name, AtFlags::empty()).map_err(at(path))
+    }
+
+    fn remove(&mut self, path: &str) -> Result<(), TreeError> {
+        self.remove_from_disk(path)?;
+        let below = format!("{path}/");
+        self.old
+            .retain(|known, _| known != path && !known.starts_with(&below));
+        Ok(())
+    }
+
+    fn remove_from_disk(&self, path: &str) -> Result<(), TreeError> {
+        let (parent, name) = self.parent(path)?;
+        let stat = match statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(rustix::io::Errno::NOENT) => return Ok(()),
+            Err(error) => return Err(at(path)(error)),
+        };
+        match is_directory(&stat) {
+            true => remove_tree(parent.as_fd(), name.as_os_str())
+                .map(drop)
+                .map_err(|cause| TreeError::Write {
+                    path: path.to_owned(),
+                    cause,
+                }),
+            false => unlinkat(&parent, &name, AtFlags::empty()).map_err(at(path)),
+        }
+    }
+}
+
+/// What lies in a tree already.
+fn known(root: &OwnedFd, old: &mut HashMap<String, Stat>) -> Result<(), TreeError> {
+    let mut waiting = vec![String::new()];
+    while let Some(dir) = waiting.pop() {
+        let failed = |cause: io::Error| TreeError::Write {
+            path: dir.clone(),
+            cause,
+        };
+        let place = if dir.is_empty() { "." } else { dir.as_str() };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let opened =
+            open_beneath_no_links(root.as_fd(), Path::new(place), flags, Mode::empty()).map_err(failed)?;
+        for name in list_sorted(opened.as_fd()).map_err(failed)? {
+            let stat = statat(&opened, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(at(&dir))?;
+            let name = name.to_string_lossy();
+            let path = if dir.is_empty() {
+                name.into_owned()
+            } else {
+                format!("{dir}/{name}")
+            };
+            if is_directory(&stat) {
+                waiting.push(path.clone());
+            }
+            old.insert(path, stat);
+        }
+    }
+    Ok(())
+}
+
+fn check(path: &str) -> Result<(), TreeError> {
+    let bad = |part: &str| matches!(part, "" | "." | "..") || part.len() > 255;
+    if path.len() > MAX_PATH || path.contains('\0') || path.split('/').any(bad) {
+        return Err(TreeError::Path(path.chars().take(200).collect()));
+    }
+    Ok(())
+}
+
+fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
+fn is_directory(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+}
+
+fn nanoseconds(stat: &Stat) -> i64 {
+    let seconds = i128::from(stat.st_mtime) * 1_000_000_000;
+    i64::try_from(seconds + i128::from(stat.st_mtime_nsec)).unwrap_or(0)
+}
+
+fn device(entry: &Entry) -> u64 {
+    let part = |number: i64| u32::try_from(number).unwrap_or(0);
+    makedev(part(entry.devmajor), part(entry.devminor))
+}
+
+/// Gives an entry its owner, permissions, attributes and time, in this order: owners take set-id bits away.
+fn dress(dir: std::os::fd::BorrowedFd<'_>, name: &OsStr, entry: &Entry) -> Result<(), TreeError> {
+    let fail = at;
+    let kind = mode::kind(entry.mode);
+    let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+    let path = entry.path.as_str();
+    chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(fail(path))?;
+    if kind != FileType::Symlink {
+        let permissions = Mode::from_raw_mode(mode::permissions(entry.mode));
+        rustix::fs::chmodat(dir, name, permissions, AtFlags::empty()).map_err(fail(path))?;
+        for (key, value) in &entry.xattrs {
+            if key.starts_with("user.") || key == "security.capability" {
+                let set = sys::beneath::set_xattr(dir, name, OsStr::new(key), value);
+                set.map_err(|cause| TreeError::Write {
+                    path: format!("{path} ({key})"),
+                    cause,
+                })?;
+            }
+        }
+    }
+    match kind {
+        FileType::Directory => Ok(()),
+        _ => set_time(dir, Path::new(name), entry.mod_time).map_err(fail(path)),
+    }
+}
+
+fn set_time(dir: std::os::fd::BorrowedFd<'_>, name: &Path, time: i64) -> rustix::io::Result<()> {
+    let time = Timespec {
+        tv_sec: time.div_euclid(1_000_000_000),
+        tv_nsec: time.rem_euclid(1_000_000_000),
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,284 @@
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+
+use super::*;
+
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["tree", "staging", "outside"] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        std::fs::write(dir.path().join("outside/file"), "outside").unwrap();
+        Place { dir }
+    }
+
+    fn tree(&self) -> PathBuf {
+        self.dir.path().join("tree")
+    }
+
+    fn begin(&self) -> Update {
+        Update::begin(&self.tree(), &self.dir.path().join("staging")).unwrap()
+    }
+
+    /// Sends entries with the data of each file; which files were asked for.
+    fn send(&self, entries: &[(Entry, &[u8])]) -> Result<Vec<String>, TreeError> {
+        let mut update = self.begin();
+        let mut asked = Vec::new();
+        for (entry, data) in entries {
+            if let Some(id) = update.entry(entry.clone())? {
+                asked.push(entry.path.clone());
+                update.data(id, data)?;
+                update.data(id, b"")?;
+            }
+        }
+        update.end();
+        assert!(update.is_complete());
+        update.finish()?;
+        Ok(asked)
+    }
+
+    fn untouched(&self) {
+        let outside = self.dir.path().join("outside");
+        assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1);
+        assert_eq!(std::fs::read_to_string(outside.join("file")).unwrap(), "outside");
+    }
+}
+
+fn owner() -> (u32, u32) {
+    (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    )
+}
+
+fn entry(path: &str, st_mode: u32, size: usize, time: i64) -> Entry {
+    let (uid, gid) = owner();
+    Entry {
+        path: path.to_owned(),
+        mode: mode::of_stat(st_mode),
+        uid,
+        gid,
+        size: size as i64,
+        mod_time: time,
+        ..Entry::default()
+    }
+}
+
+fn file(path: &str, data: &'static str, time: i64) -> (Entry, &'static [u8]) {
+    (entry(path, 0o100_644, data.len(), time), data.as_bytes())
+}
+
+fn directory(path: &str) -> (Entry, &'static [u8]) {
+    (entry(path, 0o040_755, 0, 7_000_000_000), b"")
+}
+
+fn link(path: &str, goal: &str) -> (Entry, &'static [u8]) {
+    let mut entry = entry(path, 0o120_777, 0, 5);
+    entry.linkname = goal.to_owned();
+    (entry, b"")
+}
+
+#[test]
+fn only_what_differs_is_asked_for() {
+    let place = Place::new();
+    let first = [
+        directory("d"),
+        file("d/a", "one", 1),
+        file("e", "two", 2),
+        link("l", "d/a"),
+    ];
+    assert_eq!(place.send(&first).unwrap(), ["d/a", "e"]);
+    assert!(place.send(&first).unwrap().is_empty());
+    let second = [directory("d"), file("d/a", "new", 3), link("l", "e")];
+    assert_eq!(place.send(&second).unwrap(), ["d/a"]);
+    assert_eq!(std::fs::read_to_string(place.tree().join("d/a")).unwrap(), "new");
+    assert_eq!(
+        std::fs::read_link(place.tree().join("l")).unwrap(),
+        PathBuf::from("e")
+    );
+    assert!(!place.tree().join("e").exists());
+    let modified = std::fs::metadata(place.tree().join("d"))
+        .unwrap()
+        .modified()
+        .unwrap();
+    let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap();
+    assert_eq!(since.as_secs(), 7);
+}
+
+#[test]
+fn kinds_change_into_each_other() {
+    let place = Place::new();
+    place
+        .send(&[
+            directory("x"),
+            file("x/a", "1", 1),
+            file("y", "2", 2),
+            link("z", "y"),
+        ])
+        .unwrap();
+    place
+        .send(&[
+            file("x", "3", 3),
+            directory("y"),
+            file("y/b", "4", 4),
+            directory("z"),
+        ])
+        .unwrap();
+    assert_eq!(std::fs::read_to_string(place.tree().join("x")).unwrap(), "3");
+    assert_eq!(std::fs::read_to_string(place.tree().join("y/b")).unwrap(), "4");
+    assert!(
+        std::fs::symlink_metadata(place.tree().join("z"))
+            .unwrap()
+            .is_dir()
+    );
+    place.send(&[link("x", "/"), file("y", "5", 5)]).unwrap();
+    assert_eq!(std::fs::read_to_string(place.tree().join("y")).unwrap(), "5");
+}
+
+#[test]
+fn hard_links_are_made_within_the_transfer() {
+    use std::os::unix::fs::MetadataExt;
+    let place = Place::new();
+    let mut same = entry("b", 0o100_644, 3, 1);
+    same.linkname = "a".to_owned();
+    place.send(&[file("a", "one", 1), (same.clone(), b"")]).unwrap();
+    let inode = |name: &str| std::fs::metadata(place.tree().join(name)).unwrap().ino();
+    assert_eq!(inode("a"), inode("b"));
+    let mut outside = same;
+    for goal in ["../outside/file", "/etc/passwd", "c", "b"] {
+        outside.linkname = goal.to_owned();
+        assert!(
+            place
+                .send(&[file("a", "one", 1), (outside.clone(), b"")])
+                .is_err(),
+            "{goal}"
+        );
+    }
+}
+
+#[test]
+fn nothing_is_taken_through_a_link_or_outside() {
+    let place = Place::new();
+    let outside = place.dir.path().join("outside").display().to_string();
+    for path in [
+        "",
+        ".",
+        "..",
+        "../outside/x",
+        "/x",
+        "a//b",
+        "a/../b",
+        "a/",
+        "./a",
+        "a\0b",
+    ] {
+        let sent = place.send(&[directory("a"), file(path, "evil", 1)]);
+        assert!(matches!(sent, Err(TreeError::Path(_))), "{path:?}");
+    }
+    let sent = place.send(&[link("l", &outside), file("l/x", "evil", 1)]);
+    assert!(matches!(sent, Err(TreeError::Order(_))));
+    // The link of an earlier transfer is no directory of this one.
+    place.send(&[link("l", &outside)]).unwrap();
+    place
+        .send(&[directory("l"), file("l/file", "inside", 1)])
+        .unwrap();
+    assert!(matches!(
+        place.send(&[file("l/file", "inside", 1)]),
+        Err(TreeError::Order(_))
+    ));
+    assert!(matches!(
+        place.send(&[file("a", "1", 1), file("a", "2", 2)]),
+        Err(TreeError::Twice(_))
+    ));
+    place.untouched();
+}
+
+#[test]
+fn a_transfer_that_breaks_off_leaves_no_half_file() {
+    let place = Place::new();
+    place.send(&[file("a", "old", 1)]).unwrap();
+    let mut update = place.begin();
+    let id = update.entry(entry("a", 0o100_644, 6, 2)).unwrap().unwrap();
+    update.data(id, b"new").unwrap();
+    assert!(matches!(update.data(id + 1, b"x"), Err(TreeError::Unasked(_))));
+    drop(update);
+    assert_eq!(std::fs::read_to_string(place.tree().join("a")).unwrap(), "old");
+}
+
+#[test]
+fn a_size_that_lies_is_found_out_the_next_time() {
+    let place = Place::new();
+    let mut lying = entry("a", 0o100_644, 1_000_000, 1);
+    assert_eq!(place.send(&[(lying.clone(), b"short")]).unwrap(), ["a"]);
+    assert_eq!(place.send(&[(lying.clone(), b"short")]).unwrap(), ["a"]);
+    lying.size = -1;
+    assert_eq!(place.send(&[(lying, b"short")]).unwrap(), ["a"]);
+    assert_eq!(std::fs::read_to_string(place.tree().join("a")).unwrap(), "short");
+}
+
+fn any_entry() -> impl Strategy<Value = (Entry, Vec<u8>)> {
+    let name = prop_oneof![
+        Just("a".to_owned()),
+        Just("b".to_owned()),
+        Just("a/c".to_owned()),
+        Just("a/c/d".to_owned()),
+        Just("..".to_owned()),
+        Just("../outside/file".to_owned()),
+        Just("a/../../outside/file".to_owned()),
+        "[a-c./]{0,6}",
+    ];
+    let goal = prop_oneof![
+        Just(String::new()),
+        Just("a".to_owned()),
+        Just("../outside".to_owned()),
+        Just("../outside/file".to_owned()),
+        Just("/".to_owned()),
+    ];
+    let kinds = [0o100_644, 0o040_755, 0o120_777, 0o010_600, 0o140_600];
+    (
+        name,
+        goal,
+        0..kinds.len(),
+        any::<i8>(),
+        any::<u8>(),
+        proptest::collection::vec(any::<u8>(), 0..8),
+    )
+        .prop_map(move |(path, goal, kind, size, time, data)| {
+            let mut entry = entry(&path, kinds[kind], 0, i64::from(time));
+            entry.linkname = goal;
+            entry.size = i64::from(size);
+            (entry, data)
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever is sent, in whatever order, nothing outside changes and nothing panics; what was taken is taken again.
+    #[test]
+    fn hostile_transfers_stay_inside(transfers in proptest::collection::vec(
+        proptest::collection::vec(any_entry(), 0..12), 1..4,
+    )) {
+        let place = Place::new();
+        for transfer in transfers {
+            let mut update = place.begin();
+            for (entry, data) in transfer {
+                if let Ok(Some(id)) = update.entry(entry) {
+                    let _ = update.data(id, &data);
+                    let _ = update.data(id, b"");
+                }
+            }
+            update.end();
+            let _ = update.finish();
+            let _ = std::fs::remove_dir_all(place.dir.path().join("staging"));
+            std::fs::create_dir(place.dir.path().join("staging")).unwrap();
+            place.untouched();
+        }
+    }
+}

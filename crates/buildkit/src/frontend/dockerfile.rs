@@ -1,0 +1,217 @@
+//! `dockerfile.v0`: a build of a Dockerfile, once for each platform, told step by step.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bollard_buildkit_proto::pb::Definition;
+use build::{BuildEvent, BuildRequest, BuiltContext, NamedContext, Narration, StepId, StepNews, Stream};
+use futures_util::future::try_join_all;
+use spec::Platform;
+use tokio::sync::mpsc;
+
+use super::Options;
+use super::context::{Sources, ignore_of, patterns, sources};
+use crate::error::Failure;
+use crate::job::{Job, Step};
+use crate::result::Outcome;
+use crate::service::Service;
+use crate::session::{Directory, Session, SessionClient};
+
+/// Events that may wait to be told.
+const PENDING: usize = 256;
+
+/// Builds; one outcome for each platform, in the order they were asked for.
+pub async fn solve(
+    service: &Service,
+    job: &Arc<Job>,
+    session: &Session,
+    attributes: &HashMap<String, String>,
+    inputs: &HashMap<String, Definition>,
+) -> Result<Vec<Outcome>, Failure> {
+    let options = Options::read(attributes)?;
+    let sources = sources(service, job, session, &options).await?;
+    let platforms = match options.platforms.is_empty() {
+        true => vec![Platform::host()],
+        false => options.platforms.clone(),
+    };
+    let several = options.multi_platform;
+    let builds = platforms.into_iter().map(async |platform| {
+        let prefix = several.then(|| platform.to_string());
+        let request = request(service, job, session, &options, &sources, inputs, &platform).await?;
+        let (output, events) = mpsc::channel(PENDING);
+        let build = async {
+            let prepared = service.builder.prepare(request).await?;
+            service.builder.solve(prepared, output).await
+        };
+        let (solution, ()) = tokio::join!(build, tell(job, events, prefix.as_deref()));
+        Ok::<_, Failure>(Outcome {
+            platform,
+            solution: solution?,
+        })
+    });
+    try_join_all(builds).await
+}
+
+async fn request(
+    service: &Service,
+    job: &Arc<Job>,
+    session: &Session,
+    options: &Options,
+    sources: &Sources,
+    inputs: &HashMap<String, Definition>,
+    platform: &Platform,
+) -> Result<BuildRequest, Failure> {
+    let contexts = contexts(service, job, session, options, inputs, platform).await?;
+    let client = SessionClient {
+        sessions: service.sessions.clone(),
+        session: session.clone(),
+        locals: service.locals.clone(),
+        job: job.clone(),
+        context: sources.context.clone(),
+        named: contexts.directories,
+        other_sessions: options.sessions.clone(),
+        held: Default::default(),
+    };
+    let here = match &sources.context {
+        Directory::Fetched(path, _) => path.clone(),
+        Directory::Session { .. } => Default::default(),
+    };
+    Ok(BuildRequest {
+        dockerfile: sources.name.clone(),
+        dockerfile_content: Some(sources.dockerfile.clone()),
+        build_args: options.build_args.clone(),
+        labels: options.labels.clone(),
+        target: options.target.clone(),
+        no_cache: options.no_cache,
+        no_cache_stages: options.no_cache_stages.clone(),
+        pull: options.pull,
+        platform: Some(platform.clone()),
+        network_mode: options.network_mode.clone(),
+        extra_hosts: options.extra_hosts.clone(),
+        hostname: options.hostname.clone(),
+        shm_size: options.shm_size,
+        limits: options.limits.clone(),
+        client: Some(Arc::new(client)),
+        named_contexts: contexts.named,
+        narration: Narration::Steps,
+        stop: job.stop.child_token(),
+        ..BuildRequest::new(here)
+    })
+}
+
+/// What names stand for.
+#[derive(Default)]
+struct Contexts {
+    named: BTreeMap<String, NamedContext>,
+    directories: BTreeMap<String, Directory>,
+}
+
+async fn contexts(
+    service: &Service,
+    job: &Arc<Job>,
+    session: &Session,
+    options: &Options,
+    inputs: &HashMap<String, Definition>,
+    platform: &Platform,
+) -> Result<Contexts, Failure> {
+    let mut contexts = Contexts::default();
+    for (key, value) in &options.contexts {
+        let name = match key.split_once("::") {
+            // Said for one platform only.
+            Some((_, only)) if only.parse().ok().as_ref() != Some(platform) => continue,
+            Some((name, _)) => name.to_ascii_lowercase(),
+            None => key.to_ascii_lowercase(),
+        };
+        let (kind, rest) = value.split_once(':').unwrap_or((value, ""));
+        let meaning = match kind {
+            "docker-image" => NamedContext::Image(rest.trim_start_matches("//").to_owned()),
+            "local" => {
+                let title = format!("[context {name}] load .dockerignore");
+                let ignore = ignore_of(service, job, session, options, rest, &title).await?;
+                let directory = Directory::Session {
+                    name: rest.to_owned(),
+                    exclude: patterns(ignore.as_deref().unwrap_or_default())?,
+                };
+                contexts.directories.insert(name.clone(), directory);
+                NamedContext::Directory
+            }
+            "input" => {
+                let definition = inputs.get(rest).ok_or_else(|| {
+                    Failure::invalid(format!("the context {name} names no input of the build"))
+                })?;
+                NamedContext::Built(Box::new(built(service, definition)?))
+            }
+            "http" | "https" | "git" => {
+                let directory = Arc::new(service.directory("context-")?);
+                let step = job.begin(&format!("[context {name}] load from {kind}"));
+                let fetched = build::fetch_context(value, directory.path(), &job.stop).await;
+                step.end(fetched.as_ref().err().map(crate::error::words));
+                let fetched = fetched?;
+                let directory = Directory::Fetched(fetched.directory, directory);
+                contexts.directories.insert(name.clone(), directory);
+                NamedContext::Directory
+            }
+            other => {
+                return Err(Failure::unimplemented(format!(
+                    "unsupported context source {other} for {name}: use an image, a directory, a URL or a target"
+                )));
+            }
+        };
+        contexts.named.insert(build::context_name(&name), meaning);
+    }
+    Ok(contexts)
+}
+
+/// What another build of this engine made, as its client names it.
+fn built(service: &Service, definition: &Definition) -> Result<BuiltContext, Failure> {
+    let outcome = service.result_of(definition)?;
+    Ok(outcome.solution.as_context()?)
+}
+
+/// Tells what the build says as steps of the job.
+async fn tell(job: &Arc<Job>, mut events: mpsc::Receiver<BuildEvent>, prefix: Option<&str>) {
+    let mut steps: HashMap<StepId, Step> = HashMap::new();
+    while let Some(event) = events.recv().await {
+        let BuildEvent::Step { id, news } = event else {
+            continue;
+        };
+        match news {
+            StepNews::Begun { title, inputs } => {
+                let title = match (prefix, title.strip_prefix('[')) {
+                    (Some(prefix), Some(rest)) => format!("[{prefix} {rest}"),
+                    _ => title,
+                };
+                let inputs: Vec<String> = inputs
+                    .iter()
+                    .filter_map(|input| steps.get(input))
+                    .map(Step::digest)
+                    .collect();
+                steps.insert(id, job.begin_on(&title, &inputs));
+            }
+            StepNews::Output(output) => {
+                let stream = match output.stream {
+                    Stream::Stdout => 1,
+                    Stream::Stderr => 2,
+                };
+                if let Some(step) = steps.get(&id) {
+                    step.output(stream, &output.bytes);
+                }
+            }
+            StepNews::Progress(event) => {
+                if let (Some(step), Some(part), Some(current)) = (steps.get(&id), &event.id, event.current) {
+                    let total = event.total.unwrap_or(0);
+                    step.progress(part, current, total, current == total && total > 0);
+                }
+            }
+            StepNews::Ended { cached, failure } => {
+                job.count(|counts| {
+                    counts.completed += 1;
+                    counts.cached += i32::from(cached);
+                });
+                if let Some(step) = steps.get(&id) {
+                    step.end_as(cached, failure.as_ref().map(crate::error::words));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! From what a client says about a build to a request that the builder understands.
+
+mod context;
+mod dockerfile;
+mod options;
+
+pub use dockerfile::solve;
+pub use options::Options;

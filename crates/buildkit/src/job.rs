@@ -1,0 +1,387 @@
+//! One build that a client waits for: what it asked, what is told about it, what it made, how it ends.
+//!
+//! ```text
+//!   Control/Solve ──> Job ──┬── Control/Status follows its log, from the beginning
+//!                           └── LLBBridge/Solve … Return, where the client drives the build itself
+//! ```
+//!
+//! A job ends once: by its client's `Return`, by what was solved for it, or because its client has gone. Whoever
+//! follows its log hears everything in order, then the end.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bollard_buildkit_proto::google::protobuf::Timestamp;
+use bollard_buildkit_proto::moby::buildkit::v1::{
+    SolveRequest, StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning,
+};
+use spec::{Digest, Id};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Failure;
+use crate::result::{Answer, Outcome};
+
+/// How long a request may wait for the job that it names.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How much output of one step is passed on, as BuildKit has it.
+const MAX_OUTPUT: u64 = 2 << 20;
+
+/// The time now as messages write it.
+pub fn now() -> Timestamp {
+    timestamp(SystemTime::now())
+}
+
+/// A time as messages write it.
+pub fn timestamp(time: SystemTime) -> Timestamp {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp {
+        seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(since.subsec_nanos()).unwrap_or(0),
+    }
+}
+
+/// Everything that was said about a build, in order.
+#[derive(Debug, Default)]
+pub struct Log {
+    said: Mutex<Vec<Arc<StatusResponse>>>,
+    /// How much there is, and whether that is all.
+    heard: watch::Sender<(usize, bool)>,
+}
+
+impl Log {
+    fn say(&self, status: StatusResponse) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.push(Arc::new(status));
+        let length = said.len();
+        drop(said);
+        self.heard.send_modify(|heard| heard.0 = length);
+    }
+
+    fn end(&self) {
+        self.heard.send_modify(|heard| heard.1 = true);
+    }
+
+    /// What was said from `at` on; waits for more. `None` at the end.
+    pub async fn next(&self, at: usize) -> Option<Arc<StatusResponse>> {
+        let mut heard = self.heard.subscribe();
+        loop {
+            let (length, ended) = *heard.borrow_and_update();
+            if at < length {
+                let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+                return said.get(at).cloned();
+            }
+            if ended || heard.changed().await.is_err() {
+                return None;
+            }
+        }
+    }
+}
+
+/// One step as it is told.
+#[derive(Clone)]
+pub struct Step {
+    log: Arc<Log>,
+    vertex: Arc<Mutex<Vertex>>,
+    said: Arc<AtomicU64>,
+    started: Timestamp,
+}
+
+impl Step {
+    fn vertex(&self) -> std::sync::MutexGuard<'_, Vertex> {
+        self.vertex.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// By what messages name it.
+    pub fn digest(&self) -> String {
+        self.vertex().digest.clone()
+    }
+
+    fn tell(&self) {
+        self.log.say(StatusResponse {
+            vertexes: vec![self.vertex().clone()],
+            ..StatusResponse::default()
+        });
+    }
+
+    /// Output of its command: 1 is the standard output, 2 the standard error.
+    pub fn output(&self, stream: i64, bytes: &[u8]) {
+        let before = self.said.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let room = usize::try_from(MAX_OUTPUT.saturating_sub(before)).unwrap_or(usize::MAX);
+        if before >= MAX_OUTPUT {
+            return;
+        }
+        let mut msg = bytes.get(..room.min(bytes.len())).unwrap_or_default().to_vec();
+        if room < bytes.len() {
+            msg.extend_from_slice(b"\n[output clipped, log limit 2MiB reached]\n");
+        }
+        self.log.say(StatusResponse {
+            logs: vec![VertexLog {
+                vertex: self.digest(),
+                timestamp: Some(now()),
+                stream,
+                msg,
+            }],
+            ..StatusResponse::default()
+        });
+    }
+
+    /// How far something in it has come.
+    pub fn progress(&self, id: &str, current: u64, total: u64, done: bool) {
+        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.log.say(StatusResponse {
+            statuses: vec![VertexStatus {
+                id: id.to_owned(),
+                vertex: self.digest(),
+                name: String::new(),
+                current: signed(current),
+                total: signed(total),
+                timestamp: Some(now()),
+                started: Some(self.started),
+                completed: done.then(now),
+            }],
+            ..StatusResponse::default()
+        });
+    }
+
+    /// How many bytes came from a client.
+    pub fn transferred(&self, what: &str, bytes: u64, done: bool) {
+        self.progress(what, bytes, 0, done);
+    }
+
+    /// Says that it has ended.
+    pub fn end(&self, failure: Option<String>) {
+        self.end_as(false, failure);
+    }
+
+    /// Says that it has ended, and whether the cache knew its result.
+    pub fn end_as(&self, cached: bool, failure: Option<String>) {
+        {
+            let mut vertex = self.vertex();
+            vertex.completed = Some(now());
+            vertex.cached = cached;
+            vertex.error = failure.unwrap_or_default();
+        }
+        self.tell();
+    }
+}
+
+/// A build that is under way.
+pub struct Job {
+    pub reference: String,
+    pub request: SolveRequest,
+    pub log: Arc<Log>,
+    /// Ends everything that runs for it.
+    pub stop: CancellationToken,
+    pub created: SystemTime,
+    /// What was solved for it, by the names that its client knows.
+    outcomes: Mutex<HashMap<String, Arc<Outcome>>>,
+    answer: Mutex<Option<Result<Answer, Failure>>>,
+    answered: Notify,
+    counts: Mutex<Counts>,
+}
+
+/// How many steps a build has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub all: i32,
+    pub cached: i32,
+    pub completed: i32,
+    pub warnings: i32,
+}
+
+impl Job {
+    pub fn new(request: SolveRequest) -> Job {
+        Job {
+            reference: request.r#ref.clone(),
+            request,
+            log: Arc::default(),
+            stop: CancellationToken::new(),
+            created: SystemTime::now(),
+            outcomes: Mutex::default(),
+            answer: Mutex::default(),
+            answered: Notify::new(),
+            counts: Mutex::default(),
+        }
+    }
+
+    /// Begins a step.
+    pub fn begin(&self, title: &str) -> Step {
+        self.begin_on(title, &[])
+    }
+
+    /// Begins a step that uses what other steps made.
+    pub fn begin_on(&self, title: &str, inputs: &[String]) -> Step {
+        let started = now();
+        self.count(|counts| counts.all += 1);
+        let step = Step {
+            log: self.log.clone(),
+            vertex: Arc::new(Mutex::new(Vertex {
+                digest: Digest::sha256(Id::random().to_string().as_bytes()).to_string(),
+                inputs: inputs.to_vec(),
+                name: title.to_owned(),
+                started: Some(started),
+                ..Vertex::default()
+            })),
+            said: Arc::default(),
+            started,
+        };
+        step.tell();
+        step
+    }
+
+    /// Says a warning about the build.
+    pub fn warn(&self, warning: VertexWarning) {
+        self.count(|counts| counts.warnings += 1);
+        self.log.say(StatusResponse {
+            warnings: vec![warning],
+            ..StatusResponse::default()
+        });
+    }
+
+    pub fn count(&self, change: impl FnOnce(&mut Counts)) {
+        change(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub fn counts(&self) -> Counts {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what was solved as long as the job; gives it a name.
+    pub fn keep(&self, outcome: Outcome) -> String {
+        self.keep_shared(Arc::new(outcome))
+    }
+
+    /// As [`Job::keep`], of what another job may keep, too.
+    pub fn keep_shared(&self, outcome: Arc<Outcome>) -> String {
+        let name = Id::random().short().to_owned();
+        self.outcomes().insert(name.clone(), outcome);
+        name
+    }
+
+    /// What was solved under this name.
+    pub fn outcome(&self, name: &str) -> Option<Arc<Outcome>> {
+        self.outcomes().get(name).cloned()
+    }
+
+    fn outcomes(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Outcome>>> {
+        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the client says is the result; the first word counts.
+    pub fn answer(&self, answer: Result<Answer, Failure>) {
+        self.answer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(answer);
+        self.answered.notify_one();
+    }
+
+    /// Waits for what the client says.
+    pub async fn answered(&self) -> Result<Answer, Failure> {
+        loop {
+            let taken = self.answer.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(answer) = taken {
+                return answer;
+            }
+            self.answered.notified().await;
+        }
+    }
+
+    /// Nothing more is said about it, and what it made may go.
+    pub fn close(&self) {
+        self.stop.cancel();
+        self.outcomes().clear();
+        self.log.end();
+    }
+}
+
+/// How many logs of jobs that are over are kept for those who ask late.
+const LATE: usize = 64;
+
+/// The jobs that are under way, and the logs of the last ones; clones are handles.
+#[derive(Clone, Default)]
+pub struct Jobs {
+    open: Arc<Mutex<HashMap<String, Arc<Job>>>>,
+    over: Arc<Mutex<VecDeque<(String, Arc<Log>)>>>,
+    came: Arc<Notify>,
+}
+
+impl Jobs {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Job>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a job in.
+    pub fn open(&self, job: Job) -> Result<Arc<Job>, Failure> {
+        if job.reference.is_empty() {
+            return Err(Failure::invalid("a build needs a reference"));
+        }
+        let job = Arc::new(job);
+        {
+            let mut open = self.lock();
+            if open.contains_key(&job.reference) {
+                return Err(Failure::new(
+                    tonic::Code::AlreadyExists,
+                    format!("job ID {} exists", job.reference),
+                ));
+            }
+            open.insert(job.reference.clone(), job.clone());
+        }
+        self.came.notify_waiters();
+        Ok(job)
+    }
+
+    /// The job is over.
+    pub fn close(&self, job: &Job) {
+        {
+            let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+            over.push_back((job.reference.clone(), job.log.clone()));
+            if over.len() > LATE {
+                over.pop_front();
+            }
+        }
+        job.close();
+        self.lock().remove(&job.reference);
+    }
+
+    /// The log of a job, also of one that has ended before it was asked for.
+    pub async fn log(&self, reference: &str) -> Result<Arc<Log>, Failure> {
+        let late = {
+            let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+            over.iter()
+                .rev()
+                .find(|(known, _)| known == reference)
+                .map(|(_, log)| log.clone())
+        };
+        match late {
+            Some(log) => Ok(log),
+            None => Ok(self.get(reference).await?.log.clone()),
+        }
+    }
+
+    /// The job of this name, where it is under way.
+    pub fn find(&self, reference: &str) -> Option<Arc<Job>> {
+        self.lock().get(reference).cloned()
+    }
+
+    /// The job of this name, waited for a little.
+    pub async fn get(&self, reference: &str) -> Result<Arc<Job>, Failure> {
+        let find = async {
+            loop {
+                let came = self.came.notified();
+                tokio::pin!(came);
+                came.as_mut().enable();
+                if let Some(job) = self.find(reference) {
+                    return job;
+                }
+                came.await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, find)
+            .await
+            .map_err(|_| Failure::not_found(format!("no such job {reference}")))
+    }
+}

@@ -1,0 +1,277 @@
+//! Clients' directories as they are kept here from one build to the next, so that only what changed travels again.
+//!
+//! ```text
+//!   <root>/buildkit/local/<key>/<slot>/tree      what the client last sent
+//!                                     /staging   files under way; emptied before each transfer
+//!   <root>/buildkit/local/boot                   the boot in which all of it was written
+//! ```
+//!
+//! The key stands for the client's machine and directory (its shared key) and the directory's name. A slot belongs to
+//! one transfer and to the builds that use what it brought; a transfer that finds the first slot in use takes the next
+//! one. Within a session, equal selections are one transfer.
+//!
+//! What was written before the machine went down may not have reached the disk: it is thrown away, as is whatever was
+//! not used for longest when there is too much of it.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use spec::Digest;
+use tokio::sync::OnceCell;
+
+use crate::error::Failure;
+use crate::files::{Selection, receive};
+use crate::job::Job;
+use crate::session::Session;
+
+/// How many directories of clients are kept.
+const MAX_KEYS: usize = 64;
+
+/// A directory in use.
+#[derive(Debug)]
+pub struct Local {
+    tree: PathBuf,
+    _claim: Claim,
+}
+
+impl Local {
+    pub fn path(&self) -> &Path {
+        &self.tree
+    }
+}
+
+/// A slot that nobody else may write to.
+#[derive(Debug)]
+struct Claim {
+    slot: PathBuf,
+    claimed: Arc<Mutex<HashMap<PathBuf, ()>>>,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        lock(&self.claimed).remove(&self.slot);
+    }
+}
+
+type Shared = Arc<OnceCell<Weak<Local>>>;
+
+/// The directories that are kept; clones are handles.
+#[derive(Clone)]
+pub struct Locals {
+    root: PathBuf,
+    claimed: Arc<Mutex<HashMap<PathBuf, ()>>>,
+    transfers: Arc<Mutex<HashMap<(String, Selection), Shared>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Locals {
+    /// What is kept below the engine's root.
+    pub fn open(root: &Path) -> io::Result<Locals> {
+        let root = root.join("buildkit/local");
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let mark = root.join("boot");
+        if root.exists() && fs::read_to_string(&mark).ok().as_deref() != Some(boot.as_str()) {
+            fs::remove_dir_all(&root)?;
+        }
+        fs::create_dir_all(&root)?;
+        fs::write(&mark, &boot)?;
+        Ok(Locals {
+            root,
+            claimed: Arc::default(),
+            transfers: Arc::default(),
+        })
+    }
+
+    /// Brings a selection of a client's directory here. It stays as it is while the result is held.
+    pub async fn fetch(
+        &self,
+        session: &Session,
+        selection: &Selection,
+        title: &str,
+        job: &Arc<Job>,
+    ) -> Result<Arc<Local>, Failure> {
+        let key = (session.id.clone(), selection.clone());
+        loop {
+            let cell = lock(&self.transfers).entry(key.clone()).or_default().clone();
+            let mut own = None;
+            let transfer = async {
+                let local = Arc::new(self.transfer(session, selection, title, job).await?);
+                own = Some(local.clone());
+                Ok::<_, Failure>(Arc::downgrade(&local))
+            };
+            let outcome = cell.get_or_try_init(|| transfer).await.map(Weak::upgrade);
+            let forget = || {
+                let mut transfers = lock(&self.transfers);
+                if transfers.get(&key).is_some_and(|known| Arc::ptr_eq(known, &cell)) {
+                    transfers.remove(&key);
+                }
+            };
+            match outcome {
+                Ok(Some(local)) => return Ok(local),
+                // Used and given up: the next one makes it anew.
+                Ok(None) => forget(),
+                Err(error) => {
+                    forget();
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    async fn transfer(
+        &self,
+        session: &Session,
+        selection: &Selection,
+        title: &str,
+        job: &Arc<Job>,
+    ) -> Result<Local, Failure> {
+        let step = job.begin(title);
+        let done = self.transfer_told(session, selection, &step).await;
+        step.end(done.as_ref().err().map(|error| error.message.clone()));
+        done
+    }
+
+    async fn transfer_told(
+        &self,
+        session: &Session,
+        selection: &Selection,
+        step: &crate::job::Step,
+    ) -> Result<Local, Failure> {
+        let named = format!(
+            "{}\0{}\0{}",
+            session.shared_key, selection.directory, selection.purpose
+        );
+        // Without a key nothing says that the next session means the same directory.
+        let key = match session.shared_key.is_empty() {
+            true => format!("{}\0{named}", session.id),
+            false => named,
+        };
+        let home = self.root.join(Digest::sha256(key.as_bytes()).hex());
+        let this = self.clone();
+        let claim = tokio::task::spawn_blocking(move || this.claim(&home))
+            .await
+            .map_err(Failure::broken)?
+            .map_err(|error| {
+                Failure::internal(format!("cannot make a directory for the client's files: {error}"))
+            })?;
+        let (tree, staging) = (claim.slot.join("tree"), claim.slot.join("staging"));
+        let what = format!("transferring {}:", selection.directory);
+        let bytes = receive(session, selection, &tree, &staging, |bytes| {
+            step.transferred(&what, bytes, false)
+        })
+        .await?;
+        step.transferred(&what, bytes, true);
+        Ok(Local { tree, _claim: claim })
+    }
+
+    fn claim(&self, home: &Path) -> io::Result<Claim> {
+        self.make_room(home)?;
+        let mut claimed = lock(&self.claimed);
+        let slot = (0..)
+            .map(|number: usize| home.join(number.to_string()))
+            .find(|slot| !claimed.contains_key(slot))
+            .ok_or(io::ErrorKind::NotFound)?;
+        claimed.insert(slot.clone(), ());
+        drop(claimed);
+        let claim = Claim {
+            slot: slot.clone(),
+            claimed: self.claimed.clone(),
+        };
+        fs::create_dir_all(slot.join("tree"))?;
+        let staging = slot.join("staging");
+        if staging.exists() {
+            fs::remove_dir_all(&staging)?;
+        }
+        fs::create_dir(&staging)?;
+        // When it was last used, for those who make room.
+        fs::write(home.join("used"), "")?;
+        Ok(claim)
+    }
+
+    /// Removes what was not used for longest, as far as nobody uses it.
+    fn make_room(&self, keep: &Path) -> io::Result<()> {
+        let mut homes = Vec::new();
+        for entry in fs::read_dir(&self.root)? {
+            let path = entry?.path();
+            if path.is_dir() && path != keep {
+                let used = fs::metadata(path.join("used")).and_then(|meta| meta.modified());
+                homes.push((used.ok(), path));
+            }
+        }
+        homes.sort();
+        let surplus = homes.len().saturating_sub(MAX_KEYS - 1);
+        for (_, home) in homes.into_iter().take(surplus) {
+            let busy = lock(&self.claimed).keys().any(|slot| slot.starts_with(&home));
+            if !busy {
+                fs::remove_dir_all(&home)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many bytes are kept, and how many directories nobody uses.
+    pub fn usage(&self) -> io::Result<Vec<Kept>> {
+        let mut kept = Vec::new();
+        for entry in fs::read_dir(&self.root)? {
+            let path = entry?.path();
+            if !path.is_dir() {
+                continue;
+            }
+            let busy = lock(&self.claimed).keys().any(|slot| slot.starts_with(&path));
+            let used = fs::metadata(path.join("used")).and_then(|meta| meta.modified());
+            kept.push(Kept {
+                bytes: size(&path)?,
+                id: path
+                    .file_name()
+                    .map(|name| name.to_string_lossy().into_owned())
+                    .unwrap_or_default(),
+                used: used.unwrap_or(std::time::UNIX_EPOCH),
+                busy,
+            });
+        }
+        Ok(kept)
+    }
+
+    /// Removes one of them, if nobody uses it.
+    pub fn remove(&self, id: &str) -> io::Result<bool> {
+        let home = self.root.join(id);
+        let claimed = lock(&self.claimed);
+        if id.contains('/') || claimed.keys().any(|slot| slot.starts_with(&home)) || !home.is_dir() {
+            return Ok(false);
+        }
+        fs::remove_dir_all(&home)?;
+        Ok(true)
+    }
+}
+
+/// One of the directories that are kept.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    pub id: String,
+    pub bytes: u64,
+    pub used: std::time::SystemTime,
+    pub busy: bool,
+}
+
+fn size(path: &Path) -> io::Result<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let mut bytes = 0;
+    let mut waiting = vec![path.to_owned()];
+    while let Some(dir) = waiting.pop() {
+        for entry in fs::read_dir(&dir)? {
+            let entry = entry?;
+            let meta = entry.metadata()?;
+            bytes += meta.blocks() * 512;
+            if meta.is_dir() {
+                waiting.push(entry.path());
+            }
+        }
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,115 @@
+//! The client's agent for keys, as a socket here: each connection to it is a stream of its own to the client.
+
+use std::path::{Path, PathBuf};
+
+use bollard_buildkit_proto::moby::sshforward::v1::ssh_client::SshClient;
+use bollard_buildkit_proto::moby::sshforward::v1::{BytesMessage, CheckAgentRequest};
+use build::Agent;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::Request;
+use tonic::transport::Channel;
+
+use super::{Session, header};
+use crate::error::Failure;
+
+/// Pieces that may wait in either direction.
+const WAITING: usize = 16;
+
+/// A socket that leads to the client's agent as long as it is held.
+pub struct ForwardedAgent {
+    directory: tempfile::TempDir,
+    _end: DropGuard,
+}
+
+impl Agent for ForwardedAgent {
+    fn socket(&self) -> PathBuf {
+        socket_in(self.directory.path())
+    }
+}
+
+fn socket_in(directory: &Path) -> PathBuf {
+    directory.join("agent.sock")
+}
+
+/// Opens a socket for the client's agent `id`; `None` where it forwards none of this id.
+pub async fn forward(session: &Session, id: &str) -> Result<Option<ForwardedAgent>, Failure> {
+    if !session.serves("/moby.sshforward.v1.ssh/forwardagent") {
+        return Ok(None);
+    }
+    let mut client = SshClient::new(session.channel());
+    let check = CheckAgentRequest { id: id.to_owned() };
+    if let Err(status) = client.check_agent(check).await {
+        tracing::debug!(%status, id, "the client forwards no such agent");
+        return Ok(None);
+    }
+    let failed =
+        |error: std::io::Error| Failure::internal(format!("cannot make a socket for an agent: {error}"));
+    let directory = tempfile::Builder::new()
+        .prefix("berth-agent-")
+        .tempdir()
+        .map_err(failed)?;
+    let listener = UnixListener::bind(socket_in(directory.path())).map_err(failed)?;
+    let end = CancellationToken::new();
+    let (channel, id, ended) = (session.channel(), id.to_owned(), end.clone());
+    tokio::spawn(async move {
+        loop {
+            let connection = tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((connection, _)) => connection,
+                    Err(error) => return tracing::warn!(%error, "an agent's socket cannot be listened on"),
+                },
+                () = ended.cancelled() => return,
+            };
+            let (channel, id, ended) = (channel.clone(), id.clone(), ended.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = carry(channel, &id, connection) => {}
+                    () = ended.cancelled() => {}
+                }
+            });
+        }
+    });
+    Ok(Some(ForwardedAgent {
+        directory,
+        _end: end.drop_guard(),
+    }))
+}
+
+/// Carries one connection to the client's agent and back.
+async fn carry(channel: Channel, id: &str, connection: UnixStream) {
+    let (mut read, mut write) = connection.into_split();
+    let (sender, outgoing) = mpsc::channel(WAITING);
+    let up = async move {
+        let mut buffer = vec![0; 32 << 10];
+        while let Ok(length) = read.read(&mut buffer).await
+            && length > 0
+        {
+            let data = buffer.get(..length).unwrap_or_default().to_vec();
+            if sender.send(BytesMessage { data }).await.is_err() {
+                return;
+            }
+        }
+    };
+    let down = async move {
+        let mut request = Request::new(ReceiverStream::new(outgoing));
+        header(request.metadata_mut(), "buildkit.ssh.id", &[id.to_owned()]);
+        let mut client = SshClient::new(channel);
+        match client.forward_agent(request).await {
+            Ok(answers) => {
+                let mut answers = answers.into_inner();
+                while let Ok(Some(message)) = answers.message().await {
+                    if write.write_all(&message.data).await.is_err() {
+                        return;
+                    }
+                }
+                let _ = write.shutdown().await;
+            }
+            Err(status) => tracing::debug!(%status, "the client's agent does not answer"),
+        }
+    };
+    tokio::join!(up, down);
+}
