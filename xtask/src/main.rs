@@ -1,4 +1,4 @@
-//! One command for people and CI: `cargo xtask demo | test | bench | conformance | soak | check`.
+//! One command for people and CI: `cargo xtask demo | test | bench | conformance | soak | crash | check`.
 //!
 //! Each command installs what it needs by package name, says what it does, and leaves the machine as it was
 //! but for those packages.
@@ -7,6 +7,7 @@ mod bench;
 mod check;
 mod clients;
 mod conformance;
+mod crash;
 mod demo;
 mod engine;
 mod http;
@@ -37,9 +38,10 @@ fn run(args: &[String]) -> Result<()> {
         Some("bench") => bench::run(rest),
         Some("check") => check::run(),
         Some("soak") => soak::run_for(rest),
+        Some("crash") => crash::run(rest),
         Some("conformance") => conformance::execute(rest),
         _ => bail!(
-            "usage: cargo xtask demo | test [--vm] [FILTER] | bench [engine|runtime] [RUNS] | conformance SOURCES | soak [SECONDS] | check"
+            "usage: cargo xtask demo | test [--vm] [FILTER] | bench [engine|runtime] [RUNS] | bench supervision [ROW…] | conformance SOURCES | soak [SECONDS] | crash [FILTER] | check"
         ),
     }
 }

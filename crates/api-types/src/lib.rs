@@ -39,6 +39,7 @@ pub mod port_reach;
 pub mod progress;
 pub mod stats;
 pub mod system;
+pub mod tasks;
 pub mod version;
 pub mod volume;
 

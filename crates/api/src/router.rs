@@ -27,8 +27,9 @@ const SERVER: &str = concat!("Berth/", env!("CARGO_PKG_VERSION"), " (linux)");
 
 /// The API as one service.
 pub fn router(state: AppState) -> Router {
-    let measured = middleware::from_fn_with_state(state.clone(), measured::measured);
-    with_versions(routes::all().route_layer(measured).with_state(state))
+    let timed = middleware::from_fn_with_state(state.clone(), measured::timed);
+    let numbered = middleware::from_fn_with_state(state.clone(), measured::numbered);
+    with_versions(routes::all().route_layer(timed).with_state(state)).layer(numbered)
 }
 
 /// Puts the handling of versions and common headers around routes that know neither.

@@ -348,7 +348,7 @@ fn describe(seen: &Seen) -> Finding {
             "it has a directory and no record".to_owned(),
             "it is recorded again, with its data",
         ),
-        Seen::Volume(volume::Stray::Removed(name)) => (
+        Seen::Volume(volume::Stray::Removed(name) | volume::Stray::Removing(name)) => (
             "volume",
             name.clone(),
             "a removal was not finished".to_owned(),
@@ -431,13 +431,18 @@ fn repair_network(inner: &Inner, stray: &network::Stray) -> Result<bool> {
 }
 
 /// Lets every monitor go that no container in `alive` needs: of ones that ended, or whose start or build step nobody
-/// waits for any more, when the last daemon was killed.
+/// waits for any more, when the last daemon was killed. Control groups of monitors that were killed, too, go with them.
 pub(crate) fn dismiss_unknown(inner: &Inner, alive: &HashSet<Id>) -> Result<()> {
-    for seen in monitors(inner, alive)? {
-        if let Err(error) = put_right(inner, &seen) {
-            tracing::warn!(?seen, %error, "could not be let go");
+    let end = |seen: Vec<Seen>| {
+        for seen in seen {
+            if let Err(error) = put_right(inner, &seen) {
+                tracing::warn!(?seen, %error, "could not be let go");
+            }
         }
-    }
+    };
+    end(monitors(inner, alive)?);
+    // What a monitor that lived had, it has taken along.
+    end(cgroups(inner, alive)?);
     Ok(())
 }
 

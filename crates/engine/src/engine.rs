@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use volume::Volumes;
 
+use crate::activity::Activities;
 use crate::container::{Container, Execs, Records, Registry, Steps, mounted_layers};
 use crate::error::{Error, Result, chain};
 use crate::events::Events;
@@ -60,6 +61,7 @@ pub(crate) struct Inner {
     pub(crate) steps: Steps,
     pub(crate) events: Events,
     pub(crate) metrics: Metrics,
+    pub(crate) activities: Activities,
     pub(crate) stats: crate::container::Samples,
     pub(crate) shutdown: CancellationToken,
     pub(crate) tasks: TaskTracker,
@@ -118,6 +120,11 @@ impl Engine {
         &self.inner.store
     }
 
+    /// What is under way.
+    pub fn activities(&self) -> &Activities {
+        &self.inner.activities
+    }
+
     /// What the engine was opened with; [`Engine::live`] has what may have changed since.
     pub fn config(&self) -> &EngineConfig {
         &self.inner.config
@@ -130,6 +137,8 @@ impl Inner {
             Error::internal(format!("cannot create {}: {error}", config.run_dir.display()))
         })?;
         let store = Store::open(&config.root)?;
+        // What requests of the last daemon were in the middle of.
+        remove_if_there(&config.root.join("tmp"))?;
         let registry = registry::Client::new(config.live.registry.clone())
             .map_err(|error| Error::internal(chain(&error)))?;
         let images = Images::open(store.clone(), registry)?;
@@ -161,6 +170,7 @@ impl Inner {
             steps: Steps::default(),
             events: Events::open(&config.root, metrics.events())?,
             metrics,
+            activities: Activities::default(),
             stats: Default::default(),
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -195,6 +205,16 @@ impl Inner {
             "" => self.config.instance.cgroup_parent(),
             parent => format!("/{}", parent.trim_matches('/')),
         }
+    }
+}
+
+fn remove_if_there(directory: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::internal(format!(
+            "cannot remove {}: {error}",
+            directory.display()
+        ))),
+        _ => Ok(()),
     }
 }
 

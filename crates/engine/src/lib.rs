@@ -7,6 +7,7 @@
 //! - Slow kernel work runs on the blocking pool.
 //! - Errors carry a class and Docker's words.
 
+mod activity;
 pub mod cdi;
 mod check;
 mod container;
@@ -29,6 +30,7 @@ mod system;
 pub mod userns;
 mod volumes;
 
+pub use activity::{Activities, Activity};
 pub use container::{
     ArchivePut, AttachOptions, Attachment, ByteStream, CommitContainer, Container, CreateContainer, Created,
     Exec, ExecStart, LogOptions, LogStream, Logs, MountKind, PlannedMount, Pruned, RemoveOptions, Sizes,

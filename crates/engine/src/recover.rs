@@ -5,6 +5,7 @@
 //! alive, containers whose policy says so are started, and monitors nobody knows are told to leave.
 
 use std::collections::HashSet;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use monitor::client::Monitor;
@@ -12,10 +13,11 @@ use spec::Id;
 
 use crate::check::{dismiss_unknown, remove_unrecorded};
 use crate::container::{
-    Container, Status, Supervision, adopt, read_exit_record, remove_parts, wants_start_with_daemon,
+    Container, Status, Supervision, adopt, clear_after_monitor, netns_of, read_exit_record, remove_parts,
+    wants_start_with_daemon,
 };
 use crate::engine::{Engine, Inner, blocking};
-use crate::error::Result;
+use crate::error::{Error, Result, chain};
 
 /// A container's supervision, if a monitor of it lives.
 type Found = (Container, Option<(Monitor, std::os::unix::net::UnixStream)>);
@@ -40,42 +42,59 @@ pub(crate) async fn recover(engine: &Engine) -> Result<()> {
     })
     .await?;
     let mut to_start = Vec::new();
+    let mut to_remove = Vec::new();
     for (mut container, monitor) in found {
-        let was_up = monitor.is_none()
-            && matches!(
-                container.state.status,
-                Status::Running | Status::Paused | Status::Restarting
-            );
+        let was_up = monitor.is_none() && is_up(container.state.status);
         if was_up {
+            let (inner, owned) = (Arc::clone(&engine.inner), container.clone());
+            blocking(move || {
+                clear_after_monitor(&inner, &owned);
+                Ok(())
+            })
+            .await?;
             mark_ended(&mut container);
             engine.inner.records.save(&container)?;
         }
+        if monitor.is_some() {
+            container = adopt_as_it_is(engine, container).await?;
+        }
         let policy = &container.host_config.restart_policy;
         let start = monitor.is_none() && wants_start_with_daemon(policy, was_up, container.stopped_by_hand);
-        let remove = monitor.is_none() && was_up && container.host_config.auto_remove && !start;
-        if remove || container.state.status == Status::Removing {
-            let inner = Arc::clone(&engine.inner);
-            let owned = container.clone();
-            if let Err(error) = blocking(move || remove_parts(&inner, &owned, true)).await {
-                tracing::error!(container = %container.id, %error, "could not finish a container's removal");
-                container.state.status = Status::Dead;
-            } else {
-                continue;
-            }
+        if removes_itself(&container) && !start {
+            container.state.status = Status::Removing;
+            container.removing_volumes = true;
+            engine.inner.records.save(&container)?;
         }
-        let supervision = monitor
-            .map(|(monitor, watch)| Supervision::new(monitor, watch))
-            .transpose()?;
-        let (id, name) = (container.id.clone(), container.name.clone());
-        let handle = adopt(&engine.inner, container, supervision);
-        engine.inner.containers.insert(id.clone(), name, handle);
+        if container.state.status == Status::Removing {
+            to_remove.push(container);
+            continue;
+        }
+        let id = container.id.clone();
+        take_over(engine, container, monitor)?;
         if start {
             to_start.push(id);
         }
     }
+    // After the others are known: what they use stays.
+    for mut container in to_remove {
+        let inner = Arc::clone(&engine.inner);
+        let owned = container.clone();
+        if let Err(error) = blocking(move || remove_parts(&inner, &owned)).await {
+            tracing::error!(container = %container.id, %error, "could not finish a container's removal");
+            container.state.status = Status::Dead;
+            container.state.error = error.message;
+            take_over(engine, container, None)?;
+        }
+    }
     let recorded: HashSet<Id> = engine.containers().iter().map(|c| c.id.clone()).collect();
     let inner = Arc::clone(&engine.inner);
-    blocking(move || remove_unrecorded(&inner, &recorded)).await?;
+    blocking(move || {
+        remove_unrecorded(&inner, &recorded)?;
+        // Every process of before that is nobody's has ended by now.
+        let emptied = inner.store.empty_trash();
+        emptied.map_err(|error| Error::internal(chain(&error)))
+    })
+    .await?;
     let engine = engine.clone();
     // Starting is not part of opening: the daemon answers at once.
     engine.inner.tasks.clone().spawn(async move {
@@ -88,14 +107,69 @@ pub(crate) async fn recover(engine: &Engine) -> Result<()> {
     Ok(())
 }
 
+fn take_over(
+    engine: &Engine,
+    container: Container,
+    monitor: Option<(Monitor, std::os::unix::net::UnixStream)>,
+) -> Result<()> {
+    let supervision = monitor
+        .map(|(monitor, watch)| Supervision::new(monitor, watch))
+        .transpose()?;
+    let (id, name) = (container.id.clone(), container.name.clone());
+    let handle = adopt(&engine.inner, container, supervision);
+    engine.inner.containers.insert(id, name, handle);
+    Ok(())
+}
+
+/// Finishes what a crash cut off while the container was paused or continued, or joined or left a network: between
+/// what was done to it and its record.
+async fn adopt_as_it_is(engine: &Engine, mut container: Container) -> Result<Container> {
+    let inner = Arc::clone(&engine.inner);
+    blocking(move || {
+        // One that has just ended has no group any more; its monitor tells the rest.
+        let status = match inner.cgroup_of(&container).map(|group| group.is_frozen()) {
+            Ok(Ok(true)) => Status::Paused,
+            Ok(Ok(false)) => Status::Running,
+            _ => container.state.status,
+        };
+        if container.state.status != status {
+            container.state.status = status;
+            inner.records.save(&container)?;
+        }
+        if !container.has_endpoints() {
+            return Ok(container);
+        }
+        let recorded: Vec<String> = container.networks.keys().cloned().collect();
+        // A container that ends at this moment is found to have ended soon.
+        let Ok(netns) = netns_of(container.state.pid) else {
+            return Ok(container);
+        };
+        let left = inner
+            .networks
+            .reconcile_container(&container.id, netns.as_fd(), &recorded)?;
+        if !left.is_empty() {
+            container.networks.retain(|name, _| !left.contains(name));
+            inner.records.save(&container)?;
+        }
+        Ok(container)
+    })
+    .await
+}
+
+fn is_up(status: Status) -> bool {
+    matches!(status, Status::Running | Status::Paused | Status::Restarting)
+}
+
+/// It has ended or failed to start, and nobody shall be troubled with its removal.
+fn removes_itself(container: &Container) -> bool {
+    let is_down = matches!(container.state.status, Status::Exited | Status::Created);
+    container.host_config.auto_remove && is_down && container.exits > 0
+}
+
 fn find(inner: &Inner) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for container in inner.records.load()? {
-        let up = matches!(
-            container.state.status,
-            Status::Running | Status::Paused | Status::Restarting
-        );
-        let monitor = up
+        let monitor = is_up(container.state.status)
             .then(|| Monitor::connect(&inner.config.run_dir, container.id.as_str()).ok())
             .flatten()
             .and_then(|monitor| monitor.watch().ok().map(|watch| (monitor, watch)));

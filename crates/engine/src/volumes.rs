@@ -43,6 +43,7 @@ impl Engine {
                 driver: request.driver,
                 driver_opts: request.driver_opts.into_map(),
                 labels: request.labels.into_map(),
+                pending: false,
             };
             let (volume, created) = inner.volumes.create(create)?;
             if created {

@@ -1,4 +1,4 @@
-//! A blob being written whose digest is not known beforehand: gone unless committed.
+//! A blob being written whose digest is not known beforehand: gone unless committed, also after a crash.
 
 use std::io::{self, Write};
 

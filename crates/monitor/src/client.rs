@@ -107,6 +107,11 @@ impl Monitor {
         Ok(monitor)
     }
 
+    /// Removes the socket of a monitor that has died.
+    pub fn forget(run_dir: &Path, id: &str) -> std::io::Result<()> {
+        socket::forget(run_dir, id)
+    }
+
     pub fn state(&self) -> Outcome<State> {
         match self.ask(&Request::State, &[])? {
             Response::State(state) => Ok(state),

@@ -73,6 +73,21 @@ pub struct Started {
     /// In the daemon's pid namespace.
     pub pid: i32,
     pub started_at: Timestamp,
+    /// Where the monitor's time went.
+    #[serde(default)]
+    pub took: Took,
+}
+
+/// Parts of a start, in microseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Took {
+    /// The control group with its limits, and the log.
+    pub group: u64,
+    /// Namespaces, mounts and rights, up to a process that waits to become the program.
+    pub container: u64,
+    /// Until it has become the program.
+    pub exec: u64,
 }
 
 /// It does not, or the request could not be carried out.

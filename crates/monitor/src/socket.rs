@@ -31,6 +31,17 @@ pub(crate) fn connect(run_dir: &Path, id: &str) -> io::Result<UnixStream> {
     UnixStream::connect(through(&directory, &name_of(id)))
 }
 
+/// Removes the name of a socket on which nobody listens any more, if it is there.
+pub(crate) fn forget(run_dir: &Path, id: &str) -> io::Result<()> {
+    if connect(run_dir, id).is_ok() {
+        return Ok(());
+    }
+    match std::fs::remove_file(run_dir.join(name_of(id))) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// A listening socket that unlinks its name when dropped.
 #[derive(Debug)]
 pub(crate) struct Listener {
@@ -105,5 +116,12 @@ mod tests {
         drop(UnixListener::bind(through(&directory, &name_of(id))).unwrap());
         let _again = Listener::bind(&deep, id).unwrap();
         connect(&deep, id).unwrap();
+        forget(&deep, id).unwrap();
+        connect(&deep, id).unwrap();
+        let dead = "dead56789abc";
+        forget(&deep, dead).unwrap();
+        drop(UnixListener::bind(through(&directory, &name_of(dead))).unwrap());
+        forget(&deep, dead).unwrap();
+        assert!(!deep.join(name_of(dead)).exists());
     }
 }

@@ -117,6 +117,43 @@ impl Networks {
         inner.write_names(&BTreeSet::from([network_id]))?;
         inner.write_container(container)
     }
+
+    /// Brings the endpoints of a running container and what its owner has recorded together, after a crash between the
+    /// two: it leaves networks that are not `recorded`. Gives those recorded ones that it has left already.
+    pub fn reconcile_container(
+        &self,
+        container: &Id,
+        netns: BorrowedFd<'_>,
+        recorded: &[String],
+    ) -> Result<Vec<String>, Error> {
+        let inner = &self.inner;
+        let (unknown, left) = {
+            let state = inner.state();
+            let attached: BTreeSet<Id> = state
+                .sandboxes
+                .get(container)
+                .into_iter()
+                .flat_map(|sandbox| &sandbox.endpoints)
+                .map(|attached| attached.endpoint.network_id.clone())
+                .collect();
+            // One that was removed by force is nobody's any more.
+            let of = |name: &String| state.find(name).ok().map(|found| found.network.id.clone());
+            let wanted: BTreeSet<Id> = recorded.iter().filter_map(of).collect();
+            let unknown: Vec<Id> = attached.difference(&wanted).cloned().collect();
+            let left = recorded
+                .iter()
+                .filter(|name| of(name).is_none_or(|id| !attached.contains(&id)));
+            (unknown, left.cloned().collect::<Vec<String>>())
+        };
+        for network in &unknown {
+            self.disconnect(container, network.as_str(), Some(netns), true)?;
+        }
+        if !left.is_empty() {
+            inner.restore_routes(container, netns)?;
+            inner.write_container(container)?;
+        }
+        Ok(left)
+    }
 }
 
 impl Inner {

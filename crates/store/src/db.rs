@@ -51,6 +51,11 @@ pub enum DbError {
         step: usize,
         cause: rusqlite::Error,
     },
+    /// The disk or its filesystem is broken, or has become read-only.
+    #[error(
+        "metadata database: {0}: the filesystem of the data root cannot be written; the kernel's log says why"
+    )]
+    Unwritable(rusqlite::Error),
     /// The file is not a database of this engine.
     #[error("{path} is not a metadata database of this engine")]
     Foreign { path: String },
@@ -73,6 +78,7 @@ impl From<rusqlite::Error> for DbError {
     fn from(error: rusqlite::Error) -> DbError {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => DbError::Full,
+            Some(ErrorCode::SystemIoFailure | ErrorCode::ReadOnly) => DbError::Unwritable(error),
             _ => DbError::Sqlite(error),
         }
     }

@@ -90,6 +90,12 @@ impl Store {
         &self.inner.room
     }
 
+    /// Deletes what earlier processes have left in the trash, in the background. To be called when nobody of their time
+    /// uses any of it: a root filesystem that is mounted cannot be deleted.
+    pub fn empty_trash(&self) -> Result<(), PathError> {
+        self.inner.trash.empty_in_background()
+    }
+
     /// A new lease: what it holds is kept by garbage collection until it is dropped.
     ///
     /// Hold first, look second: what exists after it was held stays.

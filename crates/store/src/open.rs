@@ -70,7 +70,6 @@ impl Store {
         let room = Room::new(&root);
         let content = Content::create(&root.join("content"), trash.clone(), room.clone())?;
         let snapshots = Snapshots::open(root.join("snapshots"), Arc::clone(&db), trash.clone())?;
-        trash.empty_in_background()?;
         Ok(Store {
             inner: Arc::new(Inner {
                 root,

@@ -1,13 +1,14 @@
 //! Deleting in two steps: a rename into `ROOT/trash`, which is instant and atomic, then the deletion proper.
 //!
-//! What a crash leaves in the trash is deleted after the next start, in the background.
+//! What a crash leaves in the trash is deleted after the next start, in the background, when whoever opened the store has
+//! ended those that may still use it.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{CWD, Mode, OFlags, openat, renameat};
 use rustix::io::Errno;
@@ -24,6 +25,8 @@ struct Inner {
     path: PathBuf,
     dir: File,
     next: AtomicU64,
+    /// What could not be deleted when it should have been, for want of descriptors for one.
+    stuck: Mutex<Vec<OsString>>,
 }
 
 /// Something renamed away that still takes space.
@@ -41,6 +44,7 @@ impl Trash {
                 path,
                 dir: dir.into(),
                 next: AtomicU64::new(0),
+                stuck: Mutex::default(),
             }),
         })
     }
@@ -62,10 +66,20 @@ impl Trash {
         }
     }
 
-    /// Gives the space back.
+    /// Gives the space back. What cannot be deleted now is tried again with the next that can.
     pub(crate) fn delete(&self, discarded: Discarded) -> Result<Removed, PathError> {
-        remove_tree(self.inner.dir.as_fd(), &discarded.name)
-            .at("delete", &self.inner.path.join(&discarded.name))
+        let name = discarded.name;
+        let removed = self.remove(&name);
+        let mut stuck = self.inner.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        match &removed {
+            Ok(_) => stuck.retain(|name| self.remove(name).is_err()),
+            Err(_) => stuck.push(name),
+        }
+        removed
+    }
+
+    fn remove(&self, name: &OsStr) -> Result<Removed, PathError> {
+        remove_tree(self.inner.dir.as_fd(), name).at("delete", &self.inner.path.join(name))
     }
 
     /// Discards and deletes.

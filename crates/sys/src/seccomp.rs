@@ -2,6 +2,8 @@
 //!
 //! Sources: seccomp(2), Documentation/userspace-api/seccomp_filter.rst.
 
+pub mod questions;
+
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 

@@ -7,6 +7,8 @@ use std::os::unix::fs::DirBuilderExt;
 
 use jiff::Timestamp;
 use spec::Id;
+use store::DbError;
+use store::rusqlite::Transaction;
 
 use crate::{ANONYMOUS_LABEL, LOCAL, Volume, VolumeError, Volumes, name, options, table};
 
@@ -19,6 +21,9 @@ pub struct CreateVolume {
     pub driver: String,
     pub driver_opts: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
+    /// Made for something that is not there yet. Unless it is settled ([`Volumes::settle`]) with that, the next opening
+    /// removes it.
+    pub pending: bool,
 }
 
 impl Volumes {
@@ -31,13 +36,18 @@ impl Volumes {
             _ => Id::random().to_string(),
         };
         name::check(&name)?;
-        let _state = self.lock();
+        let mut state = self.lock();
         let explicit = !request.driver.is_empty();
         if let Ok(existing) = self.get(&name) {
             if explicit && existing.driver != request.driver {
                 return Err(VolumeError::NameTaken(name));
             }
             self.make_directory(&name)?;
+            // Somebody else has it now, too.
+            self.inner.store.db().write(|tx| {
+                table::settle(tx, &name)?;
+                Ok::<_, VolumeError>(())
+            })?;
             return Ok((existing, false));
         }
         if explicit && request.driver != LOCAL {
@@ -61,20 +71,34 @@ impl Volumes {
             created_at: Timestamp::from_second(now.as_second()).unwrap_or(now),
             anonymous,
         };
+        if self
+            .inner
+            .store
+            .db()
+            .read(table::removals)?
+            .contains(&volume.name)
+        {
+            self.put_aside(&mut state, &volume.name)?;
+        }
         // The row first: a row without a directory is completed at the next start, so a crash in between
         // leaves a volume with its labels, not a directory nobody knows the meaning of.
         self.inner.store.db().write_durable(|tx| {
-            table::insert(tx, &volume)?;
+            table::insert(tx, &volume, request.pending)?;
             Ok::<_, VolumeError>(())
         })?;
         if let Err(error) = self.make_directory(&volume.name) {
             self.inner.store.db().write_durable(|tx| {
-                table::delete(tx, &volume.name)?;
+                table::begin_removal(tx, &volume.name)?;
                 Ok::<_, VolumeError>(())
             })?;
             return Err(error);
         }
         Ok((volume, true))
+    }
+
+    /// What volumes were made for is there now, by the transaction that this is part of.
+    pub fn settle(&self, tx: &Transaction<'_>, names: &[String]) -> Result<(), DbError> {
+        names.iter().try_for_each(|name| Ok(table::settle(tx, name)?))
     }
 
     /// Makes what is missing of a volume's directories.

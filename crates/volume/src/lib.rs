@@ -8,8 +8,8 @@
 //!
 //! The row in the database is the truth about a volume that exists, and it is durable before its creator hears
 //! of it. Data is never removed on a guess: a row without a directory gets an empty one, and a directory with
-//! a volume's shape but without a row becomes a volume again (a crash during removal can bring one back, but
-//! can not lose one).
+//! a volume's shape but without a row becomes a volume again, unless a row says that it is being removed. A volume
+//! that is made for a container is pending until the container is recorded, and goes if that never comes.
 //!
 //! Whether a volume is in use is the engine's business: it refuses the removal before it asks for it here.
 

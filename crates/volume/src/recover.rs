@@ -15,12 +15,21 @@ pub enum Stray {
     Lost(String),
     /// A directory without a row.
     Unrecorded(String),
-    /// What a removal left.
+    /// The directory that a removal left.
     Removed(String),
+    /// A volume whose removal was begun.
+    Removing(String),
 }
 
 impl Volumes {
     pub(crate) fn recover(&self) -> Result<(), VolumeError> {
+        for name in self.inner.store.db().read(table::pending)? {
+            tracing::info!(
+                volume = name,
+                "what the volume was made for was never finished: it goes"
+            );
+            self.remove(&name, true)?;
+        }
         self.strays()?.iter().try_for_each(|stray| self.repair(stray))
     }
 
@@ -37,9 +46,13 @@ impl Volumes {
         let lost = known.iter().filter(|name| !self.path(name).is_dir());
         let mut strays: Vec<Stray> = lost.cloned().map(Stray::Lost).collect();
         strays.sort();
+        let removing: HashSet<String> = self.inner.store.db().read(table::removals)?.into_iter().collect();
+        strays.extend(removing.iter().cloned().map(Stray::Removing));
         for name in names {
             if name.starts_with(REMOVED) {
                 strays.push(Stray::Removed(name));
+            } else if !known.contains(&name) && removing.contains(&name) {
+                // Told above.
             } else if !known.contains(&name) && self.path(&name).is_dir() && name::check(&name).is_ok() {
                 strays.push(Stray::Unrecorded(name));
             }
@@ -53,11 +66,12 @@ impl Volumes {
             Stray::Lost(name) => self.make_directory(name),
             Stray::Unrecorded(name) => self.adopt(name),
             Stray::Removed(directory) => self.delete_aside(directory),
+            Stray::Removing(name) => self.finish_removal(name),
         }
     }
 
-    /// Takes over a directory that has a volume's shape but no row: its removal was interrupted before anybody
-    /// was told that it had happened, or the database is older than the directory.
+    /// Takes over a directory that has a volume's shape but no row, and that nobody has asked to remove: the database is
+    /// older than the directory.
     fn adopt(&self, name: &str) -> Result<(), VolumeError> {
         tracing::warn!(volume = name, "a volume without a record is taken over");
         let created = fs::metadata(self.path(name))
@@ -75,7 +89,7 @@ impl Volumes {
             anonymous: false,
         };
         self.inner.store.db().write_durable(|tx| {
-            table::insert(tx, &volume)?;
+            table::insert(tx, &volume, false)?;
             Ok(())
         })
     }

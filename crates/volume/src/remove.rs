@@ -1,11 +1,14 @@
 //! Removing a volume: the row, then its directory out of sight, then its content.
+//!
+//! The transaction that takes the row away notes the removal, so that one which is cut off after it is gone on with:
+//! without the note, its directory would look like one whose row was lost.
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 
 use sys::beneath::remove_tree;
 
-use crate::{VolumeError, Volumes, table};
+use crate::{State, VolumeError, Volumes, table};
 
 /// What a removed volume's directory is called until its content has gone.
 pub(crate) const REMOVED: &str = ".removed-";
@@ -16,7 +19,7 @@ impl Volumes {
         let mut state = self.lock();
         self.inner.store.db().make_room();
         let existed = self.inner.store.db().write_durable(|tx| {
-            let existed = table::delete(tx, name)?;
+            let existed = table::begin_removal(tx, name)?;
             Ok::<_, VolumeError>(existed)
         })?;
         if !existed {
@@ -27,16 +30,37 @@ impl Volumes {
             };
         }
         state.holders.remove(name);
+        let aside = self.put_aside(&mut state, name)?;
+        // Others may use the name again while the content goes.
+        drop(state);
+        aside.map_or(Ok(()), |aside| self.delete_aside(&aside))
+    }
+
+    /// Goes on with a removal that was cut off.
+    pub(crate) fn finish_removal(&self, name: &str) -> Result<(), VolumeError> {
+        let mut state = self.lock();
+        let aside = self.put_aside(&mut state, name)?;
+        drop(state);
+        aside.map_or(Ok(()), |aside| self.delete_aside(&aside))
+    }
+
+    /// Renames the directory of a volume without a row; what it is called now, if there was one.
+    pub(crate) fn put_aside(&self, state: &mut State, name: &str) -> Result<Option<String>, VolumeError> {
         state.removed += 1;
         let aside = format!("{REMOVED}{}-{}", std::process::id(), state.removed);
         let home = self.home(name);
-        match fs::rename(&home, self.inner.dir.join(&aside)) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            other => other.map_err(|cause| VolumeError::at("remove", &home, cause))?,
-        }
-        // Others may use the name again while the content goes.
-        drop(state);
-        self.delete_aside(&aside)
+        let renamed = match fs::rename(&home, self.inner.dir.join(&aside)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            other => {
+                other.map_err(|cause| VolumeError::at("remove", &home, cause))?;
+                Some(aside)
+            }
+        };
+        self.inner.store.db().write(|tx| {
+            table::end_removal(tx, name)?;
+            Ok::<_, VolumeError>(())
+        })?;
+        Ok(renamed)
     }
 
     pub(crate) fn delete_aside(&self, name: &str) -> Result<(), VolumeError> {

@@ -9,7 +9,8 @@ use store::rusqlite::{self, Connection, OptionalExtension, Row};
 
 use crate::{Volume, data};
 
-pub(crate) const STEPS: &[&str] = &["
+pub(crate) const STEPS: &[&str] = &[
+    "
     CREATE TABLE volume (
         name      TEXT PRIMARY KEY,
         driver    TEXT NOT NULL,
@@ -18,7 +19,12 @@ pub(crate) const STEPS: &[&str] = &["
         created   INTEGER NOT NULL,
         anonymous INTEGER NOT NULL
     ) STRICT;
-"];
+",
+    "
+    ALTER TABLE volume ADD COLUMN pending INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE volume_removal (name TEXT PRIMARY KEY) STRICT;
+",
+];
 
 const COLUMNS: &str = "SELECT name, driver, labels, options, created, anonymous FROM volume";
 
@@ -34,10 +40,10 @@ pub(crate) fn all(db: &Connection, dir: &Path) -> rusqlite::Result<Vec<Volume>> 
         .collect()
 }
 
-pub(crate) fn insert(db: &Connection, volume: &Volume) -> rusqlite::Result<()> {
+pub(crate) fn insert(db: &Connection, volume: &Volume, pending: bool) -> rusqlite::Result<()> {
     db.prepare_cached(
-        "INSERT INTO volume (name, driver, labels, options, created, anonymous) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO volume (name, driver, labels, options, created, anonymous, pending) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?
     .execute((
         &volume.name,
@@ -46,14 +52,46 @@ pub(crate) fn insert(db: &Connection, volume: &Volume) -> rusqlite::Result<()> {
         to_json(&volume.options)?,
         volume.created_at.as_second(),
         volume.anonymous,
+        pending,
     ))
     .map(|_| ())
 }
 
-/// Whether there was such a row.
-pub(crate) fn delete(db: &Connection, name: &str) -> rusqlite::Result<bool> {
-    db.execute("DELETE FROM volume WHERE name = ?1", [name])
-        .map(|count| count != 0)
+/// Names of volumes whose creators are not done.
+pub(crate) fn pending(db: &Connection) -> rusqlite::Result<Vec<String>> {
+    names(db, "SELECT name FROM volume WHERE pending ORDER BY name")
+}
+
+/// Its creator is done.
+pub(crate) fn settle(db: &Connection, name: &str) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE volume SET pending = 0 WHERE name = ?1 AND pending")?
+        .execute([name])
+        .map(|_| ())
+}
+
+/// Names of volumes that are being removed.
+pub(crate) fn removals(db: &Connection) -> rusqlite::Result<Vec<String>> {
+    names(db, "SELECT name FROM volume_removal ORDER BY name")
+}
+
+pub(crate) fn end_removal(db: &Connection, name: &str) -> rusqlite::Result<()> {
+    db.execute("DELETE FROM volume_removal WHERE name = ?1", [name])
+        .map(|_| ())
+}
+
+fn names(db: &Connection, query: &str) -> rusqlite::Result<Vec<String>> {
+    db.prepare_cached(query)?
+        .query_map([], |row| row.get(0))?
+        .collect()
+}
+
+/// Takes the row away and notes that the directory has to follow. Whether there was such a row.
+pub(crate) fn begin_removal(db: &Connection, name: &str) -> rusqlite::Result<bool> {
+    let existed = db.execute("DELETE FROM volume WHERE name = ?1", [name])? != 0;
+    if existed {
+        db.execute("INSERT OR IGNORE INTO volume_removal (name) VALUES (?1)", [name])?;
+    }
+    Ok(existed)
 }
 
 fn from_row(row: &Row<'_>, dir: &Path) -> rusqlite::Result<Volume> {

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use store::Store;
-use volume::{CreateVolume, VolumeError, Volumes, copy_up};
+use volume::{CreateVolume, Stray, VolumeError, Volumes, copy_up};
 
 fn named(name: &str) -> CreateVolume {
     CreateVolume {
@@ -41,6 +41,70 @@ fn volumes_outlive_a_restart_and_go_when_asked() {
     assert!(matches!(error, VolumeError::NotFound(_)));
     assert_eq!(error.to_string(), "get data: no such volume");
     volumes.remove("data", true).unwrap();
+}
+
+/// As a crash leaves it: the row is gone, the directory is there.
+#[test]
+fn a_removal_that_was_cut_off_is_finished_and_lost_rows_are_not_removals() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let volumes = Volumes::open(store.clone(), store.root()).unwrap();
+    for name in ["going", "lost"] {
+        let (volume, _) = volumes.create(named(name)).unwrap();
+        fs::write(volume.mountpoint.join("data"), name).unwrap();
+    }
+    store
+        .db()
+        .write(|tx| {
+            tx.execute("DELETE FROM volume", ())
+                .map_err(store::DbError::from)?;
+            tx.execute("INSERT INTO volume_removal (name) VALUES ('going')", ())
+                .map_err(store::DbError::from)?;
+            Ok::<_, store::DbError>(())
+        })
+        .unwrap();
+    assert_eq!(
+        volumes.strays().unwrap(),
+        [Stray::Removing("going".into()), Stray::Unrecorded("lost".into())]
+    );
+    drop(volumes);
+    let volumes = Volumes::open(store.clone(), store.root()).unwrap();
+    let names: Vec<String> = volumes.list().unwrap().into_iter().map(|v| v.name).collect();
+    assert_eq!(names, ["lost"]);
+    assert_eq!(
+        fs::read_to_string(volumes.path("lost").join("data")).unwrap(),
+        "lost"
+    );
+    assert!(!dir.path().join("volumes/going").exists());
+    assert_eq!(volumes.strays().unwrap(), []);
+    // The name is free, and what takes it is new.
+    let (again, created) = volumes.create(named("going")).unwrap();
+    assert!(created && fs::read_dir(&again.mountpoint).unwrap().next().is_none());
+}
+
+#[test]
+fn a_volume_goes_when_what_it_was_made_for_never_came() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let open = || Volumes::open(store.clone(), store.root()).unwrap();
+    let volumes = open();
+    let pending = |name: &str| CreateVolume {
+        pending: true,
+        ..named(name)
+    };
+    for name in ["settled", "shared", "orphan"] {
+        assert!(volumes.create(pending(name)).unwrap().1);
+    }
+    store
+        .db()
+        .write(|tx| volumes.settle(tx, &["settled".to_owned()]))
+        .unwrap();
+    // Somebody else took it meanwhile.
+    assert!(!volumes.create(pending("shared")).unwrap().1);
+    drop(volumes);
+    let names: Vec<String> = open().list().unwrap().into_iter().map(|v| v.name).collect();
+    assert_eq!(names, ["settled", "shared"]);
+    assert!(!dir.path().join("volumes/orphan").exists());
 }
 
 #[test]

@@ -19,6 +19,7 @@ use tokio_util::io::{ReaderStream, StreamReader};
 use tokio_util::task::TaskTracker;
 
 use crate::answer::with_type;
+use crate::measured::UnderWay;
 
 /// Bytes between relay and response body when the connection stays HTTP.
 const PIPE: usize = 64 << 10;
@@ -32,6 +33,7 @@ pub struct Client {
 /// A request whose connection may be taken over.
 pub struct Hijack {
     way: Way,
+    under_way: Option<UnderWay>,
 }
 
 enum Way {
@@ -49,14 +51,17 @@ impl Hijack {
     pub fn of(mut request: Request<Body>) -> Self {
         // hyper would send 101 to a client that never asked, so the header decides.
         let protocol = request.headers().get(header::UPGRADE).cloned();
+        let under_way = request.extensions_mut().remove::<UnderWay>();
         match (protocol, request.extensions_mut().remove::<OnUpgrade>()) {
             (Some(protocol), Some(connection)) => Self {
                 way: Way::Upgrade { connection, protocol },
+                under_way,
             },
             _ => Self {
                 way: Way::Http {
                     body: request.into_body(),
                 },
+                under_way,
             },
         }
     }
@@ -99,9 +104,11 @@ impl Hijack {
         W: FnOnce(Client) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
+        let under_way = self.under_way;
         match self.way {
             Way::Upgrade { connection, protocol } => {
                 tasks.spawn(async move {
+                    let _under_way = under_way;
                     match connection.await {
                         Ok(upgraded) => {
                             let (input, output) = tokio::io::split(TokioIo::new(upgraded));
@@ -125,6 +132,8 @@ impl Hijack {
                     input: Box::pin(input),
                     output: Box::pin(output),
                 };
+                // The answer's body holds the other one.
+                drop(under_way);
                 tasks.spawn(work(client));
                 let body = Body::from_stream(ReaderStream::with_capacity(response_body, PIPE));
                 with_type(StatusCode::OK, media_type, body)

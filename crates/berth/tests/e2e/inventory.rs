@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::{Daemon, tag_of, text};
+use crate::support::{Daemon, OF_DAEMON, tag_of, text};
 
 /// How long the background may take.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -173,17 +173,19 @@ fn rules(tag: &str) -> BTreeSet<String> {
     found
 }
 
-/// Monitors and whatever else runs with a path of this daemon in its command line, but not the daemon.
-fn processes(dir: &Path) -> BTreeSet<String> {
-    let needle = dir.display().to_string();
+/// Monitors, containers and whatever else was started by a daemon on this directory, but not the daemon.
+pub fn processes(dir: &Path) -> BTreeSet<String> {
+    let mark = format!("{OF_DAEMON}={}", dir.display());
+    let path = dir.display().to_string();
     let mut found = BTreeSet::new();
     for pid in names(Path::new("/proc"))
         .iter()
         .filter(|name| name.parse::<u32>().is_ok())
     {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let line = text(&line).replace('\0', " ");
-        if line.contains(&needle) && !line.contains("--data-root") {
+        let read = |file: &str| text(&std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default());
+        let line = read("cmdline").replace('\0', " ");
+        let ours = line.contains(&path) || read("environ").split('\0').any(|entry| entry == mark);
+        if ours && !line.contains("--data-root") {
             found.insert(format!("{pid} {line}"));
         }
     }

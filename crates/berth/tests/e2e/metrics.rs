@@ -1,9 +1,10 @@
-//! `--metrics-addr`: what Prometheus reads, before and after some work.
+//! What can be seen of a daemon at work: `--metrics-addr`, `debug tasks`, `run --timings`.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 
-use crate::support::Daemon;
+use crate::support::{BERTH, Daemon, retry, text};
 
 /// The text of one scrape.
 fn scrape(address: &str) -> String {
@@ -126,4 +127,122 @@ fn prometheus_reads_what_happened() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+}
+
+#[test]
+fn what_is_under_way_is_shown_with_its_age_and_number() {
+    guard!();
+    let mut daemon = Daemon::start_with(&["--debug"]);
+    daemon.ok(&["run", "-d", "--name", "deaf", "box:1", "sleep", "1000"]);
+    let client = |args: &[&str]| {
+        Command::new(BERTH)
+            .args(args)
+            .env("DOCKER_HOST", daemon.socket())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let clients = [
+        client(&["stop", "-t", "60", "deaf"]),
+        client(&["events"]),
+        client(&["exec", "deaf", "sleep", "1000"]),
+    ];
+    let wanted = [
+        ("container", "wait for the end", "deaf"),
+        ("request", "POST", "/containers/deaf/stop"),
+        ("request", "GET", "/events"),
+        // Its connection was taken over, and is still its client's.
+        ("request", "POST", "/start"),
+    ];
+    let shown = retry(|| {
+        let text = daemon.ok(&["debug", "tasks", "--format", "json"]);
+        let tasks: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let tasks = tasks["Tasks"].as_array().unwrap().clone();
+        let has = |(kind, action, subject): &(&str, &str, &str)| {
+            tasks.iter().any(|task| {
+                task["Kind"] == *kind
+                    && task["Action"] == *action
+                    && task["Subject"].as_str().unwrap().ends_with(subject)
+                    && task["Seconds"].as_f64().unwrap() > 0.0
+                    && task["Request"].is_u64() == (*kind == "request")
+            })
+        };
+        wanted.iter().all(has).then_some(tasks)
+    });
+    let tasks = shown.unwrap_or_else(|| panic!("{}", daemon.ok(&["debug", "tasks"])));
+    // The number is that of the log.
+    let events = tasks
+        .iter()
+        .find(|task| task["Subject"].as_str().unwrap().ends_with("/events"))
+        .unwrap();
+    let line = format!("request{{id={}}}", events["Request"]);
+    let log = daemon.log();
+    let logged = log
+        .lines()
+        .any(|text| text.contains(&line) && text.contains("/events"));
+    assert!(logged, "{line} in {log}");
+    for mut client in clients {
+        client.kill().unwrap();
+        client.wait().unwrap();
+    }
+    daemon.ok(&["kill", "deaf"]);
+    let over = retry(|| (daemon.ok(&["debug", "tasks"]).lines().count() == 2).then_some(()));
+    assert!(over.is_some(), "{}", daemon.ok(&["debug", "tasks"]));
+    daemon.crash_and_restart();
+    assert_eq!(daemon.ok(&["debug", "tasks"]).lines().count(), 2);
+}
+
+#[test]
+fn a_start_tells_where_its_time_went() {
+    guard!();
+    let daemon = Daemon::start();
+    let output = daemon.run(&["run", "--rm", "--timings", "box:1", "echo", "out"]);
+    assert_eq!(text(&output.stdout), "out\n");
+    let shown = text(&output.stderr);
+    let rows: Vec<(String, f64)> = shown
+        .lines()
+        .map(|line| {
+            let line = line.strip_suffix(" ms").unwrap_or_else(|| panic!("{shown}"));
+            let (name, took) = line.rsplit_once(' ').unwrap();
+            (name.trim_end().to_owned(), took.parse().unwrap())
+        })
+        .collect();
+    let names: Vec<&str> = rows.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "create",
+            "attach",
+            "start",
+            "  network",
+            "  configuration",
+            "  monitor",
+            "  control group",
+            "  namespaces and mounts",
+            "  exec",
+            "  record",
+            "run and remove",
+            "total"
+        ]
+    );
+    let sum = |wanted: fn(&str) -> bool| -> f64 {
+        rows.iter()
+            .filter(|(name, _)| wanted(name))
+            .map(|(_, took)| took)
+            .sum()
+    };
+    let total = rows.last().unwrap().1;
+    let parts = sum(|name| name.starts_with(' '));
+    assert!(
+        parts > 0.0 && parts <= sum(|name| name == "start") + 0.1,
+        "{shown}"
+    );
+    // Each row is rounded.
+    let whole = sum(|name| !name.starts_with(' ') && name != "total");
+    assert!(whole <= total + 0.1, "{shown}");
+    // Others are not told.
+    let output = daemon.run(&["run", "--rm", "box:1", "true"]);
+    assert_eq!(text(&output.stderr), "");
 }

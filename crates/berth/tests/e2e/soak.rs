@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-use crate::support::{BERTH, Daemon, OF_DAEMON, tag_of, text};
+use crate::support::{BERTH, Daemon, tag_of, text};
 
 const CLIENTS: usize = 6;
 const BETWEEN_KILLS: Duration = Duration::from_millis(1200);
@@ -250,17 +250,13 @@ fn host(daemon: &Daemon) -> BTreeMap<&'static str, usize> {
             .count()
     };
     let entries = |path: &str| std::fs::read_dir(daemon.dir.path().join(path)).map_or(0, Iterator::count);
-    let monitors = std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| {
-        let read = |file: &str| text(&std::fs::read(entry.path().join(file)).unwrap_or_default());
-        read("cmdline").ends_with("\0monitor\0") && read("environ").contains(&format!("{OF_DAEMON}={root}\0"))
-    });
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     BTreeMap::from([
         (
             "mounts",
             mounts.lines().filter(|line| line.contains(&root)).count(),
         ),
-        ("monitors", monitors.count()),
+        ("processes", crate::inventory::processes(daemon.dir.path()).len()),
         (
             "links of containers",
             lines("ip", &["-o", "link"], &format!("{tag}:endpoint")),

@@ -191,13 +191,25 @@ impl Daemon {
 pub const OF_DAEMON: &str = "BERTH_TEST_DAEMON";
 
 fn spawn(dir: &Path, args: &[String]) -> Child {
-    let log = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(dir.join("log"))
-        .unwrap();
+    command(dir, args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log_of(dir))
+        .spawn()
+        .unwrap()
+}
+
+/// Where a daemon on this directory writes what it has to say.
+pub fn log_of(dir: &Path) -> std::fs::File {
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).append(true).open(dir.join("log")).unwrap()
+}
+
+/// A daemon on this directory.
+pub fn command(dir: &Path, args: &[String]) -> Command {
     // Each daemon has a subnet of its own, since several run at once.
-    Command::new(BERTH)
+    let mut command = Command::new(BERTH);
+    command
         .args(["daemon", "--data-root"])
         .arg(dir.join("root"))
         .arg("--exec-root")
@@ -205,12 +217,8 @@ fn spawn(dir: &Path, args: &[String]) -> Child {
         .arg("--host")
         .arg(format!("unix://{}", dir.join("run/berth.sock").display()))
         .args(args)
-        .env(OF_DAEMON, dir)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap()
+        .env(OF_DAEMON, dir);
+    command
 }
 
 impl Drop for Daemon {

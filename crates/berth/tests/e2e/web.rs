@@ -139,6 +139,10 @@ fn read_request(stream: &mut TcpStream) -> Option<(String, String)> {
             return None;
         }
         head.push(byte[0]);
+        // A client that begins with TLS hears at once that there is none, and does not wait for an answer.
+        if head == [0x16] {
+            return None;
+        }
     }
     let head = String::from_utf8_lossy(&head).into_owned();
     let mut words = head.split_whitespace();

@@ -3,6 +3,7 @@
 pub mod completion;
 pub mod container;
 pub mod context;
+mod debug;
 pub mod image;
 pub mod inspect;
 mod isolation;
@@ -73,6 +74,7 @@ pub const GROUPS: &[(&str, &str, &[&[&Command]])] = &[
         &[container::COMMANDS, CONTAINER],
     ),
     ("context", "Manage contexts", &[context::COMMANDS]),
+    ("debug", "See what the engine is doing", &[&[&debug::TASKS]]),
     ("image", "Manage images", &[image::COMMANDS, IMAGE]),
     (
         "manifest",

@@ -143,12 +143,16 @@ fn create(inner: &Inner, mut request: CreateContainer) -> Result<(Container, Vec
         removed: false,
         plan,
         stopped_by_hand: false,
+        start_phases: Vec::new(),
+        removing_volumes: false,
         name: name.clone(),
         id: id.clone(),
     };
     // The bundle is not written before the start, but what can't become one is refused now.
     oci::check(&container)?;
-    inner.records.insert(&container)?;
+    inner
+        .records
+        .insert(&container, |tx| inner.volumes.settle(tx, &undo.volumes))?;
     undo.armed = false;
     Ok((container, warnings))
 }

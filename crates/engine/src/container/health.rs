@@ -147,6 +147,10 @@ pub(super) fn watch(engine: &Arc<Inner>, container: &Container, handle: Handle) 
             if handle.snapshot().state.status == super::Status::Paused {
                 continue;
             }
+            let _activity = engine
+                .inner
+                .activities
+                .begin("health check", &container.name, "probe");
             let Some(result) = probe(&engine, &container, &check).await else {
                 return;
             };

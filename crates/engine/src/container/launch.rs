@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use api_types::{EndpointSettings, PortMap};
 use jiff::Timestamp;
-use monitor::protocol::Launch;
+use monitor::protocol::{Launch, Took};
 use network::{DnsConfig, Endpoint, EndpointRequest, Sandbox, SandboxRequest};
 use spec::runtime::NamespaceType;
 
@@ -29,6 +30,7 @@ pub(super) struct Launched {
     networks: BTreeMap<String, EndpointSettings>,
     ports: PortMap,
     sandbox_id: String,
+    phases: Vec<(&'static str, Duration)>,
 }
 
 impl Launched {
@@ -39,6 +41,7 @@ impl Launched {
         container.networks = self.networks;
         container.ports = self.ports;
         container.sandbox_id = self.sandbox_id;
+        container.start_phases = self.phases;
         container.state.started_at = Some(self.started_at);
     }
 }
@@ -50,8 +53,44 @@ pub(super) async fn launch(
     attaching: Vec<PendingAttach>,
 ) -> Result<(Launched, Supervision)> {
     let (inner, owned) = (Arc::clone(engine), container.clone());
-    let (launched, monitor, watch) = blocking(move || launch_blocking(&inner, &owned, attaching)).await?;
+    let (launched, monitor, watch) = blocking(move || {
+        // A monitor that answered has done so itself, and there is nothing to clear.
+        launch_blocking(&inner, &owned, attaching).inspect_err(|_| clear_after_monitor(&inner, &owned))
+    })
+    .await?;
     Ok((launched, Supervision::new(monitor, watch)?))
+}
+
+/// Lets the monitor of a container that has ended leave; if it has died, what it left goes.
+pub(super) async fn release(
+    engine: &Arc<Inner>,
+    container: &Container,
+    monitor: Arc<monitor::client::Monitor>,
+) {
+    let (engine, container) = (Arc::clone(engine), container.clone());
+    let released = move || {
+        if monitor.release().is_err() {
+            clear_after_monitor(&engine, &container);
+        }
+    };
+    // Nothing in there panics, and there is nobody to tell.
+    let _ = tokio::task::spawn_blocking(released).await;
+}
+
+/// Takes away what a monitor that died could not: its container's processes, their control group, its socket.
+pub(crate) fn clear_after_monitor(engine: &Inner, container: &Container) {
+    let failed = |error: String| {
+        tracing::error!(container = %container.id, error, "could not clear up after the container's monitor");
+    };
+    if let Ok(group) = engine.cgroup_of(container)
+        && group.exists()
+        && let Err(error) = group.kill_all().and_then(|()| group.remove())
+    {
+        failed(crate::error::chain(&error));
+    }
+    if let Err(error) = monitor::client::Monitor::forget(&engine.config.run_dir, container.id.as_str()) {
+        failed(error.to_string());
+    }
 }
 
 /// Detaches the endpoints again unless the start succeeds.
@@ -77,7 +116,7 @@ fn launch_blocking(
     attaching: Vec<PendingAttach>,
 ) -> Result<(Launched, monitor::client::Monitor, std::os::unix::net::UnixStream)> {
     let host = &container.host_config;
-    let mut begun = std::time::Instant::now();
+    let mut phases = Phases::begin(engine);
     // Left by the last run; a monitor must not be taken for one that has ended already.
     remove_if_there(&container.files.dir.join("exit.json"))?;
     let mut attached = Attached {
@@ -95,7 +134,7 @@ fn launch_blocking(
         }
         false => None,
     };
-    begun = engine.metrics.phase("network", begun);
+    phases.end("network");
     let files = Files {
         log: logs::shown_path(container),
         ..write_files(engine, container, sandbox.as_ref())?
@@ -144,7 +183,7 @@ fn launch_blocking(
     std::fs::write(bundle.join("config.json"), serde_json::to_vec(&document)?).map_err(|error| {
         Error::internal(format!("cannot write {}/config.json: {error}", bundle.display()))
     })?;
-    begun = engine.metrics.phase("configuration", begun);
+    phases.end("configuration");
     let size = host.console_size;
     let console_size = (size.height() > 0)
         .then(|| {
@@ -184,7 +223,7 @@ fn launch_blocking(
     descriptors.extend(attaching.iter().map(|a| a.socket.as_fd()));
     let (monitor, started) = monitor::client::Monitor::launch(&engine.program, &launch, &descriptors)?;
     let watch = monitor.watch()?;
-    engine.metrics.phase("process", begun);
+    phases.end_process(started.took);
     attached.armed = false;
     let mut networks = container.networks.clone();
     let mut published = PortMap::empty();
@@ -203,8 +242,49 @@ fn launch_blocking(
         } else {
             String::new()
         },
+        phases: phases.shown,
     };
     Ok((launched, monitor, watch))
+}
+
+/// Times the parts of a start, for the metrics and for whoever started the container.
+struct Phases<'a> {
+    engine: &'a Inner,
+    begun: Instant,
+    shown: Vec<(&'static str, Duration)>,
+}
+
+impl<'a> Phases<'a> {
+    fn begin(engine: &'a Inner) -> Self {
+        Self {
+            engine,
+            begun: Instant::now(),
+            shown: Vec::new(),
+        }
+    }
+
+    fn end(&mut self, name: &'static str) -> Duration {
+        let before = self.begun;
+        self.begun = self.engine.metrics.phase(name, before);
+        let took = self.begun - before;
+        self.shown.push((name, took));
+        took
+    }
+
+    /// The monitor has told what it did; what is left of the time is its own start and end.
+    fn end_process(&mut self, took: Took) {
+        let whole = self.end("process");
+        self.shown.pop();
+        let parts = [
+            ("control group", took.group),
+            ("namespaces and mounts", took.container),
+            ("exec", took.exec),
+        ]
+        .map(|(name, micros)| (name, Duration::from_micros(micros)));
+        let told: Duration = parts.iter().map(|(_, took)| *took).sum();
+        self.shown.push(("monitor", whole.saturating_sub(told)));
+        self.shown.extend(parts);
+    }
 }
 
 fn remove_if_there(path: &std::path::Path) -> Result<()> {
@@ -458,7 +538,7 @@ fn joined_namespaces(
 }
 
 /// The network namespace of a running process.
-pub(super) fn netns_of(pid: i32) -> Result<OwnedFd> {
+pub(crate) fn netns_of(pid: i32) -> Result<OwnedFd> {
     let path = format!("/proc/{pid}/ns/net");
     let file = std::fs::File::open(&path)
         .map_err(|error| Error::internal(format!("cannot open {path}: {error}")))?;

@@ -50,6 +50,7 @@ mod wait;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use api_types::{ContainerConfig, EndpointSettings, Health, HostConfig, MountPoint, PortMap};
 use jiff::Timestamp;
@@ -74,6 +75,7 @@ pub use wait::{WaitCondition, WaitOutcome};
 
 pub(crate) use archive::{Incoming, stream};
 pub(crate) use exec::Execs;
+pub(crate) use launch::{clear_after_monitor, netns_of};
 pub(crate) use logs::keep_to_budget;
 pub(crate) use owner::{EXIT_UNKNOWN, Handle, Supervision, adopt, read_exit_record};
 pub(crate) use record::{Records, mounted_layers};
@@ -188,6 +190,12 @@ pub struct Container {
     pub plan: Vec<mounts::PlannedMount>,
     /// Stopped by a person: restart policies leave it alone.
     pub stopped_by_hand: bool,
+    /// Where the time of the last start went, in order.
+    #[serde(skip)]
+    pub start_phases: Vec<(&'static str, Duration)>,
+    /// Whether a removal that has begun takes the anonymous volumes with it.
+    #[serde(default)]
+    pub removing_volumes: bool,
 }
 
 impl Container {

@@ -154,6 +154,7 @@ impl Plan {
                 driver: driver.to_owned(),
                 driver_opts: BTreeMap::new(),
                 labels: BTreeMap::new(),
+                pending: true,
             }),
             _ => None,
         };
@@ -406,6 +407,7 @@ fn parse_mount(engine: &Inner, mount: &Mount) -> Result<(PlannedMount, Option<Cr
                 driver: driver.name,
                 driver_opts: driver.options.into_map(),
                 labels: options.labels.into_map(),
+                pending: true,
             });
             MountKind::Volume {
                 name: mount.source.clone(),

@@ -24,6 +24,7 @@ use super::remove::RemoveOptions;
 use super::restart::{self, Backoff};
 use super::stop::Stopping;
 use super::{Container, Status, health, launch};
+use crate::activity::Activity;
 use crate::engine::Inner;
 use crate::error::{Error, Result};
 
@@ -174,6 +175,27 @@ pub(crate) fn adopt(engine: &Arc<Inner>, container: Container, supervision: Opti
     handle
 }
 
+impl Command {
+    /// What is done about it, for those who look.
+    fn action(&self) -> &'static str {
+        match self {
+            Command::Start(_) => "start",
+            Command::Stop { .. } => "stop",
+            Command::Restart { .. } => "restart",
+            Command::Kill { .. } => "kill",
+            Command::Pause(_) => "pause",
+            Command::Unpause(_) => "unpause",
+            Command::Rename { .. } => "rename",
+            Command::Update { .. } => "update",
+            Command::Remove { .. } => "remove",
+            Command::Attach { .. } => "attach",
+            Command::Health(_) | Command::ExecIds(_) => "note",
+            Command::Connect { .. } => "connect",
+            Command::Disconnect { .. } => "disconnect",
+        }
+    }
+}
+
 impl Owner {
     async fn run(mut self, handle: Handle) {
         if self.container.state.status.is_alive() {
@@ -201,6 +223,7 @@ impl Owner {
     }
 
     async fn on_command(&mut self, command: Command, handle: &Handle) {
+        let _activity = self.begin(command.action());
         // A client that went away does not need its answer.
         match command {
             Command::Start(answer) => {
@@ -257,6 +280,13 @@ impl Owner {
                 let _ = answer.send(self.disconnect(network, force).await);
             }
         }
+    }
+
+    /// Shows what this task does, until the result is dropped.
+    pub(super) fn begin(&self, action: &str) -> Activity {
+        self.engine
+            .activities
+            .begin("container", &self.container.name, action)
     }
 
     /// Writes the state to the database and shows it to everyone.
@@ -417,13 +447,13 @@ impl Owner {
 
     /// The first process has ended.
     pub(super) async fn on_exit(&mut self, record: ExitRecord, handle: &Handle) {
+        let _activity = self.begin("end");
         if let Some(supervision) = self.supervision.take() {
             if let Some(health) = supervision.health {
                 health.abort();
             }
-            let monitor = supervision.monitor;
-            // The next run's monitor takes this one's place, so it is waited for; one that can't be told has left.
-            let _ = tokio::task::spawn_blocking(move || monitor.release()).await;
+            // The next run's monitor takes this one's place, so it is waited for.
+            launch::release(&self.engine, &self.container, supervision.monitor).await;
         }
         launch::detach_networks(&self.engine, &self.container).await;
         self.engine.execs.container_ended(&self.container.id);
@@ -477,6 +507,7 @@ impl Owner {
         if self.restart_at.is_some_and(|at| at <= now) {
             self.restart_at = None;
             self.container.restart_count += 1;
+            let _activity = self.begin("restart");
             if let Err(error) = self.start(handle).await {
                 tracing::warn!(container = %self.container.id, %error, "could not restart the container");
                 let policy = &self.container.host_config.restart_policy;

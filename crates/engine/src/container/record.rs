@@ -1,7 +1,7 @@
 //! Containers in the database: one row each, the document as JSON beside the columns that must be unique.
 
 use store::Store;
-use store::rusqlite::{OptionalExtension as _, params};
+use store::rusqlite::{OptionalExtension as _, Transaction, params};
 
 use super::{Container, MountKind, PlannedMount};
 use crate::error::{Error, Result};
@@ -37,8 +37,12 @@ impl Records {
             .collect()
     }
 
-    /// Adds a container; its id and name must be free.
-    pub(crate) fn insert(&self, container: &Container) -> Result<()> {
+    /// Adds a container, together with what `along` does; its id and name must be free.
+    pub(crate) fn insert(
+        &self,
+        container: &Container,
+        along: impl FnOnce(&Transaction<'_>) -> std::result::Result<(), store::DbError>,
+    ) -> Result<()> {
         let document = serde_json::to_string(container)?;
         self.store.db().write(|db| {
             let taken: Option<String> = db
@@ -57,6 +61,7 @@ impl Records {
                 params![container.id.as_str(), container.name, document],
             )
             .map_err(store::DbError::from)?;
+            along(db)?;
             Ok(())
         })
     }
@@ -87,7 +92,7 @@ impl Records {
 
 /// Layers that containers have mounted (`type=image`), for garbage collection: they must stay even when the image
 /// they came from is removed.
-pub(crate) fn mounted_layers(db: &store::rusqlite::Transaction<'_>) -> store::rusqlite::Result<store::Roots> {
+pub(crate) fn mounted_layers(db: &Transaction<'_>) -> store::rusqlite::Result<store::Roots> {
     #[derive(serde::Deserialize)]
     struct Plan {
         plan: Vec<PlannedMount>,

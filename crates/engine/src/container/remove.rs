@@ -1,6 +1,7 @@
 //! Removal: a sequence that says what it has done and can be gone through again.
 //!
-//! The row is marked first, so that a daemon that dies in between finishes the removal at its next start. Then
+//! The row is marked first, with what is to go, so that a daemon that dies in between finishes the removal at its next
+//! start. Then
 //! goes what can be made again (endpoints, files), then the writable snapshot, then the row; the name is free
 //! only after all of it.
 
@@ -59,10 +60,11 @@ impl Owner {
         }
         self.restart_at = None;
         self.container.state.status = Status::Removing;
+        self.container.removing_volumes = options.volumes;
         self.publish()?;
         let engine = std::sync::Arc::clone(&self.engine);
         let container = self.container.clone();
-        let removed = blocking(move || remove_parts(&engine, &container, options.volumes)).await;
+        let removed = blocking(move || remove_parts(&engine, &container)).await;
         if let Err(error) = removed {
             self.container.state.status = Status::Dead;
             self.container.state.error = error.message.clone();
@@ -99,8 +101,7 @@ impl Owner {
             if let Some(health) = supervision.health {
                 health.abort();
             }
-            let monitor = supervision.monitor;
-            tokio::task::spawn_blocking(move || monitor.release());
+            super::launch::release(&self.engine, &self.container, supervision.monitor).await;
         }
         super::launch::detach_networks(&self.engine, &self.container).await;
         self.container.exits += 1;
@@ -118,11 +119,7 @@ impl Owner {
 }
 
 /// Removes everything a container has on disk and in the database. Each step may already be done.
-pub(crate) fn remove_parts(
-    engine: &crate::engine::Inner,
-    container: &super::Container,
-    with_volumes: bool,
-) -> Result<()> {
+pub(crate) fn remove_parts(engine: &crate::engine::Inner, container: &super::Container) -> Result<()> {
     engine.networks.detach(&container.id)?;
     if engine
         .store
@@ -139,7 +136,11 @@ pub(crate) fn remove_parts(
             let others = crate::volumes::users(engine, name)
                 .into_iter()
                 .any(|id| id != container.id);
-            if with_volumes && *anonymous && !others && engine.volumes.remove(name, true).is_ok() {
+            if container.removing_volumes
+                && *anonymous
+                && !others
+                && engine.volumes.remove(name, true).is_ok()
+            {
                 crate::volumes::emit(engine, "destroy", name, &[]);
             }
         }

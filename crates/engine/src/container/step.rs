@@ -71,6 +71,7 @@ impl Engine {
     /// Runs a step to its end and gives its exit code.
     pub async fn run_step(&self, step: Step, output: mpsc::Sender<StepOutput>) -> Result<i32> {
         let _running = self.inner.steps.enter(&step.id);
+        let _activity = self.inner.activities.begin("build step", step.id.short(), "run");
         let dir = self.inner.config.root.join("containers").join(step.id.as_str());
         make_private_dir(&dir)?;
         let stop = step.stop.clone();
@@ -140,7 +141,7 @@ impl Engine {
         };
         let (_, code) = tokio::join!(read, end);
         killer.abort();
-        tokio::task::spawn_blocking(move || monitor.release());
+        launch::release(&self.inner, container, monitor).await;
         code
     }
 }
@@ -195,5 +196,7 @@ fn transient(step: Step, dir: std::path::PathBuf) -> Result<Container> {
         removed: false,
         plan: step.mounts,
         stopped_by_hand: false,
+        start_phases: Vec::new(),
+        removing_volumes: false,
     })
 }

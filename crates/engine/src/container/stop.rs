@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::Status;
 use super::owner::{Answer, Owner};
+use crate::activity::Activity;
 use crate::engine::{Engine, blocking};
 use crate::error::{Error, Result};
 use crate::signal;
@@ -17,6 +18,8 @@ const DEFAULT_TIMEOUT: i64 = 10;
 pub(super) struct Stopping {
     /// When patience ends; `None` is never.
     pub(super) deadline: Option<Instant>,
+    /// Shown until the container has ended.
+    _activity: Activity,
     waiting: Vec<Answer<bool>>,
 }
 
@@ -70,6 +73,7 @@ impl Owner {
             None => {
                 self.stopping = Some(Stopping {
                     deadline,
+                    _activity: self.begin("wait for the end"),
                     waiting: vec![answer],
                 })
             }

@@ -78,7 +78,7 @@ impl Supervisor {
             })
             .map_err(|error| internal("set its signal mask", &error))?
             .map_err(|error| Failed {
-                message: error.to_string(),
+                message: self.explain(error.to_string()),
                 class: error.class(),
                 exit_code: Some(error.exit_code()),
             })?;
@@ -110,6 +110,20 @@ impl Supervisor {
         };
         self.execs.insert(exec_id, exec);
         Ok(Response::ExecStarted { pid })
+    }
+
+    /// The kernel says no more than "temporarily unavailable" when a limit is met.
+    fn explain(&self, message: String) -> String {
+        let Ok(stats) = self.cgroup.stats() else {
+            return message;
+        };
+        match stats.pids.limit {
+            Some(limit) if stats.pids.current >= limit => format!(
+                "{message}: the container has {} of the {limit} processes that --pids-limit allows",
+                stats.pids.current
+            ),
+            _ => message,
+        }
     }
 
     pub(super) fn exec_resize(&self, exec_id: &str, rows: u16, cols: u16) -> Result<Response, Failed> {

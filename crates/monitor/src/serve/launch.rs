@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::Instant;
 
 use cgroup::Cgroup;
 use jiff::Timestamp;
@@ -17,7 +18,7 @@ use super::internal;
 use super::session::{Ends, Session};
 use super::supervisor::{MAIN, Parts, Supervisor};
 use crate::log::Writer;
-use crate::protocol::{Failed, Launch, Started};
+use crate::protocol::{Failed, Launch, Started, Took};
 use crate::socket::Listener;
 
 /// A configuration holds environments, mounts and a system call filter; more than this is no configuration.
@@ -72,6 +73,7 @@ impl Descriptors {
 
 /// Makes the container and starts its process.
 pub(super) fn start(launch: Launch, fds: Vec<OwnedFd>) -> Result<Supervisor, Failed> {
+    let begun = Instant::now();
     let descriptors = Descriptors::split(&launch, fds)?;
     let mut config = read_config(&launch.bundle)?;
     let listener = Listener::bind(&launch.run_dir, &launch.id)
@@ -84,7 +86,7 @@ pub(super) fn start(launch: Launch, fds: Vec<OwnedFd>) -> Result<Supervisor, Fai
         )
     })?;
     let cgroup = Cgroup::create(&launch.cgroup_parent, &launch.id).map_err(|error| of_cgroup(&error))?;
-    let made = start_in(&launch, descriptors, &mut config, &signals, &cgroup);
+    let made = start_in(&launch, descriptors, &mut config, &signals, &cgroup, begun);
     match made {
         Ok(container) => Supervisor::new(Parts {
             launch,
@@ -119,10 +121,15 @@ fn start_in(
     config: &mut Spec,
     signals: &Signals,
     cgroup: &Cgroup,
+    mut begun: Instant,
 ) -> Result<Container, Failed> {
     if let Some(resources) = config.linux.as_ref().and_then(|linux| linux.resources.as_ref()) {
         cgroup.apply(resources).map_err(|error| of_cgroup(&error))?;
     }
+    let mut took = Took {
+        group: lap(&mut begun),
+        ..Took::default()
+    };
     let dns = match (descriptors.dns, &launch.dns) {
         (Some(sockets), Some(config)) => {
             Some(dns::Server::new(sockets, config.clone()).map_err(|error| internal("serve names", &error))?)
@@ -156,8 +163,10 @@ fn start_in(
     let process = signals
         .lifted(|| {
             runtime::create(request).and_then(|mut created| {
+                took.container = lap(&mut begun);
                 let terminal = created.terminal();
                 let mut running = created.start()?;
+                took.exec = lap(&mut begun);
                 running.terminal = running.terminal.take().or(terminal);
                 Ok(running)
             })
@@ -171,6 +180,7 @@ fn start_in(
     let started = Started {
         pid: process.pid,
         started_at: Timestamp::now(),
+        took,
     };
     let ends = match process.terminal.take() {
         Some(terminal) => {
@@ -193,6 +203,13 @@ fn start_in(
         dns,
         started,
     })
+}
+
+/// Microseconds since it was asked last.
+fn lap(begun: &mut Instant) -> u64 {
+    let now = Instant::now();
+    let took = now - std::mem::replace(begun, now);
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The process's ends and ours. Without `stdin` it reads end-of-file. Whoever the process runs as is made the owner of

@@ -5,6 +5,7 @@ mod check;
 mod df;
 mod events;
 mod space;
+mod tasks;
 
 use axum::Router;
 use axum::body::Body;
@@ -28,6 +29,7 @@ pub fn routes() -> Router<AppState> {
         .route("/system/df", get(df::handle))
         .route("/system/space", get(space::handle))
         .route("/system/check", get(check::handle).post(check::handle))
+        .route("/system/tasks", get(tasks::handle))
         .route("/auth", post(auth::handle))
         .route("/{*any}", options(nothing))
 }

@@ -198,4 +198,5 @@ pub const RUN: &[Flag] = &[
     Flag::bool("detach", "Run in the background and print the container's ID").short('d'),
     Flag::text("detach-keys", "Keys that detach the terminal"),
     Flag::bool("sig-proxy", "Forward signals to the container").default("true"),
+    Flag::bool("timings", "Show on standard error where the time went"),
 ];

@@ -15,6 +15,7 @@ pub mod prune;
 pub mod run;
 pub mod start;
 pub mod stats;
+mod timings;
 pub mod update;
 pub mod wait;
 

@@ -4,7 +4,9 @@
 //! way before the start, or the output or exit of a short-lived container would be missed.
 
 use super::create::{self, refused};
+use super::timings::Timings;
 use super::{attach, config, flags, wait};
+use crate::client::body::Body;
 use crate::client::query::{Query, segment};
 use crate::command::{Arity, Command};
 use crate::failure::{Failure, Outcome};
@@ -12,6 +14,7 @@ use crate::flags::Matches;
 use crate::session::{Session, say};
 use crate::terminal::pump::Wanted;
 use crate::terminal::{self, pump, signals};
+use http::Method;
 use std::time::Duration;
 
 pub const COMMAND: Command = Command::new(
@@ -26,6 +29,7 @@ pub const COMMAND: Command = Command::new(
 .refuses();
 
 async fn run(session: &Session, matches: &Matches) -> Outcome {
+    let mut timings = Timings::begin(matches.bool("timings"));
     let detach = matches.bool("detach");
     if detach && matches.changed("attach") {
         return Err(Failure::text(
@@ -56,10 +60,12 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
     let id = create::create(session, matches, &mut request)
         .await
         .map_err(refuse)?;
+    timings.end("create");
     if detach {
-        let started = start(session, &id).await.map_err(start_code);
+        let started = start(session, &id, &mut timings).await.map_err(start_code);
         // The container is there, whatever became of its start.
         say(&id)?;
+        timings.show();
         return started.map(|()| 0);
     }
     let config = &request.config;
@@ -71,10 +77,20 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
         raw: tty,
         detach: tty.then_some(keys),
     };
-    attached(session, &id, wanted, remove, matches.bool("sig-proxy")).await
+    let proxy = matches.bool("sig-proxy");
+    let outcome = attached(session, &id, wanted, remove, proxy, &mut timings).await;
+    timings.show();
+    outcome
 }
 
-async fn attached(session: &Session, id: &str, wanted: Wanted, remove: bool, proxy: bool) -> Outcome {
+async fn attached(
+    session: &Session,
+    id: &str,
+    wanted: Wanted,
+    remove: bool,
+    proxy: bool,
+    timings: &mut Timings,
+) -> Outcome {
     let client = &session.client;
     let refuse = |failure: Failure| failure.with_code(125);
     let (stdin, tty) = (wanted.stdin, wanted.raw);
@@ -91,7 +107,8 @@ async fn attached(session: &Session, id: &str, wanted: Wanted, remove: bool, pro
     };
     let pump =
         pump::start(hijacked, wanted).map_err(|error| Failure::text(error.to_string()).with_code(125))?;
-    if let Err(failure) = start(session, id).await {
+    timings.end("attach");
+    if let Err(failure) = start(session, id, timings).await {
         drop(raw);
         if remove {
             // The engine removes it; wait for that, so that its name is free when the client ends.
@@ -104,12 +121,19 @@ async fn attached(session: &Session, id: &str, wanted: Wanted, remove: bool, pro
     if detached {
         return Ok(0);
     }
-    wait::finish(waiting).await
+    let outcome = wait::finish(waiting).await;
+    timings.end(if remove { "run and remove" } else { "run" });
+    outcome
 }
 
-pub async fn start(session: &Session, id: &str) -> Result<(), Failure> {
+pub async fn start(session: &Session, id: &str, timings: &mut Timings) -> Result<(), Failure> {
     let path = Query::new(format!("/containers/{}/start", segment(id))).build();
-    session.client.post(&path).await?.done().await
+    let reply = session
+        .client
+        .send(Method::POST, &path, timings.headers(), Body::empty())
+        .await?;
+    timings.end_with("start", reply.header("server-timing"));
+    reply.done().await
 }
 
 /// The exit code that tells why a container could not start.

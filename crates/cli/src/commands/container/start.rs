@@ -1,5 +1,6 @@
 //! `start`: starts stopped containers, one of them attached if asked.
 
+use super::timings::Timings;
 use super::{attach, run, wait};
 use crate::client::query::segment;
 use crate::command::{Arity, Command};
@@ -34,7 +35,7 @@ async fn start(session: &Session, matches: &Matches) -> Outcome {
     }
     let mut failures = Failures::new();
     for name in &matches.args {
-        match run::start(session, name).await {
+        match run::start(session, name, &mut Timings::begin(false)).await {
             Ok(()) => say(name)?,
             Err(failure) => {
                 eprintln!("{failure}");
@@ -81,7 +82,7 @@ async fn attached(session: &Session, matches: &Matches, attach: bool, interactiv
         None
     };
     let pump = pump::start(hijacked, wanted).map_err(|error| Failure::text(error.to_string()))?;
-    run::start(session, &id).await?;
+    run::start(session, &id, &mut Timings::begin(false)).await?;
     let detached = attach::watch(session, &id, pump, caught, tty).await?;
     drop(raw);
     if detached {

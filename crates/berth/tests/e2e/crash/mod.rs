@@ -1,0 +1,134 @@
+//! The crash matrix: daemon or monitor killed before each operation of what they do, then the invariants.
+//!
+//! Rows are the scenarios, columns the operations: each call by which something is made to last, changed in the kernel
+//! or told to somebody, by the daemon or by anything it has started, counted as they happen ([`under`]). So the matrix
+//! has no list of its own that could be forgotten.
+//!
+//! Every test tries some columns of its row, others each time. `BERTH_CRASH_POINTS=all` tries every one
+//! (`cargo xtask crash`), another number so many.
+
+mod scenarios;
+mod under;
+
+use scenarios::Scenario;
+use under::{Victim, Watched};
+
+use crate::inventory::Inventory;
+
+/// How many operations of a row are tried when nobody says how many.
+const SOME: usize = 3;
+/// Operations that come after the answer.
+const AFTERWARDS: std::time::Duration = std::time::Duration::from_millis(30);
+
+/// Which operations of so many are tried: spread evenly, begun at random.
+fn points(operations: usize) -> Vec<usize> {
+    let wanted = match std::env::var("BERTH_CRASH_POINTS").as_deref() {
+        // Some more, since no two runs have the same number.
+        Ok("all") => return (1..=operations + 5).collect(),
+        Ok(number) => number.parse().unwrap(),
+        Err(_) => SOME,
+    };
+    let stride = operations.div_ceil(wanted).max(1);
+    let first = rand::random_range(0..stride);
+    (first..operations)
+        .step_by(stride)
+        .map(|point| point + 1)
+        .collect()
+}
+
+fn survive(scenario: &Scenario, victim: Victim) {
+    guard!();
+    let mut watched = Watched::start();
+    watched.daemon.ok(&["network", "create", "own"]);
+    // Keeps what the first container of an image brings for those after it.
+    watched.daemon.ok(&["create", "--name", "first", "box:1", "true"]);
+    watched
+        .daemon
+        .ok(&["run", "--rm", "-v", "/data", "box:1", "true"]);
+    let before = Inventory::of(&watched.daemon);
+    let run = |watched: &Watched, note: &str| {
+        let words = (scenario.command)(note);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let output = watched.daemon.run(&words);
+        std::thread::sleep(AFTERWARDS);
+        output
+    };
+    let note = (scenario.prepare)(&watched.daemon);
+    let (operations, output) = watched.watcher.count(victim, || run(&watched, &note));
+    assert!(output.status.success(), "{output:?}");
+    (scenario.check)(&watched.daemon, &note, true);
+    (scenario.clean)(&watched.daemon, &note);
+    before.assert_unchanged(&watched.daemon, scenario.name);
+    let mut kills = 0;
+    for point in points(operations) {
+        let note = (scenario.prepare)(&watched.daemon);
+        let killing = |watched: &Watched| watched.watcher.kill_at(victim, point, || run(watched, &note));
+        let (killed, output) = killing(&watched);
+        let Some(call) = killed else {
+            // This time it was done with fewer.
+            (scenario.clean)(&watched.daemon, &note);
+            continue;
+        };
+        kills += 1;
+        let at = format!(
+            "{}, {victim:?} killed before operation {point}, {call}",
+            scenario.name
+        );
+        println!("{at}");
+        match victim {
+            Victim::Daemon => {
+                watched.start_again();
+                (scenario.check)(&watched.daemon, &note, output.status.success());
+            }
+            Victim::Monitor => scenarios::check_without_monitor(&watched.daemon, scenario, &output),
+        }
+        (scenario.clean)(&watched.daemon, &note);
+        before.assert_unchanged(&watched.daemon, &at);
+    }
+    println!(
+        "{}: {victim:?} killed at {kills} of {operations} operations",
+        scenario.name
+    );
+    assert!(kills > 0, "nobody was killed");
+    assert_eq!(
+        watched.daemon.ok(&["system", "check"]),
+        "Nothing is wrong.\n",
+        "{}",
+        watched.daemon.log()
+    );
+}
+
+macro_rules! matrix {
+    ($($test:ident: $victim:ident at $scenario:ident;)*) => {
+        $(
+            #[test]
+            fn $test() {
+                survive(&scenarios::$scenario, Victim::$victim);
+            }
+        )*
+    };
+}
+
+matrix! {
+    daemon_at_create: Daemon at CREATE;
+    daemon_at_start: Daemon at START;
+    daemon_at_stop: Daemon at STOP;
+    daemon_at_remove: Daemon at REMOVE;
+    daemon_at_remove_keeping_volumes: Daemon at REMOVE_KEEPING;
+    daemon_at_exec: Daemon at EXEC;
+    daemon_at_run_to_the_end: Daemon at SHORT;
+    daemon_at_connect: Daemon at CONNECT;
+    daemon_at_disconnect: Daemon at DISCONNECT;
+    daemon_at_pause: Daemon at PAUSE;
+    daemon_at_unpause: Daemon at UNPAUSE;
+    daemon_at_rename: Daemon at RENAME;
+    daemon_at_pull: Daemon at PULL;
+    daemon_at_build: Daemon at BUILD;
+    daemon_at_network_create: Daemon at NETWORK_CREATE;
+    daemon_at_network_remove: Daemon at NETWORK_REMOVE;
+    daemon_at_volume_remove: Daemon at VOLUME_REMOVE;
+    monitor_at_start: Monitor at START;
+    monitor_at_stop: Monitor at STOP;
+    monitor_at_exec: Monitor at EXEC;
+    monitor_at_run_to_the_end: Monitor at SHORT;
+}

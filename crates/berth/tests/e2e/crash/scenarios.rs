@@ -1,0 +1,484 @@
+//! What the daemon is doing when it, or a monitor, is killed, and what must be true afterwards.
+//!
+//! A check knows whether the client was told that the command had succeeded: then it must have. If not, either is
+//! right, but nothing half: the same thing can be done again.
+
+use std::process::Output;
+
+use crate::support::{Daemon, retry, text};
+use crate::tarball::{Image, Tar};
+use crate::web::Web;
+
+const NAME: &str = "victim";
+
+pub struct Scenario {
+    pub name: &'static str,
+    /// Makes what the command needs; gives a word that the others get.
+    pub prepare: fn(&Daemon) -> String,
+    pub command: fn(&str) -> Vec<String>,
+    /// After the kill, with the next daemon: the word, and whether the client was told of success.
+    pub check: fn(&Daemon, &str, bool),
+    /// Takes away everything.
+    pub clean: fn(&Daemon, &str),
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
+fn nothing(_: &Daemon) -> String {
+    String::new()
+}
+
+/// A container's state, if there is one.
+fn state_of(daemon: &Daemon, name: &str) -> Option<String> {
+    let output = daemon.run(&["inspect", "--type", "container", "-f", "{{.State.Status}}", name]);
+    output
+        .status
+        .success()
+        .then(|| text(&output.stdout).trim().to_owned())
+}
+
+fn state(daemon: &Daemon) -> Option<String> {
+    state_of(daemon, NAME)
+}
+
+fn inspect(daemon: &Daemon, format: &str) -> String {
+    daemon
+        .ok(&["inspect", "--type", "container", "-f", format, NAME])
+        .trim()
+        .to_owned()
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    assert!(
+        retry(|| holds().then_some(())).is_some(),
+        "{what} does not come true"
+    );
+}
+
+/// The container is what it is said to be, and can be used.
+fn is_whole(daemon: &Daemon) {
+    let state = state(daemon).expect("the container is gone");
+    if state != "running" {
+        assert!(state == "created" || state == "exited", "{state}");
+        daemon.ok(&["start", NAME]);
+    }
+    daemon.ok(&["exec", NAME, "true"]);
+    let links = daemon.ok(&["exec", NAME, "ls", "/sys/class/net"]);
+    assert!(links.contains("eth0"), "{links}");
+    assert!(daemon.ok(&["port", NAME]).contains("80/tcp"));
+}
+
+fn created(daemon: &Daemon) -> String {
+    daemon.ok(&[&["create"], CONTAINER].concat())
+}
+
+fn running(daemon: &Daemon) -> String {
+    daemon.ok(&[&["run", "-d"], CONTAINER].concat());
+    inspect(daemon, "{{(index .Mounts 0).Name}}")
+}
+
+const CONTAINER: &[&str] = &[
+    "--name",
+    NAME,
+    "-p",
+    "127.0.0.1:0:80",
+    "-v",
+    "/data",
+    "box:1",
+    "sleep",
+    "1000",
+];
+
+fn remove(daemon: &Daemon, _: &str) {
+    // Where the check has not removed it.
+    daemon.run(&["rm", "-f", "-v", NAME]);
+}
+
+fn create_command(_: &str) -> Vec<String> {
+    words(&[&["create"], CONTAINER].concat())
+}
+
+fn create_check(daemon: &Daemon, _: &str, told: bool) {
+    assert!(!told || state(daemon).as_deref() == Some("created"));
+    if state(daemon).is_none() {
+        created(daemon);
+    }
+    is_whole(daemon);
+}
+
+fn start_check(daemon: &Daemon, _: &str, told: bool) {
+    assert!(!told || state(daemon).as_deref() == Some("running"));
+    is_whole(daemon);
+}
+
+fn stop_check(daemon: &Daemon, _: &str, told: bool) {
+    let now = state(daemon);
+    assert!(!told || now.as_deref() == Some("exited"), "{now:?}");
+    daemon.ok(&["stop", "-t", "0", NAME]);
+    assert_eq!(
+        inspect(daemon, "{{.State.Status}} {{.State.ExitCode}}"),
+        "exited 137"
+    );
+    is_whole(daemon);
+}
+
+fn remove_check(daemon: &Daemon, volume: &str, told: bool) {
+    let left = state(daemon);
+    assert!(!told || left.is_none(), "{left:?}");
+    if left.is_some() {
+        daemon.ok(&["rm", "-f", "-v", NAME]);
+    }
+    let volumes = daemon.ok(&["volume", "ls", "-q"]);
+    assert!(!volumes.contains(volume), "the anonymous volume is still there");
+}
+
+fn remove_keeping_check(daemon: &Daemon, volume: &str, told: bool) {
+    let left = state(daemon);
+    assert!(!told || left.is_none(), "{left:?}");
+    if left.is_some() {
+        daemon.ok(&["rm", "-f", NAME]);
+    }
+    let mount = format!("{volume}:/data");
+    daemon.ok(&["run", "--rm", "-v", &mount, "box:1", "cat", "/data/kept"]);
+}
+
+fn with_data(daemon: &Daemon) -> String {
+    let volume = running(daemon);
+    daemon.ok(&["exec", NAME, "touch", "/data/kept"]);
+    volume
+}
+
+fn exec_check(daemon: &Daemon, _: &str, told: bool) {
+    if told {
+        daemon.ok(&["exec", NAME, "ls", "/made"]);
+    }
+    eventually("only the first process lives", || {
+        daemon.ok(&["top", NAME]).lines().count() == 2
+    });
+    is_whole(daemon);
+}
+
+fn short_check(daemon: &Daemon, _: &str, _: bool) {
+    eventually("the container removes itself", || {
+        // One that was never started waits for its client, which is gone.
+        matches!(state(daemon).as_deref(), None | Some("created"))
+    });
+}
+
+fn connect_check(daemon: &Daemon, _: &str, told: bool) {
+    let connected = inspect(daemon, "{{json .NetworkSettings.Networks}}").contains("\"own\"");
+    assert!(!told || connected);
+    if !connected {
+        daemon.ok(&["network", "connect", "own", NAME]);
+    }
+    let links = daemon.ok(&["exec", NAME, "ls", "/sys/class/net"]);
+    assert!(links.contains("eth1"), "{links}");
+    daemon.ok(&["network", "disconnect", "own", NAME]);
+    is_whole(daemon);
+}
+
+fn on_two_networks(daemon: &Daemon) -> String {
+    let volume = running(daemon);
+    daemon.ok(&["network", "connect", "own", NAME]);
+    volume
+}
+
+fn disconnect_check(daemon: &Daemon, _: &str, told: bool) {
+    let connected = inspect(daemon, "{{json .NetworkSettings.Networks}}").contains("\"own\"");
+    assert!(!told || !connected);
+    if connected {
+        daemon.ok(&["network", "disconnect", "own", NAME]);
+    }
+    let links = daemon.ok(&["exec", NAME, "ls", "/sys/class/net"]);
+    assert!(!links.contains("eth1"), "{links}");
+    daemon.ok(&["network", "connect", "own", NAME]);
+    is_whole(daemon);
+}
+
+fn pause_check(daemon: &Daemon, _: &str, told: bool) {
+    let now = state(daemon);
+    assert!(!told || now.as_deref() == Some("paused"), "{now:?}");
+    if now.as_deref() == Some("paused") {
+        daemon.ok(&["unpause", NAME]);
+    }
+    is_whole(daemon);
+}
+
+fn unpause_check(daemon: &Daemon, _: &str, told: bool) {
+    let now = state(daemon);
+    assert!(!told || now.as_deref() == Some("running"), "{now:?}");
+    if now.as_deref() == Some("paused") {
+        daemon.ok(&["unpause", NAME]);
+    }
+    is_whole(daemon);
+}
+
+fn rename_check(daemon: &Daemon, _: &str, told: bool) {
+    let (old, new) = (state(daemon), state_of(daemon, "renamed"));
+    assert!(old.is_some() != new.is_some(), "{old:?} {new:?}");
+    assert!(!told || new.is_some());
+    if new.is_some() {
+        daemon.ok(&["rename", "renamed", NAME]);
+    }
+    is_whole(daemon);
+}
+
+/// Serves an image until the process ends; gives its name.
+fn served(_: &Daemon) -> String {
+    let layers: Vec<Vec<u8>> = ["lower", "upper"]
+        .iter()
+        .map(|name| Tar::default().file(name, &[b'x'; 100_000]).finish())
+        .collect();
+    Web::start().serve_image("pulled", &Image::of(&layers)).name
+}
+
+fn pull_check(daemon: &Daemon, image: &str, told: bool) {
+    if told {
+        daemon.ok(&["image", "inspect", image]);
+    } else {
+        daemon.ok(&["pull", image]);
+    }
+    daemon.ok(&["create", "--name", NAME, image, "/none"]);
+    for file in ["lower", "upper"] {
+        daemon.ok(&["cp", &format!("{NAME}:/{file}"), "-"]);
+    }
+}
+
+fn pull_clean(daemon: &Daemon, image: &str) {
+    remove(daemon, image);
+    daemon.run(&["rmi", image]);
+}
+
+/// The context of a build; gives its directory.
+fn context(daemon: &Daemon) -> String {
+    let dir = daemon.dir.path().join("context");
+    std::fs::create_dir_all(&dir).unwrap();
+    let steps = "FROM box:1\nRUN echo made > /made\nCOPY file /file\n";
+    std::fs::write(dir.join("Dockerfile"), steps).unwrap();
+    std::fs::write(dir.join("file"), "copied\n").unwrap();
+    dir.display().to_string()
+}
+
+fn build_check(daemon: &Daemon, context: &str, told: bool) {
+    if !told {
+        daemon.ok(&["build", "-q", "-t", "built:1", context]);
+    }
+    assert_eq!(
+        daemon.ok(&["run", "--rm", "built:1", "cat", "/made", "/file"]),
+        "made\ncopied\n"
+    );
+}
+
+fn build_clean(daemon: &Daemon, _: &str) {
+    daemon.ok(&["rmi", "-f", "built:1"]);
+    daemon.ok(&["builder", "prune", "-a", "-f"]);
+}
+
+fn has_network(daemon: &Daemon) -> bool {
+    let names = daemon.ok(&["network", "ls", "--format", "{{.Name}}"]);
+    names.lines().any(|name| name == "made")
+}
+
+fn network_create_check(daemon: &Daemon, _: &str, told: bool) {
+    assert!(!told || has_network(daemon));
+    if !has_network(daemon) {
+        daemon.ok(&["network", "create", "made"]);
+    }
+    daemon.ok(&["run", "--rm", "--network", "made", "box:1", "true"]);
+}
+
+fn network_remove_check(daemon: &Daemon, _: &str, told: bool) {
+    assert!(!told || !has_network(daemon));
+    if has_network(daemon) {
+        daemon.ok(&["run", "--rm", "--network", "made", "box:1", "true"]);
+    }
+}
+
+fn remove_network(daemon: &Daemon, _: &str) {
+    daemon.run(&["network", "rm", "made"]);
+}
+
+fn has_volume(daemon: &Daemon) -> bool {
+    daemon
+        .ok(&["volume", "ls", "-q"])
+        .lines()
+        .any(|name| name == "made")
+}
+
+fn volume_remove_check(daemon: &Daemon, _: &str, told: bool) {
+    assert!(!told || !has_volume(daemon));
+}
+
+fn remove_volume(daemon: &Daemon, _: &str) {
+    daemon.run(&["volume", "rm", "made"]);
+}
+
+pub const CREATE: Scenario = Scenario {
+    name: "create",
+    prepare: nothing,
+    command: create_command,
+    check: create_check,
+    clean: remove,
+};
+
+pub const START: Scenario = Scenario {
+    name: "start",
+    prepare: created,
+    command: |_| words(&["start", NAME]),
+    check: start_check,
+    clean: remove,
+};
+
+pub const STOP: Scenario = Scenario {
+    name: "stop",
+    prepare: running,
+    command: |_| words(&["stop", "-t", "0", NAME]),
+    check: stop_check,
+    clean: remove,
+};
+
+pub const REMOVE: Scenario = Scenario {
+    name: "remove with volumes",
+    prepare: running,
+    command: |_| words(&["rm", "-f", "-v", NAME]),
+    check: remove_check,
+    clean: remove,
+};
+
+pub const REMOVE_KEEPING: Scenario = Scenario {
+    name: "remove without volumes",
+    prepare: with_data,
+    command: |_| words(&["rm", "-f", NAME]),
+    check: remove_keeping_check,
+    clean: |daemon, volume| {
+        remove(daemon, volume);
+        daemon.ok(&["volume", "rm", volume]);
+    },
+};
+
+pub const EXEC: Scenario = Scenario {
+    name: "exec",
+    prepare: running,
+    command: |_| words(&["exec", NAME, "touch", "/made"]),
+    check: exec_check,
+    clean: remove,
+};
+
+pub const SHORT: Scenario = Scenario {
+    name: "run to its end and removal",
+    prepare: nothing,
+    command: |_| {
+        words(&[
+            "run", "--rm", "--name", NAME, "-v", "/data", "box:1", "echo", "out",
+        ])
+    },
+    check: short_check,
+    clean: remove,
+};
+
+pub const CONNECT: Scenario = Scenario {
+    name: "network connect",
+    prepare: running,
+    command: |_| words(&["network", "connect", "own", NAME]),
+    check: connect_check,
+    clean: remove,
+};
+
+pub const DISCONNECT: Scenario = Scenario {
+    name: "network disconnect",
+    prepare: on_two_networks,
+    command: |_| words(&["network", "disconnect", "own", NAME]),
+    check: disconnect_check,
+    clean: remove,
+};
+
+pub const PAUSE: Scenario = Scenario {
+    name: "pause",
+    prepare: running,
+    command: |_| words(&["pause", NAME]),
+    check: pause_check,
+    clean: remove,
+};
+
+pub const UNPAUSE: Scenario = Scenario {
+    name: "unpause",
+    prepare: |daemon| {
+        let volume = running(daemon);
+        daemon.ok(&["pause", NAME]);
+        volume
+    },
+    command: |_| words(&["unpause", NAME]),
+    check: unpause_check,
+    clean: remove,
+};
+
+pub const RENAME: Scenario = Scenario {
+    name: "rename",
+    prepare: running,
+    command: |_| words(&["rename", NAME, "renamed"]),
+    check: rename_check,
+    clean: remove,
+};
+
+pub const PULL: Scenario = Scenario {
+    name: "pull",
+    prepare: served,
+    command: |image| words(&["pull", image]),
+    check: pull_check,
+    clean: pull_clean,
+};
+
+pub const BUILD: Scenario = Scenario {
+    name: "build",
+    prepare: context,
+    command: |context| words(&["build", "-q", "-t", "built:1", context]),
+    check: build_check,
+    clean: build_clean,
+};
+
+pub const NETWORK_CREATE: Scenario = Scenario {
+    name: "network create",
+    prepare: nothing,
+    command: |_| words(&["network", "create", "made"]),
+    check: network_create_check,
+    clean: remove_network,
+};
+
+pub const NETWORK_REMOVE: Scenario = Scenario {
+    name: "network remove",
+    prepare: |daemon| daemon.ok(&["network", "create", "made"]),
+    command: |_| words(&["network", "rm", "made"]),
+    check: network_remove_check,
+    clean: remove_network,
+};
+
+pub const VOLUME_REMOVE: Scenario = Scenario {
+    name: "volume remove",
+    prepare: |daemon| daemon.ok(&["volume", "create", "made"]),
+    command: |_| words(&["volume", "rm", "made"]),
+    check: volume_remove_check,
+    clean: remove_volume,
+};
+
+/// After a monitor's end, whatever the client was told: its container has ended with it, or lives under another.
+pub fn check_without_monitor(daemon: &Daemon, scenario: &Scenario, output: &Output) {
+    let complaint = text(&output.stderr);
+    assert!(!complaint.contains("panicked"), "{complaint}");
+    if scenario.name == SHORT.name {
+        return short_check(daemon, "", false);
+    }
+    eventually(
+        "the container is in a state of which something can be done",
+        || {
+            match state(daemon).as_deref() {
+                // It is, or is about to be seen to have ended.
+                Some("running") => daemon.run(&["exec", NAME, "true"]).status.success(),
+                Some("created" | "exited") => true,
+                _ => false,
+            }
+        },
+    );
+    is_whole(daemon);
+}
