@@ -1,4 +1,4 @@
-//! `cargo xtask bench [engine|runtime] [RUNS]`: what matters, measured against peers on this machine, in pairs.
+//! `cargo xtask bench [engine|images|runtime] [RUNS]`: what matters, measured against peers on this machine, in pairs.
 //!
 //! Peer and we run alternately, at least ten times each after one to warm up, since machines are shared and noisy; the
 //! figures are medians and their ratio. Nothing is compared with a stored number.
@@ -6,6 +6,7 @@
 mod docker;
 mod engine;
 mod fixture;
+mod images;
 mod memory;
 mod pair;
 mod runtime;
@@ -28,7 +29,8 @@ pub fn run(args: &[String]) -> Result<()> {
     packages::install(&[packages::BUILD, packages::RUN, packages::BENCH])?;
     match subject {
         "engine" => engine::run(runs),
+        "images" => images::run(runs),
         "runtime" => runtime::run(runs),
-        other => bail!("nothing is measured under the name {other:?}: engine, runtime"),
+        other => bail!("nothing is measured under the name {other:?}: engine, images, runtime"),
     }
 }

@@ -57,6 +57,8 @@ pub const BENCH: &[Package] = &[
     package("docker.io", "dockerd"),
     package("crun", "crun"),
     package("runc", "runc"),
+    package("skopeo", "skopeo"),
+    package("docker-registry", "docker-registry"),
 ];
 
 /// Installs what is missing. Nothing is asked and no service of a package is started.

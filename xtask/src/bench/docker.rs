@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::process::{capture, output, run as run_command};
 
-const NETNS: &str = "berth-bench";
+pub const NETNS: &str = "berth-bench";
 
 /// Debian's dockerd in a network namespace of its own.
 pub struct Peer {

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::http::request;
 use crate::support::{Daemon, text};
-use crate::tarball::Tar;
+use crate::tarball::{Image, Tar};
 
 /// The names in an archive, directories with a slash.
 fn listed(daemon: &Daemon, tar: &str) -> Vec<String> {
@@ -255,4 +255,44 @@ fn an_archive_takes_nothing_away_from_volumes() {
         daemon.ok(&["exec", "running", "cat", "/data/deep/bound/precious"]),
         "kept"
     );
+}
+
+/// Layers are stacked by descriptor: neither the 4096 bytes of a mount's options nor their number of old stand in the way.
+#[test]
+fn an_image_of_five_hundred_layers_runs() {
+    guard!();
+    let daemon = Daemon::start();
+    let busybox = std::fs::read("/bin/busybox").unwrap();
+    let mut layers = vec![Tar::default().program("bin/busybox", &busybox).finish()];
+    for number in 1..500 {
+        let text = number.to_string();
+        let mine = Tar::default().file(&format!("layers/{number}"), text.as_bytes());
+        layers.push(mine.file("newest", text.as_bytes()).finish());
+    }
+    let archive = daemon.dir.path().join("tall.tar");
+    std::fs::write(&archive, Image::of(&layers).archive("tall:1")).unwrap();
+    daemon.ok(&["load", "-q", "-i", &archive.display().to_string()]);
+    let script = "busybox ls /layers | busybox wc -l; busybox cat /newest /layers/1 /layers/250; busybox rm /layers/7; \
+                  echo; busybox ls /layers | busybox wc -l";
+    let run = [
+        "run",
+        "--name",
+        "tall",
+        "-e",
+        "PATH=/bin",
+        "tall:1",
+        "busybox",
+        "sh",
+        "-c",
+        script,
+    ];
+    assert_eq!(daemon.ok(&run), "499\n4991250\n498\n");
+    let copied = daemon.dir.path().join("copied");
+    daemon.ok(&["cp", "tall:/layers/499", &copied.display().to_string()]);
+    assert_eq!(std::fs::read_to_string(&copied).unwrap(), "499");
+    assert!(daemon.ok(&["diff", "tall"]).contains("D /layers/7"));
+    daemon.ok(&["commit", "tall", "taller:1"]);
+    let report = daemon.ok(&["image", "explore", "--format", "json", "tall:1"]);
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["Wasted"].as_array().unwrap().len(), 498);
 }

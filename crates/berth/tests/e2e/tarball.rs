@@ -16,6 +16,15 @@ impl Tar {
         tar
     }
 
+    /// A file that can be run.
+    pub fn program(self, name: &str, bytes: &[u8]) -> Tar {
+        let mut tar = self.head(b'0', name, "", bytes.len(), "0000755");
+        tar.0.extend_from_slice(bytes);
+        let padded = tar.0.len().next_multiple_of(512);
+        tar.0.resize(padded, 0);
+        tar
+    }
+
     pub fn directory(self, name: &str) -> Tar {
         self.entry(b'5', name, "", 0)
     }
@@ -33,10 +42,14 @@ impl Tar {
         self.0
     }
 
-    fn entry(mut self, kind: u8, name: &str, target: &str, size: usize) -> Tar {
+    fn entry(self, kind: u8, name: &str, target: &str, size: usize) -> Tar {
+        let mode = if kind == b'5' { "0000755" } else { "0000644" };
+        self.head(kind, name, target, size, mode)
+    }
+
+    fn head(mut self, kind: u8, name: &str, target: &str, size: usize, mode: &str) -> Tar {
         let mut head = [0; 512];
         head[..name.len()].copy_from_slice(name.as_bytes());
-        let mode = if kind == b'5' { "0000755" } else { "0000644" };
         for (at, text) in [
             (100, mode),
             (108, "0000000"),

@@ -3,7 +3,8 @@
 //! Three ways, by what is to be mounted and what the kernel can:
 //! one directory needs no union, it is a (read-only) copy of the mount it lies on; Linux 6.5 and newer take
 //! the layers one by one; older kernels take one option string of at most a page, so the layers get short
-//! names in a throw-away mount namespace of a helper thread and the result is cloned out of there.
+//! names in a throw-away mount namespace of a helper thread and the result is cloned out of there. More than 500 layers,
+//! which is all that one overlay takes, are stacked in two.
 //!
 //! `metacopy`, `index` and `redirect_dir` are off whatever the kernel's build says: the upper directory alone
 //! must be the complete difference to the layers below it.
@@ -15,7 +16,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
-use rustix::mount::MountFlags;
+use rustix::mount::{MountFlags, MoveMountFlags};
 use serde::{Deserialize, Serialize};
 
 use super::{Attributes, Filesystem, Propagation, Tree, c_path, set_propagation};
@@ -34,6 +35,9 @@ pub struct Overlay {
     pub read_only: bool,
 }
 
+/// Most layers that one overlay takes (Linux, fs/overlayfs/params.h).
+const MAX_STACK: usize = 500;
+
 pub(super) const SETTINGS: [(&str, &str); 3] =
     [("index", "off"), ("metacopy", "off"), ("redirect_dir", "off")];
 
@@ -42,6 +46,7 @@ impl Overlay {
     pub fn mount_detached(&self) -> io::Result<OwnedFd> {
         match self.single() {
             Some((directory, writable)) => self.bind(directory, writable),
+            None if self.lower.len() > MAX_STACK => self.on_another(),
             None => match self.by_layer() {
                 Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.by_page(),
                 result => result,
@@ -132,6 +137,42 @@ impl Overlay {
             fs.string(key, value)?;
         }
         Ok(fs.mount(self.mount_attributes())?.into_fd())
+    }
+
+    /// For more layers than one overlay takes: the lowest become an overlay of their own, which is the last layer of
+    /// this one. Only a mount of the same namespace can be a layer, so it happens in one that ends here.
+    fn on_another(&self) -> io::Result<OwnedFd> {
+        let (_namespace, mounted) = namespace::create_with(Kind::Mount, || self.mount_on_another())?;
+        mounted
+    }
+
+    fn mount_on_another(&self) -> io::Result<OwnedFd> {
+        set_propagation(Path::new("/"), Propagation::Private, true)?;
+        let (above, below) = self.lower.split_at(MAX_STACK - 1);
+        let below = Overlay {
+            lower: below.to_vec(),
+            read_only: true,
+            ..Overlay::default()
+        };
+        let below = below.mount_detached()?;
+        // A place that exists everywhere and holds no layer.
+        let place = Path::new("/proc");
+        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+        let over = rustix::fs::open(place, flags, 0o0.into())?;
+        rustix::mount::move_mount(
+            below.as_fd(),
+            c"",
+            over.as_fd(),
+            c"",
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
+        )?;
+        let mut lower = above.to_vec();
+        lower.push(place.to_owned());
+        Overlay {
+            lower,
+            ..self.clone()
+        }
+        .by_layer()
     }
 
     /// For kernels before 6.5.

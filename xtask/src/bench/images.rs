@@ -1,0 +1,420 @@
+//! Images against Debian's dockerd and skopeo, over one registry's storage on loopback.
+//!
+//! The large image has four layers of which one is half, some 450 MB compressed; the other has forty small ones. The peer
+//! lives in a network namespace of its own, so a second registry serves the same directory there, at the same address.
+//! What a row needs to start from is made anew before each run and not measured.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::docker::{NETNS, Peer};
+use super::fixture;
+use super::pair::{median, milliseconds, timed};
+use crate::engine::{self, Daemon, Scratch};
+use crate::process::{capture, output};
+
+const ADDRESS: &str = "127.0.0.1:5965";
+/// Megabytes of each layer of the large image before compression, which halves them.
+const LARGE: [usize; 4] = [450, 150, 150, 150];
+const SMALL: usize = 40;
+/// Images in the store when the list is measured.
+const MANY: usize = 1000;
+
+/// A registry that ends when dropped.
+struct Registry(Child);
+
+impl Registry {
+    fn start(dir: &Path, in_namespace: bool) -> Result<Registry> {
+        let config = dir.join("registry.yml");
+        std::fs::write(
+            &config,
+            format!(
+                "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp: {{addr: \"{ADDRESS}\"}}\n",
+                dir.join("registry").display()
+            ),
+        )?;
+        let mut command = match in_namespace {
+            true => {
+                let mut command = Command::new("nsenter");
+                command
+                    .arg(format!("--net=/run/netns/{NETNS}"))
+                    .arg("docker-registry");
+                command
+            }
+            false => Command::new("docker-registry"),
+        };
+        let child = command
+            .args(["serve".as_ref(), config.as_os_str()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot start docker-registry")?;
+        if !in_namespace {
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while std::net::TcpStream::connect(ADDRESS).is_err() {
+                if Instant::now() > deadline {
+                    bail!("docker-registry does not listen on {ADDRESS}");
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        Ok(Registry(child))
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// One comparison: what is made before each run, and what is measured.
+struct Work<'a> {
+    name: &'a str,
+    before: Vec<&'a [&'a str]>,
+    command: &'a [&'a str],
+    /// Whether the registry is emptied before each run.
+    empty: bool,
+    goal: Option<f64>,
+}
+
+pub fn run(runs: usize) -> Result<()> {
+    let binary = engine::build()?;
+    let scratch = Scratch::new("berth-bench-images")?;
+    let peer = Peer::start(&scratch.0)?;
+    let ours_dir = scratch.join("ours");
+    std::fs::create_dir_all(&ours_dir)?;
+    let ours = Daemon::start(&binary, &ours_dir)?;
+    let _registries = [
+        Registry::start(&scratch.0, false)?,
+        Registry::start(&scratch.0, true)?,
+    ];
+    println!(
+        "{}\n",
+        fixture::machine(&[("docker", peer.version()?), ("skopeo", skopeo_version()?)])?
+    );
+
+    let layers: Vec<usize> = LARGE.to_vec();
+    let large = seed(&scratch, "large", &layers)?;
+    let small = seed(&scratch, "small", &[1; SMALL])?;
+    let half = seed(&scratch, "half", &layers[..1])?;
+    let archive = scratch.join("saved.tar").display().to_string();
+    let (large, small, half) = (large.as_str(), small.as_str(), half.as_str());
+    let gone: &[&str] = &["system", "prune", "-a", "-f"];
+    let pull_large: &[&str] = &["pull", "-q", large];
+    let pull_half: &[&str] = &["pull", "-q", half];
+    let works = [
+        Work {
+            name: "pull, large, cold",
+            before: vec![gone],
+            command: pull_large,
+            empty: false,
+            goal: Some(0.25),
+        },
+        Work {
+            name: "pull, 40 small layers, cold",
+            before: vec![gone],
+            command: &["pull", "-q", small],
+            empty: false,
+            goal: Some(0.25),
+        },
+        Work {
+            name: "pull, large, half of it here",
+            before: vec![gone, pull_half],
+            command: pull_large,
+            empty: false,
+            goal: None,
+        },
+        Work {
+            name: "pull, large, all of it here",
+            before: vec![pull_large],
+            command: pull_large,
+            empty: false,
+            goal: None,
+        },
+        Work {
+            name: "first container after the pull",
+            before: vec![pull_large],
+            command: &["run", "--rm", "--network", "none", large, "/bin/busybox", "true"],
+            empty: false,
+            goal: None,
+        },
+        Work {
+            name: "save, large",
+            before: vec![],
+            command: &["save", "-o", &archive, large],
+            empty: false,
+            goal: None,
+        },
+        Work {
+            name: "load, large",
+            before: vec![gone],
+            command: &["load", "-q", "-i", &archive],
+            empty: false,
+            goal: None,
+        },
+        Work {
+            name: "push again, large",
+            before: vec![pull_large],
+            command: &["push", "-q", large],
+            empty: false,
+            goal: None,
+        },
+        Work {
+            name: "push, large, cold",
+            before: vec![],
+            command: &["push", "-q", large],
+            empty: true,
+            goal: Some(1.0 / 3.0),
+        },
+    ];
+    println!("| what | docker | berth | ratio | goal | |");
+    println!("|---|---|---|---|---|---|");
+    for work in &works {
+        let (mut theirs, mut mine) = (Vec::new(), Vec::new());
+        for run in 0..=runs {
+            let (p, o) = (
+                once(work, &|args| peer.client(args), &scratch)?,
+                once(work, &|args| ours.client(args), &scratch)?,
+            );
+            if run > 0 {
+                theirs.push(p);
+                mine.push(o);
+            }
+        }
+        tell(work, median(theirs), median(mine));
+    }
+    println!(
+        "\npeak memory of the daemon: {} MiB",
+        peak_memory(ours.pid())? >> 10
+    );
+    // What everyone reads from is there again for the rows that have no peer.
+    seed(&scratch, "large", &layers)?;
+    skopeo(&scratch, large, &ours, runs)?;
+    many(&ours, runs)?;
+    ours.clean_up()
+}
+
+fn once(work: &Work<'_>, client: &dyn Fn(&[&str]) -> Command, scratch: &Scratch) -> Result<Duration> {
+    for before in &work.before {
+        capture(&mut client(before))?;
+    }
+    if work.empty {
+        let stored = scratch.join("registry");
+        if stored.exists() {
+            std::fs::remove_dir_all(&stored)?;
+        }
+    }
+    timed(client(work.command))
+}
+
+fn tell(work: &Work<'_>, theirs: Duration, mine: Duration) {
+    let ratio = mine.as_secs_f64() / theirs.as_secs_f64();
+    let (goal, verdict) = match work.goal {
+        Some(goal) if ratio <= goal => (format!("1/{:.0}", 1.0 / goal), "reached"),
+        Some(goal) => (format!("1/{:.0}", 1.0 / goal), "missed"),
+        None => (String::new(), ""),
+    };
+    println!(
+        "| {} | {} | {} | 1/{:.1} | {goal} | {verdict} |",
+        work.name,
+        milliseconds(theirs),
+        milliseconds(mine),
+        1.0 / ratio
+    );
+}
+
+/// skopeo copies the compressed layers into a directory and unpacks nothing.
+fn skopeo(scratch: &Scratch, large: &str, ours: &Daemon, runs: usize) -> Result<()> {
+    let (mut theirs, mut mine) = (Vec::new(), Vec::new());
+    let to = scratch.join("copied");
+    for run in 0..=runs {
+        let _ = std::fs::remove_dir_all(&to);
+        let mut copy = Command::new("skopeo");
+        copy.args([
+            "copy",
+            "-q",
+            "--src-tls-verify=false",
+            &format!("docker://{large}"),
+            &format!("dir:{}", to.display()),
+        ]);
+        let copied = timed(copy)?;
+        capture(&mut ours.client(&["system", "prune", "-a", "-f"]))?;
+        let pulled = timed(ours.client(&["pull", "-q", large]))?;
+        if run > 0 {
+            theirs.push(copied);
+            mine.push(pulled);
+        }
+    }
+    println!(
+        "skopeo copy to a directory, nothing unpacked: {}; pull: {}",
+        milliseconds(median(theirs)),
+        milliseconds(median(mine))
+    );
+    Ok(())
+}
+
+/// How long the list takes with many images.
+fn many(ours: &Daemon, runs: usize) -> Result<()> {
+    let mut tar = tar_of(&[("file", b"x".as_slice())]);
+    for number in 0..MANY {
+        let path = std::env::temp_dir().join(format!("berth-bench-many-{}.tar", std::process::id()));
+        // Each image has content of its own.
+        tar.splice(512..513, [u8::try_from(number % 251)?]);
+        std::fs::write(&path, &tar)?;
+        let made = capture(
+            ours.client(&["import", &path.display().to_string(), &format!("many:{number}")])
+                .stdin(Stdio::null()),
+        );
+        std::fs::remove_file(&path)?;
+        made?;
+    }
+    let times = (0..runs)
+        .map(|_| timed(ours.client(&["images", "-q"])))
+        .collect::<Result<Vec<_>>>()?;
+    println!(
+        "images, {MANY} in the store: {} (at most 30 ms)",
+        milliseconds(median(times))
+    );
+    Ok(())
+}
+
+fn skopeo_version() -> Result<String> {
+    let text = capture(Command::new("skopeo").arg("--version"))?;
+    Ok(text.split_whitespace().last().unwrap_or_default().to_owned())
+}
+
+/// The most memory that the process had resident, in KiB.
+fn peak_memory(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .context("no VmHWM")?;
+    Ok(line.split_whitespace().next().unwrap_or("0").parse()?)
+}
+
+/// Brings an image of layers of so many megabytes to the registry, compressed as skopeo does; the name it has there.
+fn seed(scratch: &Scratch, name: &str, layers: &[usize]) -> Result<String> {
+    let at = format!("{ADDRESS}/bench/{name}:1");
+    let archive = scratch.join(&format!("{name}.tar"));
+    if !archive.exists() {
+        write_archive(&archive, layers)?;
+    }
+    let mut copy = Command::new("skopeo");
+    copy.args([
+        "copy",
+        "-q",
+        "--dest-tls-verify=false",
+        &format!("docker-archive:{}", archive.display()),
+        &format!("docker://{at}"),
+    ]);
+    let done = output(&mut copy)?;
+    if !done.status.success() {
+        bail!("skopeo: {}", String::from_utf8_lossy(&done.stderr));
+    }
+    Ok(at)
+}
+
+/// A docker archive; each layer has files of a megabyte that compress to half, the lowest busybox as well.
+fn write_archive(path: &PathBuf, layers: &[usize]) -> Result<()> {
+    let dir = path.with_extension("d");
+    std::fs::create_dir_all(&dir)?;
+    let (mut names, mut digests) = (Vec::new(), Vec::new());
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    for (number, megabytes) in layers.iter().enumerate() {
+        let tree = dir.join(format!("tree{number}"));
+        let files = tree.join(format!("layer{number}"));
+        std::fs::create_dir_all(&files)?;
+        if number == 0 {
+            std::fs::create_dir_all(tree.join("bin"))?;
+            std::fs::copy("/bin/busybox", tree.join("bin/busybox"))?;
+        }
+        for file in 0..*megabytes {
+            let mut bytes = Vec::with_capacity(1 << 20);
+            while bytes.len() < 1 << 20 {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                // Four bits of chance in each byte.
+                bytes.extend(state.to_le_bytes().map(|byte| b'a' + (byte & 15)));
+            }
+            std::fs::write(files.join(format!("file{file}")), bytes)?;
+        }
+        let tar = dir.join(format!("{number}.tar"));
+        capture(
+            Command::new("tar")
+                .args(["--sort=name", "--mtime=@0", "-cf"])
+                .arg(&tar)
+                .arg("-C")
+                .arg(&tree)
+                .arg("."),
+        )?;
+        let sum = capture(Command::new("sha256sum").arg(&tar))?;
+        digests.push(format!(
+            "\"sha256:{}\"",
+            sum.split(' ').next().unwrap_or_default()
+        ));
+        names.push(format!("\"{number}.tar\""));
+        std::fs::remove_dir_all(&tree)?;
+    }
+    let mut config = std::fs::File::create(dir.join("config.json"))?;
+    write!(
+        config,
+        r#"{{"architecture":"{}","os":"linux","config":{{"Env":["PATH=/bin"]}},"rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#,
+        if cfg!(target_arch = "aarch64") {
+            "arm64"
+        } else {
+            "amd64"
+        },
+        digests.join(",")
+    )?;
+    let manifest = format!(
+        r#"[{{"Config":"config.json","RepoTags":null,"Layers":[{}]}}]"#,
+        names.join(",")
+    );
+    std::fs::write(dir.join("manifest.json"), manifest)?;
+    capture(
+        Command::new("tar")
+            .arg("-cf")
+            .arg(path)
+            .arg("-C")
+            .arg(&dir)
+            .arg("."),
+    )?;
+    std::fs::remove_dir_all(&dir)?;
+    Ok(())
+}
+
+/// A tar of small files.
+fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, bytes) in files {
+        let mut head = [0_u8; 512];
+        let mut put = |at: usize, text: &[u8]| {
+            if let Some(place) = head.get_mut(at..at + text.len()) {
+                place.copy_from_slice(text);
+            }
+        };
+        put(0, name.as_bytes());
+        put(100, b"0000644\x000000000\x000000000\0");
+        put(124, format!("{:011o}\x0000000000000\0", bytes.len()).as_bytes());
+        put(148, b"        0");
+        put(257, b"ustar\x0000");
+        let sum: u32 = head.iter().map(|byte| u32::from(*byte)).sum();
+        if let Some(place) = head.get_mut(148..156) {
+            place.copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        }
+        out.extend(head);
+        out.extend_from_slice(bytes);
+        out.resize(out.len().next_multiple_of(512), 0);
+    }
+    out.resize(out.len() + 1024, 0);
+    out
+}
