@@ -1,4 +1,5 @@
-//! `cargo xtask bench [engine|images|runtime] [RUNS]`: what matters, measured against peers on this machine, in pairs.
+//! `cargo xtask bench [engine|images|runtime|net] [RUNS] [ROW…]`: what matters, measured against peers on this machine, in
+//! pairs.
 //!
 //! Peer and we run alternately, at least ten times each after one to warm up, since machines are shared and noisy; the
 //! figures are medians and their ratio. Nothing is compared with a stored number.
@@ -8,6 +9,7 @@ mod engine;
 mod fixture;
 mod images;
 mod memory;
+pub mod net;
 mod pair;
 mod runtime;
 
@@ -27,10 +29,15 @@ pub fn run(args: &[String]) -> Result<()> {
     ensure!(runs >= 10, "fewer than ten runs say nothing");
     ensure!(is_root(), "the benchmark needs root");
     packages::install(&[packages::BUILD, packages::RUN, packages::BENCH])?;
+    let rows = rest.get(1..).unwrap_or_default();
     match subject {
         "engine" => engine::run(runs),
         "images" => images::run(runs),
         "runtime" => runtime::run(runs),
-        other => bail!("nothing is measured under the name {other:?}: engine, images, runtime"),
+        "net" => {
+            packages::install(&[packages::BENCH_NET])?;
+            net::run(runs, rows)
+        }
+        other => bail!("nothing is measured under the name {other:?}: engine, images, runtime, net"),
     }
 }

@@ -36,12 +36,17 @@ fn run(args: &[String]) -> Result<()> {
         }
         Some("test") => test::run(rest),
         Some("bench") => bench::run(rest),
+        // In a container's network namespace, for `bench net`.
+        Some("dns-load") => match rest {
+            [name, seconds] => bench::net::ask_for(name, seconds.parse()?),
+            _ => bail!("dns-load takes a name and seconds"),
+        },
         Some("check") => check::run(),
         Some("soak") => soak::run_for(rest),
         Some("crash") => crash::run(rest),
         Some("conformance") => conformance::execute(rest),
         _ => bail!(
-            "usage: cargo xtask demo | test [--vm] [FILTER] | bench [engine|runtime] [RUNS] | bench supervision [ROW…] | conformance SOURCES | soak [SECONDS] | crash [FILTER] | check"
+            "usage: cargo xtask demo | test [--vm] [FILTER] | bench [engine|runtime] [RUNS] | bench net [RUNS] [ROW…] | bench supervision [ROW…] | conformance SOURCES | soak [SECONDS] | crash [FILTER] | check"
         ),
     }
 }

@@ -193,6 +193,8 @@ fn engine_config(settings: &Settings) -> EngineConfig {
         default_bridge: Some(settings.default_bridge.clone()),
         firewall: settings.iptables,
         publish_address: settings.publish_address,
+        respect_host: settings.respect_host,
+        address_pools: settings.address_pools.clone(),
         ..NetworkConfig::new(settings.instance.clone(), settings.exec_root.clone())
     };
     EngineConfig {

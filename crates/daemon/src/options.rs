@@ -39,6 +39,18 @@ pub(crate) struct Options {
     /// Subnet of the default bridge that containers get addresses from
     #[arg(long, value_name = "CIDR")]
     pub(crate) fixed_cidr: Option<String>,
+    /// Gateway of containers on the default bridge, when it is not the bridge
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) default_gateway: Option<String>,
+    /// Give containers on the default bridge IPv6 addresses, too
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    pub(crate) ipv6: Option<bool>,
+    /// IPv6 subnet of the default bridge (a unique local one if not set)
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) fixed_cidr_v6: Option<String>,
+    /// Where networks' subnets come from, such as base=10.10.0.0/16,size=24 (repeatable)
+    #[arg(long = "default-address-pool", value_name = "POOL")]
+    pub(crate) default_address_pools: Vec<String>,
     /// Largest packet on the default bridge
     #[arg(long, value_name = "BYTES")]
     pub(crate) mtu: Option<u32>,
@@ -51,6 +63,9 @@ pub(crate) struct Options {
     /// Address that published ports of any network listen on when nothing else says (every address if not set)
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) default_publish_address: Option<String>,
+    /// "respect-host": other machines reach published ports only past the host's own input rules ("own" if not set)
+    #[arg(long, value_name = "MODE")]
+    pub(crate) firewall: Option<String>,
     /// Whether to write packet filter rules
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     pub(crate) iptables: Option<bool>,

@@ -33,6 +33,19 @@ pub(crate) fn users(inner: &Inner, name: &str) -> Vec<Id> {
         .collect()
 }
 
+/// Refuses to do something with a volume that containers have.
+fn refuse_used(inner: &Inner, action: &str, name: &str) -> Result<()> {
+    let users = users(inner, name);
+    if users.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<&str> = users.iter().map(Id::as_str).collect();
+    Err(Error::conflict(format!(
+        "{action} {name}: volume is in use - [{}]",
+        ids.join(", ")
+    )))
+}
+
 impl Engine {
     /// Creates a volume, or gives the one that has the name.
     pub async fn volume_create(&self, request: VolumeCreateRequest) -> Result<Volume> {
@@ -85,6 +98,30 @@ impl Engine {
         .await
     }
 
+    /// Gives a volume that no container has another name.
+    pub async fn volume_rename(&self, old: &str, new: &str) -> Result<Volume> {
+        let (inner, old, new) = (Arc::clone(&self.inner), old.to_owned(), new.to_owned());
+        blocking(move || {
+            inner.volumes.get(&old)?;
+            refuse_used(&inner, "rename", &old)?;
+            let volume = inner.volumes.rename(&old, &new)?;
+            emit(&inner, "rename", &new, &[("oldName", &old)]);
+            Ok(volume)
+        })
+        .await
+    }
+
+    /// Makes a volume with the content of another.
+    pub async fn volume_clone(&self, source: &str, new: &str) -> Result<Volume> {
+        let (inner, source, new) = (Arc::clone(&self.inner), source.to_owned(), new.to_owned());
+        blocking(move || {
+            let volume = inner.volumes.clone_volume(&source, &new)?;
+            emit(&inner, "create", &new, &[("clonedFrom", &source)]);
+            Ok(volume)
+        })
+        .await
+    }
+
     /// Removes a volume no container has.
     pub async fn volume_remove(&self, name: &str, force: bool) -> Result<()> {
         let (inner, name) = (Arc::clone(&self.inner), name.to_owned());
@@ -92,14 +129,7 @@ impl Engine {
             if let Err(error) = inner.volumes.get(&name) {
                 return if force { Ok(()) } else { Err(Error::from(error)) };
             }
-            let users = users(&inner, &name);
-            if !users.is_empty() {
-                let ids: Vec<&str> = users.iter().map(Id::as_str).collect();
-                return Err(Error::conflict(format!(
-                    "remove {name}: volume is in use - [{}]",
-                    ids.join(", ")
-                )));
-            }
+            refuse_used(&inner, "remove", &name)?;
             inner.volumes.remove(&name, force)?;
             emit(&inner, "destroy", &name, &[]);
             Ok(())

@@ -70,7 +70,11 @@ impl Networks {
                 .copied()
                 .collect();
             let mut notes = Vec::new();
-            if rule.host_ip.is_unspecified() {
+            if state.gate.is_some() && !rule.host_ip.is_loopback() {
+                notes.push(
+                    "the host's own input rules decide about other machines first (firewall: respect-host)".to_owned(),
+                );
+            } else if rule.host_ip.is_unspecified() {
                 notes.push(format!(
                     "open to every machine that reaches this host, past rules for its own input; narrow it with \
                      -p 127.0.0.1:{}:{} or default-publish-address",

@@ -9,6 +9,7 @@
 
 mod conntrack;
 pub(crate) mod expression;
+mod gate;
 pub(crate) mod ruleset;
 
 use std::net::Ipv4Addr;
@@ -19,6 +20,7 @@ use sys::netlink::{Failure, Message, Reply, Socket};
 
 use crate::error::Error;
 use expression::{Element, Hook, OUTPUT, Rule};
+pub(crate) use gate::Gate;
 pub(crate) use ruleset::{BridgeRules, Desired, PortRule};
 
 /// The firewall of one instance.
@@ -94,11 +96,12 @@ impl Firewall {
     /// Removes the table.
     pub(crate) fn remove(&self) -> Result<(), Error> {
         // Adding it first makes the removal succeed when it is gone.
-        self.run(&[
+        let mut messages = vec![
             expression::new_table(&self.table),
             expression::delete_table(&self.table),
-        ])
-        .map_err(Error::kernel(format!(
+        ];
+        messages.extend(gate::tables(&self.table, None));
+        self.run(&messages).map_err(Error::kernel(format!(
             "remove the firewall table inet {}",
             self.table
         )))
@@ -109,10 +112,22 @@ impl Firewall {
         let failed = || Error::kernel(format!("read the firewall table inet {}", self.table));
         let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         match socket.get(&expression::get_table(&self.table)) {
-            Ok(Some(table)) if expression::has_comment(&table, &ruleset::stamp()) => {}
+            Ok(Some(table)) if expression::has_comment(&table, &ruleset::stamp(desired.gate.is_some())) => {}
             Ok(_) => return Ok(Some("it is of another release".to_owned())),
             Err(failure) if failure.errno == Errno::NOENT => return Ok(Some("it is not there".to_owned())),
             Err(failure) => return Err(failed()(failure)),
+        }
+        if let Some(gate) = &desired.gate {
+            for family in [expression::NFPROTO_IPV4, expression::NFPROTO_IPV6] {
+                match socket.get(&expression::get_table_of_family(family, &self.table)) {
+                    Ok(Some(table)) if expression::has_comment(&table, &gate.stamp()) => {}
+                    Ok(_) => return Ok(Some("its gate is another one".to_owned())),
+                    Err(failure) if failure.errno == Errno::NOENT => {
+                        return Ok(Some("its gate is not there".to_owned()));
+                    }
+                    Err(failure) => return Err(failed()(failure)),
+                }
+            }
         }
         let mut wanted = ruleset::elements(desired);
         for set in ruleset::set_names() {
@@ -143,7 +158,7 @@ impl Firewall {
             Err(failure) if failure.errno == Errno::NOENT => 0,
             Err(failure) => return Err(failed()(failure)),
         };
-        let expected = ruleset::rules().len();
+        let expected = ruleset::rules(desired.gate.is_some()).len();
         Ok((rules != expected).then(|| format!("{rules} rules instead of {expected}")))
     }
 

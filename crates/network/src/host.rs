@@ -79,6 +79,24 @@ pub(crate) fn prepare_bridge(name: &str, ipv6: bool, localhost: bool) {
     );
 }
 
+/// Settings of the end of the gate by which copies come in: their sources are reached over other links, and nobody there
+/// tells the host where its routers are.
+pub(crate) fn prepare_gate(name: &str) {
+    let settings = [
+        ("ipv4", "rp_filter", "2"),
+        ("ipv4", "forwarding", "1"),
+        ("ipv6", "accept_ra", "0"),
+    ];
+    for (family, key, value) in settings {
+        let path = format!("/proc/sys/net/{family}/conf/{name}/{key}");
+        if Path::new(&path).exists()
+            && let Err(error) = fs::write(&path, value)
+        {
+            tracing::warn!(path, value, %error, "a setting of the gate could not be changed");
+        }
+    }
+}
+
 /// Whether the kernel hands bridged packets to the IP rules (br_netfilter, which other engines load). A container that
 /// asks for its own published port then gets the answer over the bridge alone, back out of the port it came from.
 pub(crate) fn bridged_traffic_is_filtered() -> bool {

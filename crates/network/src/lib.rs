@@ -33,6 +33,7 @@ mod driver;
 mod error;
 mod explain;
 mod firewall;
+mod gate;
 mod host;
 mod ipam;
 mod lifecycle;

@@ -12,13 +12,14 @@ use crate::address::Prefix;
 use crate::driver::{Driver, OFFERED};
 use crate::error::Error;
 use crate::firewall::{Firewall, ruleset};
+use crate::gate;
 use crate::host;
 use crate::ipam::{self, AddressPool, Subnet};
 use crate::link;
 use crate::model::{CreateNetwork, DefaultBridge, Ipam, IpamPool, Network, NetworkConfig};
 use crate::reconcile;
 use crate::records::{self, SandboxRecord};
-use crate::settings;
+use crate::settings::{self, GatewayMode};
 use crate::state::{Inner, NetworkState, Networks, State};
 use crate::watch::Sight;
 
@@ -46,6 +47,10 @@ impl Networks {
         predefined(&store, &config, &pools, &mut route, &mut state)?;
 
         host::enable_forwarding_ipv4();
+        match config.respect_host && config.firewall {
+            true => state.gate = Some(gate::ensure(&mut route, &config.instance.tag)?),
+            false => gate::remove(&mut route, &config.instance.tag)?,
+        }
         let tag = &config.instance.tag;
         for network in state.networks.values_mut() {
             let brought = network.bring_up(&mut route, tag);
@@ -189,6 +194,7 @@ impl Networks {
             .collect();
         inner.prepared.drain();
         link::remove(&mut inner.route(), &links).map_err(Error::kernel("remove the networks' links"))?;
+        gate::remove(&mut inner.route(), &inner.config.instance.tag)?;
         match &inner.firewall {
             Some(firewall) => firewall.remove(),
             None => Ok(()),
@@ -288,6 +294,14 @@ fn design(
         name => name,
     };
     let driver = Driver::parse(name, id, &request.options)?;
+    if let Driver::Bridge(bridge) = &driver
+        && bridge.settings.gateway_modes.contains(&GatewayMode::Isolated)
+        && !request.internal
+    {
+        return Err(Error::Invalid(
+            "gateway mode 'isolated' can only be used for an internal network".to_owned(),
+        ));
+    }
     // A network on a link of the host is where that link is: its subnet is the host's own.
     let routes = if matches!(driver, Driver::Direct(_)) {
         &[]

@@ -64,6 +64,7 @@ const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
 
 const IFF_UP: u32 = 1;
+const IFF_NOARP: u32 = 0x80;
 /// Header of all link messages, `struct ifinfomsg`.
 const IFINFO: usize = 16;
 const RTMSG: usize = 12;
@@ -476,6 +477,73 @@ pub(crate) fn set_peers(socket: &mut Socket, index: u32, peers: &[IpAddr]) -> Re
     socket.execute(&requests)
 }
 
+/// The address of what is beyond the gate: one that no host has (the dummy address of RFC 7600).
+pub(crate) const BEYOND_GATE: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
+
+/// A veth pair whose ends both stand in this namespace.
+#[derive(Debug)]
+pub(crate) struct GateEnds<'a> {
+    pub(crate) outer: &'a str,
+    pub(crate) inner: &'a str,
+    pub(crate) alias: &'a str,
+}
+
+/// Makes the pair unless it is there, up, with one hardware address and without questions for neighbours; gives the
+/// outer end's index.
+pub(crate) fn ensure_gate(socket: &mut Socket, ends: &GateEnds<'_>) -> Result<u32, Failure> {
+    if let Some(found) = find(socket, ends.outer)? {
+        return match found.alias.as_deref() == Some(ends.alias) {
+            true => Ok(found.index),
+            false => Err(Errno::EXIST.into()),
+        };
+    }
+    // What was put together from fragments must fit.
+    let mtu = 65535;
+    let mac = Mac::random();
+    let create = Message::new(RTM_NEWLINK, flags::CREATE | flags::EXCL, &ifinfo(0, None))
+        .string(IFLA_IFNAME, ends.outer)
+        .bytes(IFLA_ADDRESS, &mac.0)
+        .u32(IFLA_MTU, mtu)
+        .nest(IFLA_LINKINFO, |m| {
+            m.string(INFO_KIND, "veth").nest(INFO_DATA, |m| {
+                m.nest(VETH_INFO_PEER, |m| {
+                    m.raw(&ifinfo(0, None))
+                        .string(IFLA_IFNAME, ends.inner)
+                        .bytes(IFLA_ADDRESS, &mac.0)
+                        .u32(IFLA_MTU, mtu)
+                })
+            })
+        });
+    let start = |name: &str| {
+        let mut flags = ifinfo(0, Some(true));
+        let both = IFF_UP | IFF_NOARP;
+        flags[8..12].copy_from_slice(&both.to_ne_bytes());
+        flags[12..16].copy_from_slice(&both.to_ne_bytes());
+        Message::new(RTM_NEWLINK, 0, &flags)
+            .string(IFLA_IFNAME, name)
+            .string(IFLA_IFALIAS, ends.alias)
+    };
+    socket.execute(&[create])?;
+    for name in [ends.outer, ends.inner] {
+        // A kernel without IPv6 refuses this, and needs it not.
+        let _ = socket.send(&[without_link_local(&Target::Name(name))])?;
+        socket.execute(&[start(name)])?;
+    }
+    let index = |socket: &mut Socket, name: &str| -> Result<u32, Failure> {
+        let found = find(socket, name)?;
+        found.map(|link| link.index).ok_or(Errno::NODEV.into())
+    };
+    let (outer, inner) = (index(socket, ends.outer)?, index(socket, ends.inner)?);
+    // A link without an address takes nothing from sources that are routed elsewhere (`fib_validate_source`).
+    let here = Prefix::new(BEYOND_GATE.into(), 32).map(|address| new_address(inner, address));
+    socket.execute(here.as_slice())?;
+    // The neighbour beyond is found over this address; without IPv6 there is none to find.
+    let first = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+    let local = Prefix::new(first.into(), 64).map(|address| new_address(outer, address));
+    let _ = socket.send(local.as_slice())?;
+    Ok(outer)
+}
+
 /// Removes links by name, several in one go; those that are gone already are fine.
 pub(crate) fn remove(socket: &mut Socket, names: &[String]) -> Result<(), Failure> {
     let requests: Vec<Message> = names
@@ -606,7 +674,7 @@ fn new_address(index: u32, address: Prefix) -> Message {
     }
 }
 
-/// Every address of the namespace, with the index of its link.
+/// Every address of the namespace that others may reach, with the index of its link.
 pub(crate) fn addresses(socket: &mut Socket) -> Result<Vec<(IpAddr, u32)>, Failure> {
     let replies = socket.dump(&Message::new(RTM_GETADDR, 0, &[0; IFADDR]))?;
     let read = |reply: &Reply| {
@@ -616,7 +684,10 @@ pub(crate) fn addresses(socket: &mut Socket) -> Result<Vec<(IpAddr, u32)>, Failu
             .get(IFA_LOCAL)
             .or_else(|| attributes.get(IFA_ADDRESS))?;
         let address = address(bytes)?;
-        let scoped = matches!(address, IpAddr::V6(a) if a.is_unicast_link_local());
+        let scoped = match address {
+            IpAddr::V4(address) => address == BEYOND_GATE,
+            IpAddr::V6(address) => address.is_unicast_link_local(),
+        };
         (!scoped).then_some((address, u32::from_ne_bytes(fixed[4..8].try_into().ok()?)))
     };
     Ok(replies.iter().filter_map(read).collect())

@@ -28,6 +28,8 @@ pub struct NetworkConfig {
     pub address_pools: Vec<AddressPool>,
     /// Where published ports listen when neither the request nor the network says; every address by default.
     pub publish_address: Option<IpAddr>,
+    /// Whether other machines reach published ports only past the host's own input rules.
+    pub respect_host: bool,
     /// Whether rules are written at all. Without them no port can be published and nothing is masqueraded.
     pub firewall: bool,
     /// How many network namespaces are kept ready; 0 makes each when it is needed.
@@ -43,6 +45,7 @@ impl NetworkConfig {
             default_bridge: None,
             address_pools: Vec::new(),
             publish_address: None,
+            respect_host: false,
             firewall: true,
             prepared: 4,
         }

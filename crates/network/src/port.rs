@@ -164,51 +164,39 @@ impl Ports {
         ports: RangeInclusive<u16>,
     ) -> Result<(), Refused> {
         let (first, last) = (*ports.start(), *ports.end());
-        let before = self.ranges.len();
-        let mut take = || {
-            if last - first < MOST_HELD {
-                return ports
-                    .clone()
-                    .try_for_each(|port| self.take_everywhere(container, proto, addresses, port));
-            }
-            for &address in addresses {
-                if let Some((port, holder)) = self.holder(proto, address, &ports) {
-                    return Err(Refused::ours(SocketAddr::new(address, port), holder));
-                }
-                // That the address is this host's is found by binding one of them.
-                bind(proto, SocketAddr::new(address, first))
-                    .map_err(|errno| Refused::others(proto, SocketAddr::new(address, first), errno))?;
-                if let Some(port) = used_by_others(proto, address, &ports) {
-                    let at = SocketAddr::new(address, port);
-                    return Err(Refused::others(proto, at, Errno::ADDRINUSE));
-                }
-                self.ranges.push(Range {
-                    container: container.clone(),
-                    proto,
-                    address,
-                    first,
-                    last,
-                });
-            }
-            Ok(())
-        };
-        let taken = take();
-        if taken.is_err() {
-            self.ranges.truncate(before);
+        if last - first < MOST_HELD {
             for port in ports {
-                for address in addresses {
-                    let key = (proto, port, *address);
-                    if self
-                        .held
-                        .get(&key)
-                        .is_some_and(|held| &held.container == container)
-                    {
-                        self.held.remove(&key);
-                    }
+                if let Err(refused) = self.take_everywhere(container, proto, addresses, port) {
+                    // Those before it were taken just now, so none of them is held for anything else.
+                    let taken = |(of, held, address): &(Proto, u16, IpAddr)| {
+                        *of == proto && (first..port).contains(held) && addresses.contains(address)
+                    };
+                    self.held.retain(|key, _| !taken(key));
+                    return Err(refused);
                 }
+            }
+            return Ok(());
+        }
+        for &address in addresses {
+            if let Some((port, holder)) = self.holder(proto, address, &ports) {
+                return Err(Refused::ours(SocketAddr::new(address, port), holder));
+            }
+            // That the address is this host's is found by binding one of them.
+            bind(proto, SocketAddr::new(address, first))
+                .map_err(|errno| Refused::others(proto, SocketAddr::new(address, first), errno))?;
+            if let Some(port) = used_by_others(proto, address, &ports) {
+                let at = SocketAddr::new(address, port);
+                return Err(Refused::others(proto, at, Errno::ADDRINUSE));
             }
         }
-        taken
+        self.ranges.extend(addresses.iter().map(|&address| Range {
+            container: container.clone(),
+            proto,
+            address,
+            first,
+            last,
+        }));
+        Ok(())
     }
 
     /// The first of `ports` that stands in the way, and whose it is.
@@ -408,6 +396,7 @@ fn attempt_quietly(listening: OwnedFd, at: SocketAddr) -> Result<Option<OwnedFd>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 
     fn local() -> IpAddr {
@@ -574,6 +563,44 @@ mod tests {
             1,
         )
         .unwrap();
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+        /// Against a map of who has which port.
+        #[test]
+        fn nobody_gets_what_another_has(
+            steps in proptest::collection::vec((0usize..3, 0u16..400, 1u16..150, any::<bool>()), 1..40),
+        ) {
+            let base = 44000u16;
+            let address = IpAddr::from(Ipv4Addr::new(127, 78, 1, (std::process::id() % 250) as u8 + 1));
+            let owners = [Id::random(), Id::random(), Id::random()];
+            let mut ports = Ports::default();
+            let mut model: BTreeMap<u16, usize> = BTreeMap::new();
+            for (owner, offset, count, release) in steps {
+                if release {
+                    ports.release(&owners[owner]);
+                    model.retain(|_, holder| *holder != owner);
+                    continue;
+                }
+                let first = base + offset;
+                let wanted = first..first + count;
+                let in_the_way = wanted.clone().find_map(|port| model.get(&port));
+                let taken = take(&mut ports, &owners[owner], Proto::Tcp, address, PortChoice::Fixed(first), count);
+                match (taken, in_the_way) {
+                    (Ok(port), None) => {
+                        prop_assert_eq!(port, first);
+                        model.extend(wanted.map(|port| (port, owner)));
+                    }
+                    (Err(refused), Some(_)) => {
+                        let holder = owners.iter().position(|id| Some(id) == refused.holder.as_ref());
+                        prop_assert!(wanted.clone().any(|port| model.get(&port).copied() == holder));
+                    }
+                    (taken, in_the_way) => prop_assert!(false, "{taken:?} although {in_the_way:?}"),
+                }
+            }
+        }
     }
 
     #[test]

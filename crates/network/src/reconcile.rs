@@ -40,6 +40,7 @@ pub(crate) fn unknown_links(links: &[Link], tag: &str, state: &State) -> Vec<Str
         .collect();
     let is_known = |alias: &str| match alias.split_once(':') {
         Some(("endpoint", id)) => endpoints.contains(id),
+        None if alias == "gate" => true,
         Some(("network", id)) => state.networks.keys().any(|known| known.as_str() == id),
         // Namespaces prepared by a daemon that is gone; their links go with them, sooner or later.
         _ => false,

@@ -16,13 +16,24 @@ pub(crate) const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridg
 pub(crate) const MTU: &str = "com.docker.network.driver.mtu";
 const INTERFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
 const INHIBIT_IPV4: &str = "com.docker.network.bridge.inhibit_ipv4";
-const REFUSED: [&str; 5] = [
+const GATEWAY_MODE_IPV4: &str = "com.docker.network.bridge.gateway_mode_ipv4";
+const GATEWAY_MODE_IPV6: &str = "com.docker.network.bridge.gateway_mode_ipv6";
+const REFUSED: [&str; 3] = [
     "com.docker.network.host_ipv4",
     "com.docker.network.host_ipv6",
     "com.docker.network.bridge.trusted_host_interfaces",
-    "com.docker.network.bridge.gateway_mode_ipv4",
-    "com.docker.network.bridge.gateway_mode_ipv6",
 ];
+
+/// What the host is to a network's containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GatewayMode {
+    /// Their way out, with its own address; in only through published ports.
+    Nat,
+    /// The same, and whoever routes to the containers' own addresses reaches every port of them.
+    NatUnprotected,
+    /// Nothing: it has no address among them. For internal networks.
+    Isolated,
+}
 
 /// A bridge network's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +46,7 @@ pub(crate) struct Settings {
     pub(crate) interface_prefix: String,
     /// The bridge itself gets no IPv4 address.
     pub(crate) inhibit_ipv4: bool,
+    pub(crate) gateway_modes: [GatewayMode; 2],
     /// The network called `bridge`: no names are resolved in it.
     pub(crate) is_default: bool,
 }
@@ -51,8 +63,8 @@ impl Settings {
             Some(other) => Err(invalid(key, other)),
         };
         for key in REFUSED {
-            // An empty value is the default's spelling, and `nat` is the only way out that is offered.
-            if let Some(value) = options.get(key).filter(|v| !v.is_empty() && *v != "nat") {
+            // An empty value is the default's spelling.
+            if let Some(value) = options.get(key).filter(|v| !v.is_empty()) {
                 return Err(Error::Invalid(format!(
                     "option {key}={value} is not offered by this engine"
                 )));
@@ -79,7 +91,17 @@ impl Settings {
                 Some(address).filter(|a| !a.is_unspecified())
             }
         };
+        let mode = |key: &str| match options.get(key).map_or("", String::as_str) {
+            "" | "nat" => Ok(GatewayMode::Nat),
+            "nat-unprotected" => Ok(GatewayMode::NatUnprotected),
+            "isolated" => Ok(GatewayMode::Isolated),
+            "routed" => Err(Error::Invalid(format!(
+                "option {key}=routed is not offered by this engine; nat-unprotected also lets whoever routes to containers reach them"
+            ))),
+            other => Err(invalid(key, other)),
+        };
         Ok(Settings {
+            gateway_modes: [mode(GATEWAY_MODE_IPV4)?, mode(GATEWAY_MODE_IPV6)?],
             bridge: name(BRIDGE_NAME, fallback_name)?,
             icc: flag(ENABLE_ICC, true)?,
             masquerade: flag(ENABLE_MASQUERADE, true)?,
@@ -89,6 +111,14 @@ impl Settings {
             inhibit_ipv4: flag(INHIBIT_IPV4, false)?,
             is_default: flag(DEFAULT_BRIDGE, false)?,
         })
+    }
+}
+
+impl Settings {
+    /// The mode of one family.
+    pub(crate) fn gateway_mode(&self, ipv4: bool) -> GatewayMode {
+        let [v4, v6] = self.gateway_modes;
+        if ipv4 { v4 } else { v6 }
     }
 }
 

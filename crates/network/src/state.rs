@@ -21,13 +21,14 @@ use sys::netlink::Socket;
 use crate::address::Prefix;
 use crate::driver::{Bridge, Driver};
 use crate::error::Error;
-use crate::firewall::{BridgeRules, Desired, Firewall, PortRule};
+use crate::firewall::{BridgeRules, Desired, Firewall, Gate, PortRule};
 use crate::ipam::{AddressPool, Subnet};
 use crate::model::{EndpointInfo, Network, NetworkConfig, SavedSandbox, SubnetStatus};
 use crate::port::Ports;
 use crate::prepared::Prepared;
 use crate::reaper::Reaper;
 use crate::records::{Attached, SandboxRecord};
+use crate::settings::GatewayMode;
 use crate::watch::Watch;
 
 /// The networks of one daemon. Clones share everything.
@@ -69,6 +70,8 @@ pub(crate) struct State {
     pub(crate) networks: BTreeMap<Id, NetworkState>,
     pub(crate) sandboxes: BTreeMap<Id, SandboxRecord>,
     pub(crate) ports: Ports,
+    /// Where the host's own input rules decide about published ports as well.
+    pub(crate) gate: Option<Gate>,
 }
 
 /// A network with what its driver knows of it.
@@ -113,12 +116,14 @@ impl NetworkState {
     /// Its gateways, which are the host's own addresses where it has a bridge.
     fn gateways(&self) -> Vec<Prefix> {
         let own = |subnet: &Subnet| Prefix::new(subnet.gateway?, subnet.prefix.length());
-        let inhibited = self.bridge().is_some_and(|bridge| bridge.settings.inhibit_ipv4);
-        self.subnets
-            .iter()
-            .filter_map(own)
-            .filter(|p| !(inhibited && p.is_ipv4()))
-            .collect()
+        let is_absent = |ipv4: bool| {
+            self.bridge().is_some_and(|bridge| {
+                let settings = &bridge.settings;
+                (ipv4 && settings.inhibit_ipv4) || settings.gateway_mode(ipv4) == GatewayMode::Isolated
+            })
+        };
+        let own = self.subnets.iter().filter_map(own);
+        own.filter(|prefix| !is_absent(prefix.is_ipv4())).collect()
     }
 
     /// Makes or takes over what it has on the host.
@@ -135,6 +140,12 @@ impl NetworkState {
             icc: bridge.settings.icc,
             subnets: self.subnets.iter().map(|s| s.prefix).collect(),
             masquerade: bridge.settings.masquerade && !self.network.internal,
+            unprotected: self
+                .subnets
+                .iter()
+                .map(|s| s.prefix)
+                .filter(|p| bridge.settings.gateway_mode(p.is_ipv4()) == GatewayMode::NatUnprotected)
+                .collect(),
         })
     }
 }
@@ -220,6 +231,7 @@ impl State {
         Desired {
             bridges: self.networks.values().filter_map(NetworkState::rules).collect(),
             ports: others.flat_map(|(_, sandbox)| self.port_rules(sandbox)).collect(),
+            gate: self.gate.clone(),
         }
     }
 

@@ -20,6 +20,7 @@ use sys::netlink::{Failure, Reply, Socket};
 
 use crate::address::Prefix;
 use crate::error::Error;
+use crate::gate;
 use crate::link::{self, Announcement, Link};
 use crate::state::{Inner, Networks};
 
@@ -203,6 +204,9 @@ impl Watcher {
         if bridge {
             inner.remake_missing_bridges();
         }
+        if gate::is_end(&inner.config.instance.tag, &gone.name) && inner.state().gate.is_some() {
+            inner.remake_gate();
+        }
         if is_endpoint {
             self.missed.push((Instant::now() + GRACE, gone.name));
         }
@@ -286,6 +290,22 @@ impl Inner {
         };
         let desired = self.state().desired(None);
         firewall.ensure(&desired)
+    }
+
+    /// Makes the gate again, and leads copies to it.
+    fn remake_gate(&self) {
+        if self.is_leaving() {
+            return;
+        }
+        let made = gate::ensure(&mut self.route(), &self.config.instance.tag);
+        let ensured = made.and_then(|gate| {
+            self.state().gate = Some(gate);
+            self.ensure_rules()
+        });
+        match ensured {
+            Ok(_) => tracing::warn!("somebody removed the gate to published ports; it is made again"),
+            Err(error) => tracing::error!(%error, "the gate to published ports cannot be made again"),
+        }
     }
 
     /// Makes bridges again that are not there although their networks are.

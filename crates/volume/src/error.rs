@@ -12,6 +12,9 @@ pub enum VolumeError {
     /// No such volume.
     #[error("get {0}: no such volume")]
     NotFound(String),
+    /// Its content is on a filesystem of its own.
+    #[error("clone {0}: its content is not a directory of this host but what its options mount")]
+    NotLocal(String),
     /// The name can not be a directory's.
     #[error(
         "create {0}: {0:?} includes invalid characters for a local volume name, only \
@@ -67,6 +70,7 @@ impl VolumeError {
             | VolumeError::NameTooLong(_)
             | VolumeError::UnknownOption { .. }
             | VolumeError::MissingOption { .. }
+            | VolumeError::NotLocal(_)
             | VolumeError::NoQuota(_) => ErrorClass::Invalid,
             VolumeError::Unresolved { .. } => ErrorClass::Unavailable,
             VolumeError::Io { cause, .. } => match cause.kind() {

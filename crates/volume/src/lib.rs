@@ -21,6 +21,7 @@ mod name;
 mod options;
 mod recover;
 mod remove;
+mod rename;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -78,6 +79,8 @@ struct State {
     holders: HashMap<String, BTreeSet<String>>,
     /// Makes names of removed volumes' directories.
     removed: u64,
+    /// Directories in which copies are being made.
+    copies: BTreeSet<String>,
 }
 
 impl Volumes {

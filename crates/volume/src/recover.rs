@@ -30,6 +30,9 @@ impl Volumes {
             );
             self.remove(&name, true)?;
         }
+        for (old, new) in self.inner.store.db().read(table::intentions)? {
+            self.finish_rename(&old, &new)?;
+        }
         self.strays()?.iter().try_for_each(|stray| self.repair(stray))
     }
 
@@ -48,7 +51,11 @@ impl Volumes {
         strays.sort();
         let removing: HashSet<String> = self.inner.store.db().read(table::removals)?.into_iter().collect();
         strays.extend(removing.iter().cloned().map(Stray::Removing));
+        let copies = self.lock().copies.clone();
         for name in names {
+            if copies.contains(&name) {
+                continue;
+            }
             if name.starts_with(REMOVED) {
                 strays.push(Stray::Removed(name));
             } else if !known.contains(&name) && removing.contains(&name) {

@@ -24,6 +24,9 @@ pub(crate) const STEPS: &[&str] = &[
     ALTER TABLE volume ADD COLUMN pending INTEGER NOT NULL DEFAULT 0;
     CREATE TABLE volume_removal (name TEXT PRIMARY KEY) STRICT;
 ",
+    "
+    CREATE TABLE volume_rename (old TEXT PRIMARY KEY, new TEXT NOT NULL) STRICT;
+",
 ];
 
 const COLUMNS: &str = "SELECT name, driver, labels, options, created, anonymous FROM volume";
@@ -92,6 +95,34 @@ pub(crate) fn begin_removal(db: &Connection, name: &str) -> rusqlite::Result<boo
         db.execute("INSERT OR IGNORE INTO volume_removal (name) VALUES (?1)", [name])?;
     }
     Ok(existed)
+}
+
+/// Takes the row of a volume away that has another one now.
+pub(crate) fn forget(db: &Connection, name: &str) -> rusqlite::Result<()> {
+    db.execute("DELETE FROM volume WHERE name = ?1", [name])
+        .map(|_| ())
+}
+
+/// Notes that a directory is to be renamed.
+pub(crate) fn intend(db: &Connection, old: &str, new: &str) -> rusqlite::Result<()> {
+    db.execute(
+        "INSERT OR REPLACE INTO volume_rename (old, new) VALUES (?1, ?2)",
+        [old, new],
+    )
+    .map(|_| ())
+}
+
+/// Notes that it was.
+pub(crate) fn intended(db: &Connection, old: &str) -> rusqlite::Result<()> {
+    db.execute("DELETE FROM volume_rename WHERE old = ?1", [old])
+        .map(|_| ())
+}
+
+/// Renames that a crash cut short.
+pub(crate) fn intentions(db: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
+    db.prepare_cached("SELECT old, new FROM volume_rename")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
 }
 
 fn from_row(row: &Row<'_>, dir: &Path) -> rusqlite::Result<Volume> {

@@ -142,3 +142,119 @@ fn an_empty_volume_is_filled_once() {
     assert!(volume.join("twin").exists());
     assert_eq!(fs::read(volume.join("sub/file")).unwrap(), b"written since");
 }
+
+#[test]
+fn another_name_keeps_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || {
+        let store = Store::open(dir.path()).unwrap();
+        Volumes::open(store.clone(), store.root()).unwrap()
+    };
+    let volumes = open();
+    let (volume, _) = volumes
+        .create(CreateVolume {
+            labels: [("keep".to_owned(), "yes".to_owned())].into(),
+            ..named("old")
+        })
+        .unwrap();
+    volumes.create(named("other")).unwrap();
+    fs::write(volume.mountpoint.join("note"), "x").unwrap();
+    let renamed = volumes.rename("old", "new").unwrap();
+    assert_eq!(
+        (renamed.labels, renamed.created_at),
+        (volume.labels, volume.created_at)
+    );
+    assert_eq!(fs::read_to_string(renamed.mountpoint.join("note")).unwrap(), "x");
+    assert!(matches!(
+        volumes.get("old").unwrap_err(),
+        VolumeError::NotFound(_)
+    ));
+    assert!(!volume.mountpoint.exists());
+    for (old, new) in [
+        ("new", "other"),
+        ("new", "new"),
+        ("new", "../x"),
+        ("old", "fresh"),
+    ] {
+        assert!(volumes.rename(old, new).is_err(), "{old} {new}");
+    }
+    assert_eq!(volumes.strays().unwrap(), []);
+    drop(volumes);
+    assert_eq!(open().list().unwrap().len(), 2);
+}
+
+#[test]
+fn a_crash_between_the_names_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let volumes = Volumes::open(store.clone(), store.root()).unwrap();
+    let (volume, _) = volumes.create(named("old")).unwrap();
+    fs::write(volume.mountpoint.join("note"), "x").unwrap();
+    let renamed = volumes.rename("old", "new").unwrap();
+    // As a daemon leaves it that is killed before it moves the directory.
+    fs::rename(
+        renamed.mountpoint.parent().unwrap(),
+        volume.mountpoint.parent().unwrap(),
+    )
+    .unwrap();
+    let intend = "INSERT INTO volume_rename (old, new) VALUES ('old', 'new')";
+    let written: Result<(), store::DbError> = store.db().write_durable(|tx| {
+        tx.execute(intend, [])?;
+        Ok(())
+    });
+    written.unwrap();
+    drop((volumes, store));
+    let store = Store::open(dir.path()).unwrap();
+    let volumes = Volumes::open(store.clone(), store.root()).unwrap();
+    let names: Vec<String> = volumes.list().unwrap().into_iter().map(|v| v.name).collect();
+    assert_eq!(names, ["new"]);
+    assert_eq!(fs::read_to_string(volumes.path("new").join("note")).unwrap(), "x");
+}
+
+#[test]
+fn a_clone_is_a_volume_of_its_own() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: changing owners needs root");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let volumes = Volumes::open(store.clone(), store.root()).unwrap();
+    let (volume, _) = volumes.create(named("data")).unwrap();
+    let at = |name: &str| volume.mountpoint.join(name);
+    fs::create_dir(at("sub")).unwrap();
+    fs::write(at("sub/file"), "content").unwrap();
+    fs::set_permissions(at("sub/file"), fs::Permissions::from_mode(0o640)).unwrap();
+    std::os::unix::fs::chown(at("sub/file"), Some(1234), Some(4321)).unwrap();
+    fs::hard_link(at("sub/file"), at("twin")).unwrap();
+    symlink("/etc/passwd", at("link")).unwrap();
+    let copy = volumes.clone_volume("data", "copy").unwrap();
+    let of = |name: &str| copy.mountpoint.join(name);
+    let meta = fs::metadata(of("sub/file")).unwrap();
+    assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o777), (1234, 4321, 0o640));
+    assert_eq!(meta.ino(), fs::metadata(of("twin")).unwrap().ino());
+    assert_eq!(fs::read_link(of("link")).unwrap().to_str(), Some("/etc/passwd"));
+    fs::write(of("sub/file"), "changed").unwrap();
+    assert_eq!(fs::read_to_string(at("sub/file")).unwrap(), "content");
+    // The directory itself, too, and an empty one.
+    assert_eq!(
+        fs::metadata(&copy.mountpoint).unwrap().mode(),
+        fs::metadata(&volume.mountpoint).unwrap().mode()
+    );
+    volumes.create(named("empty")).unwrap();
+    volumes.clone_volume("empty", "empty2").unwrap();
+    for (source, new) in [("data", "copy"), ("nosuch", "fresh"), ("data", "a/b")] {
+        assert!(volumes.clone_volume(source, new).is_err(), "{source} {new}");
+    }
+    let mounted = CreateVolume {
+        driver_opts: [("type", "tmpfs"), ("device", "tmpfs")]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .into(),
+        ..named("elsewhere")
+    };
+    volumes.create(mounted).unwrap();
+    let refused = volumes.clone_volume("elsewhere", "fresh").unwrap_err();
+    assert!(matches!(refused, VolumeError::NotLocal(_)), "{refused}");
+    assert_eq!(volumes.strays().unwrap(), []);
+    assert_eq!(volumes.list().unwrap().len(), 5);
+}

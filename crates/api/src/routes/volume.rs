@@ -22,6 +22,8 @@ pub fn routes() -> Router<AppState> {
         .route("/volumes", get(list))
         .route("/volumes/create", post(create))
         .route("/volumes/prune", post(prune))
+        .route("/volumes/{name}/rename", post(rename))
+        .route("/volumes/{name}/clone", post(copy))
         .route("/volumes/{name}", get(inspect).delete(remove).put(update))
 }
 
@@ -44,6 +46,20 @@ async fn inspect(State(state): State<AppState>, Path(name): Path<String>) -> Res
 async fn create(State(state): State<AppState>, headers: HeaderMap, body: Body) -> Result<Response> {
     let request: VolumeCreateRequest = body::read_json(&headers, body).await?;
     let volume = carry_out(async move { state.engine.volume_create(request).await }).await?;
+    Ok(created(&views::volume::volume(&volume)))
+}
+
+/// Of this engine alone.
+async fn rename(State(state): State<AppState>, Path(old): Path<String>, query: Query) -> Result<Response> {
+    let new = query.get("name").to_owned();
+    let volume = carry_out(async move { state.engine.volume_rename(&old, &new).await }).await?;
+    Ok(ok(&views::volume::volume(&volume)))
+}
+
+/// Of this engine alone.
+async fn copy(State(state): State<AppState>, Path(source): Path<String>, query: Query) -> Result<Response> {
+    let new = query.get("name").to_owned();
+    let volume = carry_out(async move { state.engine.volume_clone(&source, &new).await }).await?;
     Ok(created(&views::volume::volume(&volume)))
 }
 

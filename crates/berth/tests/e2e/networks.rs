@@ -247,3 +247,94 @@ fn containers_on_a_link_of_the_host_and_what_they_ask_for() {
     assert_eq!(daemon.ok(&["network", "dns-log"]), "");
     daemon.ok(&["network", "rm", "lan"]);
 }
+
+#[test]
+fn classic_links_settings_of_the_daemon_and_addresses_that_stay() {
+    guard!();
+    let daemon = Daemon::start_with(&[
+        "--default-address-pool",
+        "base=10.214.0.0/16,size=24",
+        "--firewall",
+        "respect-host",
+    ]);
+    daemon.ok(&["network", "create", "pooled"]);
+    let subnet = daemon.ok(&[
+        "network",
+        "inspect",
+        "-f",
+        "{{(index .IPAM.Config 0).Subnet}}",
+        "pooled",
+    ]);
+    assert!(subnet.starts_with("10.214."), "{subnet}");
+    daemon.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "base",
+        "--expose",
+        "5432",
+        "-e",
+        "KEY=value",
+        "-p",
+        "0:5432",
+        "box:1",
+        "sleep",
+        "100",
+    ]);
+    let explained = daemon.ok(&["port", "--explain", "base"]);
+    assert!(explained.contains("input rules decide"), "{explained}");
+    let address = daemon.ok(&[
+        "inspect",
+        "-f",
+        "{{.NetworkSettings.Networks.bridge.IPAddress}}",
+        "base",
+    ]);
+    let address = address.trim();
+    let seen = daemon.ok(&[
+        "run",
+        "--rm",
+        "--name",
+        "user",
+        "--link",
+        "base:data-base",
+        "box:1",
+        "sh",
+        "-c",
+        "env; cat /etc/hosts",
+    ]);
+    for line in [
+        format!("DATA_BASE_PORT=tcp://{address}:5432"),
+        format!("DATA_BASE_PORT_5432_TCP_ADDR={address}"),
+        "DATA_BASE_PORT_5432_TCP_PROTO=tcp".to_owned(),
+        "DATA_BASE_NAME=/user/data-base".to_owned(),
+        "DATA_BASE_ENV_KEY=value".to_owned(),
+    ] {
+        assert!(seen.lines().any(|l| l == line), "{line} in\n{seen}");
+    }
+    assert!(seen.contains(&format!("{address}\tdata-base ")), "{seen}");
+    daemon.ok(&["stop", "-t", "0", "base"]);
+    let refused = daemon
+        .fails(&["run", "--rm", "--name", "user", "--link", "base", "box:1", "true"])
+        .1;
+    assert!(
+        refused.contains("Cannot link to a non running container: /base AS /user/base"),
+        "{refused}"
+    );
+
+    let mac = "02:00:00:aa:bb:cc";
+    let show = ["exec", "fixed", "cat", "/sys/class/net/eth0/address"];
+    daemon.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "fixed",
+        "--mac-address",
+        mac,
+        "box:1",
+        "sleep",
+        "100",
+    ]);
+    assert_eq!(daemon.ok(&show).trim(), mac);
+    daemon.ok(&["restart", "-t", "0", "fixed"]);
+    assert_eq!(daemon.ok(&show).trim(), mac);
+}

@@ -16,7 +16,7 @@ use crate::session::{Session, print, say};
 use api_types::VolumesPruneReport;
 use serde_json::json;
 
-pub const COMMANDS: &[&Command] = &[&CREATE, &inspect::VOLUME, &LS, &PRUNE, &RM];
+pub const COMMANDS: &[&Command] = &[&CLONE, &CREATE, &inspect::VOLUME, &LS, &PRUNE, &RENAME, &RM];
 
 const LS: Command = Command::new(
     "ls",
@@ -53,6 +53,22 @@ const CREATE: Command = Command::new(
     Flag::text("name", "Name of the volume").hidden(),
     Flag::list("opt", "Options of the driver").short('o').value("map"),
 ]]);
+
+const RENAME: Command = Command::new(
+    "rename",
+    "Give a volume another name",
+    "VOLUME NEW_NAME",
+    Arity::Exactly(2),
+    |session, matches| Box::pin(under_name(session, matches, "rename")),
+);
+
+const CLONE: Command = Command::new(
+    "clone",
+    "Make a volume with the content of another",
+    "VOLUME NEW_NAME",
+    Arity::Exactly(2),
+    |session, matches| Box::pin(under_name(session, matches, "clone")),
+);
 
 const RM: Command = Command::new(
     "rm",
@@ -171,6 +187,16 @@ async fn create(session: &Session, matches: &Matches) -> Outcome {
         .await?
         .document()
         .await?;
+    say(volume.at(&["Name"]).text())?;
+    Ok(0)
+}
+
+/// Renames or clones the first argument to the second.
+async fn under_name(session: &Session, matches: &Matches, action: &str) -> Outcome {
+    let path = Query::new(format!("/volumes/{}/{action}", segment(matches.arg(0))))
+        .text("name", matches.arg(1))
+        .build();
+    let volume = session.client.post(&path).await?.document().await?;
     say(volume.at(&["Name"]).text())?;
     Ok(0)
 }

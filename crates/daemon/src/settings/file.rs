@@ -111,6 +111,46 @@ impl File {
         }
     }
 
+    /// Pools of addresses as pairs of base and size: objects in the file, `base=…,size=…` as flags.
+    pub(super) fn pools(
+        &mut self,
+        key: &str,
+        flags: &[String],
+    ) -> Result<Vec<(String, String)>, SettingsError> {
+        let wrong = || SettingsError::Type {
+            key: key.to_owned(),
+            expected: "a list of objects with \"base\" and \"size\"",
+        };
+        let Some(value) = self.take(key, !flags.is_empty()) else {
+            return flags
+                .iter()
+                .map(|flag| {
+                    let (mut base, mut size) = ("", "");
+                    for part in flag.split(',') {
+                        match part.split_once('=') {
+                            Some(("base", value)) => base = value,
+                            Some(("size", value)) => size = value,
+                            _ => return Err(pool_flag(flag)),
+                        }
+                    }
+                    match (base, size) {
+                        ("", _) | (_, "") => Err(pool_flag(flag)),
+                        (base, size) => Ok((base.to_owned(), size.to_owned())),
+                    }
+                })
+                .collect();
+        };
+        let items = value.as_array().ok_or_else(wrong)?;
+        items
+            .iter()
+            .map(|item| {
+                let base = item.get("base").and_then(Value::as_str).ok_or_else(wrong)?;
+                let size = item.get("size").and_then(Value::as_u64).ok_or_else(wrong)?;
+                Ok((base.to_owned(), size.to_string()))
+            })
+            .collect()
+    }
+
     pub(super) fn map(
         &mut self,
         key: &str,
@@ -185,5 +225,13 @@ impl File {
             }
         }
         Ok(proxies)
+    }
+}
+
+fn pool_flag(flag: &str) -> SettingsError {
+    SettingsError::Value {
+        option: "--default-address-pool",
+        value: flag.to_owned(),
+        reason: "expected base=CIDR,size=LENGTH".to_owned(),
     }
 }

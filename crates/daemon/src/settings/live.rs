@@ -52,9 +52,11 @@ impl Settings {
             ("pidfile", self.pidfile != next.pidfile),
             ("group", self.group != next.group),
             (
-                "bridge, bip, fixed-cidr, ip, mtu, icc or ip-masq",
+                "bridge, bip, fixed-cidr, fixed-cidr-v6, ipv6, default-gateway, ip, mtu, icc or ip-masq",
                 bridge(self) != bridge(next),
             ),
+            ("firewall", self.respect_host != next.respect_host),
+            ("default-address-pools", self.address_pools != next.address_pools),
             (
                 "default-publish-address",
                 self.publish_address != next.publish_address,

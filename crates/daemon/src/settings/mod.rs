@@ -5,12 +5,13 @@
 
 mod file;
 mod live;
+mod network;
 mod userns;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use network::DefaultBridge;
+use ::network::{AddressPool, DefaultBridge};
 use spec::Instance;
 
 use crate::options::Options;
@@ -29,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) instance: Instance,
     pub(crate) default_bridge: DefaultBridge,
     pub(crate) publish_address: Option<std::net::IpAddr>,
+    pub(crate) address_pools: Vec<AddressPool>,
+    pub(crate) respect_host: bool,
     pub(crate) iptables: bool,
     pub(crate) init: bool,
     pub(crate) userns: engine::userns::Settings,
@@ -94,6 +97,8 @@ impl Settings {
     /// Reads the file and joins it with the flags.
     pub(crate) fn load(options: Options) -> Result<Settings, SettingsError> {
         let mut file = File::read(options.config_file.as_deref())?;
+        let default_bridge = network::bridge(&mut file, &options)?;
+        let address_pools = network::address_pools(&mut file, &options.default_address_pools)?;
         let data_root = file
             .path("data-root", options.data_root)?
             .unwrap_or_else(Instance::default_root);
@@ -109,16 +114,6 @@ impl Settings {
         if hosts.is_empty() {
             hosts.push(format!("unix://{}", exec_root.join("berth.sock").display()));
         }
-        let default_bridge = bridge(
-            &mut file,
-            &options.bridge,
-            &options.bip,
-            &options.fixed_cidr,
-            &options.ip,
-            options.mtu,
-            options.icc,
-            options.ip_masq,
-        )?;
         let driver = file.text("storage-driver", options.storage_driver)?;
         if let Some(driver) = driver.filter(|d| !matches!(d.as_str(), "overlay" | "overlay2" | "overlayfs")) {
             return Err(SettingsError::Value {
@@ -157,6 +152,8 @@ impl Settings {
         let settings = Settings {
             userns,
             group: file.text("group", options.group)?,
+            address_pools,
+            respect_host: network::respects_host(&mut file, options.firewall)?,
             publish_address: parse(
                 "--default-publish-address",
                 file.text("default-publish-address", options.default_publish_address)?,
@@ -326,37 +323,6 @@ where
         .transpose()
 }
 
-fn bridge(
-    file: &mut File,
-    bridge: &Option<String>,
-    bip: &Option<String>,
-    fixed_cidr: &Option<String>,
-    ip: &Option<String>,
-    mtu: Option<u32>,
-    icc: Option<bool>,
-    ip_masq: Option<bool>,
-) -> Result<DefaultBridge, SettingsError> {
-    let name = file.text("bridge", bridge.clone())?;
-    if let Some(name) = name.as_deref().filter(|n| !matches!(*n, "" | "none")) {
-        return Err(SettingsError::Value {
-            option: "--bridge",
-            value: name.to_owned(),
-            reason: "the bridge is the daemon's own and named after its root; only \"none\" can be chosen"
-                .to_owned(),
-        });
-    }
-    Ok(DefaultBridge {
-        enabled: name.as_deref() != Some("none"),
-        bip: parse("--bip", file.text("bip", bip.clone())?)?,
-        fixed_cidr: parse("--fixed-cidr", file.text("fixed-cidr", fixed_cidr.clone())?)?,
-        mtu: file.number("mtu", mtu)?,
-        icc: file.boolean("icc", icc)?.unwrap_or(true),
-        ip_masquerade: file.boolean("ip-masq", ip_masq)?.unwrap_or(true),
-        host_binding: parse("--ip", file.text("ip", ip.clone())?)?,
-        ..DefaultBridge::default()
-    })
-}
-
 fn tls(
     file: &mut File,
     tls: Option<bool>,
@@ -424,6 +390,47 @@ mod tests {
     }
 
     #[test]
+    fn settings_of_networks_are_read_and_checked() {
+        let settings = load(
+            r#"{"default-address-pools":[{"base":"10.10.0.0/16","size":24}],"firewall":"respect-host",
+                "default-publish-address":"127.0.0.1","ipv6":true,"fixed-cidr-v6":"fd00:1::/64",
+                "default-gateway":"172.17.0.9"}"#,
+            |_| {},
+        )
+        .unwrap();
+        assert_eq!(settings.address_pools[0].base.to_string(), "10.10.0.0/16");
+        assert_eq!(
+            (settings.address_pools[0].size, settings.respect_host),
+            (24, true)
+        );
+        assert_eq!(settings.publish_address.unwrap().to_string(), "127.0.0.1");
+        assert!(settings.default_bridge.enable_ipv6 && settings.default_bridge.default_gateway.is_some());
+        let flags = load("{}", |o| {
+            o.default_address_pools = vec!["base=fd00:2::/48,size=64".into()]
+        });
+        assert_eq!(flags.unwrap().address_pools[0].size, 64);
+        for (json, words) in [
+            (r#"{"firewall":"on"}"#, "own or respect-host"),
+            (
+                r#"{"default-address-pools":[{"base":"10.0.0.0/16","size":8}]}"#,
+                "from 16",
+            ),
+            (
+                r#"{"default-address-pools":[{"base":"10.0.0.0/16"}]}"#,
+                "\"size\"",
+            ),
+            (r#"{"default-address-pools":["10.0.0.0/16"]}"#, "\"base\""),
+            (r#"{"fixed-cidr-v6":"10.0.0.0/24"}"#, "IPv4"),
+            (r#"{"default-publish-address":"eth0"}"#, "eth0"),
+        ] {
+            let wrong = load(json, |_| {}).unwrap_err().to_string();
+            assert!(wrong.contains(words), "{wrong}");
+        }
+        let wrong = load("{}", |o| o.default_address_pools = vec!["10.0.0.0/16".into()]).unwrap_err();
+        assert!(wrong.to_string().contains("base=CIDR,size=LENGTH"), "{wrong}");
+    }
+
+    #[test]
     fn settings_of_logs_are_checked() {
         let wrong = load(r#"{"log-driver":"gelf"}"#, |_| {}).unwrap_err().to_string();
         assert_eq!(
@@ -435,7 +442,7 @@ mod tests {
             Some(2 << 30)
         );
         let wrong = load(r#"{"log-budget":"much"}"#, |_| {}).unwrap_err().to_string();
-        assert!(wrong.contains("--log-budget"), "{wrong}");
+        assert!(wrong.contains("log-budget"), "{wrong}");
     }
 
     #[test]

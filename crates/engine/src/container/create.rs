@@ -106,6 +106,11 @@ fn create(inner: &Inner, mut request: CreateContainer) -> Result<(Container, Vec
     let host = &mut request.host_config;
     fill_defaults(inner, host);
     let networks = networks(inner, host, request.networking.as_ref(), &mut request.config)?;
+    let fixed_macs = networks
+        .iter()
+        .filter(|(_, settings)| !settings.mac_address.is_empty())
+        .map(|(name, settings)| (name.clone(), settings.mac_address.clone()))
+        .collect();
     let points = mounts::points(inner, &plan);
     let container = Container {
         created: Timestamp::now(),
@@ -129,6 +134,7 @@ fn create(inner: &Inner, mut request: CreateContainer) -> Result<(Container, Vec
         },
         restart_count: 0,
         networks,
+        fixed_macs,
         ports: api_types::PortMap::empty(),
         mounts: points,
         exec_ids: Vec::new(),

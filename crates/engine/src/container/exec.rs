@@ -274,7 +274,7 @@ pub(super) fn process(inner: &Inner, container: &Container, config: &ExecCreateR
     Ok(Process {
         terminal: config.tty,
         args: config.cmd.to_vec(),
-        env: oci::environment(container, &config.env, &identity.home, config.tty),
+        env: oci::environment(container, &[], &config.env, &identity.home, config.tty),
         cwd: cwd.cloned().unwrap_or_else(|| "/".to_owned()),
         capabilities: Some(oci::sets(&capabilities, identity.uid == 0)),
         rlimits: oci::rlimits(container)?,

@@ -16,6 +16,7 @@ use network::{DnsConfig, Endpoint, EndpointRequest, Sandbox, SandboxRequest};
 use spec::runtime::NamespaceType;
 
 use super::attach::PendingAttach;
+use super::links::{self, Link};
 use super::owner::Supervision;
 use super::{Container, Files, files, logs, mounts, oci, ports, user, userns};
 use crate::cdi;
@@ -124,6 +125,7 @@ fn launch_blocking(
         container,
         armed: false,
     };
+    let links = links::resolve(engine, container)?;
     let mut user_namespace = userns::prepare(engine, container)?;
     let sandbox = match container.has_endpoints() {
         true => {
@@ -137,7 +139,7 @@ fn launch_blocking(
     phases.end("network");
     let files = Files {
         log: logs::shown_path(container),
-        ..write_files(engine, container, sandbox.as_ref())?
+        ..write_files(engine, container, sandbox.as_ref(), &links)?
     };
     let overlay = engine.store.snapshots().overlay(container.snapshot)?;
     let identity = {
@@ -163,6 +165,7 @@ fn launch_blocking(
         oci::Prepared {
             identity,
             hostname: container.config.hostname.clone(),
+            links: links.variables,
             mounts: all_mounts,
             joined,
             userns: maps.cloned(),
@@ -309,7 +312,11 @@ fn sandbox_request(engine: &Inner, container: &Container) -> Result<SandboxReque
             .iter()
             .filter(|(name, _)| by_mode(name) == first)
         {
-            endpoints.push(endpoint_request(name, settings)?);
+            let mut request = endpoint_request(name, settings)?;
+            if let Some(fixed) = container.fixed_macs.get(name).filter(|_| request.mac.is_none()) {
+                request.mac = fixed.parse().ok();
+            }
+            endpoints.push(request);
         }
     }
     let address = |text: &String| {
@@ -408,7 +415,12 @@ pub(super) fn clear_endpoint(settings: &mut EndpointSettings) {
     };
 }
 
-fn write_files(engine: &Inner, container: &Container, sandbox: Option<&Sandbox>) -> Result<Files> {
+fn write_files(
+    engine: &Inner,
+    container: &Container,
+    sandbox: Option<&Sandbox>,
+    links: &Link,
+) -> Result<Files> {
     let (host, config) = (&container.host_config, &container.config);
     if let Some(other) = host.network_mode.strip_prefix("container:") {
         // The names of the network belong to whoever owns it.
@@ -427,11 +439,12 @@ fn write_files(engine: &Inner, container: &Container, sandbox: Option<&Sandbox>)
         false => None,
     };
     let gateway = gateway.map(|g| g.to_string()).unwrap_or_default();
-    let extra = host
+    let mut extra = host
         .extra_hosts
         .iter()
         .map(|h| files::extra_host(h, &gateway))
         .collect::<Result<Vec<_>>>()?;
+    extra.extend_from_slice(&links.hosts);
     let (hosts, resolv_conf) = match sandbox {
         Some(sandbox) => {
             let full = match config.domainname.as_str() {

@@ -24,6 +24,7 @@ mod health;
 mod init_layer;
 mod isolation;
 mod launch;
+mod links;
 mod list;
 mod logs;
 mod mounts;
@@ -170,6 +171,9 @@ pub struct Container {
     pub state: State,
     pub restart_count: i64,
     pub networks: BTreeMap<String, EndpointSettings>,
+    /// Hardware addresses that were asked for, by network; `networks` has those of this moment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fixed_macs: BTreeMap<String, String>,
     /// Ports as they are really published while the container runs.
     pub ports: PortMap,
     pub mounts: Vec<MountPoint>,

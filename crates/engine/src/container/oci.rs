@@ -27,6 +27,8 @@ const TTY: u32 = 5;
 pub(super) struct Prepared {
     pub(super) identity: Identity,
     pub(super) hostname: String,
+    /// Variables of linked containers.
+    pub(super) links: Vec<String>,
     pub(super) mounts: Vec<Mount>,
     /// Namespaces of other containers to join, by kind.
     pub(super) joined: BTreeMap<NamespaceType, PathBuf>,
@@ -98,7 +100,13 @@ fn process(
             ..User::default()
         },
         args,
-        env: environment(container, &[], &prepared.identity.home, config.tty),
+        env: environment(
+            container,
+            &prepared.links,
+            &[],
+            &prepared.identity.home,
+            config.tty,
+        ),
         cwd: working_dir(container)?.to_owned(),
         capabilities: Some(sets(capabilities, root_user)),
         rlimits: rlimits(container)?,
@@ -126,9 +134,15 @@ pub(super) fn sets(capabilities: &[String], root_user: bool) -> Capabilities {
     }
 }
 
-/// The environment of a process: the engine's own, then the container's, then what an exec adds. A bare name
+/// The environment of a process: the engine's own, then that of links, then the container's, then what an exec adds. A bare name
 /// removes the variable; later values win over earlier ones.
-pub(super) fn environment(container: &Container, more: &[String], home: &str, tty: bool) -> Vec<String> {
+pub(super) fn environment(
+    container: &Container,
+    links: &[String],
+    more: &[String],
+    home: &str,
+    tty: bool,
+) -> Vec<String> {
     let name_of = |setting: &str| setting.split('=').next().unwrap_or_default().to_owned();
     let mut env = vec![
         defaults::PATH.to_owned(),
@@ -137,7 +151,7 @@ pub(super) fn environment(container: &Container, more: &[String], home: &str, tt
     if tty {
         env.push("TERM=xterm".to_owned());
     }
-    for setting in container.config.env.iter().chain(more) {
+    for setting in links.iter().chain(&container.config.env).chain(more) {
         let name = name_of(setting);
         let position = env.iter().position(|e| name_of(e) == name);
         match (position, setting.contains('=')) {

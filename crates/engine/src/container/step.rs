@@ -182,6 +182,7 @@ fn transient(step: Step, dir: std::path::PathBuf) -> Result<Container> {
         },
         restart_count: 0,
         networks,
+        fixed_macs: BTreeMap::new(),
         ports: api_types::PortMap::empty(),
         mounts: Vec::new(),
         exec_ids: Vec::new(),

@@ -251,6 +251,10 @@ impl Owner {
             )));
         }
         let mut settings = settings;
+        if !settings.mac_address.is_empty() {
+            let fixed = settings.mac_address.clone();
+            self.container.fixed_macs.insert(network.clone(), fixed);
+        }
         if self.container.state.status.is_alive() {
             let engine = std::sync::Arc::clone(&self.engine);
             let container = self.container.clone();
@@ -296,6 +300,7 @@ impl Owner {
             .await?;
         }
         self.container.networks.remove(&network);
+        self.container.fixed_macs.remove(&network);
         self.publish()?;
         self.emit_network("disconnect", &network);
         Ok(())

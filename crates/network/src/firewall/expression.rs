@@ -32,6 +32,9 @@ const SET_MAP: u32 = 0x8;
 const SET_CONCATENATION: u32 = 0x80;
 const ELEMENT_INTERVAL_END: u32 = 1;
 
+/// `NFT_META_MARK`.
+const MARK: u32 = 3;
+
 /// The registers used here. Names take four of them.
 pub(crate) const R0: u32 = 8;
 pub(crate) const R1: u32 = 9;
@@ -66,6 +69,23 @@ pub(crate) fn new_table(table: &str) -> Message {
 /// A table with a comment, which `nft list` shows and a later daemon reads.
 pub(crate) fn new_table_with_comment(table: &str, comment: &str) -> Message {
     new_table(table).bytes(TABLE_USERDATA, &user_data(comment))
+}
+
+/// A table of one family alone.
+pub(crate) fn table_of_family(family: u8, table: &str, comment: Option<&str>) -> Message {
+    let message = Message::nftables(NEWTABLE, flags::CREATE, family).string(1, table);
+    match comment {
+        Some(comment) => message.bytes(TABLE_USERDATA, &user_data(comment)),
+        None => message,
+    }
+}
+
+pub(crate) fn delete_table_of_family(family: u8, table: &str) -> Message {
+    Message::nftables(DELTABLE, 0, family).string(1, table)
+}
+
+pub(crate) fn get_table_of_family(family: u8, table: &str) -> Message {
+    Message::nftables(GETTABLE, 0, family).string(1, table)
 }
 
 /// User data as `nft` writes it: type 0 (a comment), length, the text and its NUL.
@@ -105,13 +125,22 @@ pub(crate) struct Hook {
 }
 
 pub(crate) const PREROUTING: u32 = 0;
+pub(crate) const INPUT: u32 = 1;
 pub(crate) const FORWARD: u32 = 2;
 pub(crate) const OUTPUT: u32 = 3;
 pub(crate) const POSTROUTING: u32 = 4;
 
 /// A chain; with a hook, a base chain that accepts what its rules do not decide.
 pub(crate) fn new_chain(table: &str, name: &str, hook: Option<Hook>) -> Message {
-    let message = Message::nftables(NEWCHAIN, flags::CREATE, INET)
+    chain(INET, table, name, hook)
+}
+
+pub(crate) fn chain_of_family(family: u8, table: &str, name: &str, hook: Hook) -> Message {
+    chain(family, table, name, Some(hook))
+}
+
+fn chain(family: u8, table: &str, name: &str, hook: Option<Hook>) -> Message {
+    let message = Message::nftables(NEWCHAIN, flags::CREATE, family)
         .string(1, table)
         .string(3, name);
     let Some(hook) = hook else { return message };
@@ -401,6 +430,14 @@ impl Rule {
             .lookup(set, R0, None, false)
     }
 
+    /// The destination address is in the set.
+    pub(crate) fn destination(self, family: u8, set: &str) -> Rule {
+        let (offset, length) = if family == NFPROTO_IPV4 { (16, 4) } else { (24, 16) };
+        self.family(family)
+            .payload(1, offset, length, R0)
+            .lookup(set, R0, None, false)
+    }
+
     /// The destination is this address.
     pub(crate) fn destination_ipv4(self, address: std::net::Ipv4Addr) -> Rule {
         self.family(NFPROTO_IPV4)
@@ -428,13 +465,7 @@ impl Rule {
     /// Any of these bits of conntrack's word `key` is set.
     fn conntrack(self, key: u32, bits: u32) -> Rule {
         self.add("ct", |m| m.be32(1, R0).be32(2, key))
-            .add("bitwise", |m| {
-                m.be32(1, R0)
-                    .be32(2, R0)
-                    .be32(3, 4)
-                    .nest(4, |m| m.bytes(1, &bits.to_ne_bytes()))
-                    .nest(5, |m| m.bytes(1, &[0; 4]))
-            })
+            .bits(R0, bits, 0)
             .compare(R0, false, &[0; 4])
     }
 
@@ -452,30 +483,30 @@ impl Rule {
 
     /// Rewrites the destination to what the map says; packets the map does not know pass on.
     pub(crate) fn publish(self, family: u8, with_address: bool, map: &str) -> Rule {
+        let (rule, length) = self.port_key(family, with_address);
+        // Data: address, then port.
+        rule.lookup(map, R0, Some(R0), false)
+            .translate(family, R0, Some(R0 + length / 4))
+    }
+
+    /// Protocol, then the address if the map has it, then the port; one after the other in the registers. Gives the
+    /// length of an address besides.
+    fn port_key(self, family: u8, with_address: bool) -> (Rule, u32) {
         let (offset, length) = if family == NFPROTO_IPV4 { (16, 4) } else { (24, 16) };
         let rule = self.family(family).meta(16, R0);
-        // Key: protocol, then the address if the map has it, then the port; one after the other in the registers.
         let rule = if with_address {
             let behind = R1 + length / 4;
             rule.payload(1, offset, length, R1).payload(2, 2, 2, behind)
         } else {
             rule.payload(2, 2, 2, R1)
         };
-        // Data: address, then port.
-        rule.lookup(map, R0, Some(R0), false)
-            .translate(family, R0, Some(R0 + length / 4))
+        (rule, length)
     }
 
     /// Rewrites the destination's address to what the map of ranges says; the port stays.
     pub(crate) fn publish_range(self, family: u8, map: &str) -> Rule {
-        let (offset, length) = if family == NFPROTO_IPV4 { (16, 4) } else { (24, 16) };
-        let behind = R1 + length / 4;
-        self.family(family)
-            .meta(16, R0)
-            .payload(1, offset, length, R1)
-            .payload(2, 2, 2, behind)
-            .lookup(map, R0, Some(R0), false)
-            .translate(family, R0, None)
+        let (rule, _) = self.port_key(family, true);
+        rule.lookup(map, R0, Some(R0), false).translate(family, R0, None)
     }
 
     /// Rewrites the destination to a fixed IPv4 address and port.
@@ -528,9 +559,63 @@ impl Rule {
         })
     }
 
+    /// These bits of the packet's mark are set.
+    pub(crate) fn marked(self, bits: u32) -> Rule {
+        self.meta(MARK, R0).bits(R0, bits, 0).compare(R0, false, &[0; 4])
+    }
+
+    /// Sets these bits of the packet's mark.
+    pub(crate) fn mark(self, bits: u32) -> Rule {
+        self.meta(MARK, R0).bits(R0, !bits, bits).set_meta(MARK, R0)
+    }
+
+    /// Clears these bits of the packet's mark.
+    pub(crate) fn unmark(self, bits: u32) -> Rule {
+        self.meta(MARK, R0).bits(R0, !bits, 0).set_meta(MARK, R0)
+    }
+
+    /// Register = (register & mask) ^ flip.
+    fn bits(self, register: u32, mask: u32, flip: u32) -> Rule {
+        self.add("bitwise", |m| {
+            m.be32(1, register)
+                .be32(2, register)
+                .be32(3, 4)
+                .nest(4, |m| m.bytes(1, &mask.to_ne_bytes()))
+                .nest(5, |m| m.bytes(1, &flip.to_ne_bytes()))
+        })
+    }
+
+    fn set_meta(self, key: u32, register: u32) -> Rule {
+        self.add("meta", |m| m.be32(2, key).be32(3, register))
+    }
+
+    /// Sends a copy to a neighbour over the link of this index.
+    pub(crate) fn copy_to(self, neighbour: &[u8], link: u32) -> Rule {
+        let behind = R0 + neighbour.len() as u32 / 4;
+        self.immediate(R0, neighbour)
+            .immediate(behind, &link.to_ne_bytes())
+            .add("dup", |m| m.be32(1, R0).be32(2, behind))
+    }
+
+    /// The packet is for a port that the map knows.
+    pub(crate) fn publishes(self, family: u8, with_address: bool, map: &str) -> Rule {
+        let (rule, _) = self.port_key(family, with_address);
+        // A map is looked up into registers, which nobody reads here.
+        rule.lookup(map, R0, Some(R0), false)
+    }
+
+    /// The request that appends the rule to a chain of a table of one family.
+    pub(crate) fn into_message_of_family(self, family: u8, table: &str, chain: &str) -> Message {
+        self.append(family, table, chain)
+    }
+
     /// The request that appends the rule to a chain.
     pub(crate) fn into_message(self, table: &str, chain: &str) -> Message {
-        Message::nftables(NEWRULE, flags::CREATE | flags::APPEND, INET)
+        self.append(INET, table, chain)
+    }
+
+    fn append(self, family: u8, table: &str, chain: &str) -> Message {
+        Message::nftables(NEWRULE, flags::CREATE | flags::APPEND, family)
             .string(1, table)
             .string(2, chain)
             .nest(4, |mut m| {

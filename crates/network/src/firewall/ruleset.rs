@@ -2,9 +2,12 @@
 //! port adds to its sets.
 //!
 //! ```text
-//! raw          iif @bridges, to 127/8                         drop     route_localnet is on for our bridges
+//! raw          iif @gate                                       the mark's bit is cleared
+//!              iif @bridges, to 127/8                         drop     route_localnet is on for our bridges
 //! prerouting   to 127/8 or ::1, or from an internal bridge    return
-//!              to this host                                   publish
+//!              to this host                                   publish  with a gate: from it or a bridge alone; input
+//!                                                                      decides about others first, see `gate`
+//! input        with a gate: not from it, to a published port  the mark's bit is set, and the packet copied
 //! output       to ::1                                         return   the kernel takes no answer to ::1 from a link
 //!              to this host                                   publish
 //! publish      destination nat by the publish* maps, address and port; then by the ranges* maps, the address alone
@@ -13,6 +16,7 @@
 //!              @same: a bridge to itself                      accept
 //!              an internal bridge on either side              drop
 //!              to a bridge, destination was rewritten         accept   a published port
+//!              to a bridge, to @unprotected*                  accept   networks that ask for it
 //!              to a bridge                                    drop     isolation; no routing to containers
 //! postrouting  from @masquerade*, not to a bridge             masquerade
 //!              from @subnets*, to a bridge, rewritten         masquerade   or the answer would not come back this way
@@ -27,19 +31,23 @@ use std::net::{IpAddr, SocketAddr};
 use sys::netlink::Message;
 
 use super::expression::{
-    self as nft, Element, FORWARD, Hook, NFPROTO_IPV4, NFPROTO_IPV6, OUTPUT, POSTROUTING, PREROUTING, Rule,
-    Set, TYPE_IFNAME, TYPE_IPV4, TYPE_IPV6, TYPE_PROTO, TYPE_SERVICE, Verdict, concatenated,
+    self as nft, Element, FORWARD, Hook, INPUT, NFPROTO_IPV4, NFPROTO_IPV6, OUTPUT, POSTROUTING, PREROUTING,
+    Rule, Set, TYPE_IFNAME, TYPE_IPV4, TYPE_IPV6, TYPE_PROTO, TYPE_SERVICE, Verdict, concatenated,
 };
+use super::gate::{self, Gate};
 use crate::address::{Prefix, from_number};
 use crate::model::Proto;
 
 const BRIDGES: &str = "bridges";
 const INTERNAL: &str = "internal";
 const SAME: &str = "same";
+const GATE: &str = "gate";
 const SUBNETS4: &str = "subnets4";
 const SUBNETS6: &str = "subnets6";
 const MASQUERADE4: &str = "masquerade4";
 const MASQUERADE6: &str = "masquerade6";
+const UNPROTECTED4: &str = "unprotected4";
+const UNPROTECTED6: &str = "unprotected6";
 const PUBLISH4: &str = "publish4";
 const PUBLISH4_ANY: &str = "publish4_any";
 const PUBLISH6: &str = "publish6";
@@ -56,6 +64,8 @@ pub(crate) struct BridgeRules {
     pub(crate) subnets: Vec<Prefix>,
     /// Whether what leaves them does so with the host's address.
     pub(crate) masquerade: bool,
+    /// Those whose containers are reached by whoever routes to them.
+    pub(crate) unprotected: Vec<Prefix>,
 }
 
 /// What a published port adds.
@@ -74,6 +84,8 @@ pub(crate) struct PortRule {
 pub(crate) struct Desired {
     pub(crate) bridges: Vec<BridgeRules>,
     pub(crate) ports: Vec<PortRule>,
+    /// Present where the host's own input rules decide about published ports as well.
+    pub(crate) gate: Option<Gate>,
 }
 
 fn sets() -> Vec<Set> {
@@ -109,10 +121,13 @@ fn sets() -> Vec<Set> {
         set(BRIDGES, TYPE_IFNAME, 16),
         set(INTERNAL, TYPE_IFNAME, 16),
         set(SAME, pair, 32),
+        set(GATE, TYPE_IFNAME, 16),
         range(SUBNETS4, TYPE_IPV4, 4),
         range(SUBNETS6, TYPE_IPV6, 16),
         range(MASQUERADE4, TYPE_IPV4, 4),
         range(MASQUERADE6, TYPE_IPV6, 16),
+        range(UNPROTECTED4, TYPE_IPV4, 4),
+        range(UNPROTECTED6, TYPE_IPV6, 16),
         map(PUBLISH4, &[TYPE_PROTO, TYPE_IPV4, TYPE_SERVICE], 12, TYPE_IPV4, 8),
         map(PUBLISH4_ANY, &[TYPE_PROTO, TYPE_SERVICE], 8, TYPE_IPV4, 8),
         map(
@@ -133,27 +148,30 @@ pub(crate) fn replace(table: &str, desired: &Desired) -> Vec<Message> {
     let mut messages = vec![
         nft::new_table(table),
         nft::delete_table(table),
-        nft::new_table_with_comment(table, &stamp()),
+        nft::new_table_with_comment(table, &stamp(desired.gate.is_some())),
     ];
-    messages.extend(frame(table));
+    messages.extend(frame(table, desired.gate.is_some()));
     messages.extend(nft::elements(table, true, &elements(desired)));
+    messages.extend(gate::tables(table, desired.gate.as_ref()));
     messages
 }
 
 /// What the table's comment says: which rules are in it. A table with another stamp is another release's.
-pub(crate) fn stamp() -> String {
+pub(crate) fn stamp(gated: bool) -> String {
     // FNV-1a over the requests that make the rules.
-    let hash = frame("").iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, message| {
-        message
-            .body()
-            .iter()
-            .fold(hash, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3))
-    });
+    let hash = frame("", gated)
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, message| {
+            message
+                .body()
+                .iter()
+                .fold(hash, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3))
+        });
     format!("berth, rules {hash:016x}")
 }
 
 /// Sets, chains and rules: what does not depend on networks and ports.
-fn frame(table: &str) -> Vec<Message> {
+fn frame(table: &str, gated: bool) -> Vec<Message> {
     let mut messages = Vec::new();
     for (id, set) in (1..).zip(sets()) {
         messages.push(nft::new_set(table, &set, id));
@@ -165,7 +183,7 @@ fn frame(table: &str) -> Vec<Message> {
             priority,
         })
     };
-    let chains = [
+    let mut chains = vec![
         ("raw", hook("filter", PREROUTING, -300)),
         ("prerouting", hook("nat", PREROUTING, -100)),
         ("output", hook("nat", OUTPUT, -100)),
@@ -173,13 +191,16 @@ fn frame(table: &str) -> Vec<Message> {
         ("postrouting", hook("nat", POSTROUTING, 100)),
         ("publish", None),
     ];
+    if gated {
+        chains.push(("input", hook("filter", INPUT, gate::ADMIT_PRIORITY)));
+    }
     messages.extend(
         chains
             .iter()
             .map(|(name, hook)| nft::new_chain(table, name, *hook)),
     );
     messages.extend(
-        rules()
+        rules(gated)
             .into_iter()
             .map(|(chain, rule)| rule.into_message(table, chain)),
     );
@@ -190,6 +211,13 @@ fn frame(table: &str) -> Vec<Message> {
 pub(crate) fn elements(desired: &Desired) -> Vec<Element> {
     let mut elements: Vec<Element> = desired.bridges.iter().flat_map(bridge_elements).collect();
     elements.extend(port_elements(&desired.ports));
+    elements.extend(desired.gate.iter().map(|gate| Element {
+        set: GATE,
+        key: nft::ifname(&gate.inner).to_vec(),
+        last_key: None,
+        data: None,
+        ends_range: false,
+    }));
     elements.sort_by_key(|element| element.set);
     elements
 }
@@ -198,7 +226,45 @@ pub(crate) fn set_names() -> impl Iterator<Item = &'static str> {
     sets().into_iter().map(|set| set.name)
 }
 
-pub(crate) fn rules() -> Vec<(&'static str, Rule)> {
+/// The rules by which packets come to published ports after the host's own input rules.
+fn gate_rules() -> Vec<(&'static str, Rule)> {
+    let rule = Rule::new;
+    let mut rules = vec![
+        ("raw", rule().incoming(GATE, true).unmark(gate::MARK)),
+        ("input", rule().incoming(GATE, true).verdict(Verdict::Return)),
+        ("input", rule().incoming(BRIDGES, true).verdict(Verdict::Return)),
+    ];
+    let maps = [
+        (NFPROTO_IPV4, true, PUBLISH4),
+        (NFPROTO_IPV4, false, PUBLISH4_ANY),
+        (NFPROTO_IPV4, true, RANGES4),
+        (NFPROTO_IPV6, true, PUBLISH6),
+        (NFPROTO_IPV6, false, PUBLISH6_ANY),
+        (NFPROTO_IPV6, true, RANGES6),
+    ];
+    rules.extend(maps.map(|(family, with_address, map)| {
+        let published = rule().publishes(family, with_address, map);
+        ("input", published.mark(gate::MARK))
+    }));
+    rules
+}
+
+pub(crate) fn rules(gated: bool) -> Vec<(&'static str, Rule)> {
+    let mut rules = always();
+    let to_us = || Rule::new().for_this_host();
+    let publish = Verdict::Jump("publish");
+    if gated {
+        for set in [GATE, BRIDGES] {
+            rules.push(("prerouting", to_us().incoming(set, true).verdict(publish)));
+        }
+        rules.extend(gate_rules());
+    } else {
+        rules.push(("prerouting", to_us().verdict(publish)));
+    }
+    rules
+}
+
+fn always() -> Vec<(&'static str, Rule)> {
     let rule = Rule::new;
     let publish = Verdict::Jump("publish");
     let (source4, destination4, destination6) = (12, 16, 24);
@@ -222,7 +288,6 @@ pub(crate) fn rules() -> Vec<(&'static str, Rule)> {
             "prerouting",
             rule().incoming(INTERNAL, true).verdict(Verdict::Return),
         ),
-        ("prerouting", rule().for_this_host().verdict(publish)),
         (
             "output",
             rule().loopback_ipv6(destination6).verdict(Verdict::Return),
@@ -250,6 +315,20 @@ pub(crate) fn rules() -> Vec<(&'static str, Rule)> {
             rule()
                 .outgoing(BRIDGES, true)
                 .translated()
+                .verdict(Verdict::Accept),
+        ),
+        (
+            "forward",
+            rule()
+                .destination(NFPROTO_IPV4, UNPROTECTED4)
+                .outgoing(BRIDGES, true)
+                .verdict(Verdict::Accept),
+        ),
+        (
+            "forward",
+            rule()
+                .destination(NFPROTO_IPV6, UNPROTECTED6)
+                .outgoing(BRIDGES, true)
                 .verdict(Verdict::Accept),
         ),
         ("forward", rule().outgoing(BRIDGES, true).verdict(Verdict::Drop)),
@@ -292,7 +371,7 @@ pub(crate) fn rules() -> Vec<(&'static str, Rule)> {
     ]
 }
 
-/// The elements of a bridge, sorted by set.
+/// The elements of a bridge, those of a set together.
 pub(crate) fn bridge_elements(bridge: &BridgeRules) -> Vec<Element> {
     let name = nft::ifname(&bridge.name);
     let pair = [name, name].concat();
@@ -330,6 +409,14 @@ pub(crate) fn bridge_elements(bridge: &BridgeRules) -> Vec<Element> {
         if bridge.masquerade {
             elements.extend(range(masqueraded, subnet));
         }
+    }
+    for subnet in &bridge.unprotected {
+        let set = if subnet.is_ipv4() {
+            UNPROTECTED4
+        } else {
+            UNPROTECTED6
+        };
+        elements.extend(range(set, subnet));
     }
     if bridge.icc {
         elements.push(plain(SAME, &pair));

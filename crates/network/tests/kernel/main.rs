@@ -11,4 +11,5 @@ mod outside;
 mod ports;
 mod publish;
 mod repair;
+mod respect;
 mod traffic;

@@ -220,3 +220,48 @@ fn no_connection_is_lost_when_the_daemon_goes_and_comes() {
         networks.detach(&wanted.container).unwrap();
     });
 }
+
+#[test]
+fn a_network_may_be_open_to_whoever_routes_to_it_or_shut_to_the_host() {
+    machine(|host| {
+        let client = client(host);
+        let networks = host.open();
+        let mode = |name: &str, mode: &str, internal: bool| {
+            let mut wanted = bridge(name);
+            wanted.internal = internal;
+            let key = "com.docker.network.bridge.gateway_mode_ipv4";
+            wanted.options.insert(key.to_owned(), mode.to_owned());
+            networks.create(&wanted)
+        };
+        mode("open", "nat-unprotected", false).unwrap();
+        let alone = mode("alone", "isolated", true).unwrap();
+        let refused = mode("wrong", "isolated", false).unwrap_err().to_string();
+        assert!(refused.contains("internal"), "{refused}");
+        let refused = mode("wrong", "routed", false).unwrap_err().to_string();
+        assert!(refused.contains("gateway_mode_ipv4=routed"), "{refused}");
+        let web = networks.attach(&request("web", &["open"])).unwrap();
+        let kept = networks.attach(&request("kept", &["bridge"])).unwrap();
+        let _services = [
+            Service::start(web.netns.as_fd(), "web", 80),
+            Service::start(kept.netns.as_fd(), "kept", 80),
+        ];
+        for from in [&host.lan, &client] {
+            assert!(inside(from, || ask(&v4(&web).to_string(), 80)).is_some());
+            assert_eq!(inside(from, || ask(&v4(&kept).to_string(), 80)), None);
+        }
+        // The host is nobody in an isolated network, and its containers still reach each other.
+        let addresses = sh(&format!("ip -4 -o address show br-{}", alone.id.short()));
+        assert_eq!(addresses, "");
+        let (one, two) = (request("one", &["alone"]), request("two", &["alone"]));
+        let (one, two) = (networks.attach(&one).unwrap(), networks.attach(&two).unwrap());
+        let _service = Service::start(one.netns.as_fd(), "one", 80);
+        assert!(inside(&two.netns, || ask(&v4(&one).to_string(), 80)).is_some());
+        assert_eq!(ask(&v4(&one).to_string(), 80), None);
+        // What the next daemon finds is what it would write.
+        let rules = sh(&format!("nft list table inet {}", host.tag()));
+        drop(networks);
+        let networks = host.open();
+        assert_eq!(sh(&format!("nft list table inet {}", host.tag())), rules);
+        networks.tear_down().unwrap();
+    });
+}

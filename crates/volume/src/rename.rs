@@ -1,0 +1,115 @@
+//! Another name for a volume, and a second volume with the same content.
+//!
+//! A crash leaves the volume under one of its names, whole; a copy is a volume only once it is complete.
+
+use std::fs::{self, DirBuilder};
+use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
+
+use jiff::Timestamp;
+
+use crate::remove::REMOVED;
+use crate::{Volume, VolumeError, Volumes, copy_up, name, table};
+
+impl Volumes {
+    /// Gives a volume another name. That no container knows it by the old one is the engine's to see to.
+    pub fn rename(&self, old: &str, new: &str) -> Result<Volume, VolumeError> {
+        name::check(new)?;
+        let state = self.lock();
+        let mut volume = self.get(old)?;
+        if old == new || self.get(new).is_ok() {
+            return Err(VolumeError::NameTaken(new.to_owned()));
+        }
+        new.clone_into(&mut volume.name);
+        volume.mountpoint = self.path(new);
+        volume.anonymous = false;
+        volume.labels.remove(crate::ANONYMOUS_LABEL);
+        // The intent first, so that the next start knows whose directory the old one is.
+        self.inner.store.db().write_durable(|tx| {
+            table::forget(tx, old)?;
+            table::insert(tx, &volume, false)?;
+            table::intend(tx, old, new)?;
+            Ok::<_, VolumeError>(())
+        })?;
+        self.finish_rename(old, new)?;
+        drop(state);
+        Ok(volume)
+    }
+
+    /// Moves the directory, and forgets the intent.
+    pub(crate) fn finish_rename(&self, old: &str, new: &str) -> Result<(), VolumeError> {
+        let (from, to) = (self.home(old), self.home(new));
+        if from.is_dir() && !to.exists() {
+            fs::rename(&from, &to).map_err(|cause| VolumeError::at("rename", &from, cause))?;
+        }
+        self.inner.store.db().write_durable(|tx| {
+            table::intended(tx, old)?;
+            Ok::<_, VolumeError>(())
+        })
+    }
+
+    /// Makes a volume with the content, owners, modes and attributes of another, and its labels. Where the filesystem
+    /// shares blocks between files (btrfs, xfs) no data is copied. What a container writes meanwhile may be in it or not.
+    pub fn clone_volume(&self, source: &str, new: &str) -> Result<Volume, VolumeError> {
+        name::check(new)?;
+        let original = self.get(source)?;
+        if !original.options.is_empty() {
+            return Err(VolumeError::NotLocal(source.to_owned()));
+        }
+        if self.get(new).is_ok() {
+            return Err(VolumeError::NameTaken(new.to_owned()));
+        }
+        // Called as what goes away is called: a copy that a crash cuts short is removed by the next start.
+        let aside = {
+            let mut state = self.lock();
+            state.removed += 1;
+            let aside = format!("{REMOVED}copy-{}-{}", std::process::id(), state.removed);
+            state.copies.insert(aside.clone());
+            aside
+        };
+        let made = self
+            .fill_aside(&original, &aside)
+            .and_then(|()| self.take_in(&original, &aside, new));
+        self.lock().copies.remove(&aside);
+        if made.is_err() && self.home(&aside).exists() {
+            self.delete_aside(&aside)?;
+        }
+        made
+    }
+
+    fn fill_aside(&self, original: &Volume, aside: &str) -> Result<(), VolumeError> {
+        for path in [self.home(aside), self.path(aside)] {
+            let made = DirBuilder::new().mode(0o700).create(&path);
+            made.map_err(|cause| VolumeError::at("create directory", &path, cause))?;
+        }
+        let from = &original.mountpoint;
+        let opened = fs::File::open(from).map_err(|cause| VolumeError::at("open", from, cause))?;
+        copy_up(&self.path(aside), opened.as_fd(), "/").map(drop)
+    }
+
+    /// The directory under its name first, whole, then the row: between the two it is a volume that the next start
+    /// takes over.
+    fn take_in(&self, original: &Volume, aside: &str, new: &str) -> Result<Volume, VolumeError> {
+        let _state = self.lock();
+        let home = self.home(new);
+        if self.get(new).is_ok() || home.exists() {
+            return Err(VolumeError::NameTaken(new.to_owned()));
+        }
+        fs::rename(self.home(aside), &home)
+            .map_err(|cause| VolumeError::at("create directory", &home, cause))?;
+        let now = Timestamp::now();
+        let mut volume = Volume {
+            name: new.to_owned(),
+            mountpoint: self.path(new),
+            created_at: Timestamp::from_second(now.as_second()).unwrap_or(now),
+            anonymous: false,
+            ..original.clone()
+        };
+        volume.labels.remove(crate::ANONYMOUS_LABEL);
+        self.inner.store.db().write_durable(|tx| {
+            table::insert(tx, &volume, false)?;
+            Ok::<_, VolumeError>(())
+        })?;
+        Ok(volume)
+    }
+}

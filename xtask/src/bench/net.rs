@@ -1,0 +1,472 @@
+//! Networks against Debian's dockerd and against a bridge with two veth pairs that nobody manages: what a packet costs, what
+//! a name costs, and what joining, publishing and starting cost. Rows are chosen by name: `bench net 10 ports dns`.
+//!
+//! Everything that sends or asks runs in a container's own network namespace (entered by its process), so both engines
+//! and the bare bridge are measured by the same programs.
+
+use std::net::UdpSocket;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::docker::Peer;
+use super::engine::IMAGE;
+use super::fixture;
+use super::pair::{self, Row, median, milliseconds, timed};
+use crate::engine::{self, Daemon, Scratch};
+use crate::process::{capture, output, run as run_command};
+
+const ROWS: [&str; 7] = [
+    "throughput",
+    "requests",
+    "first",
+    "connect",
+    "ports",
+    "many",
+    "dns",
+];
+/// Containers on one network in the row `many`.
+const MANY: usize = 250;
+const NETWORK: &str = "bench";
+/// Seconds of each measurement of throughput.
+const SECONDS: &str = "3";
+
+/// One engine, or the other.
+struct Side<'a> {
+    name: &'static str,
+    client: Box<dyn Fn(&[&str]) -> Command + 'a>,
+    /// Where ports are published: the peer has a network namespace of its own.
+    host: Option<String>,
+}
+
+impl Side<'_> {
+    fn ok(&self, args: &[&str]) -> Result<String> {
+        Ok(capture(&mut (self.client)(args))?.trim().to_owned())
+    }
+
+    /// Starts a container that stays, and gives its process.
+    fn start(&self, name: &str, options: &[&str], words: &[&str]) -> Result<u32> {
+        let head = ["run", "-d", "--name", name, "--network", NETWORK];
+        self.ok(&[&head[..], options, &[IMAGE], words].concat())?;
+        let pid = self.ok(&["inspect", "-f", "{{.State.Pid}}", name])?;
+        pid.parse()
+            .with_context(|| format!("{name} of {} has no process", self.name))
+    }
+
+    fn address(&self, name: &str) -> Result<String> {
+        let template = format!("{{{{(index .NetworkSettings.Networks {NETWORK:?}).IPAddress}}}}");
+        self.ok(&["inspect", "-f", &template, name])
+    }
+
+    fn remove(&self, names: &[&str]) -> Result<()> {
+        self.ok(&[&["rm", "-f"], names].concat()).map(drop)
+    }
+
+    /// A program on the host that this side publishes on.
+    fn on_host(&self, program: &str) -> Command {
+        match &self.host {
+            None => Command::new(program),
+            Some(namespace) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net=/run/netns/{namespace}")).arg(program);
+                command
+            }
+        }
+    }
+}
+
+pub fn run(runs: usize, wanted: &[String]) -> Result<()> {
+    if let Some(unknown) = wanted.iter().find(|row| !ROWS.contains(&row.as_str())) {
+        bail!("bench net has no row {unknown:?}: {}", ROWS.join(", "));
+    }
+    let binary = engine::build()?;
+    let scratch = Scratch::new("berth-bench-net")?;
+    let tar = fixture::root_filesystem(&scratch)?;
+    let peer = Peer::start(&scratch.0)?;
+    let ours_dir = scratch.join("ours");
+    std::fs::create_dir_all(&ours_dir)?;
+    let daemon = Daemon::start(&binary, &ours_dir)?;
+    let sides = [
+        Side {
+            name: "docker",
+            client: Box::new(|args| peer.client(args)),
+            host: Some(super::docker::NETNS.to_owned()),
+        },
+        Side {
+            name: "berth",
+            client: Box::new(|args| daemon.client(args)),
+            host: None,
+        },
+    ];
+    for side in &sides {
+        capture((side.client)(&["import"]).arg(&tar).arg(IMAGE))?;
+        side.ok(&["network", "create", NETWORK])?;
+    }
+    println!("{}\n", fixture::machine(&[("docker", peer.version()?)])?);
+    for row in ROWS {
+        if !wanted.is_empty() && !wanted.iter().any(|name| name == row) {
+            continue;
+        }
+        println!("## {row}\n");
+        match row {
+            "throughput" => throughput(&sides)?,
+            "requests" => requests(&sides)?,
+            "first" => first(&sides, runs)?,
+            "connect" => connect(&sides, runs)?,
+            "ports" => ports(&sides, runs)?,
+            "many" => many(&sides, runs)?,
+            _ => dns(&sides)?,
+        }
+        println!();
+    }
+    drop(sides);
+    daemon.clean_up()
+}
+
+/// A program in the network namespace of a process.
+fn inside(pid: u32, program: &str) -> Command {
+    let mut command = Command::new("nsenter");
+    command.args([&format!("--net=/proc/{pid}/ns/net"), program]);
+    command
+}
+
+/// Ends with the measurement it serves.
+struct Server(Child);
+
+impl Server {
+    fn start(mut command: Command) -> Result<Server> {
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        std::thread::sleep(Duration::from_millis(300));
+        Ok(Server(child))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Gigabits per second from one program to another, as the receiver counted them.
+fn iperf(server: Command, mut client: Command, address: &str, port: &str, datagrams: bool) -> Result<f64> {
+    let mut server = server;
+    server.args(["-s", "-1", "-p", "5201"]);
+    let _server = Server::start(server)?;
+    client.args(["-c", address, "-p", port, "-t", SECONDS, "-J"]);
+    if datagrams {
+        client.args(["-u", "-b", "0", "-l", "1400"]);
+    }
+    let report: serde_json::Value = serde_json::from_str(&capture(&mut client)?)?;
+    let total = match datagrams {
+        true => &report["end"]["sum"],
+        false => &report["end"]["sum_received"],
+    };
+    let bits = total["bits_per_second"]
+        .as_f64()
+        .context("iperf3 counted nothing")?;
+    Ok(bits / 1e9)
+}
+
+/// Two namespaces on a bridge, made by hand: what the kernel gives where nobody is in the way.
+struct Bare;
+
+impl Bare {
+    const NAMES: [&'static str; 2] = ["berth-bare-a", "berth-bare-b"];
+
+    fn make() -> Result<Bare> {
+        let bare = Bare;
+        let ip = |line: &str| run_command(Command::new("ip").args(line.split(' ')));
+        ip("link add berth-bare type bridge")?;
+        ip("link set berth-bare up")?;
+        for (n, name) in Bare::NAMES.iter().enumerate() {
+            ip(&format!("netns add {name}"))?;
+            ip(&format!(
+                "link add berth-bare{n} type veth peer name eth0 netns {name}"
+            ))?;
+            ip(&format!("link set berth-bare{n} master berth-bare up"))?;
+            ip(&format!("-n {name} address add 10.199.199.{}/24 dev eth0", n + 2))?;
+            ip(&format!("-n {name} link set eth0 up"))?;
+        }
+        Ok(bare)
+    }
+
+    fn program(at: usize, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        let name = Bare::NAMES.get(at).copied().unwrap_or_default();
+        command.args([&format!("--net=/run/netns/{name}"), program]);
+        command
+    }
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        for name in Bare::NAMES {
+            let _ = output(Command::new("ip").args(["netns", "del", name]));
+        }
+        let _ = output(Command::new("ip").args(["link", "del", "berth-bare"]));
+    }
+}
+
+/// TCP and UDP between two containers and from the host to a published port, in pairs with the bare bridge.
+fn throughput(sides: &[Side<'_>]) -> Result<()> {
+    println!("| what | bare | docker | berth | berth of bare | goal |");
+    println!("|---|---|---|---|---|---|");
+    let bare = Bare::make()?;
+    let mut processes = Vec::new();
+    for side in sides {
+        let server = side.start("sink", &["-p", "15201:5201"], &["sleep", "100000"])?;
+        let client = side.start("source", &[], &["sleep", "100000"])?;
+        processes.push((side, server, client, side.address("sink")?));
+    }
+    for (what, datagrams, published) in [
+        ("TCP, container to container", false, false),
+        ("UDP, container to container", true, false),
+        ("TCP, host to published port", false, true),
+    ] {
+        let measure_bare = || {
+            let programs = (Bare::program(0, "iperf3"), Bare::program(1, "iperf3"));
+            iperf(programs.0, programs.1, "10.199.199.2", "5201", datagrams)
+        };
+        let (mut bares, mut figures) = (Vec::new(), vec![Vec::new(); processes.len()]);
+        for _ in 0..3 {
+            bares.push(measure_bare()?);
+            for (figure, (side, server, client, address)) in figures.iter_mut().zip(&processes) {
+                let serve = inside(*server, "iperf3");
+                figure.push(match published {
+                    false => iperf(serve, inside(*client, "iperf3"), address, "5201", datagrams)?,
+                    true => iperf(serve, side.on_host("iperf3"), "127.0.0.1", "15201", datagrams)?,
+                });
+            }
+        }
+        let middle = |figures: &[f64]| {
+            let mut sorted = figures.to_vec();
+            sorted.sort_by(f64::total_cmp);
+            sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+        };
+        let (bare, docker, berth) = (
+            middle(&bares),
+            middle(figures.first().map_or(&[], Vec::as_slice)),
+            middle(figures.last().map_or(&[], Vec::as_slice)),
+        );
+        println!(
+            "| {what} | {bare:.1} Gbit/s | {docker:.1} Gbit/s | {berth:.1} Gbit/s | {:.2} | 0.95 |",
+            berth / bare
+        );
+    }
+    drop(bare);
+    sides.iter().try_for_each(|side| side.remove(&["sink", "source"]))
+}
+
+/// Requests per second to a small web server behind a published port, each on a connection of its own.
+fn requests(sides: &[Side<'_>]) -> Result<()> {
+    println!("| what | docker | berth |");
+    println!("|---|---|---|");
+    let mut cells = Vec::new();
+    for side in sides {
+        side.start(
+            "web",
+            &["-p", "18080:80"],
+            &["busybox", "httpd", "-f", "-p", "80", "-h", "/etc"],
+        )?;
+        let mut wrk = side.on_host("wrk");
+        wrk.args([
+            "-t",
+            "2",
+            "-c",
+            "16",
+            "-d",
+            &format!("{SECONDS}s"),
+            "http://127.0.0.1:18080/",
+        ]);
+        let report = capture(&mut wrk)?;
+        let line = report.lines().find(|line| line.starts_with("Requests/sec:"));
+        cells.push(
+            line.and_then(|line| line.split_whitespace().nth(1))
+                .context("wrk counted nothing")?
+                .to_owned(),
+        );
+        side.remove(&["web"])?;
+    }
+    println!(
+        "| requests per second to a published port | {} |",
+        cells.join(" | ")
+    );
+    Ok(())
+}
+
+fn pairs<'a>(sides: &'a [Side<'a>], name: &'static str, goal: Option<f64>, args: Vec<String>) -> Row<'a> {
+    let run = |side: &'a Side<'a>, args: Vec<String>| -> Box<dyn Fn() -> Command + 'a> {
+        Box::new(move || {
+            let words: Vec<&str> = args.iter().map(String::as_str).collect();
+            (side.client)(&words)
+        })
+    };
+    let (peer, ours) = (&sides[0], &sides[1]);
+    Row {
+        name,
+        peer: run(peer, args.clone()),
+        ours: run(ours, args),
+        goal,
+    }
+}
+
+fn words(line: &str) -> Vec<String> {
+    line.split(' ').map(str::to_owned).collect()
+}
+
+/// From the command to the first answer of the gateway.
+fn first(sides: &[Side<'_>], runs: usize) -> Result<()> {
+    let gateway = "ping -c 1 -W 5 $(busybox ip route | busybox awk '/default/ {print $3}')";
+    let mut args = words(&format!("run --rm --network {NETWORK} {IMAGE} sh -c"));
+    args.push(format!("busybox {gateway}"));
+    pair::print(
+        &[pairs(sides, "first packet after start", Some(1.0 / 15.0), args)],
+        runs,
+    )
+}
+
+fn connect(sides: &[Side<'_>], runs: usize) -> Result<()> {
+    for side in sides {
+        side.ok(&["network", "create", "second"])?;
+        side.start("joiner", &[], &["sleep", "100000"])?;
+    }
+    let both = |side: &Side<'_>| {
+        let client = (side.client)(&[]);
+        let mut command = Command::new("sh");
+        command
+            .args([
+                "-c",
+                "\"$0\" network connect second joiner && \"$0\" network disconnect second joiner",
+            ])
+            .arg(client.get_program())
+            .envs(client.get_envs().filter_map(|(name, value)| Some((name, value?))))
+            .stdin(Stdio::null());
+        command
+    };
+    let row = Row {
+        name: "network connect and disconnect",
+        peer: Box::new(|| both(&sides[0])),
+        ours: Box::new(|| both(&sides[1])),
+        goal: None,
+    };
+    pair::print(&[row], runs)?;
+    for side in sides {
+        side.remove(&["joiner"])?;
+        side.ok(&["network", "rm", "second"])?;
+    }
+    Ok(())
+}
+
+/// Starts with 1, 100 and 10,000 published ports. The peer has a process for each port and family, so the last is run
+/// once there, and only if it succeeds.
+fn ports(sides: &[Side<'_>], runs: usize) -> Result<()> {
+    let with = |range: &str| words(&format!("run --rm -p {range}:{range} {IMAGE} true"));
+    let rows = [
+        pairs(
+            sides,
+            "run with no published port",
+            None,
+            words(&format!("run --rm {IMAGE} true")),
+        ),
+        pairs(sides, "run with 1 published port", None, with("20000")),
+        pairs(sides, "run with 100 published ports", None, with("20000-20099")),
+    ];
+    pair::print(&rows, runs)?;
+    let args = with("20000-29999");
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let ours = (0..runs)
+        .map(|_| timed((sides[1].client)(&args)))
+        .collect::<Result<Vec<_>>>()?;
+    let peer = match timed((sides[0].client)(&args)) {
+        Ok(time) => milliseconds(time),
+        Err(error) => format!("failed: {}", error.to_string().lines().next().unwrap_or_default()),
+    };
+    println!(
+        "| run with 10,000 published ports | {peer} | {} | | | |",
+        milliseconds(median(ours))
+    );
+    Ok(())
+}
+
+/// A network that is full: what the next start costs, and what a name costs there.
+fn many(sides: &[Side<'_>], runs: usize) -> Result<()> {
+    for side in sides {
+        for n in 0..MANY {
+            side.start(&format!("many{n}"), &[], &["sleep", "100000"])?;
+        }
+    }
+    let args = words(&format!("run --rm --network {NETWORK} {IMAGE} true"));
+    pair::print(&[pairs(sides, "start beside 250 containers", None, args)], runs)?;
+    for side in sides {
+        let pid = side.ok(&["inspect", "-f", "{{.State.Pid}}", "many0"])?.parse()?;
+        println!("\n{}: {}", side.name, load(pid, "many249", 3)?);
+        let names: Vec<String> = (0..MANY).map(|n| format!("many{n}")).collect();
+        side.remove(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
+    }
+    Ok(())
+}
+
+/// Names of containers, asked as fast as answers come.
+fn dns(sides: &[Side<'_>]) -> Result<()> {
+    for side in sides {
+        side.start("asked", &[], &["sleep", "100000"])?;
+        let pid = side.start("asker", &[], &["sleep", "100000"])?;
+        println!("{}: {}", side.name, load(pid, "asked", 3)?);
+        side.remove(&["asked", "asker"])?;
+    }
+    Ok(())
+}
+
+/// Runs [`ask_for`] in a container's network namespace.
+fn load(pid: u32, name: &str, seconds: u64) -> Result<String> {
+    let own = std::env::current_exe()?;
+    let mut command = inside(pid, own.to_str().context("our own path is no text")?);
+    Ok(capture(command.args(["dns-load", name, &seconds.to_string()]))?
+        .trim()
+        .to_owned())
+}
+
+/// `xtask dns-load NAME SECONDS`, for use inside a container's namespace: asks 127.0.0.11 for a name, one query after the
+/// other, and says how many were answered and how long the slowest hundredth took.
+pub fn ask_for(name: &str, seconds: u64) -> Result<()> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+    socket.connect("127.0.0.11:53")?;
+    let mut query = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        query.push(u8::try_from(label.len())?);
+        query.extend(label.as_bytes());
+    }
+    query.extend([0, 0, 1, 0, 1]);
+    let mut times = Vec::new();
+    let begun = Instant::now();
+    let mut answer = [0u8; 512];
+    for id in 0u16.. {
+        if begun.elapsed() >= Duration::from_secs(seconds) {
+            break;
+        }
+        let Some(number) = query.get_mut(..2) else { break };
+        number.copy_from_slice(&id.to_be_bytes());
+        let start = Instant::now();
+        socket.send(&query)?;
+        let length = socket.recv(&mut answer)?;
+        times.push(start.elapsed());
+        let answers = u16::from_be_bytes([answer[6], answer[7]]);
+        ensure!(length > 12 && answers > 0, "{name} has no address here");
+        if id == u16::MAX {
+            break;
+        }
+    }
+    let elapsed = begun.elapsed().as_secs_f64();
+    times.sort();
+    let at = |share: usize| times.get(times.len() * share / 100).copied().unwrap_or_default();
+    println!(
+        "{:.0} queries per second, median {:.3} ms, p99 {:.3} ms",
+        times.len() as f64 / elapsed,
+        at(50).as_secs_f64() * 1000.0,
+        at(99).as_secs_f64() * 1000.0
+    );
+    Ok(())
+}
