@@ -1,5 +1,5 @@
 //! `cargo xtask bench [engine|images|runtime|net] [RUNS] [ROW…]`: what matters, measured against peers on this machine, in
-//! pairs.
+//! pairs. `bench supervision [ROW…]`: many containers, many execs, memory, output ([`supervision`]).
 //!
 //! Peer and we run alternately, at least ten times each after one to warm up, since machines are shared and noisy; the
 //! figures are medians and their ratio. Nothing is compared with a stored number.
@@ -12,6 +12,7 @@ mod memory;
 pub mod net;
 mod pair;
 mod runtime;
+mod supervision;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -23,6 +24,11 @@ pub fn run(args: &[String]) -> Result<()> {
         Some(word) if word.parse::<usize>().is_err() => (word, args.get(1..).unwrap_or_default()),
         _ => ("engine", args),
     };
+    if subject == "supervision" {
+        ensure!(is_root(), "the benchmark needs root");
+        packages::install(&[packages::BUILD, packages::RUN])?;
+        return supervision::run(rest);
+    }
     let runs: usize = rest
         .first()
         .map_or(Ok(10), |n| n.parse().context("RUNS is a number"))?;
@@ -38,6 +44,8 @@ pub fn run(args: &[String]) -> Result<()> {
             packages::install(&[packages::BENCH_NET])?;
             net::run(runs, rows)
         }
-        other => bail!("nothing is measured under the name {other:?}: engine, images, runtime, net"),
+        other => {
+            bail!("nothing is measured under the name {other:?}: engine, images, runtime, net, supervision")
+        }
     }
 }

@@ -52,34 +52,50 @@ impl Drop for Scratch {
 pub struct Daemon {
     child: Child,
     binary: PathBuf,
+    dir: PathBuf,
     pub socket: String,
     log: PathBuf,
+}
+
+fn spawn(binary: &Path, dir: &Path, socket: &str, log: &Path) -> Result<Child> {
+    let mut options = std::fs::OpenOptions::new();
+    Command::new(binary)
+        .arg("daemon")
+        .arg("--data-root")
+        .arg(dir.join("root"))
+        .arg("--exec-root")
+        .arg(dir.join("run"))
+        .args(["--host", socket])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(options.create(true).append(true).open(log)?)
+        .spawn()
+        .context("cannot start the daemon")
 }
 
 impl Daemon {
     pub fn start(binary: &Path, dir: &Path) -> Result<Daemon> {
         let log = dir.join("daemon.log");
         let socket = format!("unix://{}", dir.join("run/berth.sock").display());
-        let child = Command::new(binary)
-            .arg("daemon")
-            .arg("--data-root")
-            .arg(dir.join("root"))
-            .arg("--exec-root")
-            .arg(dir.join("run"))
-            .args(["--host", &socket])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(&log)?)
-            .spawn()
-            .context("cannot start the daemon")?;
         let mut daemon = Daemon {
-            child,
+            child: spawn(binary, dir, &socket, &log)?,
             binary: binary.to_owned(),
+            dir: dir.to_owned(),
             socket,
             log,
         };
         daemon.wait_until_ready()?;
         Ok(daemon)
+    }
+
+    /// Ends the daemon and starts the next one; how long that took to answer.
+    pub fn restart(&mut self) -> Result<Duration> {
+        self.stop()?;
+        let start = Instant::now();
+        self.child = spawn(&self.binary, &self.dir, &self.socket, &self.log)?;
+        self.wait_until_ready()?;
+        process::capture(&mut self.client(&["version"]))?;
+        Ok(start.elapsed())
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
@@ -92,7 +108,7 @@ impl Daemon {
                     std::fs::read_to_string(&self.log).unwrap_or_default()
                 );
             }
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
     }

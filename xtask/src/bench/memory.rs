@@ -11,7 +11,7 @@ use crate::process::capture;
 const IDLE: [usize; 2] = [10, 200];
 
 /// Proportional set size (proc(5), smaps_rollup) in KiB.
-fn pss(pid: u32) -> u64 {
+pub(super) fn pss(pid: u32) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     let line = text
         .lines()
@@ -39,6 +39,13 @@ fn processes(words: &[&str]) -> Result<Vec<u32>> {
     Ok(found)
 }
 
+/// The monitors of a daemon's running containers.
+pub(super) fn monitors(daemon: &Daemon) -> Result<Vec<u32>> {
+    let ids = capture(&mut daemon.client(&["ps", "-q"]))?;
+    let found = ids.split_whitespace().map(|id| processes(&["monitor", id]));
+    Ok(found.collect::<Result<Vec<_>>>()?.concat())
+}
+
 /// Both engines with more and more idle containers; one, `idle`, each has already.
 pub fn compare(peer: &Peer, ours: &Daemon) -> Result<()> {
     println!("\n| memory (PSS) | idle containers | docker | berth |");
@@ -53,12 +60,7 @@ pub fn compare(peer: &Peer, ours: &Daemon) -> Result<()> {
         }
         running = idle;
         let shims = processes(&["containerd-shim", &peer.dir.display().to_string()])?;
-        let ids = capture(&mut ours.client(&["ps", "-q"]))?;
-        let monitors: Vec<u32> = ids
-            .split_whitespace()
-            .map(|id| processes(&["monitor", id]))
-            .collect::<Result<Vec<_>>>()?
-            .concat();
+        let monitors = monitors(ours)?;
         ensure!(
             monitors.len() == idle && shims.len() == idle,
             "{idle} containers have {} shims and {} monitors",
