@@ -29,7 +29,30 @@ const SERVER: &str = concat!("Berth/", env!("CARGO_PKG_VERSION"), " (linux)");
 pub fn router(state: AppState) -> Router {
     let timed = middleware::from_fn_with_state(state.clone(), measured::timed);
     let numbered = middleware::from_fn_with_state(state.clone(), measured::numbered);
-    with_versions(routes::all().route_layer(timed).with_state(state)).layer(numbered)
+    let grpc = TowerToHyperService::new(state.buildkit.router());
+    let rest = with_versions(routes::all().route_layer(timed).with_state(state)).layer(numbered);
+    Router::new()
+        .fallback(by_protocol)
+        .with_state((grpc, TowerToHyperService::new(rest)))
+}
+
+/// Clients of BuildKit's API that need no upgrade speak gRPC on the same socket.
+async fn by_protocol(
+    State((grpc, rest)): State<(TowerToHyperService<Router>, TowerToHyperService<Router>)>,
+    request: Request,
+) -> Response {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    let is_grpc = kind
+        .and_then(|kind| kind.to_str().ok())
+        .is_some_and(|kind| kind.starts_with("application/grpc"));
+    let answered = match is_grpc {
+        true => grpc.call(request).await,
+        false => rest.call(request).await,
+    };
+    match answered {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
 }
 
 /// Puts the handling of versions and common headers around routes that know neither.

@@ -52,13 +52,13 @@ pub struct Builder {
 
 /// A Dockerfile read and checked as far as that is possible without images.
 pub struct Prepared {
-    request: BuildRequest,
+    pub(crate) request: BuildRequest,
     file: Dockerfile,
-    stages: Stages,
+    pub(crate) stages: Stages,
     bases: Vec<String>,
-    target: usize,
-    needed: Vec<bool>,
-    arguments: Arguments,
+    pub(crate) target: usize,
+    pub(crate) needed: Vec<bool>,
+    pub(crate) arguments: Arguments,
     ignore: Ignore,
 }
 

@@ -22,6 +22,7 @@ mod builder;
 mod cache;
 mod changes;
 mod client;
+mod describe;
 mod error;
 mod executor;
 pub mod expand;
@@ -44,6 +45,7 @@ pub use builder::{Builder, Prepared};
 pub use cache::{CacheEntry, PruneOptions, Pruned, cache_roots};
 pub use changes::apply_changes;
 pub use client::{Agent, Client};
+pub use describe::{Outline, Taken, Target};
 pub use error::BuildError;
 pub use executor::{
     ExecError, Executor, Limits, MountSource, NetworkMode, Output, RunStep, StepMount, Stream, Ulimit,
@@ -53,3 +55,4 @@ pub use remote::{Fetched, RemoteContext, fetch, fetch_context};
 pub use report::{StepId, StepNews};
 pub use request::{BuildEvent, BuildRequest, BuiltContext, NamedContext, Narration};
 pub use solution::Solution;
+pub use source::Snippet;

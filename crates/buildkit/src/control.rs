@@ -54,6 +54,7 @@ impl Drop for Open<'_> {
 impl Service {
     async fn run(&self, job: &Arc<Job>) -> Result<HashMap<String, String>, Failure> {
         let request = &job.request;
+        check_cache_exports(request)?;
         let answer = match (&request.definition, request.frontend.as_str()) {
             // The client drives the build itself and says what comes of it.
             (None, "") => job.answered().await?,
@@ -200,6 +201,20 @@ impl Control for Service {
             return Err(Failure::not_found(format!("no build {} is remembered", request.r#ref)).into());
         }
         Ok(Response::new(UpdateBuildHistoryResponse {}))
+    }
+}
+
+/// Better told before the build than found out when the cache is missed. An inline cache is a hint in the image that
+/// nobody has to heed, and clients ask for it by habit.
+fn check_cache_exports(request: &SolveRequest) -> Result<(), Failure> {
+    let cache = request.cache.as_ref();
+    let wanted = cache.and_then(|cache| cache.exports.iter().find(|export| export.r#type != "inline"));
+    match wanted {
+        None => Ok(()),
+        Some(export) => Err(Failure::unimplemented(format!(
+            "a cache export of type {:?} is not offered: the cache of this engine stays with it; leave out --cache-to",
+            export.r#type
+        ))),
     }
 }
 

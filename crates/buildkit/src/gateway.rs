@@ -44,6 +44,14 @@ pub struct Wanted<'a> {
 
 /// Solves what is wanted for a job.
 pub async fn solve(service: &Service, job: &Arc<Job>, wanted: Wanted<'_>) -> Result<Answer, Failure> {
+    if let Some(id) = wanted.attributes.get("requestid").filter(|id| !id.is_empty()) {
+        let session = service.sessions.get(&job.request.session).await?;
+        let options = frontend::Options::read(wanted.attributes)?;
+        return Ok(Answer {
+            results: Vec::new(),
+            metadata: frontend::answer(service, job, &session, &options, id).await?,
+        });
+    }
     let outcomes = match (wanted.frontend, wanted.definition) {
         ("", None) => return Ok(Answer::default()),
         ("", Some(definition)) => {

@@ -63,6 +63,11 @@ impl Service {
             .add_service(HealthServer::new(self.clone()))
     }
 
+    /// The same as a router, to be put beside others.
+    pub fn router(&self) -> axum::Router {
+        self.routes().into_axum_router()
+    }
+
     /// Serves gRPC on a connection that was taken over, until the client ends it.
     pub async fn serve<S>(&self, connection: S)
     where
@@ -110,6 +115,14 @@ impl Service {
                     parent.display()
                 ))
             })
+    }
+
+    /// A directory that is always empty.
+    pub fn empty(&self) -> Result<PathBuf, Failure> {
+        let empty = self.root.join("buildkit/empty");
+        std::fs::create_dir_all(&empty)
+            .map_err(|error| Failure::internal(format!("cannot make {}: {error}", empty.display())))?;
+        Ok(empty)
     }
 
     /// A definition that stands for what the job `job` made under the name `result`.

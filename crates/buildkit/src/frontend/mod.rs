@@ -3,6 +3,8 @@
 mod context;
 mod dockerfile;
 mod options;
+mod questions;
 
 pub use dockerfile::solve;
 pub use options::Options;
+pub use questions::answer;

@@ -36,8 +36,6 @@ pub struct Options {
     pub contexts: BTreeMap<String, String>,
     /// Sessions that serve a directory other than the build's own, by the directory's name.
     pub sessions: HashMap<String, String>,
-    /// A question about the Dockerfile instead of a build.
-    pub request_id: Option<String>,
     /// Attestations that were asked for, by kind.
     pub attestations: BTreeMap<String, String>,
 }
@@ -79,7 +77,6 @@ impl Options {
                 cgroup_parent: get("cgroup-parent").to_owned(),
                 ulimits: ulimits(get("ulimit"))?,
             },
-            request_id: attributes.get("requestid").filter(|id| !id.is_empty()).cloned(),
             ..Options::default()
         };
         if let Some(stages) = attributes.get("no-cache") {

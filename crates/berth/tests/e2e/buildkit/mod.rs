@@ -1,5 +1,6 @@
 //! The real docker client with its plugins, building over BuildKit's protocol.
 
+mod asking;
 mod building;
 mod sending;
 

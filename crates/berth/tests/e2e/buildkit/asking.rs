@@ -1,0 +1,160 @@
+//! What a client may say about a build, where it may ask, and what is refused before anything runs.
+
+use super::lab;
+use crate::private::Registry;
+
+#[test]
+fn options_reach_the_steps() {
+    let lab = lab!();
+    lab.write(
+        "Dockerfile",
+        "FROM box:1\nARG SOURCE_DATE_EPOCH\nRUN cat /etc/hosts > /hosts; ulimit -n > /files; hostname > /name\n\
+         RUN --network=none ls /sys/class/net > /links\n",
+    );
+    let args = [
+        "build",
+        "-t",
+        "options:1",
+        "--add-host",
+        "there:192.0.2.7",
+        "--ulimit",
+        "nofile=123:456",
+        "--build-arg",
+        "BUILDKIT_SANDBOX_HOSTNAME=mine",
+        "--metadata-file",
+        "../metadata",
+        ".",
+    ];
+    lab.ok(&args);
+    let hosts = lab.run_image("options:1", &["cat", "/hosts"]);
+    assert!(
+        hosts
+            .lines()
+            .any(|line| line.split_whitespace().eq(["192.0.2.7", "there"])),
+        "{hosts}"
+    );
+    assert_eq!(
+        lab.run_image("options:1", &["cat", "/files", "/name", "/links"]),
+        "123\nmine\nlo\n"
+    );
+    let metadata = std::fs::read_to_string(lab.daemon.dir.path().join("metadata")).unwrap();
+    let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
+    let id = lab.daemon.ok(&["inspect", "-f", "{{.Id}}", "options:1"]);
+    assert_eq!(metadata["containerimage.digest"], id.trim());
+    assert_eq!(metadata["image.name"], "docker.io/library/options:1");
+}
+
+#[test]
+fn an_agent_is_lent_to_the_step_alone() {
+    let lab = lab!();
+    lab.write(
+        "Dockerfile",
+        "FROM box:1\nRUN --mount=type=ssh,required test -S \"$SSH_AUTH_SOCK\" && echo $SSH_AUTH_SOCK > /where\n",
+    );
+    let (_, shown) = lab.fails(&["build", "."]);
+    assert!(shown.contains("ssh default: not found"), "{shown}");
+    let socket = lab.daemon.dir.path().join("agent");
+    let _agent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let given = format!("default={}", socket.display());
+    lab.ok(&["build", "-t", "lent:1", "--ssh", &given, "."]);
+    let place = lab.run_image("lent:1", &["cat", "/where"]);
+    assert_eq!(place, "/run/buildkit/ssh_agent.0\n");
+    let left = lab.run_image("lent:1", &["sh", "-c", "ls /run; echo $SSH_AUTH_SOCK"]);
+    assert_eq!(left.trim(), "");
+}
+
+#[test]
+fn questions_are_answered_without_building() {
+    let lab = lab!();
+    lab.write(
+        "Dockerfile",
+        "ARG BASE=box:1\n# one makes the first thing\nFROM $BASE AS one\n# WORD is what is said\nARG WORD=hi\n\
+         RUN --mount=type=secret,id=token,required true\nFROM one AS two\n",
+    );
+    let (targets, _) = lab.ok(&["buildx", "build", "--call", "targets", "."]);
+    assert!(
+        targets.contains("one") && targets.contains("makes the first thing"),
+        "{targets}"
+    );
+    assert!(targets.contains("two (default)"), "{targets}");
+    let args = [
+        "buildx",
+        "build",
+        "--call",
+        "outline",
+        "--build-arg",
+        "WORD=yes",
+        ".",
+    ];
+    let (outline, _) = lab.ok(&args);
+    for part in ["two", "WORD", "yes", "is what is said", "token"] {
+        assert!(outline.contains(part), "{part} is not in:\n{outline}");
+    }
+    let (images, _) = lab.ok(&["images", "-q"]);
+    assert_eq!(images.lines().count(), 1, "something was built");
+}
+
+#[test]
+fn what_is_not_offered_is_refused_before_anything_runs() {
+    let lab = lab!();
+    lab.write("Dockerfile", "FROM box:1\nRUN echo ran\n");
+    for (args, part) in [
+        (
+            vec!["--cache-to", "type=local,dest=../cache"],
+            "a cache export of type",
+        ),
+        (
+            vec!["--build-arg", "BUILDKIT_SYNTAX=other/frontend"],
+            "only Dockerfiles are read here",
+        ),
+        (
+            vec!["-o", "type=oci,dest=../out,tar=false"],
+            "leave out tar=false",
+        ),
+        (vec!["--call", "check"], "unsupported request frontend.lint"),
+    ] {
+        let all: Vec<&str> = ["buildx", "build", "--no-cache"]
+            .into_iter()
+            .chain(args)
+            .chain(["."])
+            .collect();
+        let (_, shown) = lab.fails(&all);
+        assert!(shown.contains(part), "{part:?} is not in:\n{shown}");
+    }
+}
+
+#[test]
+fn a_builder_of_the_remote_driver_needs_no_upgrade() {
+    let lab = lab!();
+    lab.write("Dockerfile", "FROM scratch\nCOPY file /\n");
+    lab.write("file", "from afar");
+    lab.ok(&[
+        "buildx",
+        "create",
+        "--name",
+        "afar",
+        "--driver",
+        "remote",
+        &lab.daemon.socket(),
+    ]);
+    lab.ok(&["buildx", "build", "--builder", "afar", "-o", "../out", "."]);
+    let file = lab.daemon.dir.path().join("out/file");
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "from afar");
+}
+
+#[test]
+fn a_build_is_pushed() {
+    let lab = lab!();
+    let Some(registry) = Registry::start("") else {
+        return;
+    };
+    let name = format!("127.0.0.1:{}/pushed:1", registry.port);
+    lab.write("Dockerfile", "FROM box:1\nRUN echo pushed > /file\n");
+    lab.ok(&["buildx", "build", "-t", &name, "--push", "."]);
+    lab.daemon.ok(&["rmi", &name]);
+    lab.daemon.ok(&["pull", "-q", &name]);
+    assert_eq!(lab.run_image(&name, &["cat", "/file"]), "pushed\n");
+    // The registry is asked by the client itself.
+    let (shown, _) = lab.ok(&["buildx", "imagetools", "inspect", &name]);
+    assert!(shown.contains(&name), "{shown}");
+}
