@@ -15,6 +15,7 @@ use crate::error::{During, LaunchError};
 use crate::handshake::{Channel, Received, Stage};
 use crate::hooks;
 use crate::identity::Identity;
+use crate::net_devices::Moved;
 use crate::plan::Plan;
 use crate::process::{limits, stdio};
 use crate::seccomp::{self, Listener};
@@ -113,6 +114,8 @@ pub struct ExtraMount<'a> {
 /// A container whose process waits for the start.
 #[derive(Debug)]
 pub struct Created {
+    /// Before the child, for its interfaces return while their namespace is there.
+    moved: Moved,
     child: Unstarted,
     channel: Channel,
     terminal: Option<OwnedFd>,
@@ -216,10 +219,13 @@ pub fn create(launch: Launch<'_>) -> Result<Created, LaunchError> {
     if plan.namespaces.joins_user() {
         child = born(&mut channel, child)?;
     }
+    let moved = plan.net_devices.hand_over(&plan.namespaces, child.pid());
+    let moved = moved.map_err(|error| child.explain(error))?;
     let terminal =
         configure(&mut channel, &plan, child.pid(), defaults).map_err(|error| child.explain(error))?;
     let poststart = plan.hooks.poststart(child.pid());
     Ok(Created {
+        moved,
         child,
         channel,
         terminal,
@@ -307,15 +313,17 @@ impl Created {
         let asked = self.asks.as_ref().map_or(Ok(None), |asks| asks.connect(pid))?;
         self.channel.reach(Stage::Started, &[])?;
         await_exec(&mut self.channel, pid, asked)?;
+        self.moved.keep();
         self.poststart.run();
         self.child.into_running(self.terminal)
     }
 
     /// Leaves the process waiting for its start over the launch's `start_socket`.
-    pub fn leave(self) -> Result<Running, LaunchError> {
+    pub fn leave(mut self) -> Result<Running, LaunchError> {
         if !self.detached {
             return Err(LaunchError::Invalid("the launch has no start socket".to_owned()));
         }
+        self.moved.keep();
         self.child.into_running(self.terminal)
     }
 }

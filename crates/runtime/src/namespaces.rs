@@ -45,7 +45,8 @@ pub(crate) fn kind(of: NamespaceType) -> Kind {
     }
 }
 
-pub(crate) fn ranges(mappings: &[IdMapping]) -> Vec<IdRange> {
+/// The specification's mappings as the kernel's ranges.
+pub fn id_ranges(mappings: &[IdMapping]) -> Vec<IdRange> {
     let range = |mapping: &IdMapping| IdRange {
         inside: mapping.container_id,
         outside: mapping.host_id,
@@ -137,7 +138,7 @@ impl Namespaces {
             Some(user) if !maps => {
                 namespace::maps_in(user.as_fd()).during("read the maps of the user namespace")?
             }
-            _ => (ranges(&linux.uid_mappings), ranges(&linux.gid_mappings)),
+            _ => (id_ranges(&linux.uid_mappings), id_ranges(&linux.gid_mappings)),
         };
         joined.sort_by_key(|(kind, _)| ORDER.iter().position(|known| known == kind));
         Ok(Namespaces {
@@ -195,6 +196,15 @@ impl Namespaces {
                 .unwrap_or(false),
             _ => !self.new.contains(Kind::Network),
         }
+    }
+
+    /// The network namespace of the container whose process is `pid`.
+    pub fn network_of(&self, pid: i32) -> Result<OwnedFd, LaunchError> {
+        match self.joined.iter().find(|(kind, _)| *kind == Kind::Network) {
+            Some((_, network)) => network.try_clone(),
+            None => namespace::open(Some(pid), Kind::Network),
+        }
+        .during("the container's network namespace")
     }
 
     /// Whether the container has a namespace of this kind that is not the caller's.

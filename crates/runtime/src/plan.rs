@@ -11,6 +11,7 @@ use crate::hooks::HookPlan;
 use crate::identity::Identity;
 use crate::launch::{Launch, Stdio};
 use crate::namespaces::Namespaces;
+use crate::net_devices::NetDevices;
 use crate::process::ProcessPlan;
 use crate::rootfs::{Request, RootfsPlan};
 
@@ -20,6 +21,7 @@ pub(crate) struct Plan {
     pub process: ProcessPlan,
     pub rootfs: RootfsPlan,
     pub hooks: HookPlan,
+    pub net_devices: NetDevices,
     pub stdio: Stdio,
     pub hostname: String,
     pub domainname: String,
@@ -47,16 +49,13 @@ impl Plan {
             let why = "linux.intelRdt: cache and memory bandwidth classes are not managed";
             return Err(LaunchError::Unsupported(why.to_owned()));
         }
-        if !linux.net_devices.is_empty() {
-            let why = "linux.netDevices: interfaces of the host are not moved into containers";
-            return Err(LaunchError::Unsupported(why.to_owned()));
-        }
         if !linux.mount_label.is_empty() && !Path::new("/sys/fs/selinux/enforce").exists() {
             return Err(LaunchError::Unsupported(
                 "linux.mountLabel: SELinux is not enabled".to_owned(),
             ));
         }
         let namespaces = Namespaces::new(linux, launch.netns, launch.userns)?;
+        let net_devices = NetDevices::new(&linux.net_devices, &namespaces)?;
         let own_uts = namespaces.own(Kind::Uts);
         let names = !spec.hostname.is_empty() || !spec.domainname.is_empty();
         if names && !own_uts {
@@ -105,6 +104,7 @@ impl Plan {
             process,
             rootfs,
             hooks,
+            net_devices,
             stdio: launch.stdio,
             hostname: spec.hostname.clone(),
             domainname: spec.domainname.clone(),

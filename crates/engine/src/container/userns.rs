@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use api_types::HostConfig;
+use runtime::id_ranges;
 use spec::runtime::IdMapping;
 use sys::namespace::{self, IdRange, Kind};
 
@@ -110,7 +111,7 @@ pub(super) fn prepare(inner: &Inner, container: &Container) -> Result<Option<Mad
     } else {
         &[]
     };
-    let mut made = namespace::create_user(&ranges(&maps.uids), &ranges(&maps.gids), kinds)
+    let mut made = namespace::create_user(&id_ranges(&maps.uids), &id_ranges(&maps.gids), kinds)
         .map_err(|error| Error::internal(format!("cannot make a user namespace: {error}")))?;
     Ok(Some(Made {
         maps,
@@ -170,15 +171,6 @@ fn shared<'a>(
         user,
         network,
     }))
-}
-
-fn ranges(mappings: &[IdMapping]) -> Vec<IdRange> {
-    let range = |mapping: &IdMapping| IdRange {
-        inside: mapping.container_id,
-        outside: mapping.host_id,
-        count: mapping.size,
-    };
-    mappings.iter().map(range).collect()
 }
 
 pub(super) fn mappings(ranges: &[IdRange]) -> Vec<IdMapping> {

@@ -17,7 +17,7 @@ use sys::mount::{Filesystem, IdMap, Overlay, Tree};
 use super::devices;
 use super::options::Options;
 use crate::error::{During, LaunchError};
-use crate::namespaces::{Namespaces, ranges};
+use crate::namespaces::{Namespaces, id_ranges};
 
 /// The user namespace by whose maps a mount is to be translated, if it is.
 pub(super) fn translation(
@@ -51,7 +51,7 @@ pub(super) fn translation(
             }
         }
     } else {
-        sys::namespace::create_user(&ranges(uids), &ranges(gids), &[])
+        sys::namespace::create_user(&id_ranges(uids), &id_ranges(gids), &[])
     };
     made.map(|made| Some(made.user))
         .during(&format!("id-mapped mount at {}", mount.destination.display()))

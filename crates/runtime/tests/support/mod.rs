@@ -42,7 +42,7 @@ impl Bundle {
         for applet in [
             "sh", "cat", "ls", "mount", "id", "hostname", "env", "stat", "readlink", "sleep", "kill",
             "touch", "mkdir", "echo", "stty", "pwd", "test", "true", "false", "chroot", "unshare", "grep",
-            "ps", "tty", "tr", "sort", "umount", "date", "mknod", "head", "find", "wc", "nc",
+            "ps", "tty", "tr", "sort", "umount", "date", "mknod", "head", "find", "wc", "nc", "ip",
         ] {
             symlink("busybox", root.join("bin").join(applet)).unwrap();
         }
