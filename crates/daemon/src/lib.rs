@@ -132,7 +132,8 @@ async fn run(settings: Settings, options: Options, level: Level) -> Result<(), S
         .map_err(|error| format!("cannot open the directories of building clients: {error}"))?;
     let state = api::AppState::new(engine.clone(), builder, buildkit, shutdown.clone());
     let server = api::Server::new(api::router(state), shutdown.clone());
-    let listeners = listen::open(&settings).await?;
+    let identity = settings.tls.as_ref().map(listen::Identity::read).transpose()?;
+    let listeners = listen::open(&settings, identity.as_ref()).await?;
     let warnings = listeners.iter().filter_map(listen::Listener::warning);
     engine.set_warnings(warnings.map(|warning| format!("WARNING: {warning}")).collect());
     for listener in listeners {
@@ -148,6 +149,7 @@ async fn run(settings: Settings, options: Options, level: Level) -> Result<(), S
         started: settings,
         engine: engine.clone(),
         level,
+        identity,
     };
     signals.wait_for_end(&reloader).await;
     tracing::info!("stopping; containers go on");

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -22,7 +22,7 @@ pub(crate) enum Listener {
     Tcp {
         listener: TcpListener,
         address: String,
-        tls: Option<TlsAcceptor>,
+        tls: Option<Arc<Identity>>,
         /// Whether TLS asks clients who they are.
         verified: bool,
     },
@@ -37,9 +37,43 @@ impl fmt::Display for Listener {
     }
 }
 
+/// Who the daemon is over TLS, and whom it lets in: what the files said when they were last read.
+pub(crate) struct Identity {
+    files: Tls,
+    current: RwLock<TlsAcceptor>,
+}
+
+impl Identity {
+    pub(crate) fn read(files: &Tls) -> Result<Arc<Identity>, String> {
+        Ok(Arc::new(Identity {
+            files: files.clone(),
+            current: RwLock::new(acceptor(files)?),
+        }))
+    }
+
+    /// What the files say now, for [`Identity::take`].
+    pub(crate) fn again(&self) -> Result<TlsAcceptor, String> {
+        acceptor(&self.files)
+    }
+
+    /// Connections that begin from now on see this.
+    pub(crate) fn take(&self, next: TlsAcceptor) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = next;
+    }
+
+    fn current(&self) -> TlsAcceptor {
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
 /// Opens every address of the settings, or none.
-pub(crate) async fn open(settings: &Settings) -> Result<Vec<Listener>, String> {
-    let acceptor = settings.tls.as_ref().map(acceptor).transpose()?;
+pub(crate) async fn open(
+    settings: &Settings,
+    identity: Option<&Arc<Identity>>,
+) -> Result<Vec<Listener>, String> {
     let mut listeners = Vec::new();
     for host in &settings.hosts {
         if let Some(path) = host.strip_prefix("unix://") {
@@ -53,7 +87,7 @@ pub(crate) async fn open(settings: &Settings) -> Result<Vec<Listener>, String> {
             let listener = Listener::Tcp {
                 listener,
                 address,
-                tls: acceptor.clone(),
+                tls: identity.cloned(),
                 verified: settings.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
             };
             if let Some(warning) = listener.warning() {
@@ -206,12 +240,12 @@ impl Listener {
             }
             Listener::Tcp {
                 listener,
-                tls: Some(acceptor),
+                tls: Some(identity),
                 ..
             } => {
                 let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                let (acceptor, server) = (acceptor.clone(), server.clone());
+                let (acceptor, server) = (identity.current(), server.clone());
                 // The handshake waits for the peer, who must not keep others waiting.
                 tokio::spawn(async move {
                     match tokio::time::timeout(std::time::Duration::from_secs(10), acceptor.accept(stream))

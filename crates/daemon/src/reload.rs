@@ -3,8 +3,11 @@
 //! All or nothing: a file that cannot be read, has an unknown key or a value that cannot be used leaves every setting as it
 //! was, and the log says why.
 
+use std::sync::Arc;
+
 use engine::Engine;
 
+use crate::listen::Identity;
 use crate::logging::Level;
 use crate::options::Options;
 use crate::settings::Settings;
@@ -16,6 +19,8 @@ pub(crate) struct Reloader {
     pub(crate) started: Settings,
     pub(crate) engine: Engine,
     pub(crate) level: Level,
+    /// Certificates are replaced under their names, so their files are read again, too.
+    pub(crate) identity: Option<Arc<Identity>>,
 }
 
 impl Reloader {
@@ -34,12 +39,25 @@ impl Reloader {
                 return;
             }
         };
+        let identity = self.identity.clone();
+        let certificates =
+            tokio::task::spawn_blocking(move || identity.map(|known| known.again()).transpose());
+        let certificates = match certificates.await.unwrap_or_else(|error| Err(error.to_string())) {
+            Ok(certificates) => certificates,
+            Err(error) => {
+                tracing::error!("the configuration was not reloaded, the old settings stay: {error}");
+                return;
+            }
+        };
         if let Err(error) = self.engine.reload(next.live()) {
             tracing::error!(
                 "the configuration was not reloaded, the old settings stay: {}",
                 error.message
             );
             return;
+        }
+        if let (Some(identity), Some(next)) = (&self.identity, certificates) {
+            identity.take(next);
         }
         self.level.set(&next);
         let waiting = self.started.changed_for_next_start(&next);

@@ -351,3 +351,65 @@ fn tls_alone_lets_everyone_in() {
         assert!(warned.contains(&warning), "{program}: {warned}");
     }
 }
+
+/// Certificates are renewed under their names: SIGHUP reads them again, for connections that begin later. A file that
+/// cannot be used changes nothing.
+#[test]
+fn renewed_certificates_count_after_a_reload() {
+    guard!();
+    let Some((daemon, keys, address)) = verifying() else {
+        return;
+    };
+    let keys = keys.path();
+    let host = format!("tcp://{address}");
+    let authority = |name: &str| keys.join(format!("{name}.crt")).display().to_string();
+    let (cert, key) = (authority("client"), keys.join("client.key").display().to_string());
+    let asked = |trusted: &str| {
+        let trusted = authority(trusted);
+        let flags = [
+            "-H",
+            &host,
+            "--tlsverify",
+            "--tlscacert",
+            &trusted,
+            "--tlscert",
+            &cert,
+            "--tlskey",
+            &key,
+            "images",
+            "-q",
+        ];
+        run(BERTH, &[], &flags, "").unwrap().status.success()
+    };
+    let reload = |words: &str| {
+        let count = || daemon.log().matches(words).count();
+        let before = count();
+        let pid = daemon.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-HUP", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert!(
+            retry(|| (count() > before).then_some(())).is_some(),
+            "no {words:?}:\n{}",
+            daemon.log()
+        );
+    };
+    assert!(asked("ca") && !asked("other-ca"));
+    std::fs::rename(keys.join("server.key"), keys.join("aside.key")).unwrap();
+    reload("the configuration was not reloaded");
+    assert!(asked("ca"), "a reload that failed changed something");
+    certificate(keys, "server", "127.0.0.1", Some("other-ca"));
+    assert!(
+        asked("ca") && !asked("other-ca"),
+        "files count before they are read"
+    );
+    reload("configuration reloaded");
+    assert!(
+        !asked("ca") && asked("other-ca"),
+        "the new certificate is not in use"
+    );
+}
