@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use engine::{Exec, ExecStart, Status};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderValue, StatusCode};
 use spec::ErrorClass;
 use tokio::io::AsyncWriteExt;
 
@@ -16,7 +16,7 @@ use crate::answer::{created, ok};
 use crate::error::{ApiError, Result};
 use crate::request::{Query, body};
 use crate::state::{AppState, carry_out};
-use crate::stream::{self, DetachKeys, End, FrameKind, Hijack, frame, relay};
+use crate::stream::{self, DetachKeys, End, FrameKind, Hijack, frame, relay_then};
 use crate::version::ApiVersion;
 use crate::views;
 
@@ -32,20 +32,38 @@ async fn create(
     State(state): State<AppState>,
     Path(name): Path<String>,
     version: ApiVersion,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<Response> {
-    let mut request: ExecCreateRequest = body::read_json(&headers, body).await?;
-    if request.cmd.is_empty() {
+    let (parts, body) = request.into_parts();
+    let mut document: ExecCreateRequest = body::read_json(&parts.headers, body).await?;
+    if document.cmd.is_empty() {
         return Err(ApiError::invalid("No exec command specified"));
     }
     if !version.has(42) {
-        request.console_size = None;
+        document.console_size = None;
     }
     // Nonsense is refused now and not when the keys are pressed.
-    DetachKeys::parse(&request.detach_keys)?;
-    let id = carry_out(async move { state.engine.exec_create(&name, request).await }).await?;
-    Ok(created(&IdResponse { id: id.to_string() }))
+    DetachKeys::parse(&document.detach_keys)?;
+    let terminal = document.tty;
+    let engine = state.engine.clone();
+    let id = carry_out(async move { engine.exec_create(&name, document).await }).await?;
+    let hijack = Hijack::of(Request::from_parts(parts, Body::empty()));
+    if terminal || hijack.protocol() != Some(stream::EXEC_PROTOCOL) {
+        return Ok(created(&IdResponse { id: id.to_string() }));
+    }
+    let exec = state.engine.exec_inspect(id.as_str()).await?;
+    let mut response = take_over(
+        &state,
+        hijack,
+        stream::MULTIPLEXED,
+        exec,
+        ExecStart::default(),
+        true,
+    )?;
+    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+        response.headers_mut().insert(stream::EXEC_ID, value);
+    }
+    Ok(response)
 }
 
 async fn inspect(State(state): State<AppState>, Path(id): Path<String>) -> Result<Response> {
@@ -93,24 +111,41 @@ async fn start(
         carry_out(async move { state.engine.exec_start(&id, start).await }).await?;
         return Ok(StatusCode::OK.into_response());
     }
-    let keys = DetachKeys::parse(&exec.config.detach_keys)?;
     let hijack = Hijack::of(Request::from_parts(parts, Body::empty()));
     let media_type = if hijack.is_upgrade() {
         stream::media_type(options.tty, version)
     } else {
         stream::RAW
     };
+    take_over(&state, hijack, media_type, exec, start, false)
+}
+
+/// Starts the exec on a connection that stops being HTTP; `tell_exit` ends its stream with the exit code.
+fn take_over(
+    state: &AppState,
+    hijack: Hijack,
+    media_type: &'static str,
+    exec: Exec,
+    start: ExecStart,
+    tell_exit: bool,
+) -> Result<Response> {
+    let keys = DetachKeys::parse(&exec.config.detach_keys)?;
     let (engine, shutdown) = (state.engine.clone(), state.shutdown.clone());
     Ok(
         hijack.take_over(media_type, &state.streams, move |mut client| async move {
-            let attachment = match engine.exec_start(&id, start).await {
+            let last = async {
+                match tell_exit {
+                    true => exit(&engine, &exec.id).await,
+                    false => Bytes::new(),
+                }
+            };
+            let attachment = match engine.exec_start(&exec.id, start).await {
                 Ok(attachment) => attachment,
                 Err(error) => {
                     // HTTP is over: the refusal goes where the output would.
-                    let _ = client
-                        .output
-                        .write_all(&refusal(&error.message, exec.config.tty))
-                        .await;
+                    let refused = refusal(&error.message, exec.config.tty);
+                    let _ = client.output.write_all(&refused).await;
+                    let _ = client.output.write_all(&last.await).await;
                     let _ = client.output.shutdown().await;
                     return;
                 }
@@ -120,7 +155,7 @@ async fn start(
             };
             let keys = exec.config.tty.then_some(keys);
             let end = tokio::select! {
-                end = relay(client, stream, keys) => end,
+                end = relay_then(client, stream, keys, last) => end,
                 () = shutdown.cancelled() => return,
             };
             if end == End::Detached {
@@ -128,6 +163,17 @@ async fn start(
             }
         }),
     )
+}
+
+/// The last frame of a stream whose client asked for it. None without an exit code: it asks again by the exec's id.
+async fn exit(engine: &engine::Engine, id: &str) -> Bytes {
+    match engine.exec_inspect(id).await {
+        Ok(Exec {
+            exit_code: Some(code),
+            ..
+        }) => frame(FrameKind::Exit, code.to_string().as_bytes()),
+        _ => Bytes::new(),
+    }
 }
 
 fn refuse_unless_running(state: &AppState, exec: &Exec) -> Result<()> {

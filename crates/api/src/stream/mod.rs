@@ -15,7 +15,7 @@ pub mod unframe;
 
 pub use detach::DetachKeys;
 pub use hijack::{Client, Hijack};
-pub use relay::{End, relay};
+pub use relay::{End, relay, relay_then};
 pub use unframe::Unframe;
 
 /// The media type of a stream with a terminal, and of every stream before API 1.42.
@@ -33,7 +33,15 @@ pub fn media_type(tty: bool, version: crate::version::ApiVersion) -> &'static st
 pub enum FrameKind {
     Stdout = 1,
     Stderr = 2,
+    /// The exit code as decimal digits, after everything else; only for clients that asked for it (`EXEC_PROTOCOL`).
+    Exit = 4,
 }
+
+/// What a client asks the creation of an exec to be upgraded to: the exec is started at once, and its exit code is the
+/// stream's last frame. One exchange instead of Docker's three.
+pub const EXEC_PROTOCOL: &str = "berth-exec";
+/// Tells the exec's id beside the upgrade.
+pub const EXEC_ID: &str = "berth-exec-id";
 
 /// One frame: `{kind, 0, 0, 0, length big-endian}` and the data.
 pub fn frame(kind: FrameKind, data: &[u8]) -> bytes::Bytes {

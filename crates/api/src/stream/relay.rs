@@ -2,6 +2,7 @@
 
 use std::io;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{Client, DetachKeys};
@@ -24,6 +25,19 @@ pub async fn relay<S>(client: Client, container: S, keys: Option<DetachKeys>) ->
 where
     S: AsyncRead + AsyncWrite + Send,
 {
+    relay_then(client, container, keys, std::future::ready(Bytes::new())).await
+}
+
+/// The same, with a last word to a client that has got all of the output.
+pub async fn relay_then<S>(
+    client: Client,
+    container: S,
+    keys: Option<DetachKeys>,
+    last: impl Future<Output = Bytes>,
+) -> End
+where
+    S: AsyncRead + AsyncWrite + Send,
+{
     let Client {
         mut input,
         mut output,
@@ -31,7 +45,11 @@ where
     let (mut from_container, mut to_container) = tokio::io::split(container);
     let outwards = async {
         let end = match copy(&mut from_container, &mut output).await {
-            Copied::All | Copied::ReadFailed => End::Finished,
+            Copied::All | Copied::ReadFailed => {
+                // A client that leaves at the last moment has missed nothing of the output.
+                let _ = output.write_all(&last.await).await;
+                End::Finished
+            }
             Copied::WriteFailed => End::ClientGone,
         };
         let _ = output.shutdown().await;

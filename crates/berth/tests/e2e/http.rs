@@ -134,3 +134,62 @@ fn a_client_that_sends_no_more_gets_its_answer_and_one_that_is_gone_is_let_go() 
     drop(reader);
     assert!(retry(|| (listeners(&daemon) == "0").then_some(())).is_some());
 }
+
+/// One exchange instead of three, for a client that asks for it; others see Docker's API.
+#[test]
+fn an_exec_is_made_started_and_ended_in_one_exchange() {
+    guard!();
+    let daemon = Daemon::start();
+    daemon.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "idle",
+        "--network",
+        "none",
+        "box:1",
+        "sleep",
+        "1000",
+    ]);
+    let exchange = |name: &str, command: &str| {
+        let document = serde_json::json!({
+            "AttachStdout": true, "AttachStderr": true, "Cmd": ["sh", "-c", command],
+        });
+        let body = document.to_string();
+        let mut stream = UnixStream::connect(daemon.dir.path().join("run/berth.sock")).unwrap();
+        let head = format!(
+            "POST /v1.51/containers/{name}/exec HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: berth-exec\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        parse(&bytes)
+    };
+    let answer = exchange("idle", "echo to-out; echo to-err >&2; exit 7");
+    assert_eq!(answer.status, 101);
+    let frames = [
+        "\u{1}\0\0\0\0\0\0\u{7}to-out\n",
+        "\u{2}\0\0\0\0\0\0\u{7}to-err\n",
+        "\u{4}\0\0\0\0\0\0\u{1}7",
+    ];
+    let length: usize = frames.iter().map(|frame| frame.len()).sum();
+    assert!(
+        frames.iter().all(|frame| answer.body.contains(frame)),
+        "{answer:?}"
+    );
+    assert!(
+        answer.body.len() == length && answer.body.ends_with(frames[2]),
+        "{answer:?}"
+    );
+    // What cannot be made is refused as ever, and what cannot be started ends with its code.
+    let missing = exchange("nosuch", "true");
+    assert_eq!(
+        (missing.status, missing.message().as_str()),
+        (404, "No such container: nosuch")
+    );
+    let (code, complaint) = daemon.fails(&["exec", "idle", "/no/such/program"]);
+    assert_eq!(code, 127, "{complaint}");
+}

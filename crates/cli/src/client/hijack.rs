@@ -4,7 +4,7 @@
 //! connection is bridged through a socket pair by a task.
 
 use super::body::Body;
-use super::{Client, json_headers};
+use super::{Client, Reply, json_headers};
 use crate::connect::stream::Stream;
 use crate::failure::Failure;
 use bytes::Bytes;
@@ -16,10 +16,21 @@ use std::os::fd::OwnedFd;
 /// A raw stream to a container's first process or an exec.
 pub struct Hijacked {
     pub socket: File,
+    /// A task of the client's runtime has to carry the bytes meanwhile.
+    pub bridged: bool,
     /// Bytes that came with the answer's headers.
     pub early: Bytes,
     /// 8-byte headers tell stdout from stderr; `None`: the daemon did not say.
     pub multiplexed: Option<bool>,
+    /// The id of an exec that was made and started by one request.
+    pub exec: Option<String>,
+}
+
+/// What became of a request to take over the connection.
+pub enum Upgraded<'a> {
+    Taken(Hijacked),
+    /// An ordinary answer: the daemon does not know the protocol.
+    Answered(Reply<'a>),
 }
 
 impl Hijacked {
@@ -37,41 +48,64 @@ impl Client {
 
     /// Sends a request that takes over the connection.
     pub async fn hijack(&self, path: &str, document: Option<Vec<u8>>) -> Result<Hijacked, Failure> {
+        match self.upgrade(path, document, "tcp").await? {
+            Upgraded::Taken(hijacked) => Ok(hijacked),
+            Upgraded::Answered(reply) => {
+                let status = reply.status().as_u16();
+                Err(failed(format!("received {status}")))
+            }
+        }
+    }
+
+    /// Sends a request that may take over the connection, where the daemon knows the protocol.
+    pub async fn upgrade(
+        &self,
+        path: &str,
+        document: Option<Vec<u8>>,
+        protocol: &'static str,
+    ) -> Result<Upgraded<'_>, Failure> {
         let mut headers = if document.is_some() {
             json_headers()
         } else {
             http::HeaderMap::new()
         };
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(header::UPGRADE, HeaderValue::from_static("tcp"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static(protocol));
         let body = document.map_or_else(Body::empty, Body::full);
         let reply = self.send(Method::POST, path, headers, body).await?;
+        if reply.status() != http::StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(Upgraded::Answered(reply));
+        }
         let multiplexed = match reply.header("content-type") {
             Some("application/vnd.docker.raw-stream") => Some(false),
             Some("application/vnd.docker.multiplexed-stream") => Some(true),
             _ => None,
         };
-        let status = reply.status();
-        let failed = |reason: String| Failure::text(format!("unable to upgrade to tcp, {reason}"));
+        let exec = reply.header("berth-exec-id").map(str::to_owned);
         let Some(mut response) = reply.into_response() else {
             return Err(failed("no answer".into()));
         };
-        if status != http::StatusCode::SWITCHING_PROTOCOLS {
-            return Err(failed(format!("received {}", status.as_u16())));
-        }
         let upgraded = hyper::upgrade::on(&mut response)
             .await
             .map_err(|error| failed(error.to_string()))?;
         let parts = upgraded
             .downcast::<TokioIo<Stream>>()
             .map_err(|_| failed("the connection is of another kind".into()))?;
-        let socket = blocking(parts.io.into_inner()).map_err(|error| failed(error.to_string()))?;
-        Ok(Hijacked {
+        let stream = parts.io.into_inner();
+        let bridged = matches!(stream, Stream::Tls(_));
+        let socket = blocking(stream).map_err(|error| failed(error.to_string()))?;
+        Ok(Upgraded::Taken(Hijacked {
             socket,
+            bridged,
             early: parts.read_buf,
             multiplexed,
-        })
+            exec,
+        }))
     }
+}
+
+fn failed(reason: String) -> Failure {
+    Failure::text(format!("unable to upgrade to tcp, {reason}"))
 }
 
 fn blocking(stream: Stream) -> std::io::Result<File> {

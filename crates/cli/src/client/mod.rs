@@ -1,8 +1,8 @@
 //! A thin HTTP/1.1 client for the Engine API.
 //!
 //! Connections are kept and used again one request at a time; a second request while one is under way opens a second
-//! connection. On the default socket no ping is sent: the newest version is tried, and a daemon that refuses it says
-//! which one it speaks. A daemon that was named is asked first (`/_ping`), once.
+//! connection. The newest version is tried, and a daemon that refuses it says which one it speaks. Only where the first
+//! request cannot be sent twice, a daemon that was named is asked before (`/_ping`).
 //!
 //! `request` answers with the response whatever its status is below 400; refusals become [`Failure::daemon`].
 
@@ -103,11 +103,8 @@ impl Client {
         if let Some(version) = self.version.borrow().clone() {
             return Ok(version);
         }
-        let forced = std::env::var("DOCKER_API_VERSION")
-            .ok()
-            .filter(|version| !version.is_empty());
-        let version = match forced {
-            Some(version) => version.trim_start_matches('v').to_owned(),
+        let version = match forced_version() {
+            Some(version) => version,
             None if self.endpoint()?.named => self.ping().await?,
             None => API_VERSION.to_owned(),
         };
@@ -130,11 +127,7 @@ impl Client {
             .map(str::to_owned);
         let _ = response.into_body().collect().await;
         self.give_back(sender);
-        Ok(match theirs {
-            Some(theirs) if older(&theirs, API_VERSION) => theirs,
-            Some(_) => API_VERSION.to_owned(),
-            None => "1.24".to_owned(),
-        })
+        Ok(theirs.map_or_else(|| "1.24".to_owned(), |theirs| common_version(&theirs)))
     }
 
     fn build(
@@ -168,8 +161,13 @@ impl Client {
         headers: HeaderMap,
         body: Body,
     ) -> Result<Reply<'_>, Failure> {
-        let version = self.version().await?;
         let again = body.replay();
+        let known = self.version.borrow().clone();
+        let version = match known {
+            Some(version) => version,
+            None if again.is_some() => forced_version().unwrap_or_else(|| API_VERSION.to_owned()),
+            None => self.version().await?,
+        };
         let first = self.send_as(&version, method.clone(), path, &headers, body).await;
         match (first, again) {
             (Err(failure), Some(body)) if failure.status == Some(400) => {
@@ -198,6 +196,16 @@ impl Client {
             .await
             .map_err(|error| self.broken(&error))?;
         let status = response.status();
+        if self.version.borrow().is_none()
+            && status.as_u16() < 400
+            && let Some(theirs) = response
+                .headers()
+                .get("api-version")
+                .and_then(|v| v.to_str().ok())
+        {
+            let spoken = forced_version().unwrap_or_else(|| common_version(theirs));
+            *self.version.borrow_mut() = Some(spoken);
+        }
         if status.as_u16() >= 400 {
             let failure = refusal(response).await;
             self.give_back(sender);
@@ -338,6 +346,22 @@ async fn refusal(response: Response<Incoming>) -> Failure {
         }
     };
     Failure::daemon(status.as_u16(), &message)
+}
+
+/// The version that the user insists on.
+fn forced_version() -> Option<String> {
+    let version = std::env::var("DOCKER_API_VERSION").ok()?;
+    (!version.is_empty()).then(|| version.trim_start_matches('v').to_owned())
+}
+
+/// The newest version that a daemon and this client speak.
+fn common_version(theirs: &str) -> String {
+    if older(theirs, API_VERSION) {
+        theirs
+    } else {
+        API_VERSION
+    }
+    .to_owned()
 }
 
 /// "client version 1.53 is too new. Maximum supported API version is 1.44"

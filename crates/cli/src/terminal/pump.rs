@@ -2,6 +2,7 @@
 //!
 //! Two threads, each blocking in its reads: one from the socket to stdout and stderr, one from stdin to the socket. The
 //! output decides when it is over; a read of stdin can't be cut short, so that thread is left to the process's end.
+//! Where there is nothing to do but to copy the output, [`output`] does it without a thread.
 
 use super::keys::{DetachKeys, KeyWatch};
 use crate::client::hijack::Hijacked;
@@ -23,8 +24,8 @@ pub struct Wanted {
 
 /// A copy under way.
 pub struct Pump {
-    /// Everything the container wrote has been written here.
-    pub output: oneshot::Receiver<io::Result<()>>,
+    /// Everything the container wrote has been written here. The exit code, where the stream told it.
+    pub output: oneshot::Receiver<io::Result<Option<i32>>>,
     /// The user typed the detach keys.
     pub detached: oneshot::Receiver<()>,
 }
@@ -41,7 +42,7 @@ pub fn start(hijacked: Hijacked, wanted: Wanted) -> io::Result<Pump> {
     thread::Builder::new().name("output".into()).spawn(move || {
         let source = io::Cursor::new(early).chain(reader);
         let result = if raw {
-            copy_raw(source, stdout)
+            copy_raw(source, stdout).map(|()| None)
         } else {
             copy_frames(source, stdout, stderr)
         };
@@ -63,6 +64,12 @@ pub fn start(hijacked: Hijacked, wanted: Wanted) -> io::Result<Pump> {
         std::mem::forget(detach);
     }
     Ok(Pump { output, detached })
+}
+
+/// Copies framed output to its end, with no input. The exit code, where the stream told it.
+pub fn output(hijacked: Hijacked) -> io::Result<Option<i32>> {
+    Hijacked::close_write(&hijacked.socket);
+    copy_frames(io::Cursor::new(hijacked.early).chain(hijacked.socket), true, true)
 }
 
 /// Answers whether the detach keys were typed.
@@ -111,6 +118,9 @@ fn copy_raw(mut source: impl Read, show: bool) -> io::Result<()> {
     }
 }
 
+/// The frame that tells an exit code, in decimal digits.
+const EXIT: u8 = 4;
+
 /// Takes Docker's framing apart: `{stream, 0, 0, 0, length (big endian)}` and as many bytes.
 #[derive(Default)]
 pub struct Frames {
@@ -120,7 +130,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Hands each piece of payload to `sink` with its stream (1 stdout, 2 stderr, 3 an error of the daemon).
+    /// Hands each piece of payload to `sink` with its stream (1 stdout, 2 stderr, 3 an error of the daemon, 4 an exit code).
     pub fn feed(
         &mut self,
         mut bytes: &[u8],
@@ -132,7 +142,7 @@ impl Frames {
                 self.header.extend_from_slice(head);
                 bytes = rest;
                 if let [stream, _, _, _, a, b, c, d] = *self.header.as_slice() {
-                    if stream > 3 {
+                    if stream > EXIT {
                         let text = format!("unrecognized stream: {stream}");
                         return Err(io::Error::new(io::ErrorKind::InvalidData, text));
                     }
@@ -169,25 +179,39 @@ pub fn to_standard(show_out: bool, show_err: bool) -> impl FnMut(u8, &[u8]) -> i
     }
 }
 
-fn copy_frames(mut source: impl Read, show_out: bool, show_err: bool) -> io::Result<()> {
+fn copy_frames(mut source: impl Read, show_out: bool, show_err: bool) -> io::Result<Option<i32>> {
     let mut frames = Frames::default();
     let mut sink = to_standard(show_out, show_err);
+    let mut digits = String::new();
     let mut buffer = vec![0; BUFFER];
     loop {
         let count = match source.read(&mut buffer) {
-            Ok(0) => return Ok(()),
+            Ok(0) => return Ok(digits.parse().ok()),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(digits.parse().ok()),
             Err(error) => return Err(error),
         };
-        frames.feed(buffer.get(..count).unwrap_or_default(), &mut sink)?;
+        frames.feed(buffer.get(..count).unwrap_or_default(), &mut |stream, bytes| {
+            if stream == EXIT {
+                digits.push_str(&String::from_utf8_lossy(bytes));
+                return Ok(());
+            }
+            sink(stream, bytes)
+        })?;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_frame_tells_the_exit_code() {
+        let told = |bytes: &[u8]| copy_frames(bytes, false, false).unwrap();
+        assert_eq!(told(b"\x01\0\0\0\0\0\0\x01a\x04\0\0\0\0\0\0\x03137"), Some(137));
+        assert_eq!(told(b"\x01\0\0\0\0\0\0\x01a"), None);
+    }
 
     #[test]
     fn frames_survive_any_cut() {
@@ -207,7 +231,7 @@ mod tests {
         }
         assert!(
             Frames::default()
-                .feed(b"\x09\0\0\0\0\0\0\x01", &mut |_, _| Ok(()))
+                .feed(b"\x05\0\0\0\0\0\0\x01", &mut |_, _| Ok(()))
                 .is_err()
         );
     }

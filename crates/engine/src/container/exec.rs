@@ -20,8 +20,9 @@ use crate::engine::{Engine, Inner, blocking};
 use crate::error::{Error, Result};
 use crate::userns::IdMaps;
 
-/// How often the monitor is asked about an exec that seems to run, 2 ms apart.
+/// How often the monitor is asked about an exec that seems to run, and how long its exit is awaited before each time.
 const EXIT_PATIENCE: usize = 5;
+const EXIT_PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
 
 /// An exec as published.
 #[derive(Debug, Clone)]
@@ -50,6 +51,8 @@ pub struct ExecStart {
 #[derive(Default)]
 pub(crate) struct Execs {
     by_id: Mutex<HashMap<String, Arc<Exec>>>,
+    /// Some exec has ended.
+    ended: tokio::sync::Notify,
 }
 
 impl Execs {
@@ -210,12 +213,17 @@ impl Engine {
     }
 
     /// What is known of an exec. A client whose stream has ended asks at once, and may be faster than the event
-    /// that tells the exit; so of one that seems to run the monitor is asked, for as long as an exit takes.
+    /// that tells the exit; so for one that seems to run that is awaited, for as long as an exit takes, and the monitor
+    /// is asked where it does not come.
     pub async fn exec_inspect(&self, id: &str) -> Result<Exec> {
         for _ in 0..EXIT_PATIENCE {
+            let ended = self.inner.execs.ended.notified();
             let exec = self.inner.execs.get(id)?;
             if !exec.running {
                 return Ok(Exec::clone(&exec));
+            }
+            if tokio::time::timeout(EXIT_PAUSE, ended).await.is_ok() {
+                continue;
             }
             let container = self.container(exec.container.as_str())?;
             let (inner, exec_id) = (Arc::clone(&self.inner), id.to_owned());
@@ -225,8 +233,6 @@ impl Engine {
                     exec.running = false;
                     exec.exit_code = Some(i64::from(code));
                 });
-            } else {
-                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
             }
         }
         Ok(Exec::clone(&*self.inner.execs.get(id)?))
@@ -310,6 +316,7 @@ impl Owner {
             exec.running = false;
             exec.exit_code = Some(i64::from(exit_code));
         });
+        self.engine.execs.ended.notify_waiters();
         if known.is_some() {
             self.container.exec_ids = self.engine.execs.ids_of(&self.container.id);
             self.publish_only();

@@ -45,15 +45,13 @@ pub fn path(id: &str, wanted: &Wanted, stream: bool, keys: &str) -> String {
         .build()
 }
 
-/// The end of an output copy.
-pub fn check_output(
-    result: Result<std::io::Result<()>, tokio::sync::oneshot::error::RecvError>,
-) -> Result<(), Failure> {
+/// The end of an output copy: the exit code, where the stream told it.
+pub fn check_output(result: std::io::Result<Option<i32>>) -> Result<Option<i32>, Failure> {
     match result {
         // As a program that SIGPIPE ends: the container goes on, the client does not.
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(Failure::code(141)),
-        Ok(Err(error)) => Err(Failure::text(error.to_string()).with_code(125)),
-        _ => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(Failure::code(141)),
+        Err(error) => Err(Failure::text(error.to_string()).with_code(125)),
+        Ok(code) => Ok(code),
     }
 }
 
@@ -149,7 +147,7 @@ pub async fn watch(
         }
     };
     tokio::select! {
-        output = pump.output => { check_output(output)?; Ok(false) }
+        output = pump.output => { check_output(output.unwrap_or(Ok(None)))?; Ok(false) }
         Ok(()) = pump.detached => Ok(true),
         () = forward => Ok(false),
         () = resize => Ok(false),

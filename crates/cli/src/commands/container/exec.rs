@@ -1,7 +1,7 @@
 //! `exec`: another process in a running container.
 
 use super::attach;
-use crate::client::hijack::Hijacked;
+use crate::client::hijack::{Hijacked, Upgraded};
 use crate::client::query::segment;
 use crate::command::{Arity, Command};
 use crate::failure::{Failure, Outcome};
@@ -64,7 +64,27 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
         fields.insert("ConsoleSize".into(), json!(size));
     }
     let path = format!("/containers/{}/exec", segment(matches.arg(0)));
-    let exec: IdResponse = client.post_json(&path, &document).await?.model().await?;
+    let wanted = Wanted {
+        stdin,
+        stdout: true,
+        stderr: true,
+        raw: tty,
+        detach: tty.then_some(keys),
+    };
+    let created = if detach || tty {
+        client.post_json(&path, &document).await?
+    } else {
+        // A daemon that knows this makes, starts and ends the exec in one exchange.
+        let bytes = document.to_string().into_bytes();
+        match client.upgrade(&path, Some(bytes), "berth-exec").await? {
+            Upgraded::Taken(hijacked) => {
+                let id = hijacked.exec.clone().unwrap_or_default();
+                return stream(session, &id, hijacked, wanted).await;
+            }
+            Upgraded::Answered(reply) => reply,
+        }
+    };
+    let exec: IdResponse = created.model().await?;
     let id = exec.id;
     let start = json!({ "Detach": detach, "Tty": tty, "ConsoleSize": size });
     let start_path = format!("/exec/{}/start", segment(&id));
@@ -75,19 +95,18 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
     let hijacked = client
         .hijack(&start_path, Some(start.to_string().into_bytes()))
         .await?;
-    let wanted = Wanted {
-        stdin,
-        stdout: true,
-        stderr: true,
-        raw: tty,
-        detach: tty.then_some(keys),
-    };
     stream(session, &id, hijacked, wanted).await
 }
 
 async fn stream(session: &Session, id: &str, hijacked: Hijacked, wanted: Wanted) -> Outcome {
     let client = &session.client;
     let tty = wanted.raw;
+    if !tty && !wanted.stdin && !hijacked.bridged {
+        return match attach::check_output(pump::output(hijacked))? {
+            Some(code) => Ok(code),
+            None => exit_code(session, id).await,
+        };
+    }
     let raw = if tty && wanted.stdin {
         terminal::Raw::enter()
     } else {
@@ -100,16 +119,25 @@ async fn stream(session: &Session, id: &str, hijacked: Hijacked, wanted: Wanted)
             false => std::future::pending().await,
         }
     };
-    let detached = tokio::select! {
-        output = pump.output => { attach::check_output(output)?; false }
-        Ok(()) = pump.detached => true,
-        () = resize => false,
+    let told = tokio::select! {
+        output = pump.output => attach::check_output(output.unwrap_or(Ok(None)))?,
+        Ok(()) = pump.detached => {
+            drop(raw);
+            return Err(attach::left());
+        }
+        () = resize => None,
     };
     drop(raw);
-    if detached {
-        return Err(attach::left());
+    match told {
+        Some(code) => Ok(code),
+        None => exit_code(session, id).await,
     }
-    let inspect: ExecInspect = client
+}
+
+/// Asked for, of a daemon that did not tell it with the output.
+async fn exit_code(session: &Session, id: &str) -> Outcome {
+    let inspect: ExecInspect = session
+        .client
         .get(&format!("/exec/{}/json", segment(id)))
         .await?
         .model()
