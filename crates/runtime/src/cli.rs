@@ -36,6 +36,12 @@ use state::Containers;
 
 /// `args` are what follows `runtime`. Gives the exit code.
 pub fn main(args: Vec<OsString>) -> i32 {
+    // The seal comes before anything that would be done twice. A word that only looks like one of these commands costs
+    // nothing but time, and a seal that fails is told below, when it is known to be needed.
+    let seals = |word: &OsString| ["create", "run", "exec"].iter().any(|name| word == name);
+    if args.iter().any(seals) && !sys::program::runs_sealed() {
+        let _ = run_sealed();
+    }
     let name = OsString::from("berth runtime");
     let arguments = match Arguments::try_parse_from(std::iter::once(name).chain(args)) {
         Ok(arguments) => arguments,
@@ -83,9 +89,20 @@ fn run(arguments: Arguments) -> Result<i32, CliError> {
 /// Makes sure that what runs can never be written through from inside a container, then does the work.
 fn sealed(work: impl FnOnce() -> Result<i32, CliError>) -> Result<i32, CliError> {
     if sys::program::runs_sealed() {
+        // Reading the command line took as much memory as all that follows.
+        sys::memory::release_unused();
+        sys::memory::release_code();
         return work();
     }
-    let program = sys::program::Sealed::own().map_err(|error| CliError::io("seal the program", error))?;
+    Err(run_sealed())
+}
+
+/// Begins anew from a sealed program. Why it could not, if it returns.
+fn run_sealed() -> CliError {
+    let program = match sys::program::Sealed::own() {
+        Ok(program) => program,
+        Err(error) => return CliError::io("seal the program", error),
+    };
     let list = |items: &mut dyn Iterator<Item = OsString>| -> Vec<CString> {
         items
             .filter_map(|item| CString::new(item.into_vec()).ok())
@@ -97,8 +114,8 @@ fn sealed(work: impl FnOnce() -> Result<i32, CliError>) -> Result<i32, CliError>
         key.push(value);
         key
     }));
-    Err(CliError::io(
+    CliError::io(
         "run the sealed program",
         sys::process::exec_fd(program.as_fd(), &args, &env),
-    ))
+    )
 }

@@ -152,15 +152,7 @@ fn converse(
 fn foreign_namespaces(pid: i32) -> Result<Kinds, LaunchError> {
     let mut kinds = Kinds::empty();
     for kind in Kind::ALL {
-        let (theirs, own) = match (namespace::open(Some(pid), kind), namespace::open(None, kind)) {
-            (Ok(theirs), Ok(own)) => (theirs, own),
-            // A kernel without this kind.
-            (Err(error), Err(_)) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            (Err(error), _) | (_, Err(error)) => {
-                return Err(error).during("the container's namespaces (is it running?)");
-            }
-        };
-        if !namespace::same(theirs, own).during("compare namespaces")? {
+        if !namespace::shares(pid, kind).during("the container's namespaces (is it running?)")? {
             kinds.insert(kind);
         }
     }

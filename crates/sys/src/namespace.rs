@@ -116,6 +116,17 @@ pub fn open(pid: Option<i32>, kind: Kind) -> io::Result<OwnedFd> {
     )?)
 }
 
+/// Whether a process is in the namespace of this kind that the calling thread is in. Of a kind that the kernel does
+/// not have there is one for all.
+pub fn shares(pid: i32, kind: Kind) -> io::Result<bool> {
+    let own = match rustix::fs::stat(format!("/proc/thread-self/ns/{}", kind.proc_name())) {
+        Err(rustix::io::Errno::NOENT) => return Ok(true),
+        own => own?,
+    };
+    let theirs = rustix::fs::stat(format!("/proc/{pid}/ns/{}", kind.proc_name()))?;
+    Ok((theirs.st_dev, theirs.st_ino) == (own.st_dev, own.st_ino))
+}
+
 /// Moves the calling thread into the namespace (for pid: its future children). Fails when the descriptor is
 /// of another kind.
 pub fn join(namespace: BorrowedFd<'_>, kind: Kind) -> io::Result<()> {

@@ -290,6 +290,7 @@ fn many(bundle: &Bundle, runtimes: &[Runtime], at_once: usize) -> Result<()> {
 /// The largest resident set (getrusage(2)) of a runtime and the children it waited for, over `run`.
 fn peak(bundle: &Bundle, runtimes: &[Runtime]) -> Result<()> {
     let mut cells = Vec::new();
+    let page_size: f64 = capture(Command::new("getconf").arg("PAGESIZE"))?.trim().parse()?;
     for runtime in runtimes {
         let run = bundle.run(runtime, &format!("berth-bench-{}-peak", runtime.name));
         let mut command = Command::new("/bin/busybox");
@@ -305,7 +306,8 @@ fn peak(bundle: &Bundle, runtimes: &[Runtime]) -> Result<()> {
         let Some(kib) = line.and_then(|l| l.rsplit(' ').next()?.parse::<f64>().ok()) else {
             bail!("no resident set in what time printed:\n{text}");
         };
-        cells.push(kib / 1024.0);
+        // busybox takes the kernel's KiB for pages and multiplies them.
+        cells.push(kib / 1024.0 / (page_size / 1024.0));
     }
     let of = |name: &str| {
         let at = runtimes.iter().position(|r| r.name == name);
