@@ -32,6 +32,7 @@ pub const TEST: &[Package] = &[
     package("crun", "crun"),
     package("podman", "podman"),
     package("conmon", "conmon"),
+    package("catatonit", "catatonit"),
     package("containerd", "containerd"),
     package("skopeo", "skopeo"),
     package("umoci", "umoci"),
