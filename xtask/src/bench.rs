@@ -1,9 +1,10 @@
-//! `cargo xtask bench [engine|images|runtime|net] [RUNS] [ROW…]`: what matters, measured against peers on this machine, in
+//! `cargo xtask bench [engine|images|runtime|build|net] [RUNS] [ROW…]`: what matters, measured against peers on this machine, in
 //! pairs. `bench supervision [ROW…]`: many containers, many execs, memory, output ([`supervision`]).
 //!
 //! Peer and we run alternately, at least ten times each after one to warm up, since machines are shared and noisy; the
 //! figures are medians and their ratio. Nothing is compared with a stored number.
 
+mod build;
 mod docker;
 mod engine;
 mod fixture;
@@ -40,12 +41,15 @@ pub fn run(args: &[String]) -> Result<()> {
         "engine" => engine::run(runs),
         "images" => images::run(runs),
         "runtime" => runtime::run(runs),
+        "build" => build::run(runs, rows),
         "net" => {
             packages::install(&[packages::BENCH_NET])?;
             net::run(runs, rows)
         }
         other => {
-            bail!("nothing is measured under the name {other:?}: engine, images, runtime, net, supervision")
+            bail!(
+                "nothing is measured under the name {other:?}: engine, images, runtime, build, net, supervision"
+            )
         }
     }
 }

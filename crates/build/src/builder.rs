@@ -20,12 +20,13 @@ use sys::beneath::resolve_in_root;
 use tokio::sync::mpsc;
 
 use crate::cache::{
-    self, BuildCache, CacheEntry, CacheMounts, FileDigests, PruneOptions, Pruned, cache_roots,
+    self, BuildCache, CacheEntry, CacheMounts, CachePolicy, FileDigests, PruneOptions, Pruned, cache_roots,
 };
 use crate::error::BuildError;
 use crate::executor::Executor;
 use crate::expand::expand_word;
 use crate::graph::{Stages, mistake};
+use crate::history::{self, BuildRow, Place, Recorder};
 use crate::instruction::{Instruction, Statement, read_all};
 use crate::parse::{Dockerfile, MAX_SIZE, parse};
 use crate::pattern::Ignore;
@@ -43,11 +44,12 @@ const MAX_IGNORE: u64 = 4 << 20;
 /// Builds images. Clones share the cache.
 #[derive(Clone)]
 pub struct Builder {
-    images: Images,
+    pub(crate) images: Images,
     store: Store,
     executor: Arc<dyn Executor>,
     file_digests: Arc<FileDigests>,
     cache_mounts: Arc<CacheMounts>,
+    policy: Arc<CachePolicy>,
 }
 
 /// A Dockerfile read and checked as far as that is possible without images.
@@ -66,6 +68,7 @@ impl Builder {
     /// A builder on `store`, whose cache it keeps from garbage collection.
     pub fn new(images: Images, store: Store, executor: Arc<dyn Executor>) -> Result<Builder, BuildError> {
         store.db().migrate("build", cache::STEPS)?;
+        store.db().migrate("build_history", history::STEPS)?;
         cache::forget_torn(&store)?;
         images.keep_also(|tx| {
             Ok(Roots {
@@ -79,7 +82,36 @@ impl Builder {
             executor,
             file_digests: Arc::default(),
             cache_mounts: Arc::default(),
+            policy: Arc::default(),
         })
+    }
+
+    /// The same builder, whose cache keeps to `policy` after every build.
+    pub fn with_policy(mut self, policy: CachePolicy) -> Builder {
+        self.policy = Arc::new(policy);
+        self
+    }
+
+    /// Has the cache keep to its policy. What a build uses now stays.
+    pub async fn keep_to_policy(&self) -> Result<Pruned, BuildError> {
+        let mut all = Pruned::default();
+        if self.policy.is_empty() {
+            return Ok(all);
+        }
+        let entries = self.disk_usage().await?;
+        let used = entries
+            .iter()
+            .filter(|entry| !entry.shared)
+            .map(|entry| entry.size)
+            .sum();
+        let free = rustix::fs::statvfs(self.store.root())
+            .map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+        for options in self.policy.due(used, free) {
+            let pruned = self.prune(options).await?;
+            all.bytes += pruned.bytes;
+            all.ids.extend(pruned.ids);
+        }
+        Ok(all)
     }
 
     /// Builds an image. Mistakes that show without running anything are returned before anything is said.
@@ -105,6 +137,15 @@ impl Builder {
     ) -> Result<Image, BuildError> {
         let solution = self.solve(prepared, output).await?;
         let image = solution.tagged_image().await?;
+        let (store, reference, id) = (
+            self.store.clone(),
+            solution.build().id.clone(),
+            image.id.to_string(),
+        );
+        let note = move || history::note_image(&store, &reference, &id);
+        if let Err(error) = tokio::task::spawn_blocking(note).await? {
+            tracing::warn!(%error, "which image came of a build is not remembered");
+        }
         let reporter = &solution.build().reporter;
         reporter.say(BuildEvent::Image(image.id.clone())).await;
         let text = format!("Successfully built {}\n", image.id.short());
@@ -162,10 +203,39 @@ impl Builder {
                 transcript.finish(StepNumber(number)).await;
             }
         }
-        let result = run(&build, &stages, &bases, target, &needed, arguments).await;
+        let recorder = match recorder(&build, &stages, &needed, target).await {
+            Ok(recorder) => Some(Arc::new(recorder)),
+            Err(error) => {
+                tracing::warn!(%error, "this build will not be remembered");
+                None
+            }
+        };
+        if build.request.explain {
+            build.reporter.say(BuildEvent::Reference(build.id.clone())).await;
+        }
+        let result = run(
+            &build,
+            &stages,
+            &bases,
+            target,
+            &needed,
+            arguments,
+            recorder.clone(),
+        )
+        .await;
+        if let Some(recorder) = recorder {
+            let error = result.as_ref().err().map(ToString::to_string);
+            let end = move || recorder.end(error.as_deref());
+            if let Err(error) = tokio::task::spawn_blocking(end).await? {
+                tracing::warn!(%error, "this build will not be remembered");
+            }
+        }
         build.reporter.close();
         if let Err(error) = build.cache.note_used() {
             tracing::warn!(%error, "which parts of the build cache were used is not known");
+        }
+        if let Err(error) = self.keep_to_policy().await {
+            tracing::warn!(%error, "the build cache may take more than it should");
         }
         match result {
             Ok((plan, results)) => {
@@ -182,7 +252,10 @@ impl Builder {
             Err(error) => {
                 if let (Some(snippet), false) = (error.snippet(), matches!(error, BuildError::Dockerfile(_)))
                 {
-                    build.reporter.say(BuildEvent::Text(format!("{snippet}\n"))).await;
+                    build
+                        .reporter
+                        .say(BuildEvent::Text(format!("{snippet}\n{}", advice(error.hints()))))
+                        .await;
                 }
                 Err(error)
             }
@@ -216,10 +289,22 @@ impl Builder {
         Ok(tokio::join!(pull, drain).0?)
     }
 
+    /// The builds that are remembered, newest first.
+    pub async fn builds(&self) -> Result<Vec<BuildRow>, BuildError> {
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || history::builds(&store)).await?
+    }
+
+    /// What differs between two builds, a line each. They are named by their ids or by names of their images.
+    pub async fn compare(&self, first: &str, second: &str) -> Result<Vec<String>, BuildError> {
+        let (store, first, second) = (self.store.clone(), first.to_owned(), second.to_owned());
+        tokio::task::spawn_blocking(move || history::diff(&store, &first, &second)).await?
+    }
+
     /// Everything that takes room in the cache.
     pub async fn disk_usage(&self) -> Result<Vec<CacheEntry>, BuildError> {
-        let (store, busy) = (self.store.clone(), self.cache_mounts.busy());
-        tokio::task::spawn_blocking(move || cache::disk_usage(&store, &busy)).await?
+        let (store, images, busy) = (self.store.clone(), self.images.clone(), self.cache_mounts.busy());
+        tokio::task::spawn_blocking(move || cache::disk_usage(&store, &images, &busy)).await?
     }
 
     /// Takes parts of the cache away and frees what they alone kept.
@@ -230,17 +315,13 @@ impl Builder {
 }
 
 fn prepare(request: BuildRequest) -> Result<Prepared, BuildError> {
-    if request.squash {
-        return Err(BuildError::invalid(
-            "squash is only supported with experimental mode",
-        ));
-    }
     let (name, bytes) = read_dockerfile(&request)?;
     let file = parse(&name, &bytes)?;
     let stages = Stages::read(&file.source, read_all(&file)?)?;
+    refuse_insecure(&stages, &request)?;
     let host = Platform::host();
     let wanted = request.platform.clone().unwrap_or_else(Platform::host);
-    let mut arguments = Arguments::new(&request.build_args, &host, &wanted);
+    let mut arguments = Arguments::new(&request.build_args, &host, &wanted, request.target.as_deref());
     for statement in &stages.global {
         declare_global(&mut arguments, statement)?;
     }
@@ -272,6 +353,26 @@ fn prepare(request: BuildRequest) -> Result<Prepared, BuildError> {
         arguments,
         ignore,
     })
+}
+
+/// Hints as they stand below a line of the Dockerfile.
+fn advice(hints: &[String]) -> String {
+    hints.iter().map(|hint| format!("  = help: {hint}\n")).collect()
+}
+
+/// Steps without confinement are for builds that ask for it.
+fn refuse_insecure(stages: &Stages, request: &BuildRequest) -> Result<(), BuildError> {
+    let insecure =
+        |statement: &&Statement| matches!(&statement.instruction, Instruction::Run(run) if run.insecure);
+    let mut all = stages.stages.iter().flat_map(|stage| stage.body.iter());
+    match all.find(insecure).filter(|_| !request.allow_insecure) {
+        None => Ok(()),
+        Some(statement) => {
+            let text = "security.insecure is not allowed for this build";
+            let help = "allow it with --allow security.insecure".to_owned();
+            Err(mistake(statement, text, Some(help)).into())
+        }
+    }
 }
 
 fn declare_global(arguments: &mut Arguments, statement: &Statement) -> Result<(), BuildError> {
@@ -316,7 +417,7 @@ fn read_beneath(request: &BuildRequest, path: &str, max: u64) -> io::Result<Opti
     Ok(Some(bytes))
 }
 
-fn read_dockerfile(request: &BuildRequest) -> Result<(String, Vec<u8>), BuildError> {
+pub(crate) fn read_dockerfile(request: &BuildRequest) -> Result<(String, Vec<u8>), BuildError> {
     if let Some(content) = &request.dockerfile_content {
         return Ok((request.dockerfile.clone(), content.clone()));
     }
@@ -344,7 +445,7 @@ fn read_dockerfile(request: &BuildRequest) -> Result<(String, Vec<u8>), BuildErr
 }
 
 /// The Dockerfile's own ignore file if it has one, else the context's.
-fn read_ignore(request: &BuildRequest) -> Result<Ignore, BuildError> {
+pub(crate) fn read_ignore(request: &BuildRequest) -> Result<Ignore, BuildError> {
     let own = format!("{}.dockerignore", request.dockerfile);
     for name in [own.as_str(), ".dockerignore"] {
         let read = read_beneath(request, name, MAX_IGNORE)
@@ -378,6 +479,46 @@ fn codes(stages: &Stages, needed: &[bool], target: usize, request: &BuildRequest
     codes
 }
 
+/// Begins to remember a build.
+async fn recorder(
+    build: &Arc<Build>,
+    stages: &Stages,
+    needed: &[bool],
+    target: usize,
+) -> Result<Recorder, BuildError> {
+    let mut places: Vec<Place> = vec![Place::default(); stages.global.len()];
+    for (index, stage) in stages.stages.iter().enumerate() {
+        if !needed.get(index).copied().unwrap_or(false) {
+            continue;
+        }
+        let name = stage.from.name.clone().unwrap_or_else(|| index.to_string());
+        let labels = if index == target {
+            build.request.labels.len()
+        } else {
+            0
+        };
+        places.extend((0..=stage.body.len() + labels).map(|ordinal| Place {
+            stage: name.clone(),
+            ordinal,
+        }));
+    }
+    let tags: Vec<String> = build
+        .request
+        .tags
+        .iter()
+        .map(|tag| tag.or_latest().familiar())
+        .collect();
+    let row = BuildRow {
+        reference: build.id.clone(),
+        dockerfile: build.request.dockerfile.clone(),
+        target: build.request.target.clone().unwrap_or_default(),
+        tags: tags.join(" "),
+        ..BuildRow::default()
+    };
+    let (store, no_cache) = (build.store.clone(), build.request.no_cache);
+    tokio::task::spawn_blocking(move || Recorder::begin(&store, &row, places, no_cache)).await?
+}
+
 async fn run(
     build: &Arc<Build>,
     stages: &Stages,
@@ -385,6 +526,7 @@ async fn run(
     target: usize,
     needed: &[bool],
     arguments: Arguments,
+    recorder: Option<Arc<Recorder>>,
 ) -> Result<(Plan, Results<Tree>), BuildError> {
     let first = stages.global.len();
     let wanted = plan::wanted_images(build, stages, bases, needed, &arguments, first)?;
@@ -410,6 +552,8 @@ async fn run(
         observer: Arc::new(Speaker {
             build: build.clone(),
             numbers: numbers.clone(),
+            graph: graph.clone(),
+            recorder,
         }),
         places: std::thread::available_parallelism().map_or(2, |count| count.get().max(2)),
         stop: build.request.stop.clone(),
@@ -435,6 +579,12 @@ async fn run(
             });
         }
     };
+    for name in arguments.secret_names() {
+        let text = format!(
+            "[Warning] The build argument {name} looks like a secret, and the image's history shows it: use RUN --mount=type=secret,id={name}\n"
+        );
+        build.reporter.say(BuildEvent::ErrorText(text)).await;
+    }
     let unused = arguments.unused();
     if !unused.is_empty() {
         let text = format!(
@@ -472,11 +622,19 @@ fn context_paths(graph: &Graph<StepOperation>, targets: &[VertexId]) -> Option<V
 struct Speaker {
     build: Arc<Build>,
     numbers: HashMap<VertexId, plan::Spoken>,
+    graph: Arc<Graph<StepOperation>>,
+    recorder: Option<Arc<Recorder>>,
 }
 
 impl Observer<StepOperation> for Speaker {
     fn settled<'a>(&'a self, vertex: VertexId, outcome: &'a Outcome<Tree, BuildError>) -> BoxFuture<'a, ()> {
         Box::pin(async move {
+            if let Some(recorder) = &self.recorder
+                && let Some(explained) = recorder.settled(&self.graph, vertex, outcome).await
+                && self.build.request.explain
+            {
+                self.build.reporter.say(BuildEvent::Explained(explained)).await;
+            }
             let Some(spoken) = self.numbers.get(&vertex) else {
                 return;
             };

@@ -18,11 +18,17 @@ pub enum BuildError {
     Dockerfile(Diagnostic),
     #[error("Cannot locate specified Dockerfile: {0}")]
     NoDockerfile(String),
-    #[error("failed to reach build target {target} in Dockerfile")]
+    #[error("failed to reach build target {target} in Dockerfile{}", alike(.target, .known))]
     NoTarget { target: String, known: Vec<String> },
     /// A RUN ended with another exit code than 0.
     #[error("The command '{command}' returned a non-zero code: {code}")]
-    Command { command: String, code: i32, at: Snippet },
+    Command {
+        command: String,
+        code: i32,
+        at: Snippet,
+        /// What may have been the cause, a sentence each.
+        hints: Vec<String>,
+    },
     /// A step failed otherwise.
     #[error("{message}")]
     Step {
@@ -53,6 +59,14 @@ impl BuildError {
         match self {
             BuildError::Command { code, .. } => Some(*code),
             _ => None,
+        }
+    }
+
+    /// What may have been the cause, a sentence each.
+    pub fn hints(&self) -> &[String] {
+        match self {
+            BuildError::Command { hints, .. } => hints,
+            _ => &[],
         }
     }
 
@@ -111,6 +125,22 @@ impl BuildError {
         }
     }
 
+    /// The same error with advice behind it.
+    pub(crate) fn hint(self, advice: impl std::fmt::Display) -> BuildError {
+        match self {
+            BuildError::Step { message, class, at } => BuildError::Step {
+                message: format!("{message} ({advice})"),
+                class,
+                at,
+            },
+            BuildError::Engine { message, class } => BuildError::Engine {
+                message: format!("{message} ({advice})"),
+                class,
+            },
+            other => other,
+        }
+    }
+
     /// The same error with its place, where it has none yet.
     pub(crate) fn at(self, snippet: &Snippet) -> BuildError {
         match self {
@@ -130,6 +160,15 @@ impl BuildError {
             },
             other => other,
         }
+    }
+}
+
+/// The stage that was probably meant.
+fn alike(target: &str, known: &[String]) -> String {
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    match crate::instruction::nearest(target, &known) {
+        Some(near) => format!(" (did you mean {near}?)"),
+        None => String::new(),
     }
 }
 

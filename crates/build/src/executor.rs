@@ -138,6 +138,8 @@ pub struct RunStep {
     pub user: String,
     pub hostname: String,
     pub network: NetworkMode,
+    /// Without the confinement of containers.
+    pub privileged: bool,
     /// `name:address`.
     pub extra_hosts: Vec<String>,
     pub mounts: Vec<StepMount>,

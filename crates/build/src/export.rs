@@ -13,6 +13,7 @@ use store::SnapshotId;
 
 use crate::error::BuildError;
 use crate::plan::{Plan, PlannedStep, StageBase, StagePlan};
+use crate::relayer::Relayer;
 use crate::request::BuiltContext;
 use crate::solve::{Results, VertexId};
 use crate::step::{Build, Tree};
@@ -94,10 +95,21 @@ pub fn image(
         _ => {
             let base_top = tree_of(results, found.base_plan.start)?.snapshot;
             let base_top = base_top.filter(|_| found.base.is_some());
+            let relayer = Relayer {
+                squash: build.request.squash,
+                latest: latest(build, epoch(plan)?)?,
+            };
+            let plain = layers(build, top(plan, target, results)?, base_top)?;
+            let count = plain.len();
+            let layers = relayer.apply(build, plain, base_top)?;
+            let mut config = config(build, plan, target, results)?;
+            if layers.len() < count {
+                tell_squashed(&mut config, count);
+            }
             let commit = CommitLayers {
                 parent: found.base.cloned(),
-                layers: layers(build, top(plan, target, results)?, base_top)?,
-                config: config(build, plan, target, results)?,
+                layers,
+                config,
                 reference: None,
             };
             Ok(build.images.commit_layers(commit)?)
@@ -134,6 +146,7 @@ pub fn config(
     let found = ancestry(plan, target)?;
     let stage = stage_of(plan, target)?;
     let epoch = epoch(plan)?;
+    let epoch = epoch.map(|time| time.to_string());
     let platform = build.request.platform.clone().unwrap_or_else(Platform::host);
     let mut config = match (found.base, found.built()) {
         (Some(base), _) => base.config.clone(),
@@ -180,7 +193,7 @@ fn layers(
 }
 
 /// The time that a reproducible build asks for.
-fn epoch(plan: &Plan) -> Result<Option<String>, BuildError> {
+fn epoch(plan: &Plan) -> Result<Option<Timestamp>, BuildError> {
     let Some(text) = plan
         .arguments
         .given("SOURCE_DATE_EPOCH")
@@ -193,9 +206,33 @@ fn epoch(plan: &Plan) -> Result<Option<String>, BuildError> {
         .ok()
         .and_then(|seconds| Timestamp::from_second(seconds).ok());
     match time {
-        Some(time) => Ok(Some(time.to_string())),
+        Some(time) => Ok(Some(time)),
         None => Err(BuildError::invalid(format!(
             "invalid SOURCE_DATE_EPOCH: {text}: it should be a number of seconds since 1970"
         ))),
+    }
+}
+
+/// The history of an image whose last `count` layers became one.
+fn tell_squashed(config: &mut ImageConfig, count: usize) {
+    let with_files = config.history.iter_mut().rev().filter(|line| !line.empty_layer);
+    with_files.take(count).for_each(|line| line.empty_layer = true);
+    config.history.push(History {
+        created: config.created.clone(),
+        created_by: None,
+        author: config.author.clone(),
+        comment: Some(format!("{count} layers as one")),
+        empty_layer: false,
+    });
+}
+
+/// The latest time that files of new layers may have.
+fn latest(build: &Build, epoch: Option<Timestamp>) -> Result<Option<i64>, BuildError> {
+    match (build.request.rewrite_timestamp, epoch) {
+        (false, _) => Ok(None),
+        (true, Some(time)) => Ok(Some(time.as_second())),
+        (true, None) => Err(BuildError::invalid(
+            "times are rewritten to SOURCE_DATE_EPOCH, which is not set: give it with --build-arg",
+        )),
     }
 }

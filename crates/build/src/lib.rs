@@ -20,6 +20,7 @@
 mod archive;
 mod builder;
 mod cache;
+mod call;
 mod changes;
 mod client;
 mod describe;
@@ -28,10 +29,13 @@ mod executor;
 pub mod expand;
 mod export;
 mod graph;
+mod history;
 pub mod instruction;
+pub mod lint;
 pub mod parse;
 pub mod pattern;
 mod plan;
+mod relayer;
 mod remote;
 mod report;
 mod request;
@@ -42,7 +46,8 @@ mod step;
 mod transcript;
 
 pub use builder::{Builder, Prepared};
-pub use cache::{CacheEntry, PruneOptions, Pruned, cache_roots};
+pub use cache::{CacheEntry, CachePolicy, PruneOptions, Pruned, cache_roots};
+pub use call::Checked;
 pub use changes::apply_changes;
 pub use client::{Agent, Client};
 pub use describe::{Outline, Taken, Target};
@@ -50,6 +55,7 @@ pub use error::BuildError;
 pub use executor::{
     ExecError, Executor, Limits, MountSource, NetworkMode, Output, RunStep, StepMount, Stream, Ulimit,
 };
+pub use history::{BuildRow, Explained};
 pub use plan::context_name;
 pub use remote::{Fetched, RemoteContext, fetch, fetch_context};
 pub use report::{StepId, StepNews};

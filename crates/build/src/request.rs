@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
 use crate::executor::Limits;
+use crate::history::Explained;
 use crate::report::{StepId, StepNews};
 
 /// How a build tells what it does.
@@ -70,8 +71,10 @@ pub struct BuildRequest {
     pub extra_hosts: Vec<String>,
     pub shm_size: i64,
     pub limits: Limits,
-    /// Refused: it would need Docker's experimental mode there as well.
+    /// The new layers become one.
     pub squash: bool,
+    /// No file of a new layer has a time later than `SOURCE_DATE_EPOCH`.
+    pub rewrite_timestamp: bool,
     /// Logins for base images, by the registry's host as references name it (`docker.io` for the Hub).
     pub logins: BTreeMap<String, Auth>,
     /// Secrets for `RUN --mount=type=secret`, by id.
@@ -83,6 +86,10 @@ pub struct BuildRequest {
     /// The host name of every step; empty: one made up.
     pub hostname: String,
     pub narration: Narration,
+    /// Tell of each step whether the cache knew it, and why not.
+    pub explain: bool,
+    /// Whether `RUN --security=insecure` is allowed.
+    pub allow_insecure: bool,
     /// Cancelling it ends the build and everything that runs for it.
     pub stop: CancellationToken,
 }
@@ -107,12 +114,15 @@ impl BuildRequest {
             shm_size: 0,
             limits: Limits::default(),
             squash: false,
+            rewrite_timestamp: false,
             logins: BTreeMap::new(),
             secrets: BTreeMap::new(),
             client: None,
             named_contexts: BTreeMap::new(),
             hostname: String::new(),
             narration: Narration::default(),
+            explain: false,
+            allow_insecure: false,
             stop: CancellationToken::new(),
         }
     }
@@ -131,4 +141,8 @@ pub enum BuildEvent {
     Image(Digest),
     /// News of one step; only with [`Narration::Steps`].
     Step { id: StepId, news: StepNews },
+    /// Whether the cache knew a step, and why not; only where the request asks for it.
+    Explained(Explained),
+    /// By what the build is known afterwards; only where the request asks for explanations.
+    Reference(String),
 }

@@ -203,7 +203,7 @@ fn speech(stream: Stream, text: String) -> BuildEvent {
 fn size(event: &BuildEvent) -> usize {
     match event {
         BuildEvent::Text(text) | BuildEvent::ErrorText(text) => text.len(),
-        BuildEvent::Progress(_) | BuildEvent::Image(_) | BuildEvent::Step { .. } => 128,
+        _ => 128,
     }
 }
 

@@ -18,6 +18,9 @@ struct Rule {
     /// `!`
     keep: bool,
     names: Vec<Name>,
+    /// Where it stands, counted from 1; `None` for one that no file holds.
+    line: Option<usize>,
+    text: String,
 }
 
 /// One component of a pattern.
@@ -68,7 +71,12 @@ impl Rules {
             }
             let names = names(pattern).ok_or_else(bad)?;
             if !names.is_empty() {
-                rules.push(Rule { keep, names });
+                rules.push(Rule {
+                    keep,
+                    names,
+                    line: Some(index + 1),
+                    text: line.to_owned(),
+                });
             }
         }
         Ok(Rules { rules })
@@ -78,7 +86,12 @@ impl Rules {
     pub fn always_keep(&mut self, path: &str) {
         let literal = |name: &str| Name::Pattern(name.chars().map(Token::Char).collect());
         let names = components(path).map(literal).collect();
-        self.rules.push(Rule { keep: true, names });
+        self.rules.push(Rule {
+            keep: true,
+            names,
+            line: None,
+            text: "the builder needs it".to_owned(),
+        });
     }
 
     /// Whether a path is left out.
@@ -94,6 +107,16 @@ impl Rules {
             }
         }
         excluded
+    }
+
+    /// The rule that decides about a path: its line (`None` for one that no file holds) and its text.
+    pub fn decider(&self, path: &str) -> Option<(Option<usize>, &str)> {
+        let parts: Vec<Vec<char>> = components(path).map(|part| part.chars().collect()).collect();
+        let covers = |rule: &&Rule| {
+            (1..=parts.len()).any(|end| matches(&rule.names, parts.get(..end).unwrap_or_default()))
+        };
+        let last = self.rules.iter().rev().find(covers);
+        last.map(|rule| (rule.line, rule.text.as_str()))
     }
 
     /// Whether a rule could take something back in below an excluded directory.

@@ -95,6 +95,7 @@ fn step(step: &RunStep) -> Result<Step, ExecError> {
     };
     let host_config = HostConfig {
         network_mode: network_mode.to_owned(),
+        privileged: step.privileged,
         extra_hosts: step.extra_hosts.clone().into(),
         shm_size: step.shm_size,
         memory: limits.memory,

@@ -116,6 +116,13 @@ impl Drop for PidFile {
     }
 }
 
+/// The limits of the build cache on the disk that it lies on.
+fn cache_policy(settings: &Settings) -> build::CachePolicy {
+    let total = rustix::fs::statvfs(&settings.data_root)
+        .map_or(u64::MAX, |stat| stat.f_blocks.saturating_mul(stat.f_frsize));
+    settings.build_cache.policy(total)
+}
+
 async fn run(settings: Settings, options: Options, level: Level) -> Result<(), String> {
     let signals = Signals::listen()?;
     kernel::check()?;
@@ -125,7 +132,8 @@ async fn run(settings: Settings, options: Options, level: Level) -> Result<(), S
         .map_err(|error| error.message)?;
     let executor = Arc::new(executor::EngineExecutor::new(engine.clone()));
     let builder = build::Builder::new(engine.images().clone(), engine.store().clone(), executor)
-        .map_err(|error| format!("cannot open the build cache: {error}"))?;
+        .map_err(|error| format!("cannot open the build cache: {error}"))?
+        .with_policy(cache_policy(&settings));
     let shutdown = CancellationToken::new();
     let builder = Arc::new(builder);
     let buildkit = buildkit::Service::open(builder.clone(), engine.images().clone())

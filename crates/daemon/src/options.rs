@@ -123,6 +123,15 @@ pub(crate) struct Options {
     /// How much all logs together may take, such as 2g; the oldest rotated files go first
     #[arg(long, value_name = "SIZE")]
     pub(crate) log_budget: Option<String>,
+    /// How much the build cache may take, such as 20g or 30%; what was used longest ago goes first (75% unless given, 0: no limit)
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) build_cache_size: Option<String>,
+    /// How much the build cache leaves free on the disk, such as 5g or 10% (2g unless given)
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) build_cache_free: Option<String>,
+    /// After how long unused parts of the build cache go, such as 168h
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) build_cache_age: Option<String>,
     /// Address that serves metrics for Prometheus at /metrics, such as 127.0.0.1:9323; without TLS, for all who reach it
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) metrics_addr: Option<String>,

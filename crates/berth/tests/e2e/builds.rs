@@ -25,3 +25,148 @@ fn a_dockerfile_becomes_an_image_and_is_cached() {
     let (_, text) = daemon.fails(&["build", &path]);
     assert!(text.contains("returned a non-zero code: 9"), "{text}");
 }
+
+/// A context with these files.
+fn context(daemon: &Daemon, name: &str, files: &[(&str, &str)]) -> String {
+    let root = daemon.dir.path().join(name);
+    for (path, content) in files {
+        let path = root.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+    root.display().to_string()
+}
+
+#[test]
+fn a_build_explains_its_cache_and_two_builds_are_compared() {
+    guard!();
+    let daemon = Daemon::start();
+    let files = [
+        ("Dockerfile", "FROM box:1\nCOPY src /src\nRUN echo x > /x\n"),
+        ("src/a", "one\n"),
+    ];
+    let path = context(&daemon, "explained", &files);
+    let first = daemon.ok(&["build", "--explain", "-t", "app:1", &path]);
+    assert!(
+        first.contains("miss") && first.contains("it was not built before"),
+        "{first}"
+    );
+    let again = daemon.ok(&["build", "--explain", "-t", "app:2", &path]);
+    assert!(again.contains("2 of 2 steps from the cache"), "{again}");
+    std::fs::write(daemon.dir.path().join("explained/src/a"), "two\n").unwrap();
+    let changed = daemon.ok(&["build", "--explain", "-t", "app:3", &path]);
+    assert!(changed.contains("file src/a changed: "), "{changed}");
+    assert!(changed.contains("the step before it was made again"), "{changed}");
+    let difference = daemon.ok(&["build", "diff", "app:1", "app:3"]);
+    assert!(
+        difference.contains("COPY src /src") && difference.contains("file src/a changed"),
+        "{difference}"
+    );
+    assert_eq!(
+        daemon.ok(&["build", "diff", "app:1", "app:2"]),
+        "no step differs\n"
+    );
+    let (_, text) = daemon.fails(&["build", "diff", "app:1", "nosuch"]);
+    assert!(text.contains("no build is known by \"nosuch\""), "{text}");
+}
+
+#[test]
+fn a_dockerfile_is_checked_and_asked_without_being_built() {
+    guard!();
+    let daemon = Daemon::start();
+    let text = "# the whole thing\nFROM box:1 as Build\nARG VERSION=1\nRUN exit 9\nCMD echo x\n";
+    let path = context(&daemon, "checked", &[("Dockerfile", text)]);
+    let output = daemon.run(&["build", "--check", &path]);
+    let said = crate::support::text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for words in [
+        "FromAsCasing",
+        "StageNameCasing",
+        "JSONArgsRecommended",
+        "   5 | >>> CMD echo x",
+        "3 warnings",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let document = daemon.run(&["build", "--call", "check,format=json", &path]);
+    let document: serde_json::Value = serde_json::from_slice(&document.stdout).unwrap();
+    assert_eq!(document["warnings"].as_array().unwrap().len(), 3);
+    let targets = daemon.ok(&["build", "--call", "targets", &path]);
+    assert!(targets.contains("build (default)"), "{targets}");
+    let outline = daemon.ok(&["build", "--call", "outline", &path]);
+    assert!(outline.contains("VERSION"), "{outline}");
+    std::fs::write(
+        daemon.dir.path().join("checked/Dockerfile"),
+        "FROM box:1\nCMD [\"x\"]\n",
+    )
+    .unwrap();
+    let clean = daemon.ok(&["build", "--check", &path]);
+    assert_eq!(clean, "Check complete, no warnings found.\n");
+}
+
+#[test]
+fn the_context_can_be_looked_at_before_it_is_sent() {
+    guard!();
+    let daemon = Daemon::start();
+    let files = [
+        ("Dockerfile", "FROM box:1\n"),
+        (".dockerignore", "*.log\nout\n!out/keep\n"),
+        ("a.log", "x"),
+        ("src/b", "hello"),
+        ("out/keep", "x"),
+        ("out/drop", "x"),
+    ];
+    let path = context(&daemon, "printed", &files);
+    let said = daemon.ok(&["build", "--print-context", &path]);
+    let line = |name: &str| {
+        said.lines()
+            .find(|line| line.contains(name))
+            .unwrap_or_default()
+            .to_owned()
+    };
+    assert!(
+        line("a.log").starts_with("left out") && line("a.log").contains("line 1: *.log"),
+        "{said}"
+    );
+    assert!(
+        line("out/keep").starts_with("sent") && line("out/keep").contains("line 3: !out/keep"),
+        "{said}"
+    );
+    assert!(line("out/drop").contains("line 2: out"), "{said}");
+    assert!(
+        line("src/b").starts_with("sent") && line("src/b").contains("5B"),
+        "{said}"
+    );
+    assert!(
+        said.ends_with("4 files, 37B would be sent; 3 left out\n"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_next_build_goes_on_from_what_was_done_when_the_daemon_was_killed() {
+    guard!();
+    let mut daemon = Daemon::start();
+    let text = "FROM box:1\nRUN echo done > /one\nRUN echo done > /two\nRUN while [ ! -e /never ]; do sleep 0.1; done\n";
+    let path = context(&daemon, "killed", &[("Dockerfile", text)]);
+    let mut build = std::process::Command::new(crate::support::BERTH)
+        .args(["build", &path])
+        .env("DOCKER_HOST", daemon.socket())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(build.stdout.take().unwrap()));
+    let last = lines.find(|line| line.as_ref().is_ok_and(|line| line.starts_with("Step 4/4")));
+    assert!(last.is_some(), "the last step begins");
+    daemon.crash_and_restart();
+    build.wait().unwrap();
+    let ended = text.replace("[ ! -e /never ]", "[ ! -e /one ]");
+    std::fs::write(daemon.dir.path().join("killed/Dockerfile"), ended).unwrap();
+    let said = daemon.ok(&["build", "-t", "went:on", &path]);
+    assert_eq!(said.matches("Using cache").count(), 2, "{said}");
+    assert_eq!(
+        daemon.ok(&["run", "--rm", "went:on", "cat", "/one", "/two"]),
+        "done\ndone\n"
+    );
+}

@@ -19,6 +19,7 @@ mod certificates;
 mod check;
 mod commands;
 mod containers;
+mod corpus;
 mod crash;
 mod daemon;
 mod docker_client;

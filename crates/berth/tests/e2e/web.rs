@@ -101,7 +101,12 @@ impl Web {
 
     fn serve(&self, mut stream: TcpStream) {
         while let Some((method, path)) = read_request(&mut stream) {
-            let page = self.pages.lock().unwrap().get(&path).cloned();
+            let page = {
+                let pages = self.pages.lock().unwrap();
+                // A server of plain files does not look at the query.
+                let plain = path.split('?').next().unwrap_or_default();
+                pages.get(&path).or_else(|| pages.get(plain)).cloned()
+            };
             let page = page.unwrap_or_else(|| Page::status(404));
             let status = if page.status == 0 { 200 } else { page.status };
             let mut head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n", page.body.len());

@@ -12,6 +12,7 @@
 
 mod content;
 mod mounts;
+mod policy;
 mod prune;
 mod rows;
 
@@ -28,6 +29,7 @@ use crate::step::{StepOperation, Tree};
 
 pub use content::FileDigests;
 pub use mounts::{CacheMount, CacheMounts};
+pub use policy::CachePolicy;
 pub use prune::{CacheEntry, PruneOptions, Pruned};
 pub(crate) use prune::{disk_usage, prune};
 pub(crate) use rows::STEPS;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use image::Images;
 use jiff::Timestamp;
-use store::{Roots, Snapshots, Store};
+use store::{Roots, SnapshotId, Snapshots, Store};
 
 use super::rows::{self, Listed};
 use crate::error::BuildError;
@@ -35,6 +35,8 @@ pub struct PruneOptions {
     pub rehearse: bool,
     /// Also those whose files an image holds, and cache mounts.
     pub all: bool,
+    /// Also cache mounts.
+    pub mounts: bool,
     /// Only those not used for this long.
     pub unused_for: Option<std::time::Duration>,
     /// Only those whose id starts so.
@@ -57,11 +59,16 @@ fn timestamp(milliseconds: i64) -> Timestamp {
     Timestamp::from_millisecond(milliseconds).unwrap_or_default()
 }
 
-fn entry(snapshots: &Snapshots, listed: &Listed, seen: &mut HashSet<store::SnapshotId>) -> CacheEntry {
+fn entry(
+    snapshots: &Snapshots,
+    listed: &Listed,
+    held: &HashSet<SnapshotId>,
+    seen: &mut HashSet<SnapshotId>,
+) -> CacheEntry {
     // Records without a layer of their own point to their parent's snapshot and take nothing.
     let own = listed.snapshot.filter(|_| listed.layer);
     let first = own.is_some_and(|snapshot| seen.insert(snapshot));
-    let in_image = own.is_some_and(|snapshot| snapshots.chain_of(snapshot).is_some());
+    let in_image = own.is_some_and(|snapshot| held.contains(&snapshot));
     let size = own
         .and_then(|snapshot| snapshots.usage(snapshot).ok())
         .map_or(0, |usage| usage.bytes);
@@ -83,21 +90,26 @@ fn entry(snapshots: &Snapshots, listed: &Listed, seen: &mut HashSet<store::Snaps
     }
 }
 
-fn entries(store: &Store) -> Result<Vec<(Listed, CacheEntry)>, BuildError> {
+fn entries(store: &Store, images: &Images) -> Result<Vec<(Listed, CacheEntry)>, BuildError> {
     let listed = store.db().read(rows::list)?;
+    let held = images.rooted()?.snapshots;
     let mut seen = HashSet::new();
     Ok(listed
         .into_iter()
         .map(|listed| {
-            let entry = entry(store.snapshots(), &listed, &mut seen);
+            let entry = entry(store.snapshots(), &listed, &held, &mut seen);
             (listed, entry)
         })
         .collect())
 }
 
 /// Everything that takes room in the cache. `busy` are the cache mounts that steps use now.
-pub(crate) fn disk_usage(store: &Store, busy: &HashSet<String>) -> Result<Vec<CacheEntry>, BuildError> {
-    let all = entries(store)?;
+pub(crate) fn disk_usage(
+    store: &Store,
+    images: &Images,
+    busy: &HashSet<String>,
+) -> Result<Vec<CacheEntry>, BuildError> {
+    let all = entries(store, images)?;
     let with_files = all.into_iter().filter(|(listed, _)| listed.layer);
     Ok(with_files
         .map(|(_, mut entry)| {
@@ -114,7 +126,7 @@ pub(crate) fn prune(
     options: &PruneOptions,
     busy: &HashSet<String>,
 ) -> Result<Pruned, BuildError> {
-    let all = entries(store)?;
+    let all = entries(store, images)?;
     let mut total: u64 = all
         .iter()
         .filter(|(_, entry)| !entry.shared)
@@ -125,7 +137,8 @@ pub(crate) fn prune(
         .map(|unused| rows::now().saturating_sub(i64::try_from(unused.as_millis()).unwrap_or(i64::MAX)));
     let mut doomed = Vec::new();
     for (listed, entry) in &all {
-        let wanted = (options.all || !(entry.shared || listed.record.is_none()))
+        let mount = listed.record.is_none();
+        let wanted = (options.all || !(entry.shared || (mount && !options.mounts)))
             && before.is_none_or(|before| listed.used <= before)
             && (options.ids.is_empty() || options.ids.iter().any(|id| entry.id.starts_with(id.as_str())))
             && (options.kinds.is_empty() || options.kinds.contains(&entry.kind))

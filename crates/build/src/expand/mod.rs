@@ -41,6 +41,11 @@ pub enum ExpandError {
 pub trait Variables {
     /// The variable's value, if it is set.
     fn get(&self, name: &str) -> Option<String>;
+
+    /// The variable's value where the text says itself what holds without one.
+    fn get_optional(&self, name: &str) -> Option<String> {
+        self.get(name)
+    }
 }
 
 impl<F: Fn(&str) -> Option<String>> Variables for F {
@@ -312,7 +317,10 @@ impl<'a> Lexer<'a> {
 
     /// Applies the operator after a name inside braces.
     fn operate(&mut self, name: &str, operator: char, depth: usize) -> Result<String, ExpandError> {
-        let value = self.variables.get(name);
+        let value = match operator {
+            ':' | '-' | '+' | '?' => self.variables.get_optional(name),
+            _ => self.variables.get(name),
+        };
         match operator {
             ':' => match self.next() {
                 None => Err(ExpandError::Brace),

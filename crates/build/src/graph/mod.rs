@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::error::BuildError;
-use crate::instruction::{From, Instruction, Statement};
+use crate::instruction::{From, Instruction, Statement, nearest};
 use crate::source::{Diagnostic, Source};
 
 /// One stage.
@@ -96,6 +96,16 @@ impl Stages {
             .iter()
             .rposition(|stage| stage.from.name.as_deref() == Some(lower.as_str()));
         named.or_else(|| text.parse().ok().filter(|index| *index < before))
+    }
+
+    /// The stage before `before` whose name is nearly `text`.
+    pub fn alike(&self, text: &str, before: usize) -> Option<String> {
+        let earlier = self.stages.get(..before).unwrap_or_default();
+        let names: Vec<&str> = earlier
+            .iter()
+            .filter_map(|stage| stage.from.name.as_deref())
+            .collect();
+        nearest(text, &names).map(str::to_owned)
     }
 
     /// The stage to build: the one asked for, or the last.

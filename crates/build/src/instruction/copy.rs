@@ -1,6 +1,6 @@
 //! COPY and ADD.
 
-use super::read::{flag_fault, only_once, switch, unknown_flag, value_of};
+use super::read::{only_once, switch, unknown_flag, value_of};
 use crate::parse::{Command, Fault, announce, json_strings, whitespace_words};
 
 /// A file whose content stands in the Dockerfile.
@@ -28,6 +28,8 @@ pub struct Copy {
     pub checksum: Option<String>,
     /// ADD: whether archives are unpacked; by default local ones are, fetched ones are not.
     pub unpack: Option<bool>,
+    /// ADD of a git repository: whether its `.git` comes along.
+    pub keep_git_dir: Option<bool>,
 }
 
 /// Reads a COPY, or an ADD if `add`.
@@ -56,6 +58,7 @@ pub fn read(command: &Command, add: bool) -> Result<Copy, Fault> {
         link: false,
         checksum: None,
         unpack: None,
+        keep_git_dir: None,
     };
     for flag in &command.flags {
         if !known.contains(&flag.name.as_str()) {
@@ -70,12 +73,7 @@ pub fn read(command: &Command, add: bool) -> Result<Copy, Fault> {
             "link" => copy.link = switch(flag)?,
             "parents" => copy.parents = switch(flag)?,
             "unpack" => copy.unpack = Some(switch(flag)?),
-            _ => {
-                return Err(flag_fault(
-                    flag,
-                    "git sources of ADD are not offered, so --keep-git-dir is not",
-                ));
-            }
+            _ => copy.keep_git_dir = Some(switch(flag)?),
         }
     }
     if copy.from.as_deref() == Some("") {

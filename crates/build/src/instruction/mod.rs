@@ -97,6 +97,8 @@ pub struct Run {
     pub heredocs: Vec<Heredoc>,
     pub mounts: Vec<Mount>,
     pub network: Option<RunNetwork>,
+    /// `--security=insecure`: without the confinement of containers. The build has to be allowed it.
+    pub insecure: bool,
 }
 
 /// What one command says.

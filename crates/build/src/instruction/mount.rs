@@ -43,7 +43,7 @@ pub struct Mount {
     pub env: Option<String>,
 }
 
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 19] = [
     "type",
     "from",
     "source",
@@ -60,6 +60,9 @@ const KEYS: [&str; 16] = [
     "size",
     "mode",
     "uid",
+    "gid",
+    "required",
+    "env",
 ];
 
 impl Mount {

@@ -168,7 +168,7 @@ fn no_flags(command: &Command) -> Result<(), Fault> {
 fn run(command: &Command) -> Result<Run, Fault> {
     const KNOWN: [&str; 4] = ["mount", "network", "security", "device"];
     only_once(&command.flags, &["mount", "device"])?;
-    let (mut mounts, mut network) = (Vec::new(), None);
+    let (mut mounts, mut network, mut insecure) = (Vec::new(), None, false);
     for flag in &command.flags {
         match flag.name.as_str() {
             "mount" => mounts.push(Mount::read(flag)?),
@@ -184,10 +184,11 @@ fn run(command: &Command) -> Result<Run, Fault> {
                 })
             }
             "security" => match value_of(flag)? {
-                "sandbox" => {}
+                "sandbox" => insecure = false,
+                "insecure" => insecure = true,
                 other => {
-                    let fault = flag_fault(flag, format!("security mode \"{other}\" is not offered"));
-                    return Err(fault.help("only --security=sandbox is"));
+                    let fault = flag_fault(flag, format!("security mode \"{other}\" is not valid"));
+                    return Err(fault.help("use sandbox or insecure"));
                 }
             },
             "device" => return Err(flag_fault(flag, "devices in RUN are not offered")),
@@ -203,6 +204,7 @@ fn run(command: &Command) -> Result<Run, Fault> {
         heredocs: command.heredocs.clone(),
         mounts,
         network,
+        insecure,
     })
 }
 

@@ -204,6 +204,7 @@ fn mistakes_are_shown_where_they_are() {
             "RUN --mount=type=ssh,from=x a",
             "from is only allowed for bind and cache mounts",
         ),
+        ("RUN --security=open a", "security mode \"open\" is not valid"),
         ("RUN --mount=type=bind,tagret=/x a", "unexpected key 'tagret'"),
         (
             "RUN --network=none --network=none a",

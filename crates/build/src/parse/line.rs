@@ -89,6 +89,7 @@ pub struct Reader<'a> {
     /// Index of the next physical line.
     next: usize,
     warnings: Vec<String>,
+    empty: Vec<usize>,
 }
 
 impl<'a> Reader<'a> {
@@ -99,6 +100,7 @@ impl<'a> Reader<'a> {
             escape,
             next: 0,
             warnings: Vec::new(),
+            empty: Vec::new(),
         }
     }
 
@@ -107,8 +109,9 @@ impl<'a> Reader<'a> {
         self.next
     }
 
-    pub fn into_warnings(self) -> Vec<String> {
-        self.warnings
+    /// What surprises, in words, and the numbers of the empty lines inside continued ones.
+    pub fn into_warnings(self) -> (Vec<String>, Vec<usize>) {
+        (self.warnings, self.empty)
     }
 
     /// The next instruction's text, or nothing at the end of the file.
@@ -154,6 +157,7 @@ impl<'a> Reader<'a> {
             };
         }
         if let Some(line) = empty_inside {
+            self.empty.push(line);
             self.warnings.push(format!(
                 "[WARNING]: Empty continuation line {line} found in:\n    {}",
                 text.trim_end()

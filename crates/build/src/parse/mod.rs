@@ -60,6 +60,8 @@ pub struct Dockerfile {
     pub commands: Vec<Command>,
     /// Things that work but will surprise, one sentence each.
     pub warnings: Vec<String>,
+    /// Empty lines inside continued ones, counted from 1.
+    pub empty_continuations: Vec<usize>,
 }
 
 /// Takes a Dockerfile apart. `name` is what messages call the file.
@@ -99,8 +101,10 @@ pub fn parse(name: &str, bytes: &[u8]) -> Result<Dockerfile, Diagnostic> {
             help: Some(format!("{name} must contain at least one FROM instruction")),
         });
     }
+    let (warnings, empty_continuations) = reader.into_warnings();
     Ok(Dockerfile {
-        warnings: reader.into_warnings(),
+        warnings,
+        empty_continuations,
         source,
         directives,
         commands,

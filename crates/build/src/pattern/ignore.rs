@@ -12,6 +12,10 @@ struct Rule {
     pattern: Pattern,
     /// A `!` line.
     includes: bool,
+    /// As it is written.
+    text: String,
+    /// Where it stands, counted from 1.
+    line: usize,
 }
 
 /// The rules of one `.dockerignore`.
@@ -33,7 +37,8 @@ impl Ignore {
     pub fn parse(text: &str) -> Result<Ignore, PatternError> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut lines = Vec::new();
-        for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let numbered = text.lines().zip(1..).filter(|(line, _)| !line.starts_with('#'));
+        for (line, number) in numbered {
             let line = line.trim();
             let (includes, body) = match line.strip_prefix('!') {
                 Some(body) => (true, body.trim()),
@@ -45,7 +50,7 @@ impl Ignore {
                 }
                 continue;
             }
-            lines.push((includes, body));
+            lines.push((includes, body, number));
         }
         Ignore::of(lines)
     }
@@ -55,22 +60,25 @@ impl Ignore {
         Ignore::of(
             patterns
                 .into_iter()
-                .map(|pattern| match pattern.strip_prefix('!') {
-                    Some(pattern) => (true, pattern),
-                    None => (false, pattern),
+                .zip(1..)
+                .map(|(pattern, number)| match pattern.strip_prefix('!') {
+                    Some(pattern) => (true, pattern, number),
+                    None => (false, pattern, number),
                 }),
         )
     }
 
-    fn of<'a>(lines: impl IntoIterator<Item = (bool, &'a str)>) -> Result<Ignore, PatternError> {
+    fn of<'a>(lines: impl IntoIterator<Item = (bool, &'a str, usize)>) -> Result<Ignore, PatternError> {
         let mut rules = Vec::new();
-        for (includes, text) in lines {
-            let text = clean(text);
+        for (includes, written, line) in lines {
+            let text = clean(written);
             // A lone dot or slash is the context itself, which cannot be ignored.
             if !text.is_empty() {
                 rules.push(Rule {
                     pattern: Pattern::new(&text)?,
                     includes,
+                    text: format!("{}{written}", if includes { "!" } else { "" }),
+                    line,
                 });
             }
         }
@@ -79,6 +87,20 @@ impl Ignore {
 
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    /// The rule that decides about a path: its line and its text. None does for what no rule matches.
+    pub fn decider(&self, path: &str) -> Option<(usize, &str)> {
+        let names: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        let covers = |rule: &&Rule| {
+            let mut positions = rule.pattern.start();
+            names.iter().any(|name| {
+                positions = rule.pattern.step(&positions, name);
+                rule.pattern.accepts(&positions)
+            })
+        };
+        let last = self.rules.iter().rev().find(covers);
+        last.map(|rule| (rule.line, rule.text.as_str()))
     }
 
     /// Judges a path relative to the root of the context, without leading slash.

@@ -141,3 +141,84 @@ fn paths_are_cleaned() {
     assert!(climbs_out("a/../../b"));
     assert!(!climbs_out("a/../b"));
 }
+
+mod properties {
+    use proptest::prelude::*;
+
+    use crate::expand::{expand_document, expand_word, expand_words};
+    use crate::pattern::{Ignore, Pattern, clean};
+
+    /// Names and patterns of few letters, so that many match.
+    fn component() -> impl Strategy<Value = String> {
+        prop::sample::select(vec![
+            "a", "b", "ab", "a*", "*", "?", "*b", "[ab]", "[^a]", "**", "a?",
+        ])
+        .prop_map(str::to_owned)
+    }
+
+    fn path() -> impl Strategy<Value = String> {
+        let name = prop::sample::select(vec!["a", "b", "ab", "ba", "c"]);
+        prop::collection::vec(name, 1..5).prop_map(|names| names.join("/"))
+    }
+
+    fn rules() -> impl Strategy<Value = Vec<(bool, String)>> {
+        let pattern = prop::collection::vec(component(), 1..4).prop_map(|parts| parts.join("/"));
+        prop::collection::vec((any::<bool>(), pattern), 0..6)
+    }
+
+    /// The rules one after the other, each on the path and on every directory above it.
+    fn plainly(rules: &[(bool, String)], path: &str) -> bool {
+        let parts: Vec<&str> = path.split('/').collect();
+        let mut ignored = false;
+        for (includes, pattern) in rules {
+            let pattern = Pattern::new(&clean(pattern)).unwrap();
+            if (1..=parts.len()).any(|count| pattern.matches(&parts[..count].join("/"))) {
+                ignored = !includes;
+            }
+        }
+        ignored
+    }
+
+    fn text(rules: &[(bool, String)]) -> String {
+        let line =
+            |(includes, pattern): &(bool, String)| format!("{}{pattern}\n", if *includes { "!" } else { "" });
+        rules.iter().map(line).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn the_last_rule_that_matches_decides(rules in rules(), path in path()) {
+            let ignore = Ignore::parse(&text(&rules)).unwrap();
+            prop_assert_eq!(ignore.judge(&path).ignored, plainly(&rules, &path));
+            let decider = ignore.decider(&path);
+            prop_assert_eq!(decider.is_some_and(|(_, rule)| !rule.starts_with('!')), ignore.judge(&path).ignored);
+        }
+
+        #[test]
+        fn nothing_below_a_pruned_directory_is_taken_back(rules in rules(), top in path(), below in path()) {
+            let ignore = Ignore::parse(&text(&rules)).unwrap();
+            if ignore.judge(&top).prune {
+                let whole = format!("{top}/{below}");
+                prop_assert!(ignore.judge(&whole).ignored, "{whole}");
+            }
+        }
+
+        #[test]
+        fn no_rules_make_it_panic(text in "[!#/a*?\\[\\]\\\\^ .\\-\n-]{0,40}", path in "[a/.*\\[]{0,12}") {
+            if let Ok(ignore) = Ignore::parse(&text) {
+                ignore.judge(&path);
+                ignore.decider(&path);
+            }
+        }
+
+        #[test]
+        fn no_words_make_it_panic(text in "[$\\{\\}a:+?#%/'\"\\\\ \n*\\-]{0,40}") {
+            let variables = |name: &str| (name == "a").then(|| "$a*".to_owned());
+            let _ = expand_word(&text, '\\', &variables);
+            let _ = expand_words(&text, '`', &variables);
+            let _ = expand_document(&text, '\\', &variables);
+        }
+    }
+}

@@ -33,6 +33,24 @@ const BUILDERS: [&str; 8] = [
     "SOURCE_DATE_EPOCH",
 ];
 
+/// Arguments that tell about platform and target; a stage that declares one gets it.
+pub const PREDEFINED: [&str; 9] = [
+    "BUILDPLATFORM",
+    "BUILDOS",
+    "BUILDARCH",
+    "BUILDVARIANT",
+    "TARGETPLATFORM",
+    "TARGETOS",
+    "TARGETARCH",
+    "TARGETVARIANT",
+    "TARGETSTAGE",
+];
+
+/// Whether FROM knows the argument although nobody declares it.
+pub fn is_platform_argument(name: &str) -> bool {
+    PREDEFINED.contains(&name)
+}
+
 /// The values that a build starts with.
 #[derive(Debug, Clone, Default)]
 pub struct Arguments {
@@ -43,8 +61,13 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// `given` are the client's; a name without a value leaves the default.
-    pub fn new(given: &BTreeMap<String, Option<String>>, build: &Platform, target: &Platform) -> Arguments {
+    /// `given` are the client's; a name without a value leaves the default. `stage` is the target as it was asked for.
+    pub fn new(
+        given: &BTreeMap<String, Option<String>>,
+        build: &Platform,
+        target: &Platform,
+        stage: Option<&str>,
+    ) -> Arguments {
         let mut platform = BTreeMap::new();
         let parts = |platform: &Platform| {
             let variant = platform.variant.clone().unwrap_or_default();
@@ -65,6 +88,8 @@ impl Arguments {
         platform.insert("TARGETOS", os);
         platform.insert("TARGETARCH", arch);
         platform.insert("TARGETVARIANT", variant);
+        let stage = stage.filter(|stage| !stage.is_empty()).unwrap_or("default");
+        platform.insert("TARGETSTAGE", stage.to_owned());
         let given = given
             .iter()
             .filter_map(|(name, value)| Some((name.clone(), value.clone()?)))
@@ -110,6 +135,12 @@ impl Arguments {
         self.given.get(name).map(String::as_str)
     }
 
+    /// What the client gave, an ARG declared, and its name says is a secret.
+    pub fn secret_names(&self) -> Vec<String> {
+        let secret = |name: &&String| self.used.contains(*name) && crate::lint::looks_secret(name);
+        self.given.keys().filter(secret).cloned().collect()
+    }
+
     /// What the client gave and no ARG declared.
     pub fn unused(&self) -> Vec<String> {
         let known = |name: &str| {
@@ -137,7 +168,7 @@ mod tests {
         ]);
         let host = Platform::new("linux", "amd64", None);
         let target = Platform::new("linux", "arm", Some("v7"));
-        let mut arguments = Arguments::new(&given, &host, &target);
+        let mut arguments = Arguments::new(&given, &host, &target, None);
         arguments.declare_global("G", Some("global".into()));
         assert_eq!(
             arguments.value("A", Some("default".into())).as_deref(),

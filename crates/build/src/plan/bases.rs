@@ -24,6 +24,8 @@ pub struct Wanted {
     pub platform: Option<Platform>,
     pub number: StepNumber,
     pub statement: Statement,
+    /// A stage whose name is nearly this one's.
+    pub alike: Option<String>,
 }
 
 /// Images by name and platform.
@@ -59,7 +61,13 @@ impl Bases {
             return Ok(image.clone());
         }
         let image = tokio::select! {
-            image = resolve(build, wanted) => image.map_err(|error| error.at(&wanted.statement.snippet))?,
+            image = resolve(build, wanted) => image.map_err(|error| {
+                let error = match &wanted.alike {
+                    Some(stage) => error.hint(format_args!("did you mean the stage {stage}?")),
+                    None => error,
+                };
+                error.at(&wanted.statement.snippet)
+            })?,
             () = build.request.stop.cancelled() => return Err(BuildError::Cancelled),
         };
         self.known.lock().await.insert(key, image.clone());

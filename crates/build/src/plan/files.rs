@@ -5,13 +5,13 @@ use super::stage::Planning;
 use super::{Planner, mistake};
 use crate::error::BuildError;
 use crate::instruction::{Copy, Statement};
-use crate::remote::{is_git, is_url};
+use crate::remote::{is_git, is_url, without_password};
 use crate::solve::VertexId;
 use crate::step::{CopyStep, FileSource, ModeChange, StepKind};
 use crate::transcript::StepNumber;
 
 impl Planning {
-    /// Plans a COPY or ADD: what it does, the vertex it takes files from, its line of history.
+    /// Plans a COPY or ADD.
     pub async fn copy(
         &mut self,
         planner: &mut Planner<'_>,
@@ -19,7 +19,39 @@ impl Planning {
         copy: &Copy,
         add: bool,
         number: StepNumber,
-    ) -> Result<(StepKind, Vec<VertexId>, String), BuildError> {
+    ) -> Result<(), BuildError> {
+        let (step, history) = self.copy_step(statement, copy, add)?;
+        let inputs = match &copy.from {
+            Some(from) => vec![self.tree_of(planner, statement, from, number).await?],
+            None => Vec::new(),
+        };
+        // Names of users can only be looked up in the stage's own filesystem.
+        let numeric = step.chown.as_deref().is_none_or(is_numeric);
+        if !(copy.link && numeric) {
+            let kind = StepKind::Copy(Box::new(step));
+            return self
+                .add_filesystem(planner, kind, statement, number, &inputs, history)
+                .await;
+        }
+        // What is linked is made on its own, so that it is known whatever lies below, and then laid over that.
+        let empty = self
+            .add_vertex(planner, StepKind::Base(None), statement, number, &[])
+            .await?;
+        let alone: Vec<VertexId> = [empty].into_iter().chain(inputs).collect();
+        let kind = StepKind::Copy(Box::new(step));
+        let made = self.add_vertex(planner, kind, statement, number, &alone).await?;
+        let kind = StepKind::Copy(Box::new(CopyStep::overlay()));
+        self.add_filesystem(planner, kind, statement, number, &[made], history)
+            .await
+    }
+
+    /// What a COPY or ADD does, and its line of history.
+    fn copy_step(
+        &self,
+        statement: &Statement,
+        copy: &Copy,
+        add: bool,
+    ) -> Result<(CopyStep, String), BuildError> {
         let keyword = if add { "ADD" } else { "COPY" };
         let words = |list: &[String]| -> Result<Vec<String>, BuildError> {
             list.iter().map(|text| self.word(statement, text)).collect()
@@ -28,14 +60,10 @@ impl Planning {
             text.as_deref().map(|text| self.word(statement, text)).transpose()
         };
         let all = words(&copy.sources)?;
-        if let Some(git) = all.iter().find(|source| add && is_git(source)) {
-            let text = format!(
-                "ADD of the git repository {git} is not offered: clone it in a RUN, or into the context"
-            );
-            return Err(mistake(statement, text));
-        }
+        let (git, others): (Vec<String>, Vec<String>) =
+            all.iter().cloned().partition(|source| add && is_git(source));
         let (remote, sources): (Vec<String>, Vec<String>) =
-            all.iter().cloned().partition(|source| is_url(source));
+            others.into_iter().partition(|source| is_url(source));
         if let (Some(url), false) = (remote.first(), add) {
             return Err(mistake(
                 statement,
@@ -67,24 +95,40 @@ impl Planning {
                 Some((text, change))
             }
         };
+        let mut commit = None;
         let checksum = match optional(&copy.checksum)? {
             None => None,
+            Some(_) if remote.len() + git.len() != 1 || !sources.is_empty() => {
+                let text = "checksum requires exactly one source that is fetched";
+                return Err(mistake(statement, text.to_owned()));
+            }
+            Some(text) if !git.is_empty() => {
+                if !is_commit(&text) {
+                    let text = format!("--checksum: {text} is not the hexadecimal name of a commit");
+                    return Err(mistake(statement, text));
+                }
+                commit = Some(text.to_ascii_lowercase());
+                None
+            }
             Some(text) => {
                 let digest = text
                     .parse()
                     .map_err(|error| mistake(statement, format!("--checksum: {error}")))?;
-                if remote.len() != 1 || !sources.is_empty() {
-                    let text = "checksum requires exactly one source that is fetched";
-                    return Err(mistake(statement, text.to_owned()));
-                }
                 Some(digest)
             }
         };
         let history = {
+            // A password of a server is nobody's business.
             let shown = all
                 .iter()
-                .chain(inline.iter().map(|(name, _)| name))
-                .cloned()
+                .map(|source| {
+                    if add {
+                        without_password(source)
+                    } else {
+                        source.clone()
+                    }
+                })
+                .chain(inline.iter().map(|(name, _)| name.clone()))
                 .collect::<Vec<_>>();
             format!("{keyword} {} {written} # buildkit", shown.join(" "))
         };
@@ -97,6 +141,9 @@ impl Planning {
             },
             sources,
             remote,
+            git,
+            keep_git_dir: copy.keep_git_dir,
+            commit,
             inline,
             destination,
             chown: optional(&copy.chown)?,
@@ -108,12 +155,21 @@ impl Planning {
                 add && copy.unpack.unwrap_or(true),
                 add && copy.unpack.unwrap_or(false),
             ),
+            over_links: false,
             fetched: Default::default(),
+            cloned: Default::default(),
         };
-        let inputs = match &copy.from {
-            Some(from) => vec![self.tree_of(planner, statement, from, number).await?],
-            None => Vec::new(),
-        };
-        Ok((StepKind::Copy(Box::new(step)), inputs, history))
+        Ok((step, history))
     }
+}
+
+fn is_numeric(chown: &str) -> bool {
+    chown
+        .split(':')
+        .all(|part| part.chars().all(|c| c.is_ascii_digit()))
+}
+
+/// Whether a text can be (the beginning of) a commit's name.
+fn is_commit(text: &str) -> bool {
+    (7..=64).contains(&text.len()) && text.chars().all(|c| c.is_ascii_hexdigit())
 }

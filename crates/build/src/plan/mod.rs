@@ -24,7 +24,7 @@ use crate::solve::{Graph, VertexId};
 use crate::step::{Build, FileSource, StepKind, StepOperation};
 use crate::transcript::StepNumber;
 
-pub use arguments::Arguments;
+pub use arguments::{Arguments, PREDEFINED, is_platform_argument};
 pub use bases::Bases;
 pub use settings::{apply, env_value, fault, mistake};
 pub use wanted::{context_name, wanted_images};
@@ -126,7 +126,7 @@ impl<'a> Planner<'a> {
                 continue;
             }
             self.begin_stage(index);
-            let mut planning = stage::Planning::start(&mut self, index, StepNumber(number)).await?;
+            let mut planning = stage::Planning::start(&mut self, index, StepNumber(number), false).await?;
             number += 1;
             for statement in &stage.body {
                 planning
@@ -148,6 +148,26 @@ impl<'a> Planner<'a> {
             }
         }
         Ok(self.plan)
+    }
+
+    /// Plans a stage that only a trigger needs, as part of the step `number`.
+    async fn plan_stage(&mut self, index: usize, number: StepNumber) -> Result<(), BuildError> {
+        let stages = self.stages;
+        let Some(stage) = stages.stages.get(index) else {
+            return Ok(());
+        };
+        let around = std::mem::take(&mut self.shown);
+        self.begin_stage(index);
+        let mut planning = stage::Planning::start(self, index, number, true).await?;
+        for statement in &stage.body {
+            planning.statement(self, statement, number).await?;
+        }
+        self.shown = around;
+        let planned = planning.finish();
+        if let Some(place) = self.plan.stages.get_mut(index) {
+            *place = Some(planned);
+        }
+        Ok(())
     }
 
     /// Adds a vertex.

@@ -211,6 +211,8 @@ pub fn mistake(statement: &Statement, message: String) -> BuildError {
 fn ports(text: &str) -> Result<Vec<String>, String> {
     let wrong = |why: &str| format!("invalid containerPort: {text}: {why}");
     let (numbers, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    // An address or a port of the host in front says nothing in an image.
+    let numbers = numbers.rsplit(':').next().unwrap_or(numbers);
     let protocol = protocol.to_ascii_lowercase();
     if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
         return Err(format!("invalid proto: {protocol}"));

@@ -41,6 +41,7 @@ impl Planning {
         planner: &mut Planner<'_>,
         index: usize,
         number: StepNumber,
+        more: bool,
     ) -> Result<Planning, BuildError> {
         let stages = planner.stages;
         let Some(stage) = stages.stages.get(index) else {
@@ -66,6 +67,7 @@ impl Planning {
                     platform,
                     number,
                     statement: statement.clone(),
+                    alike: None,
                 };
                 let image = planner.bases.get(planner.build, &wanted).await?;
                 StageBase::Image(Box::new(image))
@@ -103,7 +105,7 @@ impl Planning {
                 )
             }
         };
-        let mut start = planner.add(kind, statement, number, &inputs, false).await?;
+        let mut start = planner.add(kind, statement, number, &inputs, more).await?;
         if let Some(NamedContext::Directory) = &named {
             let kind = StepKind::Copy(Box::new(CopyStep::all_of(&name)));
             start = planner.add(kind, statement, number, &[start], true).await?;
@@ -177,16 +179,8 @@ impl Planning {
     ) -> Result<(), BuildError> {
         match &statement.instruction {
             Instruction::Run(run) => self.run(planner, statement, run, number).await,
-            Instruction::Copy(copy) => {
-                let (kind, inputs, history) = self.copy(planner, statement, copy, false, number).await?;
-                self.add_filesystem(planner, kind, statement, number, &inputs, history)
-                    .await
-            }
-            Instruction::Add(copy) => {
-                let (kind, inputs, history) = self.copy(planner, statement, copy, true, number).await?;
-                self.add_filesystem(planner, kind, statement, number, &inputs, history)
-                    .await
-            }
+            Instruction::Copy(copy) => self.copy(planner, statement, copy, false, number).await,
+            Instruction::Add(copy) => self.copy(planner, statement, copy, true, number).await,
             Instruction::Arg(arguments) => {
                 let history = self.arguments(planner, statement, arguments)?;
                 self.add_settings(planner, statement, number, history).await
@@ -247,7 +241,7 @@ impl Planning {
         Ok(history)
     }
 
-    async fn add_vertex(
+    pub(super) async fn add_vertex(
         &mut self,
         planner: &mut Planner<'_>,
         kind: StepKind,
@@ -261,7 +255,7 @@ impl Planning {
     }
 
     /// Adds a step that makes a filesystem out of the present one and `others`.
-    async fn add_filesystem(
+    pub(super) async fn add_filesystem(
         &mut self,
         planner: &mut Planner<'_>,
         kind: StepKind,
@@ -370,6 +364,12 @@ impl Planning {
             cwd,
             user: self.plan.settings.user.clone(),
             network: run.network,
+            insecure: run.insecure,
+            cache_namespace: planner
+                .plan
+                .arguments
+                .given("BUILDKIT_CACHE_MOUNT_NS")
+                .map(str::to_owned),
             mounts,
             script,
         };
@@ -409,6 +409,10 @@ impl Planning {
         if named.is_none()
             && let Some(index) = stages.find(from, self.index)
         {
+            if planner.plan.stages.get(index).is_some_and(Option::is_none) {
+                // Only a trigger of an image can name a stage that the file itself does not need.
+                Box::pin(planner.plan_stage(index, number)).await?;
+            }
             return Ok(planned(planner, index, statement)?.filesystem);
         }
         let own = stages
@@ -436,6 +440,7 @@ impl Planning {
             platform,
             number,
             statement: statement.clone(),
+            alike: None,
         };
         let image = planner.bases.get(planner.build, &wanted).await?;
         let kind = StepKind::Base(Some(Box::new(image)));
@@ -463,13 +468,7 @@ fn planned<'p>(
         .stages
         .get(index)
         .and_then(Option::as_ref)
-        .ok_or_else(|| {
-            // Only a trigger of an image can name a stage that the file itself does not need.
-            mistake(
-                statement,
-                format!("stage {index} is used by a trigger but not built: name it in a COPY as well"),
-            )
-        })
+        .ok_or_else(|| mistake(statement, format!("stage {index} is used before it is planned")))
 }
 
 /// Reads a trigger of a base image; what is wrong with it is shown at the FROM.

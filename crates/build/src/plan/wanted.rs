@@ -36,6 +36,7 @@ pub fn wanted_images(
                 platform: platform.clone(),
                 number: StepNumber(number),
                 statement: statement.clone(),
+                alike: stages.alike(name, index),
             });
         };
         let base = bases.get(index).map(String::as_str).unwrap_or_default();

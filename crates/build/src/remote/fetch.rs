@@ -60,11 +60,14 @@ pub async fn fetch(
 }
 
 fn failed(url: &str, why: impl std::fmt::Display) -> BuildError {
-    BuildError::step(format!("{}: {why}", shown(url)), ErrorClass::Unavailable)
+    BuildError::step(
+        format!("{}: {why}", without_password(url)),
+        ErrorClass::Unavailable,
+    )
 }
 
 /// The URL without a password it may hold.
-fn shown(url: &str) -> String {
+pub fn without_password(url: &str) -> String {
     match url::Url::parse(url) {
         Ok(mut parsed) if parsed.password().is_some() => {
             // Only URLs without a host refuse this, and those have no password.
@@ -76,8 +79,8 @@ fn shown(url: &str) -> String {
 }
 
 async fn get(url: &str, checksum: Option<&Digest>, room: &Path) -> Result<Fetched, BuildError> {
-    let parsed =
-        url::Url::parse(url).map_err(|error| BuildError::invalid(format!("{}: {error}", shown(url))))?;
+    let parsed = url::Url::parse(url)
+        .map_err(|error| BuildError::invalid(format!("{}: {error}", without_password(url))))?;
     let mut response = client()?
         .get(parsed)
         .send()
@@ -96,7 +99,7 @@ async fn get(url: &str, checksum: Option<&Digest>, room: &Path) -> Result<Fetche
             404 | 410 => ErrorClass::NotFound,
             _ => ErrorClass::Unavailable,
         };
-        let text = format!("{}: the server answered {}", shown(url), text.trim());
+        let text = format!("{}: the server answered {}", without_password(url), text.trim());
         return Err(BuildError::step(text, class));
     }
     let name = file_name(response.url());
@@ -123,17 +126,17 @@ async fn get(url: &str, checksum: Option<&Digest>, room: &Path) -> Result<Fetche
         hasher.update(&bytes);
         // The page cache takes it; a disk that is behind slows this one build down.
         file.write_all(&bytes)
-            .map_err(|error| BuildError::io(format_args!("storing {}", shown(url)), &error))?;
+            .map_err(|error| BuildError::io(format_args!("storing {}", without_password(url)), &error))?;
     }
     file.rewind()
-        .map_err(|error| BuildError::io(format_args!("storing {}", shown(url)), &error))?;
+        .map_err(|error| BuildError::io(format_args!("storing {}", without_password(url)), &error))?;
     let digest = hasher.finish();
     if let Some(wanted) = checksum
         && *wanted != digest
     {
         let message = format!(
             "digest mismatch {digest}: {wanted} was promised for {}",
-            shown(url)
+            without_password(url)
         );
         return Err(BuildError::invalid(message));
     }

@@ -1,4 +1,5 @@
-//! A context from a git repository, by the `git` program: `URL[#[REF][:SUBDIRECTORY]]` as Docker writes it.
+//! A context or a source of ADD from a git repository, by the `git` program: `URL[#[REF][:SUBDIRECTORY]]`, or
+//! `URL?ref=…&subdir=…`, as Docker writes it.
 //!
 //! The repository is foreign. git is run without the host's configuration and hooks, may speak only protocols of the
 //! network (a submodule could else name a directory of the host), never asks for a password, and is given nothing
@@ -24,43 +25,156 @@ pub fn is_git(source: &str) -> bool {
 }
 
 /// What a source asks for.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Wanted {
     repository: String,
     /// Empty: what the repository's HEAD is.
     reference: String,
     /// Relative; empty: the root.
     subdirectory: String,
+    /// How the commit's name has to begin.
+    commit: Option<String>,
+    keep_git_dir: Option<bool>,
+    without_submodules: bool,
 }
+
+/// The keys of a query that are meant for the builder and not for the server.
+const KEYS: [&str; 9] = [
+    "ref",
+    "tag",
+    "branch",
+    "subdir",
+    "commit",
+    "checksum",
+    "keep-git-dir",
+    "submodules",
+    "mtime",
+];
 
 impl Wanted {
     fn parse(source: &str) -> Result<Wanted, BuildError> {
         let (repository, fragment) = source.split_once('#').unwrap_or((source, ""));
         let (reference, subdirectory) = fragment.split_once(':').unwrap_or((fragment, ""));
+        let (repository, query) = repository.split_once('?').unwrap_or((repository, ""));
         let repository = match repository.starts_with("github.com/") {
             true => format!("https://{repository}"),
             false => repository.to_owned(),
         };
+        let mut wanted = Wanted {
+            repository,
+            reference: reference.to_owned(),
+            subdirectory: subdirectory.trim_matches('/').to_owned(),
+            ..Wanted::default()
+        };
+        for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            wanted.set(source, &key, &value)?;
+        }
+        let reference = &wanted.reference;
         if reference.starts_with('-') || reference.contains([' ', '\t', '\n']) {
             return Err(BuildError::invalid(format!(
                 "invalid git reference {reference:?} in {source}"
             )));
         }
-        Ok(Wanted {
-            repository,
-            reference: reference.to_owned(),
-            subdirectory: subdirectory.trim_matches('/').to_owned(),
-        })
+        Ok(wanted)
     }
+
+    fn set(&mut self, source: &str, key: &str, value: &str) -> Result<(), BuildError> {
+        let refuse = |why: String| BuildError::invalid(format!("{source}: {why}"));
+        let yes = || match value {
+            "" | "1" | "true" => Ok(true),
+            "0" | "false" => Ok(false),
+            _ => Err(refuse(format!("{key} is true or false, not {value:?}"))),
+        };
+        match key {
+            "ref" | "tag" | "branch" if !self.reference.is_empty() => {
+                return Err(refuse("the reference is given twice".to_owned()));
+            }
+            "ref" => self.reference = value.to_owned(),
+            "tag" => self.reference = format!("refs/tags/{value}"),
+            "branch" => self.reference = format!("refs/heads/{value}"),
+            "subdir" if !self.subdirectory.is_empty() => {
+                return Err(refuse("the directory is given twice".to_owned()));
+            }
+            "subdir" => self.subdirectory = value.trim_matches('/').to_owned(),
+            "commit" | "checksum" => self.commit = Some(value.to_ascii_lowercase()),
+            "keep-git-dir" => self.keep_git_dir = Some(yes()?),
+            "submodules" => self.without_submodules = !yes()?,
+            // Times are always those of the commit, so that the same commit gives the same image.
+            "mtime" => {}
+            _ => {
+                let advice = match crate::instruction::nearest(key, &KEYS) {
+                    Some(known) => format!("did you mean {known}?"),
+                    None => format!("known are {}", KEYS.join(", ")),
+                };
+                return Err(refuse(format!("unexpected key {key:?} in the query: {advice}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A commit of a repository as files, which go when it is dropped.
+pub struct Checkout {
+    /// The commit's whole name.
+    pub commit: String,
+    pub subdirectory: String,
+    /// Whether `.git` is among the files.
+    pub keeps_history: bool,
+    directory: PathBuf,
+    _room: tempfile::TempDir,
+}
+
+impl Checkout {
+    /// The files: those of the subdirectory that was asked for.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
+
+/// Checks `source` out, below a directory of its own in `room`.
+pub async fn checkout(
+    source: &str,
+    keep_git_dir: Option<bool>,
+    room: &Path,
+    stop: &CancellationToken,
+) -> Result<Checkout, BuildError> {
+    let room = room.join("tmp");
+    let fail = |error: std::io::Error| BuildError::io("making a directory for git", &error);
+    std::fs::create_dir_all(&room).map_err(fail)?;
+    let room = tempfile::Builder::new()
+        .prefix("build-git-")
+        .tempdir_in(room)
+        .map_err(fail)?;
+    let mut wanted = Wanted::parse(source)?;
+    wanted.keep_git_dir = keep_git_dir.or(wanted.keep_git_dir);
+    let (directory, commit) = clone_wanted(&wanted, room.path(), stop).await?;
+    Ok(Checkout {
+        commit,
+        subdirectory: wanted.subdirectory,
+        keeps_history: wanted.keep_git_dir.unwrap_or(false),
+        directory,
+        _room: room,
+    })
 }
 
 /// Clones the repository into the empty directory `into` and gives the directory that is the context.
 pub(super) async fn clone(
     source: &str,
     into: &Path,
+    keep_git_dir: bool,
     stop: &CancellationToken,
 ) -> Result<PathBuf, BuildError> {
-    let wanted = Wanted::parse(source)?;
+    let mut wanted = Wanted::parse(source)?;
+    wanted.keep_git_dir.get_or_insert(keep_git_dir);
+    let (directory, _) = clone_wanted(&wanted, into, stop).await?;
+    Ok(directory)
+}
+
+async fn clone_wanted(
+    wanted: &Wanted,
+    into: &Path,
+    stop: &CancellationToken,
+) -> Result<(PathBuf, String), BuildError> {
     let checkout = into.join("repository");
     std::fs::create_dir(&checkout).map_err(|error| BuildError::io("making a directory for git", &error))?;
     let git = Git {
@@ -94,7 +208,17 @@ pub(super) async fn clone(
         }
     };
     git.run(&["checkout", "--quiet", "--detach", &fetched]).await?;
-    if checkout.join(".gitmodules").exists() {
+    let commit = git.say(&["rev-parse", "HEAD"]).await?;
+    if let Some(promised) = &wanted.commit
+        && !commit.starts_with(promised.as_str())
+    {
+        return Err(BuildError::invalid(format!(
+            "{} is at commit {commit}, and {promised} was promised",
+            wanted.repository
+        )));
+    }
+    let time = git.say(&["show", "--no-patch", "--format=%ct", "HEAD"]).await?;
+    if checkout.join(".gitmodules").exists() && !wanted.without_submodules {
         git.run(&[
             "submodule",
             "--quiet",
@@ -107,10 +231,53 @@ pub(super) async fn clone(
         .await?;
     }
     let directory = below(&checkout, &wanted.subdirectory)?;
-    // The history is no part of what is built, and would make equal contexts differ.
-    std::fs::remove_dir_all(checkout.join(".git"))
-        .map_err(|error| BuildError::io("removing the history of the repository", &error))?;
-    Ok(directory)
+    if !wanted.keep_git_dir.unwrap_or(false) {
+        // The history is no part of what is built, and would make equal contexts differ.
+        std::fs::remove_dir_all(checkout.join(".git"))
+            .map_err(|error| BuildError::io("removing the history of the repository", &error))?;
+    }
+    let (top, seconds) = (checkout.clone(), time.trim().parse().unwrap_or(0));
+    tokio::task::spawn_blocking(move || settle(&top, seconds))
+        .await?
+        .map_err(|error| BuildError::io("setting the times of the repository's files", &error))?;
+    Ok((directory, commit))
+}
+
+/// Gives all files the time of the commit, and permissions that no umask of the daemon shows in.
+fn settle(top: &Path, seconds: i64) -> std::io::Result<()> {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+    use std::os::unix::fs::PermissionsExt;
+    let time = Timespec {
+        tv_sec: seconds,
+        tv_nsec: 0,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    let mut waiting = vec![top.to_owned()];
+    let mut directories = Vec::new();
+    while let Some(directory) = waiting.pop() {
+        for entry in std::fs::read_dir(&directory)? {
+            let (path, meta) = entry.and_then(|entry| Ok((entry.path(), entry.metadata()?)))?;
+            if meta.is_dir() {
+                waiting.push(path);
+                continue;
+            }
+            if meta.is_file() {
+                let executable = meta.permissions().mode() & 0o100 != 0;
+                let mode = if executable { 0o755 } else { 0o644 };
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))?;
+            }
+            utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        directories.push(directory);
+    }
+    for directory in directories.iter().rev() {
+        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755))?;
+        utimensat(CWD, directory, &times, AtFlags::empty())?;
+    }
+    Ok(())
 }
 
 /// The directory below `root`, if no link leads there.
@@ -170,6 +337,11 @@ impl Git<'_> {
     }
 
     async fn run(&self, args: &[&str]) -> Result<(), BuildError> {
+        self.say(args).await.map(|_| ())
+    }
+
+    /// What git says on its standard output.
+    async fn say(&self, args: &[&str]) -> Result<String, BuildError> {
         let mut command = Command::new("git");
         command
             .arg("-C")
@@ -202,14 +374,14 @@ impl Git<'_> {
             Ok(output) => output,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(BuildError::step(
-                    "a context from a git repository needs the program git, which is not installed where the daemon runs",
+                    "a git repository needs the program git, which is not installed where the daemon runs",
                     ErrorClass::NotImplemented,
                 ));
             }
             Err(error) => return Err(BuildError::io("running git", &error)),
         };
         if output.status.success() {
-            return Ok(());
+            return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
         }
         let said = String::from_utf8_lossy(&output.stderr);
         Err(BuildError::step(
@@ -254,6 +426,24 @@ mod tests {
         assert_eq!(parts("https://h/x.git#v1:a/b/"), "https://h/x.git v1 a/b");
         assert_eq!(parts("github.com/a/b#:docs"), "https://github.com/a/b  docs");
         assert!(Wanted::parse("https://h/x.git#--upload-pack=x").is_err());
+    }
+
+    #[test]
+    fn a_query_says_the_same_in_words() {
+        let wanted =
+            Wanted::parse("https://h/x.git?branch=main&subdir=a&keep-git-dir=1&checksum=ABC").unwrap();
+        assert_eq!(wanted.repository, "https://h/x.git");
+        assert_eq!(
+            (wanted.reference.as_str(), wanted.subdirectory.as_str()),
+            ("refs/heads/main", "a")
+        );
+        assert_eq!(
+            (wanted.keep_git_dir, wanted.commit.as_deref()),
+            (Some(true), Some("abc"))
+        );
+        let refused = |source: &str| Wanted::parse(source).unwrap_err().to_string();
+        assert!(refused("https://h/x.git?subdri=a").contains("did you mean subdir?"));
+        assert!(refused("https://h/x.git?ref=a#b").contains("given twice"));
     }
 
     #[test]

@@ -22,8 +22,8 @@ use crate::archive;
 use crate::error::BuildError;
 use crate::parse::MAX_SIZE;
 
-pub use fetch::{Fetched, fetch, is_url};
-pub use git::is_git;
+pub use fetch::{Fetched, fetch, is_url, without_password};
+pub use git::{Checkout, checkout, is_git};
 
 /// A context that was fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,10 +38,11 @@ pub struct RemoteContext {
 pub async fn fetch_context(
     url: &str,
     into: &Path,
+    keep_git_dir: bool,
     stop: &CancellationToken,
 ) -> Result<RemoteContext, BuildError> {
     if is_git(url) {
-        let directory = git::clone(url, into, stop).await?;
+        let directory = git::clone(url, into, keep_git_dir, stop).await?;
         return Ok(RemoteContext {
             directory,
             dockerfile: None,

@@ -111,6 +111,13 @@ impl<O> Graph<O> {
         self.vertices.get(vertex.0).map(|vertex| &vertex.operation)
     }
 
+    /// What a vertex takes the results of.
+    pub fn inputs(&self, vertex: VertexId) -> &[VertexId] {
+        self.vertices
+            .get(vertex.0)
+            .map_or(&[], |vertex| vertex.inputs.as_slice())
+    }
+
     pub fn len(&self) -> usize {
         self.vertices.len()
     }

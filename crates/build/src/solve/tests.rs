@@ -6,6 +6,8 @@ use tokio::sync::Barrier;
 
 use super::*;
 
+mod properties;
+
 type Work = Arc<dyn Fn(Vec<u64>, CancellationToken) -> BoxFuture<'static, Result<u64, String>> + Send + Sync>;
 
 /// A plain function as an operation.

@@ -21,8 +21,9 @@ use super::select::{Group, Rules, SelectError, select};
 use super::{Build, ModeChange, StepOperation, Tree, blocking, digest, now, owner, root};
 use crate::archive;
 use crate::error::BuildError;
+use crate::history::Part;
 use crate::pattern::Ignore;
-use crate::remote::{Fetched, fetch};
+use crate::remote::{Checkout, Fetched, checkout, fetch};
 
 /// Where files come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,11 @@ pub struct CopyStep {
     pub sources: Vec<String>,
     /// ADD: what is fetched.
     pub remote: Vec<String>,
+    /// ADD: git repositories.
+    pub git: Vec<String>,
+    pub keep_git_dir: Option<bool>,
+    /// ADD: how the name of the commit has to begin.
+    pub commit: Option<String>,
     /// Name and content of heredocs.
     pub inline: Vec<(String, String)>,
     /// Absolute; ends with a slash where it must be a directory.
@@ -53,8 +59,11 @@ pub struct CopyStep {
     pub checksum: Option<Digest>,
     /// Whether local archives are unpacked, and whether fetched ones are.
     pub unpack: (bool, bool),
+    /// A directory takes the place of a link of its name instead of going where the link leads.
+    pub over_links: bool,
     /// What was fetched for the definition is kept for the run.
     pub fetched: OnceCell<Arc<Vec<Fetched>>>,
+    pub cloned: OnceCell<Arc<Vec<Checkout>>>,
 }
 
 impl FileSource {
@@ -81,6 +90,16 @@ struct Plan {
 }
 
 impl Plan {
+    fn of_context(paths: Vec<String>) -> Plan {
+        Plan {
+            keyword: "RUN",
+            from: FileSource::Context,
+            sources: paths,
+            exclude: Vec::new(),
+            parents: false,
+        }
+    }
+
     fn select(&self, build: &Build, root: &OwnedFd) -> Result<Vec<Group>, BuildError> {
         let fail = |error: SelectError| BuildError::invalid(format!("{} failed: {error}", self.keyword));
         let exclude =
@@ -126,9 +145,19 @@ impl CopyStep {
     pub fn all_of(name: &str) -> CopyStep {
         CopyStep {
             keyword: "context",
-            from: FileSource::Named(name.to_ascii_lowercase()),
+            ..CopyStep::everything(FileSource::Named(name.to_ascii_lowercase()))
+        }
+    }
+
+    fn everything(from: FileSource) -> CopyStep {
+        CopyStep {
+            keyword: "COPY",
+            from,
             sources: vec!["/".to_owned()],
             remote: Vec::new(),
+            git: Vec::new(),
+            keep_git_dir: None,
+            commit: None,
             inline: Vec::new(),
             destination: "/".to_owned(),
             chown: None,
@@ -137,7 +166,17 @@ impl CopyStep {
             parents: false,
             checksum: None,
             unpack: (false, false),
-            fetched: OnceCell::default(),
+            over_links: false,
+            fetched: OnceCell::new(),
+            cloned: OnceCell::new(),
+        }
+    }
+
+    /// The second input laid over the first.
+    pub fn overlay() -> CopyStep {
+        CopyStep {
+            over_links: true,
+            ..CopyStep::everything(FileSource::Tree)
         }
     }
 
@@ -181,12 +220,23 @@ impl CopyStep {
                 })
                 .await?;
                 field(content.as_ref().map_or("-", Digest::as_str));
-                let many = self.sources.len() + self.inline.len() + self.remote.len() > 1;
+                let many = self.sources.len() + self.inline.len() + self.remote.len() + self.git.len() > 1;
                 field(if many { "many" } else { "one" });
             }
             FileSource::Tree => {
-                field(&format!("{:?} {:?} {}", self.sources, self.exclude, self.parents));
+                let how = (self.parents, self.over_links);
+                field(&format!("{:?} {:?} {how:?}", self.sources, self.exclude));
             }
+        }
+        for checkout in self.clone_all(build, &build.request.stop).await?.iter() {
+            field("git");
+            field(&checkout.commit);
+            field(&checkout.subdirectory);
+            field(if checkout.keeps_history {
+                "history"
+            } else {
+                "files"
+            });
         }
         match &self.checksum {
             // With a digest that is promised, nothing has to be fetched to know the result.
@@ -221,6 +271,67 @@ impl CopyStep {
         fetched.await.cloned()
     }
 
+    async fn clone_all(
+        &self,
+        build: &Build,
+        stop: &CancellationToken,
+    ) -> Result<Arc<Vec<Checkout>>, BuildError> {
+        let cloned = self.cloned.get_or_try_init(|| async {
+            let mut all = Vec::new();
+            for source in &self.git {
+                let checkout = checkout(source, self.keep_git_dir, build.store.root(), stop);
+                let checkout = checkout.await.map_err(|error| error.context("ADD failed"))?;
+                if let Some(wanted) = &self.commit
+                    && !checkout.commit.starts_with(wanted.as_str())
+                {
+                    return Err(BuildError::invalid(format!(
+                        "ADD failed: {source} is commit {}, and {wanted} was promised",
+                        checkout.commit
+                    )));
+                }
+                all.push(checkout);
+            }
+            Ok::<_, BuildError>(Arc::new(all))
+        });
+        cloned.await.cloned()
+    }
+
+    /// What the result depends on, by name.
+    pub async fn parts(&self, build: &Arc<Build>, inputs: &[Tree]) -> Result<Vec<Part>, BuildError> {
+        let named = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let mut parts = vec![
+            named("sources", &self.sources.join(" ")),
+            named("destination", &self.destination),
+            named("--chown", self.chown.as_deref().unwrap_or_default()),
+            named("--chmod", self.chmod.as_ref().map_or("", |(text, _)| text)),
+            named("--exclude", &self.exclude.join(" ")),
+        ];
+        for (name, content) in &self.inline {
+            let digest = Digest::sha256(content.as_bytes());
+            parts.push((format!("file <<{name}"), digest.to_string()));
+        }
+        for fetched in self.fetch(build, &build.request.stop).await?.iter() {
+            let name = fetched.name.as_deref().unwrap_or_default();
+            parts.push((format!("file {name}"), fetched.digest.to_string()));
+        }
+        for checkout in self.clone_all(build, &build.request.stop).await?.iter() {
+            parts.push(named("commit", &checkout.commit));
+        }
+        if self.sources.is_empty() {
+            return Ok(parts);
+        }
+        let directory = self.from.directory(build).await?;
+        let (plan, build, tree) = (self.plan(), build.clone(), inputs.get(1).cloned());
+        let files = blocking(
+            move || match plan.open(&build, directory.as_deref(), tree.as_ref())? {
+                Some(root) => plan_parts(&plan, &build, &root),
+                None => Ok(Vec::new()),
+            },
+        );
+        parts.extend(files.await?);
+        Ok(parts)
+    }
+
     /// The digest of what is taken from the second input.
     pub async fn contents(
         &self,
@@ -251,6 +362,7 @@ impl CopyStep {
             true => None,
             false => self.from.directory(&step.build).await?,
         };
+        let cloned = self.clone_all(&step.build, stop).await?;
         let work = Work {
             directory,
             plan: self.plan(),
@@ -261,7 +373,9 @@ impl CopyStep {
             chmod: self.chmod.as_ref().map(|(_, change)| change.clone()),
             inline: self.inline.clone(),
             unpack: self.unpack,
+            over_links: self.over_links,
             fetched,
+            cloned,
             stop: stop.clone(),
         };
         blocking(move || {
@@ -280,18 +394,33 @@ impl CopyStep {
     }
 }
 
+/// The digests of the files at `paths` of the context, by name.
+pub async fn context_parts(build: &Arc<Build>, paths: Vec<String>) -> Result<Vec<Part>, BuildError> {
+    if paths.is_empty() {
+        return Ok(Vec::new());
+    }
+    let directory = Some(build.context().await?);
+    let (plan, build) = (Plan::of_context(paths), build.clone());
+    blocking(move || match plan.open(&build, directory.as_deref(), None)? {
+        Some(root) => plan_parts(&plan, &build, &root),
+        None => Ok(Vec::new()),
+    })
+    .await
+}
+
+fn plan_parts(plan: &Plan, build: &Build, root: &OwnedFd) -> Result<Vec<Part>, BuildError> {
+    let groups = plan.select(build, root)?;
+    let keep_owner = plan.from == FileSource::Tree;
+    digest::by_name(root.as_fd(), &groups, keep_owner, &build.file_digests)
+        .map_err(|error| BuildError::io(format_args!("{} failed: reading", plan.keyword), &error))
+}
+
 /// The digest of what lies at `paths` of the context; `None` for no paths.
 pub async fn context_digest(build: &Arc<Build>, paths: Vec<String>) -> Result<Option<Digest>, BuildError> {
     if paths.is_empty() {
         return Ok(None);
     }
-    let plan = Plan {
-        keyword: "RUN",
-        from: FileSource::Context,
-        sources: paths,
-        exclude: Vec::new(),
-        parents: false,
-    };
+    let plan = Plan::of_context(paths);
     let directory = Some(build.context().await?);
     let build = build.clone();
     blocking(move || match plan.open(&build, directory.as_deref(), None)? {
@@ -319,7 +448,9 @@ struct Work {
     chmod: Option<ModeChange>,
     inline: Vec<(String, String)>,
     unpack: (bool, bool),
+    over_links: bool,
     fetched: Arc<Vec<Fetched>>,
+    cloned: Arc<Vec<Checkout>>,
     stop: CancellationToken,
 }
 
@@ -351,7 +482,7 @@ impl Work {
                 )));
             }
         };
-        let count = groups.len() + self.inline.len() + self.fetched.len();
+        let count = groups.len() + self.inline.len() + self.fetched.len() + self.cloned.len();
         let must_be_dir = self.destination.ends_with('/');
         if count > 1 && !must_be_dir {
             return Err(BuildError::invalid(format!(
@@ -365,6 +496,7 @@ impl Work {
                 .is_some_and(|stat| root::is_dir(&stat));
         let place_of = |name: &Path| -> PathBuf { if is_dir { base.join(name) } else { base.clone() } };
         let mut placer = Placer::new(tree.as_fd(), ownership, self.chmod.as_ref());
+        placer.over_links = self.over_links;
         for group in &groups {
             if self.stop.is_cancelled() {
                 return Err(BuildError::Cancelled);
@@ -382,6 +514,10 @@ impl Work {
                     .put(from.as_fd(), group, &place_of(&group.name))
                     .map_err(io)?,
             }
+        }
+        for checkout in self.cloned.iter() {
+            let (root, group) = checkout_group(checkout)?;
+            placer.put(root.as_fd(), &group, &base).map_err(io)?;
         }
         for (name, content) in &self.inline {
             let target = place_of(Path::new(name));
@@ -422,6 +558,22 @@ impl Work {
         root::make_dirs(tree.as_fd(), base, owner).map_err(io)?;
         archive::unpack(file, tree.as_fd(), base, owner, keyword)?;
         Ok(true)
+    }
+}
+
+/// Everything in a checkout.
+fn checkout_group(checkout: &Checkout) -> Result<(OwnedFd, Group), BuildError> {
+    let root = open_dir(checkout.directory())?;
+    let rules = Rules {
+        ignore: None,
+        exclude: &Ignore::default(),
+        parents: false,
+    };
+    let groups = select(root.as_fd(), &["/".to_owned()], &rules)
+        .map_err(|error| BuildError::invalid(format!("ADD failed: {error}")))?;
+    match groups.into_iter().next() {
+        Some(group) => Ok((root, group)),
+        None => Err(BuildError::invalid("ADD failed: the repository is empty")),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The digest of what a COPY takes: for each file its place, kind, permissions, owner, attributes and content.
 //! Times do not count: a fresh checkout of the same files must find the cache.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -41,6 +42,32 @@ pub fn digest(
         }
     }
     Ok(hasher.finish())
+}
+
+/// The most files that are named one by one; more of them are told by directory.
+const MAX_NAMED: usize = 5_000;
+
+/// The digests of the files of `groups` by name, for whoever asks what changed.
+pub fn by_name(
+    root: BorrowedFd<'_>,
+    groups: &[Group],
+    keep_owner: bool,
+    files: &FileDigests,
+) -> io::Result<Vec<(String, String)>> {
+    let items = || groups.iter().flat_map(|group| group.items.iter());
+    let many = items().count() > MAX_NAMED;
+    let mut hashers: BTreeMap<String, Hasher> = BTreeMap::new();
+    for item in items() {
+        let name = match (many, item.source.parent()) {
+            (true, Some(parent)) => format!("file {}/*", parent.display()),
+            _ => format!("file {}", item.source.display()),
+        };
+        add(hashers.entry(name).or_default(), root, item, keep_owner, files)?;
+    }
+    Ok(hashers
+        .into_iter()
+        .map(|(name, hasher)| (name, hasher.finish().to_string()))
+        .collect())
 }
 
 /// Fields are preceded by their length, so that no two lists of fields look the same.

@@ -6,6 +6,7 @@
 //! between steps. When it fails or is stopped, its snapshot is removed.
 
 mod copy;
+mod diagnose;
 mod digest;
 mod mode;
 mod mounts;
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cache::{BuildCache, CacheMounts, FileDigests};
 use crate::error::BuildError;
 use crate::executor::Executor;
+use crate::history::Part;
 use crate::pattern::Ignore;
 use crate::report::{Reporter, StepName};
 use crate::request::{BuildRequest, BuiltContext};
@@ -39,7 +41,7 @@ use crate::source::Snippet;
 pub use copy::{CopyStep, FileSource};
 pub use mode::ModeChange;
 pub use run::{PlannedMount, RunPlan};
-pub use scratch::mount;
+pub use scratch::{Scratch, mount};
 pub use workdir::WorkdirStep;
 
 /// The filesystem after a step.
@@ -115,6 +117,23 @@ impl StepOperation {
         match self.kind {
             StepKind::Base(_) | StepKind::Built(_) | StepKind::Stage => None,
             _ => Some(("regular", self.code.clone())),
+        }
+    }
+
+    /// What its result depends on, by name.
+    pub async fn parts(&self, inputs: &[Tree]) -> Result<Vec<Part>, BuildError> {
+        match &self.kind {
+            StepKind::Run(plan) => plan.parts(&self.build).await,
+            StepKind::Copy(copy) => copy.parts(&self.build, inputs).await,
+            StepKind::Workdir(workdir) => Ok(vec![
+                ("directory".to_owned(), workdir.path.clone()),
+                ("user".to_owned(), workdir.user.clone()),
+            ]),
+            StepKind::Settings(digest) => Ok(vec![
+                ("instruction".to_owned(), self.code.clone()),
+                ("configuration".to_owned(), digest.to_string()),
+            ]),
+            StepKind::Base(_) | StepKind::Built(_) | StepKind::Stage => Ok(Vec::new()),
         }
     }
 

@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,15 +16,17 @@ use store::{SnapshotId, Store};
 use sys::beneath::get_xattr;
 use sys::mount::Overlay;
 
+use super::place::{Ownership, Placer};
 use super::run::{PlannedMount, RunPlan, remove_mount_point};
 use super::scratch::{Scratch, mount as mount_snapshot};
+use super::select::{Rules, select};
 use super::{Build, Tree, root};
 use crate::cache::CacheMount;
 use crate::client::Agent;
 use crate::error::BuildError;
 use crate::executor::{MountSource, StepMount};
 use crate::instruction::MountKind;
-use crate::pattern::clean;
+use crate::pattern::{Ignore, clean};
 
 /// Mounts ready to be used by one step.
 pub struct Prepared {
@@ -34,6 +36,8 @@ pub struct Prepared {
     /// Places to mount on that did not exist before, by target.
     made: Vec<(PathBuf, Vec<PathBuf>)>,
     _cache: Vec<CacheMount>,
+    /// What is written into bind mounts, which goes with the step.
+    _written: Vec<Scratch>,
     _private: Option<tempfile::TempDir>,
     _agents: Vec<Box<dyn Agent>>,
 }
@@ -51,6 +55,7 @@ impl Prepared {
             env: Vec::new(),
             made: Vec::new(),
             _cache: Vec::new(),
+            _written: Vec::new(),
             _private: None,
             _agents: Vec::new(),
         };
@@ -59,12 +64,12 @@ impl Prepared {
         }
         // Directories are claimed in one order, so that two steps never wait for each other.
         let mut order: Vec<&PlannedMount> = plan.mounts.iter().collect();
-        order.sort_by_key(|planned| cache_id(planned));
+        order.sort_by_key(|planned| cache_id(plan, planned));
         for planned in order
             .iter()
             .filter(|planned| planned.mount.kind == MountKind::Cache)
         {
-            prepared.cache(build, planned, inputs).await?;
+            prepared.cache(build, plan, planned, inputs).await?;
         }
         for planned in &plan.mounts {
             match planned.mount.kind {
@@ -119,6 +124,23 @@ impl Prepared {
         Ok(())
     }
 
+    /// A directory in memory that only this step sees something of.
+    fn private_dir(&mut self) -> io::Result<&Path> {
+        let dir = match self._private.take() {
+            Some(dir) => dir,
+            None => {
+                let memory = Path::new("/dev/shm");
+                let room = if memory.is_dir() {
+                    memory.to_owned()
+                } else {
+                    std::env::temp_dir()
+                };
+                tempfile::Builder::new().prefix("berth-step-").tempdir_in(room)?
+            }
+        };
+        Ok(self._private.insert(dir).path())
+    }
+
     /// A file that only this step sees.
     fn private_file(
         &mut self,
@@ -128,23 +150,7 @@ impl Prepared {
         owner: (u32, u32),
     ) -> Result<PathBuf, BuildError> {
         let fail = |error: io::Error| BuildError::io("preparing a file for a step", &error);
-        let dir = match &self._private {
-            Some(dir) => dir,
-            None => {
-                let memory = Path::new("/dev/shm");
-                let room = if memory.is_dir() {
-                    memory.to_owned()
-                } else {
-                    std::env::temp_dir()
-                };
-                let dir = tempfile::Builder::new()
-                    .prefix("berth-step-")
-                    .tempdir_in(room)
-                    .map_err(fail)?;
-                self._private.insert(dir)
-            }
-        };
-        let path = dir.path().join(name);
+        let path = self.private_dir().map_err(fail)?.join(name);
         fs::write(&path, content).map_err(fail)?;
         chown(&path, Some(owner.0), Some(owner.1)).map_err(fail)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(fail)?;
@@ -233,18 +239,12 @@ impl Prepared {
     async fn cache(
         &mut self,
         build: &Arc<Build>,
+        plan: &RunPlan,
         planned: &PlannedMount,
         inputs: &[Tree],
     ) -> Result<(), BuildError> {
         let mount = &planned.mount;
-        if planned.input.is_some() || mount.source.is_some() {
-            let seeded = planned.input.and_then(|input| inputs.get(input)).is_some();
-            let what = if seeded { "from" } else { "source" };
-            return Err(BuildError::invalid(format!(
-                "a cache mount with {what} is not offered: fill the directory in the command instead"
-            )));
-        }
-        let id = cache_id(planned);
+        let id = cache_id(plan, planned);
         let description = format!("cached mount {} with id {id:?}", planned.target);
         let claimed = build
             .cache_mounts
@@ -260,9 +260,16 @@ impl Prepared {
             )
             .map_err(fail)?;
             fs::set_permissions(&claimed.path, mode).map_err(fail)?;
+            if let Some(seed) = planned.input.and_then(|input| inputs.get(input)) {
+                fill(build, seed, mount.source.as_deref().unwrap_or("/"), &claimed.path)?;
+            }
         }
+        let source = match (&mount.source, planned.input) {
+            (Some(below), None) => part_of(&claimed.path, below)?,
+            _ => claimed.path.clone(),
+        };
         self.mounts.push(StepMount::Cache {
-            source: claimed.path.clone(),
+            source,
             target: planned.target.clone(),
             read_only: mount.read_only.unwrap_or(false),
         });
@@ -277,11 +284,6 @@ impl Prepared {
         inputs: &[Tree],
     ) -> Result<(), BuildError> {
         let mount = &planned.mount;
-        if mount.read_only == Some(false) {
-            return Err(BuildError::invalid(
-                "a bind mount with rw is not offered: copy the files in the command instead",
-            ));
-        }
         let path = clean(mount.source.as_deref().unwrap_or("/"));
         let source = match planned
             .input
@@ -295,18 +297,90 @@ impl Prepared {
             }
             Some(Some(snapshot)) => merged(&build.store, snapshot, &path)?,
         };
+        let read_only = mount.read_only.unwrap_or(true);
+        let source = match read_only {
+            true => source,
+            false => self.writable(build, source)?,
+        };
         self.mounts.push(StepMount::Bind {
             source,
             target: planned.target.clone(),
-            read_only: true,
+            read_only,
         });
         Ok(())
     }
+
+    /// The same files, with room for changes that nobody will see after the step.
+    fn writable(&mut self, build: &Build, source: MountSource) -> Result<MountSource, BuildError> {
+        let fail = |error: io::Error| BuildError::io("preparing a writable bind mount", &error);
+        let lower = match source {
+            MountSource::Overlay(overlay) => overlay.lower,
+            MountSource::Path(path) if path.is_dir() => vec![path],
+            MountSource::Path(path) => {
+                let name = format!("file{}", self.mounts.len());
+                let copy = self.private_dir().map_err(fail)?.join(name);
+                fs::copy(&path, &copy).map_err(fail)?;
+                return Ok(MountSource::Path(copy));
+            }
+        };
+        let room = Scratch::create(&build.store, None, &build.id)?;
+        let own = build.store.snapshots().overlay(room.id()?)?;
+        if let (Some(top), Some(upper)) = (lower.first(), &own.upper) {
+            // The upper's root is what shows as the directory itself.
+            let meta = fs::metadata(top).map_err(fail)?;
+            chown(upper, Some(meta.uid()), Some(meta.gid())).map_err(fail)?;
+            fs::set_permissions(upper, meta.permissions()).map_err(fail)?;
+        }
+        self._written.push(room);
+        Ok(MountSource::Overlay(Overlay {
+            lower,
+            upper: own.upper,
+            work: own.work,
+            read_only: false,
+        }))
+    }
 }
 
-/// By what a cache directory is known: its id, else its target.
-fn cache_id(planned: &PlannedMount) -> String {
-    planned.mount.id.clone().unwrap_or_else(|| planned.target.clone())
+/// Fills the directory of a cache mount with what lies at `path` of `seed`.
+fn fill(build: &Build, seed: &Tree, path: &str, into: &Path) -> Result<(), BuildError> {
+    let fail = |error: io::Error| BuildError::io("filling a cache mount", &error);
+    let Some(snapshot) = seed.snapshot else {
+        return Ok(());
+    };
+    let from = mount_snapshot(&build.store, snapshot)?;
+    let rules = Rules {
+        ignore: None,
+        exclude: &Ignore::default(),
+        parents: false,
+    };
+    let groups = select(from.as_fd(), &[path.to_owned()], &rules)
+        .map_err(|error| BuildError::invalid(format!("filling a cache mount from {path}: {error}")))?;
+    let root = fs::File::open(into).map_err(fail)?;
+    let mut placer = Placer::new(root.as_fd(), Ownership::Keep, None);
+    for group in groups.iter().filter(|group| group.directory) {
+        placer.put(from.as_fd(), group, Path::new("")).map_err(fail)?;
+    }
+    placer.finish().map_err(fail)
+}
+
+/// A directory below the one of a cache mount, made where it is missing.
+fn part_of(directory: &Path, below: &str) -> Result<PathBuf, BuildError> {
+    let fail =
+        |error: io::Error| BuildError::io(format_args!("preparing {below:?} of a cache mount"), &error);
+    let root = fs::File::open(directory).map_err(fail)?;
+    root::make_dirs(root.as_fd(), Path::new(below), None).map_err(fail)?;
+    real_path(root.as_fd(), below)
+        .map(|real| directory.join(real))
+        .map_err(fail)
+}
+
+/// By what a cache directory is known: its id, else its target, within the build's namespace.
+fn cache_id(plan: &RunPlan, planned: &PlannedMount) -> String {
+    let id = planned.mount.id.clone().unwrap_or_else(|| planned.target.clone());
+    match plan.cache_namespace.as_deref() {
+        None | Some("") => id,
+        Some(namespace) => format!("{namespace}/{id}"),
+    }
 }
 
 /// A path of the context with its links resolved inside the context.

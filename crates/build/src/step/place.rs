@@ -46,6 +46,8 @@ pub struct Placer<'a> {
     times: Vec<(PathBuf, Timestamps)>,
     /// The directory that was written to last, since neighbours come after each other.
     parent: Option<(PathBuf, OwnedFd)>,
+    /// A directory takes the place of a link of its name instead of going where the link leads.
+    pub over_links: bool,
 }
 
 impl<'a> Placer<'a> {
@@ -57,6 +59,7 @@ impl<'a> Placer<'a> {
             linked: HashMap::new(),
             times: Vec::new(),
             parent: None,
+            over_links: false,
         }
     }
 
@@ -175,6 +178,12 @@ impl<'a> Placer<'a> {
 
     fn put_dir(&mut self, from: BorrowedFd<'_>, item: &Item, target: &Path, name: &OsStr) -> io::Result<()> {
         let dir = self.dir_of(target)?.try_clone()?;
+        if self.over_links {
+            match statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) if !is_dir(&stat) => unlinkat(&dir, name, AtFlags::empty())?,
+                _ => {}
+            }
+        }
         match mkdirat(&dir, name, Mode::from_raw_mode(0o700)) {
             Ok(()) => {}
             Err(Errno::EXIST) => {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::mounts::Prepared;
 use super::scratch::Scratch;
-use super::{Build, StepOperation, Tree, copy, now};
+use super::{Build, StepOperation, Tree, copy, diagnose, now};
 use crate::error::BuildError;
 use crate::executor::{NetworkMode, Output, RunStep};
+use crate::history::Part;
 use crate::instruction::{Mount, MountKind, RunNetwork};
 use crate::request::BuildRequest;
 
@@ -43,6 +45,9 @@ pub struct RunPlan {
     pub cwd: String,
     pub user: String,
     pub network: Option<RunNetwork>,
+    pub insecure: bool,
+    /// What `BUILDKIT_CACHE_MOUNT_NS` says: cache directories of one namespace are not those of another.
+    pub cache_namespace: Option<String>,
     pub mounts: Vec<PlannedMount>,
     /// Content of a script that is run as a file.
     pub script: Option<(String, String)>,
@@ -57,9 +62,11 @@ impl RunPlan {
             .iter()
             .map(|planned| {
                 let mount = &planned.mount;
+                // Another directory has other content; what is in a secret does not count, only where it is seen.
+                let id = mount.id.as_deref().filter(|_| mount.kind == MountKind::Cache);
                 format!(
-                    "{:?} {:?} {:?} {}",
-                    mount.kind, planned.input, mount.source, planned.target
+                    "{:?} {:?} {:?} {} {:?} {:?} {id:?}",
+                    mount.kind, planned.input, mount.source, planned.target, mount.read_only, mount.env
                 )
             })
             .collect();
@@ -70,6 +77,7 @@ impl RunPlan {
             "cwd": self.cwd,
             "user": self.user,
             "network": format!("{:?}", self.network),
+            "insecure": self.insecure,
             "hosts": build.request.extra_hosts,
             "mounts": mounts,
             "script": self.script,
@@ -85,6 +93,43 @@ impl RunPlan {
             .filter(|planned| planned.mount.kind == MountKind::Bind && planned.input.is_none())
             .map(|planned| planned.mount.source.clone().unwrap_or_else(|| "/".to_owned()))
             .collect()
+    }
+
+    /// What the result depends on, by name. Values that look like secrets are told by their digests.
+    pub async fn parts(&self, build: &Arc<Build>) -> Result<Vec<Part>, BuildError> {
+        let named = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let mut parts = vec![
+            named("command", &self.args.join(" ")),
+            named("user", &self.user),
+            named("directory", &self.cwd),
+            named("--network", &format!("{:?}", self.network)),
+            named("--security", if self.insecure { "insecure" } else { "sandbox" }),
+        ];
+        for entry in &self.env {
+            let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+            let value = match crate::lint::looks_secret(name) {
+                true => Digest::sha256(value.as_bytes()).to_string(),
+                false => value.to_owned(),
+            };
+            parts.push((format!("variable {name}"), value));
+        }
+        for host in &build.request.extra_hosts {
+            let (name, address) = host.split_once(':').unwrap_or((host, ""));
+            parts.push((format!("host {name}"), address.to_owned()));
+        }
+        for planned in &self.mounts {
+            let mount = &planned.mount;
+            let value = format!("{:?} {:?} {:?}", mount.kind, mount.source, mount.id);
+            parts.push((format!("mount {}", planned.target), value));
+        }
+        if let Some((_, content)) = &self.script {
+            parts.push(named(
+                "file of the script",
+                Digest::sha256(content.as_bytes()).as_str(),
+            ));
+        }
+        parts.extend(copy::context_parts(build, self.context_paths()).await?);
+        Ok(parts)
     }
 
     fn network(&self, request: &BuildRequest) -> NetworkMode {
@@ -124,11 +169,13 @@ impl RunPlan {
             env,
             cwd: self.cwd.clone(),
             user: self.user.clone(),
-            hostname: match build.request.hostname.as_str() {
-                "" => id.short().to_owned(),
-                given => given.to_owned(),
+            hostname: match build.request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME") {
+                _ if !build.request.hostname.is_empty() => build.request.hostname.clone(),
+                Some(Some(given)) if !given.is_empty() => given.clone(),
+                _ => id.short().to_owned(),
             },
             network: self.network(&build.request),
+            privileged: self.insecure,
             extra_hosts: build.request.extra_hosts.clone(),
             mounts: prepared.mounts.clone(),
             shm_size: build.request.shm_size,
@@ -146,7 +193,12 @@ impl RunPlan {
             return Err(BuildError::Cancelled);
         }
         if code != 0 {
+            let hints = match scratch.mount() {
+                Ok(tree) => diagnose::hints(tree.as_fd(), &self.args, &self.cwd, code),
+                Err(_) => Vec::new(),
+            };
             return Err(BuildError::Command {
+                hints,
                 command: self.shown.clone(),
                 code,
                 at: step.snippet.clone(),

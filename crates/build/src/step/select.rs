@@ -13,6 +13,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, Stat, fstat, statat};
 use sys::beneath::{list_sorted, open_beneath_no_links, resolve_in_root};
 
 use super::root::{is_dir, is_missing};
+use crate::instruction::nearest;
 use crate::pattern::{Ignore, Pattern, PatternError, clean, climbs_out, has_wildcard};
 
 /// The most files one instruction may take.
@@ -23,10 +24,10 @@ const MAX_ITEMS: usize = 5_000_000;
 pub enum SelectError {
     #[error("forbidden path outside the build context: {0} ()")]
     Outside(String),
-    #[error("file not found in build context or excluded by .dockerignore: stat {0}: file does not exist")]
-    Missing(String),
-    #[error("stat {0}: file does not exist")]
-    MissingInImage(String),
+    #[error("file not found in build context or excluded by .dockerignore: stat {0}: file does not exist{1}")]
+    Missing(String, String),
+    #[error("stat {0}: file does not exist{1}")]
+    MissingInImage(String, String),
     #[error("no source files were specified")]
     NoMatch,
     #[error(transparent)]
@@ -160,11 +161,38 @@ fn wildcard(root: BorrowedFd<'_>, text: &str, rules: &Rules<'_>) -> Result<Vec<S
     Ok(found)
 }
 
+/// Why a path is not there, or what else could have been meant, in words to be put behind an error.
+fn advice(root: BorrowedFd<'_>, path: &str, rules: &Rules<'_>) -> String {
+    if let Some((line, rule)) = rules
+        .ignore
+        .filter(|ignore| ignore.judge(path).ignored)
+        .and_then(|ignore| ignore.decider(path))
+    {
+        return format!(" (line {line} of the ignore file leaves it out: {rule})");
+    }
+    let whole = Path::new(path);
+    let (parent, name) = (whole.parent().unwrap_or(Path::new("")), whole.file_name());
+    let names = resolve_in_root(root, parent, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
+        .and_then(|dir| list_sorted(dir.as_fd()));
+    let (Ok(names), Some(name)) = (names, name) else {
+        return String::new();
+    };
+    let names: Vec<String> = names
+        .iter()
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
+    let known: Vec<&str> = names.iter().map(String::as_str).collect();
+    match nearest(&name.to_string_lossy(), &known) {
+        Some(near) => format!(" (did you mean \"{}\"?)", parent.join(near).display()),
+        None => String::new(),
+    }
+}
+
 /// What one path stands for.
 fn take(root: BorrowedFd<'_>, path: &str, rules: &Rules<'_>) -> Result<Group, SelectError> {
     let missing = || match rules.ignore {
-        Some(_) => SelectError::Missing(path.to_owned()),
-        None => SelectError::MissingInImage(path.to_owned()),
+        Some(_) => SelectError::Missing(path.to_owned(), advice(root, path, rules)),
+        None => SelectError::MissingInImage(path.to_owned(), advice(root, path, rules)),
     };
     let opened = match resolve_in_root(root, path, OFlags::PATH, Mode::empty()) {
         Ok(opened) => opened,

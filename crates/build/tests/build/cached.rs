@@ -109,3 +109,163 @@ async fn the_cache_outlives_the_builder() {
     lab.builder = builder;
     assert_eq!(lab.build(TEN).await.runs, 0);
 }
+
+#[tokio::test]
+async fn the_cache_keeps_to_its_size_and_gives_up_what_was_used_longest_ago() {
+    let Some(lab) = Lab::new().await else { return };
+    let policy = build::CachePolicy {
+        max_bytes: Some(3 << 20),
+        ..build::CachePolicy::default()
+    };
+    let bounded = lab.builder.clone().with_policy(policy);
+    lab.write("big", &"x".repeat(1 << 20));
+    let text = |name: &str| format!("FROM base\nCOPY big /{name}\n");
+    for name in ["a", "b", "c", "d", "e"] {
+        let (output, mut events) = tokio::sync::mpsc::channel(64);
+        let hear = async { while events.recv().await.is_some() {} };
+        let (built, ()) = tokio::join!(bounded.build(lab.request(&text(name)), output), hear);
+        let image = built.unwrap();
+        // The image itself would hold the layer.
+        lab.images.remove_by_digest(&image.id).unwrap();
+    }
+    bounded.keep_to_policy().await.unwrap();
+    let used: u64 = lab
+        .builder
+        .disk_usage()
+        .await
+        .unwrap()
+        .iter()
+        .filter(|entry| !entry.shared)
+        .map(|entry| entry.size)
+        .sum();
+    assert!((1 << 20..=3 << 20).contains(&used), "{used}");
+    let last = lab.build(&text("e")).await;
+    assert!(
+        last.text.contains("Using cache"),
+        "what was used last is there: {}",
+        last.text
+    );
+    let first = lab.build(&text("a")).await;
+    assert!(!first.text.contains("Using cache"), "{}", first.text);
+}
+
+#[tokio::test]
+async fn what_an_image_held_goes_without_asking_for_all_once_the_image_is_gone() {
+    let Some(lab) = Lab::new().await else { return };
+    let text = "FROM base\nRUN echo x > /x\n";
+    let built = lab.build(text).await;
+    let pruned = lab.builder.prune(build::PruneOptions::default()).await.unwrap();
+    assert_eq!(pruned.ids.len(), 0, "the image holds it");
+    lab.images.remove_by_digest(&built.image().id).unwrap();
+    let pruned = lab.builder.prune(build::PruneOptions::default()).await.unwrap();
+    assert_eq!(pruned.ids.len(), 1);
+    assert_eq!(lab.build(text).await.runs, 1);
+}
+
+/// What a build tells of its steps, as `hit` or the reason.
+async fn explained(
+    lab: &Lab,
+    dockerfile: &str,
+    change: impl FnOnce(&mut build::BuildRequest),
+) -> (String, Vec<String>) {
+    let mut request = lab.request(dockerfile);
+    request.explain = true;
+    change(&mut request);
+    let (output, mut events) = tokio::sync::mpsc::channel(64);
+    let hear = async {
+        let (mut reference, mut steps) = (String::new(), Vec::new());
+        while let Some(event) = events.recv().await {
+            match event {
+                build::BuildEvent::Reference(id) => reference = id,
+                build::BuildEvent::Explained(step) => steps.push(step),
+                _ => {}
+            }
+        }
+        (reference, steps)
+    };
+    let (built, (reference, mut steps)) = tokio::join!(lab.builder.build(request, output), hear);
+    built.unwrap();
+    steps.sort_by_key(|step| step.number);
+    let show = |step: build::Explained| if step.hit { "hit".to_owned() } else { step.reason };
+    (reference, steps.into_iter().map(show).collect())
+}
+
+#[tokio::test]
+async fn a_miss_names_the_first_thing_that_differs() {
+    let Some(lab) = Lab::new().await else { return };
+    lab.write("src/a", "1");
+    lab.write("src/b", "2");
+    let text = "FROM base\nARG V=1\nCOPY src /src\nRUN echo $V > /v\nENV A=1\n";
+    let (first, steps) = explained(&lab, text, |_| {}).await;
+    assert_eq!(steps, ["it was not built before"; 4]);
+    let (_, steps) = explained(&lab, text, |_| {}).await;
+    assert_eq!(steps, ["hit"; 4]);
+
+    lab.write("src/b", "changed");
+    let (_, steps) = explained(&lab, text, |_| {}).await;
+    assert!(steps[1].starts_with("file src/b changed: "), "{steps:?}");
+    assert_eq!(steps[2], "the step before it was made again");
+
+    let argument = |request: &mut build::BuildRequest| {
+        request.build_args.insert("V".to_owned(), Some("2".to_owned()));
+    };
+    let (with_argument, steps) = explained(&lab, text, argument).await;
+    assert_eq!(steps[1], "hit");
+    assert_eq!(steps[2], "variable V changed: \"1\" is \"2\"");
+
+    let (_, steps) = explained(&lab, text, |request| request.no_cache = true).await;
+    assert_eq!(steps[1], "the cache was not to be used");
+    let other = text.replace("echo $V", "echo x$V");
+    let (_, steps) = explained(&lab, &other, |_| {}).await;
+    assert!(steps[2].starts_with("command changed: "), "{steps:?}");
+
+    lab.builder
+        .prune(build::PruneOptions {
+            all: true,
+            ..Default::default()
+        })
+        .await
+        .unwrap();
+    let (_, steps) = explained(&lab, &other, |_| {}).await;
+    assert_eq!(steps[1], "its result is no longer in the cache");
+
+    let lines = lab.builder.compare(&first, &with_argument).await.unwrap();
+    assert!(
+        lines.iter().any(|line| line.contains("file src/b changed")),
+        "{lines:?}"
+    );
+    assert!(
+        lines.iter().any(|line| line.contains("variable V changed")),
+        "{lines:?}"
+    );
+    assert!(lab.builder.compare("nosuch", &first).await.is_err());
+    assert_eq!(lab.builder.builds().await.unwrap().len(), 7);
+}
+
+#[tokio::test]
+async fn secrets_are_nowhere_but_in_the_step() {
+    let Some(lab) = Lab::new().await else { return };
+    const SECRET: &str = "sw0rdfish-in-a-barrel";
+    let text = "FROM base\nARG API_TOKEN\nRUN --mount=type=secret,id=key test -s /run/secrets/key\n\
+                RUN --mount=type=secret,id=key,env=KEY test -n \"$KEY\"\n";
+    let mut request = lab.request(text);
+    let content = std::sync::Arc::new(SECRET.as_bytes().to_vec());
+    request.secrets.insert("key".to_owned(), content);
+    let built = lab.build_request(request).await;
+    let image = built.image();
+    assert!(!built.text.contains(SECRET));
+    assert!(!serde_json::to_string(&image.config).unwrap().contains(SECRET));
+    // The database with its log: keys, descriptions, what steps depended on.
+    let root = lab.store.root();
+    for entry in std::fs::read_dir(root)
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.path().is_file())
+    {
+        let bytes = std::fs::read(entry.path()).unwrap();
+        let found = bytes
+            .windows(SECRET.len())
+            .any(|window| window == SECRET.as_bytes());
+        assert!(!found, "{}", entry.path().display());
+    }
+}

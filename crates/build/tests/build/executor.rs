@@ -6,6 +6,7 @@ use build::{ExecError, Executor, MountSource, Output, RunStep, StepMount, Stream
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use image::{Auth, Image, Progress};
+use rustix::process::{Pid, Signal, kill_process_group};
 use spec::{ErrorClass, Platform, Reference};
 use store::Store;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -48,7 +49,11 @@ impl Chroot {
                     source: MountSource::Overlay(overlay),
                     ..
                 } => {
-                    let options = quote(&format!("lowerdir={}", join(&overlay.lower)));
+                    let mut options = format!("lowerdir={}", join(&overlay.lower));
+                    if let (Some(upper), Some(work)) = (&overlay.upper, &overlay.work) {
+                        options += &format!(",upperdir={},workdir={}", upper.display(), work.display());
+                    }
+                    let options = quote(&options);
                     script += &format!("mkdir -p {target}\nmount -t overlay overlay -o {options} {target}\n");
                     continue;
                 }
@@ -114,6 +119,7 @@ impl Executor for Chroot {
                 .stdout(std::process::Stdio::piped())
                 .stderr(std::process::Stdio::piped())
                 .kill_on_drop(true)
+                .process_group(0)
                 .spawn()
                 .map_err(|error| ExecError::new(error.to_string(), ErrorClass::Internal))?;
             let out = pass(child.stdout.take().unwrap(), Stream::Stdout, output.clone());
@@ -122,7 +128,10 @@ impl Executor for Chroot {
                 tokio::select! {
                     status = child.wait() => status.unwrap().code().unwrap_or(137),
                     () = step.stop.cancelled() => {
-                        child.kill().await.unwrap();
+                        // All of its group: unshare may not have tied its child to itself yet.
+                        let group = Pid::from_raw(child.id().unwrap() as i32).unwrap();
+                        kill_process_group(group, Signal::KILL).unwrap();
+                        child.wait().await.unwrap();
                         137
                     }
                 }

@@ -57,8 +57,12 @@ async fn mistakes_are_found_before_anything_runs() {
             "dockerfile parse error on line 3: invalid chmod parameter",
         ),
         (
-            "FROM base\nRUN echo\nADD https://h/x.git /x\n",
-            "dockerfile parse error on line 3: ADD of the git repository",
+            "FROM base\nRUN echo\nADD --checksum=sha256:1 https://h/x.git /x\n",
+            "dockerfile parse error on line 3: --checksum: sha256:1 is not the hexadecimal name of a commit",
+        ),
+        (
+            "FROM base\nRUN echo\nRUN --security=insecure x\n",
+            "dockerfile parse error on line 3: security.insecure is not allowed for this build",
         ),
         (
             "FROM base AS x\nRUN echo\nCOPY --from=x a b\n",

@@ -73,7 +73,7 @@ fn base() -> Vec<u8> {
         &std::fs::read("/bin/busybox").unwrap(),
     );
     for name in [
-        "sh", "cat", "echo", "ls", "mkdir", "touch", "sleep", "rm", "test", "stat", "cp", "tr",
+        "sh", "cat", "echo", "ls", "mkdir", "touch", "sleep", "rm", "test", "stat", "cp", "tr", "ln",
     ] {
         add(&format!("bin/{name}"), Symlink, 0o777, "busybox", b"");
     }

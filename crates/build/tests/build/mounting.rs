@@ -81,3 +81,46 @@ async fn heredocs_are_scripts() {
     }
     assert!(!lab.has(image, "/dev/pipes"));
 }
+
+#[tokio::test]
+async fn what_is_written_into_a_bind_mount_is_gone_with_the_step() {
+    let Some(lab) = Lab::new().await else { return };
+    lab.write("ctx/f", "context");
+    let built = lab
+        .build(
+            "FROM base AS lower\nRUN mkdir /d; echo 1 > /d/1\nRUN echo 2 > /d/2\nFROM base\n\
+             RUN --mount=from=lower,source=/d,target=/m,rw echo 3 > /m/3; rm /m/1; ls /m | tr '\\n' ' ' > /listed\n\
+             RUN --mount=from=lower,source=/d,target=/m ls /m | tr '\\n' ' ' > /again\n\
+             RUN --mount=source=ctx,target=/c,rw echo new > /c/f; cat /c/f > /changed\n\
+             RUN --mount=source=ctx/f,target=/one,rw echo more >> /one; cat /one > /file\n",
+        )
+        .await;
+    let image = built.image();
+    assert_eq!(lab.cat(image, "/listed"), "2 3 ");
+    assert_eq!(lab.cat(image, "/again"), "1 2 ");
+    assert_eq!(lab.cat(image, "/changed"), "new\n");
+    assert_eq!(lab.cat(image, "/file"), "contextmore\n");
+    assert_eq!(
+        std::fs::read_to_string(lab.context.join("ctx/f")).unwrap(),
+        "context"
+    );
+    assert_eq!(lab.leftovers(), 0);
+}
+
+#[tokio::test]
+async fn a_cache_directory_can_begin_as_a_copy_or_be_used_in_part() {
+    let Some(lab) = Lab::new().await else { return };
+    let built = lab
+        .build(
+            "FROM base AS seed\nRUN mkdir /s; echo seed > /s/f\nFROM base\n\
+             RUN --mount=type=cache,target=/c,from=seed,source=/s cat /c/f > /first; echo mine > /c/f\n\
+             RUN --mount=type=cache,target=/c,from=seed,source=/s cat /c/f > /second\n\
+             RUN --mount=type=cache,target=/c,id=parts,source=a echo a > /c/x\n\
+             RUN --mount=type=cache,target=/c,id=parts cat /c/a/x > /third\n",
+        )
+        .await;
+    let image = built.image();
+    for (path, content) in [("/first", "seed\n"), ("/second", "mine\n"), ("/third", "a\n")] {
+        assert_eq!(lab.cat(image, path), content, "{path}");
+    }
+}

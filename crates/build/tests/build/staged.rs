@@ -100,3 +100,109 @@ async fn an_image_as_source_and_scratch_as_base() {
         Some(&["/x".to_owned()][..])
     );
 }
+
+#[tokio::test]
+async fn a_trigger_may_take_from_a_stage_that_nothing_else_needs() {
+    let Some(lab) = Lab::new().await else { return };
+    let settings = spec::image::ContainerSettings {
+        on_build: vec!["COPY --from=helper /h /h".to_owned()],
+        ..Default::default()
+    };
+    lab.import("triggering", settings).await;
+    let built = lab
+        .build("FROM base AS helper\nRUN echo help > /h\nFROM triggering\nRUN cat /h > /seen\n")
+        .await;
+    assert_eq!(lab.cat(built.image(), "/seen"), "help\n");
+}
+
+#[tokio::test]
+async fn what_is_linked_does_not_depend_on_what_lies_below() {
+    let Some(lab) = Lab::new().await else { return };
+    lab.write("f", "linked");
+    let text = |below: &str| format!("FROM base\nRUN {below}\nCOPY --link --chown=5:6 f /a/b/f\n");
+    let built = lab.build(&text("mkdir -m 700 /a; echo x > /a/x")).await;
+    let image = built.image();
+    assert_eq!(lab.cat(image, "/a/b/f"), "linked");
+    assert_eq!(lab.owner(image, "/a/b/f"), (0o644, 5, 6));
+    assert_eq!(
+        lab.owner(image, "/a"),
+        (0o700, 0, 0),
+        "what was there keeps its permissions"
+    );
+    assert!(lab.has(image, "/a/x"));
+    let first = image.config.rootfs.diff_ids.last().cloned();
+    let built = lab.build(&text("echo other > /o")).await;
+    assert_eq!(built.runs, 1);
+    let image = built.image();
+    assert_eq!(image.config.rootfs.diff_ids.len(), 3);
+    assert_ne!(first, None);
+    // A link of the name of a directory gives way, as overlayfs would have it.
+    let built = lab
+        .build("FROM base\nRUN mkdir /real; ln -s /real /a\nCOPY --link f /a/b/f\n")
+        .await;
+    let image = built.image();
+    assert!(!lab.has(image, "/real/b"));
+    assert_eq!(lab.cat(image, "/a/b/f"), "linked");
+}
+
+#[tokio::test]
+async fn squashed_layers_are_one_and_delete_what_they_deleted() {
+    let Some(lab) = Lab::new().await else { return };
+    let text = "FROM base\nRUN mkdir /d; echo 1 > /d/a; echo 2 > /d/b; echo x > /one\nENV A=1\nRUN rm -r /d; mkdir /d; echo 3 > /d/c\n\
+                RUN rm /etc/passwd /one; echo 4 > /two\n";
+    let mut request = lab.request(text);
+    request.squash = true;
+    let built = lab.build_request(request).await;
+    let image = built.image();
+    assert_eq!(image.config.rootfs.diff_ids.len(), 2);
+    let with_files = image
+        .config
+        .history
+        .iter()
+        .filter(|line| !line.empty_layer)
+        .count();
+    assert_eq!(with_files, 2);
+    assert_eq!(lab.cat(image, "/d/c"), "3\n");
+    assert_eq!(lab.cat(image, "/two"), "4\n");
+    for gone in ["/d/a", "/d/b", "/one", "/etc/passwd"] {
+        assert!(!lab.has(image, gone), "{gone}");
+    }
+    let plain = lab.build(text).await;
+    assert_eq!(plain.runs, 0, "the steps themselves are in the cache");
+    assert_eq!(plain.image().config.rootfs.diff_ids.len(), 4);
+    assert_eq!(lab.leftovers(), 0);
+}
+
+#[tokio::test]
+async fn the_same_input_gives_the_same_digest_on_two_machines() {
+    let text = "FROM base AS made\nRUN mkdir /o; echo x > /o/f; ln /o/f /o/g; ln -s f /o/l\nFROM scratch\n\
+                COPY --from=made /o /o\nCOPY ctx /ctx\nENV A=1\nWORKDIR /w\n";
+    let mut digests = Vec::new();
+    for time in [2_000_000_000, 2_100_000_000] {
+        let Some(lab) = Lab::new().await else { return };
+        lab.write("ctx/file", "content");
+        let times = std::time::UNIX_EPOCH + std::time::Duration::from_secs(time);
+        let file = std::fs::File::options()
+            .append(true)
+            .open(lab.context.join("ctx/file"))
+            .unwrap();
+        file.set_modified(times).unwrap();
+        let mut request = lab.request(text);
+        request.rewrite_timestamp = true;
+        let epoch = Some("1000000000".to_owned());
+        request.build_args.insert("SOURCE_DATE_EPOCH".to_owned(), epoch);
+        let built = lab.build_request(request).await;
+        let image = built.image();
+        for path in ["/o", "/o/f", "/ctx/file", "/w"] {
+            assert_eq!(lab.stat(image, path).unwrap().st_mtime, 1_000_000_000, "{path}");
+        }
+        assert_eq!(lab.stat(image, "/o/f").unwrap().st_nlink, 2);
+        digests.push(image.id.clone());
+    }
+    assert_eq!(digests[0], digests[1]);
+    let Some(lab) = Lab::new().await else { return };
+    let mut request = lab.request("FROM base\nRUN echo x\n");
+    request.rewrite_timestamp = true;
+    let error = lab.build_request(request).await.error().to_string();
+    assert!(error.contains("SOURCE_DATE_EPOCH"), "{error}");
+}

@@ -130,7 +130,7 @@ async fn remote(
         "[internal] load remote build context {}",
         without_login(url)
     ));
-    let fetched = build::fetch_context(url, directory.path(), &job.stop).await;
+    let fetched = build::fetch_context(url, directory.path(), false, &job.stop).await;
     step.end(fetched.as_ref().err().map(crate::error::words));
     let fetched = fetched?;
     let (name, dockerfile) = match (&options.dockerfile_key, fetched.dockerfile) {

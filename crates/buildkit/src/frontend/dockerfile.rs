@@ -144,7 +144,7 @@ async fn contexts(
             "http" | "https" | "git" => {
                 let directory = Arc::new(service.directory("context-")?);
                 let step = job.begin(&format!("[context {name}] load from {kind}"));
-                let fetched = build::fetch_context(value, directory.path(), &job.stop).await;
+                let fetched = build::fetch_context(value, directory.path(), false, &job.stop).await;
                 step.end(fetched.as_ref().err().map(crate::error::words));
                 let fetched = fetched?;
                 let directory = Directory::Fetched(fetched.directory, directory);

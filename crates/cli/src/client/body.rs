@@ -49,6 +49,27 @@ impl Body {
         }
     }
 
+    /// The same body with `head` in front.
+    pub fn preceded(self, head: Vec<u8>) -> Body {
+        match self {
+            Body::Full(None) => Body::full(head),
+            Body::Full(Some(bytes)) => Body::full([head.as_slice(), &bytes].concat()),
+            Body::Stream(mut pieces, sent) => {
+                let (sender, receiver) = mpsc::channel(1);
+                tokio::spawn(async move {
+                    let mut next = Some(Ok(Bytes::from(head)));
+                    while let Some(piece) = next {
+                        if sender.send(piece).await.is_err() {
+                            return;
+                        }
+                        next = pieces.recv().await;
+                    }
+                });
+                Body::Stream(receiver, sent)
+            }
+        }
+    }
+
     /// The same body once more, where it can be sent twice.
     pub fn replay(&self) -> Option<Body> {
         match self {

@@ -13,4 +13,5 @@ pub mod modes;
 pub mod mounts;
 pub mod network;
 pub mod ports;
+pub mod secrets;
 pub mod security;

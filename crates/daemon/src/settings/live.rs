@@ -67,6 +67,10 @@ impl Settings {
                 self.userns != next.userns,
             ),
             ("cdi-spec-dirs", self.cdi_spec_dirs != next.cdi_spec_dirs),
+            (
+                "build-cache-size, build-cache-free, build-cache-age or builder",
+                self.build_cache != next.build_cache,
+            ),
             ("log-budget", self.log_budget != next.log_budget),
             ("metrics-addr", self.metrics_addr != next.metrics_addr),
             ("log-format", self.log_format != next.log_format),

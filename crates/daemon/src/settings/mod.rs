@@ -3,6 +3,7 @@
 //! Docker's rules: an unknown key in the file is an error, and so is an option given in both places, since
 //! nobody could say which one counts. Lists from both places are one of those conflicts too.
 
+mod cache;
 mod file;
 mod live;
 mod network;
@@ -50,6 +51,7 @@ pub(crate) struct Settings {
     pub(crate) log_driver: String,
     pub(crate) log_opts: BTreeMap<String, String>,
     pub(crate) log_budget: Option<u64>,
+    pub(crate) build_cache: cache::BuildCache,
     pub(crate) metrics_addr: Option<String>,
     pub(crate) labels: Vec<String>,
     pub(crate) tls: Option<Tls>,
@@ -142,6 +144,12 @@ impl Settings {
         engine::check_log_settings(&log_driver, &log_opts)
             .map_err(|error| SettingsError::Log(error.message))?;
         let log_budget = size(&mut file, "log-budget", options.log_budget)?;
+        let build_cache = cache::settings(
+            &mut file,
+            options.build_cache_size,
+            options.build_cache_free,
+            options.build_cache_age,
+        )?;
         let metrics_addr = file.text("metrics-addr", options.metrics_addr)?;
         let userns = userns::settings(
             &mut file,
@@ -198,6 +206,7 @@ impl Settings {
             log_driver,
             log_opts,
             log_budget,
+            build_cache,
             metrics_addr,
             tls,
         };

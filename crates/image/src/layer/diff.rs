@@ -21,6 +21,8 @@ use super::{Emitter, Found, LayerError, WHITEOUT, WHITEOUT_OPAQUE, is_overlay_xa
 pub struct DiffOptions {
     /// Keep times to the nanosecond, at the cost of an extended header for nearly every entry.
     pub nanoseconds: bool,
+    /// Write no time later than this, in seconds since 1970.
+    pub latest: Option<i64>,
 }
 
 /// Writes what the directory `upper` changes in the stack `lowers` (top first) as an uncompressed tar.
@@ -39,7 +41,7 @@ pub fn diff_with(
     let root = openat(CWD, upper, flags, Mode::empty())
         .map_err(|error| LayerError::path("open", upper, error.into()))?;
     let lowers = Lowers::open(lowers)?;
-    let mut emitter = Emitter::new(out, options.nanoseconds);
+    let mut emitter = Emitter::new(out, options.nanoseconds).with_latest(options.latest);
     if root_differs(root.as_fd(), &lowers)? {
         emitter.add_open_directory(root.as_fd(), b".")?;
     }

@@ -28,6 +28,8 @@ const HOST_XATTRS: [&str; 4] = [
 pub(crate) struct Emitter<W> {
     writer: Writer<W>,
     nanoseconds: bool,
+    /// No time is later, in seconds since 1970.
+    latest: Option<i64>,
     ids: Option<Ids>,
     /// Where files with several names went first.
     links: HashMap<(u64, u64), Vec<u8>>,
@@ -38,6 +40,7 @@ impl<W: Write> Emitter<W> {
         Emitter {
             writer: Writer::new(out),
             nanoseconds,
+            latest: None,
             ids: None,
             links: HashMap::new(),
         }
@@ -46,6 +49,12 @@ impl<W: Write> Emitter<W> {
     /// Writes owners as a user namespace has them.
     pub(crate) fn with_ids(mut self, ids: Option<&Ids>) -> Emitter<W> {
         self.ids = ids.cloned();
+        self
+    }
+
+    /// Writes no time later than this.
+    pub(crate) fn with_latest(mut self, latest: Option<i64>) -> Emitter<W> {
+        self.latest = latest;
         self
     }
 
@@ -136,7 +145,11 @@ impl<W: Write> Emitter<W> {
     }
 
     fn entry(&self, path: &[u8], kind: Kind, stat: &Stat) -> Entry {
-        let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
+        let late = self.latest.filter(|latest| stat.st_mtime >= *latest);
+        let (seconds, nanos) = match late {
+            Some(latest) => (latest, 0),
+            None => (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+        };
         let owner = (stat.st_uid, stat.st_gid);
         let (uid, gid) = self.ids.as_ref().map_or(owner, |ids| ids.inside(owner));
         Entry {
@@ -146,7 +159,7 @@ impl<W: Write> Emitter<W> {
             uid,
             gid,
             mtime: Time {
-                seconds: stat.st_mtime,
+                seconds,
                 nanos: if self.nanoseconds { nanos } else { 0 },
             },
             link: Vec::new(),

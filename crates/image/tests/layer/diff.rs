@@ -44,7 +44,10 @@ fn what_was_changed_comes_back() {
 
     let tar = |upper: &PathBuf| {
         let mut out = Vec::new();
-        let options = DiffOptions { nanoseconds: true };
+        let options = DiffOptions {
+            nanoseconds: true,
+            latest: None,
+        };
         diff_with(upper, &lowers, &mut out, options).unwrap();
         out
     };

@@ -76,6 +76,7 @@ fn options(query: &Query, version: ApiVersion) -> Result<PruneOptions> {
     Ok(PruneOptions {
         rehearse: query.flag("dryrun"),
         all: query.flag("all"),
+        mounts: false,
         unused_for: unused_for(&filters)?,
         ids: filters.get("id").cloned().unwrap_or_default(),
         kinds: filters.get("type").cloned().unwrap_or_default(),

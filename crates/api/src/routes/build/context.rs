@@ -13,11 +13,12 @@ use engine::image::{archive, compression};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
+use super::extras::Extras;
 use crate::error::{ApiError, Result};
 use crate::request::body;
 
-/// Unpacks the request's body; an empty body is an empty context.
-pub async fn unpack(root: &Path, body: Body) -> Result<TempDir> {
+/// Unpacks the request's body; an empty body is an empty context. `framed`: extras come first.
+pub async fn unpack(root: &Path, body: Body, framed: bool) -> Result<(TempDir, Extras)> {
     let pieces = body::channel(body);
     let directory = make(root).await?;
     let unpacked = tokio::task::spawn_blocking(move || {
@@ -25,15 +26,19 @@ pub async fn unpack(root: &Path, body: Body) -> Result<TempDir> {
             pieces,
             current: Bytes::new(),
         };
+        let extras = match framed {
+            true => Extras::read(&mut pieces)?,
+            false => Extras::default(),
+        };
         if !pieces.fill().map_err(unreadable)? {
-            return Ok(directory);
+            return Ok((directory, extras));
         }
         let opened = std::fs::File::open(directory.path()).map_err(unreadable)?;
         let options = archive::ExtractOptions::default();
         archive::extract(compression::decoder(pieces), opened.as_fd(), "/", &options).map_err(|error| {
             ApiError::new(error.class(), format!("cannot unpack the build context: {error}"))
         })?;
-        Ok(directory)
+        Ok((directory, extras))
     });
     unpacked
         .await

@@ -2,12 +2,15 @@
 
 mod buildkit;
 mod cache;
+mod call;
 mod context;
+mod extras;
+mod history;
 mod options;
 mod start;
 
 use axum::Router;
-use axum::routing::post;
+use axum::routing::{get, post};
 
 use crate::error::ApiError;
 use crate::request::Query;
@@ -18,6 +21,8 @@ pub use cache::cache_rows;
 pub fn routes() -> Router<AppState> {
     Router::new()
         .route("/build", post(start::handle))
+        .route("/build/history", get(history::list))
+        .route("/build/diff", get(history::diff))
         .route("/build/prune", post(cache::prune))
         .route("/build/cancel", post(cancel))
         .route("/grpc", post(buildkit::grpc))

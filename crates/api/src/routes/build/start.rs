@@ -10,7 +10,9 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::call;
 use super::context;
+use super::extras::{self, Extras};
 use super::options::{self, Options};
 use crate::answer::{Lines, stream_job};
 use crate::error::{ApiError, Result};
@@ -27,31 +29,42 @@ pub async fn handle(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response> {
-    check_content_type(&headers)?;
+    let framed = is_framed(&headers)?;
     let mut options = options::read(&query)?;
     // Dropped with the job when the client goes away, which ends every step that runs.
     let stop = CancellationToken::new();
     let root = &state.engine.config().root;
-    let (directory, context) = match options.remote.as_str() {
+    let (directory, extras, context) = match options.remote.as_str() {
         "" => {
-            let directory = context::unpack(root, body).await?;
+            let (directory, extras) = context::unpack(root, body, framed).await?;
             let path = directory.path().to_owned();
-            (directory, path)
+            (directory, extras, path)
         }
         url => {
-            let directory = context::make(root).await?;
-            let remote = build::fetch_context(url, directory.path(), &stop).await;
+            let (directory, extras) = match framed {
+                true => context::unpack(root, body, framed).await?,
+                false => (context::make(root).await?, Extras::default()),
+            };
+            let keep = options.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR");
+            let keep = matches!(keep, Some(Some(value)) if matches!(value.as_str(), "1" | "true"));
+            let remote = build::fetch_context(url, directory.path(), keep, &stop).await;
             let remote = remote.map_err(|error| ApiError::new(error.class(), error.to_string()))?;
             options.dockerfile = remote.dockerfile.unwrap_or(options.dockerfile);
-            (directory, remote.directory)
+            (directory, extras, remote.directory)
         }
     };
-    let quiet = options.quiet;
+    let (quiet, call) = (options.quiet, options.call);
     let request = BuildRequest {
         stop: stop.clone(),
         logins: auth::registry_logins(&headers),
+        secrets: extras.secrets,
         ..request(options, &context)
     };
+    if let Some(call) = call {
+        let answer = call::answer(&state.builder, call, request).await;
+        let _ = tokio::task::spawn_blocking(move || drop(directory)).await;
+        return answer;
+    }
     stream_job(move |lines| async move {
         let _end_with_client = stop.drop_guard();
         let (output, events) = mpsc::channel(PENDING);
@@ -88,11 +101,16 @@ fn request(options: Options, context: &std::path::Path) -> BuildRequest {
         extra_hosts: options.extra_hosts,
         shm_size: options.shm_size,
         limits: options.limits,
+        allow_insecure: options.allow_insecure,
+        explain: options.explain,
+        squash: options.squash,
+        rewrite_timestamp: options.rewrite_timestamp,
         ..BuildRequest::new(context)
     }
 }
 
-fn check_content_type(headers: &HeaderMap) -> Result<()> {
+/// Whether extras come before the context; a document is no context.
+fn is_framed(headers: &HeaderMap) -> Result<bool> {
     let given = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -103,7 +121,7 @@ fn check_content_type(headers: &HeaderMap) -> Result<()> {
             "unsupported Content-Type header ({given}): must be 'application/x-tar'"
         )));
     }
-    Ok(())
+    Ok(essence.eq_ignore_ascii_case(extras::MEDIA_TYPE))
 }
 
 async fn tell(mut events: mpsc::Receiver<BuildEvent>, lines: &Lines, quiet: bool) {
@@ -122,6 +140,15 @@ fn message(event: BuildEvent) -> Option<ProgressMessage> {
         BuildEvent::ErrorText(text) => ProgressMessage::stream(format!("\u{1b}[91m{text}\u{1b}[0m")),
         BuildEvent::Progress(event) => progress::message(event),
         BuildEvent::Image(digest) => ProgressMessage::aux(json!({"ID": digest.to_string()})),
+        BuildEvent::Reference(id) => ProgressMessage::aux(json!({"Build": id})),
+        BuildEvent::Explained(step) => ProgressMessage::aux(json!({"Explained": {
+            "Number": step.number,
+            "Stage": step.stage,
+            "Instruction": step.code,
+            "Hit": step.hit,
+            "Reason": step.reason,
+            "Milliseconds": step.milliseconds,
+        }})),
         BuildEvent::Step { .. } => return None,
     })
 }
@@ -156,8 +183,10 @@ mod tests {
     #[test]
     fn a_json_body_is_no_context() {
         let mut headers = HeaderMap::new();
-        assert!(check_content_type(&headers).is_ok());
+        assert!(is_framed(&headers).is_ok_and(|framed| !framed));
         headers.insert(header::CONTENT_TYPE, "application/json".parse().unwrap());
-        assert!(check_content_type(&headers).is_err());
+        assert!(is_framed(&headers).is_err());
+        headers.insert(header::CONTENT_TYPE, extras::MEDIA_TYPE.parse().unwrap());
+        assert!(is_framed(&headers).is_ok_and(|framed| framed));
     }
 }

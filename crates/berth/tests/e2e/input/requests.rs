@@ -261,8 +261,8 @@ fn a_refusal_reaches_a_client_that_is_still_sending() {
     let no_tar = context.join("big").display().to_string();
     let context = context.display().to_string();
     for _ in 0..5 {
-        let (_, said) = daemon.fails(&["build", "--squash", &context]);
-        assert!(said.contains("squash is only supported"), "{said}");
+        let (_, said) = daemon.fails(&["build", "--security-opt", "x=y", &context]);
+        assert!(said.contains("security options are not supported"), "{said}");
         let (_, said) = daemon.fails(&["load", "-i", &no_tar]);
         assert!(said.contains("invalid archive"), "{said}");
         for (args, words) in [

@@ -3,6 +3,7 @@
 //! The context is a directory (packed while it is sent), a tar or a Dockerfile on stdin (`-`), or a URL that the engine
 //! fetches itself. The Dockerfile may lie outside the context or come from stdin; it then travels under a private name.
 
+use super::{explain, print_context};
 use crate::auth;
 use crate::client::body::{Body, BodyWriter};
 use crate::client::query::Query;
@@ -12,10 +13,12 @@ use crate::context::{self, Extra};
 use crate::dockerignore::Rules;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Flag, Matches};
-use crate::grammar::{env, hosts, limits};
+use crate::grammar::{env, hosts, limits, secrets};
 use crate::progress::{self, To};
 use crate::session::{Session, say};
 use crate::terminal;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, Method, header};
 use serde_json::json;
 use std::io::{self, Read};
@@ -25,7 +28,7 @@ pub const COMMAND: Command = Command::new(
     "build",
     "Build an image from a Dockerfile",
     "[OPTIONS] PATH | URL | -",
-    Arity::Exactly(1),
+    Arity::Between(1, 3),
     |session, matches| Box::pin(run(session, matches)),
 )
 .flags(&[&[
@@ -34,7 +37,14 @@ pub const COMMAND: Command = Command::new(
         "Add an entry to the hosts file of build steps (host:ip)",
     )
     .check(hosts::check_add_host),
+    Flag::list("allow", "Allow something of steps (security.insecure)"),
     Flag::list("build-arg", "Set a variable of the build").check(env::check_env),
+    Flag::text(
+        "call",
+        "Ask the Dockerfile instead of building it (check, outline, targets)",
+    )
+    .default("build"),
+    Flag::bool("check", "Hold the Dockerfile against the rules (--call check)"),
     Flag::list("cache-from", "Images to take cached layers from"),
     Flag::text("cgroup-parent", "Cgroup below which build steps run"),
     Flag::bool("compress", "Compress the context").hidden(),
@@ -46,6 +56,10 @@ pub const COMMAND: Command = Command::new(
     Flag::bool("disable-content-trust", "Skip verification of image signatures")
         .default("true")
         .hidden(),
+    Flag::bool(
+        "explain",
+        "Tell of each step whether the cache knew it, and why not",
+    ),
     Flag::text("file", "Name of the Dockerfile (default 'PATH/Dockerfile')").short('f'),
     Flag::bool("force-rm", "Remove intermediate containers always"),
     Flag::text("iidfile", "Write the image's ID to this file"),
@@ -59,11 +73,21 @@ pub const COMMAND: Command = Command::new(
     Flag::text("network", "Network of RUN instructions").default("default"),
     Flag::bool("no-cache", "Do not use cached steps"),
     Flag::text("platform", "Platform of the image, e.g. linux/arm64"),
+    Flag::bool(
+        "print-context",
+        "Show what would be sent, and which ignore rule decided",
+    ),
     Flag::text("progress", "How progress is shown (accepted for compatibility)").hidden(),
     Flag::bool("load", "Keep the image in the engine (always so)").hidden(),
     Flag::bool("pull", "Fetch base images even when they are here"),
     Flag::bool("quiet", "Show only the image's ID").short('q'),
     Flag::bool("rm", "Remove intermediate containers after success").default("true"),
+    Flag::bool(
+        "rewrite-timestamp",
+        "Give files of new layers no time later than SOURCE_DATE_EPOCH",
+    ),
+    Flag::list("secret", "Give steps a secret (id=ID,src=FILE or id=ID,env=NAME)")
+        .check(secrets::check_secret),
     Flag::list("security-opt", "Security options"),
     Flag::bytes("shm-size", "Size of /dev/shm"),
     Flag::bool("squash", "Squash the new layers into one"),
@@ -95,8 +119,31 @@ struct Source {
 /// Dockerfiles above this size are a mistake.
 const DOCKERFILE_LIMIT: u64 = 16 << 20;
 
+/// What the Dockerfile is asked instead of being built.
+fn call(matches: &Matches) -> String {
+    match (matches.bool("check"), matches.text_or_default("call")) {
+        (true, _) => "check".to_owned(),
+        (false, "build") => String::new(),
+        (false, call) => call.to_owned(),
+    }
+}
+
 async fn run(session: &Session, matches: &Matches) -> Outcome {
     let file = matches.text("file").unwrap_or_default();
+    match matches.args.as_slice() {
+        [_] => {}
+        [word, first, second] if word == "diff" => return explain::diff(session, first, second).await,
+        _ => {
+            return Err(Failure::text(
+                "\"berth build\" takes one PATH, URL or -, or \"diff\" and two builds",
+            )
+            .hint("see berth build --help"));
+        }
+    }
+    if matches.bool("print-context") {
+        return print_context::run(Path::new(matches.arg(0)), file);
+    }
+    let call = call(matches);
     let source = match matches.arg(0) {
         "-" if file == "-" => {
             return Err(Failure::text(
@@ -109,17 +156,22 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
             dockerfile: file.to_owned(),
             body: None,
         },
-        directory => from_directory(Path::new(directory), file)?,
+        directory => from_directory(Path::new(directory), file, !call.is_empty())?,
     };
     let quiet = matches.bool("quiet");
-    let path = query(matches, &source)?;
+    let path = query(matches, &source, &call)?;
     let mut headers = auth::all_headers(session.config())?;
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/x-tar"),
-    );
-    let body = source.body.unwrap_or_else(Body::empty);
-    let sent = body.sent().filter(|_| !quiet);
+    let secrets = secrets::secrets(matches.list("secret")).map_err(Failure::text)?;
+    let kind = match secrets.is_empty() {
+        true => "application/x-tar",
+        false => "application/vnd.berth.build.v1",
+    };
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    let mut body = source.body.unwrap_or_else(Body::empty);
+    if !secrets.is_empty() {
+        body = body.preceded(extras(&secrets));
+    }
+    let sent = body.sent().filter(|_| !quiet && call.is_empty());
     let asked = session.client.send(Method::POST, &path, headers, body);
     let reply = match &sent {
         Some(sent) => progress::sending("Sending build context to Docker daemon", sent, asked).await?,
@@ -127,7 +179,13 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
     };
     let mut id = String::new();
     let to = if quiet { To::Nowhere } else { To::Stdout };
+    let mut findings = 0;
+    let mut explained = explain::Explanations::default();
     let mut aux = |value: &serde_json::Value| {
+        explained.take(value);
+        if let Some(found) = value.get("Findings").and_then(serde_json::Value::as_i64) {
+            findings = found;
+        }
         if let Some(found) = value.get("ID").and_then(serde_json::Value::as_str) {
             id = found.to_owned();
         }
@@ -157,6 +215,14 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
             say(&id)?;
         }
     }
+    if !call.is_empty() {
+        return Ok(i32::from(findings > 0));
+    }
+    if matches.bool("explain") {
+        for line in explained.lines() {
+            say(&line)?;
+        }
+    }
     if let Some(path) = matches.text("iidfile") {
         if id.is_empty() {
             return Err(Failure::text(format!(
@@ -168,13 +234,24 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
     Ok(0)
 }
 
+/// What goes in front of the context: a length, and a document of that length.
+fn extras(secrets: &std::collections::BTreeMap<String, Vec<u8>>) -> Vec<u8> {
+    let encoded: serde_json::Map<String, serde_json::Value> = secrets
+        .iter()
+        .map(|(id, content)| (id.clone(), json!(STANDARD.encode(content))))
+        .collect();
+    let document = json!({"secrets": encoded}).to_string().into_bytes();
+    let length = u32::try_from(document.len()).unwrap_or(u32::MAX);
+    [&length.to_be_bytes()[..], &document].concat()
+}
+
 fn is_remote(text: &str) -> bool {
     ["http://", "https://", "git://", "ssh://", "git@", "github.com/"]
         .iter()
         .any(|prefix| text.starts_with(prefix))
 }
 
-fn query(matches: &Matches, source: &Source) -> Result<String, Failure> {
+fn query(matches: &Matches, source: &Source, call: &str) -> Result<String, Failure> {
     let number = |flag: &str| {
         matches
             .int(flag)
@@ -194,10 +271,13 @@ fn query(matches: &Matches, source: &Source) -> Result<String, Failure> {
     for host in matches.list("add-host") {
         query = query.text("extrahosts", &hosts::add_host(host).map_err(Failure::text)?);
     }
+    for name in matches.list("allow") {
+        query = query.text("allow", name);
+    }
     for option in matches.list("security-opt") {
         query = query.text("securityopt", option);
     }
-    let arguments: serde_json::Map<String, serde_json::Value> = matches
+    let mut arguments: serde_json::Map<String, serde_json::Value> = matches
         .list("build-arg")
         .iter()
         .map(|text| match text.split_once('=') {
@@ -209,6 +289,10 @@ fn query(matches: &Matches, source: &Source) -> Result<String, Failure> {
             ),
         })
         .collect();
+    // A time that the environment asks for is for every tool that makes something.
+    if let Ok(epoch) = std::env::var("SOURCE_DATE_EPOCH") {
+        arguments.entry("SOURCE_DATE_EPOCH").or_insert(json!(epoch));
+    }
     let ulimits: Result<Vec<_>, _> = matches
         .list("ulimit")
         .iter()
@@ -228,7 +312,9 @@ fn query(matches: &Matches, source: &Source) -> Result<String, Failure> {
         .always("rm", if matches.bool("rm") { "1" } else { "0" })
         .flag("forcerm", matches.bool("force-rm"))
         .flag("pull", matches.bool("pull"))
+        .flag("explain", matches.bool("explain"))
         .flag("squash", matches.bool("squash"))
+        .flag("rewritetimestamp", matches.bool("rewrite-timestamp"))
         .text("isolation", matches.text("isolation").unwrap_or_default())
         .text("cpusetcpus", matches.text("cpuset-cpus").unwrap_or_default())
         .text("cpusetmems", matches.text("cpuset-mems").unwrap_or_default())
@@ -241,6 +327,7 @@ fn query(matches: &Matches, source: &Source) -> Result<String, Failure> {
         .text("cgroupparent", matches.text("cgroup-parent").unwrap_or_default())
         .text("dockerfile", &source.dockerfile)
         .text("remote", &source.remote)
+        .text("call", call)
         .text("target", matches.text("target").unwrap_or_default())
         .text("networkmode", network)
         .text("platform", &platform(matches)?.to_lowercase())
@@ -292,7 +379,8 @@ fn pack(root: Option<PathBuf>, rules: Rules, extra: Vec<Extra>) -> Result<Body, 
     Ok(body)
 }
 
-fn from_directory(directory: &Path, file: &str) -> Result<Source, Failure> {
+/// `ask`: only the Dockerfile and its ignore file are needed.
+fn from_directory(directory: &Path, file: &str, ask: bool) -> Result<Source, Failure> {
     let root = std::fs::canonicalize(directory).map_err(|error| {
         Failure::text(format!(
             "unable to prepare context: unable to evaluate symlinks in context path: lstat {}: {}",
@@ -319,31 +407,15 @@ fn from_directory(directory: &Path, file: &str) -> Result<Source, Failure> {
             dockerfile: name,
         });
     }
-    // Without -f the Dockerfile is the context's; a given name is relative to the client's directory.
-    let given = if file.is_empty() {
-        root.join("Dockerfile")
-    } else {
-        PathBuf::from(file)
-    };
-    let given = match given.exists() || file.is_empty() || given.is_absolute() {
-        true => given,
-        false => root.join(file),
-    };
-    let path = std::fs::canonicalize(&given).map_err(|error| {
-        Failure::text(format!(
-            "unable to prepare context: unable to evaluate symlinks in Dockerfile path: lstat {}: {}",
-            given.display(),
-            env::describe(&error)
-        ))
-        .hint("name the Dockerfile with -f, or the directory that holds it")
-    })?;
-    let inside = path
-        .strip_prefix(&root)
-        .ok()
-        .and_then(Path::to_str)
-        .map(str::to_owned);
+    let path = find_dockerfile(&root, file)?;
+    let inside = inside_of(&root, &path);
     let rules = context::rules(&root, Some(&path), inside.as_deref()).map_err(Failure::text)?;
     match inside {
+        Some(name) if ask => Ok(Source {
+            body: Some(pack(None, rules, asked(&root, &path, &name)?)?),
+            remote: String::new(),
+            dockerfile: name,
+        }),
         Some(name) => Ok(Source {
             body: Some(pack(Some(root), rules, Vec::new())?),
             remote: String::new(),
@@ -365,6 +437,57 @@ fn from_directory(directory: &Path, file: &str) -> Result<Source, Failure> {
             })
         }
     }
+}
+
+/// The Dockerfile that `file` names. Without a name it is the context's; a given name is relative to the client's
+/// directory, or else to the context.
+pub(super) fn find_dockerfile(root: &Path, file: &str) -> Result<PathBuf, Failure> {
+    let given = if file.is_empty() {
+        root.join("Dockerfile")
+    } else {
+        PathBuf::from(file)
+    };
+    let given = match given.exists() || file.is_empty() || given.is_absolute() {
+        true => given,
+        false => root.join(file),
+    };
+    std::fs::canonicalize(&given).map_err(|error| {
+        Failure::text(format!(
+            "unable to prepare context: unable to evaluate symlinks in Dockerfile path: lstat {}: {}",
+            given.display(),
+            env::describe(&error)
+        ))
+        .hint("name the Dockerfile with -f, or the directory that holds it")
+    })
+}
+
+/// The Dockerfile's name within the context, if it lies there.
+pub(super) fn inside_of(root: &Path, path: &Path) -> Option<String> {
+    path.strip_prefix(root)
+        .ok()
+        .and_then(Path::to_str)
+        .map(str::to_owned)
+}
+
+/// The files that a Dockerfile is asked with.
+fn asked(root: &Path, path: &Path, name: &str) -> Result<Vec<Extra>, Failure> {
+    let read = |path: &Path| {
+        std::fs::File::open(path)
+            .map_err(|error| Failure::text(format!("open {}: {}", path.display(), env::describe(&error))))
+    };
+    let mut files = vec![Extra {
+        name: name.to_owned(),
+        bytes: read_dockerfile(read(path)?)?,
+    }];
+    for ignore in [format!("{name}.dockerignore"), ".dockerignore".to_owned()] {
+        if let Ok(file) = std::fs::File::open(root.join(&ignore)) {
+            files.push(Extra {
+                name: ignore,
+                bytes: read_dockerfile(file)?,
+            });
+        }
+    }
+    Ok(files)
 }
 
 /// A tar (compressed or not) is sent as it comes; anything else is a Dockerfile.
@@ -413,11 +536,15 @@ mod tests {
         assert!(is_archive(b"\x1f\x8b\x08rest") && !is_archive(b"FROM scratch\n"));
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("Dockerfile"), "FROM scratch").unwrap();
-        assert_eq!(from_directory(dir.path(), "").unwrap().dockerfile, "Dockerfile");
+        assert_eq!(
+            from_directory(dir.path(), "", false).unwrap().dockerfile,
+            "Dockerfile"
+        );
         let other = tempfile::tempdir().unwrap();
         std::fs::write(other.path().join("D"), "FROM scratch").unwrap();
-        let source = from_directory(dir.path(), &other.path().join("D").display().to_string()).unwrap();
+        let source =
+            from_directory(dir.path(), &other.path().join("D").display().to_string(), false).unwrap();
         assert!(source.dockerfile.starts_with(".dockerfile."));
-        assert!(from_directory(other.path(), "").is_err());
+        assert!(from_directory(other.path(), "", false).is_err());
     }
 }

@@ -2,9 +2,11 @@
 
 pub mod archive;
 pub mod build;
+mod explain;
 pub mod explore;
 pub mod history;
 pub mod list;
+mod print_context;
 pub mod prune;
 pub mod pull;
 pub mod remove;

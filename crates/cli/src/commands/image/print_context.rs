@@ -1,0 +1,79 @@
+//! `build --print-context`: which files of the context would be sent, and which line of the ignore file decided. Nothing
+//! is sent for it, and no daemon is asked.
+
+use std::path::Path;
+
+use crate::commands::image::build::{find_dockerfile, inside_of};
+use crate::context;
+use crate::dockerignore::Rules;
+use crate::failure::{Failure, Outcome};
+use crate::format::size;
+use crate::session::say;
+
+/// What was seen so far.
+#[derive(Default)]
+struct Seen {
+    files: u64,
+    bytes: u64,
+    left_out: u64,
+}
+
+pub fn run(directory: &Path, file: &str) -> Outcome {
+    let root = std::fs::canonicalize(directory)
+        .map_err(|error| Failure::text(format!("cannot read {}: {error}", directory.display())))?;
+    let dockerfile = match file {
+        "-" => None,
+        file => Some(find_dockerfile(&root, file)?),
+    };
+    let inside = dockerfile.as_deref().and_then(|path| inside_of(&root, path));
+    let rules = context::rules(&root, dockerfile.as_deref(), inside.as_deref()).map_err(Failure::text)?;
+    let mut seen = Seen::default();
+    walk(&root, "", &rules, &mut seen)?;
+    say(&format!(
+        "{} files, {} would be sent; {} left out",
+        seen.files,
+        size::decimal(seen.bytes as f64),
+        seen.left_out
+    ))?;
+    Ok(0)
+}
+
+fn walk(root: &Path, relative: &str, rules: &Rules, seen: &mut Seen) -> Result<(), Failure> {
+    let path = root.join(relative);
+    let failed = |error: std::io::Error| Failure::text(format!("{}: {error}", path.display()));
+    let mut entries: Vec<_> = std::fs::read_dir(&path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(failed)?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let child = if relative.is_empty() {
+            name
+        } else {
+            format!("{relative}/{name}")
+        };
+        let meta = entry.metadata().map_err(failed)?;
+        let excluded = rules.excludes(&child);
+        let slash = if meta.is_dir() { "/" } else { "" };
+        let why = match rules.decider(&child) {
+            Some((Some(line), rule)) => format!("   (line {line}: {rule})"),
+            Some((None, reason)) => format!("   ({reason})"),
+            None => String::new(),
+        };
+        if excluded {
+            say(&format!("left out  {:>10}  {child}{slash}{why}", ""))?;
+            seen.left_out += 1;
+        } else if !meta.is_dir() {
+            say(&format!(
+                "sent      {:>10}  {child}{why}",
+                size::decimal(meta.len() as f64)
+            ))?;
+            seen.files += 1;
+            seen.bytes += meta.len();
+        }
+        if meta.is_dir() && (!excluded || rules.below(&child)) {
+            walk(root, &child, rules, seen)?;
+        }
+    }
+    Ok(())
+}
