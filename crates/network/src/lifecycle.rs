@@ -186,12 +186,16 @@ impl Networks {
         inner.leave();
         self.reconcile(&HashSet::new())?;
         inner.reaper.settle();
-        let links: Vec<String> = inner
-            .state()
-            .networks
-            .values()
-            .flat_map(|network| network.driver.links())
-            .collect();
+        // The kernel takes a namespace apart some time after its last descriptor is closed, and the host's end of its
+        // pair with it: those of the pool are removed by name.
+        let mut links = inner.prepared.links();
+        links.extend(
+            inner
+                .state()
+                .networks
+                .values()
+                .flat_map(|network| network.driver.links()),
+        );
         inner.prepared.drain();
         link::remove(&mut inner.route(), &links).map_err(Error::kernel("remove the networks' links"))?;
         gate::remove(&mut inner.route(), &inner.config.instance.tag)?;

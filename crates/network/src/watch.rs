@@ -220,7 +220,9 @@ impl Watcher {
                 .iter()
                 .map(|s| s.prefix)
                 .find(|s| s.overlaps(&to))?;
-            (bridge.index != over).then(|| (network.network.name.clone(), subnet))
+            // The route of a bridge that is just being made comes before its index is known here.
+            let is_foreign = bridge.index.is_some() && bridge.index != over;
+            is_foreign.then(|| (network.network.name.clone(), subnet))
         });
         if let Some((network, subnet)) = in_the_way
             && self.told.insert(to)
