@@ -67,7 +67,7 @@ fn without_descriptors_a_request_says_so_and_nothing_is_left() {
         daemon.ok(&["run", "--rm", "box:1", "true"]);
         before.assert_unchanged(&daemon, &format!("a start with {more} descriptors"));
     }
-    assert!(refused > 2, "hardly anything was refused: {refused}");
+    assert!(refused > 0, "nothing was refused");
     assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
     daemon.ok(&["exec", "there", "true"]);
     assert_eq!(daemon.ok(&["system", "check"]), "Nothing is wrong.\n");

@@ -154,7 +154,7 @@ fn what_is_under_way_is_shown_with_its_age_and_number() {
         ("request", "POST", "/containers/deaf/stop"),
         ("request", "GET", "/events"),
         // Its connection was taken over, and is still its client's.
-        ("request", "POST", "/start"),
+        ("request", "POST", "/containers/deaf/exec"),
     ];
     let shown = retry(|| {
         let text = daemon.ok(&["debug", "tasks", "--format", "json"]);
