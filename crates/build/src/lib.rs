@@ -23,7 +23,6 @@ mod cache;
 mod call;
 mod changes;
 mod client;
-mod describe;
 mod error;
 mod executor;
 pub mod expand;
@@ -50,7 +49,6 @@ pub use cache::{CacheEntry, CachePolicy, PruneOptions, Pruned, cache_roots};
 pub use call::Checked;
 pub use changes::apply_changes;
 pub use client::{Agent, Client};
-pub use describe::{Outline, Taken, Target};
 pub use error::BuildError;
 pub use executor::{
     ExecError, Executor, Limits, MountSource, NetworkMode, Output, RunStep, StepMount, Stream, Ulimit,

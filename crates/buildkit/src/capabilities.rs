@@ -29,10 +29,8 @@ const GATEWAY: &[&str] = &[
     "gateway.warnings",
 ];
 
-/// What a definition may hold, and what exporters do.
+/// What exporters do, and the part of definitions that is understood: the client's own directories.
 const DEFINITIONS: &[&str] = &[
-    "source.image",
-    "source.image.resolvemode",
     "source.local",
     "source.local.unique",
     "source.local.sessionid",
@@ -41,24 +39,6 @@ const DEFINITIONS: &[&str] = &[
     "source.local.excludepatterns",
     "source.local.sharedkeyhint",
     "source.local.differ",
-    "source.git",
-    "source.http",
-    "source.http.checksum",
-    "exec.meta.base",
-    "exec.meta.cgroup.parent",
-    "exec.meta.network",
-    "exec.meta.proxyenv",
-    "exec.meta.ulimit",
-    "exec.mount.bind",
-    "exec.mount.cache",
-    "exec.mount.cache.sharing",
-    "exec.mount.selector",
-    "exec.mount.tmpfs",
-    "exec.mount.tmpfs.size",
-    "exec.mount.secret",
-    "exec.mount.ssh",
-    "exec.secretenv",
-    "file.base",
     "constraints",
     "platform",
     "meta.ignorecache",

@@ -238,7 +238,9 @@ pub(crate) fn diff(store: &Store, first: &str, second: &str) -> Result<Vec<Strin
         match store.db().read(|db| rows::find(db, name))? {
             Some(build) => Ok(store.db().read(|db| rows::steps(db, build))?),
             None => Err(BuildError::step(
-                format!("no build is known by {name:?}: see berth builder history"),
+                format!(
+                    "no build is known by {name:?}: give the beginning of its id, or a name of its image"
+                ),
                 spec::ErrorClass::NotFound,
             )),
         }

@@ -32,7 +32,7 @@ pub struct OutlineArgument {
     pub line: usize,
 }
 
-/// A secret or a key agent that the target takes.
+/// A secret, a key agent or a cache that the target takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutlineItem {
     pub id: String,
@@ -49,6 +49,7 @@ pub struct Outline {
     pub arguments: Vec<OutlineArgument>,
     pub secrets: Vec<OutlineItem>,
     pub agents: Vec<OutlineItem>,
+    pub caches: Vec<OutlineItem>,
 }
 
 /// All stages, in order.
@@ -138,25 +139,25 @@ fn add_mounts(statement: &Statement, found: &mut Outline) {
     let Instruction::Run(run) = &statement.instruction else {
         return;
     };
-    for mount in run.mounts.iter().filter(|mount| mount.kind == MountKind::Secret) {
-        let target = mount
-            .target
-            .as_deref()
-            .and_then(|target| target.rsplit('/').next());
-        let id = mount
-            .id
-            .as_deref()
-            .or(mount.source.as_deref())
-            .or(target)
-            .unwrap_or("default");
-        let item = OutlineItem {
-            id: id.to_owned(),
-            required: mount.required,
-            line: statement.snippet.line(),
+    for mount in &run.mounts {
+        let path = mount.target_or_default();
+        let (list, default) = match mount.kind {
+            MountKind::Secret => {
+                let name = path.rsplit('/').next().unwrap_or_default().to_owned();
+                (&mut found.secrets, mount.source.clone().unwrap_or(name))
+            }
+            MountKind::Ssh => (&mut found.agents, "default".to_owned()),
+            MountKind::Cache => (&mut found.caches, path),
+            MountKind::Bind | MountKind::Tmpfs => continue,
         };
-        match found.secrets.iter_mut().find(|known| known.id == item.id) {
-            Some(known) => known.required |= item.required,
-            None => found.secrets.push(item),
+        let id = mount.id.clone().unwrap_or(default);
+        match list.iter_mut().find(|known| known.id == id) {
+            Some(known) => known.required |= mount.required,
+            None => list.push(OutlineItem {
+                id,
+                required: mount.required,
+                line: statement.snippet.line(),
+            }),
         }
     }
 }

@@ -61,10 +61,10 @@ fn location(first: usize, last: usize) -> Value {
     })
 }
 
-fn sources(source: &Source) -> Value {
+fn encoded(source: &Source) -> String {
     let mut text = source.lines().join("\n");
     text.push('\n');
-    json!([{"filename": source.name(), "language": "Dockerfile", "data": STANDARD.encode(text)}])
+    STANDARD.encode(text)
 }
 
 /// The findings as a document.
@@ -81,7 +81,8 @@ pub fn document(source: &Source, findings: &[Finding], error: Option<&Diagnostic
             })
         })
         .collect();
-    let mut document = json!({"warnings": warnings, "sources": sources(source)});
+    let sources = json!([{"filename": source.name(), "language": "Dockerfile", "data": encoded(source)}]);
+    let mut document = json!({"warnings": warnings, "sources": sources});
     if let (Some(error), Some(map)) = (error, document.as_object_mut()) {
         let line = error.snippet.as_ref().map_or(1, |snippet| snippet.line());
         map.insert(
@@ -110,13 +111,17 @@ pub fn outline_document(source: &Source, outline: &Outline) -> Value {
             })
         })
         .collect();
+    let cache =
+        |cache: &super::OutlineItem| json!({"ID": cache.id, "location": location(cache.line, cache.line)});
+    let caches: Vec<Value> = outline.caches.iter().map(cache).collect();
     json!({
         "name": outline.name,
         "description": outline.description,
         "args": arguments,
         "secrets": items(&outline.secrets),
         "ssh": items(&outline.agents),
-        "sources": sources(source),
+        "cache": caches,
+        "sources": [encoded(source)],
     })
 }
 
@@ -168,7 +173,7 @@ pub fn targets_document(source: &Source, targets: &[Target]) -> Value {
             })
         })
         .collect();
-    json!({"targets": list, "sources": sources(source)})
+    json!({"targets": list, "sources": [encoded(source)]})
 }
 
 /// All stages, as text.

@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bollard_buildkit_proto::google::protobuf::Any;
-use build::{BuildRequest, Outline, Prepared, Snippet, Taken, Target};
+use build::BuildRequest;
+use build::lint::report;
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -20,6 +19,7 @@ use crate::session::Session;
 const DESCRIBE: &str = "frontend.subrequests.describe";
 const OUTLINE: &str = "frontend.outline";
 const TARGETS: &str = "frontend.targets";
+const CHECK: &str = "frontend.lint";
 
 /// How clients know that a question is not understood.
 const UNSUPPORTED: &str = "github.com/moby/buildkit/errdefs.Subrequest+json";
@@ -32,17 +32,18 @@ pub async fn answer(
     options: &Options,
     id: &str,
 ) -> Result<HashMap<String, Vec<u8>>, Failure> {
-    if !matches!(id, DESCRIBE | OUTLINE | TARGETS) {
+    if !matches!(id, DESCRIBE | OUTLINE | TARGETS | CHECK) {
         let detail = Any {
             type_url: UNSUPPORTED.to_owned(),
             value: json!({"name": id}).to_string().into_bytes(),
         };
         return Err(Failure {
             code: Code::Unimplemented,
-            message: format!("unsupported request {id}: {OUTLINE} and {TARGETS} are answered here"),
+            message: format!("unsupported request {id}: {OUTLINE}, {TARGETS} and {CHECK} are answered here"),
             details: vec![detail],
         });
     }
+    let mut found = HashMap::new();
     let (value, text) = match id {
         DESCRIBE => described(),
         _ => {
@@ -54,24 +55,46 @@ pub async fn answer(
                 build_args: options.build_args.clone(),
                 ..BuildRequest::new(service.empty()?)
             };
-            let prepared = service.builder.prepare(request).await?;
             match id {
-                OUTLINE => outline(&prepared),
-                _ => targets(&prepared),
+                OUTLINE => {
+                    let (source, outline) = service.builder.outline(request).await?;
+                    (
+                        report::outline_document(&source, &outline),
+                        report::outline_text(&outline),
+                    )
+                }
+                TARGETS => {
+                    let (source, targets) = service.builder.targets(request).await?;
+                    (
+                        report::targets_document(&source, &targets),
+                        report::targets_text(&targets),
+                    )
+                }
+                _ => {
+                    let checked = service.builder.check(request).await?;
+                    let (findings, error) = (&checked.findings, checked.error.as_ref());
+                    // The client ends with it.
+                    let code = u8::from(error.is_some() || !findings.is_empty());
+                    found.insert("result.statuscode".to_owned(), code.to_string().into_bytes());
+                    (
+                        report::document(&checked.source, findings, error),
+                        report::text(&checked.source, findings, error),
+                    )
+                }
             }
         }
     };
-    Ok(HashMap::from([
-        ("result.json".to_owned(), value.to_string().into_bytes()),
-        ("result.txt".to_owned(), text.into_bytes()),
-        ("version".to_owned(), b"1.0.0".to_vec()),
-    ]))
+    found.insert("result.json".to_owned(), value.to_string().into_bytes());
+    found.insert("result.txt".to_owned(), text.into_bytes());
+    found.insert("version".to_owned(), b"1.0.0".to_vec());
+    Ok(found)
 }
 
 fn described() -> (Value, String) {
     let known = [
         (OUTLINE, "List all parameters current build target supports"),
         (TARGETS, "List all targets current build supports"),
+        (CHECK, "Check the Dockerfile against the rules"),
         (DESCRIBE, "List available subrequest types"),
     ];
     let list = known.map(|(name, what)| {
@@ -83,76 +106,4 @@ fn described() -> (Value, String) {
         text.push_str(&format!("{name} 1.0.0 {what}\n"));
     }
     (json!(list), text)
-}
-
-fn location(at: &Snippet) -> Value {
-    json!({"ranges": [{"start": {"line": at.line()}, "end": {"line": at.last_line()}}]})
-}
-
-fn text_of(prepared: &Prepared) -> Value {
-    json!([STANDARD.encode(prepared.text())])
-}
-
-fn targets(prepared: &Prepared) -> (Value, String) {
-    let mut text = "TARGET DESCRIPTION\n".to_owned();
-    let shown = |target: &Target| match (target.name.as_str(), target.default) {
-        ("", true) => "(default)".to_owned(),
-        (name, true) => format!("{name} (default)"),
-        (name, false) => name.to_owned(),
-    };
-    let list = prepared.targets();
-    for target in &list {
-        text.push_str(&format!("{} {}\n", shown(target), target.description));
-    }
-    let list: Vec<Value> = list
-        .iter()
-        .map(|target| {
-            json!({"name": target.name, "default": target.default, "description": target.description,
-                   "base": target.base, "platform": target.platform, "location": location(&target.at)})
-        })
-        .collect();
-    (json!({"targets": list, "sources": text_of(prepared)}), text)
-}
-
-fn outline(prepared: &Prepared) -> (Value, String) {
-    let Outline {
-        name,
-        description,
-        arguments,
-        secrets,
-        agents,
-        caches,
-    } = prepared.outline();
-    let list = |taken: &[Taken]| -> Vec<Value> {
-        let one = |taken: &Taken| {
-            json!({"name": taken.name, "description": taken.description, "value": taken.value.clone().unwrap_or_default(),
-                   "required": taken.required, "location": location(&taken.at)})
-        };
-        taken.iter().map(one).collect()
-    };
-    let kept: Vec<Value> = caches
-        .iter()
-        .map(|cache| json!({"ID": cache.name, "location": location(&cache.at)}))
-        .collect();
-    let mut text = format!(
-        "TARGET: {}\n",
-        if name.is_empty() {
-            "(default)"
-        } else {
-            name.as_str()
-        }
-    );
-    for (what, taken) in [("BUILD ARG", &arguments), ("SECRET", &secrets), ("SSH", &agents)] {
-        for one in taken {
-            text.push_str(&format!(
-                "{what} {} {} {}\n",
-                one.name,
-                one.value.as_deref().unwrap_or_default(),
-                one.description
-            ));
-        }
-    }
-    let value = json!({"name": name, "description": description, "args": list(&arguments), "secrets": list(&secrets),
-                       "ssh": list(&agents), "cache": kept, "sources": text_of(prepared)});
-    (value, text)
 }

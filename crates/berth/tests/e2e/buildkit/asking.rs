@@ -2,6 +2,7 @@
 
 use super::lab;
 use crate::private::Registry;
+use crate::support::text;
 
 #[test]
 fn options_reach_the_steps() {
@@ -95,6 +96,28 @@ fn questions_are_answered_without_building() {
 }
 
 #[test]
+fn a_dockerfile_is_checked() {
+    let lab = lab!();
+    for (dockerfile, clean, parts) in [
+        (
+            "FROM box:1 as first\nMAINTAINER me\n",
+            false,
+            &["FromAsCasing", "MaintainerDeprecated", "2 | >>> MAINTAINER me"][..],
+        ),
+        ("FROM box:1 AS first\n", true, &["no warnings found"]),
+        ("FROM box:1\nRUNN true\n", false, &["RUNN"]),
+    ] {
+        lab.write("Dockerfile", dockerfile);
+        let output = lab.run(&["buildx", "build", "--call", "check", "."]);
+        let shown = text(&output.stdout) + &text(&output.stderr);
+        assert_eq!(output.status.success(), clean, "{shown}");
+        for part in parts {
+            assert!(shown.contains(part), "{part} is not in:\n{shown}");
+        }
+    }
+}
+
+#[test]
 fn what_is_not_offered_is_refused_before_anything_runs() {
     let lab = lab!();
     lab.write("Dockerfile", "FROM box:1\nRUN echo ran\n");
@@ -111,7 +134,6 @@ fn what_is_not_offered_is_refused_before_anything_runs() {
             vec!["-o", "type=oci,dest=../out,tar=false"],
             "leave out tar=false",
         ),
-        (vec!["--call", "check"], "unsupported request frontend.lint"),
     ] {
         let all: Vec<&str> = ["buildx", "build", "--no-cache"]
             .into_iter()
