@@ -18,6 +18,8 @@ use crate::wire::{self, Filled, Lines};
 
 /// A watcher that takes nothing is dropped when this much is kept for it.
 const MOST_PENDING: usize = 256 * 1024;
+/// How many events are kept while nobody watches; the first ones, which say how it began.
+const MOST_UNHEARD: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Control {
@@ -122,8 +124,10 @@ impl Supervisor {
         };
         if let Some(control) = self.controls.get_mut(&number) {
             control.watching = true;
-            if let Some(Ok(line)) = ended.map(|event| wire::line_of(&event)) {
-                control.send(&line);
+            for event in self.unheard.drain(..).chain(ended) {
+                if let Ok(line) = wire::line_of(&event) {
+                    control.send(&line);
+                }
             }
         }
     }
@@ -222,8 +226,18 @@ impl Supervisor {
     /// Tells an event to everyone who watches.
     pub(super) fn tell(&mut self, event: &Event) {
         let Ok(line) = wire::line_of(event) else { return };
+        let mut heard = false;
         for control in self.controls.values_mut().filter(|control| control.watching) {
             control.send(&line);
+            heard |= !control.closed;
+        }
+        // Who watches later asks for ends, and is told of the container's anyway.
+        let asked_for = matches!(
+            event,
+            Event::Exited(_) | Event::ExecExited { .. } | Event::ListenerDropped
+        );
+        if !heard && !asked_for && self.unheard.len() < MOST_UNHEARD {
+            self.unheard.push(event.clone());
         }
     }
 

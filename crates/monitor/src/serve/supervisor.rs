@@ -58,6 +58,9 @@ pub(super) struct Supervisor {
     pub(super) next_session: u32,
     pub(super) execs: BTreeMap<String, Exec>,
     pub(super) controls: BTreeMap<u32, Control>,
+    /// What nobody was there to hear, for the next who watches: a daemon that starts a container begins to watch a moment
+    /// later, and one that died is followed by another.
+    pub(super) unheard: Vec<Event>,
     pub(super) next_control: u32,
     pub(super) oom_killed: bool,
     pub(super) phase: Phase,
@@ -109,6 +112,7 @@ impl Supervisor {
             next_session: MAIN,
             execs: BTreeMap::new(),
             controls: BTreeMap::new(),
+            unheard: Vec::new(),
             next_control: 0,
             oom_killed: false,
             phase: Phase::Running,
