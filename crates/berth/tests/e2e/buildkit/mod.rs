@@ -30,19 +30,37 @@ macro_rules! lab {
 }
 pub(crate) use lab;
 
+/// Gives the client's plugins to its configuration for this daemon.
+pub fn plug_in(daemon: &Daemon, clients: &Path) {
+    let plugins = daemon.dir.path().join("docker/cli-plugins");
+    std::fs::create_dir_all(&plugins).unwrap();
+    let home = clients
+        .join("usr/libexec/docker/cli-plugins")
+        .canonicalize()
+        .unwrap();
+    for plugin in ["docker-buildx", "docker-compose"] {
+        std::os::unix::fs::symlink(home.join(plugin), plugins.join(plugin)).unwrap();
+    }
+}
+
+/// The docker client for a daemon whose configuration has the plugins.
+pub fn command(daemon: &Daemon, clients: &Path) -> Command {
+    let mut command = Command::new(clients.join("usr/bin/docker"));
+    command
+        .env("DOCKER_HOST", daemon.socket())
+        .env("DOCKER_CONFIG", daemon.dir.path().join("docker"))
+        .env("BUILDX_CONFIG", daemon.dir.path().join("buildx"))
+        .env("BUILDKIT_PROGRESS", "plain")
+        .env_remove("DOCKER_BUILDKIT")
+        .stdin(Stdio::null());
+    command
+}
+
 impl Lab {
     pub fn start() -> Result<Lab, String> {
         let clients = build_clients()?;
         let daemon = Daemon::start();
-        let plugins = daemon.dir.path().join("docker/cli-plugins");
-        std::fs::create_dir_all(&plugins).unwrap();
-        let home = clients
-            .join("usr/libexec/docker/cli-plugins")
-            .canonicalize()
-            .unwrap();
-        for plugin in ["docker-buildx", "docker-compose"] {
-            std::os::unix::fs::symlink(home.join(plugin), plugins.join(plugin)).unwrap();
-        }
+        plug_in(&daemon, &clients);
         std::fs::create_dir_all(daemon.dir.path().join("context")).unwrap();
         Ok(Lab { daemon, clients })
     }
@@ -61,16 +79,8 @@ impl Lab {
 
     /// The docker client in the context's directory, not started.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(self.clients.join("usr/bin/docker"));
-        command
-            .args(args)
-            .current_dir(self.context())
-            .env("DOCKER_HOST", self.daemon.socket())
-            .env("DOCKER_CONFIG", self.daemon.dir.path().join("docker"))
-            .env("BUILDX_CONFIG", self.daemon.dir.path().join("buildx"))
-            .env("BUILDKIT_PROGRESS", "plain")
-            .env_remove("DOCKER_BUILDKIT")
-            .stdin(Stdio::null());
+        let mut command = command(&self.daemon, &self.clients);
+        command.args(args).current_dir(self.context());
         command
     }
 

@@ -14,6 +14,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::buildkit;
 use crate::support::{self, BERTH, Daemon, text};
 use crate::web::Web;
 use case::Case;
@@ -60,6 +61,16 @@ const DOCKER: Client = Client {
     },
 };
 
+const BUILDKIT: Client = Client {
+    name: "buildkit",
+    cached: "CACHED",
+    classic: false,
+    build: |daemon, args| {
+        let clients = support::build_clients().unwrap();
+        buildkit::command(daemon, &clients).args(args).output().unwrap()
+    },
+};
+
 fn run(command: &mut Command, daemon: &Daemon) -> Output {
     command
         .env("DOCKER_HOST", daemon.socket())
@@ -72,7 +83,7 @@ fn run(command: &mut Command, daemon: &Daemon) -> Output {
 #[test]
 fn the_corpus_through_our_client() {
     guard!();
-    all(&OURS);
+    all(&OURS, &Daemon::start(), cases());
 }
 
 #[test]
@@ -82,7 +93,56 @@ fn the_corpus_through_the_docker_client_and_post_build() {
         println!("skipped: {reason}");
         return;
     }
-    all(&DOCKER);
+    all(&DOCKER, &Daemon::start(), cases());
+}
+
+/// The client and its plugin take longer to start than a case to build, so each file is a test of its own. About one
+/// build in three hundred ends with "failed to receive status"; until that is understood they run when asked for
+/// (`--run-ignored all`).
+mod through_the_docker_client_and_buildkit {
+    #[test]
+    #[ignore = "a client that builds beside others sometimes gives up waiting for the status"]
+    fn parse() {
+        super::buildkit_builds("parse");
+    }
+
+    #[test]
+    #[ignore = "a client that builds beside others sometimes gives up waiting for the status"]
+    fn variables() {
+        super::buildkit_builds("variables");
+    }
+
+    #[test]
+    #[ignore = "a client that builds beside others sometimes gives up waiting for the status"]
+    fn copy() {
+        super::buildkit_builds("copy");
+    }
+
+    #[test]
+    #[ignore = "a client that builds beside others sometimes gives up waiting for the status"]
+    fn run() {
+        super::buildkit_builds("run");
+    }
+
+    #[test]
+    #[ignore = "a client that builds beside others sometimes gives up waiting for the status"]
+    fn stages() {
+        super::buildkit_builds("stages");
+    }
+}
+
+fn buildkit_builds(file: &str) {
+    guard!();
+    let clients = match support::build_clients() {
+        Ok(clients) => clients,
+        Err(reason) => {
+            println!("skipped: {reason}");
+            return;
+        }
+    };
+    let daemon = Daemon::start();
+    buildkit::plug_in(&daemon, &clients);
+    all(&BUILDKIT, &daemon, cases_of(file));
 }
 
 #[test]
@@ -97,30 +157,34 @@ fn the_corpus_is_as_large_as_it_says() {
 }
 
 fn cases() -> Vec<Case> {
-    FILES
-        .iter()
-        .flat_map(|(file, text)| case::read(file, text))
-        .collect()
+    FILES.iter().flat_map(|(file, _)| cases_of(file)).collect()
 }
 
-/// Builds every case with `client` on one daemon.
-fn all(client: &Client) {
+fn cases_of(wanted: &str) -> Vec<Case> {
+    let files = FILES.iter().filter(|(file, _)| *file == wanted);
+    files.flat_map(|(file, text)| case::read(file, text)).collect()
+}
+
+/// Builds every case with `client`, all on one daemon.
+fn all(client: &Client, daemon: &Daemon, cases: Vec<Case>) {
     let wanted = std::env::var("BERTH_CORPUS").unwrap_or_default();
-    let cases: Vec<Case> = cases()
+    let cases: Vec<Case> = cases
         .into_iter()
         .filter(|case| case.name.contains(&wanted))
         .filter(|case| case.only.as_deref().is_none_or(|only| only == client.name))
         .filter(|case| case.except.as_deref() != Some(client.name))
         .collect();
-    assert!(!cases.is_empty(), "no case is called {wanted}");
-    let daemon = Daemon::start();
+    if !wanted.is_empty() && cases.is_empty() {
+        println!("no case here is called {wanted}");
+        return;
+    }
     let web = Web::start();
     let (next, mistakes) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..WORKERS {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    let found = one(client, &daemon, &web, case);
+                    let found = one(client, daemon, &web, case);
                     mistakes.lock().unwrap().extend(found);
                 }
             });
