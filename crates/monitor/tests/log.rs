@@ -384,23 +384,36 @@ fn long_lines_are_whole_up_to_the_limit_and_marked_beyond() {
 
 #[test]
 fn old_entries_go_file_by_file_even_when_nothing_is_written() {
+    const HOUR: u64 = 3600 * 1_000_000_000;
     let root = TempDir::new().unwrap();
-    let mut config = config_of(Format::Local, &root, None, 5, true);
-    config.files.as_mut().unwrap().max_age = Some(Duration::from_millis(1200));
+    let mut config = config_of(Format::Local, &root, None, 5, false);
+    config.files.as_mut().unwrap().max_age = Some(Duration::from_nanos(HOUR));
     let mut writer = Writer::open(&config).unwrap();
     assert_eq!(writer.next_look(), None);
     numbered(&mut writer, 0..3);
-    let deadline = Instant::now() + Duration::from_secs(60);
-    let mut aside = false;
-    while !texts(&config, everything()).is_empty() {
-        assert!(Instant::now() < deadline, "the entries stayed");
-        assert!(writer.next_look().is_some(), "there is something to look after");
-        std::thread::sleep(Duration::from_millis(50));
-        writer.age();
-        let files = fs::read_dir(root.path()).unwrap().count();
-        aside |= files > 1;
-    }
-    assert!(aside, "the file was put aside first");
+    let files = || fs::read_dir(root.path()).unwrap().count();
+    // The last entry came a minute after the first, by which the file's age counts.
+    let first_is_old = writer.next_look().expect("there is something to look after");
+    let last = std::time::UNIX_EPOCH + Duration::from_nanos(first_is_old - HOUR) + Duration::from_secs(60);
+    fs::File::options()
+        .write(true)
+        .open(path(&config))
+        .unwrap()
+        .set_modified(last)
+        .unwrap();
+
+    writer.age(first_is_old - 1);
+    assert_eq!(files(), 1, "nothing is old yet");
+    writer.age(first_is_old);
+    assert_eq!(files(), 2, "put aside, since its first entry is old");
+    assert_eq!(texts(&config, everything()), expected(0..3));
+    let last_is_old = writer.next_look().expect("there is something to look after");
+    assert_eq!(last_is_old, first_is_old + 60 * 1_000_000_000);
+    writer.age(last_is_old - 1);
+    assert_eq!(texts(&config, everything()), expected(0..3));
+    writer.age(last_is_old);
+    assert_eq!(files(), 1, "gone, since its last entry is old");
+    assert_eq!(writer.next_look(), None);
     numbered(&mut writer, 3..4);
     assert_eq!(texts(&config, everything()), expected(3..4));
 }

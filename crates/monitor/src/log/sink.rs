@@ -78,19 +78,19 @@ impl Sink {
             look: None,
             compressor: None,
         };
-        sink.plan();
+        sink.plan(timestamp::now());
         Ok(sink)
     }
 
     /// Adds an entry; it is in the file after [`Sink::flush`] at the latest.
     pub(super) fn add(&mut self, entry: &Entry<'_>) -> io::Result<()> {
         if self.batch.is_empty() && self.is_old(entry.time) {
-            self.make_room()?;
+            self.make_room(entry.time)?;
         }
         self.encoder.append(entry, &mut self.batch);
         if self.began.is_none() {
             self.began = Some(entry.time);
-            self.plan();
+            self.plan(entry.time);
         }
         let full = self
             .config
@@ -117,7 +117,7 @@ impl Sink {
 
     fn write(&mut self, entries: &[u8]) -> io::Result<()> {
         if self.config.max_size.is_some_and(|max| self.size >= max) {
-            self.make_room()?;
+            self.make_room(timestamp::now())?;
         }
         if !self.owed.is_empty() {
             let owed = std::mem::take(&mut self.owed);
@@ -171,31 +171,31 @@ impl Sink {
         self.look
     }
 
-    fn plan(&mut self) {
+    fn plan(&mut self, now: u64) {
         let Some(most) = self.config.max_age else { return };
         let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
         let oldest = files::oldest_aside(&self.config);
         let due = oldest.into_iter().chain(self.began).min();
         // Not at once again, should it be impossible now.
-        let soonest = timestamp::now() + 1_000_000_000;
+        let soonest = now.saturating_add(1_000_000_000);
         self.look = due.map(|since| since.saturating_add(most).max(soonest));
     }
 
     /// Puts aside and removes what has become too old, also when nothing is written.
     pub(super) fn age(&mut self, now: u64) -> io::Result<()> {
         let aside = if self.size > 0 && self.is_old(now) {
-            self.make_room()
+            self.make_room(now)
         } else {
             Ok(())
         };
         let removed = files::remove_older(&self.config, now);
-        self.plan();
+        self.plan(now);
         aside.and(removed)
     }
 
     /// Puts the full file aside. While the one before is still being compressed, or somebody removes old ones, the
     /// file may grow to twice its limit before output waits for it.
-    fn make_room(&mut self) -> io::Result<()> {
+    fn make_room(&mut self, now: u64) -> io::Result<()> {
         if !self.owed.is_empty() {
             // The torn entry belongs to this file.
             return Ok(());
@@ -224,7 +224,7 @@ impl Sink {
         }
         self.size = 0;
         self.began = None;
-        self.plan();
+        self.plan(now);
         Ok(())
     }
 }

@@ -144,10 +144,10 @@ impl Writer {
         self.sink.as_ref().and_then(Sink::next_look)
     }
 
-    /// Removes what is older than it may become.
-    pub fn age(&mut self) {
+    /// Puts aside and removes what is older than it may become at `now`, in nanoseconds since 1970.
+    pub fn age(&mut self, now: u64) {
         if let Some(sink) = &mut self.sink {
-            let outcome = sink.age(timestamp::now());
+            let outcome = sink.age(now);
             self.note(outcome);
         }
     }

@@ -320,8 +320,9 @@ impl Supervisor {
 
     /// Lets the log do what is due, tells what went wrong, and says what is wanted of the forwarder's socket.
     fn settle_log(&mut self) {
-        if self.log.next_look().is_some_and(|look| look <= timestamp::now()) {
-            self.log.age();
+        let now = timestamp::now();
+        if self.log.next_look().is_some_and(|look| look <= now) {
+            self.log.age(now);
         }
         for trouble in self.log.troubles() {
             match trouble {
