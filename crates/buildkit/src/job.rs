@@ -55,9 +55,8 @@ impl Log {
     fn say(&self, status: StatusResponse) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         said.push(Arc::new(status));
-        let length = said.len();
-        drop(said);
-        self.heard.send_modify(|heard| heard.0 = length);
+        // While the lock is held: two that speak at once must not tell their lengths the other way round.
+        self.heard.send_modify(|heard| heard.0 = said.len());
     }
 
     fn end(&self) {
@@ -304,14 +303,28 @@ const LATE: usize = 64;
 /// The jobs that are under way, and the logs of the last ones; clones are handles.
 #[derive(Clone, Default)]
 pub struct Jobs {
-    open: Arc<Mutex<HashMap<String, Arc<Job>>>>,
-    over: Arc<Mutex<VecDeque<(String, Arc<Log>)>>>,
+    known: Arc<Mutex<Known>>,
     came: Arc<Notify>,
 }
 
+/// A job is in one of both from when it is taken in until it is forgotten; it changes place while the lock is held.
+#[derive(Default)]
+struct Known {
+    open: HashMap<String, Arc<Job>>,
+    over: VecDeque<(String, Arc<Log>)>,
+}
+
+impl Known {
+    fn log(&self, reference: &str) -> Option<Arc<Log>> {
+        let over = || self.over.iter().rev().find(|(known, _)| known == reference);
+        let open = self.open.get(reference).map(|job| &job.log);
+        open.or_else(|| over().map(|(_, log)| log)).cloned()
+    }
+}
+
 impl Jobs {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Job>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a job in.
@@ -321,14 +334,14 @@ impl Jobs {
         }
         let job = Arc::new(job);
         {
-            let mut open = self.lock();
-            if open.contains_key(&job.reference) {
+            let mut known = self.lock();
+            if known.open.contains_key(&job.reference) {
                 return Err(Failure::new(
                     tonic::Code::AlreadyExists,
                     format!("job ID {} exists", job.reference),
                 ));
             }
-            open.insert(job.reference.clone(), job.clone());
+            known.open.insert(job.reference.clone(), job.clone());
         }
         self.came.notify_waiters();
         Ok(job)
@@ -337,45 +350,41 @@ impl Jobs {
     /// The job is over.
     pub fn close(&self, job: &Job) {
         {
-            let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
-            over.push_back((job.reference.clone(), job.log.clone()));
-            if over.len() > LATE {
-                over.pop_front();
+            let mut known = self.lock();
+            known.open.remove(&job.reference);
+            known.over.push_back((job.reference.clone(), job.log.clone()));
+            if known.over.len() > LATE {
+                known.over.pop_front();
             }
         }
         job.close();
-        self.lock().remove(&job.reference);
     }
 
-    /// The log of a job, also of one that has ended before it was asked for.
+    /// The log of a job, waited for a little; also of one that has ended before it was asked for.
     pub async fn log(&self, reference: &str) -> Result<Arc<Log>, Failure> {
-        let late = {
-            let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
-            over.iter()
-                .rev()
-                .find(|(known, _)| known == reference)
-                .map(|(_, log)| log.clone())
-        };
-        match late {
-            Some(log) => Ok(log),
-            None => Ok(self.get(reference).await?.log.clone()),
-        }
+        self.wait_for(reference, |known| known.log(reference)).await
     }
 
     /// The job of this name, where it is under way.
     pub fn find(&self, reference: &str) -> Option<Arc<Job>> {
-        self.lock().get(reference).cloned()
+        self.lock().open.get(reference).cloned()
     }
 
     /// The job of this name, waited for a little.
     pub async fn get(&self, reference: &str) -> Result<Arc<Job>, Failure> {
+        self.wait_for(reference, |known| known.open.get(reference).cloned())
+            .await
+    }
+
+    async fn wait_for<T>(&self, reference: &str, look: impl Fn(&Known) -> Option<T>) -> Result<T, Failure> {
         let find = async {
             loop {
                 let came = self.came.notified();
                 tokio::pin!(came);
                 came.as_mut().enable();
-                if let Some(job) = self.find(reference) {
-                    return job;
+                let found = look(&self.lock());
+                if let Some(found) = found {
+                    return found;
                 }
                 came.await;
             }
@@ -383,5 +392,58 @@ impl Jobs {
         tokio::time::timeout(PATIENCE, find)
             .await
             .map_err(|_| Failure::not_found(format!("no such job {reference}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Poll;
+
+    use super::*;
+
+    fn job(reference: &str) -> Job {
+        Job::new(SolveRequest {
+            r#ref: reference.to_owned(),
+            ..SolveRequest::default()
+        })
+    }
+
+    /// A client asks what is told about a build and for the build itself at once, and some builds are over in no time:
+    /// whoever waits for one may not be looked after before it has ended.
+    #[tokio::test]
+    async fn a_log_that_was_waited_for_is_found_when_its_job_is_over() {
+        let jobs = Jobs::default();
+        let mut waiting = std::pin::pin!(jobs.log("short"));
+        assert!(matches!(futures_util::poll!(waiting.as_mut()), Poll::Pending));
+        let job = jobs.open(job("short")).unwrap();
+        job.begin("all there is").end(None);
+        jobs.close(&job);
+        let Poll::Ready(log) = futures_util::poll!(waiting.as_mut()) else {
+            panic!("the log of a job that is over is waited for");
+        };
+        let log = log.unwrap();
+        assert!(log.next(0).await.is_some() && log.next(1).await.is_some());
+        assert!(log.next(2).await.is_none(), "it has no end");
+        assert!(jobs.log("short").await.is_ok() && jobs.find("short").is_none());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn whoever_follows_hears_everything_from_whoever_speaks() {
+        let job = Arc::new(job("many"));
+        let speakers: Vec<_> = (0..4)
+            .map(|_| {
+                let job = job.clone();
+                std::thread::spawn(move || (0..200).for_each(|_| drop(job.begin("a step"))))
+            })
+            .collect();
+        for speaker in speakers {
+            speaker.join().unwrap();
+        }
+        job.close();
+        let mut heard = 0;
+        while job.log.next(heard).await.is_some() {
+            heard += 1;
+        }
+        assert_eq!(heard, 800);
     }
 }

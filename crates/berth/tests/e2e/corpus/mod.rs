@@ -96,36 +96,29 @@ fn the_corpus_through_the_docker_client_and_post_build() {
     all(&DOCKER, &Daemon::start(), cases());
 }
 
-/// The client and its plugin take longer to start than a case to build, so each file is a test of its own. About one
-/// build in three hundred ends with "failed to receive status"; until that is understood they run when asked for
-/// (`--run-ignored all`).
+/// The client and its plugin take longer to start than a case to build, so each file is a test of its own.
 mod through_the_docker_client_and_buildkit {
     #[test]
-    #[ignore = "a client that builds beside others sometimes gives up waiting for the status"]
     fn parse() {
         super::buildkit_builds("parse");
     }
 
     #[test]
-    #[ignore = "a client that builds beside others sometimes gives up waiting for the status"]
     fn variables() {
         super::buildkit_builds("variables");
     }
 
     #[test]
-    #[ignore = "a client that builds beside others sometimes gives up waiting for the status"]
     fn copy() {
         super::buildkit_builds("copy");
     }
 
     #[test]
-    #[ignore = "a client that builds beside others sometimes gives up waiting for the status"]
     fn run() {
         super::buildkit_builds("run");
     }
 
     #[test]
-    #[ignore = "a client that builds beside others sometimes gives up waiting for the status"]
     fn stages() {
         super::buildkit_builds("stages");
     }
