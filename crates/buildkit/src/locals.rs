@@ -3,11 +3,14 @@
 //! ```text
 //!   <root>/buildkit/local/<key>/<slot>/tree      what the client last sent
 //!                                     /staging   files under way; emptied before each transfer
+//!                                     /begun     when the last transfer that ended well had begun
 //!   <root>/buildkit/local/boot                   the boot in which all of it was written
 //! ```
 //!
-//! The key stands for the client's machine and directory (its shared key) and the directory's name. A slot belongs to
-//! one transfer and to the builds that use what it brought; a transfer that finds the first slot in use takes the next
+//! The key stands for the client's machine and directory (its shared key) and the directory's name. Clients make the
+//! shared key of the last part of the directory's path, so that several directories may have one key: what is here is
+//! only as good as a look at the client's files shows (see `files::tree`). Dockerfiles and ignore files, on which
+//! everything depends and which are small, are asked for each time. A slot belongs to one transfer and to the builds that use what it brought; a transfer that finds the first slot in use takes the next
 //! one. Within a session, equal selections are one transfer.
 //!
 //! What was written before the machine went down may not have reached the disk: it is thrown away, as is whatever was
@@ -23,7 +26,7 @@ use spec::Digest;
 use tokio::sync::OnceCell;
 
 use crate::error::Failure;
-use crate::files::{Selection, receive};
+use crate::files::{Purpose, Selection, Trust, receive};
 use crate::job::Job;
 use crate::session::Session;
 
@@ -145,7 +148,9 @@ impl Locals {
     ) -> Result<Local, Failure> {
         let named = format!(
             "{}\0{}\0{}",
-            session.shared_key, selection.directory, selection.purpose
+            session.shared_key,
+            selection.directory,
+            selection.purpose.as_str()
         );
         // Without a key nothing says that the next session means the same directory.
         let key = match session.shared_key.is_empty() {
@@ -162,10 +167,19 @@ impl Locals {
             })?;
         let (tree, staging) = (claim.slot.join("tree"), claim.slot.join("staging"));
         let what = format!("transferring {}:", selection.directory);
-        let bytes = receive(session, selection, &tree, &staging, |bytes| {
+        let (begun, mark) = (nanoseconds_now(), claim.slot.join("begun"));
+        let trust = match selection.purpose {
+            Purpose::Context => last_begun(&mark).map_or(Trust::Never, Trust::Before),
+            Purpose::Dockerfile | Purpose::Ignore => Trust::Never,
+        };
+        let bytes = receive(session, selection, (&tree, &staging), trust, |bytes| {
             step.transferred(&what, bytes, false)
         })
         .await?;
+        if let Err(error) = fs::write(&mark, begun.to_string()) {
+            tracing::warn!(%error, "the next transfer of a directory will be a whole one");
+            let _ = fs::remove_file(&mark);
+        }
         step.transferred(&what, bytes, true);
         Ok(Local { tree, _claim: claim })
     }
@@ -248,6 +262,17 @@ impl Locals {
         fs::remove_dir_all(&home)?;
         Ok(true)
     }
+}
+
+/// Nanoseconds since 1970.
+fn nanoseconds_now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    i64::try_from(since.unwrap_or_default().as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// When the transfer that left this mark had begun.
+fn last_begun(mark: &Path) -> Option<i64> {
+    fs::read_to_string(mark).ok()?.parse().ok()
 }
 
 /// One of the directories that are kept.

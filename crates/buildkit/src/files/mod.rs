@@ -7,5 +7,6 @@ mod send;
 mod tree;
 
 pub use look::Look;
-pub use receive::{Selection, receive};
+pub use receive::{Purpose, Selection, receive};
 pub use send::{send_directory, send_stream};
+pub use tree::Trust;

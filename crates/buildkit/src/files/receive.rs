@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Request;
 
-use super::tree::Update;
+use super::tree::{Trust, Update};
 use crate::error::Failure;
 use crate::session::{MAX_MESSAGE, Session, header};
 
@@ -32,25 +32,44 @@ const WAITING: usize = 64;
 /// How often progress is told.
 const SAMPLE: Duration = Duration::from_millis(100);
 
+/// What files of a client are for. What is wanted for different ends is kept apart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    #[default]
+    Context,
+    Dockerfile,
+    Ignore,
+}
+
+impl Purpose {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Purpose::Context => "context",
+            Purpose::Dockerfile => "dockerfile",
+            Purpose::Ignore => "ignore",
+        }
+    }
+}
+
 /// Which files of a client's directory are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Selection {
     /// The client's name for the directory.
     pub directory: String,
-    /// What it is for; what is wanted for different ends is kept apart.
-    pub purpose: &'static str,
+    pub purpose: Purpose,
     /// Only these paths and what they lead to; `None`: everything.
     pub paths: Option<Vec<String>>,
     /// Not what matches these patterns, in the order of an ignore file.
     pub exclude: Vec<String>,
 }
 
-/// Brings the directory `into` up to date; tells `progress` how many bytes came.
+/// Brings the directory `into` up to date, taking what is there for the same as far as `trust` allows; tells `progress`
+/// how many bytes came.
 pub async fn receive(
     session: &Session,
     selection: &Selection,
-    into: &Path,
-    staging: &Path,
+    (into, staging): (&Path, &Path),
+    trust: Trust,
     progress: impl Fn(u64),
 ) -> Result<u64, Failure> {
     let (requests, outgoing) = mpsc::unbounded_channel();
@@ -69,7 +88,7 @@ pub async fn receive(
     let (queue, work) = mpsc::channel(WAITING);
     let (into, staging, asking) = (into.to_owned(), staging.to_owned(), requests.clone());
     let worker = tokio::task::spawn_blocking(move || {
-        let done = write(&into, &staging, work, &asking);
+        let done = write((&into, &staging), trust, work, &asking);
         if let Err(error) = &done {
             let _ = asking.send(packet(PacketType::PacketErr, 0, error.to_string().into_bytes()));
         }
@@ -140,21 +159,27 @@ fn packet(kind: PacketType, id: u32, data: Vec<u8>) -> Packet {
 }
 
 fn write(
-    into: &Path,
-    staging: &Path,
+    (into, staging): (&Path, &Path),
+    trust: Trust,
     mut work: mpsc::Receiver<Packet>,
     requests: &mpsc::UnboundedSender<Packet>,
 ) -> Result<(), Stopped> {
-    let mut update = Update::begin(into, staging)?;
+    let mut update = Update::begin(into, staging, trust)?;
+    let ask = |id| {
+        let _ = requests.send(packet(PacketType::PacketReq, id, Vec::new()));
+    };
     while let Some(received) = work.blocking_recv() {
         match (received.r#type(), received.stat) {
             (PacketType::PacketStat, Some(entry)) => {
                 if let Some(id) = update.entry(entry)? {
-                    let _ = requests.send(packet(PacketType::PacketReq, id, Vec::new()));
+                    ask(id);
                 }
             }
             (PacketType::PacketStat, None) => update.end(),
-            (PacketType::PacketData, _) => update.data(received.id, &received.data)?,
+            (PacketType::PacketData, _) => update
+                .data(received.id, &received.data)?
+                .into_iter()
+                .for_each(ask),
             _ => {}
         }
         if update.is_complete() {

@@ -5,6 +5,10 @@
 //!   data of a file … end    only of files that were asked for
 //! ```
 //!
+//! What is the same is told by kind, permissions, owner, size and time, since clients say no more of a file. Such a word
+//! is taken only where it can mean something ([`Trust`]); a sample of the files is asked for all the same, and one that
+//! came out otherwise shows that it is another directory of the same name: then all of them are asked for.
+//!
 //! Always: a name is taken only beneath a directory that came before it in the same transfer, so nothing outside of the
 //! tree and nothing through a link is ever touched; a file is seen under its name only when all of it is there, so that
 //! a transfer that breaks off leaves no file that looks finished; what was not named is gone at the end.
@@ -31,6 +35,33 @@ use super::mode;
 const MAX_ENTRIES: usize = 5_000_000;
 /// The longest path (Linux's limit).
 const MAX_PATH: usize = 4096;
+
+/// How many files that seem to be here already are asked for all the same, and how many bytes they may have together.
+const SAMPLE: (u32, u64) = (256, 64 << 10);
+/// How far apart two changes of a file have to be for their times to differ: a tick of the slowest kernel's clock, twice.
+const TICK: i64 = 20_000_000;
+
+/// When a file of the size and the time of the one that lies here is taken for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// Never: everything is asked for.
+    Never,
+    /// When its time is well before the beginning of the transfer that brought the one that lies here (nanoseconds since
+    /// 1970): one that changed afterwards within a tick of the clock would have the same. A time in whole seconds says
+    /// nothing, since tools that unpack and package files make up such times.
+    Before(i64),
+}
+
+impl Trust {
+    fn allows(self, entry: &Entry) -> bool {
+        match self {
+            Trust::Never => false,
+            Trust::Before(begun) => {
+                entry.mod_time % 1_000_000_000 != 0 && entry.mod_time < begun.saturating_sub(TICK)
+            }
+        }
+    }
+}
 
 /// Why a transfer was refused.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +94,8 @@ fn at(path: &str) -> impl FnOnce(rustix::io::Errno) -> TreeError {
 struct Incoming {
     entry: Entry,
     file: Option<File>,
-    written: u64,
+    /// Whether the file that lies here seems to be the same.
+    seems_here: bool,
 }
 
 /// One transfer into a tree.
@@ -75,13 +107,17 @@ pub struct Update {
     directories: BTreeMap<String, Entry>,
     links: Vec<(String, String)>,
     incoming: HashMap<u32, Incoming>,
+    trust: Trust,
+    /// What was taken for the same and not asked for, so that it still can be.
+    trusted: Vec<(u32, Entry)>,
+    sampled: (u32, u64),
     next: u32,
     ended: bool,
 }
 
 impl Update {
     /// Begins a transfer into the directory `root`; files under way lie in `staging`, on the same filesystem.
-    pub fn begin(root: &Path, staging: &Path) -> Result<Update, TreeError> {
+    pub fn begin(root: &Path, staging: &Path, trust: Trust) -> Result<Update, TreeError> {
         let open = |path: &Path| {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             rustix::fs::open(path, flags, Mode::empty()).map_err(at(&path.display().to_string()))
@@ -97,6 +133,9 @@ impl Update {
             directories: BTreeMap::new(),
             links: Vec::new(),
             incoming: HashMap::new(),
+            trust,
+            trusted: Vec::new(),
+            sampled: (0, 0),
             next: 0,
             ended: false,
         })
@@ -148,18 +187,36 @@ impl Update {
                 self.seen.remove(&path);
                 Ok(None)
             }
-            _ if same => Ok(None),
+            FileType::RegularFile if same && self.trust.allows(&entry) && !self.is_sampled(&entry) => {
+                self.trusted.push((id, entry));
+                Ok(None)
+            }
             FileType::RegularFile => {
-                let incoming = Incoming {
-                    entry,
-                    file: None,
-                    written: 0,
-                };
-                self.incoming.insert(id, incoming);
+                self.ask_for(id, entry, same);
                 Ok(Some(id))
             }
+            _ if same => Ok(None),
             _ => self.make_special(&entry, kind, id).map(|()| None),
         }
+    }
+
+    /// Whether a file is among those that are asked for although they seem to be here.
+    fn is_sampled(&mut self, entry: &Entry) -> bool {
+        let (files, bytes) = (self.sampled.0 + 1, self.sampled.1 + entry.size.unsigned_abs());
+        let sampled = files <= SAMPLE.0 && bytes <= SAMPLE.1;
+        if sampled {
+            self.sampled = (files, bytes);
+        }
+        sampled
+    }
+
+    fn ask_for(&mut self, id: u32, entry: Entry, seems_here: bool) {
+        let incoming = Incoming {
+            entry,
+            file: None,
+            seems_here,
+        };
+        self.incoming.insert(id, incoming);
     }
 
     /// All entries were named.
@@ -172,8 +229,8 @@ impl Update {
         self.ended && self.incoming.is_empty()
     }
 
-    /// Takes a piece of a file; an empty one ends it.
-    pub fn data(&mut self, id: u32, data: &[u8]) -> Result<(), TreeError> {
+    /// Takes a piece of a file; an empty one ends it. The numbers of more files whose data is wanted because of it.
+    pub fn data(&mut self, id: u32, data: &[u8]) -> Result<Vec<u32>, TreeError> {
         let Some(incoming) = self.incoming.get_mut(&id) else {
             return Err(TreeError::Unasked(id));
         };
@@ -187,18 +244,54 @@ impl Update {
             return Err(TreeError::Unasked(id));
         };
         if !data.is_empty() {
-            incoming.written += data.len() as u64;
-            return file
-                .write_all(data)
-                .map_err(|cause| TreeError::Write { path, cause });
+            return match file.write_all(data) {
+                Ok(()) => Ok(Vec::new()),
+                Err(cause) => Err(TreeError::Write { path, cause }),
+            };
         }
-        let Some(Incoming { entry, file, .. }) = self.incoming.remove(&id) else {
+        let Some(incoming) = self.incoming.remove(&id) else {
             return Err(TreeError::Unasked(id));
         };
         let name = id.to_string();
-        dress(self.staging.as_fd(), OsStr::new(&name), &entry)?;
-        drop(file);
-        self.put(&name, &path)
+        let same = incoming.seems_here && self.is_equal(&name, &path)?;
+        if same {
+            unlinkat(&self.staging, &name, AtFlags::empty()).map_err(at(&path))?;
+            return Ok(Vec::new());
+        }
+        dress(self.staging.as_fd(), OsStr::new(&name), &incoming.entry)?;
+        drop(incoming.file);
+        self.put(&name, &path)?;
+        match incoming.seems_here {
+            true => Ok(self.ask_for_all()),
+            false => Ok(Vec::new()),
+        }
+    }
+
+    /// Trusts no more: what was taken for the same is asked for.
+    fn ask_for_all(&mut self) -> Vec<u32> {
+        self.trust = Trust::Never;
+        let trusted = std::mem::take(&mut self.trusted);
+        let mut wanted = Vec::with_capacity(trusted.len());
+        for (id, entry) in trusted {
+            wanted.push(id);
+            self.ask_for(id, entry, true);
+        }
+        wanted
+    }
+
+    /// Whether a file that came holds what the one at its place holds.
+    fn is_equal(&self, staged: &str, path: &str) -> Result<bool, TreeError> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let (parent, name) = self.parent(path)?;
+        let open = |dir: &OwnedFd, name: &Path| {
+            let file = openat(dir, name, flags, Mode::empty()).map_err(at(path))?;
+            Ok::<_, TreeError>(io::BufReader::new(File::from(file)))
+        };
+        let (new, old) = (open(&self.staging, Path::new(staged))?, open(&parent, &name)?);
+        equal(new, old).map_err(|cause| TreeError::Write {
+            path: path.to_owned(),
+            cause,
+        })
     }
 
     /// Ends the transfer: links are made, directories get their times, what was not named goes.
@@ -341,6 +434,22 @@ impl Update {
                 }),
             false => unlinkat(&parent, &name, AtFlags::empty()).map_err(at(path)),
         }
+    }
+}
+
+/// Whether two readers give the same bytes.
+fn equal(mut one: impl io::BufRead, mut other: impl io::BufRead) -> io::Result<bool> {
+    loop {
+        let (a, b) = (one.fill_buf()?, other.fill_buf()?);
+        let length = a.len().min(b.len());
+        if length == 0 {
+            return Ok(a.is_empty() && b.is_empty());
+        }
+        if a.get(..length) != b.get(..length) {
+            return Ok(false);
+        }
+        one.consume(length);
+        other.consume(length);
     }
 }
 

@@ -11,7 +11,7 @@ use sys::beneath::resolve_in_root;
 
 use super::Options;
 use crate::error::Failure;
-use crate::files::Selection;
+use crate::files::{Purpose, Selection};
 use crate::job::Job;
 use crate::service::Service;
 use crate::session::{Directory, Session};
@@ -71,7 +71,7 @@ async fn of_client(
     }
     let selection = Selection {
         directory: key.to_owned(),
-        purpose: "dockerfile",
+        purpose: Purpose::Dockerfile,
         paths: Some(paths),
         exclude: Vec::new(),
     };
@@ -108,7 +108,7 @@ pub async fn ignore_of(
 ) -> Result<Option<Vec<u8>>, Failure> {
     let selection = Selection {
         directory: directory.to_owned(),
-        purpose: "ignore",
+        purpose: Purpose::Ignore,
         paths: Some(vec![".dockerignore".to_owned()]),
         exclude: Vec::new(),
     };

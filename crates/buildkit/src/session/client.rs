@@ -17,7 +17,7 @@ use tonic::Code;
 
 use super::{Session, Sessions, agent};
 use crate::error::Failure;
-use crate::files::Selection;
+use crate::files::{Purpose, Selection};
 use crate::job::Job;
 use crate::locals::{Local, Locals};
 
@@ -71,7 +71,7 @@ impl SessionClient {
         };
         let selection = Selection {
             directory: name.clone(),
-            purpose: "context",
+            purpose: Purpose::Context,
             paths,
             exclude: exclude.clone(),
         };

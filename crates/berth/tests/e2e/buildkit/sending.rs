@@ -67,6 +67,38 @@ fn only_what_changed_is_sent_again() {
     assert!(transferred(&shown) < 1e5, "{shown}");
 }
 
+/// Clients name a directory by the last part of its path, and say of a file no more than its size and its times.
+#[test]
+fn two_directories_of_one_name_are_two() {
+    let lab = lab!();
+    let time = std::time::UNIX_EPOCH + std::time::Duration::new(1_600_000_000, 123_456_789);
+    let made = ["one", "two"].map(|which| {
+        let dir = lab.daemon.dir.path().join(which).join("app");
+        std::fs::create_dir_all(&dir).unwrap();
+        let write = |name: &str, content: &str| {
+            let file = std::fs::File::create(dir.join(name)).unwrap();
+            std::io::Write::write_all(&mut &file, content.as_bytes()).unwrap();
+            file.set_modified(time).unwrap();
+        };
+        write(
+            "Dockerfile",
+            &format!("FROM box:1\nENV WHICH={which}\nCOPY . /all\n"),
+        );
+        write("small", which);
+        write("large", &which.repeat(100_000));
+        (which, dir.display().to_string())
+    });
+    for _ in 0..2 {
+        for (which, dir) in &made {
+            let tag = format!("twin-{which}:1");
+            lab.ok(&["build", "-t", &tag, dir]);
+            let command = "echo $WHICH $(cat /all/small) $(head -c 3 /all/large)";
+            let said = lab.run_image(&tag, &["sh", "-c", command]);
+            assert_eq!(said, format!("{which} {which} {which}\n"));
+        }
+    }
+}
+
 #[test]
 fn only_what_is_needed_and_not_ignored_is_sent() {
     let lab = lab!();

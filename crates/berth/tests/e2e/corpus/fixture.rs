@@ -21,9 +21,8 @@ impl Fixture {
     pub fn make(dir: &Path, web: &Web, case: &Case) -> Fixture {
         let room = dir.join("cases").join(&case.name);
         let fixture = Fixture {
-            // A name of its own: clients of BuildKit name a directory by its last part, and files that are written in one
-            // tick and are equally long would be taken for the same.
-            context: room.join(&case.name),
+            // One name for all: clients of BuildKit name a directory by its last part, and must not be given another's files.
+            context: room.join("context"),
             address: web.address.clone(),
             prefix: case.name.clone(),
             room,

@@ -23,20 +23,34 @@ impl Place {
     }
 
     fn begin(&self) -> Update {
-        Update::begin(&self.tree(), &self.dir.path().join("staging")).unwrap()
+        self.begin_with(Trust::Before(i64::MAX))
+    }
+
+    fn begin_with(&self, trust: Trust) -> Update {
+        Update::begin(&self.tree(), &self.dir.path().join("staging"), trust).unwrap()
     }
 
     /// Sends entries with the data of each file; which files were asked for.
     fn send(&self, entries: &[(Entry, &[u8])]) -> Result<Vec<String>, TreeError> {
-        let mut update = self.begin();
+        self.send_with(Trust::Before(i64::MAX), entries)
+    }
+
+    fn send_with(&self, trust: Trust, entries: &[(Entry, &[u8])]) -> Result<Vec<String>, TreeError> {
+        let mut update = self.begin_with(trust);
         let mut asked = Vec::new();
-        for (entry, data) in entries {
-            if let Some(id) = update.entry(entry.clone())? {
-                asked.push(entry.path.clone());
-                update.data(id, data)?;
-                update.data(id, b"")?;
-            }
+        for (entry, _) in entries {
+            asked.extend(update.entry(entry.clone())?);
         }
+        let mut at = 0;
+        while let Some(&id) = asked.get(at) {
+            update.data(id, entries[id as usize].1)?;
+            asked.extend(update.data(id, b"")?);
+            at += 1;
+        }
+        let asked = asked
+            .iter()
+            .map(|id| entries[*id as usize].0.path.clone())
+            .collect();
         update.end();
         assert!(update.is_complete());
         update.finish()?;
@@ -74,6 +88,12 @@ fn file(path: &str, data: &'static str, time: i64) -> (Entry, &'static [u8]) {
     (entry(path, 0o100_644, data.len(), time), data.as_bytes())
 }
 
+/// A file that is larger than what is asked for as a sample.
+fn large(path: &str, letter: u8, time: i64) -> (Entry, &'static [u8]) {
+    let data: &'static [u8] = vec![letter; 70_000].leak();
+    (entry(path, 0o100_644, data.len(), time), data)
+}
+
 fn directory(path: &str) -> (Entry, &'static [u8]) {
     (entry(path, 0o040_755, 0, 7_000_000_000), b"")
 }
@@ -89,8 +109,8 @@ fn only_what_differs_is_asked_for() {
     let place = Place::new();
     let first = [
         directory("d"),
-        file("d/a", "one", 1),
-        file("e", "two", 2),
+        large("d/a", b'1', 1),
+        large("e", b'2', 2),
         link("l", "d/a"),
     ];
     assert_eq!(place.send(&first).unwrap(), ["d/a", "e"]);
@@ -109,6 +129,54 @@ fn only_what_differs_is_asked_for() {
         .unwrap();
     let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap();
     assert_eq!(since.as_secs(), 7);
+}
+
+#[test]
+fn a_time_that_says_nothing_is_not_trusted() {
+    let place = Place::new();
+    let second = 1_000_000_000;
+    let files = [
+        large("a", b'a', second + 1),
+        large("b", b'b', 2 * second),
+        large("c", b'c', 3 * second + 1),
+    ];
+    place.send(&files).unwrap();
+    // `b` has a whole second, and `c` is about as old as the last transfer.
+    let last = Trust::Before(3 * second + 2);
+    assert_eq!(place.send_with(last, &files).unwrap(), ["b", "c"]);
+    assert_eq!(place.send_with(Trust::Never, &files).unwrap(), ["a", "b", "c"]);
+    let inode = |name: &str| {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata(place.tree().join(name)).unwrap().ino()
+    };
+    // What came and was the same is left as it is, for those who know its content by its place.
+    let before = inode("b");
+    place.send_with(Trust::Never, &files).unwrap();
+    assert_eq!(inode("b"), before);
+}
+
+#[test]
+fn another_directory_of_the_same_name_is_found_out() {
+    let place = Place::new();
+    place
+        .send(&[large("a", b'a', 1), large("b", b'b', 2), file("c", "one", 3)])
+        .unwrap();
+    // Everything looks the same, and everything is another.
+    let other = [large("a", b'x', 1), large("b", b'y', 2), file("c", "two", 3)];
+    assert_eq!(place.send(&other).unwrap(), ["c", "a", "b"]);
+    for (name, first) in [("a", b'x'), ("b", b'y'), ("c", b't')] {
+        assert_eq!(
+            std::fs::read(place.tree().join(name)).unwrap()[0],
+            first,
+            "{name}"
+        );
+    }
+    let again = place.send(&other).unwrap();
+    assert_eq!(
+        again,
+        ["c"],
+        "only the sample is asked for where all of it is the same"
+    );
 }
 
 #[test]
