@@ -28,13 +28,15 @@ use crate::expand::expand_word;
 use crate::graph::{Stages, mistake};
 use crate::history::{self, BuildRow, Place, Recorder};
 use crate::instruction::{Instruction, Statement, read_all};
+use crate::lint::{self, Finding, Settings, Subject};
 use crate::parse::{Dockerfile, MAX_SIZE, parse};
 use crate::pattern::Ignore;
 use crate::plan::{self, Arguments, Bases, Plan, Planner};
 use crate::report::Reporter;
-use crate::request::{BuildEvent, BuildRequest};
+use crate::request::{BuildEvent, BuildRequest, Narration};
 use crate::solution::Solution;
 use crate::solve::{Conditions, Graph, Observer, Outcome, Results, SolveError, VertexId, solve};
+use crate::source::Source;
 use crate::step::{Build, FileSource, StepKind, StepOperation, Tree};
 use crate::transcript::StepNumber;
 
@@ -62,6 +64,19 @@ pub struct Prepared {
     pub(crate) needed: Vec<bool>,
     pub(crate) arguments: Arguments,
     ignore: Ignore,
+    findings: Vec<Finding>,
+}
+
+impl Prepared {
+    /// What works and is better written otherwise; only for readers that follow each step by itself.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// The Dockerfile.
+    pub fn source(&self) -> &Source {
+        &self.file.source
+    }
 }
 
 impl Builder {
@@ -126,7 +141,8 @@ impl Builder {
 
     /// Reads and checks the Dockerfile, so that a mistake can be answered before a stream is begun.
     pub async fn prepare(&self, request: BuildRequest) -> Result<Prepared, BuildError> {
-        tokio::task::spawn_blocking(move || prepare(request)).await?
+        let images = self.images.clone();
+        tokio::task::spawn_blocking(move || prepare(&images, request)).await?
     }
 
     /// Builds what was prepared, makes an image of it and gives it its names.
@@ -172,6 +188,7 @@ impl Builder {
             needed,
             arguments,
             ignore,
+            findings: _,
         } = prepared;
         let stop = request.stop.clone();
         // Whoever drops the build wants it to end.
@@ -314,10 +331,11 @@ impl Builder {
     }
 }
 
-fn prepare(request: BuildRequest) -> Result<Prepared, BuildError> {
+fn prepare(images: &Images, request: BuildRequest) -> Result<Prepared, BuildError> {
     let (name, bytes) = read_dockerfile(&request)?;
     let file = parse(&name, &bytes)?;
-    let stages = Stages::read(&file.source, read_all(&file)?)?;
+    let statements = read_all(&file)?;
+    let stages = Stages::read(&file.source, statements.clone())?;
     refuse_insecure(&stages, &request)?;
     let host = Platform::host();
     let wanted = request.platform.clone().unwrap_or_else(Platform::host);
@@ -343,6 +361,27 @@ fn prepare(request: BuildRequest) -> Result<Prepared, BuildError> {
         (Some(_), true) => Ignore::default(),
         _ => read_ignore(&request)?,
     };
+    let settings = Settings::of_build(&file, &request.build_args)?;
+    let findings = match settings.error || request.narration == Narration::Steps {
+        true => lint::check(
+            &Subject {
+                file: &file,
+                statements: &statements,
+                stages: Some(&stages),
+                ignore: &ignore,
+                build_args: &request.build_args,
+                platform: wanted,
+                environments: lint::environments(images, &stages),
+            },
+            &settings,
+        ),
+        false => Vec::new(),
+    };
+    if settings.error
+        && let Some(diagnostic) = lint::violation(&findings)
+    {
+        return Err(diagnostic.into());
+    }
     Ok(Prepared {
         request,
         file,
@@ -352,6 +391,7 @@ fn prepare(request: BuildRequest) -> Result<Prepared, BuildError> {
         needed,
         arguments,
         ignore,
+        findings,
     })
 }
 

@@ -68,7 +68,7 @@ impl Builder {
                     });
                 }
             };
-            let settings = Settings::read(&read.file.directives, &read.file)?;
+            let settings = Settings::of_build(&read.file, &read.request.build_args)?;
             Ok(Checked {
                 source: read.file.source.clone(),
                 findings: lint::check(&read.subject(), &settings),
@@ -110,13 +110,10 @@ impl Builder {
         let statements = read_all(&file)?;
         let stages = Stages::read(&file.source, statements.clone());
         let ignore = read_ignore(&request).unwrap_or_default();
-        let mut environments = BTreeMap::new();
-        let bases = stages.iter().flat_map(|stages| stages.stages.iter().enumerate());
-        for (number, stage) in bases {
-            if let Ok(image) = self.images.resolve(&stage.from.base) {
-                environments.insert(number, image.config.config.env.clone());
-            }
-        }
+        let environments = match &stages {
+            Ok(stages) => lint::environments(&self.images, stages),
+            Err(_) => BTreeMap::new(),
+        };
         Ok(Read {
             request,
             file,

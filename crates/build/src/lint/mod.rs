@@ -22,6 +22,7 @@ mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use image::Images;
 use spec::Platform;
 
 use crate::graph::Stages;
@@ -33,6 +34,9 @@ use crate::source::{Diagnostic, Snippet, Span};
 pub use outline::{Outline, OutlineArgument, OutlineItem, Target, outline, targets};
 pub use rule::{RULES, Rule};
 pub use values::looks_secret;
+
+/// The build argument that takes the place of `# check=`.
+const ARGUMENT: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
 /// Something a rule found.
 #[derive(Debug, Clone)]
@@ -93,6 +97,21 @@ impl Settings {
         })
     }
 
+    /// What counts for a build: the argument `BUILDKIT_DOCKERFILE_CHECK`, else what the file says.
+    pub fn of_build(
+        file: &Dockerfile,
+        build_args: &BTreeMap<String, Option<String>>,
+    ) -> Result<Settings, Diagnostic> {
+        match build_args.get(ARGUMENT) {
+            Some(Some(text)) => Settings::parse(text).map_err(|message| Diagnostic {
+                message: format!("{ARGUMENT}: {message}"),
+                snippet: None,
+                help: Some("write it as skip=RULE,RULE;error=true".to_owned()),
+            }),
+            _ => Settings::read(&file.directives, file),
+        }
+    }
+
     fn parse(text: &str) -> Result<Settings, String> {
         let mut settings = Settings::default();
         for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
@@ -138,6 +157,28 @@ pub fn check(subject: &Subject<'_>, settings: &Settings) -> Vec<Finding> {
     found.retain(|finding| settings.wants(finding.rule));
     found.sort_by_key(|finding| finding.at.line());
     found
+}
+
+/// What the images that are here set for the stages that start from them.
+pub fn environments(images: &Images, stages: &Stages) -> BTreeMap<usize, Vec<String>> {
+    let bases = stages.stages.iter().map(|stage| stage.from.base.as_str());
+    let known = bases.enumerate().filter_map(|(number, base)| {
+        let image = images.resolve(base).ok()?;
+        Some((number, image.config.config.env.clone()))
+    });
+    known.collect()
+}
+
+/// Why a file with findings is not built where it says that it must not be; the first of them is shown.
+pub fn violation(findings: &[Finding]) -> Option<Diagnostic> {
+    let first = findings.first()?;
+    let rules: BTreeSet<&str> = findings.iter().map(|finding| finding.rule.name).collect();
+    let rules: Vec<&str> = rules.into_iter().collect();
+    Some(Diagnostic {
+        message: format!("lint violation found for rules: {}", rules.join(", ")),
+        snippet: Some(first.at.clone()),
+        help: Some(format!("{}: {}", first.rule.description, first.detail)),
+    })
 }
 
 /// A finding at a whole statement.

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use bollard_buildkit_proto::pb::Definition;
+use bollard_buildkit_proto::moby::buildkit::v1::VertexWarning;
+use bollard_buildkit_proto::pb::{Definition, Position, Range, SourceInfo};
 use build::{BuildEvent, BuildRequest, BuiltContext, NamedContext, Narration, StepId, StepNews, Stream};
 use futures_util::future::try_join_all;
 use spec::Platform;
@@ -35,12 +36,16 @@ pub async fn solve(
         false => options.platforms.clone(),
     };
     let several = options.multi_platform;
-    let builds = platforms.into_iter().map(async |platform| {
+    let builds = platforms.into_iter().enumerate().map(async |(number, platform)| {
         let prefix = several.then(|| platform.to_string());
         let request = request(service, job, session, &options, &sources, inputs, &platform).await?;
         let (output, events) = mpsc::channel(PENDING);
         let build = async {
             let prepared = service.builder.prepare(request).await?;
+            // The file is the same for all of them.
+            if number == 0 {
+                warn(job, &prepared);
+            }
             service.builder.solve(prepared, output).await
         };
         let (solution, ()) = tokio::join!(build, tell(job, events, prefix.as_deref()));
@@ -50,6 +55,44 @@ pub async fn solve(
         })
     });
     try_join_all(builds).await
+}
+
+/// Tells what the rules found in the Dockerfile.
+fn warn(job: &Arc<Job>, prepared: &build::Prepared) {
+    if prepared.findings().is_empty() {
+        return;
+    }
+    let source = prepared.source();
+    // Clients show a warning only with a step that they know.
+    let step = job.begin(&format!("[internal] check {}", source.name()));
+    let mut text = source.lines().join("\n");
+    text.push('\n');
+    for finding in prepared.findings() {
+        let (rule, at) = (finding.rule, &finding.at);
+        let position = |line: usize| Position {
+            line: i32::try_from(line).unwrap_or(i32::MAX),
+            character: 0,
+        };
+        let short = format!("{}: {} (line {})", rule.name, finding.detail, at.line());
+        job.warn(VertexWarning {
+            vertex: step.digest(),
+            level: 1,
+            short: short.into_bytes(),
+            detail: vec![rule.description.as_bytes().to_vec()],
+            url: rule.url(),
+            info: Some(SourceInfo {
+                filename: source.name().to_owned(),
+                data: text.clone().into_bytes(),
+                definition: None,
+                language: "Dockerfile".to_owned(),
+            }),
+            ranges: vec![Range {
+                start: Some(position(at.line())),
+                end: Some(position(at.last_line())),
+            }],
+        });
+    }
+    step.end(None);
 }
 
 async fn request(

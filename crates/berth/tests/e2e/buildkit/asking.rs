@@ -118,6 +118,33 @@ fn a_dockerfile_is_checked() {
 }
 
 #[test]
+fn findings_are_told_beside_the_build() {
+    let lab = lab!();
+    lab.write("Dockerfile", "FROM box:1 as first\nMAINTAINER me\n");
+    let (_, shown) = lab.ok(&["build", "."]);
+    for part in [
+        "2 warnings found",
+        "FromAsCasing: ",
+        "MaintainerDeprecated: ",
+        "(line 2)",
+    ] {
+        assert!(shown.contains(part), "{part} is not in:\n{shown}");
+    }
+    // They fail the build where the file says so, unless the client says otherwise.
+    lab.write(
+        "Dockerfile",
+        "# check=error=true\nFROM box:1\nMAINTAINER me\nRUN echo $((6 * 7)) was run\n",
+    );
+    let (_, shown) = lab.fails(&["build", "."]);
+    assert!(
+        shown.contains("lint violation found for rules: MaintainerDeprecated"),
+        "{shown}"
+    );
+    assert!(!shown.contains("42 was run"), "{shown}");
+    lab.ok(&["build", "--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=all", "."]);
+}
+
+#[test]
 fn what_is_not_offered_is_refused_before_anything_runs() {
     let lab = lab!();
     lab.write("Dockerfile", "FROM box:1\nRUN echo ran\n");
