@@ -16,7 +16,7 @@ use crate::packages;
 use crate::process::{exists, root, run};
 
 /// Programs that do not pass, and why. `docs/conformance.md` shows the same.
-const EXCEPTIONS: [(&str, Why); 26] = [
+const EXCEPTIONS: [(&str, Why); 24] = [
     ("delete", Why::Field),
     ("delete_resources", Why::Broken),
     ("hooks_stdin", Why::Older),
@@ -32,8 +32,6 @@ const EXCEPTIONS: [(&str, Why); 26] = [
     ("linux_cgroups_relative_network", Why::Kernel),
     ("linux_cgroups_relative_pids", Why::Broken),
     ("linux_mount_label", Why::Kernel),
-    ("linux_ns_itype", Why::Refused),
-    ("linux_ns_path", Why::Refused),
     ("linux_process_apparmor_profile", Why::Kernel),
     ("linux_uid_mappings", Why::Order),
     ("misc_props", Why::Broken),
@@ -51,7 +49,6 @@ enum Why {
     Kernel,
     Older,
     Race,
-    Refused,
     Broken,
     Order,
 }
@@ -63,7 +60,6 @@ impl Why {
             Why::Kernel => "this machine's kernel has not what it asks for",
             Why::Older => "it wants the state of an older specification",
             Why::Race => "it sends a signal sooner or later than the program expects it",
-            Why::Refused => "mounts would be made where others see them",
             Why::Broken => "the program itself is wrong",
             Why::Order => "it takes the order of the mount table for the order of mounting",
         }

@@ -78,6 +78,7 @@ fn become_container(plan: &mut Plan, channel: &mut Channel) -> Result<Infallible
     plan.namespaces.complete()?;
     set_names(plan)?;
     set_sysctls(plan)?;
+    plan.namespaces.enter_mounts()?;
     let pair = plan.rootfs.build(&plan.process.cwd, plan.process.terminal)?;
     if !has_user {
         // As late as it may be: the caller sets limits meanwhile, which for another user it may not be able to.
@@ -88,7 +89,7 @@ fn become_container(plan: &mut Plan, channel: &mut Channel) -> Result<Infallible
         channel.expect(Stage::Hooked)?;
     }
     plan.hooks.run_create_container()?;
-    plan.rootfs.switch()?;
+    plan.rootfs.switch(plan.namespaces.mounts())?;
     stdio::place(&plan.stdio, pair.as_ref(), plan.process.console_size)?;
     let program = plan.process.become_ready()?;
     if plan.start_socket.is_some() {

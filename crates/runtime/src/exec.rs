@@ -74,6 +74,8 @@ struct ExecPlan {
     stdio: Stdio,
     kinds: Kinds,
     pidfd: OwnedFd,
+    /// The container's root, where it is not that of a mount namespace of its own.
+    root: Option<OwnedFd>,
     cgroup: Option<Entry>,
 }
 
@@ -103,11 +105,20 @@ pub fn exec(exec: Exec<'_>) -> Result<Running, LaunchError> {
         .target_pidfd
         .try_clone_to_owned()
         .during("the container's process")?;
+    let root = match kinds.contains(Kind::Mount) {
+        true => None,
+        false => {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let path = format!("/proc/{}/root", exec.target_pid);
+            Some(rustix::fs::openat(CWD, path, flags, Mode::empty()).during("the container's root")?)
+        }
+    };
     let mut plan = ExecPlan {
         process,
         stdio: exec.stdio,
         kinds,
         pidfd,
+        root,
         cgroup,
     };
     let (mut channel, child_channel) = Channel::pair()?;
@@ -177,6 +188,10 @@ fn enter(plan: &mut ExecPlan, channel: &mut Channel) -> Result<(), LaunchError> 
     // Entering the cgroup may have changed it.
     run_on(&plan.process.affinity.last)?;
     namespace::join_process(plan.pidfd.as_fd(), plan.kinds).during("join the container's namespaces")?;
+    if let Some(root) = &plan.root {
+        rustix::process::fchdir(root).during("enter the container's root")?;
+        rustix::process::chroot(".").during("enter the container's root")?;
+    }
     if !plan.kinds.contains(Kind::Pid) {
         channel.reach(Stage::Joined, &[])?;
         return become_process(plan, channel).map(|never| match never {});
@@ -226,6 +241,7 @@ fn become_process(plan: &mut ExecPlan, channel: &mut Channel) -> Result<Infallib
 impl ExecPlan {
     fn fds(&self) -> Vec<RawFd> {
         let mut fds = vec![self.pidfd.as_raw_fd()];
+        fds.extend(self.root.as_ref().map(AsRawFd::as_raw_fd));
         fds.extend(self.process.preserved());
         if let Stdio::Streams {
             stdin,

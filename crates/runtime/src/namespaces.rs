@@ -6,6 +6,10 @@
 //! are born into it) and, when the child gets a user namespace of its own, all of them (from inside it could not
 //! join a namespace that belongs to another): these the caller enters around the clone.
 //!
+//! A mount namespace is entered last, by the container's process itself, for what is done before needs the files of the
+//! host. One that is joined by its path becomes the container's: its root is switched. Where the configuration names
+//! none, the process shares the caller's table and the container's mounts stay out of it (`MountTable::Shared`).
+//!
 //! A user namespace that is joined cannot be left again, so the caller clones a child that goes there, and that one
 //! clones the container's process as the caller's child (`join_user`); what the process's other new namespaces
 //! belong to is then the joined one.
@@ -22,10 +26,21 @@ use sys::namespace::{self, IdRange, Kind, Kinds, outside};
 
 use crate::error::{During, LaunchError, reason};
 
+/// Whose mounts the container's process is among.
+#[derive(Debug)]
+pub(crate) enum MountTable {
+    Own,
+    /// Of a namespace that was handed over by its path.
+    Joined(OwnedFd),
+    /// The caller's.
+    Shared(OwnedFd),
+}
+
 #[derive(Debug)]
 pub(crate) struct Namespaces {
     new: Kinds,
     joined: Vec<(Kind, OwnedFd)>,
+    mounts: MountTable,
     joined_user: Option<OwnedFd>,
     uid_map: Vec<IdRange>,
     gid_map: Vec<IdRange>,
@@ -58,6 +73,20 @@ pub fn id_ranges(mappings: &[IdMapping]) -> Vec<IdRange> {
 /// The order in which they are entered.
 const ORDER: [Kind; 5] = [Kind::Ipc, Kind::Uts, Kind::Network, Kind::Cgroup, Kind::Time];
 
+/// A path that leads to the caller's own namespace is the same as none.
+fn mount_table(new: bool, joined: Option<OwnedFd>) -> Result<MountTable, LaunchError> {
+    if new {
+        return Ok(MountTable::Own);
+    }
+    let own = namespace::open(None, Kind::Mount).during("the caller's mount namespace")?;
+    match joined {
+        Some(joined) if !namespace::same(&joined, &own).during("compare mount namespaces")? => {
+            Ok(MountTable::Joined(joined))
+        }
+        _ => Ok(MountTable::Shared(own)),
+    }
+}
+
 impl Namespaces {
     pub fn new(
         linux: &Linux,
@@ -67,9 +96,11 @@ impl Namespaces {
         let mut new = Kinds::empty();
         let mut joined_user = None;
         let mut joined: Vec<(Kind, OwnedFd)> = Vec::new();
+        let mut joined_mounts = None;
         for wanted in &linux.namespaces {
             let kind = kind(wanted.r#type);
             let known = new.contains(kind) || joined.iter().any(|(known, _)| *known == kind);
+            let known = known || (kind == Kind::Mount && joined_mounts.is_some());
             if known || (kind == Kind::User && joined_user.is_some()) {
                 return Err(LaunchError::Invalid(format!(
                     "namespace {} is listed twice",
@@ -88,18 +119,13 @@ impl Namespaces {
                         .during("user namespace")?;
                 }
                 (None, ..) => new.insert(kind),
-                (Some(_), Kind::Mount, _) => {
-                    return Err(LaunchError::Unsupported(
-                        "joining a mnt namespace by its path".to_owned(),
-                    ));
-                }
                 (Some(path), ..) => {
                     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
                         .during(&format!("namespace {}", path.display()))?;
-                    if kind == Kind::User {
-                        joined_user = Some(file);
-                    } else {
-                        joined.push((kind, file));
+                    match kind {
+                        Kind::User => joined_user = Some(file),
+                        Kind::Mount => joined_mounts = Some(file),
+                        kind => joined.push((kind, file)),
                     }
                 }
             }
@@ -110,12 +136,25 @@ impl Namespaces {
                 netns.try_clone_to_owned().during("network namespace")?,
             ));
         }
-        if !new.contains(Kind::Mount) {
-            return Err(LaunchError::Invalid(
-                "a mount namespace is needed (linux.namespaces)".to_owned(),
-            ));
-        }
         let user = new.contains(Kind::User);
+        let mounts = mount_table(new.contains(Kind::Mount), joined_mounts)?;
+        match &mounts {
+            MountTable::Shared(_) if user || joined_user.is_some() => {
+                return Err(LaunchError::Invalid(
+                    "linux.namespaces: a user namespace needs a mount namespace, for it may mount nothing in the \
+                     host's"
+                        .to_owned(),
+                ));
+            }
+            MountTable::Joined(_) if user => {
+                return Err(LaunchError::Invalid(
+                    "linux.namespaces: a new user namespace has no rights in a mount namespace that is there already: \
+                     join the user namespace that owns it"
+                        .to_owned(),
+                ));
+            }
+            _ => {}
+        }
         if user && (linux.uid_mappings.is_empty() || linux.gid_mappings.is_empty()) {
             return Err(LaunchError::Invalid(
                 "a user namespace needs uidMappings and gidMappings".to_owned(),
@@ -144,6 +183,7 @@ impl Namespaces {
         Ok(Namespaces {
             new,
             joined,
+            mounts,
             joined_user,
             uid_map,
             gid_map,
@@ -154,7 +194,19 @@ impl Namespaces {
     /// The descriptors that `complete` and `join_user` need in the child.
     pub fn fds(&self) -> Vec<RawFd> {
         let joined = self.joined.iter().map(|(_, namespace)| namespace);
-        joined.chain(&self.joined_user).map(AsRawFd::as_raw_fd).collect()
+        let mounts = match &self.mounts {
+            MountTable::Own => None,
+            MountTable::Joined(namespace) | MountTable::Shared(namespace) => Some(namespace),
+        };
+        joined
+            .chain(&self.joined_user)
+            .chain(mounts)
+            .map(AsRawFd::as_raw_fd)
+            .collect()
+    }
+
+    pub fn mounts(&self) -> &MountTable {
+        &self.mounts
     }
 
     /// Whether the container is in a user namespace that is not the caller's.
@@ -216,9 +268,12 @@ impl Namespaces {
         self.new.contains(kind)
     }
 
-    /// The ones the clone makes.
+    /// The ones the clone makes. A table that is shared is only looked at from one's own until the root is switched.
     pub fn at_clone(&self) -> Kinds {
         let mut kinds = self.new;
+        if matches!(self.mounts, MountTable::Shared(_)) {
+            kinds.insert(Kind::Mount);
+        }
         kinds.remove(Kind::Cgroup);
         if !self.time_offsets.is_empty() {
             kinds.remove(Kind::Time);
@@ -278,6 +333,16 @@ impl Namespaces {
         }
     }
 
+    /// In the container's process, when it needs nothing of the host's files any more by path.
+    pub fn enter_mounts(&self) -> Result<(), LaunchError> {
+        match &self.mounts {
+            MountTable::Joined(namespace) => {
+                namespace::join(namespace.as_fd(), Kind::Mount).during("join the mnt namespace")
+            }
+            MountTable::Own | MountTable::Shared(_) => Ok(()),
+        }
+    }
+
     /// In the child, after it has entered its cgroup: everything that the clone did not do.
     pub fn complete(&mut self) -> Result<(), LaunchError> {
         let joined = std::mem::take(&mut self.joined);
@@ -308,7 +373,8 @@ impl Namespaces {
             }
             lines.push_str(&format!("{clock} {} {}\n", offset.secs, offset.nanosecs));
         }
-        std::fs::write("/proc/self/timens_offsets", lines).during("set clock offsets")?;
+        std::fs::write("/proc/self/timens_offsets", lines)
+            .during("set linux.timeOffsets (a clock cannot be before its beginning)")?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let namespace = rustix::fs::open("/proc/self/ns/time_for_children", flags, Mode::empty())
             .during("time namespace")?;
@@ -371,9 +437,17 @@ mod tests {
     fn what_makes_no_sense_is_refused() {
         use NamespaceType::{Mount, Pid, User};
         let text = |linux: &Linux| Namespaces::new(linux, None, None).unwrap_err().to_string();
-        assert!(text(&linux(&[Pid])).contains("mount namespace"));
+        assert!(text(&linux(&[Mount, Mount])).contains("twice"));
         assert!(text(&linux(&[Mount, Pid, Pid])).contains("twice"));
         assert!(text(&linux(&[Mount, User])).contains("uidMappings"));
+        let map = IdMapping {
+            container_id: 0,
+            host_id: 1000,
+            size: 1,
+        };
+        let mut alone = linux(&[User]);
+        (alone.uid_mappings, alone.gid_mappings) = (vec![map], vec![map]);
+        assert!(text(&alone).contains("needs a mount namespace"));
         let mut maps = linux(&[Mount]);
         maps.uid_mappings.push(IdMapping {
             container_id: 0,

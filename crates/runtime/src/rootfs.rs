@@ -17,14 +17,16 @@ mod outside;
 mod prepare;
 mod target;
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
 use sys::mount::{Attributes, Propagation, Tree};
+use sys::namespace::{self, Kind};
 use sys::terminal::Pair;
 
 use crate::error::{During, LaunchError, reason};
+use crate::namespaces::MountTable;
 
 pub(crate) use prepare::{Request, RootfsPlan};
 
@@ -34,8 +36,7 @@ impl RootfsPlan {
     pub fn build(&self, cwd: &Path, terminal: bool) -> Result<Option<Pair>, LaunchError> {
         sys::mount::set_propagation(Path::new("/"), Propagation::Private, true)
             .during("make the mounts private")?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let place = rustix::fs::openat(CWD, &self.attach_at, flags, Mode::empty())
+        let place = directory(&self.attach_at)
             .during(&format!("root filesystem's place {}", self.attach_at.display()))?;
         self.root
             .attach(place.as_fd())
@@ -80,11 +81,21 @@ impl RootfsPlan {
     }
 
     /// Makes the new root the process's root; the old one is out of reach afterwards.
-    pub fn switch(&self) -> Result<(), LaunchError> {
-        rustix::process::fchdir(self.root.as_fd()).during("enter the root filesystem")?;
+    pub fn switch(&self, mounts: &MountTable) -> Result<(), LaunchError> {
+        const STEP: &str = "switch to the root filesystem";
+        if let MountTable::Shared(callers) = mounts {
+            return self.switch_outside(callers.as_fd()).during(STEP);
+        }
         if self.no_pivot {
-            rustix::process::chroot(".").during("switch to the root filesystem")?;
+            let top = directory(Path::new("/")).during(STEP)?;
+            if self.attach_at != Path::new("/") {
+                // Whoever joins the namespace later begins at its root.
+                self.root.attach(top.as_fd()).during(STEP)?;
+            }
+            rustix::process::fchdir(self.root.as_fd()).during(STEP)?;
+            rustix::process::chroot(".").during(STEP)?;
         } else {
+            rustix::process::fchdir(self.root.as_fd()).during(STEP)?;
             sys::mount::pivot_to_working_directory()
                 .during("switch to the root filesystem (a host whose root is a ramdisk needs --no-pivot)")?;
         }
@@ -93,6 +104,15 @@ impl RootfsPlan {
                 .during("set linux.rootfsPropagation")?;
         }
         Ok(())
+    }
+
+    /// For a process in the caller's mount namespace: its root is a copy of all that was mounted, which stands in no
+    /// table. It lives as long as a process is in it; the namespace in which it was put together goes.
+    fn switch_outside(&self, callers: BorrowedFd<'_>) -> std::io::Result<()> {
+        let whole = Tree::of(self.root.as_fd(), true)?;
+        namespace::join(callers, Kind::Mount)?;
+        rustix::process::fchdir(&whole)?;
+        Ok(rustix::process::chroot(".")?)
     }
 
     /// A `/dev` that is somebody else's directory is taken as it is.
@@ -115,8 +135,13 @@ impl RootfsPlan {
     }
 }
 
+fn directory(path: &Path) -> std::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?)
+}
+
 /// The root of the devpts instance below `root`; anything else at its place is refused.
-pub(crate) fn open_devpts(root: BorrowedFd<'_>) -> Result<std::os::fd::OwnedFd, LaunchError> {
+pub(crate) fn open_devpts(root: BorrowedFd<'_>) -> Result<OwnedFd, LaunchError> {
     const DEVPTS: u64 = 0x1cd1;
     let flags = OFlags::PATH | OFlags::DIRECTORY;
     let devpts = sys::beneath::resolve_in_root(root, "/dev/pts", flags, Mode::empty())

@@ -19,7 +19,7 @@ use super::options::{self, Options};
 use super::outside;
 use crate::error::{During, LaunchError, reason};
 use crate::launch::{ExtraMount, RootFs};
-use crate::namespaces::Namespaces;
+use crate::namespaces::{MountTable, Namespaces};
 
 /// Everything about the container's view of files that the child needs.
 #[derive(Debug)]
@@ -118,6 +118,11 @@ impl RootfsPlan {
         }
         let propagation = match request.linux.rootfs_propagation.as_str() {
             "" => None,
+            _ if matches!(request.namespaces.mounts(), MountTable::Shared(_)) => {
+                return Err(LaunchError::Invalid(
+                    "linux.rootfsPropagation needs a mount namespace (linux.namespaces)".to_owned(),
+                ));
+            }
             word => Some(options::propagation(word).ok_or_else(|| {
                 LaunchError::Invalid(format!("linux.rootfsPropagation: {word:?} is no propagation"))
             })?),
@@ -188,9 +193,11 @@ fn root(request: &Request<'_>) -> Result<(Tree, PathBuf), LaunchError> {
         true,
     )
     .during("root filesystem")?;
-    // Hooks of the caller expect the root at the path that the configuration names. Nobody else needs a path.
+    // Hooks of the caller expect the root at the path that the configuration names. Nobody else needs a path, and in
+    // a namespace that is joined the path may lead elsewhere.
+    let joined = matches!(request.namespaces.mounts(), MountTable::Joined(_));
     let attach_at = match place {
-        Some(place) if request.hooks_wait && !request.namespaces.has_user() => place,
+        Some(place) if request.hooks_wait && !request.namespaces.has_user() && !joined => place,
         _ => PathBuf::from("/"),
     };
     Ok((tree, attach_at))
