@@ -103,6 +103,18 @@ impl CgroupError {
         }
     }
 
+    /// Whether the caller may not do it here at all.
+    pub fn is_permission(&self) -> bool {
+        let source = match self {
+            Self::Io { source, .. } | Self::Refused { source, .. } => source,
+            _ => return false,
+        };
+        matches!(
+            source.kind(),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+        )
+    }
+
     pub(crate) fn io(action: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
         Self::Io {
             action,

@@ -25,6 +25,7 @@ mod kill;
 mod limit;
 mod member;
 mod oom;
+mod place;
 mod stats;
 mod systemd;
 
@@ -33,5 +34,6 @@ pub use group::{Cgroup, ControllerPath};
 pub use hierarchy::{Hierarchy, Support, Version};
 pub use limit::devices::{DeviceRules, Exception};
 pub use member::Entry;
+pub use place::{Driver, Group, Place};
 pub use stats::{BlkioEntry, BlkioStats, CpuStats, MemoryStats, PidsStats, Stats, Throttling};
 pub use systemd::{Scope, Systemd, Unit};

@@ -58,7 +58,8 @@ impl Scope {
     }
 
     /// Leaves the scope to the processes that are in it by now.
-    pub fn keep(mut self) {
+    pub fn keep(&mut self) {
+        self.placeholder = None;
         self.kept = true;
     }
 }

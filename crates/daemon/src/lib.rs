@@ -211,6 +211,7 @@ fn engine_config(settings: &Settings) -> EngineConfig {
         root: settings.data_root.clone(),
         run_dir: settings.exec_root.clone(),
         instance: settings.instance.clone(),
+        cgroup_driver: settings.cgroup_driver,
         log_budget: settings.log_budget,
         cdi_spec_dirs: settings.cdi_spec_dirs.clone(),
         userns: settings.userns.clone(),

@@ -81,6 +81,9 @@ pub(crate) struct Options {
     /// Directory of the files subuid and subgid (/etc if not set)
     #[arg(long, value_name = "DIR")]
     pub(crate) subid_dir: Option<PathBuf>,
+    /// native.cgroupdriver=cgroupfs (the default), or =systemd where systemd makes the control groups
+    #[arg(long = "exec-opt", value_name = "KEY=VALUE")]
+    pub(crate) exec_opts: Vec<String>,
     /// Give every container an init process unless it says otherwise
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     pub(crate) init: Option<bool>,

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api_types::check::{Finding, SystemCheck};
-use cgroup::Cgroup;
 use monitor::client::Monitor;
 use monitor::protocol::Event;
 use spec::Id;
@@ -34,7 +33,7 @@ const LEAVE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Seen {
     /// A control group in which no container of ours lives.
-    Cgroup(String),
+    Cgroup(Id),
     /// A container is said to run, and its monitor does not answer.
     Unsupervised(String),
     /// A monitor of a container that does not live.
@@ -136,10 +135,7 @@ fn look(inner: &Inner) -> Result<Vec<Seen>> {
 }
 
 fn cgroups(inner: &Inner, alive: &HashSet<Id>) -> Result<Vec<Seen>> {
-    let ours = Cgroup::children(&inner.config.instance.cgroup_parent())?;
-    let unknown = ours
-        .into_iter()
-        .filter(|name| name.parse::<Id>().is_ok_and(|id| !alive.contains(&id)));
+    let unknown = inner.groups()?.into_iter().filter(|id| !alive.contains(id));
     Ok(unknown.map(Seen::Cgroup).collect())
 }
 
@@ -275,9 +271,9 @@ fn finding(inner: &Inner, seen: &Seen, repair: bool) -> Finding {
 fn describe(seen: &Seen) -> Finding {
     let shown = |path: &Path| path.display().to_string();
     let (kind, name, problem, remedy) = match seen {
-        Seen::Cgroup(name) => (
+        Seen::Cgroup(id) => (
             "cgroup",
-            name.clone(),
+            id.to_string(),
             "no container lives in it".to_owned(),
             "its processes are ended and it is removed",
         ),
@@ -401,11 +397,7 @@ fn of_network(stray: &network::Stray) -> Finding {
 fn put_right(inner: &Inner, seen: &Seen) -> Result<bool> {
     match seen {
         Seen::Unsupervised(_) | Seen::Image { .. } => return Ok(false),
-        Seen::Cgroup(name) => {
-            let group = Cgroup::open(&inner.config.instance.cgroup_parent(), name)?;
-            group.kill_all()?;
-            group.remove()?;
-        }
+        Seen::Cgroup(id) => inner.next_place("", id)?.remove()?,
         Seen::Monitor(short) => dismiss(&inner.config.run_dir, short)?,
         Seen::Socket(path) => std::fs::remove_file(path)?,
         Seen::Directory(path) => std::fs::remove_dir_all(path)?,

@@ -1,11 +1,12 @@
 //! The engine as one value: the rooms below, the containers, the events, and how it opens and closes.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
 use image::Images;
 use network::Networks;
-use spec::Instance;
+use spec::{Id, Instance};
 use store::Store;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,6 +28,8 @@ pub struct EngineConfig {
     pub run_dir: PathBuf,
     /// Names on the host.
     pub instance: Instance,
+    /// Who makes the containers' control groups.
+    pub cgroup_driver: cgroup::Driver,
     /// Bytes that all logs together may take; files put aside go when they take more.
     pub log_budget: Option<u64>,
     /// Where devices are described that containers ask for by name.
@@ -154,6 +157,10 @@ impl Inner {
         let daemon_id = daemon_id(&config.root)?;
         let metrics = Metrics::default();
         let hierarchy = cgroup::Hierarchy::host()?;
+        if config.cgroup_driver == cgroup::Driver::Systemd {
+            // Before the first container wants it.
+            cgroup::Systemd::connect()?;
+        }
         let program = sys::program::Sealed::own()
             .map_err(|error| Error::internal(format!("cannot seal our own program: {error}")))?;
         Ok(Inner {
@@ -184,6 +191,10 @@ impl Inner {
 
     fn leave_host(&self) -> Result<()> {
         self.networks.tear_down()?;
+        if self.config.cgroup_driver == cgroup::Driver::Systemd {
+            // Slices are systemd's.
+            return Ok(());
+        }
         let name = self.config.instance.cgroup_parent();
         match cgroup::Cgroup::open("/", name.trim_start_matches('/')) {
             Ok(group) => Ok(group.remove_within(std::time::Duration::ZERO)?),
@@ -194,18 +205,72 @@ impl Inner {
 
     /// The group that holds a container's processes.
     pub(crate) fn cgroup_of(&self, container: &Container) -> Result<cgroup::Cgroup> {
-        Ok(cgroup::Cgroup::open(
-            &self.cgroup_parent(container),
-            container.id.as_str(),
-        )?)
+        Ok(self.place_of(container)?.open()?)
     }
 
-    pub(crate) fn cgroup_parent(&self, container: &Container) -> String {
-        match container.host_config.cgroup_parent.as_str() {
-            "" => self.config.instance.cgroup_parent(),
-            parent => format!("/{}", parent.trim_matches('/')),
+    /// Where it is: a container that runs since before the daemon was told of another driver keeps its group.
+    pub(crate) fn place_of(&self, container: &Container) -> Result<cgroup::Place> {
+        let parent = &container.host_config.cgroup_parent;
+        let there = |driver| {
+            let place = self.place(driver, parent, &container.id).ok()?;
+            place.open().is_ok().then_some(place)
+        };
+        match cgroup::Driver::ALL.into_iter().find_map(there) {
+            Some(place) => Ok(place),
+            None => self.next_place(parent, &container.id),
         }
     }
+
+    /// Where the group of a container's next run will be.
+    pub(crate) fn next_place(&self, parent: &str, id: &Id) -> Result<cgroup::Place> {
+        self.place(self.config.cgroup_driver, parent, id)
+    }
+
+    fn place(&self, driver: cgroup::Driver, parent: &str, id: &Id) -> Result<cgroup::Place> {
+        let own = &self.config.instance;
+        match driver {
+            cgroup::Driver::Cgroupfs => {
+                let parent = match parent {
+                    "" => own.cgroup_parent(),
+                    parent => format!("/{}", parent.trim_matches('/')),
+                };
+                Ok(cgroup::Place::new(driver, &parent, id.as_str()))
+            }
+            cgroup::Driver::Systemd => {
+                check_slice(parent)?;
+                let path = format!("{parent}:{}:{id}", own.tag);
+                Ok(cgroup::Place::from(&cgroup::Unit::from_path(
+                    Some(&path),
+                    id.as_str(),
+                )?))
+            }
+        }
+    }
+
+    /// Containers of which a group is there, in the places where groups of no special wish are made.
+    pub(crate) fn groups(&self) -> Result<BTreeSet<Id>> {
+        let own = &self.config.instance;
+        let scopes = self.next_place("", &Id::random())?;
+        let names = cgroup::Cgroup::children(scopes.parent())?;
+        let id = |name: &String| match scopes.driver() {
+            cgroup::Driver::Cgroupfs => name.parse().ok(),
+            cgroup::Driver::Systemd => {
+                let name = name.strip_prefix(&format!("{}-", own.tag))?;
+                name.strip_suffix(".scope")?.parse().ok()
+            }
+        };
+        Ok(names.iter().filter_map(id).collect())
+    }
+}
+
+/// What `--cgroup-parent` may be where systemd makes the groups.
+pub(crate) fn check_slice(parent: &str) -> Result<()> {
+    if parent.is_empty() || (parent.len() > ".slice".len() && parent.ends_with(".slice")) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "cgroup-parent for systemd cgroup should be a valid slice named as \"xxx.slice\" (it is {parent:?})"
+    )))
 }
 
 fn remove_if_there(directory: &Path) -> Result<()> {

@@ -116,7 +116,7 @@ impl Engine {
                     .unwrap_or(0),
                 system_time: format!("{:.9}", jiff::Timestamp::now()),
                 logging_driver: live.log_driver.clone(),
-                cgroup_driver: "cgroupfs".to_owned(),
+                cgroup_driver: inner.config.cgroup_driver.name().to_owned(),
                 cgroup_version: match inner.cgroup_version {
                     cgroup::Version::V2 => "2".to_owned(),
                     _ => "1".to_owned(),

@@ -35,7 +35,8 @@ pub struct Launch {
     pub open_stdin: bool,
     /// Close standard input when the first attached client is done with it.
     pub stdin_once: bool,
-    pub cgroup_parent: String,
+    /// The control group, which the monitor makes.
+    pub cgroup: cgroup::Place,
     /// Rows and columns.
     pub console_size: Option<(u16, u16)>,
     /// Put a small init before the process.

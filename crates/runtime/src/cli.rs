@@ -18,7 +18,6 @@ mod features;
 mod inherited;
 mod lifecycle;
 mod log;
-mod place;
 mod report;
 mod signal;
 mod state;
@@ -30,7 +29,8 @@ use std::os::unix::ffi::OsStringExt;
 
 use clap::Parser;
 
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Command, Rootless};
+use create::Groups;
 use error::CliError;
 use state::Containers;
 
@@ -65,11 +65,18 @@ pub fn main(args: Vec<OsString>) -> i32 {
 }
 
 fn run(arguments: Arguments) -> Result<i32, CliError> {
-    let systemd = arguments.systemd_cgroup;
+    let groups = Groups {
+        systemd: arguments.systemd_cgroup,
+        optional: match arguments.rootless {
+            Rootless::Auto => !sys::namespace::in_initial_user_namespace(),
+            Rootless::True => true,
+            Rootless::False => false,
+        },
+    };
     let containers = Containers::new(arguments.root);
     match arguments.command {
-        Command::Create(options) => sealed(|| create::create(&containers, &options, systemd)),
-        Command::Run(options) => sealed(|| create::run(&containers, &options, systemd)),
+        Command::Create(options) => sealed(|| create::create(&containers, &options, groups)),
+        Command::Run(options) => sealed(|| create::run(&containers, &options, groups)),
         Command::Exec(options) => sealed(|| exec::exec(&containers, options)),
         Command::Start { id } => lifecycle::start(&containers, &id),
         Command::Kill { all, id, signal } => lifecycle::kill(&containers, &id, &signal, all),

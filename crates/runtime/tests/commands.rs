@@ -24,6 +24,76 @@ fn run(cli: &Cli, bundle: &Bundle, id: &str) -> String {
     cli.ok(&["run", "--bundle", bundle.path().to_str().unwrap(), id])
 }
 
+/// Where no control group may be made, as in a container that was not given any.
+#[test]
+fn without_a_right_to_groups_a_container_runs_only_when_that_is_allowed_and_nothing_asks_for_one() {
+    let Some((cli, mut bundle, id)) = prepared("rootless") else {
+        return;
+    };
+    let command = |flag: &[&str], verb: &[&str]| {
+        let script = "for m in $(grep cgroup /proc/mounts | cut -d' ' -f2); do mount -o remount,bind,ro $m; done; \
+                      exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-c", script, "sh"])
+            .arg(&cli.program)
+            .arg("--root")
+            .arg(cli.state.path())
+            .args(flag)
+            .args(verb)
+            .stdin(Stdio::null());
+        command
+    };
+    let sealed = |flag: &[&str], verb: &[&str]| command(flag, verb).output().unwrap();
+    bundle.linux().cgroups_path = None;
+    bundle.shell("echo ran");
+    bundle.write_config();
+    let path = bundle.path().to_str().unwrap().to_owned();
+    let run = ["run", "--bundle", &path, &id];
+    let output = sealed(&["--rootless=true"], &run);
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(
+        (output.stdout.as_slice(), complaint.as_str()),
+        (b"ran\n".as_slice(), "")
+    );
+    // All ids are the caller's, so it is not rootless by itself.
+    for flag in [&["--rootless=false"][..], &["--rootless", "auto"], &[]] {
+        let output = sealed(flag, &run);
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && complaint.contains("/sys/fs/cgroup"),
+            "{complaint}"
+        );
+    }
+    // What asks for a group must have it.
+    bundle.linux().resources = Some(Resources {
+        memory: Some(Memory {
+            limit: Some(64 << 20),
+            ..Memory::default()
+        }),
+        ..Resources::default()
+    });
+    bundle.write_config();
+    let output = sealed(&["--rootless=true"], &run);
+    assert!(!output.status.success());
+    // Commands that are about the group say that there is none; the others work.
+    bundle.linux().resources = None;
+    bundle.shell("sleep 100");
+    bundle.write_config();
+    let detached = ["run", "--detach", "--bundle", &path, &id];
+    let done = command(&["--rootless=true"], &detached)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(done.success());
+    assert_eq!(cli.ok(&["exec", &id, "echo", "inside"]), "inside\n");
+    let complaint = cli.fails(&["pause", &id]);
+    assert!(complaint.contains("has no control group"), "{complaint}");
+    cli.ok(&["delete", "--force", &id]);
+    nothing_is_left(&cli, &id);
+}
+
 #[test]
 fn limits_change_while_a_container_runs() {
     let Some((cli, mut bundle, id)) = prepared("update") else {

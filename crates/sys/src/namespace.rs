@@ -127,6 +127,22 @@ pub fn shares(pid: i32, kind: Kind) -> io::Result<bool> {
     Ok((theirs.st_dev, theirs.st_ino) == (own.st_dev, own.st_ino))
 }
 
+/// Whether all ids of the host are the caller's, as they are in the first user namespace only.
+pub fn in_initial_user_namespace() -> bool {
+    let Ok(map) = std::fs::read_to_string("/proc/self/uid_map") else {
+        // A kernel without user namespaces has one for all.
+        return true;
+    };
+    id_range(&map).is_some_and(|range| {
+        let whole = IdRange {
+            inside: 0,
+            outside: 0,
+            count: u32::MAX,
+        };
+        range == whole
+    })
+}
+
 /// Moves the calling thread into the namespace (for pid: its future children). Fails when the descriptor is
 /// of another kind.
 pub fn join(namespace: BorrowedFd<'_>, kind: Kind) -> io::Result<()> {

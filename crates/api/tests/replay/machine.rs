@@ -38,6 +38,7 @@ pub fn config(directory: &Path, instance: &Instance) -> EngineConfig {
         root: directory.join("root"),
         run_dir: run_dir.clone(),
         instance: instance.clone(),
+        cgroup_driver: engine::cgroup::Driver::Cgroupfs,
         log_budget: None,
         cdi_spec_dirs: Vec::new(),
         network: engine::network::NetworkConfig::new(instance.clone(), run_dir),

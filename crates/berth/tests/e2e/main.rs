@@ -47,6 +47,9 @@ mod remote;
 mod safety;
 mod soak;
 mod support;
+#[path = "../../../runtime/tests/support/systemd.rs"]
+mod systemd;
+mod systemd_driver;
 mod tarball;
 mod terminal;
 mod userns;

@@ -38,6 +38,19 @@ impl Unit {
         Unit::new(slice, prefix, name)
     }
 
+    /// One that was named before.
+    pub(crate) fn recorded(parent: &str, name: &str) -> Unit {
+        let slice = match parent.rsplit('/').next() {
+            None | Some("") => "-.slice",
+            Some(last) => last,
+        };
+        Unit {
+            slice: slice.to_owned(),
+            name: name.to_owned(),
+            parent: parent.to_owned(),
+        }
+    }
+
     fn new(slice: &str, prefix: &str, name: &str) -> Result<Unit> {
         let parent = slice_path(slice)?;
         let scope = match prefix {
@@ -124,6 +137,10 @@ mod tests {
             expected("/a.slice/a-b.slice/a-b-c.slice", "p-n.scope")
         );
         assert_eq!(place(Some("-.slice:p:n")), expected("/", "p-n.scope"));
+        for path in ["a-b-c.slice:p:n", "-.slice:p:n", ":p:n"] {
+            let unit = Unit::from_path(Some(path), "web").unwrap();
+            assert_eq!(Unit::recorded(unit.parent(), unit.name()), unit);
+        }
     }
 
     #[test]

@@ -61,6 +61,7 @@ impl Settings {
                 "default-publish-address",
                 self.publish_address != next.publish_address,
             ),
+            ("exec-opts", self.cgroup_driver != next.cgroup_driver),
             ("iptables", self.iptables != next.iptables),
             (
                 "userns-remap, userns-pool or subid-dir",

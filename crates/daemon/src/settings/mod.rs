@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ::network::{AddressPool, DefaultBridge};
+use engine::cgroup::Driver;
 use spec::Instance;
 
 use crate::options::Options;
@@ -35,6 +36,7 @@ pub(crate) struct Settings {
     pub(crate) respect_host: bool,
     pub(crate) iptables: bool,
     pub(crate) init: bool,
+    pub(crate) cgroup_driver: Driver,
     pub(crate) userns: engine::userns::Settings,
     pub(crate) registry_mirrors: Vec<String>,
     pub(crate) insecure_registries: Vec<String>,
@@ -167,6 +169,7 @@ impl Settings {
                 file.text("default-publish-address", options.default_publish_address)?,
             )?,
             iptables: file.boolean("iptables", options.iptables)?.unwrap_or(true),
+            cgroup_driver: cgroup_driver(&file.list("exec-opts", options.exec_opts)?)?,
             init: file.boolean("init", options.init)?.unwrap_or(false),
             registry_mirrors: file.list("registry-mirrors", options.registry_mirrors)?,
             certs_d: certs_d(options.config_file.as_deref()),
@@ -269,6 +272,25 @@ fn min_free(file: &mut File, flag: Option<String>) -> Result<engine::store::MinF
         value: text,
         reason: reason.to_owned(),
     })
+}
+
+/// The one option there is of how containers are run; the last word counts.
+fn cgroup_driver(options: &[String]) -> Result<Driver, SettingsError> {
+    let mut chosen = Driver::default();
+    for option in options {
+        let driver = match option.split_once('=') {
+            Some(("native.cgroupdriver", name)) => {
+                Driver::ALL.into_iter().find(|driver| driver.name() == name)
+            }
+            _ => None,
+        };
+        chosen = driver.ok_or_else(|| SettingsError::Value {
+            option: "--exec-opt",
+            value: option.clone(),
+            reason: "expected native.cgroupdriver=cgroupfs or native.cgroupdriver=systemd".to_owned(),
+        })?;
+    }
+    Ok(chosen)
 }
 
 /// How many things are done at once.
@@ -437,6 +459,24 @@ mod tests {
         }
         let wrong = load("{}", |o| o.default_address_pools = vec!["10.0.0.0/16".into()]).unwrap_err();
         assert!(wrong.to_string().contains("base=CIDR,size=LENGTH"), "{wrong}");
+    }
+
+    #[test]
+    fn the_driver_of_control_groups_is_chosen() {
+        let systemd = load(r#"{"exec-opts": ["native.cgroupdriver=systemd"]}"#, |_| {}).unwrap();
+        assert_eq!(systemd.cgroup_driver, Driver::Systemd);
+        assert_eq!(load("{}", |_| {}).unwrap().cgroup_driver, Driver::Cgroupfs);
+        for bad in [
+            "native.cgroupdriver=magic",
+            "native.cgroupdriver",
+            "isolation=process",
+        ] {
+            let error = load("{}", |options| options.exec_opts = vec![bad.to_owned()]).unwrap_err();
+            assert!(
+                error.to_string().contains("native.cgroupdriver=systemd"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use spec::{Id, Platform};
 
 use super::{
-    Container, Files, Handle, State, Status, defaults, files, health, init_layer, logs, mounts, oci, ports,
-    restart, userns as container_userns,
+    Container, Files, Handle, State, Status, defaults, files, health, init_layer, logs, mounts, oci,
+    ports, restart, userns as container_userns,
 };
-use crate::engine::{Engine, Inner, blocking, make_private_dir};
+use crate::engine::{Engine, Inner, blocking, check_slice, make_private_dir};
 use crate::error::{Error, Result};
 use crate::{names, userns};
 
@@ -505,7 +505,11 @@ fn validate_modes(inner: &Inner, host: &HostConfig) -> Result<()> {
     )?;
     other(&host.pid_mode, "PID", &["", "host", "private"])?;
     other(&host.uts_mode, "UTS", &["", "host"])?;
-    other(&host.cgroupns_mode, "cgroup namespace", &["", "host", "private"])
+    other(&host.cgroupns_mode, "cgroup namespace", &["", "host", "private"])?;
+    match inner.config.cgroup_driver {
+        cgroup::Driver::Systemd => check_slice(&host.cgroup_parent),
+        cgroup::Driver::Cgroupfs => Ok(()),
+    }
 }
 
 fn validate_resources(inner: &Inner, host: &mut HostConfig, warnings: &mut Vec<String>) -> Result<()> {

@@ -83,11 +83,11 @@ pub(crate) fn clear_after_monitor(engine: &Inner, container: &Container) {
     let failed = |error: String| {
         tracing::error!(container = %container.id, error, "could not clear up after the container's monitor");
     };
-    if let Ok(group) = engine.cgroup_of(container)
-        && group.exists()
-        && let Err(error) = group.kill_all().and_then(|()| group.remove())
-    {
-        failed(crate::error::chain(&error));
+    let removed = engine
+        .place_of(container)
+        .and_then(|place| place.remove().map_err(Error::from));
+    if let Err(error) = removed {
+        failed(error.message);
     }
     if let Err(error) = monitor::client::Monitor::forget(&engine.config.run_dir, container.id.as_str()) {
         failed(error.to_string());
@@ -159,7 +159,7 @@ fn launch_blocking(
     all_mounts.extend(mounts::bundle(engine, container, maps.is_some())?);
     let (joined, shared) = joined_namespaces(engine, container)?;
     all_mounts.extend(shared);
-    let parent = engine.cgroup_parent(container);
+    let cgroup = engine.next_place(&host.cgroup_parent, &container.id)?;
     let mut document = oci::document(
         container,
         oci::Prepared {
@@ -169,7 +169,7 @@ fn launch_blocking(
             mounts: all_mounts,
             joined,
             userns: maps.cloned(),
-            cgroups_path: format!("{parent}/{}", container.id),
+            cgroups_path: format!("{}/{}", cgroup.parent().trim_end_matches('/'), cgroup.name()),
             rootfs: container.files.dir.join("rootfs"),
         },
     )?;
@@ -206,7 +206,7 @@ fn launch_blocking(
         tty: container.config.tty,
         open_stdin: container.config.open_stdin,
         stdin_once: container.config.stdin_once,
-        cgroup_parent: parent,
+        cgroup,
         console_size,
         init: host.init.unwrap_or(false),
         has_userns: user_namespace.is_some(),

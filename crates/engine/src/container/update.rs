@@ -175,8 +175,8 @@ impl Owner {
         }
         if next.state.status.is_alive() {
             let resources = oci::resources(&next)?;
-            let cgroup = self.engine.cgroup_of(&next)?;
-            blocking(move || cgroup.apply(&resources).map_err(Error::from)).await?;
+            let place = self.engine.place_of(&next)?;
+            blocking(move || place.set(&resources).map_err(Error::from)).await?;
         }
         let republished = self
             .republish(&mut next, &update.publish_add, &update.publish_remove)
@@ -185,8 +185,8 @@ impl Owner {
             // All of an update or nothing: the limits that were recorded hold again.
             if next.state.status.is_alive() {
                 let resources = oci::resources(&self.container)?;
-                let cgroup = self.engine.cgroup_of(&next)?;
-                blocking(move || cgroup.apply(&resources).map_err(Error::from)).await?;
+                let place = self.engine.place_of(&next)?;
+                blocking(move || place.set(&resources).map_err(Error::from)).await?;
             }
             return Err(error);
         }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use spec::ErrorClass;
-use spec::runtime::{ConsoleSize, Spec};
+use spec::runtime::{ConsoleSize, Resources, Spec};
 use sys::event::Signals;
 
 use super::internal;
@@ -85,24 +85,26 @@ pub(super) fn start(launch: Launch, fds: Vec<OwnedFd>) -> Result<Supervisor, Fai
             format!("failed to create task for container: {error}"),
         )
     })?;
-    let cgroup = Cgroup::create(&launch.cgroup_parent, &launch.id).map_err(|error| of_cgroup(&error))?;
-    let made = start_in(&launch, descriptors, &mut config, &signals, &cgroup, begun);
-    match made {
-        Ok(container) => Supervisor::new(Parts {
-            launch,
-            listener,
-            signals,
-            log,
-            cgroup,
-            container,
-        }),
-        Err(failed) => {
-            // The failure is what counts; an empty group that cannot be removed is found again by the daemon.
-            let _ = cgroup.kill_all();
-            let _ = cgroup.remove();
-            Err(failed)
-        }
-    }
+    let limits = config.linux.as_ref().and_then(|linux| linux.resources.as_ref());
+    let group = launch
+        .cgroup
+        .make(
+            &format!("Container {}", launch.id),
+            limits.unwrap_or(&Resources::default()),
+        )
+        .map_err(|error| of_cgroup(&error))?;
+    // Of a failure nothing is left but an empty group that cannot be removed, which the daemon finds again.
+    let container = start_in(&launch, descriptors, &mut config, &signals, group.cgroup(), begun)?;
+    let cgroup = group.cgroup().clone();
+    group.keep();
+    Supervisor::new(Parts {
+        launch,
+        listener,
+        signals,
+        log,
+        cgroup,
+        container,
+    })
 }
 
 const SIGCHLD: i32 = 17;

@@ -404,7 +404,7 @@ impl Supervisor {
             let _ = self.poller.want(Token::OutOfMemory, &event, None);
         }
         // What cannot be removed now, the daemon finds and removes.
-        let _ = self.cgroup.remove();
+        let _ = self.launch.cgroup.remove();
         if let Some(dns) = self.dns.take() {
             let _ = self.poller.want(Token::Dns, &dns, None);
         }

@@ -30,14 +30,21 @@ pub(super) struct Arguments {
     /// Have systemd make the cgroup, as a scope (create, run); linux.cgroupsPath has the form slice:prefix:name
     #[arg(long)]
     pub systemd_cgroup: bool,
-    /// Accepted for compatibility; the mode follows from the caller
-    #[arg(long, hide = true)]
-    pub rootless: Option<String>,
+    /// Do without a cgroup where none may be made and nothing asks for one (auto: in a user namespace)
+    #[arg(long, default_value = "auto")]
+    pub rootless: Rootless,
     /// Accepted for compatibility
     #[arg(long, hide = true)]
     pub criu: Option<String>,
     #[command(subcommand)]
     pub command: Command,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Rootless {
+    Auto,
+    True,
+    False,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use cgroup::{Driver, Group, Place};
 use spec::runtime::{DeviceCgroup, Resources, Spec};
 
 use super::arguments::CreateOptions;
@@ -12,14 +13,21 @@ use super::document;
 use super::error::CliError;
 use super::inherited::{self, Inherited};
 use super::lifecycle;
-use super::place::Place;
 use super::state::{self, Containers, Record};
 use crate::launch::{Launch, RootFs, Running, Stdio};
+
+/// How the control group is made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Groups {
+    pub systemd: bool,
+    /// A container may be without one.
+    pub optional: bool,
+}
 
 pub(super) fn create(
     containers: &Containers,
     options: &CreateOptions,
-    systemd: bool,
+    groups: Groups,
 ) -> Result<i32, CliError> {
     if options.detach {
         return Err(CliError::Usage(
@@ -31,12 +39,12 @@ pub(super) fn create(
         options,
         inherited::check(options.preserve_fds)?,
         false,
-        systemd,
+        groups,
     )?;
     Ok(0)
 }
 
-pub(super) fn run(containers: &Containers, options: &CreateOptions, systemd: bool) -> Result<i32, CliError> {
+pub(super) fn run(containers: &Containers, options: &CreateOptions, groups: Groups) -> Result<i32, CliError> {
     // Looked at before anything else is opened: afterwards the numbers could be our own.
     let preserved = inherited::check(options.preserve_fds)?;
     let signals = if options.detach {
@@ -44,7 +52,7 @@ pub(super) fn run(containers: &Containers, options: &CreateOptions, systemd: boo
     } else {
         Some(console::take_signals()?)
     };
-    let running = make(containers, options, preserved, !options.detach, systemd)?;
+    let running = make(containers, options, preserved, !options.detach, groups)?;
     let started = lifecycle::start(containers, &options.id);
     let Some(signals) = signals.filter(|_| started.is_ok()) else {
         if started.is_err() {
@@ -65,7 +73,7 @@ fn make(
     options: &CreateOptions,
     preserved: Inherited,
     foreground: bool,
-    systemd: bool,
+    groups: Groups,
 ) -> Result<Running, CliError> {
     let bundle = state::absolute(&options.bundle)?;
     let mut spec: Spec = document::read(&bundle.join("config.json"))?;
@@ -76,7 +84,7 @@ fn make(
         .linux
         .as_ref()
         .and_then(|linux| linux.cgroups_path.as_deref());
-    let place = Place::new(path, &options.id, systemd)?;
+    let place = state::place(path, &options.id, groups.systemd)?;
     containers.reserve(&options.id)?;
     let handed_on = preserved.count();
     let result = launch(
@@ -85,6 +93,7 @@ fn make(
         &bundle,
         spec,
         &place,
+        groups.optional,
         (foreground, handed_on),
     );
     if result.is_err() {
@@ -99,6 +108,7 @@ fn launch(
     bundle: &Path,
     spec: Spec,
     place: &Place,
+    optional: bool,
     (foreground, preserve_fds): (bool, u32),
 ) -> Result<Running, CliError> {
     let console_socket = options.console_socket.as_deref();
@@ -116,11 +126,7 @@ fn launch(
             "a detached container with a terminal needs --console-socket".to_owned(),
         ));
     }
-    let resources = spec.linux.as_ref().and_then(|linux| linux.resources.clone());
-    let resources = with_device_rules(resources.unwrap_or_default());
-    let group = place.make(&options.id, &resources)?;
-    let cgroup = group.cgroup();
-    cgroup.apply(&resources)?;
+    let group = group(&spec, &options.id, place, optional)?;
     let socket = containers.listen(&options.id)?;
     let stdio = if wants_terminal {
         Stdio::Terminal
@@ -128,7 +134,7 @@ fn launch(
         Stdio::Inherit
     };
     let mut launch = Launch::new(&options.id, bundle, &spec, RootFs::Path(&root), stdio);
-    launch.cgroup = Some(cgroup);
+    launch.cgroup = group.as_ref().map(Group::cgroup);
     launch.start_socket = Some(socket.as_fd());
     launch.preserve_fds = preserve_fds;
     launch.no_pivot = options.no_pivot;
@@ -152,14 +158,42 @@ fn launch(
         rootfs: root,
         created: jiff::Timestamp::now().to_string(),
         cgroup_parent: place.parent().to_owned(),
-        cgroup_name: place.name().to_owned(),
-        systemd: matches!(place, Place::Unit(_)),
+        cgroup_name: group
+            .as_ref()
+            .map_or_else(String::new, |_| place.name().to_owned()),
+        systemd: place.driver() == Driver::Systemd,
         spec: spec.clone(),
     };
     containers.save(&record)?;
     let running = created.leave()?;
-    group.keep();
+    if let Some(group) = group {
+        group.keep();
+    }
     Ok(running)
+}
+
+/// The group with its limits; none where it is optional, may not be made, and nothing in the configuration needs it.
+fn group(spec: &Spec, id: &str, place: &Place, optional: bool) -> Result<Option<Group>, CliError> {
+    let linux = spec.linux.as_ref();
+    let asked = linux
+        .and_then(|linux| linux.resources.clone())
+        .unwrap_or_default();
+    let needed = linux.is_some_and(|linux| linux.cgroups_path.is_some()) || {
+        // Who may not make a group may not open devices by it either.
+        let devices = Vec::new();
+        !Resources {
+            devices,
+            ..asked.clone()
+        }
+        .is_empty()
+    };
+    let resources = with_device_rules(asked);
+    let made = place.make(&format!("Container {id}"), &resources);
+    let limited = made.and_then(|group| group.cgroup().apply(&resources).map(|()| group));
+    match limited {
+        Err(error) if optional && !needed && error.is_permission() => Ok(None),
+        limited => Ok(Some(limited?)),
+    }
 }
 
 /// Access to devices as the field's runtimes grant it: nothing, then what the configuration says, then what every

@@ -41,7 +41,7 @@ pub(super) fn exec(containers: &Containers, options: ExecOptions) -> Result<i32,
     } else {
         Some(console::take_signals()?)
     };
-    let cgroup = record.cgroup()?;
+    let cgroup = record.optional_cgroup()?;
     let stdio = if process.terminal {
         Stdio::Terminal
     } else {
@@ -49,7 +49,7 @@ pub(super) fn exec(containers: &Containers, options: ExecOptions) -> Result<i32,
     };
     let linux = record.spec.linux.as_ref();
     let running = crate::exec::exec(Exec {
-        cgroup: Some(&cgroup),
+        cgroup: cgroup.as_ref(),
         seccomp: linux.and_then(|linux| linux.seccomp.as_ref()),
         preserve_fds: preserved.count(),
         identity: record.identity(),

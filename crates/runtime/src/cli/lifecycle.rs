@@ -93,7 +93,9 @@ pub(super) fn delete(containers: &Containers, id: &str, force: bool) -> Result<i
             });
         }
     }
-    record.remove_cgroup()?;
+    if !record.cgroup_name.is_empty() {
+        record.place().remove()?;
+    }
     HookPlan::new(&record.spec, record.identity()).run_poststop();
     containers.remove(id)?;
     Ok(0)

@@ -12,7 +12,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use cgroup::{Cgroup, Systemd};
+use cgroup::{Cgroup, CgroupError, Driver, Place, Unit};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,7 @@ pub(super) struct Record {
     pub rootfs: PathBuf,
     pub created: String,
     pub cgroup_parent: String,
+    /// Empty where there is no group (`--rootless`).
     pub cgroup_name: String,
     /// The group is the scope of this name, which systemd made.
     #[serde(default)]
@@ -203,24 +204,31 @@ impl Record {
         Identity::new(&self.spec, &self.id, &self.bundle)
     }
 
-    pub fn cgroup(&self) -> Result<Cgroup, cgroup::CgroupError> {
-        Cgroup::open(&self.cgroup_parent, &self.cgroup_name)
+    pub fn cgroup(&self) -> Result<Cgroup, CgroupError> {
+        self.optional_cgroup()?.ok_or_else(|| {
+            let why = format!(
+                "container {} has no control group: none could be made (--rootless)",
+                self.id
+            );
+            CgroupError::Invalid(why)
+        })
     }
 
-    /// Ends what is left in the group, and the group.
-    pub fn remove_cgroup(&self) -> Result<(), cgroup::CgroupError> {
-        if let Ok(cgroup) = self.cgroup() {
-            cgroup.kill_all()?;
-            // One that is frozen does not end where there is only the freezer of version 1.
-            if self.systemd {
-                let _ = cgroup.thaw();
-            }
+    pub fn optional_cgroup(&self) -> Result<Option<Cgroup>, CgroupError> {
+        match self.cgroup_name.is_empty() {
+            true => Ok(None),
+            false => self.place().open().map(Some),
         }
-        if self.systemd {
-            Systemd::connect()?.stop(&self.cgroup_name)?;
-        }
-        // systemd leaves the trees that it does not manage.
-        self.cgroup().map_or(Ok(()), |cgroup| cgroup.remove())
+    }
+
+    /// The group and who made it.
+    pub fn place(&self) -> Place {
+        let driver = if self.systemd {
+            Driver::Systemd
+        } else {
+            Driver::Cgroupfs
+        };
+        Place::new(driver, &self.cgroup_parent, &self.cgroup_name)
     }
 }
 
@@ -260,8 +268,17 @@ fn check_id(id: &str) -> Result<(), CliError> {
     }
 }
 
+/// The group of a container, from `linux.cgroupsPath`, which each driver reads in its own way.
+pub(super) fn place(path: Option<&str>, id: &str, systemd: bool) -> Result<Place, CliError> {
+    if systemd {
+        return Ok(Place::from(&Unit::from_path(path, id)?));
+    }
+    let (parent, name) = cgroup_names(path, id);
+    Ok(Place::new(Driver::Cgroupfs, &parent, &name))
+}
+
 /// Parent and name from `linux.cgroupsPath`; a container without one gets its own below the runtime's.
-pub(super) fn cgroup_names(path: Option<&str>, id: &str) -> (String, String) {
+fn cgroup_names(path: Option<&str>, id: &str) -> (String, String) {
     match path
         .map(|path| path.trim_matches('/'))
         .filter(|path| !path.is_empty())
@@ -292,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn cgroups() {
+    fn groups_without_systemd() {
         assert_eq!(cgroup_names(None, "x"), ("/berth-runtime".into(), "x".into()));
         assert_eq!(cgroup_names(Some("/a/b/c"), "x"), ("/a/b".into(), "c".into()));
         assert_eq!(cgroup_names(Some("c"), "x"), ("/".into(), "c".into()));

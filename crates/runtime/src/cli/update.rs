@@ -7,7 +7,6 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-use cgroup::Systemd;
 use spec::runtime::{BlockIo, Cpu, Memory, Pids, Resources, Status};
 
 use super::arguments::UpdateOptions;
@@ -34,8 +33,7 @@ pub(super) fn update(containers: &Containers, options: &UpdateOptions) -> Result
             "update needs at least one limit to change".to_owned(),
         ));
     }
-    let cgroup = record.cgroup()?;
-    cgroup.apply(&wanted)?;
+    record.cgroup()?.apply(&wanted)?;
     let kept = record
         .spec
         .linux
@@ -44,10 +42,8 @@ pub(super) fn update(containers: &Containers, options: &UpdateOptions) -> Result
         .get_or_insert_default();
     merge(kept, wanted);
     if record.systemd {
-        // systemd writes all that it knows of a unit again, and rounds; so all is said, and written once more.
         let all = create::with_device_rules(kept.clone());
-        Systemd::connect()?.set(&record.cgroup_name, &all)?;
-        cgroup.apply(&all)?;
+        record.place().set(&all)?;
     }
     containers.save(&record)?;
     Ok(0)

@@ -27,7 +27,7 @@ impl Systemd {
             return None;
         };
         let directory = tempfile::tempdir().unwrap();
-        let group = Cgroup::create("/", &crate::support::cli::id(name)).unwrap();
+        let group = Cgroup::create("/", &format!("{name}-{}", std::process::id())).unwrap();
         let mut enter = String::new();
         let mut mounts = String::new();
         for path in group.paths() {
