@@ -17,6 +17,7 @@ mod buildkit;
 mod builds;
 mod certificates;
 mod check;
+mod clocks;
 mod commands;
 mod containers;
 mod corpus;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use spec::{Id, Platform};
 
 use super::{
-    Container, Files, Handle, State, Status, defaults, files, health, init_layer, logs, mounts, oci,
+    Container, Files, Handle, State, Status, clocks, defaults, files, health, init_layer, logs, mounts, oci,
     ports, restart, userns as container_userns,
 };
 use crate::engine::{Engine, Inner, blocking, check_slice, make_private_dir};
@@ -506,6 +506,7 @@ fn validate_modes(inner: &Inner, host: &HostConfig) -> Result<()> {
     other(&host.pid_mode, "PID", &["", "host", "private"])?;
     other(&host.uts_mode, "UTS", &["", "host"])?;
     other(&host.cgroupns_mode, "cgroup namespace", &["", "host", "private"])?;
+    clocks::offsets(host)?;
     match inner.config.cgroup_driver {
         cgroup::Driver::Systemd => check_slice(&host.cgroup_parent),
         cgroup::Driver::Cgroupfs => Ok(()),

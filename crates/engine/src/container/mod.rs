@@ -14,6 +14,7 @@
 
 mod archive;
 mod attach;
+mod clocks;
 mod commit;
 mod create;
 mod defaults;

@@ -16,7 +16,7 @@ use spec::runtime::{
 
 use super::security::Security;
 use super::user::Identity;
-use super::{Container, defaults, devices};
+use super::{Container, clocks, defaults, devices};
 use crate::error::{Error, Result};
 use crate::userns::IdMaps;
 
@@ -310,8 +310,10 @@ fn linux(
     };
     let (devices, rules) = devices::of(host)?;
     let userns = prepared.userns.clone().unwrap_or_default();
+    let time_offsets = clocks::offsets(host)?;
     Ok(Linux {
-        namespaces: namespaces(container, prepared),
+        namespaces: namespaces(container, prepared, !time_offsets.is_empty()),
+        time_offsets,
         sysctl: sysctls(container, prepared.userns.as_ref()),
         uid_mappings: userns.uids,
         gid_mappings: userns.gids,
@@ -332,7 +334,7 @@ fn linux(
     })
 }
 
-fn namespaces(container: &Container, prepared: &Prepared) -> Vec<Namespace> {
+fn namespaces(container: &Container, prepared: &Prepared, own_clocks: bool) -> Vec<Namespace> {
     let host = &container.host_config;
     let shares_host = |kind: NamespaceType| match kind {
         NamespaceType::Pid => host.pid_mode == "host",
@@ -341,8 +343,7 @@ fn namespaces(container: &Container, prepared: &Prepared) -> Vec<Namespace> {
         NamespaceType::Uts => host.uts_mode == "host",
         NamespaceType::Cgroup => host.cgroupns_mode == "host",
         NamespaceType::User => prepared.userns.is_none(),
-        // Clocks are the host's.
-        NamespaceType::Time => true,
+        NamespaceType::Time => !own_clocks,
         NamespaceType::Mount => false,
     };
     NamespaceType::ALL

@@ -97,7 +97,7 @@ pub fn request(matches: &Matches) -> Result<CreateContainerRequest, String> {
         auto_remove,
         volume_driver: text(matches, "volume-driver").to_owned(),
         volumes_from: list(matches.list("volumes-from").to_vec()),
-        annotations: env::pairs(matches.list("annotation")),
+        annotations: annotations(matches),
         cap_add: list(security::capabilities(matches.list("cap-add"))),
         cap_drop: list(security::capabilities(matches.list("cap-drop"))),
         cgroupns_mode: text(matches, "cgroupns").to_owned(),
@@ -178,6 +178,16 @@ pub fn request(matches: &Matches) -> Result<CreateContainerRequest, String> {
 }
 
 /// Who runs the client.
+/// What is handed through, and what the engine is told by such.
+fn annotations(matches: &Matches) -> Map<String> {
+    let mut annotations = env::pairs(matches.list("annotation"));
+    let offsets = matches.list("time-offset");
+    if !offsets.is_empty() {
+        annotations.insert("io.berth.time-offset".to_owned(), offsets.join(","));
+    }
+    annotations
+}
+
 fn caller() -> (u32, u32) {
     (
         rustix::process::geteuid().as_raw(),

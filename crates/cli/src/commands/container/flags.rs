@@ -176,6 +176,11 @@ pub const CONTAINER: &[Flag] = &[
     Flag::list("sysctl", "Kernel parameters of the container")
         .value("map")
         .check(modes::check_sysctl),
+    Flag::list(
+        "time-offset",
+        "Give the container clocks of its own: boottime=, monotonic= or both by a duration",
+    )
+    .value("offset"),
     Flag::list("tmpfs", "Mount a tmpfs"),
     Flag::bool("tty", "Give the container a terminal").short('t'),
     Flag::list("ulimit", "Limits of processes")
