@@ -32,6 +32,7 @@ use crate::lint::{self, Finding, Settings, Subject};
 use crate::parse::{Dockerfile, MAX_SIZE, parse};
 use crate::pattern::Ignore;
 use crate::plan::{self, Arguments, Bases, Plan, Planner};
+use crate::recipe::{self, Action, Recipe};
 use crate::report::Reporter;
 use crate::request::{BuildEvent, BuildRequest, Narration};
 use crate::solution::Solution;
@@ -194,20 +195,7 @@ impl Builder {
         // Whoever drops the build wants it to end.
         let stop_when_dropped = stop.clone().drop_guard();
         let codes = codes(&stages, &needed, target, &request);
-        let build = Arc::new(Build {
-            reporter: Reporter::new(request.narration, codes, output),
-            cache: Arc::new(BuildCache::new(&self.store)),
-            id: Id::random().short().to_owned(),
-            store: self.store.clone(),
-            images: self.images.clone(),
-            executor: self.executor.clone(),
-            file_digests: self.file_digests.clone(),
-            cache_mounts: self.cache_mounts.clone(),
-            ignore,
-            request,
-            context_paths: Default::default(),
-            context: Default::default(),
-        });
+        let build = self.begin(request, codes, ignore, output);
         for warning in &file.warnings {
             build
                 .reporter
@@ -247,13 +235,7 @@ impl Builder {
                 tracing::warn!(%error, "this build will not be remembered");
             }
         }
-        build.reporter.close();
-        if let Err(error) = build.cache.note_used() {
-            tracing::warn!(%error, "which parts of the build cache were used is not known");
-        }
-        if let Err(error) = self.keep_to_policy().await {
-            tracing::warn!(%error, "the build cache may take more than it should");
-        }
+        self.settle(&build).await;
         match result {
             Ok((plan, results)) => {
                 stop_when_dropped.disarm();
@@ -276,6 +258,102 @@ impl Builder {
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// Does what a recipe says. Of the request what counts is how steps are run and what is told about them.
+    pub async fn solve_recipe(
+        &self,
+        recipe: Recipe,
+        request: BuildRequest,
+        output: mpsc::Sender<BuildEvent>,
+    ) -> Result<Solution, BuildError> {
+        let stop = request.stop.clone();
+        let stop_when_dropped = stop.clone().drop_guard();
+        if !request.allow_insecure && recipe.operations.iter().any(recipe::Operation::is_insecure) {
+            return Err(BuildError::invalid(
+                "security.insecure is not allowed for this build: allow it with --allow security.insecure",
+            ));
+        }
+        let build = self.begin(request, Vec::new(), Ignore::default(), output);
+        let result = self.run_recipe(&build, &recipe).await;
+        self.settle(&build).await;
+        match result {
+            Ok((plan, results)) => {
+                stop_when_dropped.disarm();
+                Ok(Solution::new(build, plan, 0, results))
+            }
+            Err(_) if stop.is_cancelled() => Err(BuildError::Cancelled),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn run_recipe(
+        &self,
+        build: &Arc<Build>,
+        recipe: &Recipe,
+    ) -> Result<(Plan, Results<Tree>), BuildError> {
+        let host = Platform::host();
+        let platform = build.request.platform.clone().unwrap_or_else(Platform::host);
+        let arguments = Arguments::new(&build.request.build_args, &host, &platform, None);
+        let images = recipe
+            .operations
+            .iter()
+            .enumerate()
+            .filter_map(|(number, operation)| {
+                let Action::Image { name, pull } = &operation.action else {
+                    return None;
+                };
+                let platform = operation.platform.clone().unwrap_or_else(|| platform.clone());
+                Some(async move {
+                    let auth = match (&build.request.client, spec::Reference::parse_normalized(name)) {
+                        (Some(client), Ok(name)) => client.login(name.domain()).await,
+                        _ => None,
+                    };
+                    let found = tokio::select! {
+                        found = self.image(name, Some(&platform), *pull, auth) => found?,
+                        () = build.request.stop.cancelled() => return Err(BuildError::Cancelled),
+                    };
+                    Ok::<_, BuildError>((number, found))
+                })
+            });
+        let images = futures_util::future::try_join_all(images).await?;
+        let plan = recipe::plan(build, recipe, images.into_iter().collect(), arguments)?;
+        work(build, plan, None).await
+    }
+
+    /// What the steps of one build share.
+    fn begin(
+        &self,
+        request: BuildRequest,
+        codes: Vec<String>,
+        ignore: Ignore,
+        output: mpsc::Sender<BuildEvent>,
+    ) -> Arc<Build> {
+        Arc::new(Build {
+            reporter: Reporter::new(request.narration, codes, output),
+            cache: Arc::new(BuildCache::new(&self.store)),
+            id: Id::random().short().to_owned(),
+            store: self.store.clone(),
+            images: self.images.clone(),
+            executor: self.executor.clone(),
+            file_digests: self.file_digests.clone(),
+            cache_mounts: self.cache_mounts.clone(),
+            ignore,
+            request,
+            context_paths: Default::default(),
+            context: Default::default(),
+        })
+    }
+
+    /// Nothing runs for a build any more: what it used is noted, and the cache keeps to its limits.
+    async fn settle(&self, build: &Build) {
+        build.reporter.close();
+        if let Err(error) = build.cache.note_used() {
+            tracing::warn!(%error, "which parts of the build cache were used is not known");
+        }
+        if let Err(error) = self.keep_to_policy().await {
+            tracing::warn!(%error, "the build cache may take more than it should");
         }
     }
 
@@ -571,14 +649,40 @@ async fn run(
     let first = stages.global.len();
     let wanted = plan::wanted_images(build, stages, bases, needed, &arguments, first)?;
     let bases = Bases::get_all(build, wanted).await?;
+    let plan = Planner::new(build, stages, arguments, bases)
+        .plan(needed, target, first)
+        .await?;
+    let (plan, results) = work(build, plan, recorder).await?;
+    for name in plan.arguments.secret_names() {
+        let text = format!(
+            "[Warning] The build argument {name} looks like a secret, and the image's history shows it: use RUN --mount=type=secret,id={name}\n"
+        );
+        build.reporter.say(BuildEvent::ErrorText(text)).await;
+    }
+    let unused = plan.arguments.unused();
+    if !unused.is_empty() {
+        let text = format!(
+            "[Warning] One or more build-args [{}] were not consumed\n",
+            unused.join(" ")
+        );
+        build.reporter.say(BuildEvent::ErrorText(text)).await;
+    }
+    Ok((plan, results))
+}
+
+/// Does what was planned.
+async fn work(
+    build: &Arc<Build>,
+    plan: Plan,
+    recorder: Option<Arc<Recorder>>,
+) -> Result<(Plan, Results<Tree>), BuildError> {
     let Plan {
         graph,
         stages: planned,
         spoken,
         arguments,
-    } = Planner::new(build, stages, arguments, bases)
-        .plan(needed, target, first)
-        .await?;
+        is_recipe,
+    } = plan;
     let targets: Vec<VertexId> = spoken.iter().map(|spoken| spoken.vertex).collect();
     let numbers: HashMap<VertexId, plan::Spoken> = spoken
         .iter()
@@ -619,25 +723,12 @@ async fn run(
             });
         }
     };
-    for name in arguments.secret_names() {
-        let text = format!(
-            "[Warning] The build argument {name} looks like a secret, and the image's history shows it: use RUN --mount=type=secret,id={name}\n"
-        );
-        build.reporter.say(BuildEvent::ErrorText(text)).await;
-    }
-    let unused = arguments.unused();
-    if !unused.is_empty() {
-        let text = format!(
-            "[Warning] One or more build-args [{}] were not consumed\n",
-            unused.join(" ")
-        );
-        build.reporter.say(BuildEvent::ErrorText(text)).await;
-    }
     let plan = Plan {
         graph: Graph::default(),
         stages: planned,
         spoken,
         arguments,
+        is_recipe,
     };
     Ok((plan, results))
 }

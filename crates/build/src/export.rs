@@ -84,9 +84,10 @@ pub fn image(
     plan: &Plan,
     target: usize,
     results: &Results<Tree>,
+    given: Option<&ImageConfig>,
 ) -> Result<Image, BuildError> {
     let found = ancestry(plan, target)?;
-    match (found.base, found.steps.is_empty()) {
+    match (found.base, found.steps.is_empty() && given.is_none()) {
         (None, true) if found.built().is_none() => Err(BuildError::Engine {
             message: "No image was generated. Is your Dockerfile empty?".to_owned(),
             class: ErrorClass::Internal,
@@ -102,7 +103,11 @@ pub fn image(
             let plain = layers(build, top(plan, target, results)?, base_top)?;
             let count = plain.len();
             let layers = relayer.apply(build, plain, base_top)?;
-            let mut config = config(build, plan, target, results)?;
+            let mut config = config(build, plan, target, results, given)?;
+            let of_base = found.base.map_or(0, |base| base.manifest.layers.len());
+            if plan.is_recipe {
+                tell_all(&mut config, of_base + count);
+            }
             if layers.len() < count {
                 tell_squashed(&mut config, count);
             }
@@ -142,6 +147,7 @@ pub fn config(
     plan: &Plan,
     target: usize,
     results: &Results<Tree>,
+    given: Option<&ImageConfig>,
 ) -> Result<ImageConfig, BuildError> {
     let found = ancestry(plan, target)?;
     let stage = stage_of(plan, target)?;
@@ -153,7 +159,7 @@ pub fn config(
         (None, Some(built)) => built.config.clone(),
         (None, None) => ImageConfig::new(&platform),
     };
-    if found.steps.is_empty() {
+    if found.steps.is_empty() && given.is_none() {
         return Ok(config);
     }
     for key in FORGOTTEN {
@@ -173,7 +179,32 @@ pub fn config(
     }
     config.config = stage.settings.clone();
     config.author = stage.author.clone();
+    if let Some(given) = given {
+        config.config = given.config.clone();
+        config.author = given.author.clone();
+        if !given.history.is_empty() {
+            config.history = given.history.clone();
+        }
+    }
     Ok(config)
+}
+
+/// Has the history tell as many lines with files as there are layers: a step may have made several layers or, because
+/// nothing was in them, none.
+fn tell_all(config: &mut ImageConfig, layers: usize) {
+    let told = config.history.iter().filter(|line| !line.empty_layer).count();
+    let surplus = told.saturating_sub(layers);
+    let last = config.history.iter_mut().rev().filter(|line| !line.empty_layer);
+    last.take(surplus).for_each(|line| line.empty_layer = true);
+    for _ in told..layers {
+        config.history.push(History {
+            created: config.created.clone(),
+            created_by: None,
+            author: config.author.clone(),
+            comment: Some("buildkit.exporter.image.v0".to_owned()),
+            empty_layer: false,
+        });
+    }
 }
 
 /// The snapshots between the base and the top, lowest first.

@@ -11,6 +11,7 @@
 //!   its line and column.
 //! - [`solve`] knows operations and digests only.
 //! - [`fetch_context`] gets what is to be built from a web server or a git repository.
+//! - [`recipe`] is a build that is no Dockerfile.
 //! - `plan` and `step` bring both together. What they need of the engine is the [`Executor`].
 //!
 //! Invariants: a build leaves nothing behind when it fails or is stopped, but cache records of steps that were
@@ -34,6 +35,7 @@ pub mod lint;
 pub mod parse;
 pub mod pattern;
 mod plan;
+pub mod recipe;
 mod relayer;
 mod remote;
 mod report;

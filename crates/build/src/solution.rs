@@ -3,7 +3,7 @@
 //! Nothing of it is collected while the solution is held.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use image::Image;
 use spec::image::ImageConfig;
@@ -29,6 +29,8 @@ struct Made {
     plan: Plan,
     target: usize,
     results: Results<Tree>,
+    /// What the image says of itself, where that was not built.
+    given: OnceLock<ImageConfig>,
 }
 
 impl Solution {
@@ -39,6 +41,7 @@ impl Solution {
                 plan,
                 target,
                 results,
+                given: OnceLock::new(),
             }),
             image: OnceCell::new(),
         }
@@ -52,10 +55,26 @@ impl Solution {
     pub async fn image(&self) -> Result<&Image, BuildError> {
         let make = async || {
             let made = self.made.clone();
-            let image = move || export::image(&made.build, &made.plan, made.target, &made.results);
+            let image = move || {
+                export::image(
+                    &made.build,
+                    &made.plan,
+                    made.target,
+                    &made.results,
+                    made.given.get(),
+                )
+            };
             tokio::task::spawn_blocking(image).await?
         };
         self.image.get_or_try_init(make).await
+    }
+
+    /// Says what the image is to say of itself, of a result that came without it; only before there is an image, and
+    /// the first word counts.
+    pub fn give_config(&self, config: ImageConfig) {
+        if self.made.plan.is_recipe {
+            let _ = self.made.given.set(config);
+        }
     }
 
     /// The image under every name that the request gives it.
@@ -80,7 +99,13 @@ impl Solution {
     /// The configuration with its history.
     pub fn config(&self) -> Result<ImageConfig, BuildError> {
         let made = &self.made;
-        export::config(&made.build, &made.plan, made.target, &made.results)
+        export::config(
+            &made.build,
+            &made.plan,
+            made.target,
+            &made.results,
+            made.given.get(),
+        )
     }
 
     /// The snapshot with the files; `None` for no files.

@@ -26,6 +26,7 @@ use crate::capabilities;
 use crate::error::Failure;
 use crate::frontend;
 use crate::job::Job;
+use crate::llb;
 use crate::result::{Answer, Outcome};
 use crate::service::Service;
 
@@ -55,8 +56,17 @@ pub async fn solve(service: &Service, job: &Arc<Job>, wanted: Wanted<'_>) -> Res
     let outcomes = match (wanted.frontend, wanted.definition) {
         ("", None) => return Ok(Answer::default()),
         ("", Some(definition)) => {
-            // A result of this engine, given back.
-            let outcome = service.result_of(definition)?;
+            let outcome = match service.result_of(definition)? {
+                // A result of this engine, given back.
+                Some(outcome) => outcome,
+                None => {
+                    let session = match job.request.session.as_str() {
+                        "" => None,
+                        id => Some(service.sessions.get(id).await?),
+                    };
+                    Arc::new(llb::solve(service, job, session.as_ref(), definition).await?)
+                }
+            };
             return Ok(Answer {
                 results: vec![(String::new(), job.keep_shared(outcome))],
                 ..Answer::default()

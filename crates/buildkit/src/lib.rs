@@ -26,6 +26,7 @@ mod gateway;
 mod health;
 mod history;
 mod job;
+mod llb;
 mod locals;
 mod result;
 mod service;

@@ -156,22 +156,31 @@ impl Service {
         }
     }
 
-    /// What a definition stands for, where it is a result of this engine.
-    pub fn result_of(&self, definition: &Definition) -> Result<Arc<Outcome>, Failure> {
-        let unknown = || Failure::unimplemented("the definition is no result of a build of this engine");
-        let identifier = definition
-            .def
-            .iter()
-            .filter_map(|op| match Op::decode(op.as_slice()).ok()?.op? {
-                op::Op::Source(source) => Some(source.identifier),
-                _ => None,
-            })
-            .find_map(|identifier| identifier.strip_prefix(RESULT).map(str::to_owned))
-            .ok_or_else(unknown)?;
-        let (job, name) = identifier.split_once('/').ok_or_else(unknown)?;
-        self.jobs
-            .find(job)
-            .and_then(|job| job.outcome(name))
-            .ok_or_else(|| Failure::not_found(format!("the result {name} of the build {job} is gone")))
+    /// What a definition stands for, where it is nothing but a result of this engine.
+    pub fn result_of(&self, definition: &Definition) -> Result<Option<Arc<Outcome>>, Failure> {
+        let [op, _] = definition.def.as_slice() else {
+            return Ok(None);
+        };
+        match Op::decode(op.as_slice()).ok().and_then(|op| op.op) {
+            Some(op::Op::Source(source)) => self.result_called(&source.identifier),
+            _ => Ok(None),
+        }
+    }
+
+    /// The result that a source of a definition names, where it names one of this engine.
+    pub fn result_called(&self, identifier: &str) -> Result<Option<Arc<Outcome>>, Failure> {
+        let Some((job, name)) = identifier
+            .strip_prefix(RESULT)
+            .and_then(|rest| rest.split_once('/'))
+        else {
+            return Ok(None);
+        };
+        let outcome = self.jobs.find(job).and_then(|job| job.outcome(name));
+        match outcome {
+            Some(outcome) => Ok(Some(outcome)),
+            None => Err(Failure::not_found(format!(
+                "the result {name} of the build {job} is gone"
+            ))),
+        }
     }
 }

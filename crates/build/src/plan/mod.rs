@@ -80,6 +80,8 @@ pub struct Plan {
     pub stages: Vec<Option<StagePlan>>,
     pub spoken: Vec<Spoken>,
     pub arguments: Arguments,
+    /// Whether a step may have made several layers, or none, and the image's configuration comes from elsewhere.
+    pub is_recipe: bool,
 }
 
 /// Decides everything. `needed` says which stages are built; `numbers` the step number of each stage's FROM.
@@ -108,6 +110,7 @@ impl<'a> Planner<'a> {
             stages: vec![None; stages.stages.len()],
             spoken: Vec::new(),
             arguments,
+            is_recipe: false,
         };
         Planner {
             build,

@@ -350,7 +350,12 @@ impl Planning {
                 }
             };
             let target = below(&self.plan.settings.working_dir, &mount.target_or_default());
-            mounts.push(PlannedMount { mount, target, input });
+            mounts.push(PlannedMount {
+                mount,
+                target,
+                input,
+                output: None,
+            });
         }
         let cwd = match self.plan.settings.working_dir.as_str() {
             "" => "/".to_owned(),
@@ -372,6 +377,10 @@ impl Planning {
                 .map(str::to_owned),
             mounts,
             script,
+            hostname: String::new(),
+            hosts: Vec::new(),
+            good_codes: Vec::new(),
+            several: None,
         };
         let kind = StepKind::Run(Box::new(plan));
         self.add_filesystem(planner, kind, statement, number, &inputs, created_by)

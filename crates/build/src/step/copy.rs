@@ -23,6 +23,7 @@ use crate::archive;
 use crate::error::BuildError;
 use crate::history::Part;
 use crate::pattern::Ignore;
+use crate::recipe::Web;
 use crate::remote::{Checkout, Fetched, checkout, fetch};
 
 /// Where files come from.
@@ -146,6 +147,33 @@ impl CopyStep {
         CopyStep {
             keyword: "context",
             ..CopyStep::everything(FileSource::Named(name.to_ascii_lowercase()))
+        }
+    }
+
+    /// A file of a web server, as the only one.
+    pub fn web(web: &Web) -> Result<CopyStep, BuildError> {
+        let mode = format!("{:04o}", web.mode & 0o7777);
+        let change = ModeChange::parse(&mode).map_err(BuildError::invalid)?;
+        Ok(CopyStep {
+            keyword: "http",
+            sources: Vec::new(),
+            remote: vec![web.url.clone()],
+            destination: format!("/{}", web.name),
+            chown: Some(format!("{}:{}", web.owner.0, web.owner.1)),
+            chmod: Some((mode, change)),
+            checksum: web.checksum.clone(),
+            ..CopyStep::everything(FileSource::Context)
+        })
+    }
+
+    /// A git repository.
+    pub fn repository(source: &str, keep_git_dir: bool) -> CopyStep {
+        CopyStep {
+            keyword: "git",
+            sources: Vec::new(),
+            git: vec![source.to_owned()],
+            keep_git_dir: Some(keep_git_dir),
+            ..CopyStep::everything(FileSource::Context)
         }
     }
 

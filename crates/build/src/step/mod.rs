@@ -8,6 +8,8 @@
 mod copy;
 mod diagnose;
 mod digest;
+mod files;
+mod layers;
 mod mode;
 mod mounts;
 mod owner;
@@ -39,8 +41,9 @@ use crate::solve::Operation;
 use crate::source::Snippet;
 
 pub use copy::{CopyStep, FileSource};
+pub use files::FilesStep;
 pub use mode::ModeChange;
-pub use run::{PlannedMount, RunPlan};
+pub use run::{PlannedMount, RunPlan, Several};
 pub use scratch::{Scratch, mount};
 pub use workdir::WorkdirStep;
 
@@ -98,6 +101,11 @@ pub enum StepKind {
     Workdir(WorkdirStep),
     /// Only the configuration changes; the digest is over all of it.
     Settings(Digest),
+    Files(FilesStep),
+    /// The layers of all inputs on top of each other.
+    Merge,
+    /// What has to be laid over the first input to get the second.
+    Difference,
 }
 
 /// A vertex of a build's graph. The first input, where there is one, is the filesystem it starts from.
@@ -133,7 +141,12 @@ impl StepOperation {
                 ("instruction".to_owned(), self.code.clone()),
                 ("configuration".to_owned(), digest.to_string()),
             ]),
-            StepKind::Base(_) | StepKind::Built(_) | StepKind::Stage => Ok(Vec::new()),
+            StepKind::Files(files) => Ok(vec![("changes".to_owned(), files.definition().to_string())]),
+            StepKind::Base(_)
+            | StepKind::Built(_)
+            | StepKind::Stage
+            | StepKind::Merge
+            | StepKind::Difference => Ok(Vec::new()),
         }
     }
 
@@ -183,6 +196,12 @@ impl StepOperation {
             StepKind::Run(plan) => plan.run(self, inputs, stop).await,
             StepKind::Copy(copy) => copy.run(self, inputs, stop).await,
             StepKind::Workdir(workdir) => workdir.run(self, inputs).await,
+            StepKind::Files(files) => files.run(self, inputs).await,
+            StepKind::Merge => layers::merge(&self.build, inputs).await,
+            StepKind::Difference => {
+                let snapshot = |index: usize| inputs.get(index).and_then(|tree| tree.snapshot);
+                layers::difference(&self.build, snapshot(0), snapshot(1)).await
+            }
             StepKind::Settings(_) => {
                 let snapshot = inputs.first().and_then(|parent| parent.snapshot);
                 Ok(Tree {
@@ -215,6 +234,9 @@ impl Operation for StepOperation {
                 StepKind::Copy(copy) => copy.definition(&self.build).await,
                 StepKind::Workdir(workdir) => Ok(workdir.definition()),
                 StepKind::Settings(digest) => Ok(Digest::sha256(format!("settings {digest}").as_bytes())),
+                StepKind::Files(files) => Ok(files.definition()),
+                StepKind::Merge => Ok(Digest::sha256(b"merge 1")),
+                StepKind::Difference => Ok(Digest::sha256(b"difference 1")),
             };
             defined.map_err(|error| error.at(&self.snippet))
         })
@@ -253,7 +275,14 @@ impl Operation for StepOperation {
     }
 
     fn takes_place(&self) -> bool {
-        matches!(self.kind, StepKind::Run(_) | StepKind::Copy(_))
+        matches!(
+            self.kind,
+            StepKind::Run(_)
+                | StepKind::Copy(_)
+                | StepKind::Files(_)
+                | StepKind::Merge
+                | StepKind::Difference
+        )
     }
 }
 

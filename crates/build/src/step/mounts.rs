@@ -38,6 +38,8 @@ pub struct Prepared {
     _cache: Vec<CacheMount>,
     /// What is written into bind mounts, which goes with the step.
     _written: Vec<Scratch>,
+    /// What is written into mounts whose files are kept, by the number of the result.
+    kept: Vec<(usize, Scratch)>,
     _private: Option<tempfile::TempDir>,
     _agents: Vec<Box<dyn Agent>>,
 }
@@ -56,6 +58,7 @@ impl Prepared {
             made: Vec::new(),
             _cache: Vec::new(),
             _written: Vec::new(),
+            kept: Vec::new(),
             _private: None,
             _agents: Vec::new(),
         };
@@ -101,6 +104,11 @@ impl Prepared {
         for (target, made) in self.made.iter().rev() {
             remove_mount_point(layer, target, made);
         }
+    }
+
+    /// What was written into mounts whose files are kept; everything else is cleared away.
+    pub fn into_kept(self) -> Vec<(usize, Scratch)> {
+        self.kept
     }
 
     /// Notes which parts of the mounts' targets do not exist yet.
@@ -285,6 +293,21 @@ impl Prepared {
     ) -> Result<(), BuildError> {
         let mount = &planned.mount;
         let path = clean(mount.source.as_deref().unwrap_or("/"));
+        let tree = planned.input.and_then(|input| inputs.get(input));
+        let empty = tree.is_some_and(|tree| tree.snapshot.is_none()) && mount.read_only == Some(false);
+        if planned.output.is_some() || empty {
+            let room = Scratch::create(&build.store, tree.and_then(|tree| tree.snapshot), &build.id)?;
+            self.mounts.push(StepMount::Bind {
+                source: MountSource::Overlay(build.store.snapshots().overlay(room.id()?)?),
+                target: planned.target.clone(),
+                read_only: false,
+            });
+            match planned.output {
+                Some(number) => self.kept.push((number, room)),
+                None => self._written.push(room),
+            }
+            return Ok(());
+        }
         let source = match planned
             .input
             .map(|input| inputs.get(input).and_then(|tree| tree.snapshot))

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use spec::{Digest, Id};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::mounts::Prepared;
@@ -30,6 +30,19 @@ pub struct PlannedMount {
     pub target: String,
     /// Which input its files come from; `None`: the context, or nothing.
     pub input: Option<usize>,
+    /// As which result of the command its files are kept.
+    pub output: Option<usize>,
+}
+
+/// What commands with several results have beyond others.
+#[derive(Debug, Clone, Default)]
+pub struct Several {
+    /// Which result is the root's; `None`: what is written there goes.
+    pub root: Option<usize>,
+    /// Which result the step gives.
+    pub wanted: usize,
+    /// All results of the command by number, once it was run: steps that give one each run it together.
+    pub results: Arc<Mutex<BTreeMap<usize, Tree>>>,
 }
 
 /// A RUN with everything expanded.
@@ -51,6 +64,13 @@ pub struct RunPlan {
     pub mounts: Vec<PlannedMount>,
     /// Content of a script that is run as a file.
     pub script: Option<(String, String)>,
+    /// Empty: the build's, or one made up.
+    pub hostname: String,
+    /// `name:address`, beside those of the build.
+    pub hosts: Vec<String>,
+    /// Exit codes that are no failure; empty: 0.
+    pub good_codes: Vec<i32>,
+    pub several: Option<Several>,
 }
 
 impl RunPlan {
@@ -70,7 +90,7 @@ impl RunPlan {
                 )
             })
             .collect();
-        let parts = serde_json::json!({
+        let mut parts = serde_json::json!({
             "run": 1,
             "args": self.args,
             "env": self.env,
@@ -83,6 +103,18 @@ impl RunPlan {
             "script": self.script,
             "context": context,
         });
+        if let (Some(several), Some(map)) = (&self.several, parts.as_object_mut()) {
+            let outputs: Vec<Option<usize>> = self.mounts.iter().map(|planned| planned.output).collect();
+            let more = serde_json::json!([
+                several.wanted,
+                several.root,
+                outputs,
+                self.hostname,
+                self.hosts,
+                self.good_codes
+            ]);
+            map.insert("several".to_owned(), more);
+        }
         Ok(Digest::sha256(parts.to_string().as_bytes()))
     }
 
@@ -146,6 +178,30 @@ impl RunPlan {
         inputs: &[Tree],
         stop: &CancellationToken,
     ) -> Result<Tree, BuildError> {
+        let Some(several) = &self.several else {
+            return self.run_once(step, inputs, stop).await.map(|(tree, _)| tree);
+        };
+        let mut results = several.results.lock().await;
+        if !results.contains_key(&several.wanted) {
+            let (root, others) = self.run_once(step, inputs, stop).await?;
+            results.extend(several.root.map(|number| (number, root)));
+            results.extend(others);
+        }
+        results.get(&several.wanted).cloned().ok_or_else(|| {
+            BuildError::invalid(format!(
+                "the command {} has no result {}",
+                self.shown, several.wanted
+            ))
+        })
+    }
+
+    /// Runs it; what became of the root, and of the mounts whose files are kept.
+    async fn run_once(
+        &self,
+        step: &StepOperation,
+        inputs: &[Tree],
+        stop: &CancellationToken,
+    ) -> Result<(Tree, Vec<(usize, Tree)>), BuildError> {
         let build = &step.build;
         let Some(parent) = inputs.first().and_then(|tree| tree.snapshot) else {
             return Err(BuildError::invalid(
@@ -170,13 +226,14 @@ impl RunPlan {
             cwd: self.cwd.clone(),
             user: self.user.clone(),
             hostname: match build.request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME") {
+                _ if !self.hostname.is_empty() => self.hostname.clone(),
                 _ if !build.request.hostname.is_empty() => build.request.hostname.clone(),
                 Some(Some(given)) if !given.is_empty() => given.clone(),
                 _ => id.short().to_owned(),
             },
             network: self.network(&build.request),
             privileged: self.insecure,
-            extra_hosts: build.request.extra_hosts.clone(),
+            extra_hosts: [build.request.extra_hosts.as_slice(), &self.hosts].concat(),
             mounts: prepared.mounts.clone(),
             shm_size: build.request.shm_size,
             limits: build.request.limits.clone(),
@@ -192,7 +249,11 @@ impl RunPlan {
         if stop.is_cancelled() {
             return Err(BuildError::Cancelled);
         }
-        if code != 0 {
+        let good = match self.good_codes.as_slice() {
+            [] => code == 0,
+            codes => codes.contains(&code),
+        };
+        if !good {
             let hints = match scratch.mount() {
                 Ok(tree) => diagnose::hints(tree.as_fd(), &self.args, &self.cwd, code),
                 Err(_) => Vec::new(),
@@ -205,15 +266,21 @@ impl RunPlan {
             });
         }
         prepared.tidy(&build.store.snapshots().fs(scratch.id()?));
-        drop(prepared);
-        let snapshot = scratch.commit(|id| build.cache.hold(id))?;
+        let tree = |scratch: Scratch| {
+            Ok::<_, BuildError>(Tree {
+                snapshot: Some(scratch.commit(|id| build.cache.hold(id))?),
+                layer: true,
+                created: now(),
+            })
+        };
+        let mut others = Vec::new();
+        for (number, kept) in prepared.into_kept() {
+            others.push((number, tree(kept)?));
+        }
+        let made = tree(scratch)?;
         let text = format!(" ---> Removed intermediate container {}\n", id.short());
         build.reporter.text(step.name.number, text).await;
-        Ok(Tree {
-            snapshot: Some(snapshot),
-            layer: true,
-            created: now(),
-        })
+        Ok((made, others))
     }
 }
 

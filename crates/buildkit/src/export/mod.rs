@@ -15,6 +15,9 @@ use crate::job::Job;
 use crate::result::{Answer, Attributes, Outcome};
 use crate::service::Service;
 
+/// Under which clients say and hear an image's configuration.
+const CONFIG: &str = "containerimage.config";
+
 /// What all exporters of one build see.
 struct Export<'a> {
     service: &'a Service,
@@ -49,6 +52,9 @@ pub async fn export(
             "there is nothing to export: the build has no result",
         ));
     }
+    for (platform, outcome) in &export.outcomes {
+        give_config(&answer.metadata, platform, outcome)?;
+    }
     for (number, exporter) in exporters.iter().enumerate() {
         let attributes = Attributes(exporter.attrs.clone().into_iter().collect());
         let said = match exporter.r#type.as_str() {
@@ -66,4 +72,23 @@ pub async fn export(
         response.extend(said?);
     }
     Ok(response)
+}
+
+/// What clients that make definitions say about the image of the result.
+fn give_config(
+    metadata: &HashMap<String, Vec<u8>>,
+    platform: &str,
+    outcome: &Outcome,
+) -> Result<(), Failure> {
+    let key = match platform {
+        "" => CONFIG.to_owned(),
+        platform => format!("{CONFIG}/{platform}"),
+    };
+    if let Some(text) = metadata.get(&key) {
+        let config = serde_json::from_slice(text).map_err(|error| {
+            Failure::invalid(format!("{key}: this is no configuration of an image: {error}"))
+        })?;
+        outcome.solution.give_config(config);
+    }
+    Ok(())
 }

@@ -57,6 +57,8 @@ pub struct Selection {
     /// The client's name for the directory.
     pub directory: String,
     pub purpose: Purpose,
+    /// Only what matches one of these patterns; none: everything.
+    pub include: Vec<String>,
     /// Only these paths and what they lead to; `None`: everything.
     pub paths: Option<Vec<String>>,
     /// Not what matches these patterns, in the order of an ignore file.
@@ -76,6 +78,7 @@ pub async fn receive(
     let mut request = Request::new(UnboundedReceiverStream::new(outgoing));
     let metadata = request.metadata_mut();
     header(metadata, "dir-name", std::slice::from_ref(&selection.directory));
+    header(metadata, "include-patterns", &selection.include);
     header(metadata, "exclude-patterns", &selection.exclude);
     header(
         metadata,

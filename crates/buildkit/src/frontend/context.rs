@@ -51,6 +51,8 @@ pub async fn sources(
         context: Directory::Session {
             name: options.context_key.clone(),
             exclude: patterns(ignore.as_deref().unwrap_or_default())?,
+            include: Vec::new(),
+            paths: None,
         },
     })
 }
@@ -73,7 +75,7 @@ async fn of_client(
         directory: key.to_owned(),
         purpose: Purpose::Dockerfile,
         paths: Some(paths),
-        exclude: Vec::new(),
+        ..Selection::default()
     };
     let title = format!("[internal] load build definition from {name}");
     let session = service.session_of(session, options, key).await?;
@@ -110,7 +112,7 @@ pub async fn ignore_of(
         directory: directory.to_owned(),
         purpose: Purpose::Ignore,
         paths: Some(vec![".dockerignore".to_owned()]),
-        exclude: Vec::new(),
+        ..Selection::default()
     };
     let session = service.session_of(session, options, directory).await?;
     let local = service.locals.fetch(&session, &selection, title, job).await?;

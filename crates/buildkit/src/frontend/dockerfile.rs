@@ -14,6 +14,7 @@ use super::Options;
 use super::context::{Sources, ignore_of, patterns, sources};
 use crate::error::Failure;
 use crate::job::{Job, Step};
+use crate::llb;
 use crate::result::Outcome;
 use crate::service::Service;
 use crate::session::{Directory, Session, SessionClient};
@@ -174,6 +175,8 @@ async fn contexts(
                 let directory = Directory::Session {
                     name: rest.to_owned(),
                     exclude: patterns(ignore.as_deref().unwrap_or_default())?,
+                    include: Vec::new(),
+                    paths: None,
                 };
                 contexts.directories.insert(name.clone(), directory);
                 NamedContext::Directory
@@ -182,7 +185,7 @@ async fn contexts(
                 let definition = inputs.get(rest).ok_or_else(|| {
                     Failure::invalid(format!("the context {name} names no input of the build"))
                 })?;
-                NamedContext::Built(Box::new(built(service, definition)?))
+                NamedContext::Built(Box::new(built(service, job, session, definition).await?))
             }
             "http" | "https" | "git" => {
                 let directory = Arc::new(service.directory("context-")?);
@@ -205,14 +208,23 @@ async fn contexts(
     Ok(contexts)
 }
 
-/// What another build of this engine made, as its client names it.
-fn built(service: &Service, definition: &Definition) -> Result<BuiltContext, Failure> {
-    let outcome = service.result_of(definition)?;
+/// What a definition of the client stands for: a result of another build, or something to be made first. The job holds it.
+async fn built(
+    service: &Service,
+    job: &Arc<Job>,
+    session: &Session,
+    definition: &Definition,
+) -> Result<BuiltContext, Failure> {
+    let outcome = match service.result_of(definition)? {
+        Some(outcome) => outcome,
+        None => Arc::new(llb::solve(service, job, Some(session), definition).await?),
+    };
+    job.keep_shared(outcome.clone());
     Ok(outcome.solution.as_context()?)
 }
 
 /// Tells what the build says as steps of the job.
-async fn tell(job: &Arc<Job>, mut events: mpsc::Receiver<BuildEvent>, prefix: Option<&str>) {
+pub async fn tell(job: &Arc<Job>, mut events: mpsc::Receiver<BuildEvent>, prefix: Option<&str>) {
     let mut steps: HashMap<StepId, Step> = HashMap::new();
     while let Some(event) = events.recv().await {
         let BuildEvent::Step { id, news } = event else {

@@ -5,6 +5,6 @@ mod dockerfile;
 mod options;
 mod questions;
 
-pub use dockerfile::solve;
+pub use dockerfile::{solve, tell};
 pub use options::Options;
 pub use questions::answer;

@@ -28,7 +28,14 @@ const MAX_SECRET: usize = 500 << 10;
 #[derive(Debug, Clone)]
 pub enum Directory {
     /// From the client, under this name.
-    Session { name: String, exclude: Vec<String> },
+    Session {
+        name: String,
+        exclude: Vec<String>,
+        /// Only what matches one of them; none: everything.
+        include: Vec<String>,
+        /// Only these, where whoever uses the directory does not say which it needs.
+        paths: Option<Vec<String>>,
+    },
     /// It was fetched, and lasts as long as this.
     Fetched(
         PathBuf,
@@ -65,15 +72,23 @@ impl SessionClient {
         directory: &Directory,
         paths: Option<Vec<String>>,
     ) -> Result<PathBuf, Failure> {
-        let (name, exclude) = match directory {
+        let (name, selection) = match directory {
             Directory::Fetched(path, _) => return Ok(path.clone()),
-            Directory::Session { name, exclude } => (name, exclude),
-        };
-        let selection = Selection {
-            directory: name.clone(),
-            purpose: Purpose::Context,
-            paths,
-            exclude: exclude.clone(),
+            Directory::Session {
+                name,
+                exclude,
+                include,
+                paths: own,
+            } => {
+                let selection = Selection {
+                    directory: name.clone(),
+                    purpose: Purpose::Context,
+                    paths: paths.or_else(|| own.clone()),
+                    exclude: exclude.clone(),
+                    include: include.clone(),
+                };
+                (name, selection)
+            }
         };
         let session = match self.other_sessions.get(name) {
             Some(id) if *id != self.session.id => self.sessions.get(id).await?,

@@ -2,6 +2,7 @@
 
 mod asking;
 mod building;
+mod definitions;
 mod sending;
 
 use std::path::{Path, PathBuf};
