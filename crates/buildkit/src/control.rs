@@ -95,7 +95,7 @@ impl Control for Service {
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<Self::StatusStream>, Status> {
         let reference = request.into_inner().r#ref;
         // A build that is over is told again.
-        let remembered = self.history.find(&reference).map(|build| build.log);
+        let remembered = self.history.log(&reference);
         let log = match remembered {
             Some(log) => log,
             None => self.jobs.log(&reference).await?,

@@ -59,6 +59,20 @@ impl Log {
         self.heard.send_modify(|heard| heard.0 = said.len());
     }
 
+    /// A log that has ended.
+    pub fn of(said: Vec<Arc<StatusResponse>>) -> Log {
+        let length = said.len();
+        Log {
+            said: Mutex::new(said),
+            heard: watch::Sender::new((length, true)),
+        }
+    }
+
+    /// What was said until now.
+    pub fn all(&self) -> Vec<Arc<StatusResponse>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn end(&self) {
         self.heard.send_modify(|heard| heard.1 = true);
     }

@@ -45,7 +45,7 @@ impl Service {
         let root = images.store().root().to_owned();
         Ok(Service {
             locals: Locals::open(&root)?,
-            history: History::default(),
+            history: History::open(&root)?,
             builder,
             images,
             sessions: Sessions::default(),
@@ -104,9 +104,14 @@ impl Service {
         }
     }
 
+    /// Where what lasts no longer than a build lies; it is emptied when a daemon starts.
+    pub fn room(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+
     /// An empty directory, which goes when it is dropped.
     pub fn directory(&self, prefix: &str) -> Result<tempfile::TempDir, Failure> {
-        let parent = self.root.join("tmp");
+        let parent = self.room();
         std::fs::create_dir_all(&parent)
             .and_then(|()| tempfile::Builder::new().prefix(prefix).tempdir_in(&parent))
             .map_err(|error| {

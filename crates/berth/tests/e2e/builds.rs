@@ -40,7 +40,7 @@ fn context(daemon: &Daemon, name: &str, files: &[(&str, &str)]) -> String {
 #[test]
 fn a_build_explains_its_cache_and_two_builds_are_compared() {
     guard!();
-    let daemon = Daemon::start();
+    let mut daemon = Daemon::start();
     let files = [
         ("Dockerfile", "FROM box:1\nCOPY src /src\nRUN echo x > /x\n"),
         ("src/a", "one\n"),
@@ -68,6 +68,20 @@ fn a_build_explains_its_cache_and_two_builds_are_compared() {
     );
     let (_, text) = daemon.fails(&["build", "diff", "app:1", "nosuch"]);
     assert!(text.contains("no build is known by \"nosuch\""), "{text}");
+    // The next daemon knows the builds, newest first.
+    daemon.crash_and_restart();
+    let listed = daemon.ok(&["build", "history", "ls"]);
+    let lines: Vec<&str> = listed.lines().collect();
+    assert!(lines[0].starts_with("BUILD") && lines.len() == 4, "{listed}");
+    for (line, (tag, cached)) in lines[1..]
+        .iter()
+        .zip([("app:3", "0/2"), ("app:2", "2/2"), ("app:1", "0/2")])
+    {
+        assert!(
+            line.contains("done") && line.ends_with(tag) && line.contains(cached),
+            "{listed}"
+        );
+    }
 }
 
 #[test]

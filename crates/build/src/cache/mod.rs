@@ -32,7 +32,7 @@ pub use mounts::{CacheMount, CacheMounts};
 pub use policy::CachePolicy;
 pub use prune::{CacheEntry, PruneOptions, Pruned};
 pub(crate) use prune::{disk_usage, prune};
-pub(crate) use rows::STEPS;
+pub(crate) use rows::{STEPS, now};
 
 /// The snapshots that the cache keeps, for garbage collection.
 pub fn cache_roots(tx: &Transaction<'_>) -> rusqlite::Result<HashSet<SnapshotId>> {

@@ -3,6 +3,7 @@
 use store::rusqlite::{Connection, OptionalExtension, Result, Row, Transaction, params};
 
 use super::Part;
+use crate::cache::now;
 
 /// The tables' versions.
 pub(crate) const STEPS: &[&str] = &["\
@@ -67,10 +68,6 @@ pub struct StepRow {
     pub identity: String,
     pub parts: Option<Vec<Part>>,
     pub inputs: Vec<String>,
-}
-
-fn now() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
 }
 
 /// Notes a build that begins and forgets the oldest beyond `kept`.

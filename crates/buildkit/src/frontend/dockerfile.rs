@@ -110,6 +110,7 @@ async fn request(
         sessions: service.sessions.clone(),
         session: session.clone(),
         locals: service.locals.clone(),
+        room: service.room(),
         job: job.clone(),
         context: sources.context.clone(),
         named: contexts.directories,

@@ -52,6 +52,7 @@ pub async fn solve(
             sessions: service.sessions.clone(),
             session: session.clone(),
             locals: service.locals.clone(),
+            room: service.room(),
             job: job.clone(),
             context: Directory::Session {
                 name: "context".to_owned(),

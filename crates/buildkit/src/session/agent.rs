@@ -1,5 +1,8 @@
 //! The client's agent for keys, as a socket here: each connection to it is a stream of its own to the client.
+//!
+//! The socket lies in a directory of the engine that is emptied when a daemon starts, so that a crash leaves none behind.
 
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use bollard_buildkit_proto::moby::sshforward::v1::ssh_client::SshClient;
@@ -31,12 +34,22 @@ impl Agent for ForwardedAgent {
     }
 }
 
+/// The socket's name in its directory.
+const SOCKET: &str = "agent.sock";
+
 fn socket_in(directory: &Path) -> PathBuf {
-    directory.join("agent.sock")
+    directory.join(SOCKET)
 }
 
-/// Opens a socket for the client's agent `id`; `None` where it forwards none of this id.
-pub async fn forward(session: &Session, id: &str) -> Result<Option<ForwardedAgent>, Failure> {
+/// Listens in a directory. A socket's path may have 107 bytes (unix(7)), however long the engine's root is, so the
+/// directory is named by its descriptor.
+fn listen(directory: &Path) -> std::io::Result<UnixListener> {
+    let opened = std::fs::File::open(directory)?;
+    UnixListener::bind(format!("/proc/self/fd/{}/{SOCKET}", opened.as_raw_fd()))
+}
+
+/// Opens a socket in `room` for the client's agent `id`; `None` where it forwards none of this id.
+pub async fn forward(session: &Session, id: &str, room: &Path) -> Result<Option<ForwardedAgent>, Failure> {
     if !session.serves("/moby.sshforward.v1.ssh/forwardagent") {
         return Ok(None);
     }
@@ -48,11 +61,12 @@ pub async fn forward(session: &Session, id: &str) -> Result<Option<ForwardedAgen
     }
     let failed =
         |error: std::io::Error| Failure::internal(format!("cannot make a socket for an agent: {error}"));
+    std::fs::create_dir_all(room).map_err(failed)?;
     let directory = tempfile::Builder::new()
-        .prefix("berth-agent-")
-        .tempdir()
+        .prefix("agent-")
+        .tempdir_in(room)
         .map_err(failed)?;
-    let listener = UnixListener::bind(socket_in(directory.path())).map_err(failed)?;
+    let listener = listen(directory.path()).map_err(failed)?;
     let end = CancellationToken::new();
     let (channel, id, ended) = (session.channel(), id.to_owned(), end.clone());
     tokio::spawn(async move {

@@ -48,6 +48,8 @@ pub struct SessionClient {
     pub sessions: Sessions,
     pub session: Session,
     pub locals: Locals,
+    /// Where what lasts no longer than the build may lie.
+    pub room: PathBuf,
     pub job: Arc<Job>,
     pub context: Directory,
     /// Named contexts that are directories.
@@ -149,7 +151,7 @@ impl Client for SessionClient {
     fn agent(&self, id: &str) -> BoxFuture<'_, Result<Option<Box<dyn Agent>>, BuildError>> {
         let id = id.to_owned();
         async move {
-            let agent = agent::forward(&self.session, &id).await?;
+            let agent = agent::forward(&self.session, &id, &self.room).await?;
             Ok(agent.map(|agent| -> Box<dyn Agent> { Box::new(agent) }))
         }
         .boxed()

@@ -65,6 +65,38 @@ fn an_agent_is_lent_to_the_step_alone() {
 }
 
 #[test]
+fn no_agents_socket_outlives_a_daemon_that_is_killed() {
+    let mut lab = lab!();
+    lab.write(
+        "Dockerfile",
+        "FROM box:1\nRUN --mount=type=ssh,required sleep 60\n",
+    );
+    let socket = lab.daemon.dir.path().join("agent");
+    let _agent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let given = format!("default={}", socket.display());
+    let mut build = lab.command(&["build", "--ssh", &given, "."]).spawn().unwrap();
+    let room = lab.daemon.dir.path().join("root/tmp");
+    let sockets = || {
+        let entries = std::fs::read_dir(&room).into_iter().flatten().flatten();
+        entries
+            .filter(|entry| entry.path().join("agent.sock").exists())
+            .count()
+    };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while sockets() == 0 {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "no agent was lent:\n{}",
+            lab.daemon.log()
+        );
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    lab.daemon.crash_and_restart();
+    build.wait().unwrap();
+    assert_eq!(sockets(), 0, "a socket of the killed daemon is left");
+}
+
+#[test]
 fn questions_are_answered_without_building() {
     let lab = lab!();
     lab.write(

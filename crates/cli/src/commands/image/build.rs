@@ -133,9 +133,10 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
     match matches.args.as_slice() {
         [_] => {}
         [word, first, second] if word == "diff" => return explain::diff(session, first, second).await,
+        [word, list] if word == "history" && list == "ls" => return explain::list(session).await,
         _ => {
             return Err(Failure::text(
-                "\"berth build\" takes one PATH, URL or -, or \"diff\" and two builds",
+                "\"berth build\" takes one PATH, URL or -, or \"history ls\", or \"diff\" and two builds",
             )
             .hint("see berth build --help"));
         }

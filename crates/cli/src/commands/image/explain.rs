@@ -3,6 +3,7 @@
 use crate::client::query::Query;
 use crate::failure::{Failure, Outcome};
 use crate::format::printable;
+use crate::format::table::{DOCKER, align};
 use crate::session::{Session, say};
 use serde_json::Value;
 
@@ -60,6 +61,55 @@ impl Explanations {
     }
 }
 
+/// Lists the builds that are remembered, newest first.
+pub async fn list(session: &Session) -> Outcome {
+    let builds = session
+        .client
+        .get("/build/history")
+        .await?
+        .model::<Vec<Value>>()
+        .await?;
+    let head = "BUILD\tBEGUN\tSTATUS\tTIME\tCACHED\tIMAGES".to_owned();
+    let lines: Vec<String> = std::iter::once(head).chain(builds.iter().map(listed)).collect();
+    for line in align(&lines.join("\n"), DOCKER).lines() {
+        say(line.trim_end())?;
+    }
+    Ok(0)
+}
+
+/// One build as a line of cells.
+fn listed(build: &Value) -> String {
+    let text = |key: &str| printable(build.get(key).and_then(Value::as_str).unwrap_or_default());
+    let number = |key: &str| build.get(key).and_then(Value::as_i64);
+    let begun = number("Begun").unwrap_or(0);
+    let time =
+        jiff::Timestamp::from_millisecond(begun).map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+    let status = match (
+        number("Ended"),
+        build.get("Error").is_some_and(|error| !error.is_null()),
+    ) {
+        (None, _) => "unfinished",
+        (Some(_), true) => "failed",
+        (Some(_), false) => "done",
+    };
+    let took = number("Ended").map_or_else(
+        || "-".to_owned(),
+        |ended| format!("{:.2} s", (ended - begun) as f64 / 1000.0),
+    );
+    let cached = format!("{}/{}", number("Hits").unwrap_or(0), number("Steps").unwrap_or(0));
+    let tags = build.get("Tags").and_then(Value::as_array).into_iter().flatten();
+    let tags: Vec<String> = tags.filter_map(Value::as_str).map(printable).collect();
+    let cells = [
+        text("ID"),
+        time.unwrap_or_default(),
+        status.to_owned(),
+        took,
+        cached,
+        tags.join(" "),
+    ];
+    cells.join("\t")
+}
+
 /// Says what differs between two past builds.
 pub async fn diff(session: &Session, first: &str, second: &str) -> Outcome {
     let path = Query::new("/build/diff")
@@ -88,6 +138,17 @@ pub async fn diff(session: &Session, first: &str, second: &str) -> Outcome {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn builds_are_listed_with_how_they_ended() {
+        let build = json!({"ID": "abc", "Begun": 0, "Ended": 1500, "Hits": 1, "Steps": 3, "Tags": ["a:1", "b:1"], "Error": null});
+        assert_eq!(
+            listed(&build),
+            "abc\t1970-01-01T00:00:00Z\tdone\t1.50 s\t1/3\ta:1 b:1"
+        );
+        let build = json!({"ID": "abc", "Begun": 0, "Ended": null, "Hits": 0, "Steps": 0, "Tags": []});
+        assert_eq!(listed(&build), "abc\t1970-01-01T00:00:00Z\tunfinished\t-\t0/0\t");
+    }
 
     #[test]
     fn steps_are_listed_in_order_with_reasons() {
