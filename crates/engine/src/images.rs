@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use api_types::ImageDeleteResponseItem;
 use image::{
-    Image, ImageSummary, ImportOptions, LoadOptions, Loaded, Progress, PullOptions, PushOptions, PushResult,
-    SaveOptions,
+    Image, ImageSummary, ImportOptions, LoadOptions, Loaded, ManifestSummary, Progress, PullOptions, PushOptions,
+    PushResult, Removed, SaveOptions,
 };
 use jiff::Timestamp;
 use spec::image::ContainerSettings;
@@ -133,10 +133,26 @@ impl Engine {
         .await
     }
 
-    /// Takes a name away, and the image with it where it was the last one and nothing uses it.
-    pub async fn image_remove(&self, name: &str, force: bool) -> Result<Vec<ImageDeleteResponseItem>> {
+    /// The manifests behind an image, here or not.
+    pub async fn image_manifests(&self, image: &Image) -> Result<Vec<ManifestSummary>> {
+        let (inner, target) = (Arc::clone(&self.inner), image.target.clone());
+        blocking(move || Ok(inner.images.manifests(&target)?)).await
+    }
+
+    /// Takes a name away, and the image with it where it was the last one and nothing uses it. With platforms, only what
+    /// belongs to them alone goes, and the names stay as long as something to run does.
+    pub async fn image_remove(
+        &self,
+        name: &str,
+        force: bool,
+        platforms: Vec<Platform>,
+    ) -> Result<Vec<ImageDeleteResponseItem>> {
         let (inner, name) = (Arc::clone(&self.inner), name.to_owned());
-        blocking(move || remove(&inner, &name, force)).await
+        blocking(move || match platforms.as_slice() {
+            [] => remove(&inner, &name, force),
+            platforms => remove_platforms(&inner, &name, force, platforms),
+        })
+        .await
     }
 
     /// Reads images from an archive.
@@ -323,7 +339,6 @@ fn remove(inner: &Inner, name: &str, force: bool) -> Result<Vec<ImageDeleteRespo
     let image = inner.images.resolve(name)?;
     let short = image.id.short().to_owned();
     let users = users(inner, &image.id);
-    let running = users.iter().find(|c| c.state.status.is_alive());
     let reference = Reference::parse_normalized(name)
         .ok()
         .map(|r| r.or_latest())
@@ -344,28 +359,64 @@ fn remove(inner: &Inner, name: &str, force: bool) -> Result<Vec<ImageDeleteRespo
         }
     }
     let shown = if by_id { short } else { name.to_owned() };
-    if let Some(container) = running {
-        if let (Some(reference), true) = (&reference, force) {
-            return untag(inner, reference, &image.id);
-        }
-        return Err(Error::conflict(format!(
-            "conflict: unable to delete {shown} (cannot be forced) - container {} is using its referenced image {}",
-            container.id.short(),
-            image.id.short()
-        )));
-    }
-    if let Some(container) = users.first()
-        && !force
+    if let (Some(reference), true) = (&reference, force)
+        && users.iter().any(|container| container.state.status.is_alive())
     {
-        return Err(Error::conflict(format!(
-            "conflict: unable to delete {shown} (must be forced) - container {} is using its referenced image {}",
-            container.id.short(),
-            image.id.short()
-        )));
+        return untag(inner, reference, &image.id);
     }
+    refuse_in_use(&users, &shown, &image.id, force)?;
     let deleted = delete(inner, &image.id)?;
     inner.images.gc(|_| Ok(store::Roots::default()))?;
     Ok(deleted)
+}
+
+/// A running container keeps its image whatever is asked, a stopped one unless it is forced.
+fn refuse_in_use(users: &[Arc<Container>], shown: &str, image: &Digest, force: bool) -> Result<()> {
+    let running = users.iter().find(|container| container.state.status.is_alive());
+    let (container, why) = match (running, users.first()) {
+        (Some(running), _) => (running, "cannot be forced"),
+        (None, Some(stopped)) if !force => (stopped, "must be forced"),
+        _ => return Ok(()),
+    };
+    Err(Error::conflict(format!(
+        "conflict: unable to delete {shown} ({why}) - container {} is using its referenced image {}",
+        container.id.short(),
+        image.short()
+    )))
+}
+
+fn remove_platforms(
+    inner: &Inner,
+    name: &str,
+    force: bool,
+    platforms: &[Platform],
+) -> Result<Vec<ImageDeleteResponseItem>> {
+    let images: Vec<Image> = platforms
+        .iter()
+        .map(|platform| inner.images.resolve_exactly(name, platform))
+        .collect::<std::result::Result<_, image::ImageError>>()?;
+    let Some(first) = images.first() else {
+        return Ok(Vec::new());
+    };
+    let manifests: Vec<Digest> = images.iter().map(|image| image.manifest_digest.clone()).collect();
+    let mut users = users(inner, &first.id);
+    users.retain(|container| {
+        let of = container.manifest.as_ref();
+        of.is_none_or(|manifest| manifests.contains(&manifest.digest))
+    });
+    refuse_in_use(&users, name, &first.id, force)?;
+    let removed = inner.images.remove_platforms(first, &manifests)?;
+    let mut items: Vec<ImageDeleteResponseItem> = removed
+        .manifests
+        .iter()
+        .filter(|manifest| **manifest != first.id)
+        .map(deleted)
+        .collect();
+    if let Some(image) = &removed.image {
+        items.extend(told(inner, image));
+    }
+    inner.images.gc(|_| Ok(store::Roots::default()))?;
+    Ok(items)
 }
 
 fn untag(inner: &Inner, reference: &Reference, id: &Digest) -> Result<Vec<ImageDeleteResponseItem>> {
@@ -383,15 +434,16 @@ fn deletion(image: &ImageSummary) -> Vec<ImageDeleteResponseItem> {
         untagged: name.familiar(),
         ..Default::default()
     });
-    let deleted = ImageDeleteResponseItem {
-        deleted: image.id.to_string(),
-        ..Default::default()
-    };
-    untagged.chain([deleted]).collect()
+    untagged.chain([deleted(&image.id)]).collect()
 }
 
 fn delete(inner: &Inner, id: &Digest) -> Result<Vec<ImageDeleteResponseItem>> {
-    let removed = inner.images.remove_by_digest(id)?;
+    Ok(told(inner, &inner.images.remove_by_digest(id)?))
+}
+
+/// Tells everyone that an image is gone.
+fn told(inner: &Inner, removed: &Removed) -> Vec<ImageDeleteResponseItem> {
+    let id = &removed.deleted;
     let mut items = Vec::new();
     for name in &removed.untagged {
         emit(inner, "untag", id.as_str(), &name.familiar());
@@ -401,11 +453,15 @@ fn delete(inner: &Inner, id: &Digest) -> Result<Vec<ImageDeleteResponseItem>> {
         });
     }
     emit(inner, "delete", id.as_str(), id.as_str());
-    items.push(ImageDeleteResponseItem {
-        deleted: id.to_string(),
+    items.push(deleted(id));
+    items
+}
+
+fn deleted(digest: &Digest) -> ImageDeleteResponseItem {
+    ImageDeleteResponseItem {
+        deleted: digest.to_string(),
         ..Default::default()
-    });
-    Ok(items)
+    }
 }
 
 #[cfg(test)]

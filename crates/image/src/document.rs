@@ -61,7 +61,7 @@ impl Documents {
         target: &Descriptor,
     ) -> Result<Vec<(Descriptor, Manifest)>, ImageError> {
         let mut found = Vec::new();
-        self.walk(store, target, 0, &mut |descriptor, document| {
+        self.walk_here(store, target, &mut |descriptor, document| {
             if let Document::Manifest(manifest) = document {
                 found.push((descriptor.clone(), manifest.clone()));
             }
@@ -69,8 +69,28 @@ impl Documents {
         Ok(found)
     }
 
+    /// Visits every manifest and index below `target` that is here, the target itself included.
+    pub fn walk_here(
+        &self,
+        store: &Store,
+        target: &Descriptor,
+        visit: &mut dyn FnMut(&Descriptor, &Document),
+    ) -> Result<(), ImageError> {
+        self.walk(store, target, 0, &|_| false, visit)
+    }
+
     /// Every blob below `target` that is here, the target itself included.
     pub fn blobs_here(&self, store: &Store, target: &Descriptor) -> Result<Vec<Descriptor>, ImageError> {
+        self.blobs_here_but(store, target, &|_| false)
+    }
+
+    /// The same without what only the entries that are `passed` over need.
+    pub fn blobs_here_but(
+        &self,
+        store: &Store,
+        target: &Descriptor,
+        passed: &dyn Fn(&Descriptor) -> bool,
+    ) -> Result<Vec<Descriptor>, ImageError> {
         let mut found = Vec::new();
         // Sizes are the store's: what foreign documents claim must not reach sums.
         let mut add = |descriptor: &Descriptor| {
@@ -81,7 +101,7 @@ impl Documents {
                 });
             }
         };
-        self.walk(store, target, 0, &mut |descriptor, document| {
+        self.walk(store, target, 0, passed, &mut |descriptor, document| {
             add(descriptor);
             if let Document::Manifest(manifest) = document {
                 add(&manifest.config);
@@ -98,6 +118,7 @@ impl Documents {
         store: &Store,
         of: &Descriptor,
         depth: usize,
+        passed: &dyn Fn(&Descriptor) -> bool,
         visit: &mut dyn FnMut(&Descriptor, &Document),
     ) -> Result<(), ImageError> {
         if depth > MAX_DEPTH {
@@ -114,8 +135,8 @@ impl Documents {
         };
         visit(of, &document);
         if let Document::Index(index) = &*document {
-            for child in children(index) {
-                self.walk(store, child, depth + 1, visit)?;
+            for child in children(index).filter(|child| !passed(child)) {
+                self.walk(store, child, depth + 1, passed, visit)?;
             }
         }
         Ok(())

@@ -1,5 +1,8 @@
 //! An image as its users see it: a target, the manifest that was chosen from it, and its configuration.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use spec::image::{Descriptor, Document, ImageConfig, Manifest};
 use spec::{Digest, Platform, Reference, chain_id};
 
@@ -85,6 +88,8 @@ pub struct ManifestSummary {
     pub platform: Option<Platform>,
     /// Bytes of its blobs that are here.
     pub content_size: u64,
+    /// Bytes of its unpacked layers.
+    pub unpacked_size: u64,
 }
 
 pub(crate) fn chains(diffs: &[Digest]) -> Vec<Digest> {
@@ -121,7 +126,7 @@ impl Images {
         }
         let (references, last_tagged) = self.names_of(&target.digest)?;
         let repo_digests = repo_digests(&references, &target.digest);
-        let size = self.size_of(target, &config)?;
+        let size = self.size_of(target)?;
         Ok(Image {
             id: target.digest.clone(),
             target: target.clone(),
@@ -189,23 +194,37 @@ impl Images {
             .ok_or_else(|| ImageError::NothingHere(name.to_owned()))
     }
 
-    /// Bytes of the blobs below `target` and of the unpacked layers of `config`.
-    pub(crate) fn size_of(&self, target: &Descriptor, config: &ImageConfig) -> Result<u64, ImageError> {
+    /// Bytes of the blobs below `target` and of the unpacked layers of all its platforms, each counted once.
+    pub(crate) fn size_of(&self, target: &Descriptor) -> Result<u64, ImageError> {
         let store = &self.inner.store;
-        let blobs: u64 = self
-            .inner
-            .documents
-            .blobs_here(store, target)?
-            .iter()
-            .map(|d| d.size)
-            .sum();
-        let mut layers = 0;
-        for chain in chains(&config.rootfs.diff_ids) {
-            if let Some(snapshot) = store.snapshots().by_chain(&chain) {
-                layers += store.snapshots().usage(snapshot)?.bytes;
+        let blobs = self.inner.documents.blobs_here(store, target)?;
+        let mut layers = HashSet::new();
+        for (_, manifest) in self.inner.documents.manifests_here(store, target)? {
+            if let Some(config) = self.config_here(&manifest) {
+                layers.extend(chains(&config.0.rootfs.diff_ids));
             }
         }
-        Ok(blobs + layers)
+        let blobs: u64 = blobs.iter().map(|blob| blob.size).sum();
+        Ok(blobs + self.unpacked_size(layers)?)
+    }
+
+    /// The configuration of a manifest that is here and can be read.
+    pub(crate) fn config_here(&self, manifest: &Manifest) -> Option<Arc<(ImageConfig, Vec<u8>)>> {
+        let (store, digest) = (&self.inner.store, &manifest.config.digest);
+        let here = store.content().has(digest);
+        here.then(|| self.inner.documents.config(store, digest).ok()).flatten()
+    }
+
+    /// Bytes of those of the layers that are unpacked.
+    pub(crate) fn unpacked_size(&self, layers: impl IntoIterator<Item = Digest>) -> Result<u64, ImageError> {
+        let snapshots = self.inner.store.snapshots();
+        let mut bytes = 0;
+        for chain in layers {
+            if let Some(snapshot) = snapshots.by_chain(&chain) {
+                bytes += snapshots.usage(snapshot)?.bytes;
+            }
+        }
+        Ok(bytes)
     }
 }
 

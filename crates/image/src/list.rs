@@ -1,11 +1,10 @@
 //! The list of images: one line per target.
 
-use spec::Platform;
 use spec::image::{Descriptor, Document};
 
 use crate::document::children;
 use crate::error::ImageError;
-use crate::image::{ImageSummary, ManifestSummary};
+use crate::image::{ImageSummary, ManifestSummary, chains};
 use crate::images::Images;
 use crate::platform::is_runnable;
 
@@ -55,43 +54,38 @@ impl Images {
             Document::Manifest(_) => vec![target.clone()],
             Document::Index(index) => children(index).cloned().collect(),
         };
+        entries.into_iter().map(|entry| self.manifest_summary(entry)).collect()
+    }
+
+    fn manifest_summary(&self, entry: Descriptor) -> Result<ManifestSummary, ImageError> {
+        let store = &self.inner.store;
         let content = store.content();
-        let mut found = Vec::new();
-        for entry in entries {
-            let mut summary = ManifestSummary {
-                attestation: !is_runnable(&entry),
-                platform: entry.platform.clone().map(|p| p.normalized()),
-                available: false,
-                content_size: 0,
-                descriptor: entry,
-            };
-            if content.has(&summary.descriptor.digest) {
-                let blobs = self.inner.documents.blobs_here(store, &summary.descriptor)?;
-                summary.content_size = blobs.iter().map(|d| d.size).sum();
-                summary.available = self
-                    .inner
-                    .documents
-                    .manifests_here(store, &summary.descriptor)?
-                    .iter()
-                    .all(|(_, m)| {
-                        std::iter::once(&m.config)
-                            .chain(&m.layers)
-                            .all(|d| content.has(&d.digest))
-                    });
-                if summary.platform.is_none()
-                    && let Some((_, manifest)) = self
-                        .inner
-                        .documents
-                        .manifests_here(store, &summary.descriptor)?
-                        .first()
-                    && let Ok(config) = self.inner.documents.config(store, &manifest.config.digest)
-                    && !config.0.architecture.is_empty()
-                {
-                    summary.platform = Some(Platform::normalized(&config.0.platform()));
-                }
-            }
-            found.push(summary);
+        let mut summary = ManifestSummary {
+            attestation: !is_runnable(&entry),
+            platform: entry.platform.clone().map(|p| p.normalized()),
+            available: false,
+            content_size: 0,
+            unpacked_size: 0,
+            descriptor: entry,
+        };
+        if !content.has(&summary.descriptor.digest) {
+            return Ok(summary);
         }
-        Ok(found)
+        let blobs = self.inner.documents.blobs_here(store, &summary.descriptor)?;
+        summary.content_size = blobs.iter().map(|blob| blob.size).sum();
+        let here = self.inner.documents.manifests_here(store, &summary.descriptor)?;
+        let mut needed = here
+            .iter()
+            .flat_map(|(_, manifest)| std::iter::once(&manifest.config).chain(&manifest.layers));
+        summary.available = needed.all(|blob| content.has(&blob.digest));
+        if let Some((_, manifest)) = here.first()
+            && let Some(config) = self.config_here(manifest)
+        {
+            summary.unpacked_size = self.unpacked_size(chains(&config.0.rootfs.diff_ids))?;
+            if summary.platform.is_none() && !config.0.architecture.is_empty() {
+                summary.platform = Some(config.0.platform().normalized());
+            }
+        }
+        Ok(summary)
     }
 }

@@ -40,7 +40,7 @@ impl Images {
                 mine.insert((false, blob.digest), blob.size);
             }
             for (_, manifest) in self.inner.documents.manifests_here(store, &target)? {
-                let Ok(config) = self.inner.documents.config(store, &manifest.config.digest) else {
+                let Some(config) = self.config_here(&manifest) else {
                     continue;
                 };
                 for chain in chains(&config.0.rootfs.diff_ids) {

@@ -53,7 +53,12 @@ pub fn several(query: &Query, version: ApiVersion) -> Result<Vec<Platform>> {
             "multiple platform parameters are not supported in this API version; use API version 1.52 or later",
         ));
     }
-    given.iter().map(|text| document(text)).collect()
+    documents(query, "platform")
+}
+
+/// All platform documents of a parameter that may be given several times.
+pub fn documents(query: &Query, name: &str) -> Result<Vec<Platform>> {
+    query.all(name).iter().map(|text| document(text)).collect()
 }
 
 #[cfg(test)]

@@ -1,12 +1,16 @@
 //! Images.
 
+use std::collections::HashMap;
+
 use api_types::image::{AttestationProperties, ImageProperties, ManifestSize, UnpackedSize};
 use api_types::{
     Empty, HealthConfig, HistoryResponseItem, ImageInspect, ImageInspectConfig, ImageManifestSummary,
     ImageMetadata, ImageRootFs, ImageSummary, List, Map, ZERO_TIME,
 };
-use engine::image::{HistoryItem, Image, ImageSummary as Row, ManifestSummary};
+use engine::Container;
+use engine::image::{HistoryItem, Image, ImageSummary as Row, ManifestSummary, SUBJECT};
 use jiff::Timestamp;
+use spec::Digest;
 use spec::image::ContainerSettings;
 
 use super::{descriptor, null_when_empty, platform, signed};
@@ -96,20 +100,45 @@ pub fn summary(row: &Row, containers: usize, shared: Option<u64>) -> ImageSummar
     }
 }
 
-/// The manifests behind an image; `unpacked` is the size of the layers of the one named by `main`.
+/// Which containers were made of which image, and of which of its manifests.
+#[derive(Default)]
+pub struct Users<'a> {
+    of: HashMap<&'a Digest, Vec<&'a Container>>,
+}
+
+impl<'a> Users<'a> {
+    pub fn add(&mut self, container: &'a Container) {
+        self.of.entry(&container.image_id).or_default().push(container);
+    }
+
+    /// How many there are of an image.
+    pub fn of_image(&self, image: &Digest) -> usize {
+        self.of.get(image).map_or(0, Vec::len)
+    }
+
+    fn of_manifest(&self, image: &Digest, manifest: &Digest) -> Vec<String> {
+        let all = self.of.get(image).into_iter().flatten();
+        let made = all.filter(|container| {
+            let of = container.manifest.as_ref();
+            of.is_some_and(|of| of.digest == *manifest)
+        });
+        made.map(|container| container.id.to_string()).collect()
+    }
+}
+
+/// The manifests behind an image.
 pub fn manifests(
     manifests: &[ManifestSummary],
-    main: &spec::Digest,
-    unpacked: u64,
-    containers: &[String],
+    image: &Digest,
+    users: &Users<'_>,
 ) -> List<ImageManifestSummary> {
     manifests
         .iter()
         .map(|manifest| {
-            let is_main = manifest.descriptor.digest == *main;
-            let unpacked = if is_main { unpacked } else { 0 };
-            let subject = manifest.descriptor.annotations.get("vnd.docker.reference.digest");
-            let image = manifest.platform.as_ref().filter(|_| !manifest.attestation);
+            let unpacked = signed(manifest.unpacked_size);
+            let content = signed(manifest.content_size);
+            let subject = manifest.descriptor.annotations.get(SUBJECT);
+            let shown = manifest.platform.as_ref().filter(|_| !manifest.attestation);
             ImageManifestSummary {
                 id: manifest.descriptor.digest.to_string(),
                 descriptor: api_types::Descriptor {
@@ -118,8 +147,8 @@ pub fn manifests(
                 },
                 available: manifest.available,
                 size: ManifestSize {
-                    content: signed(manifest.content_size),
-                    total: signed(manifest.content_size + unpacked),
+                    content,
+                    total: content.saturating_add(unpacked),
                 },
                 kind: if manifest.attestation {
                     "attestation"
@@ -127,12 +156,10 @@ pub fn manifests(
                     "image"
                 }
                 .to_owned(),
-                image_data: image.map(|of| ImageProperties {
+                image_data: shown.map(|of| ImageProperties {
                     platform: platform(of),
-                    size: UnpackedSize {
-                        unpacked: signed(unpacked),
-                    },
-                    containers: if is_main { containers.to_vec() } else { Vec::new() },
+                    size: UnpackedSize { unpacked },
+                    containers: users.of_manifest(image, &manifest.descriptor.digest),
                 }),
                 attestation_data: manifest.attestation.then(|| AttestationProperties {
                     subject: subject.cloned().unwrap_or_default(),

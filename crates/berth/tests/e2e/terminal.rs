@@ -86,7 +86,7 @@ impl Screen {
 }
 
 /// What a command writes to a terminal of so many columns.
-fn on_terminal(daemon: &Daemon, columns: usize, program: &str, args: &[&str]) -> String {
+pub fn on_terminal(daemon: &Daemon, columns: usize, program: &str, args: &[&str]) -> String {
     let line = format!("stty rows 40 cols {columns}; exec {program} {}", args.join(" "));
     let (code, said) = typed(daemon, &line, "", "");
     assert_eq!(code, Some(0), "{program} {args:?}: {said}");

@@ -27,18 +27,13 @@ pub async fn handle(
     let image = state.engine.image(name, platform.as_ref()).await?;
     let mut answer = views::image::inspect(&image);
     if with_manifests {
-        let rows = state.engine.image_list(&engine::Filters::new()).await?;
-        if let Some(row) = rows.iter().find(|row| row.id == image.id) {
-            let containers = state.engine.containers();
-            let users = containers
-                .iter()
-                .filter(|container| container.image_id == image.id);
-            let users: Vec<String> = users.map(|container| container.id.to_string()).collect();
-            let content: u64 = row.manifests.iter().map(|manifest| manifest.content_size).sum();
-            let unpacked = row.size.saturating_sub(content);
-            answer.manifests =
-                views::image::manifests(&row.manifests, &row.manifest_digest, unpacked, &users);
+        let containers = state.engine.containers();
+        let mut users = views::image::Users::default();
+        for container in &containers {
+            users.add(container);
         }
+        let manifests = state.engine.image_manifests(&image).await?;
+        answer.manifests = views::image::manifests(&manifests, &image.id, &users);
     }
     Ok(ok(&versions::image::inspect(answer, STORAGE, version)))
 }

@@ -24,23 +24,19 @@ pub async fn handle(State(state): State<AppState>, version: ApiVersion, query: Q
         false => None,
     };
     let with_manifests = version.has(47) && query.flag("manifests");
+    let mut users = views::image::Users::default();
+    for container in &containers {
+        users.add(container);
+    }
     let rows: Vec<_> = rows
         .iter()
         .map(|row| {
-            let users: Vec<String> = containers
-                .iter()
-                .filter(|container| container.image_id == row.id)
-                .map(|container| container.id.to_string())
-                .collect();
             let shared = shared
                 .as_ref()
                 .map(|shared| shared.get(&row.id).copied().unwrap_or(0));
-            let mut summary = views::image::summary(row, users.len(), shared);
+            let mut summary = views::image::summary(row, users.of_image(&row.id), shared);
             if with_manifests {
-                let content: u64 = row.manifests.iter().map(|manifest| manifest.content_size).sum();
-                let unpacked = row.size.saturating_sub(content);
-                summary.manifests =
-                    views::image::manifests(&row.manifests, &row.manifest_digest, unpacked, &users);
+                summary.manifests = views::image::manifests(&row.manifests, &row.id, &users);
             }
             versions::image::summary(summary, version)
         })

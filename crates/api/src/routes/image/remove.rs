@@ -5,18 +5,24 @@ use axum::response::Response;
 
 use crate::answer::ok;
 use crate::error::{ApiError, Result};
-use crate::request::Query;
+use crate::request::{Query, platform};
 use crate::state::{AppState, carry_out};
+use crate::version::ApiVersion;
 
 pub async fn handle(
     State(state): State<AppState>,
     Path(name): Path<String>,
+    version: ApiVersion,
     query: Query,
 ) -> Result<Response> {
     if name.trim().is_empty() {
         return Err(ApiError::invalid("image name cannot be blank"));
     }
     let force = query.flag("force");
-    let steps = carry_out(async move { state.engine.image_remove(&name, force).await }).await?;
+    let platforms = match version.has(50) {
+        true => platform::documents(&query, "platforms")?,
+        false => Vec::new(),
+    };
+    let steps = carry_out(async move { state.engine.image_remove(&name, force, platforms).await }).await?;
     Ok(ok(&steps))
 }

@@ -1,5 +1,6 @@
 //! `images`: lists images, one row per tag.
 
+use super::tree;
 use crate::client::query::Query;
 use crate::command::{Arity, Command};
 use crate::commands::container::list::pairs;
@@ -24,6 +25,7 @@ const FLAGS: &[Flag] = &[
     ),
     Flag::bool("no-trunc", "Do not cut values short"),
     Flag::bool("quiet", "Show IDs only").short('q'),
+    Flag::bool("tree", "Show the platforms of each image"),
 ];
 
 pub const IMAGES: Command = Command::new(
@@ -64,6 +66,9 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
     let mut filters = Filters::read(matches.list("filter"));
     if let Some(reference) = matches.args.first() {
         filters.add("reference", reference.as_str());
+    }
+    if matches.bool("tree") {
+        return tree::run(session, matches, &filters).await;
     }
     let configured = match matches.text("format") {
         Some(text) => Some(text.to_owned()),

@@ -10,6 +10,7 @@ mod print_context;
 pub mod prune;
 pub mod pull;
 pub mod remove;
+mod tree;
 pub mod verify;
 
 use crate::command::Command;
