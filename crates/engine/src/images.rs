@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use api_types::ImageDeleteResponseItem;
 use image::{
-    Image, ImageSummary, ImportOptions, LoadOptions, Loaded, ManifestSummary, Progress, PullOptions, PushOptions,
-    PushResult, Removed, SaveOptions,
+    Image, ImageSummary, ImportOptions, LoadOptions, Loaded, ManifestSummary, Progress, PullOptions,
+    PushOptions, PushResult, Removed, SaveOptions,
 };
 use jiff::Timestamp;
-use spec::image::ContainerSettings;
+use spec::image::{ContainerSettings, Descriptor};
 use spec::{Digest, Platform, Reference};
 
 use crate::container::{ByteStream, Container, Incoming, stream};
@@ -133,10 +133,14 @@ impl Engine {
         .await
     }
 
-    /// The manifests behind an image, here or not.
-    pub async fn image_manifests(&self, image: &Image) -> Result<Vec<ManifestSummary>> {
-        let (inner, target) = (Arc::clone(&self.inner), image.target.clone());
-        blocking(move || Ok(inner.images.manifests(&target)?)).await
+    /// The manifests behind each of these images, here or not.
+    pub async fn image_manifests(&self, targets: Vec<Descriptor>) -> Result<Vec<Vec<ManifestSummary>>> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let of_each = targets.iter().map(|target| Ok(inner.images.manifests(target)?));
+            of_each.collect()
+        })
+        .await
     }
 
     /// Takes a name away, and the image with it where it was the last one and nothing uses it. With platforms, only what

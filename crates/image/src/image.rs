@@ -71,10 +71,6 @@ pub struct ImageSummary {
     pub size: u64,
     pub config: ImageConfig,
     pub platform: Platform,
-    /// Digest of the manifest that describes this line.
-    pub manifest_digest: Digest,
-    /// Every manifest the target names, here or not.
-    pub manifests: Vec<ManifestSummary>,
 }
 
 /// One manifest of an image.
@@ -91,6 +87,9 @@ pub struct ManifestSummary {
     /// Bytes of its unpacked layers.
     pub unpacked_size: u64,
 }
+
+/// A configuration with its bytes.
+pub(crate) type Config = Arc<(ImageConfig, Vec<u8>)>;
 
 pub(crate) fn chains(diffs: &[Digest]) -> Vec<Digest> {
     let mut found: Vec<Digest> = Vec::with_capacity(diffs.len());
@@ -109,11 +108,8 @@ impl Images {
         platform: Option<&Platform>,
         name: &str,
     ) -> Result<Image, ImageError> {
-        let (descriptor, manifest) = self.choose(target, platform, name)?;
-        let known = self
-            .inner
-            .documents
-            .config(&self.inner.store, &manifest.config.digest)?;
+        let (descriptor, known) = self.choose(target, platform, name)?;
+        let manifest = self.manifest_of(&descriptor)?;
         let (config, raw_config) = (known.0.clone(), known.1.clone());
         if let Some(wanted) = platform
             && score(wanted, &config.platform(), true).is_none()
@@ -144,17 +140,20 @@ impl Images {
         })
     }
 
-    /// The manifest of `target` for the platform, among those that are here.
-    fn choose(
+    /// The manifest of `target` for the platform, among those that are here, and its configuration.
+    pub(crate) fn choose(
         &self,
         target: &Descriptor,
         platform: Option<&Platform>,
         name: &str,
-    ) -> Result<(Descriptor, Manifest), ImageError> {
+    ) -> Result<(Descriptor, Config), ImageError> {
         let store = &self.inner.store;
         let document = self.inner.documents.manifest(store, target)?;
         let index = match &*document {
-            Document::Manifest(manifest) => return Ok((target.clone(), manifest.clone())),
+            Document::Manifest(manifest) => {
+                let config = self.inner.documents.config(store, &manifest.config.digest)?;
+                return Ok((target.clone(), config));
+            }
             Document::Index(index) => index,
         };
         for entry in candidates(index, platform) {
@@ -175,7 +174,7 @@ impl Images {
                     || entry.platform.is_some()
                     || score(wanted, &config.0.platform(), platform.is_some()).is_some()
                 {
-                    return Ok((descriptor, manifest));
+                    return Ok((descriptor, config));
                 }
             }
         }
@@ -186,33 +185,45 @@ impl Images {
             });
         }
         // Nobody asked for a platform: whatever is here describes the image.
-        self.inner
-            .documents
-            .manifests_here(store, target)?
-            .into_iter()
-            .find(|(d, m)| crate::platform::is_runnable(d) && store.content().has(&m.config.digest))
+        let here = self.inner.documents.manifests_here(store, target)?;
+        let mut runnable = here.into_iter().filter(|(d, _)| crate::platform::is_runnable(d));
+        runnable
+            .find_map(|(descriptor, manifest)| Some((descriptor, self.config_here(&manifest)?)))
             .ok_or_else(|| ImageError::NothingHere(name.to_owned()))
+    }
+
+    fn manifest_of(&self, descriptor: &Descriptor) -> Result<Manifest, ImageError> {
+        match &*self.inner.documents.manifest(&self.inner.store, descriptor)? {
+            Document::Manifest(manifest) => Ok(manifest.clone()),
+            Document::Index(_) => Err(ImageError::NothingHere(descriptor.digest.to_string())),
+        }
     }
 
     /// Bytes of the blobs below `target` and of the unpacked layers of all its platforms, each counted once.
     pub(crate) fn size_of(&self, target: &Descriptor) -> Result<u64, ImageError> {
         let store = &self.inner.store;
         let blobs = self.inner.documents.blobs_here(store, target)?;
+        let blobs: u64 = blobs.iter().map(|blob| blob.size).sum();
+        Ok(blobs + self.unpacked_size(self.layers_of(target)?)?)
+    }
+
+    /// Chain IDs of the layers of all platforms that are here.
+    pub(crate) fn layers_of(&self, target: &Descriptor) -> Result<HashSet<Digest>, ImageError> {
         let mut layers = HashSet::new();
-        for (_, manifest) in self.inner.documents.manifests_here(store, target)? {
+        for (_, manifest) in self.inner.documents.manifests_here(&self.inner.store, target)? {
             if let Some(config) = self.config_here(&manifest) {
                 layers.extend(chains(&config.0.rootfs.diff_ids));
             }
         }
-        let blobs: u64 = blobs.iter().map(|blob| blob.size).sum();
-        Ok(blobs + self.unpacked_size(layers)?)
+        Ok(layers)
     }
 
     /// The configuration of a manifest that is here and can be read.
-    pub(crate) fn config_here(&self, manifest: &Manifest) -> Option<Arc<(ImageConfig, Vec<u8>)>> {
+    pub(crate) fn config_here(&self, manifest: &Manifest) -> Option<Config> {
         let (store, digest) = (&self.inner.store, &manifest.config.digest);
         let here = store.content().has(digest);
-        here.then(|| self.inner.documents.config(store, digest).ok()).flatten()
+        here.then(|| self.inner.documents.config(store, digest).ok())
+            .flatten()
     }
 
     /// Bytes of those of the layers that are unpacked.

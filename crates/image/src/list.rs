@@ -1,20 +1,36 @@
 //! The list of images: one line per target.
+//!
+//! What the database knows of all of them is read in two questions, not in some for each image: a store has a thousand.
+
+use std::collections::HashMap;
 
 use spec::image::{Descriptor, Document};
+use spec::{Digest, Reference};
 
 use crate::document::children;
 use crate::error::ImageError;
-use crate::image::{ImageSummary, ManifestSummary, chains};
+use crate::image::{ImageSummary, ManifestSummary, chains, repo_digests};
 use crate::images::Images;
 use crate::platform::is_runnable;
+
+/// What is known of all images.
+struct Known {
+    names: HashMap<Digest, Vec<Reference>>,
+    /// Bytes of each layer by its chain ID, where it was measured.
+    layers: HashMap<Digest, Option<u64>>,
+}
 
 impl Images {
     /// All images, newest first. One that lost its content is logged and left out: a list never fails because
     /// of a single image.
     pub fn list(&self) -> Result<Vec<ImageSummary>, ImageError> {
         let mut lines: Vec<ImageSummary> = Vec::new();
+        let known = Known {
+            names: self.all_names()?,
+            layers: self.inner.store.snapshots().layer_sizes()?,
+        };
         for target in self.targets()? {
-            match self.summary(&target) {
+            match self.summary(&target, &known) {
                 Ok(line) => lines.push(line),
                 Err(error) => tracing::warn!(image = %target.digest, %error, "image cannot be listed"),
             }
@@ -29,19 +45,35 @@ impl Images {
         Ok(lines)
     }
 
-    fn summary(&self, target: &Descriptor) -> Result<ImageSummary, ImageError> {
-        let image = self.view(target, None, target.digest.as_str())?;
+    /// How many there are.
+    pub fn count(&self) -> Result<usize, ImageError> {
+        Ok(self.targets()?.len())
+    }
+
+    fn summary(&self, target: &Descriptor, known: &Known) -> Result<ImageSummary, ImageError> {
+        let store = &self.inner.store;
+        let (_, config) = self.choose(target, None, target.digest.as_str())?;
+        let references = known.names.get(&target.digest).cloned().unwrap_or_default();
+        let blobs = self.inner.documents.blobs_here(store, target)?;
+        let mut size: u64 = blobs.iter().map(|blob| blob.size).sum();
+        for chain in self.layers_of(target)? {
+            size += match known.layers.get(&chain) {
+                Some(Some(bytes)) => *bytes,
+                // Never measured so far.
+                Some(None) => self.unpacked_size([chain])?,
+                None => 0,
+            };
+        }
+        let config = config.0.clone();
         Ok(ImageSummary {
-            id: image.id,
-            references: image.references,
-            repo_digests: image.repo_digests,
-            created: image.config.created.clone(),
+            id: target.digest.clone(),
+            repo_digests: repo_digests(&references, &target.digest),
+            references,
+            created: config.created.clone(),
             media_type: target.media_type.clone(),
-            size: image.size,
-            config: image.config,
-            platform: image.platform,
-            manifest_digest: image.manifest_digest,
-            manifests: self.manifests(target)?,
+            size,
+            platform: config.platform(),
+            config,
             target: target.clone(),
         })
     }
@@ -54,7 +86,10 @@ impl Images {
             Document::Manifest(_) => vec![target.clone()],
             Document::Index(index) => children(index).cloned().collect(),
         };
-        entries.into_iter().map(|entry| self.manifest_summary(entry)).collect()
+        entries
+            .into_iter()
+            .map(|entry| self.manifest_summary(entry))
+            .collect()
     }
 
     fn manifest_summary(&self, entry: Descriptor) -> Result<ManifestSummary, ImageError> {

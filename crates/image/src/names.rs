@@ -1,5 +1,7 @@
 //! Names of images: giving, taking away, and what is left of an image without one.
 
+use std::collections::HashMap;
+
 use rusqlite::OptionalExtension;
 use spec::image::Descriptor;
 use spec::{Digest, Reference};
@@ -101,12 +103,31 @@ impl Images {
         })?;
         let last = rows.iter().map(|(_, tagged)| *tagged).max();
         let mut references: Vec<Reference> = rows.iter().filter_map(|(name, _)| name.parse().ok()).collect();
-        references.sort_by_key(|r| (r.tag().is_none(), r.canonical()));
+        in_order(&mut references);
         let last = last
             .and_then(|t| jiff::Timestamp::from_nanosecond(i128::from(t)).ok())
             .map(|t| t.to_string())
             .unwrap_or_default();
         Ok((references, last))
+    }
+
+    /// The names of every image that has some, tags before digests.
+    pub(crate) fn all_names(&self) -> Result<HashMap<Digest, Vec<Reference>>, ImageError> {
+        let rows: Vec<(String, String)> = self.inner.store.db().read(|db| {
+            db.prepare_cached("SELECT digest, name FROM image_name ORDER BY name")?
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect()
+        })?;
+        let mut names: HashMap<Digest, Vec<Reference>> = HashMap::new();
+        for (digest, name) in rows {
+            if let Ok(name) = name.parse() {
+                names.entry(parse(&digest)?).or_default().push(name);
+            }
+        }
+        for of_one in names.values_mut() {
+            in_order(of_one);
+        }
+        Ok(names)
     }
 
     pub(crate) fn set_name(&self, name: &Reference, digest: &Digest) -> Result<(), ImageError> {
@@ -166,6 +187,11 @@ impl Images {
         })?;
         rows.into_iter().map(descriptor).collect()
     }
+}
+
+/// Tags before digests.
+fn in_order(references: &mut [Reference]) {
+    references.sort_by_cached_key(|reference| (reference.tag().is_none(), reference.canonical()));
 }
 
 fn descriptor_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<(String, String, i64)> {

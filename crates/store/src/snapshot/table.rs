@@ -57,7 +57,7 @@ pub(super) fn unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<u
         .and_then(|value| u64::try_from(value).ok()))
 }
 
-fn digest(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Digest>> {
+pub(super) fn digest(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Digest>> {
     row.get::<_, Option<String>>(index)?
         .map(|text| text.parse())
         .transpose()

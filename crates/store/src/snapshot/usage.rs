@@ -1,6 +1,6 @@
 //! How much a snapshot takes on disk.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,6 +8,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, openat, statat};
 use rustix::io::Errno;
+use spec::Digest;
 use sys::beneath::list;
 
 use super::{SnapshotError, SnapshotId, Snapshots, table};
@@ -44,6 +45,19 @@ impl Snapshots {
             })?;
         }
         Ok(usage)
+    }
+
+    /// Bytes of every layer that has a chain ID, by that; none where it was not measured yet.
+    pub fn layer_sizes(&self) -> Result<HashMap<Digest, Option<u64>>, SnapshotError> {
+        let rows = self.inner.db.read(|db| {
+            db.prepare_cached("SELECT chain, bytes FROM snapshot WHERE chain IS NOT NULL")?
+                .query_map([], |row| Ok((table::digest(row, 0)?, table::unsigned(row, 1)?)))?
+                .collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        let named = rows
+            .into_iter()
+            .filter_map(|(chain, bytes)| Some((chain?, bytes)));
+        Ok(named.collect())
     }
 
     /// What its removal gives back; nothing when it is not here.

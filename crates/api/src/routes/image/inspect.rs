@@ -32,8 +32,8 @@ pub async fn handle(
         for container in &containers {
             users.add(container);
         }
-        let manifests = state.engine.image_manifests(&image).await?;
-        answer.manifests = views::image::manifests(&manifests, &image.id, &users);
+        let manifests = state.engine.image_manifests(vec![image.target.clone()]).await?;
+        answer.manifests = views::image::manifests(&manifests.concat(), &image.id, &users);
     }
     Ok(ok(&versions::image::inspect(answer, STORAGE, version)))
 }

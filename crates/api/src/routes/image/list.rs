@@ -23,7 +23,13 @@ pub async fn handle(State(state): State<AppState>, version: ApiVersion, query: Q
         }
         false => None,
     };
-    let with_manifests = version.has(47) && query.flag("manifests");
+    let mut manifests = match version.has(47) && query.flag("manifests") {
+        true => {
+            let targets = rows.iter().map(|row| row.target.clone());
+            state.engine.image_manifests(targets.collect()).await?.into_iter()
+        }
+        false => Vec::new().into_iter(),
+    };
     let mut users = views::image::Users::default();
     for container in &containers {
         users.add(container);
@@ -35,8 +41,8 @@ pub async fn handle(State(state): State<AppState>, version: ApiVersion, query: Q
                 .as_ref()
                 .map(|shared| shared.get(&row.id).copied().unwrap_or(0));
             let mut summary = views::image::summary(row, users.of_image(&row.id), shared);
-            if with_manifests {
-                summary.manifests = views::image::manifests(&row.manifests, &row.id, &users);
+            if let Some(manifests) = manifests.next() {
+                summary.manifests = views::image::manifests(&manifests, &row.id, &users);
             }
             versions::image::summary(summary, version)
         })
