@@ -1,7 +1,7 @@
 //! One unpacking per chain ID at a time.
 //!
-//! Held by blocking threads only. A holder may wait for a download, which never waits for a chain; and chains
-//! are taken from the bottom of an image upwards with at most one held at a time, so nothing waits in a circle.
+//! Held by blocking threads only. A holder may wait for a download, which never waits for a chain, and for the chains
+//! below its own, which were taken before it: chains are a tree, and all waiting goes towards its root.
 
 use std::collections::HashSet;
 use std::sync::{Condvar, Mutex, PoisonError};

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ use crate::error::ImageError;
 use crate::image::{Image, chains};
 use crate::images::Images;
 use crate::layer::{LayerError, is_opaque, walk};
+use crate::unpack::fill;
 
 /// What an image is made of.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -432,15 +433,4 @@ fn kind(stat: &Stat) -> &'static str {
 /// As seen from the root of a container; names that are not UTF-8 are shown with replacements.
 fn text(path: &Path) -> String {
     format!("/{}", OsStr::to_string_lossy(path.as_os_str()))
-}
-
-fn fill(from: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match from.read(rest)? {
-            0 => break,
-            read => filled += read,
-        }
-    }
-    Ok(filled)
 }

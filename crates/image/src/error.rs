@@ -109,6 +109,9 @@ pub enum ImageError {
     /// The operation was given up by whoever asked for it.
     #[error("the transfer of {0} was cancelled")]
     Cancelled(Digest),
+    /// Given up because of another layer's failure, which is told instead.
+    #[error("the unpacking was given up")]
+    GivenUp,
     #[error("a worker of the image store ended unexpectedly")]
     Worker,
     /// A failure that several operations share.

@@ -20,7 +20,7 @@ pub(crate) mod tar;
 mod tree;
 mod walk;
 
-pub use apply::{Applied, apply};
+pub use apply::{Applied, Beneath, apply, apply_above};
 pub use changes::{Change, Kind, changes};
 pub use diff::{DiffOptions, diff, diff_with};
 pub use error::LayerError;

@@ -52,6 +52,7 @@ mod resolve;
 mod save;
 mod scratch;
 pub mod signature;
+mod stack;
 mod unpack;
 mod usage;
 mod write;

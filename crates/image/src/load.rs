@@ -11,7 +11,9 @@ mod archive;
 mod docker;
 mod layout;
 
+use std::collections::HashMap;
 use std::io::Read;
+use std::sync::{Mutex, PoisonError};
 
 use spec::image::{Descriptor, Document};
 use spec::{Digest, Platform, Reference};
@@ -173,17 +175,18 @@ impl Images {
             }
             let config = self.inner.documents.config(store, &manifest.config.digest)?;
             offered.push(config.0.platform());
-            let mut samplers = std::collections::HashMap::new();
-            let mut told = |layer: &Descriptor, read: u64| {
+            let samplers = Mutex::new(HashMap::new());
+            let told = |layer: &Descriptor, read: u64| {
                 if options.quiet {
                     return;
                 }
+                let mut samplers = samplers.lock().unwrap_or_else(PoisonError::into_inner);
                 samplers
                     .entry(layer.digest.clone())
                     .or_insert_with(|| report.sampler(&short(&layer.digest), "Loading layer", layer.size))
                     .at(read);
             };
-            let top = self.unpack_stored(&descriptor.digest, &manifest, &config.0, lease, &mut told)?;
+            let top = self.unpack_stored(&descriptor.digest, &manifest, &config.0, lease, &told)?;
             unpacked.push(UnpackedManifest {
                 manifest: descriptor.digest.clone(),
                 top,

@@ -1,4 +1,5 @@
-//! From a compressed layer to a snapshot: decompress, hash, apply, verify, commit, one layer after the other.
+//! From a compressed layer to a snapshot: decompress, hash, apply, verify, commit. Several layers of an image are on this
+//! way at once ([`crate::stack`]).
 //!
 //! ```text
 //!   source ──> decompress (own thread) ──> hash ──> apply to snapshots/<n>/fs
@@ -20,7 +21,9 @@ use store::{Lease, SnapshotId, Snapshots};
 use crate::error::ImageError;
 use crate::image::{Image, chains};
 use crate::images::Images;
+use crate::layer::Beneath;
 use crate::registered::UnpackedManifest;
+use crate::stack::{Below, unpack_stack};
 use crate::{compression, layer};
 
 /// Bytes handed from the decompressing thread at once.
@@ -33,7 +36,6 @@ pub(crate) struct LayerJob {
     pub blob: Descriptor,
     pub diff: Digest,
     pub chain: Digest,
-    pub parent: Option<SnapshotId>,
 }
 
 /// A snapshot being filled; removed unless it was committed.
@@ -49,6 +51,8 @@ impl Pending {
         lease: &Lease,
     ) -> Result<Pending, ImageError> {
         let id = snapshots.create(parent, &format!("unpack:{}", lease.id()))?;
+        // Before it becomes a layer: a garbage collection may come right after.
+        lease.hold_snapshot(id);
         Ok(Pending {
             snapshots: snapshots.clone(),
             id: Some(id),
@@ -62,6 +66,19 @@ impl Pending {
     pub fn commit(mut self, chain: &Digest, diff: &Digest) -> Result<SnapshotId, ImageError> {
         let id = self.id.ok_or(ImageError::Worker)?;
         let kept = self.snapshots.commit(id, Some(chain), Some(diff))?;
+        self.id = None;
+        Ok(kept)
+    }
+
+    /// The same above a layer that was not complete when this one was created.
+    pub fn commit_on(
+        mut self,
+        parent: SnapshotId,
+        chain: &Digest,
+        diff: &Digest,
+    ) -> Result<SnapshotId, ImageError> {
+        let id = self.id.ok_or(ImageError::Worker)?;
+        let kept = self.snapshots.commit_on(id, parent, Some(chain), Some(diff))?;
         self.id = None;
         Ok(kept)
     }
@@ -96,7 +113,7 @@ impl Images {
             &image.manifest,
             &image.config,
             &lease,
-            &mut |_, _| {},
+            &|_, _| {},
         )?;
         let unpacked = UnpackedManifest {
             manifest: image.manifest_digest.clone(),
@@ -107,33 +124,44 @@ impl Images {
     }
 
     /// Unpacks every layer of a manifest from blobs that are here. `told` is called with the layer and the bytes
-    /// of it that were read.
+    /// of it that were read, by several threads.
     pub(crate) fn unpack_stored(
         &self,
         manifest_digest: &Digest,
         manifest: &Manifest,
         config: &ImageConfig,
         lease: &Lease,
-        told: &mut (dyn FnMut(&Descriptor, u64) + Send),
+        told: &(dyn Fn(&Descriptor, u64) + Sync),
     ) -> Result<SnapshotId, ImageError> {
         check_layers(manifest_digest, manifest, config)?;
-        let mut parent = None;
-        for (job, blob) in jobs(manifest, config) {
-            let job = LayerJob { parent, ..job };
-            let file = || Ok(self.inner.store.content().open(&blob.digest)?);
-            parent = Some(self.layer(&job, lease, file, |read| told(blob, read), || Ok(()))?);
-        }
-        match parent {
+        let jobs: Vec<LayerJob> = jobs(manifest, config).map(|(job, _)| job).collect();
+        let stop = Arc::new(AtomicBool::new(false));
+        let top = unpack_stack(jobs.len(), &stop, &|index, below| {
+            let job = jobs.get(index).ok_or(ImageError::Worker)?;
+            let open = || {
+                Ok(Stoppable {
+                    inner: self.inner.store.content().open(&job.blob.digest)?,
+                    stop: stop.clone(),
+                })
+            };
+            let whole = || match stop.load(Ordering::Relaxed) {
+                true => Err(ImageError::GivenUp),
+                false => Ok(()),
+            };
+            self.layer(job, below, lease, open, |read| told(&job.blob, read), whole)
+        })?;
+        match top {
             Some(top) => Ok(top),
             None => self.empty_snapshot(lease),
         }
     }
 
-    /// Unpacks one layer unless its chain is known. `source` opens the compressed bytes, `verified` is asked at
-    /// the end whether they are what they should be.
+    /// Unpacks one layer unless its chain is known, while those below it may be under way. `source` opens the compressed
+    /// bytes, `verified` is asked at the end whether they are what they should be.
     pub(crate) fn layer<R: Read + Send>(
         &self,
         job: &LayerJob,
+        below: &Below<'_>,
         lease: &Lease,
         source: impl FnOnce() -> Result<R, ImageError>,
         told: impl FnMut(u64) + Send,
@@ -148,15 +176,22 @@ impl Images {
                 return Ok(known);
             }
         }
-        let pending = Pending::create(snapshots, job.parent, lease)?;
+        let pending = Pending::create(snapshots, None, lease)?;
         let counted = Counted {
             inner: source()?,
             read: 0,
             told,
         };
-        let lowers = self.directories(job.parent);
+        let lowers = || {
+            let parent = below.wait().map_err(io::Error::other)?;
+            Ok(self.directories(parent))
+        };
+        let beneath = match below.is_nothing() {
+            true => Beneath::Here(&[]),
+            false => Beneath::Coming(&lowers),
+        };
         let gate = self.inner.store.room().gate();
-        let outcome = apply_layer(counted, &pending.path(), &lowers, &job.blob.digest, gate);
+        let outcome = apply_layer(counted, &pending.path(), beneath, &job.blob.digest, gate);
         // A broken source explains a failed unpacking better than the unpacking does.
         verified()?;
         let actual = outcome?;
@@ -167,7 +202,10 @@ impl Images {
                 actual,
             });
         }
-        let id = pending.commit(&job.chain, &job.diff)?;
+        let id = match below.wait()? {
+            Some(parent) => pending.commit_on(parent, &job.chain, &job.diff)?,
+            None => pending.commit(&job.chain, &job.diff)?,
+        };
         lease.hold_snapshot(id);
         self.record_layer(&job.diff, &job.blob)?;
         Ok(id)
@@ -188,7 +226,7 @@ impl Images {
     }
 }
 
-/// What a manifest's layers unpack to, parents to be filled in.
+/// What a manifest's layers unpack to, lowest first.
 pub(crate) fn jobs<'a>(
     manifest: &'a Manifest,
     config: &ImageConfig,
@@ -205,7 +243,6 @@ pub(crate) fn jobs<'a>(
                     blob: blob.clone(),
                     diff,
                     chain,
-                    parent: None,
                 },
                 blob,
             )
@@ -234,38 +271,49 @@ pub(crate) fn check_layers(
 pub(crate) fn apply_layer(
     source: impl Read + Send,
     directory: &Path,
-    lowers: &[PathBuf],
+    beneath: Beneath<'_>,
     blob: &Digest,
     gate: store::Gate,
 ) -> Result<Digest, ImageError> {
     std::thread::scope(|scope| {
         let (blocks, queue) = mpsc::sync_channel(BLOCKS);
+        let (used, spare) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
-        scope.spawn(move || decompress(source, &blocks, &stopped));
+        scope.spawn(move || decompress(source, &blocks, &spare, &stopped));
         let mut reader = Hashed {
             inner: Blocks {
                 gate: Some(gate),
+                used: Some(used),
                 ..Blocks::new(queue)
             },
             hasher: Hasher::new(),
         };
         // Reads to the end of the stream: what follows the archive belongs to the diff ID as well.
-        let outcome = layer::apply(&mut reader, directory, lowers).map_err(|source| ImageError::Unpack {
-            blob: blob.clone(),
-            source,
-        });
+        let outcome =
+            layer::apply_above(&mut reader, directory, beneath).map_err(|source| ImageError::Unpack {
+                blob: blob.clone(),
+                source,
+            });
         stop.store(true, Ordering::Relaxed);
         outcome.map(|_| reader.hasher.finish())
     })
 }
 
-fn decompress(source: impl Read + Send, blocks: &mpsc::SyncSender<io::Result<Vec<u8>>>, stop: &AtomicBool) {
+fn decompress(
+    source: impl Read + Send,
+    blocks: &mpsc::SyncSender<io::Result<Vec<u8>>>,
+    spare: &mpsc::Receiver<Vec<u8>>,
+    stop: &AtomicBool,
+) {
     let work = || -> io::Result<()> {
         let mut decoder = compression::decoder(source);
         while !stop.load(Ordering::Relaxed) {
-            let mut block = Vec::with_capacity(BLOCK);
-            (&mut decoder).take(BLOCK as u64).read_to_end(&mut block)?;
+            // Memory that was used already costs the kernel nothing.
+            let mut block = spare.try_recv().unwrap_or_default();
+            block.resize(BLOCK, 0);
+            let filled = fill(&mut decoder, &mut block)?;
+            block.truncate(filled);
             if block.is_empty() || blocks.send(Ok(block)).is_err() {
                 break;
             }
@@ -277,10 +325,26 @@ fn decompress(source: impl Read + Send, blocks: &mpsc::SyncSender<io::Result<Vec
     }
 }
 
+/// Reads until the buffer is full or the source ends; how much that was.
+pub(crate) fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match from.read(rest) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
 /// Blocks from another thread as a reader. The sender's end is the end.
 pub(crate) struct Blocks {
     queue: mpsc::Receiver<io::Result<Vec<u8>>>,
     block: io::Cursor<Vec<u8>>,
+    /// Takes back what was read.
+    used: Option<mpsc::Sender<Vec<u8>>>,
     /// Asked before a block is given on, where it is going to be written.
     gate: Option<store::Gate>,
 }
@@ -290,6 +354,7 @@ impl Blocks {
         Blocks {
             queue,
             block: io::Cursor::default(),
+            used: None,
             gate: None,
         }
     }
@@ -308,7 +373,11 @@ impl Read for Blocks {
                     if let Some(gate) = &mut self.gate {
                         gate.pass(block.len())?;
                     }
-                    self.block = io::Cursor::new(block);
+                    let read = std::mem::replace(&mut self.block, io::Cursor::new(block));
+                    if let Some(used) = &self.used {
+                        // Nobody takes it once the stream has ended.
+                        let _ = used.send(read.into_inner());
+                    }
                 }
                 Err(_) => return Ok(0),
             }
@@ -326,6 +395,21 @@ impl<R: Read> Read for Hashed<R> {
         let read = self.inner.read(buffer)?;
         self.hasher.update(buffer.get(..read).unwrap_or_default());
         Ok(read)
+    }
+}
+
+/// Ends reading when nobody wants the rest any more.
+pub(crate) struct Stoppable<R> {
+    pub inner: R,
+    pub stop: Arc<AtomicBool>,
+}
+
+impl<R: Read> Read for Stoppable<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(io::Error::other("the unpacking was given up"));
+        }
+        self.inner.read(buffer)
     }
 }
 

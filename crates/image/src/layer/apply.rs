@@ -4,7 +4,11 @@
 //! mounted overlay would bring it up: a parent directory gets the lower one's owner, mode, attributes and time;
 //! the file that a hard link names is copied up before it is linked. A lower link or file where the archive
 //! wants a directory is replaced by one, as Docker does when it unpacks layers one by one.
+//!
+//! The layers below need not be complete yet ([`Beneath::Coming`]): directories are completed at the end, and only a hard
+//! link to a file that this layer does not hold waits for them earlier.
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,8 +17,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Timestamps, Uid, chownat, fchmod, fchown, futimens,
-    linkat, mknodat, openat, readlinkat, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Timestamps, Uid, chownat, fchmod, fchown, fstat,
+    futimens, linkat, mknodat, openat, readlinkat, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use sys::beneath::{
@@ -38,17 +42,36 @@ pub struct Applied {
     pub entries: u64,
 }
 
-/// Unpacks the uncompressed tar of one layer into `dest`, a directory that nobody else uses meanwhile. `lowers`
-/// are the directories of the layers below it, top first; without any, there is nothing to delete, and
-/// whiteouts are passed over. The reader is read to its end, beyond the end of the archive.
+/// The directories of the layers below the one that is unpacked, top first. Without any, there is nothing to delete, and
+/// whiteouts are passed over.
+#[derive(Clone, Copy)]
+pub enum Beneath<'a> {
+    /// They are complete.
+    Here(&'a [PathBuf]),
+    /// There are some, and asking for them waits until they are complete. The root directory is theirs as well, unless
+    /// the archive has one.
+    Coming(&'a (dyn Fn() -> io::Result<Vec<PathBuf>> + Sync)),
+}
+
+/// Unpacks the uncompressed tar of one layer into `dest`, a directory that nobody else uses meanwhile, above the layers
+/// whose directories are `lowers`. The reader is read to its end, beyond the end of the archive.
 pub fn apply(reader: impl Read, dest: &Path, lowers: &[PathBuf]) -> Result<Applied, LayerError> {
+    apply_above(reader, dest, Beneath::Here(lowers))
+}
+
+/// [`apply`], for layers that are unpacked at the same time.
+pub fn apply_above(reader: impl Read, dest: &Path, beneath: Beneath<'_>) -> Result<Applied, LayerError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(CWD, dest, flags, Mode::empty())
         .map_err(|error| LayerError::path("open", dest, error.into()))?;
     let mut target = Target {
         parents: Parents::new(root),
         below: Below {
-            lowers: Lowers::open(lowers)?,
+            beneath,
+            lowers: None,
+            implied: HashMap::new(),
+            root: false,
+            anew: false,
             times: Vec::new(),
         },
     };
@@ -64,19 +87,44 @@ pub fn apply(reader: impl Read, dest: &Path, lowers: &[PathBuf]) -> Result<Appli
     Ok(applied)
 }
 
-struct Target {
+struct Target<'a> {
     parents: Parents,
-    below: Below,
+    below: Below<'a>,
 }
 
 /// What the archive does not say itself.
-struct Below {
-    lowers: Lowers,
+struct Below<'a> {
+    beneath: Beneath<'a>,
+    /// Once they were needed.
+    lowers: Option<Lowers>,
+    /// Directories that were made because the archive takes them for granted, by inode: names may lead there through
+    /// links. They get the lower ones' metadata at the end, unless the archive has them after all.
+    implied: HashMap<u64, PathBuf>,
+    /// Whether the archive has the root.
+    root: bool,
+    /// The next directory replaces something that was deleted, so that nothing of the lower one comes back.
+    anew: bool,
     /// Times of directories, set at the end: everything put into them changes them.
     times: Vec<(PathBuf, Timestamps)>,
 }
 
-impl Target {
+impl Below<'_> {
+    fn is_empty(&self) -> bool {
+        matches!(self.beneath, Beneath::Here([]))
+    }
+
+    /// The layers below, complete.
+    fn lowers(&mut self) -> Result<&Lowers, LayerError> {
+        let lowers = match (self.lowers.take(), self.beneath) {
+            (Some(open), _) => open,
+            (None, Beneath::Here(paths)) => Lowers::open(paths)?,
+            (None, Beneath::Coming(wait)) => Lowers::open(&wait().map_err(LayerError::Beneath)?)?,
+        };
+        Ok(self.lowers.insert(lowers))
+    }
+}
+
+impl Target<'_> {
     fn entry<R: Read>(
         &mut self,
         entry: &Entry,
@@ -105,7 +153,15 @@ impl Target {
             let mut content = reader.content();
             let made = place(dir.as_fd(), name, entry, &mut content, buffer, Options::default());
             match made {
-                Ok(Made::Done(bytes)) => return Ok(bytes),
+                Ok(Made::Done(bytes)) => {
+                    if entry.kind == Kind::Directory && !self.below.implied.is_empty() {
+                        let stat = statat(dir.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW);
+                        self.below
+                            .implied
+                            .remove(&stat.map_err(|error| failed(error.into()))?.st_ino);
+                    }
+                    return Ok(bytes);
+                }
                 Ok(Made::Exists) => self.remove(dir.as_fd(), name).map_err(failed)?,
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     return Err(reader.failed(error).into());
@@ -122,6 +178,7 @@ impl Target {
             return Err(Errno::NOTDIR.into());
         }
         set_directory(self.parents.root(), entry, Options::default())?;
+        self.below.root = true;
         self.below.times.push((PathBuf::new(), times(entry.mtime)));
         Ok(())
     }
@@ -141,7 +198,7 @@ impl Target {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Ok(()),
             Ok(stat) => {
                 self.remove(dir, name)?;
-                if is_whiteout(&stat) && !self.below.lowers.is_empty() {
+                if is_whiteout(&stat) && !self.below.is_empty() {
                     let mode = Mode::from_raw_mode(entry.mode);
                     rustix::fs::mkdirat(dir, name, mode)?;
                     set_opaque(dir, name)?;
@@ -155,7 +212,7 @@ impl Target {
         let failed = |cause| LayerError::entry("apply the whiteout", &entry.path, cause);
         if name.as_bytes() == WHITEOUT_OPAQUE {
             let dir = self.parents.find(parent, &mut self.below).map_err(failed)?;
-            if self.below.lowers.is_empty() {
+            if self.below.is_empty() {
                 return Ok(());
             }
             return set_opaque(dir.as_fd(), OsStr::new(".")).map_err(failed);
@@ -171,7 +228,7 @@ impl Target {
                 reason: "a whiteout of nothing",
             });
         }
-        if self.below.lowers.is_empty() {
+        if self.below.is_empty() {
             return Ok(());
         }
         let dir = self.parents.find(parent, &mut self.below).map_err(failed)?;
@@ -225,7 +282,10 @@ impl Target {
                 here
             }
             (_, Some(Err(error))) if error != Errno::NOENT => return Err(failed(error.into())),
-            _ => self.bring_up(&target).map_err(failed)?.ok_or_else(missing)?,
+            _ => {
+                self.below.lowers()?;
+                self.bring_up(&target).map_err(failed)?.ok_or_else(missing)?
+            }
         };
         for _ in 0..2 {
             match linkat(&here, &target_name, dir, name, AtFlags::empty()) {
@@ -244,7 +304,8 @@ impl Target {
 
     /// Copies a file of a lower layer to its place in this one; gives the directory it is in.
     fn bring_up(&mut self, path: &Path) -> io::Result<Option<OwnedFd>> {
-        let Some(found) = self.below.lowers.find(path)? else {
+        let lowers = self.below.lowers.as_ref();
+        let Some(found) = lowers.map(|lowers| lowers.find(path)).transpose()?.flatten() else {
             return Ok(None);
         };
         if found.is_directory() {
@@ -256,7 +317,8 @@ impl Target {
         Ok(Some(dir.try_clone()?))
     }
 
-    fn finish(self) -> Result<(), LayerError> {
+    fn finish(mut self) -> Result<(), LayerError> {
+        self.complete()?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
         for (path, times) in self.below.times {
             let failed = |cause| LayerError::entry("set the time of", path.as_os_str().as_bytes(), cause);
@@ -271,19 +333,13 @@ impl Target {
     }
 }
 
-impl Missing for Below {
+impl Missing for Below<'_> {
     fn made(&mut self, dir: BorrowedFd<'_>, name: &OsStr, path: &Path) -> io::Result<()> {
-        let Some(lower) = self.lowers.find(path)? else {
-            return set_mode(dir, name, 0o755);
-        };
-        if !lower.is_directory() {
-            return set_mode(dir, name, 0o755);
+        set_mode(dir, name, 0o755)?;
+        if !std::mem::take(&mut self.anew) && !self.is_empty() {
+            let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            self.implied.insert(stat.st_ino, path.to_owned());
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let from = openat(&lower.dir, &lower.name, flags, Mode::empty())?;
-        let to = openat(dir, name, flags, Mode::empty())?;
-        copy_metadata(&lower.stat, from.as_fd(), to.as_fd())?;
-        self.times.push((path.to_owned(), stat_times(&lower.stat)));
         Ok(())
     }
 
@@ -295,7 +351,54 @@ impl Missing for Below {
         unlinkat(dir, name, AtFlags::empty())?;
         rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o755))?;
         set_opaque(dir, name)?;
+        self.anew = true;
         Ok(true)
+    }
+}
+
+impl Target<'_> {
+    /// Gives the directories that the archive takes for granted what they have in the layers below.
+    fn complete(&mut self) -> Result<(), LayerError> {
+        let mut implied: Vec<(u64, PathBuf)> = self.below.implied.drain().collect();
+        if !self.below.root && matches!(self.below.beneath, Beneath::Coming(_)) {
+            let root = fstat(self.parents.root());
+            let failed = |error: Errno| LayerError::entry("read", b"/", error.into());
+            implied.push((root.map_err(failed)?.st_ino, PathBuf::new()));
+        }
+        if implied.is_empty() {
+            return Ok(());
+        }
+        self.below.lowers()?;
+        for (inode, path) in implied {
+            self.complete_one(inode, &path)
+                .map_err(|cause| LayerError::entry("complete", path.as_os_str().as_bytes(), cause))?;
+        }
+        Ok(())
+    }
+
+    fn complete_one(&mut self, inode: u64, path: &Path) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let to = match resolve_in_root(self.parents.root(), path, flags, Mode::empty()) {
+            Ok(to) => to,
+            // Replaced by something else later in the archive.
+            Err(error) if is_replaced(&error) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let lowers = self.below.lowers.as_ref();
+        let found = lowers.map(|lowers| lowers.find(path)).transpose()?.flatten();
+        let Some(lower) = found.filter(Visible::is_directory) else {
+            return Ok(());
+        };
+        if fstat(&to)?.st_ino != inode {
+            return Ok(());
+        }
+        let from = openat(&lower.dir, &lower.name, flags, Mode::empty())?;
+        copy_metadata(&lower.stat, from.as_fd(), to.as_fd())?;
+        // Before the archive's own times, which come later and win.
+        self.below
+            .times
+            .insert(0, (path.to_owned(), stat_times(&lower.stat)));
+        Ok(())
     }
 }
 

@@ -22,6 +22,9 @@ pub enum LayerError {
     /// The file that a hard link names is not there.
     #[error("{entry} is a hard link to {target}, which does not exist")]
     LinkTarget { entry: String, target: String },
+    /// The layers below never became complete.
+    #[error("a layer below could not be unpacked: {0}")]
+    Beneath(io::Error),
     /// An entry could not be made or read.
     #[error("cannot {action} {entry}: {cause}")]
     Entry {
@@ -62,7 +65,7 @@ impl LayerError {
                     _ => ErrorClass::Internal,
                 }
             }
-            LayerError::Redirected { .. } => ErrorClass::Internal,
+            LayerError::Redirected { .. } | LayerError::Beneath(_) => ErrorClass::Internal,
         }
     }
 

@@ -1,4 +1,4 @@
-//! The layers of a pull: downloads side by side, unpacking from the bottom up.
+//! The layers of a pull: downloaded and unpacked side by side.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +10,9 @@ use store::SnapshotId;
 use super::{Pull, Resolved};
 use crate::download::{Download, State, Tail, blocking};
 use crate::error::ImageError;
-use crate::progress::short;
-use crate::unpack::{LayerJob, jobs};
+use crate::progress::{ProgressEvent, Reporter, short};
+use crate::stack::{Below, unpack_stack};
+use crate::unpack::{LayerJob, Stoppable, jobs};
 
 /// Where a layer's compressed bytes come from.
 #[derive(Clone)]
@@ -31,7 +32,7 @@ struct Layer {
 impl Pull<'_> {
     /// Brings all layers here and unpacks them; gives back the top one.
     pub async fn layers(&self, resolved: &Resolved) -> Result<SnapshotId, ImageError> {
-        let layers = self.plan(resolved).await?;
+        let layers = Arc::new(self.plan(resolved).await?);
         let downloads: Vec<_> = layers
             .iter()
             .filter_map(|layer| match &layer.source {
@@ -127,127 +128,94 @@ impl Pull<'_> {
         }
     }
 
-    async fn unpack(&self, layers: &[Layer], stop: &StopOnDrop) -> Result<SnapshotId, ImageError> {
-        let mut parent = None;
-        for layer in layers {
-            let id = short(&layer.job.blob.digest);
-            let job = LayerJob {
-                blob: layer.job.blob.clone(),
-                diff: layer.job.diff.clone(),
-                chain: layer.job.chain.clone(),
-                parent,
-            };
-            let work = Work {
-                images: self.images.clone(),
-                lease: self.lease.clone(),
-                source: layer.source.clone(),
-                sampler: self.report.sampler(&id, "Extracting", job.blob.size),
-                stop: stop.0.clone(),
-                job,
-            };
-            let snapshot = match blocking(move || work.run()).await? {
-                Ok(snapshot) => snapshot,
-                // The download's own failure says more than that its bytes ended.
-                Err(ImageError::Cancelled(digest)) => match &layer.source {
-                    Source::Download(download) => {
-                        download.finished().await?;
-                        return Err(ImageError::Cancelled(digest));
-                    }
-                    Source::Stored => return Err(ImageError::Cancelled(digest)),
-                },
-                Err(error) => return Err(error),
-            };
-            parent = Some(snapshot);
-            if !layer.ready {
-                self.report.say_of(&id, "Pull complete").await;
-            }
-        }
-        match parent {
-            Some(top) => Ok(top),
-            None => {
+    async fn unpack(&self, layers: &Arc<Vec<Layer>>, stop: &StopOnDrop) -> Result<SnapshotId, ImageError> {
+        let work = Work {
+            images: self.images.clone(),
+            lease: self.lease.clone(),
+            report: self.report.clone(),
+            stop: stop.0.clone(),
+            layers: Arc::clone(layers),
+        };
+        match blocking(move || work.run()).await? {
+            Ok(Some(top)) => Ok(top),
+            Ok(None) => {
                 let (images, lease) = (self.images.clone(), self.lease.clone());
                 blocking(move || images.empty_snapshot(&lease)).await?
             }
+            // The download's own failure says more than that its bytes ended.
+            Err(ImageError::Cancelled(digest)) => {
+                let of_it = |layer: &&Layer| layer.job.blob.digest == digest;
+                if let Some(Source::Download(download)) = layers.iter().find(of_it).map(|layer| &layer.source)
+                {
+                    download.finished().await?;
+                }
+                Err(ImageError::Cancelled(digest))
+            }
+            Err(error) => Err(error),
         }
     }
 }
 
-/// The unpacking of one layer on a blocking thread.
+/// The unpacking of the layers on blocking threads.
 struct Work {
     images: crate::images::Images,
     lease: Arc<store::Lease>,
-    source: Source,
-    sampler: crate::progress::Sampler,
+    report: Reporter,
     stop: Arc<AtomicBool>,
-    job: LayerJob,
+    layers: Arc<Vec<Layer>>,
 }
 
 impl Work {
-    fn run(self) -> Result<SnapshotId, ImageError> {
-        let Work {
-            images,
-            lease,
-            source,
-            mut sampler,
-            stop,
-            job,
-        } = self;
-        let stopped = stop.clone();
-        let mut told = move |read: u64| sampler.at(read);
-        let cancelled = || ImageError::Cancelled(job.blob.digest.clone());
-        match &source {
-            Source::Stored => {
-                let open = || {
-                    Ok(Stoppable {
-                        inner: images.inner.store.content().open(&job.blob.digest)?,
-                        stop,
-                    })
-                };
-                images.layer(&job, &lease, open, &mut told, || {
-                    match stopped.load(Ordering::Relaxed) {
-                        true => Err(cancelled()),
-                        false => Ok(()),
-                    }
-                })
-            }
-            Source::Download(download) => {
-                let written = download.written.clone();
-                let open = || Ok(Tail::new(&written, job.blob.size, stop));
-                let outcome = images.layer(&job, &lease, open, &mut told, || {
-                    // Nothing counts before the digest does.
-                    match written.verified(&stopped) {
-                        true => Ok(()),
-                        false => Err(cancelled()),
-                    }
+    fn run(&self) -> Result<Option<SnapshotId>, ImageError> {
+        unpack_stack(self.layers.len(), &self.stop, &|index, below| {
+            let layer = self.layers.get(index).ok_or(ImageError::Worker)?;
+            let unpacked = self.layer(layer, below)?;
+            if !layer.ready {
+                self.report.say_blocking(ProgressEvent {
+                    id: Some(short(&layer.job.blob.digest)),
+                    status: "Pull complete".to_owned(),
+                    transfer: true,
+                    ..ProgressEvent::default()
                 });
-                match outcome {
-                    // The download began anew under the reader: now the verified blob is here.
-                    Err(ImageError::Unpack { .. }) if written.verified(&stopped) => images.layer(
-                        &job,
-                        &lease,
-                        || Ok(images.inner.store.content().open(&job.blob.digest)?),
-                        told,
-                        || Ok(()),
-                    ),
-                    other => other,
-                }
             }
-        }
+            Ok(unpacked)
+        })
     }
-}
 
-/// Ends reading when the pull was dropped.
-struct Stoppable<R> {
-    inner: R,
-    stop: Arc<AtomicBool>,
-}
-
-impl<R: std::io::Read> std::io::Read for Stoppable<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(std::io::Error::other("the pull was cancelled"));
+    fn layer(&self, layer: &Layer, below: &Below<'_>) -> Result<SnapshotId, ImageError> {
+        let (images, job) = (&self.images, &layer.job);
+        let mut sampler = self
+            .report
+            .sampler(&short(&job.blob.digest), "Extracting", job.blob.size);
+        let mut told = move |read: u64| sampler.at(read);
+        let stored = || {
+            Ok(Stoppable {
+                inner: images.inner.store.content().open(&job.blob.digest)?,
+                stop: self.stop.clone(),
+            })
+        };
+        let cancelled = || ImageError::Cancelled(job.blob.digest.clone());
+        let wanted = || match self.stop.load(Ordering::Relaxed) {
+            true => Err(cancelled()),
+            false => Ok(()),
+        };
+        let Source::Download(download) = &layer.source else {
+            return images.layer(job, below, &self.lease, stored, told, wanted);
+        };
+        let written = download.written.clone();
+        let tail = || Ok(Tail::new(&written, job.blob.size, self.stop.clone()));
+        // Nothing counts before the digest does.
+        let verified = || match written.verified(&self.stop) {
+            true => Ok(()),
+            false => Err(cancelled()),
+        };
+        match images.layer(job, below, &self.lease, tail, &mut told, verified) {
+            // The download began anew under the reader: now the verified blob is here.
+            Err(ImageError::Unpack { .. }) if written.verified(&self.stop) => {
+                images.layer(job, below, &self.lease, stored, told, wanted)
+            }
+            other => other,
         }
-        self.inner.read(buffer)
     }
 }
 

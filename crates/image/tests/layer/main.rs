@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod apply;
+mod beneath;
 mod bytes;
 mod diff;
 mod gnu_tar;

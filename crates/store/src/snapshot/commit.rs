@@ -3,6 +3,7 @@
 use rusqlite::{OptionalExtension, Transaction};
 use spec::Digest;
 
+use super::create::check_parent;
 use super::{SnapshotError, SnapshotId, Snapshots, recover, table};
 
 impl Snapshots {
@@ -11,6 +12,28 @@ impl Snapshots {
     pub fn commit(
         &self,
         id: SnapshotId,
+        chain: Option<&Digest>,
+        diff: Option<&Digest>,
+    ) -> Result<SnapshotId, SnapshotError> {
+        self.finish(id, None, chain, diff)
+    }
+
+    /// As [`Snapshots::commit`], for one that was created without a parent because its parent was not a layer yet. Its
+    /// root directory is the caller's to make like the parent's.
+    pub fn commit_on(
+        &self,
+        id: SnapshotId,
+        parent: SnapshotId,
+        chain: Option<&Digest>,
+        diff: Option<&Digest>,
+    ) -> Result<SnapshotId, SnapshotError> {
+        self.finish(id, Some(parent), chain, diff)
+    }
+
+    fn finish(
+        &self,
+        id: SnapshotId,
+        parent: Option<SnapshotId>,
         chain: Option<&Digest>,
         diff: Option<&Digest>,
     ) -> Result<SnapshotId, SnapshotError> {
@@ -26,9 +49,13 @@ impl Snapshots {
                 tx.execute("DELETE FROM snapshot WHERE id = ?1", [id])?;
                 return Ok(existing);
             }
+            if let Some(parent) = parent {
+                check_parent(tx, parent)?;
+            }
             tx.execute(
-                "UPDATE snapshot SET committed = 1, chain = ?2, diff = ?3, boot = ?4 WHERE id = ?1",
-                (id, chain.map(Digest::as_str), diff.map(Digest::as_str), &boot),
+                "UPDATE snapshot SET committed = 1, parent = ifnull(?5, parent), chain = ?2, diff = ?3, boot = ?4 \
+                 WHERE id = ?1",
+                (id, chain.map(Digest::as_str), diff.map(Digest::as_str), &boot, parent),
             )?;
             Ok(id)
         })?;

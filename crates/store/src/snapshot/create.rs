@@ -70,7 +70,7 @@ impl Snapshots {
     }
 }
 
-fn check_parent(tx: &Transaction<'_>, parent: SnapshotId) -> Result<(), SnapshotError> {
+pub(super) fn check_parent(tx: &Transaction<'_>, parent: SnapshotId) -> Result<(), SnapshotError> {
     let found = table::find(tx, parent)
         .optional()?
         .ok_or(SnapshotError::NotFound(parent))?;
