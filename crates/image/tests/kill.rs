@@ -1,21 +1,21 @@
 //! A process that is killed at each point where pull, push, load, commit or prune make something last.
 //!
-//! The test runs itself as a child under strace, which kills it as a thread enters its n-th system call of a kind. What the
-//! child was told is done must be so for the next process, nothing half may show, and the same work must go through on
-//! what is there, downloading only what is missing: the registry counts the bytes.
+//! What the child ([`killed`]) was told is done must be so for the next process, nothing half may show, and the same work
+//! must go through on what is there, downloading only what is missing: the registry counts the bytes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+#[path = "../../store/tests/support/killed.rs"]
+mod killed;
 mod support;
 
+use std::ffi::OsStr;
 use std::fs;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use image::{CommitLayers, Images, LoadOptions, PullOptions, PushOptions};
+use killed::{Told, able, assert_whole, killed};
 use registry::{Client, ClientConfig};
 use spec::Digest;
-use spec::image::media_type;
 use store::{Roots, Store};
 use support::servers::memory::MemoryRegistry;
 use support::servers::noise;
@@ -43,6 +43,24 @@ fn open(root: &Path) -> Images {
     // As a daemon does that starts.
     store.empty_trash().unwrap();
     Images::open(store, Client::new(ClientConfig::default()).unwrap()).unwrap()
+}
+
+/// The layers of what is pulled, which are unpacked at the same time: the second takes the first one's directories for
+/// granted, the third links to the second one's file.
+fn layers() -> Vec<Vec<u8>> {
+    let mut linked = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Link);
+    header.set_size(0);
+    header.set_mode(0o644);
+    linked
+        .append_link(&mut header, "alias", "deep/down/second")
+        .unwrap();
+    vec![
+        tar_of(&[("deep/down/first", &noise(LAYER, 6))]),
+        tar_of(&[("deep/down/second", &noise(LAYER / 4, 7))]),
+        linked.into_inner().unwrap(),
+    ]
 }
 
 /// An archive of one image, `loaded:1`.
@@ -126,19 +144,15 @@ async fn child() {
         return;
     };
     let root = Path::new(&root);
-    let mut told = fs::OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(root.join("told"))
-        .unwrap();
-    work(root, &host, |line| writeln!(told, "{line}").unwrap()).await;
+    let mut told = Told::open(root);
+    work(root, &host, |line| told.line(&line)).await;
 }
 
 /// What was told must be so, and everything that shows must be whole.
 fn check(root: &Path, registry: &MemoryRegistry, at: &str) {
     let images = open(root);
     assert_eq!(images.missing_blobs().unwrap(), [], "{at}");
-    let told = fs::read_to_string(root.join("told")).unwrap_or_default();
+    let told = Told::read(root);
     for line in told.lines() {
         match line.split_once(' ') {
             Some(("image", "loaded:1")) if told.contains("committed:1") => {}
@@ -171,56 +185,12 @@ fn check(root: &Path, registry: &MemoryRegistry, at: &str) {
             }
         }
     }
-    for (digest, _) in store.content().list().unwrap() {
-        let bytes = store.content().read(&digest, 1 << 20).unwrap();
-        assert_eq!(Digest::sha256(&bytes), digest, "{at}: a torn blob");
-    }
-    let rows: Vec<String> = store
-        .snapshots()
-        .list()
-        .unwrap()
-        .iter()
-        .map(|row| row.id.to_string())
-        .collect();
-    for entry in fs::read_dir(root.join("root/snapshots")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        assert!(
-            rows.contains(&name) || name.parse::<u64>().is_err(),
-            "{at}: snapshot {name} has no row"
-        );
-    }
-}
-
-fn killed(root: &Path, host: &str, calls: &str, count: usize) -> bool {
-    let status = Command::new("strace")
-        .args([
-            "-f",
-            "-qq",
-            "-o",
-            "/dev/null",
-            "-e",
-            &format!("trace={calls}"),
-            "-e",
-        ])
-        .arg(format!("inject={calls}:signal=SIGKILL:when={count}"))
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--test-threads=1", "--nocapture"])
-        .env(ROOT, root)
-        .env(HOST, host)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .unwrap();
-    !status.success()
+    assert_whole(store, at);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_killed_nothing_is_lost_and_only_what_is_missing_is_fetched() {
-    if !is_root() {
-        return;
-    }
-    if Command::new("strace").arg("-V").output().is_err() {
-        println!("skipped: needs strace (package strace)");
+    if !is_root() || !able() {
         return;
     }
     let mut kills = 0;
@@ -229,32 +199,19 @@ async fn whatever_is_killed_nothing_is_lost_and_only_what_is_missing_is_fetched(
             let dir = tempfile::tempdir().unwrap();
             let at = format!("killed at {calls} number {count}");
             let registry = MemoryRegistry::start(|_, _| None);
-            let layer = tar_of(&[("noise", &noise(LAYER, 6))]);
-            let config = serde_json::json!({
-                "architecture": spec::Platform::host().architecture, "os": "linux",
-                "rootfs": {"type": "layers", "diff_ids": [Digest::sha256(&layer)]},
-            });
-            let config = serde_json::to_vec(&config).unwrap();
-            let digest = registry.put_blob(&layer);
-            let manifest = serde_json::json!({
-                "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST,
-                "config": {"mediaType": media_type::OCI_CONFIG, "digest": registry.put_blob(&config), "size": config.len()},
-                "layers": [{"mediaType": media_type::OCI_LAYER, "digest": digest, "size": layer.len()}],
-            });
-            registry.put_manifest(
-                "app",
-                "1",
-                media_type::OCI_MANIFEST,
-                serde_json::to_vec(&manifest).unwrap(),
-            );
+            let layers = layers();
+            let digests = support::serve(&registry, &layers);
             let host = registry.server.host();
-            if !killed(dir.path(), &host, calls, count) {
+            let environment = [(ROOT, dir.path().as_os_str()), (HOST, OsStr::new(&host))];
+            if !killed(&environment, calls, count) {
                 break;
             }
             kills += 1;
             check(dir.path(), &registry, &at);
-            // Of the layer, what the dead one wrote is not fetched again.
-            let kept = match fs::metadata(dir.path().join("root/content/blobs/sha256").join(digest.hex())) {
+            // Of each layer, what the dead one wrote is not fetched again.
+            let kept = |digest: &Digest| match fs::metadata(
+                dir.path().join("root/content/blobs/sha256").join(digest.hex()),
+            ) {
                 Ok(blob) => blob.len(),
                 Err(_) => {
                     let key = Digest::sha256(digest.as_str().as_bytes());
@@ -262,13 +219,17 @@ async fn whatever_is_killed_nothing_is_lost_and_only_what_is_missing_is_fetched(
                     fs::metadata(partial).map_or(0, |partial| partial.len())
                 }
             };
-            let before = registry.sent(&digest);
-            fs::remove_file(dir.path().join("told")).ok();
-            let mut told = Vec::new();
-            work(dir.path(), &host, |line| told.push(line)).await;
-            let fetched = (registry.sent(&digest) - before) as u64;
-            assert_eq!(fetched + kept, layer.len() as u64, "{at}: fetched again");
-            fs::write(dir.path().join("told"), told.join("\n")).unwrap();
+            let before: Vec<(u64, usize)> = digests
+                .iter()
+                .map(|digest| (kept(digest), registry.sent(digest)))
+                .collect();
+            Told::forget(dir.path());
+            let mut told = Told::open(dir.path());
+            work(dir.path(), &host, |line| told.line(&line)).await;
+            for ((digest, layer), (kept, sent)) in digests.iter().zip(&layers).zip(before) {
+                let fetched = (registry.sent(digest) - sent) as u64;
+                assert_eq!(fetched + kept, layer.len() as u64, "{at}: fetched again");
+            }
             check(dir.path(), &registry, &format!("after {at}"));
             for left in ["root/content/ingest", "root/trash"] {
                 // The trash is emptied in the background.

@@ -6,7 +6,6 @@ mod support;
 
 use registry::ClientConfig;
 use spec::Digest;
-use spec::image::media_type;
 use support::servers::memory::{Fault, MemoryRegistry};
 use support::servers::{Request, noise};
 use support::{World, is_root, tar_of};
@@ -15,25 +14,7 @@ const LAYER: usize = 600_000;
 
 /// An image of one layer of noise, as `app:1`.
 fn serve(registry: &MemoryRegistry) -> Digest {
-    let layer = tar_of(&[("noise", &noise(LAYER, 3))]);
-    let config = serde_json::json!({
-        "architecture": spec::Platform::host().architecture, "os": "linux",
-        "rootfs": {"type": "layers", "diff_ids": [Digest::sha256(&layer)]},
-    });
-    let config = serde_json::to_vec(&config).unwrap();
-    let digest = registry.put_blob(&layer);
-    let manifest = serde_json::json!({
-        "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST,
-        "config": {"mediaType": media_type::OCI_CONFIG, "digest": registry.put_blob(&config), "size": config.len()},
-        "layers": [{"mediaType": media_type::OCI_LAYER, "digest": digest, "size": layer.len()}],
-    });
-    registry.put_manifest(
-        "app",
-        "1",
-        media_type::OCI_MANIFEST,
-        serde_json::to_vec(&manifest).unwrap(),
-    );
-    digest
+    support::serve(registry, &[tar_of(&[("noise", &noise(LAYER, 3))])]).remove(0)
 }
 
 fn is_layer(request: &Request, method: &str) -> bool {

@@ -1,16 +1,18 @@
 //! A process that is killed at each point where it makes something last, and a disk without room.
 //!
-//! The test runs itself as a child under strace, which kills it with SIGKILL as it enters the n-th system call of a
-//! kind. What the child was told is done before that, it has written down; all of it must still be so for the next
+//! What the child ([`killed`]) was told is done before that, it has written down; all of it must still be so for the next
 //! process, nothing half may show, and the whole work must go through on what the dead one left.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "support/killed.rs"]
+mod killed;
+
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
+use killed::{Told, able, assert_whole, killed};
 use spec::{Digest, ErrorClass};
 use store::{Roots, SnapshotId, Store};
 
@@ -82,19 +84,15 @@ fn child() {
         return;
     };
     let root = Path::new(&root);
-    let mut told = fs::OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(root.join("told"))
-        .unwrap();
-    work(root, |line| writeln!(told, "{line}").unwrap());
+    let mut told = Told::open(root);
+    work(root, |line| told.line(&line));
 }
 
 /// What was told must be so.
 fn check(root: &Path, at: &str) {
     let store = Store::open(&root.join("store")).unwrap_or_else(|error| panic!("{at}: {error}"));
     let (content, snapshots) = (store.content(), store.snapshots());
-    let told = fs::read_to_string(root.join("told")).unwrap_or_default();
+    let told = Told::read(root);
     let gone: Vec<&str> = told
         .lines()
         .filter_map(|line| line.strip_prefix("removed "))
@@ -137,58 +135,12 @@ fn check(root: &Path, at: &str) {
             other => panic!("{other:?}"),
         }
     }
-    // Every directory has its row and every row its directory; every blob is what its name says.
-    let rows: Vec<String> = snapshots
-        .list()
-        .unwrap()
-        .iter()
-        .map(|row| row.id.to_string())
-        .collect();
-    for entry in fs::read_dir(root.join("store/snapshots")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        assert!(
-            rows.contains(&name) || name.parse::<u64>().is_err(),
-            "{at}: snapshot {name} has no row"
-        );
-    }
-    for row in &rows {
-        assert!(
-            snapshots.fs(row.parse().unwrap()).is_dir(),
-            "{at}: snapshot {row} has no directory"
-        );
-    }
-    for (digest, _) in content.list().unwrap() {
-        let bytes = content.read(&digest, 1000).unwrap();
-        assert_eq!(Digest::sha256(&bytes), digest, "{at}: a torn blob");
-    }
-}
-
-fn killed(root: &Path, calls: &str, count: usize) -> bool {
-    let status = Command::new("strace")
-        .args([
-            "-f",
-            "-qq",
-            "-o",
-            "/dev/null",
-            "-e",
-            &format!("trace={calls}"),
-            "-e",
-        ])
-        .arg(format!("inject={calls}:signal=SIGKILL:when={count}"))
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--test-threads=1", "--nocapture"])
-        .env(ROOT, root)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .unwrap();
-    !status.success()
+    assert_whole(&store, at);
 }
 
 #[test]
 fn nothing_that_was_told_is_lost_whenever_the_process_is_killed() {
-    if Command::new("strace").arg("-V").output().is_err() {
-        println!("skipped: needs strace (package strace)");
+    if !able() {
         return;
     }
     let mut kills = 0;
@@ -196,16 +148,15 @@ fn nothing_that_was_told_is_lost_whenever_the_process_is_killed() {
         for count in 1..=*most {
             let dir = tempfile::tempdir().unwrap();
             let at = format!("killed at {calls} number {count}");
-            if !killed(dir.path(), calls, count) {
+            if !killed(&[(ROOT, dir.path().as_os_str())], calls, count) {
                 break;
             }
             kills += 1;
             check(dir.path(), &at);
             // The same work again, on what is there.
-            fs::remove_file(dir.path().join("told")).ok();
-            let mut told = Vec::new();
-            work(dir.path(), |line| told.push(line));
-            fs::write(dir.path().join("told"), told.join("\n")).unwrap();
+            Told::forget(dir.path());
+            let mut told = Told::open(dir.path());
+            work(dir.path(), |line| told.line(&line));
             check(dir.path(), &format!("after {at}"));
         }
     }

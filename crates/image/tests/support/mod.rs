@@ -14,7 +14,9 @@ use std::path::PathBuf;
 
 use image::{Image, Images, ImportOptions, Progress, ProgressEvent, PullOptions, PushOptions};
 use registry::{Client, ClientConfig};
-use spec::Reference;
+use servers::memory::MemoryRegistry;
+use spec::image::media_type;
+use spec::{Digest, Reference};
 use store::Store;
 use tokio::sync::mpsc;
 
@@ -25,6 +27,26 @@ pub fn is_root() -> bool {
         println!("skipped: needs root");
     }
     root
+}
+
+/// Has the registry serve an image of these layers as `app:1`; gives the layers' digests.
+pub fn serve(registry: &MemoryRegistry, layers: &[Vec<u8>]) -> Vec<Digest> {
+    let digests: Vec<Digest> = layers.iter().map(|layer| registry.put_blob(layer)).collect();
+    let config = serde_json::json!({
+        "architecture": spec::Platform::host().architecture, "os": "linux",
+        "rootfs": {"type": "layers", "diff_ids": digests},
+    });
+    let config = serde_json::to_vec(&config).unwrap();
+    let described = |kind: &str, digest: &Digest, size: usize| serde_json::json!({"mediaType": kind, "digest": digest, "size": size});
+    let layers = digests.iter().zip(layers);
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST,
+        "config": described(media_type::OCI_CONFIG, &registry.put_blob(&config), config.len()),
+        "layers": layers.map(|(digest, layer)| described(media_type::OCI_LAYER, digest, layer.len())).collect::<Vec<_>>(),
+    });
+    let manifest = serde_json::to_vec(&manifest).unwrap();
+    registry.put_manifest("app", "1", media_type::OCI_MANIFEST, manifest);
+    digests
 }
 
 pub struct World {

@@ -123,6 +123,9 @@ matrix! {
     daemon_at_unpause: Daemon at UNPAUSE;
     daemon_at_rename: Daemon at RENAME;
     daemon_at_pull: Daemon at PULL;
+    daemon_at_load: Daemon at LOAD;
+    daemon_at_commit: Daemon at COMMIT;
+    daemon_at_image_prune: Daemon at IMAGE_PRUNE;
     daemon_at_build: Daemon at BUILD;
     daemon_at_network_create: Daemon at NETWORK_CREATE;
     daemon_at_network_remove: Daemon at NETWORK_REMOVE;

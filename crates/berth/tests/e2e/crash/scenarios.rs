@@ -251,6 +251,69 @@ fn pull_clean(daemon: &Daemon, image: &str) {
     daemon.run(&["rmi", image]);
 }
 
+/// An archive of an image of two layers; gives its path.
+fn archived(daemon: &Daemon) -> String {
+    let layers = ["lower", "upper"].map(|name| Tar::default().file(name, &[b'x'; 100_000]).finish());
+    let path = daemon.dir.path().join("loaded.tar");
+    std::fs::write(&path, Image::of(&layers).archive("loaded:1")).unwrap();
+    path.display().to_string()
+}
+
+fn loaded(daemon: &Daemon) -> String {
+    let path = archived(daemon);
+    daemon.ok(&["load", "-q", "-i", &path]);
+    path
+}
+
+fn has_image(daemon: &Daemon, name: &str) -> bool {
+    daemon.run(&["image", "inspect", name]).status.success()
+}
+
+fn load_check(daemon: &Daemon, path: &str, told: bool) {
+    assert!(!told || has_image(daemon, "loaded:1"));
+    if !told {
+        daemon.ok(&["load", "-q", "-i", path]);
+    }
+    daemon.ok(&["create", "--name", NAME, "loaded:1", "/none"]);
+    for file in ["lower", "upper"] {
+        daemon.ok(&["cp", &format!("{NAME}:/{file}"), "-"]);
+    }
+}
+
+fn load_clean(daemon: &Daemon, _: &str) {
+    remove(daemon, "");
+    daemon.run(&["rmi", "loaded:1"]);
+}
+
+fn changed(daemon: &Daemon) -> String {
+    daemon.ok(&["run", "--name", NAME, "box:1", "sh", "-c", "echo made > /made"])
+}
+
+fn commit_check(daemon: &Daemon, _: &str, told: bool) {
+    if !told {
+        daemon.ok(&["commit", NAME, "committed:1"]);
+    }
+    assert_eq!(
+        daemon.ok(&["run", "--rm", "committed:1", "cat", "/made"]),
+        "made\n"
+    );
+}
+
+fn commit_clean(daemon: &Daemon, _: &str) {
+    remove(daemon, "");
+    daemon.run(&["rmi", "committed:1"]);
+    // One that lost its name to the second attempt.
+    daemon.ok(&["image", "prune", "-f"]);
+}
+
+/// The image of the container that every row starts with stays.
+fn image_prune_check(daemon: &Daemon, _: &str, told: bool) {
+    assert!(!told || !has_image(daemon, "loaded:1"));
+    daemon.ok(&["image", "prune", "-a", "-f"]);
+    assert!(!has_image(daemon, "loaded:1"));
+    daemon.ok(&["run", "--rm", "box:1", "true"]);
+}
+
 /// The context of a build; gives its directory.
 fn context(daemon: &Daemon) -> String {
     let dir = daemon.dir.path().join("context");
@@ -428,6 +491,30 @@ pub const PULL: Scenario = Scenario {
     command: |image| words(&["pull", image]),
     check: pull_check,
     clean: pull_clean,
+};
+
+pub const LOAD: Scenario = Scenario {
+    name: "load",
+    prepare: archived,
+    command: |path| words(&["load", "-q", "-i", path]),
+    check: load_check,
+    clean: load_clean,
+};
+
+pub const COMMIT: Scenario = Scenario {
+    name: "commit",
+    prepare: changed,
+    command: |_| words(&["commit", NAME, "committed:1"]),
+    check: commit_check,
+    clean: commit_clean,
+};
+
+pub const IMAGE_PRUNE: Scenario = Scenario {
+    name: "image prune",
+    prepare: loaded,
+    command: |_| words(&["image", "prune", "-a", "-f"]),
+    check: image_prune_check,
+    clean: load_clean,
 };
 
 pub const BUILD: Scenario = Scenario {
