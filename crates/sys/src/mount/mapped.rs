@@ -13,13 +13,14 @@
 //!
 //! Sources: mount_setattr(2), Documentation/filesystems/idmappings.rst, overlayfs.rst.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
 
-use super::overlay::{SETTINGS, at};
+use super::overlay::{MAX_STACK, SETTINGS, at};
 use super::{Attributes, Filesystem, Overlay, Propagation, Tree, UserNamespace, set_propagation};
 use crate::namespace::{self, Kind};
 use crate::process::with_filesystem_ids;
@@ -81,7 +82,20 @@ impl Overlay {
 
     fn layers(&self, map: IdMap<'_>) -> io::Result<Layers> {
         let tree = |path: &Path| map.directory(path).map_err(|error| at(path, error));
-        let lower = self.lower.iter().map(|path| tree(path));
+        // What one overlay does not take becomes one of its own, translated already, as the last layer.
+        let (own, rest) = match self.lower.len() > MAX_STACK {
+            true => self.lower.split_at(MAX_STACK - 1),
+            false => (self.lower.as_slice(), &[][..]),
+        };
+        let mut lower: Vec<Tree> = own.iter().map(|path| tree(path)).collect::<io::Result<_>>()?;
+        if !rest.is_empty() {
+            let rest = Overlay {
+                lower: rest.to_vec(),
+                read_only: true,
+                ..Overlay::default()
+            };
+            lower.push(Tree::from_fd(rest.mount_mapped(map)?));
+        }
         let writable = match self.upper_and_work()? {
             Some((upper, work)) => {
                 let both = upper.parent().filter(|parent| work.parent() == Some(*parent));
@@ -94,10 +108,7 @@ impl Overlay {
             }
             None => None,
         };
-        Ok(Layers {
-            lower: lower.collect::<io::Result<_>>()?,
-            writable,
-        })
+        Ok(Layers { lower, writable })
     }
 
     fn mapped_by_descriptor(&self, layers: &Layers, map: IdMap<'_>) -> io::Result<OwnedFd> {
@@ -144,20 +155,15 @@ impl Overlay {
             lower.push(number.to_string());
             place(tree, &number.to_string())?;
         }
-        let fs = Filesystem::new("overlay")?;
-        fs.string("lowerdir", &lower.join(":"))?;
+        let mut options = vec![("lowerdir", OsString::from(lower.join(":")))];
         if let (Some(tree), Some((upper, work))) = (&layers.writable, self.upper_and_work()?) {
             place(tree, "w")?;
             for (key, path) in [("upperdir", upper), ("workdir", work)] {
                 let name = path.file_name().unwrap_or_default();
-                fs.path(key, &Path::new("w").join(name))?;
+                options.push((key, Path::new("w").join(name).into_os_string()));
             }
         }
-        for (key, value) in SETTINGS {
-            fs.string(key, value)?;
-        }
-        let attributes = self.mount_attributes();
-        let mounted = with_filesystem_ids(map.root.0, map.root.1, || fs.mount(attributes))?;
+        let mounted = with_filesystem_ids(map.root.0, map.root.1, || self.mount_here(&options))?;
         Ok(mounted?.into_fd())
     }
 }
@@ -259,6 +265,48 @@ mod tests {
     #[test]
     fn layers_are_translated_in_a_namespace_of_their_own() {
         check(Overlay::mapped_by_path);
+    }
+
+    type Way = dyn Fn(&Overlay, IdMap<'_>) -> io::Result<OwnedFd>;
+
+    /// Images may have 512 layers, one overlay takes 500.
+    #[test]
+    fn more_layers_than_one_overlay_takes_are_stacked_in_two() {
+        let Some(namespace) = map(300_000) else { return };
+        let map = IdMap {
+            namespace: namespace.as_fd(),
+            root: (300_000, 300_000),
+        };
+        let by_descriptor =
+            |overlay: &Overlay, map: IdMap<'_>| overlay.mapped_by_descriptor(&overlay.layers(map)?, map);
+        let ways: [&Way; 2] = [&by_descriptor, &Overlay::mapped_by_path];
+        for mount in ways {
+            let (dir, mut overlay) = directories();
+            overlay.lower.clear();
+            for number in 0..512 {
+                let layer = dir.path().join(format!("layer{number}"));
+                std::fs::create_dir(&layer).unwrap();
+                for name in ["all".to_owned(), number.to_string()] {
+                    std::fs::write(layer.join(&name), number.to_string()).unwrap();
+                    std::os::unix::fs::chown(layer.join(&name), Some(33), Some(33)).unwrap();
+                }
+                overlay.lower.push(layer);
+            }
+            let root = mount(&overlay, map).unwrap();
+            for name in ["all", "0", "498", "499", "511"] {
+                assert_eq!(owner(&root, name), 300_033, "{name}");
+            }
+            let topmost =
+                rustix::fs::openat(&root, "all", OFlags::RDONLY | OFlags::CLOEXEC, 0o0.into()).unwrap();
+            assert_eq!(io::read_to_string(std::fs::File::from(topmost)).unwrap(), "0");
+            with_filesystem_ids(300_007, 300_007, || {
+                rustix::fs::unlinkat(&root, "511", AtFlags::empty()).unwrap();
+            })
+            .unwrap();
+            drop(root);
+            let whiteout = std::fs::symlink_metadata(dir.path().join("up/fs/511")).unwrap();
+            assert_eq!(whiteout.rdev(), 0, "a whiteout");
+        }
     }
 
     #[test]

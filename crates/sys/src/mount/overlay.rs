@@ -11,6 +11,7 @@
 //!
 //! Source: Documentation/filesystems/overlayfs.rst.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -36,7 +37,7 @@ pub struct Overlay {
 }
 
 /// Most layers that one overlay takes (Linux, fs/overlayfs/params.h).
-const MAX_STACK: usize = 500;
+pub(super) const MAX_STACK: usize = 500;
 
 pub(super) const SETTINGS: [(&str, &str); 3] =
     [("index", "off"), ("metacopy", "off"), ("redirect_dir", "off")];
@@ -194,22 +195,32 @@ impl Overlay {
         )?;
         names.attach(over.as_fd())?;
         rustix::process::chdir(place)?;
-        let mut lower = String::from("lowerdir=");
+        let mut lower = Vec::new();
         for (number, layer) in self.lower.iter().enumerate() {
             rustix::fs::symlink(std::path::absolute(layer)?, number.to_string())?;
-            if number > 0 {
-                lower.push(':');
-            }
-            lower.push_str(&number.to_string());
+            lower.push(number.to_string());
         }
-        let mut data = lower;
+        let mut options = vec![("lowerdir", OsString::from(lower.join(":")))];
         if let Some((upper, work)) = self.upper_and_work()? {
             rustix::fs::symlink(std::path::absolute(upper)?, "u")?;
             rustix::fs::symlink(std::path::absolute(work)?, "w")?;
-            data.push_str(",upperdir=u,workdir=w");
+            options.extend([("upperdir", "u".into()), ("workdir", "w".into())]);
         }
-        for (key, value) in SETTINGS {
-            data.push_str(&format!(",{key}={value}"));
+        Ok(self.mount_here(&options)?.into_fd())
+    }
+
+    /// Mounts below the working directory by mount(2), which takes a page of options where fsconfig(2) takes 256 bytes of
+    /// each.
+    pub(super) fn mount_here(&self, options: &[(&str, OsString)]) -> io::Result<Tree> {
+        let settings = SETTINGS.map(|(key, value)| (key, OsString::from(value)));
+        let mut data = OsString::new();
+        for (key, value) in options.iter().chain(&settings) {
+            if !data.is_empty() {
+                data.push(",");
+            }
+            data.push(key);
+            data.push("=");
+            data.push(value);
         }
         rustix::fs::mkdir("m", 0o700.into())?;
         rustix::mount::mount(
@@ -227,7 +238,7 @@ impl Overlay {
             },
             false,
         )?;
-        Ok(tree.into_fd())
+        Ok(tree)
     }
 }
 
