@@ -76,11 +76,7 @@ impl Engine {
                     .map(|w| (*w).to_owned())
                     .collect::<api_types::List<String>>()
             };
-            let env = |name: &str| {
-                std::env::var(name)
-                    .or_else(|_| std::env::var(name.to_lowercase()))
-                    .unwrap_or_default()
-            };
+            let proxies = live.registry.proxies.masked();
             Ok(SystemInfo {
                 id: inner.daemon_id.clone(),
                 containers: i64::try_from(containers.len()).unwrap_or(0),
@@ -133,9 +129,9 @@ impl Engine {
                     .unwrap_or(1),
                 mem_total: i64::try_from(container::total_memory()).unwrap_or(i64::MAX),
                 docker_root_dir: config.root.to_string_lossy().into_owned(),
-                http_proxy: env("HTTP_PROXY"),
-                https_proxy: env("HTTPS_PROXY"),
-                no_proxy: env("NO_PROXY"),
+                http_proxy: proxies.http,
+                https_proxy: proxies.https,
+                no_proxy: proxies.none,
                 name: text(uname.nodename()),
                 labels: live.labels.clone().into(),
                 experimental_build: false,

@@ -249,8 +249,9 @@ impl Inner {
     }
 }
 
-/// With the configured proxies; without any, those of the environment count.
-fn proxied(mut builder: reqwest::ClientBuilder, proxies: &Proxies) -> Result<reqwest::ClientBuilder, Error> {
+/// With the configured proxies, and no others: whose environment counts is decided where they are configured.
+fn proxied(builder: reqwest::ClientBuilder, proxies: &Proxies) -> Result<reqwest::ClientBuilder, Error> {
+    let mut builder = builder.no_proxy();
     let http = (!proxies.http.is_empty()).then(|| (&proxies.http, reqwest::Proxy::http(&proxies.http)));
     let https = (!proxies.https.is_empty()).then(|| (&proxies.https, reqwest::Proxy::https(&proxies.https)));
     for (url, proxy) in [http, https].into_iter().flatten() {

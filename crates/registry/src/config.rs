@@ -33,7 +33,7 @@ pub struct ClientConfig {
     pub attempts: u32,
 }
 
-/// Proxies for requests to registries, as Docker's daemon.json names them. Empty: what the environment says.
+/// Proxies for requests to registries, as Docker's daemon.json names them. Empty: none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Proxies {
     pub http: String,
@@ -52,6 +52,49 @@ pub struct Ranges {
     pub at_once: usize,
     /// Bytes a second of a single connection that need no others.
     pub enough: u64,
+}
+
+impl Proxies {
+    /// What is not set is taken from `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`, or their lower-case names, as Docker's
+    /// daemon does.
+    pub fn or_environment(self) -> Proxies {
+        self.or(|name| std::env::var(name).ok())
+    }
+
+    fn or(self, environment: impl Fn(&str) -> Option<String>) -> Proxies {
+        let filled = |value: String, name: &str| match value.is_empty() {
+            true => environment(name)
+                .or_else(|| environment(&name.to_lowercase()))
+                .unwrap_or_default(),
+            false => value,
+        };
+        Proxies {
+            http: filled(self.http, "HTTP_PROXY"),
+            https: filled(self.https, "HTTPS_PROXY"),
+            none: filled(self.none, "NO_PROXY"),
+        }
+    }
+
+    /// The same for people to see: without user names and passwords.
+    pub fn masked(&self) -> Proxies {
+        let mask = |text: &str| match url::Url::parse(text) {
+            Ok(mut url) if !url.username().is_empty() || url.password().is_some() => {
+                let done = url
+                    .set_username("xxxxx")
+                    .and_then(|()| url.set_password(Some("xxxxx")));
+                match done {
+                    Ok(()) => url.to_string(),
+                    Err(()) => String::new(),
+                }
+            }
+            _ => text.to_owned(),
+        };
+        Proxies {
+            http: mask(&self.http),
+            https: mask(&self.https),
+            none: self.none.clone(),
+        }
+    }
 }
 
 impl Default for Ranges {
@@ -190,6 +233,42 @@ fn in_range(address: IpAddr, (network, bits): (IpAddr, u8)) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn proxies_of_the_environment_stand_in_one_by_one() {
+        let environment = |name: &str| {
+            let known = [
+                ("HTTPS_PROXY", "http://outer:1"),
+                ("no_proxy", "lan"),
+                ("HTTP_PROXY", "http://other:2"),
+            ];
+            known
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
+        };
+        let proxies = Proxies {
+            http: "http://own:3".to_owned(),
+            ..Proxies::default()
+        };
+        let filled = proxies.or(environment);
+        assert_eq!(
+            (filled.http.as_str(), filled.https.as_str(), filled.none.as_str()),
+            ("http://own:3", "http://outer:1", "lan")
+        );
+    }
+
+    #[test]
+    fn passwords_of_proxies_are_not_shown() {
+        let proxies = Proxies {
+            http: "http://me:secret@proxy.lan:3128".to_owned(),
+            https: "http://proxy.lan:3128".to_owned(),
+            none: "lan".to_owned(),
+        };
+        let shown = proxies.masked();
+        assert_eq!(shown.http, "http://xxxxx:xxxxx@proxy.lan:3128/");
+        assert_eq!((shown.https, shown.none), (proxies.https, proxies.none));
+    }
 
     #[test]
     fn loopback_is_insecure_by_default() {

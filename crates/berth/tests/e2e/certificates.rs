@@ -22,11 +22,15 @@ fn tool(program: &str, args: &[&str], dir: &Path) -> bool {
     }
 }
 
-/// A certificate for `address`, signed by itself as `openssl req -x509` does, or by `authority`.
+/// A certificate for `address`, an IP address or a name, signed by itself as `openssl req -x509` does, or by `authority`.
 pub fn certificate(dir: &Path, name: &str, address: &str, authority: Option<&str>) -> bool {
     let (key, cert) = (format!("{name}.key"), format!("{name}.crt"));
     let subject = format!("/CN={name}");
-    let alternative = format!("subjectAltName=IP:{address}");
+    let kind = match address.parse::<std::net::IpAddr>() {
+        Ok(_) => "IP",
+        Err(_) => "DNS",
+    };
+    let alternative = format!("subjectAltName={kind}:{address}");
     let mut args = vec![
         "req",
         "-x509",

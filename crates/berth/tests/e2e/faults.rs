@@ -217,6 +217,7 @@ fn on_own_filesystem() -> (Daemon, String) {
     let daemon = Daemon {
         dir,
         args: Vec::new(),
+        environment: Vec::new(),
         child,
     };
     daemon.wait_until_ready();

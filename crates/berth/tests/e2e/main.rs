@@ -40,6 +40,7 @@ mod metrics;
 mod networks;
 mod platforms;
 mod private;
+mod proxies;
 mod prune;
 mod reach;
 mod registry_rules;

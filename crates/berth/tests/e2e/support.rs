@@ -58,6 +58,8 @@ pub fn build_clients() -> Result<std::path::PathBuf, String> {
 pub struct Daemon {
     pub dir: tempfile::TempDir,
     pub args: Vec<String>,
+    /// What the daemon has in its environment beside ours.
+    pub environment: Vec<(String, String)>,
     pub child: Child,
 }
 
@@ -68,10 +70,24 @@ impl Daemon {
 
     /// With further arguments of `berth daemon`, which the next one after a crash gets, too.
     pub fn start_with(args: &[&str]) -> Daemon {
+        Daemon::start_in(args, &[])
+    }
+
+    /// The same with more in the environment.
+    pub fn start_in(args: &[&str], environment: &[(&str, &str)]) -> Daemon {
+        let environment: Vec<(String, String)> = environment
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
         let dir = tempfile::Builder::new().prefix("berth-e2e-").tempdir().unwrap();
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-        let child = spawn(dir.path(), &args);
-        let daemon = Daemon { dir, args, child };
+        let child = spawn(dir.path(), &args, &environment);
+        let daemon = Daemon {
+            dir,
+            args,
+            environment,
+            child,
+        };
         daemon.wait_until_ready();
         daemon.import_base();
         daemon
@@ -175,7 +191,7 @@ impl Daemon {
 
     /// The next daemon on the same root, after the last one has ended.
     pub fn start_again(&mut self) {
-        self.child = spawn(self.dir.path(), &self.args);
+        self.child = spawn(self.dir.path(), &self.args, &self.environment);
         self.wait_until_ready();
     }
 
@@ -190,8 +206,9 @@ impl Daemon {
 /// In the environment of a daemon and of everything it starts: its directory.
 pub const OF_DAEMON: &str = "BERTH_TEST_DAEMON";
 
-fn spawn(dir: &Path, args: &[String]) -> Child {
+fn spawn(dir: &Path, args: &[String], environment: &[(String, String)]) -> Child {
     command(dir, args)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log_of(dir))

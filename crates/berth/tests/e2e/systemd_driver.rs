@@ -34,7 +34,12 @@ impl Host {
         let dir = tempfile::Builder::new().prefix("berth-e2e-").tempdir().unwrap();
         let args = vec!["--exec-opt".to_owned(), DRIVER.to_owned()];
         let child = spawn(&systemd, dir.path(), &args);
-        let daemon = Daemon { dir, args, child };
+        let daemon = Daemon {
+            dir,
+            args,
+            environment: Vec::new(),
+            child,
+        };
         daemon.wait_until_ready();
         daemon.import_base();
         Some(Host { daemon, systemd })

@@ -195,7 +195,7 @@ impl File {
         }
     }
 
-    /// The object `proxies`, or the flags of the same names.
+    /// The object `proxies`, or the flags of the same names, or the environment.
     pub(super) fn proxies(
         &mut self,
         http: Option<String>,
@@ -224,7 +224,7 @@ impl File {
                 }
             }
         }
-        Ok(proxies)
+        Ok(proxies.or_environment())
     }
 }
 

@@ -337,6 +337,7 @@ impl Watched {
         let daemon = Daemon {
             dir,
             args: Vec::new(),
+            environment: Vec::new(),
             child,
         };
         daemon.wait_until_ready();

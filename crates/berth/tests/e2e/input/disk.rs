@@ -35,6 +35,7 @@ fn start(size: &str) -> Daemon {
     let daemon = Daemon {
         dir,
         args: Vec::new(),
+        environment: Vec::new(),
         child,
     };
     daemon.wait_until_ready();
