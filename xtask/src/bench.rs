@@ -1,5 +1,6 @@
 //! `cargo xtask bench [engine|images|runtime|build|net] [RUNS] [ROW…]`: what matters, measured against peers on this machine, in
-//! pairs. `bench supervision [ROW…]`: many containers, many execs, memory, output ([`supervision`]).
+//! pairs. `bench supervision [ROW…]`: many containers, many execs, memory, output ([`supervision`]). `bench images rehearse
+//! [ROW…]`: whether the rows work at all.
 //!
 //! Peer and we run alternately, at least ten times each after one to warm up, since machines are shared and noisy; the
 //! figures are medians and their ratio. Nothing is compared with a stored number.
@@ -30,6 +31,11 @@ pub fn run(args: &[String]) -> Result<()> {
         packages::install(&[packages::BUILD, packages::RUN])?;
         return supervision::run(rest);
     }
+    if subject == "images" && rest.first().is_some_and(|word| word == "rehearse") {
+        ensure!(is_root(), "the benchmark needs root");
+        packages::install(&[packages::BUILD, packages::RUN, packages::BENCH])?;
+        return images::run(&images::Plan::rehearsal(), rest.get(1..).unwrap_or_default());
+    }
     let runs: usize = rest
         .first()
         .map_or(Ok(10), |n| n.parse().context("RUNS is a number"))?;
@@ -39,7 +45,7 @@ pub fn run(args: &[String]) -> Result<()> {
     let rows = rest.get(1..).unwrap_or_default();
     match subject {
         "engine" => engine::run(runs),
-        "images" => images::run(runs),
+        "images" => images::run(&images::Plan::full(runs), rows),
         "runtime" => runtime::run(runs),
         "build" => build::run(runs, rows),
         "net" => {

@@ -8,17 +8,34 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::process;
 
+/// How the binary is built.
+#[derive(Clone, Copy)]
+pub enum Profile {
+    Release,
+    /// As tests have it.
+    Development,
+}
+
 /// Builds the release binary and gives its path.
 pub fn build() -> Result<PathBuf> {
-    process::run(
-        Command::new("cargo")
-            .args(["build", "--release", "--package", "berth"])
-            .current_dir(process::root()),
-    )?;
+    build_as(Profile::Release)
+}
+
+/// Builds the binary and gives its path.
+pub fn build_as(profile: Profile) -> Result<PathBuf> {
+    let (arguments, directory): (&[&str], _) = match profile {
+        Profile::Release => (&["build", "--release", "--package", "berth"], "release"),
+        // Beside the tests that use it: then it is built already.
+        Profile::Development => (
+            &["build", "--workspace", "--bin", "berth", "--test", "e2e"],
+            "debug",
+        ),
+    };
+    process::run(Command::new("cargo").args(arguments).current_dir(process::root()))?;
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| process::root().join("target"), PathBuf::from);
     let host = process::capture(Command::new("rustc").args(["--print", "host-tuple"]))?;
-    let binary = target.join(host.trim()).join("release/berth");
+    let binary = target.join(host.trim()).join(directory).join("berth");
     if !binary.exists() {
         bail!("the build left no {}", binary.display());
     }

@@ -2,7 +2,11 @@
 //!
 //! The large image has four layers of which one is half, some 450 MB compressed; the other has forty small ones. The peer
 //! lives in a network namespace of its own, so a second registry serves the same directory there, at the same address.
-//! What a row needs to start from is made anew before each run and not measured.
+//! What a row needs to start from is made anew before each run and not measured. "Synced" is the time until the data root
+//! has reached the disk as well.
+//!
+//! `bench images rehearse` goes through all rows once with small images and the development build: it shows that they work,
+//! and its figures mean nothing.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,15 +18,44 @@ use anyhow::{Context as _, Result, bail};
 use super::docker::{NETNS, Peer};
 use super::fixture;
 use super::pair::{median, milliseconds, timed};
-use crate::engine::{self, Daemon, Scratch};
+use crate::engine::{self, Daemon, Profile, Scratch};
 use crate::process::{capture, output};
 
 const ADDRESS: &str = "127.0.0.1:5965";
-/// Megabytes of each layer of the large image before compression, which halves them.
-const LARGE: [usize; 4] = [450, 150, 150, 150];
-const SMALL: usize = 40;
-/// Images in the store when the list is measured.
-const MANY: usize = 1000;
+
+/// How much is measured.
+pub struct Plan {
+    pub runs: usize,
+    /// Megabytes of each layer of the large image before compression, which halves them.
+    large: [usize; 4],
+    /// Layers of the other one.
+    small: usize,
+    /// Images in the store when the list is measured.
+    many: usize,
+    profile: Profile,
+}
+
+impl Plan {
+    pub fn full(runs: usize) -> Plan {
+        Plan {
+            runs,
+            large: [450, 150, 150, 150],
+            small: 40,
+            many: 1000,
+            profile: Profile::Release,
+        }
+    }
+
+    pub fn rehearsal() -> Plan {
+        Plan {
+            runs: 1,
+            large: [24, 8, 8, 8],
+            small: 8,
+            many: 20,
+            profile: Profile::Development,
+        }
+    }
+}
 
 /// A registry that ends when dropped.
 struct Registry(Child);
@@ -81,11 +114,15 @@ struct Work<'a> {
     command: &'a [&'a str],
     /// Whether the registry is emptied before each run.
     empty: bool,
+    /// Whether the data has to reach the disk.
+    synced: bool,
     goal: Option<f64>,
 }
 
-pub fn run(runs: usize) -> Result<()> {
-    let binary = engine::build()?;
+/// Measures the rows whose name contains one of `rows`; all without any.
+pub fn run(plan: &Plan, rows: &[String]) -> Result<()> {
+    let runs = plan.runs;
+    let binary = engine::build_as(plan.profile)?;
     let scratch = Scratch::new("berth-bench-images")?;
     let peer = Peer::start(&scratch.0)?;
     let ours_dir = scratch.join("ours");
@@ -100,9 +137,9 @@ pub fn run(runs: usize) -> Result<()> {
         fixture::machine(&[("docker", peer.version()?), ("skopeo", skopeo_version()?)])?
     );
 
-    let layers: Vec<usize> = LARGE.to_vec();
+    let layers = plan.large;
     let large = seed(&scratch, "large", &layers)?;
-    let small = seed(&scratch, "small", &[1; SMALL])?;
+    let small = seed(&scratch, "small", &vec![1; plan.small])?;
     let half = seed(&scratch, "half", &layers[..1])?;
     let archive = scratch.join("saved.tar").display().to_string();
     let (large, small, half) = (large.as_str(), small.as_str(), half.as_str());
@@ -115,13 +152,23 @@ pub fn run(runs: usize) -> Result<()> {
             before: vec![gone],
             command: pull_large,
             empty: false,
+            synced: false,
             goal: Some(0.25),
         },
         Work {
-            name: "pull, 40 small layers, cold",
+            name: "pull, large, cold, synced",
+            before: vec![gone],
+            command: pull_large,
+            empty: false,
+            synced: true,
+            goal: Some(0.25),
+        },
+        Work {
+            name: "pull, many small layers, cold",
             before: vec![gone],
             command: &["pull", "-q", small],
             empty: false,
+            synced: false,
             goal: Some(0.25),
         },
         Work {
@@ -129,6 +176,7 @@ pub fn run(runs: usize) -> Result<()> {
             before: vec![gone, pull_half],
             command: pull_large,
             empty: false,
+            synced: false,
             goal: None,
         },
         Work {
@@ -136,6 +184,7 @@ pub fn run(runs: usize) -> Result<()> {
             before: vec![pull_large],
             command: pull_large,
             empty: false,
+            synced: false,
             goal: None,
         },
         Work {
@@ -143,6 +192,7 @@ pub fn run(runs: usize) -> Result<()> {
             before: vec![pull_large],
             command: &["run", "--rm", "--network", "none", large, "/bin/busybox", "true"],
             empty: false,
+            synced: false,
             goal: None,
         },
         Work {
@@ -150,6 +200,7 @@ pub fn run(runs: usize) -> Result<()> {
             before: vec![],
             command: &["save", "-o", &archive, large],
             empty: false,
+            synced: false,
             goal: None,
         },
         Work {
@@ -157,6 +208,7 @@ pub fn run(runs: usize) -> Result<()> {
             before: vec![gone],
             command: &["load", "-q", "-i", &archive],
             empty: false,
+            synced: false,
             goal: None,
         },
         Work {
@@ -164,6 +216,7 @@ pub fn run(runs: usize) -> Result<()> {
             before: vec![pull_large],
             command: &["push", "-q", large],
             empty: false,
+            synced: false,
             goal: None,
         },
         Work {
@@ -171,12 +224,14 @@ pub fn run(runs: usize) -> Result<()> {
             before: vec![],
             command: &["push", "-q", large],
             empty: true,
+            synced: false,
             goal: Some(1.0 / 3.0),
         },
     ];
     println!("| what | docker | berth | ratio | goal | |");
     println!("|---|---|---|---|---|---|");
-    for work in &works {
+    let wanted = |name: &str| rows.is_empty() || rows.iter().any(|row| name.contains(row.as_str()));
+    for work in works.iter().filter(|work| wanted(work.name)) {
         let (mut theirs, mut mine) = (Vec::new(), Vec::new());
         for run in 0..=runs {
             let (p, o) = (
@@ -196,8 +251,12 @@ pub fn run(runs: usize) -> Result<()> {
     );
     // What everyone reads from is there again for the rows that have no peer.
     seed(&scratch, "large", &layers)?;
-    skopeo(&scratch, large, &ours, runs)?;
-    many(&ours, runs)?;
+    if wanted("skopeo") {
+        skopeo(&scratch, large, &ours, runs)?;
+    }
+    if wanted("images") {
+        many(&ours, plan.many, runs)?;
+    }
     ours.clean_up()
 }
 
@@ -211,7 +270,13 @@ fn once(work: &Work<'_>, client: &dyn Fn(&[&str]) -> Command, scratch: &Scratch)
             std::fs::remove_dir_all(&stored)?;
         }
     }
-    timed(client(work.command))
+    let taken = timed(client(work.command))?;
+    if !work.synced {
+        return Ok(taken);
+    }
+    let mut sync = Command::new("sync");
+    sync.arg("-f").arg(&scratch.0);
+    Ok(taken + timed(sync)?)
 }
 
 fn tell(work: &Work<'_>, theirs: Duration, mine: Duration) {
@@ -261,9 +326,9 @@ fn skopeo(scratch: &Scratch, large: &str, ours: &Daemon, runs: usize) -> Result<
 }
 
 /// How long the list takes with many images.
-fn many(ours: &Daemon, runs: usize) -> Result<()> {
+fn many(ours: &Daemon, many: usize, runs: usize) -> Result<()> {
     let mut tar = tar_of(&[("file", b"x".as_slice())]);
-    for number in 0..MANY {
+    for number in 0..many {
         let path = std::env::temp_dir().join(format!("berth-bench-many-{}.tar", std::process::id()));
         // Each image has content of its own.
         tar.splice(512..513, [u8::try_from(number % 251)?]);
@@ -279,7 +344,7 @@ fn many(ours: &Daemon, runs: usize) -> Result<()> {
         .map(|_| timed(ours.client(&["images", "-q"])))
         .collect::<Result<Vec<_>>>()?;
     println!(
-        "images, {MANY} in the store: {} (at most 30 ms)",
+        "images, {many} in the store: {} (at most 30 ms for 1000)",
         milliseconds(median(times))
     );
     Ok(())
