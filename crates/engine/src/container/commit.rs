@@ -123,17 +123,12 @@ fn commit(
             reference: reference.clone(),
         })?)
     });
-    match image {
-        Ok(image) => Ok((
-            image.id.clone(),
-            reference.map(|r| r.canonical()).unwrap_or_default(),
-        )),
-        Err(error) => {
-            // The first failure is the one to tell.
-            let _ = snapshots.remove(copy);
-            Err(error)
-        }
+    // What was copied is in a layer of the image now, or in nothing.
+    if let Err(error) = snapshots.remove(copy) {
+        tracing::warn!(snapshot = %copy, %error, "the copy of a committed container stays until the next start");
     }
+    let name = reference.map(|r| r.canonical()).unwrap_or_default();
+    Ok((image?.id, name))
 }
 
 /// Copies the writable layer by way of its tar form, which carries everything a layer can hold.
