@@ -9,6 +9,9 @@ use super::{SnapshotError, SnapshotId, Snapshots, recover, table};
 impl Snapshots {
     /// Makes the snapshot a layer. When a layer with this chain ID exists already (somebody else unpacked the
     /// same one meanwhile), this one is dropped and the existing one is the answer.
+    ///
+    /// A power cut may take the row as it may take the layer's files: then it is unpacked again. What names a layer is
+    /// written durably, and that makes this durable as well.
     pub fn commit(
         &self,
         id: SnapshotId,
@@ -38,7 +41,7 @@ impl Snapshots {
         diff: Option<&Digest>,
     ) -> Result<SnapshotId, SnapshotError> {
         let boot = recover::boot_id();
-        let kept = self.inner.db.write_durable(|tx| {
+        let kept = self.inner.db.write(|tx| {
             let info = table::find(tx, id)
                 .optional()?
                 .ok_or(SnapshotError::NotFound(id))?;
