@@ -100,7 +100,8 @@ impl Proxies {
 impl Default for Ranges {
     fn default() -> Ranges {
         Ranges {
-            part: 8 << 20,
+            // Parts that come before their turn wait in memory: with three layers at once, 36 MiB of them at most.
+            part: 4 << 20,
             at_once: 3,
             enough: 96 << 20,
         }
