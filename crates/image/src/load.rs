@@ -2,7 +2,7 @@
 //!
 //! The archive is read once, as a stream: every file becomes a blob, whatever its name, and only then the
 //! documents say which of them are images. So memory is bounded, and no path in the archive ever becomes a path
-//! on disk. Files that no image needs go with the next garbage collection.
+//! on disk. Files that no image needs go at the end.
 //!
 //! With an OCI layout in it (`index.json`) that counts; else the Docker archive (`manifest.json`), whose
 //! manifests are written here, since it has none.
@@ -58,11 +58,9 @@ impl Images {
     ) -> Result<Vec<Loaded>, ImageError> {
         let lease = self.inner.store.lease();
         let loaded = self.load_all(reader, &options, &lease, &Reporter(progress));
-        // Of an archive that is taken in part the rest goes.
-        if loaded.is_err() || !options.platforms.is_empty() {
-            drop(lease);
-            self.sweep();
-        }
+        // What no image of the archive needs goes at once: its own documents, platforms that nobody asked for, or all.
+        drop(lease);
+        self.sweep();
         loaded
     }
 
