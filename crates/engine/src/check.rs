@@ -63,6 +63,7 @@ impl Engine {
             let inner = Arc::clone(&self.inner);
             blocking(move || look(&inner))
         };
+        self.ask_monitors().await;
         let before = look().await?;
         let mut seen = Vec::new();
         if !before.is_empty() {
@@ -105,7 +106,8 @@ fn look(inner: &Inner) -> Result<Vec<Seen>> {
     let alive = alive(inner);
     let mut seen = Vec::new();
     for container in containers.iter().filter(|c| c.state.status.is_alive()) {
-        if Monitor::connect(&inner.config.run_dir, container.id.as_str()).is_err() {
+        let there = Monitor::is_there(&inner.config.run_dir, container.id.as_str());
+        if !there || container.silent_since.is_some() {
             seen.push(Seen::Unsupervised(container.name.clone()));
         }
     }
@@ -154,9 +156,9 @@ fn monitors(inner: &Inner, alive: &HashSet<Id>) -> Result<Vec<Seen>> {
         if alive.iter().any(|id| id.as_str().starts_with(short)) {
             continue;
         }
-        seen.push(match Monitor::connect(&inner.config.run_dir, short) {
-            Ok(_) => Seen::Monitor(short.to_owned()),
-            Err(_) => Seen::Socket(path),
+        seen.push(match Monitor::is_there(&inner.config.run_dir, short) {
+            true => Seen::Monitor(short.to_owned()),
+            false => Seen::Socket(path),
         });
     }
     Ok(seen)
@@ -441,12 +443,20 @@ pub(crate) fn dismiss_unknown(inner: &Inner, alive: &HashSet<Id>) -> Result<()> 
 /// Ends what a monitor supervises, if it still lives, and lets the monitor go.
 fn dismiss(run_dir: &Path, id: &str) -> Result<()> {
     let failed = |error| Error::internal(format!("monitor {id}: {}", chain(&error)));
-    let monitor = Monitor::connect(run_dir, id).map_err(failed)?;
-    let watch = monitor.watch().map_err(failed)?;
+    let Some((monitor, watch)) = Monitor::find(run_dir, id).map_err(failed)? else {
+        return Ok(());
+    };
     watch.set_read_timeout(Some(LEAVE))?;
+    let process = monitor::client::process_of(&watch);
+    let mut lines = BufReader::new(watch).lines();
+    if lines.next().is_none_or(|answer| answer.is_err()) {
+        // Its control group is found without it.
+        monitor.end(process?)?;
+        return Ok(Monitor::forget(run_dir, id)?);
+    }
     // One that has ended needs no killing.
     let _ = monitor.kill(crate::signal::KILL);
-    for line in BufReader::new(watch).lines() {
+    for line in lines {
         if let Ok(Event::Exited(_)) = serde_json::from_str(&line?) {
             break;
         }

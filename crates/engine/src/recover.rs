@@ -113,7 +113,7 @@ fn take_over(
     monitor: Option<(Monitor, std::os::unix::net::UnixStream)>,
 ) -> Result<()> {
     let supervision = monitor
-        .map(|(monitor, watch)| Supervision::new(monitor, watch))
+        .map(|(monitor, watch)| Supervision::asked(monitor, watch))
         .transpose()?;
     let (id, name) = (container.id.clone(), container.name.clone());
     let handle = adopt(&engine.inner, container, supervision);
@@ -166,13 +166,15 @@ fn removes_itself(container: &Container) -> bool {
     container.host_config.auto_remove && is_down && container.exits > 0
 }
 
+/// Nothing here waits for a monitor's answer: one that is held up is its own container's trouble. Where it cannot be told
+/// whether there is one, nothing is said of the container, and the engine does not open.
 fn find(inner: &Inner) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for container in inner.records.load()? {
-        let monitor = is_up(container.state.status)
-            .then(|| Monitor::connect(&inner.config.run_dir, container.id.as_str()).ok())
-            .flatten()
-            .and_then(|monitor| monitor.watch().ok().map(|watch| (monitor, watch)));
+        let monitor = match is_up(container.state.status) {
+            true => Monitor::find(&inner.config.run_dir, container.id.as_str())?,
+            false => None,
+        };
         found.push((container, monitor));
     }
     Ok(found)

@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use spec::ErrorClass;
 use sys::program::Sealed;
 
@@ -21,8 +24,15 @@ use crate::{socket, wire};
 
 /// Creating a container may wait for slow storage and hooks.
 const LAUNCH_DEADLINE: Duration = Duration::from_secs(120);
-/// Anything else is answered at once, but for an exec, whose start may wait for a busy machine.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// The start of an exec may wait for a busy machine.
+const EXEC_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a process that was killed may take to be gone.
+const LEAVING: Timespec = Timespec {
+    tv_sec: 5,
+    tv_nsec: 0,
+};
+/// Anything else is answered at once.
+const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// Address of a monitor.
 #[derive(Debug, Clone)]
@@ -58,11 +68,10 @@ impl Monitor {
             .chain(init.as_ref().map(AsFd::as_fd))
             .collect();
         let (ours, theirs) = UnixStream::pair().map_err(|error| failed("connect to", error))?;
-        let short: String = launch.id.chars().take(12).collect();
         let mut child = program
             .command()
             .arg("monitor")
-            .arg(short)
+            .arg(short(&launch.id))
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -99,12 +108,35 @@ impl Monitor {
 
     /// The monitor of a container that was started earlier; fails when there is none.
     pub fn connect(run_dir: &Path, id: &str) -> Outcome<Monitor> {
-        let monitor = Monitor {
+        let monitor = Monitor::at(run_dir, id);
+        monitor.open(AT_ONCE)?;
+        Ok(monitor)
+    }
+
+    /// Whether a monitor listens, though it may not answer.
+    pub fn is_there(run_dir: &Path, id: &str) -> bool {
+        !matches!(socket::connect(run_dir, id), Err(error) if socket::is_deserted(&error))
+    }
+
+    fn at(run_dir: &Path, id: &str) -> Monitor {
+        Monitor {
             run_dir: run_dir.to_path_buf(),
             id: id.to_owned(),
+        }
+    }
+
+    /// Like [`Monitor::connect`], and asks for its events without waiting for an answer, which a monitor that is held
+    /// up cannot give. The answer is the first [`Heard`] of the stream. `None` when there is no monitor; fails when
+    /// that cannot be told.
+    pub fn find(run_dir: &Path, id: &str) -> Outcome<Option<(Monitor, UnixStream)>> {
+        let monitor = Monitor::at(run_dir, id);
+        let stream = match socket::connect(run_dir, id) {
+            Ok(stream) => stream,
+            Err(error) if socket::is_deserted(&error) => return Ok(None),
+            Err(error) => return Err(monitor.unreachable(&error)),
         };
-        monitor.open()?;
-        Ok(monitor)
+        wire::send(&stream, &Request::Watch, &[]).map_err(|error| monitor.unreachable(&error))?;
+        Ok(Some((monitor, stream)))
     }
 
     /// Removes the socket of a monitor that has died.
@@ -179,7 +211,7 @@ impl Monitor {
     /// Events from now on, one JSON [`crate::protocol::Event`] per line, on a socket without deadline. An exit that
     /// has happened already is the first event. End of file without an exit means that the monitor crashed.
     pub fn watch(&self) -> Outcome<UnixStream> {
-        let stream = self.open()?;
+        let stream = self.open(AT_ONCE)?;
         wire::send(&stream, &Request::Watch, &[]).map_err(|error| self.unreachable(&error))?;
         // Byte by byte, so that no event is swallowed with the answer.
         let mut line = Vec::new();
@@ -201,22 +233,48 @@ impl Monitor {
         Ok(stream)
     }
 
+    /// Ends the monitor's process, which has this number, and with it its container: for one that does not answer.
+    /// False when the process is another one by now. Waits for its end, which may take the kernel some time.
+    pub fn end(&self, process: i32) -> io::Result<bool> {
+        let Some(pid) = Pid::from_raw(process) else {
+            return Ok(false);
+        };
+        let handle = match pidfd_open(pid, PidfdFlags::empty()) {
+            Err(Errno::SRCH) => return Ok(false),
+            handle => handle?,
+        };
+        // Read once the process is held: PROGRAM monitor ID
+        let line = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+        let mut words = line.split(|byte| *byte == 0).skip(1);
+        let ours = words.next() == Some(b"monitor") && words.next() == Some(short(&self.id).as_bytes());
+        if ours {
+            pidfd_send_signal(&handle, Signal::KILL)?;
+            let mut gone = [PollFd::new(&handle, PollFlags::IN)];
+            rustix::event::poll(&mut gone, Some(&LEAVING))?;
+        }
+        Ok(ours)
+    }
+
     /// Lets the monitor of an ended container leave.
     pub fn release(&self) -> Outcome<()> {
         self.ask_done(&Request::Release, &[])
     }
 
-    fn open(&self) -> Outcome<UnixStream> {
+    fn open(&self, deadline: Duration) -> Outcome<UnixStream> {
         let stream = socket::connect(&self.run_dir, &self.id).map_err(|error| self.unreachable(&error))?;
         stream
-            .set_read_timeout(Some(DEADLINE))
-            .and_then(|()| stream.set_write_timeout(Some(DEADLINE)))
+            .set_read_timeout(Some(deadline))
+            .and_then(|()| stream.set_write_timeout(Some(deadline)))
             .map_err(|error| self.unreachable(&error))?;
         Ok(stream)
     }
 
     fn ask(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Outcome<Response> {
-        let stream = self.open()?;
+        let deadline = match request {
+            Request::Exec(_) => EXEC_DEADLINE,
+            _ => AT_ONCE,
+        };
+        let stream = self.open(deadline)?;
         wire::send(&stream, request, fds).map_err(|error| self.unreachable(&error))?;
         let (response, _) = wire::Lines::default()
             .receive(&stream)
@@ -245,6 +303,17 @@ impl Monitor {
             format!("cannot reach the monitor of container {}: {reason}", self.id),
         )
     }
+}
+
+/// The process of the monitor at the other end.
+pub fn process_of(stream: &UnixStream) -> io::Result<i32> {
+    let peer = rustix::net::sockopt::socket_peercred(stream)?;
+    Ok(peer.pid.as_raw_nonzero().get())
+}
+
+/// The beginning of an id, as people read it in `ps`.
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
 }
 
 fn unexpected(response: Response) -> Failed {

@@ -219,6 +219,14 @@ pub enum Event {
     Exited(ExitRecord),
 }
 
+/// A line of a watcher's stream: an event, or the answer to one more [`Request::Watch`].
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Heard {
+    Event(Event),
+    Answer(Response),
+}
+
 /// How the container ended; also the content of `exit_file`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitRecord {
@@ -307,6 +315,26 @@ mod tests {
             (back.class, back.exit_code, back.message.as_str()),
             (ErrorClass::Invalid, Some(127), "a\nb")
         );
+    }
+
+    #[test]
+    fn a_watcher_tells_answers_and_events_apart() {
+        let line = serde_json::to_string(&Response::Done).unwrap();
+        assert!(matches!(
+            serde_json::from_str(&line),
+            Ok(Heard::Answer(Response::Done))
+        ));
+        for event in [
+            Event::Oom,
+            Event::ListenerDropped,
+            Event::LogDropped { entries: 3 },
+        ] {
+            let line = serde_json::to_string(&event).unwrap();
+            let Ok(Heard::Event(back)) = serde_json::from_str(&line) else {
+                panic!("{line}");
+            };
+            assert_eq!(back, event);
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 /// `<run_dir>/<first 12 characters of the id>.sock`.
 pub(crate) fn name_of(id: &str) -> String {
@@ -26,15 +27,32 @@ fn through(directory: &OwnedFd, name: &str) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()))
 }
 
+/// Never waits: where so many wait to be accepted that no more can, this would block.
 pub(crate) fn connect(run_dir: &Path, id: &str) -> io::Result<UnixStream> {
     let directory = open_directory(run_dir)?;
-    UnixStream::connect(through(&directory, &name_of(id)))
+    let address = SocketAddrUnix::new(through(&directory, &name_of(id)))?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &address)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
+/// Whether a failure of [`connect`] says that nobody listens.
+pub(crate) fn is_deserted(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+    )
 }
 
 /// Removes the name of a socket on which nobody listens any more, if it is there.
 pub(crate) fn forget(run_dir: &Path, id: &str) -> io::Result<()> {
-    if connect(run_dir, id).is_ok() {
-        return Ok(());
+    match connect(run_dir, id) {
+        Ok(_) => return Ok(()),
+        Err(error) if is_deserted(&error) => {}
+        Err(error) => return Err(error),
     }
     match std::fs::remove_file(run_dir.join(name_of(id))) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -110,7 +128,7 @@ mod tests {
         let copy = socket.try_clone().unwrap();
         drop(first);
         drop(copy);
-        assert!(connect(&deep, id).is_err());
+        assert!(is_deserted(&connect(&deep, id).unwrap_err()));
         // What a killed process leaves behind.
         let directory = open_directory(&deep).unwrap();
         drop(UnixListener::bind(through(&directory, &name_of(id))).unwrap());
@@ -123,5 +141,24 @@ mod tests {
         drop(UnixListener::bind(through(&directory, &name_of(dead))).unwrap());
         forget(&deep, dead).unwrap();
         assert!(!deep.join(name_of(dead)).exists());
+    }
+
+    #[test]
+    fn nobody_waits_for_a_listener_that_does_not_accept() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = "0123456789ab";
+        let listener = Listener::bind(dir.path(), id).unwrap();
+        rustix::net::listen(&listener.socket, 1).unwrap();
+        let mut connected = Vec::new();
+        let refused = loop {
+            match connect(dir.path(), id) {
+                Ok(stream) => connected.push(stream),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        assert!(!is_deserted(&refused));
+        assert!(forget(dir.path(), id).is_err());
+        assert!(dir.path().join(name_of(id)).exists());
     }
 }

@@ -11,6 +11,8 @@ pub struct Life<'a> {
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
     pub health: Option<&'a str>,
+    /// Its monitor does not answer.
+    pub silent: bool,
 }
 
 /// The sentence as of `now`.
@@ -23,6 +25,9 @@ pub fn sentence(life: Life<'_>, now: Timestamp) -> String {
         Status::Created => "Created".to_owned(),
         Status::Dead => "Dead".to_owned(),
         Status::Removing => "Removal In Progress".to_owned(),
+        Status::Running | Status::Paused if life.silent => {
+            format!("Up {} (not answering)", since(life.started_at))
+        }
         Status::Paused => format!("Up {} (Paused)", since(life.started_at)),
         Status::Restarting => format!("Restarting ({}) {} ago", life.exit_code, since(life.finished_at)),
         Status::Exited => format!("Exited ({}) {} ago", life.exit_code, since(life.finished_at)),
@@ -89,7 +94,18 @@ mod tests {
             started_at: Timestamp::from_second(999_997).ok(),
             finished_at: Timestamp::from_second(999_000).ok(),
             health,
+            silent: false,
         };
+        assert_eq!(
+            sentence(
+                Life {
+                    silent: true,
+                    ..life(Status::Running, Some("healthy"))
+                },
+                now
+            ),
+            "Up 3 seconds (not answering)"
+        );
         assert_eq!(
             sentence(life(Status::Running, Some("healthy")), now),
             "Up 3 seconds (healthy)"

@@ -47,6 +47,7 @@ mod registry_rules;
 mod reload;
 mod remote;
 mod safety;
+mod silent;
 mod soak;
 mod support;
 #[path = "../../../runtime/tests/support/systemd.rs"]

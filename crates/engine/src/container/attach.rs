@@ -132,6 +132,7 @@ impl Engine {
 impl crate::engine::Inner {
     /// A connection to the monitor of a living container.
     pub(crate) fn monitor_of(&self, container: &super::Container) -> Result<monitor::client::Monitor> {
+        container.check_answers()?;
         monitor::client::Monitor::connect(&self.config.run_dir, container.id.as_str()).map_err(Error::from)
     }
 }
@@ -140,6 +141,7 @@ impl Owner {
     pub(super) async fn attach(&mut self, pending: PendingAttach) -> Result<()> {
         match &self.supervision {
             Some(supervision) => {
+                self.container.check_answers()?;
                 let monitor = std::sync::Arc::clone(&supervision.monitor);
                 blocking(move || {
                     monitor

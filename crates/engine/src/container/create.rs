@@ -138,6 +138,7 @@ fn create(inner: &Inner, mut request: CreateContainer) -> Result<(Container, Vec
         ports: api_types::PortMap::empty(),
         mounts: points,
         exec_ids: Vec::new(),
+        silent_since: None,
         sandbox_id: String::new(),
         files: Files {
             dir,

@@ -17,7 +17,7 @@ use spec::runtime::NamespaceType;
 
 use super::attach::PendingAttach;
 use super::links::{self, Link};
-use super::owner::Supervision;
+use super::supervision::Supervision;
 use super::{Container, Files, files, logs, mounts, oci, ports, user, userns};
 use crate::cdi;
 use crate::engine::{Inner, blocking};

@@ -43,6 +43,7 @@ mod security;
 mod stats;
 mod step;
 mod stop;
+mod supervision;
 mod top;
 mod unheard;
 mod update;
@@ -79,13 +80,14 @@ pub(crate) use archive::{Incoming, stream};
 pub(crate) use exec::Execs;
 pub(crate) use launch::{clear_after_monitor, netns_of};
 pub(crate) use logs::keep_to_budget;
-pub(crate) use owner::{EXIT_UNKNOWN, Handle, Supervision, adopt, read_exit_record};
+pub(crate) use owner::{EXIT_UNKNOWN, Handle, adopt, read_exit_record};
 pub(crate) use record::{Records, mounted_layers};
 pub(crate) use registry::Registry;
 pub(crate) use remove::remove_parts;
 pub(crate) use restart::wants_start_with_daemon;
 pub(crate) use stats::{Samples, sizes, total_memory};
 pub(crate) use step::Steps;
+pub(crate) use supervision::Supervision;
 
 /// The storage driver's name as the API tells it.
 pub(crate) const DRIVER: &str = "overlayfs";
@@ -180,6 +182,9 @@ pub struct Container {
     pub mounts: Vec<MountPoint>,
     #[serde(skip)]
     pub exec_ids: Vec<String>,
+    /// Since when the monitor does not answer, if it does not.
+    #[serde(skip)]
+    pub silent_since: Option<Timestamp>,
     pub sandbox_id: String,
     pub files: Files,
     pub snapshot: SnapshotId,

@@ -11,11 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use monitor::protocol::{Event, ExitRecord};
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::net::UnixStream;
+use monitor::protocol::{Event, ExitRecord, Heard, Response};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::attach::PendingAttach;
@@ -23,6 +20,7 @@ use super::health::OnFailure;
 use super::remove::RemoveOptions;
 use super::restart::{self, Backoff};
 use super::stop::Stopping;
+use super::supervision::Supervision;
 use super::{Container, Status, health, launch};
 use crate::activity::Activity;
 use crate::engine::Inner;
@@ -32,6 +30,8 @@ use crate::error::{Error, Result};
 const QUEUE: usize = 64;
 /// The exit code told for a container whose monitor vanished without an exit record.
 pub(crate) const EXIT_UNKNOWN: i32 = 255;
+/// Told for a container that was killed together with its monitor.
+const EXIT_KILLED: i32 = 128 + crate::signal::KILL;
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T>>;
 
@@ -73,6 +73,8 @@ pub(crate) enum Command {
     },
     Health(Box<api_types::Health>),
     ExecIds(Vec<String>),
+    /// Whether the monitor answers.
+    Contact(Answer<bool>),
     Connect {
         network: String,
         settings: Box<api_types::EndpointSettings>,
@@ -112,28 +114,6 @@ impl Handle {
     /// Sends what needs no answer; a container that is gone needs it no more.
     pub(crate) async fn tell(&self, command: Command) {
         let _ = self.commands.send(command).await;
-    }
-}
-
-/// A running container's monitor and its stream of events.
-pub(crate) struct Supervision {
-    pub(super) monitor: Arc<monitor::client::Monitor>,
-    pub(super) events: Lines<BufReader<UnixStream>>,
-    pub(super) health: Option<JoinHandle<()>>,
-}
-
-impl Supervision {
-    pub(crate) fn new(
-        monitor: monitor::client::Monitor,
-        watch: std::os::unix::net::UnixStream,
-    ) -> Result<Supervision> {
-        watch.set_nonblocking(true)?;
-        let events = BufReader::new(UnixStream::from_std(watch)?).lines();
-        Ok(Supervision {
-            monitor: Arc::new(monitor),
-            events,
-            health: None,
-        })
     }
 }
 
@@ -189,7 +169,7 @@ impl Command {
             Command::Update { .. } => "update",
             Command::Remove { .. } => "remove",
             Command::Attach { .. } => "attach",
-            Command::Health(_) | Command::ExecIds(_) => "note",
+            Command::Health(_) | Command::ExecIds(_) | Command::Contact(_) => "note",
             Command::Connect { .. } => "connect",
             Command::Disconnect { .. } => "disconnect",
         }
@@ -202,14 +182,16 @@ impl Owner {
             self.watch_health(&handle);
         }
         loop {
-            let deadline = [self.restart_at, self.stopping.as_ref().and_then(|s| s.deadline)]
-                .into_iter()
-                .flatten()
-                .min();
+            let deadlines = [
+                self.restart_at,
+                self.stopping.as_ref().and_then(|s| s.deadline),
+                self.supervision.as_ref().and_then(Supervision::deadline),
+            ];
+            let deadline = deadlines.into_iter().flatten().min();
             tokio::select! {
                 biased;
                 () = self.engine.shutdown.cancelled() => return,
-                event = next_event(&mut self.supervision) => self.on_event(event, &handle).await,
+                heard = next_heard(&mut self.supervision) => self.on_heard(heard, &handle).await,
                 command = self.commands.recv() => match command {
                     Some(command) => self.on_command(command, &handle).await,
                     None => return,
@@ -265,6 +247,7 @@ impl Owner {
                 self.container.exec_ids = ids;
                 self.publish_only();
             }
+            Command::Contact(answer) => self.ask_monitor(Some(answer)),
             Command::Connect {
                 network,
                 settings,
@@ -400,24 +383,16 @@ impl Owner {
         }
     }
 
-    async fn on_event(&mut self, event: Option<String>, handle: &Handle) {
-        let event = event.map(|line| serde_json::from_str::<Event>(&line));
-        match event {
-            Some(Ok(Event::Exited(record))) => self.on_exit(record, handle).await,
-            Some(Ok(Event::Oom)) => self.emit("oom"),
-            Some(Ok(Event::ExecExited { exec_id, exit_code })) => self.on_exec_exit(&exec_id, exit_code),
-            Some(Ok(Event::LogFailed { message })) => {
-                tracing::error!(container = %self.container.id, %message, "output of the container is being lost");
+    async fn on_heard(&mut self, heard: Option<serde_json::Result<Heard>>, handle: &Handle) {
+        if heard.is_some() {
+            self.heard();
+        }
+        match heard {
+            Some(Ok(Heard::Event(event))) => self.on_event(event, handle).await,
+            Some(Ok(Heard::Answer(Response::Failed(error)))) => {
+                tracing::error!(container = %self.container.id, %error, "the container's monitor tells nothing");
             }
-            Some(Ok(Event::LogUnreachable { message })) => {
-                tracing::warn!(container = %self.container.id, %message, "the container's log cannot be delivered");
-            }
-            Some(Ok(Event::LogDropped { entries })) => {
-                tracing::warn!(container = %self.container.id, entries, "entries of the container's log were dropped");
-            }
-            Some(Ok(Event::ListenerDropped)) => {
-                tracing::info!(container = %self.container.id, "an attached client took nothing for too long");
-            }
+            Some(Ok(Heard::Answer(_))) => {}
             Some(Err(error)) => {
                 tracing::warn!(container = %self.container.id, %error, "the monitor sent an event nobody knows");
             }
@@ -429,11 +404,35 @@ impl Owner {
         }
     }
 
-    fn lost(&self) -> ExitRecord {
-        tracing::error!(container = %self.container.id, "the container's monitor died; its exit code is unknown");
+    async fn on_event(&mut self, event: Event, handle: &Handle) {
+        match event {
+            Event::Exited(record) => self.on_exit(record, handle).await,
+            Event::Oom => self.emit("oom"),
+            Event::ExecExited { exec_id, exit_code } => self.on_exec_exit(&exec_id, exit_code),
+            Event::LogFailed { message } => {
+                tracing::error!(container = %self.container.id, %message, "output of the container is being lost");
+            }
+            Event::LogUnreachable { message } => {
+                tracing::warn!(container = %self.container.id, %message, "the container's log cannot be delivered");
+            }
+            Event::LogDropped { entries } => {
+                tracing::warn!(container = %self.container.id, entries, "entries of the container's log were dropped");
+            }
+            Event::ListenerDropped => {
+                tracing::info!(container = %self.container.id, "an attached client took nothing for too long");
+            }
+        }
+    }
+
+    /// How it ended when no monitor was left to say so.
+    pub(super) fn lost(&self) -> ExitRecord {
+        let killed = self.supervision.as_ref().is_some_and(Supervision::was_ended);
+        if !killed {
+            tracing::error!(container = %self.container.id, "the container's monitor died; its exit code is unknown");
+        }
         ExitRecord {
-            exit_code: EXIT_UNKNOWN,
-            signal: None,
+            exit_code: if killed { EXIT_KILLED } else { EXIT_UNKNOWN },
+            signal: killed.then_some(crate::signal::KILL),
             oom_killed: false,
             started_at: self.container.state.started_at.unwrap_or_default(),
             finished_at: Timestamp::now(),
@@ -446,32 +445,9 @@ impl Owner {
     }
 
     /// The first process has ended.
-    pub(super) async fn on_exit(&mut self, record: ExitRecord, handle: &Handle) {
+    async fn on_exit(&mut self, record: ExitRecord, handle: &Handle) {
         let _activity = self.begin("end");
-        if let Some(supervision) = self.supervision.take() {
-            if let Some(health) = supervision.health {
-                health.abort();
-            }
-            // The next run's monitor takes this one's place, so it is waited for.
-            launch::release(&self.engine, &self.container, supervision.monitor).await;
-        }
-        launch::detach_networks(&self.engine, &self.container).await;
-        self.engine.execs.container_ended(&self.container.id);
-        self.container.exec_ids.clear();
-        let ran = (record.finished_at.as_nanosecond() - record.started_at.as_nanosecond()).max(0);
-        let ran = Duration::from_nanos(u64::try_from(ran).unwrap_or(u64::MAX));
-        self.container.exits += 1;
-        self.container.ports.clear();
-        let state = &mut self.container.state;
-        state.status = Status::Exited;
-        state.pid = 0;
-        state.exit_code = record.exit_code;
-        state.oom_killed = record.oom_killed;
-        state.finished_at = Some(record.finished_at);
-        self.emit_networks("disconnect");
-        for endpoint in self.container.networks.values_mut() {
-            launch::clear_endpoint(endpoint);
-        }
+        self.take_down(&record).await;
         let again = restart::wants_restart(
             &self.container.host_config.restart_policy,
             record.exit_code,
@@ -480,16 +456,10 @@ impl Owner {
         );
         if again && self.restarting.is_empty() {
             self.container.state.status = Status::Restarting;
-            self.restart_at = Some(Instant::now() + self.backoff.after_run(ran));
+            self.restart_at = Some(Instant::now() + self.backoff.after_run(ran_of(&record)));
         }
         self.publish_or_log();
-        self.emit_with(
-            "die",
-            [
-                ("exitCode", record.exit_code.to_string()),
-                ("execDuration", ran.as_secs().to_string()),
-            ],
-        );
+        self.emit_end(&record);
         if let Some(stopping) = self.stopping.take() {
             self.emit("stop");
             stopping.done();
@@ -502,8 +472,46 @@ impl Owner {
         }
     }
 
+    /// Takes away what only a run has, and notes how it ended. What comes after it is for the caller to say and to publish.
+    pub(super) async fn take_down(&mut self, record: &ExitRecord) {
+        self.container.silent_since = None;
+        if let Some(supervision) = self.supervision.take() {
+            if let Some(health) = supervision.health {
+                health.abort();
+            }
+            // The next run's monitor takes this one's place, so it is waited for.
+            launch::release(&self.engine, &self.container, supervision.monitor).await;
+        }
+        launch::detach_networks(&self.engine, &self.container).await;
+        self.engine.execs.container_ended(&self.container.id);
+        self.container.exec_ids.clear();
+        self.container.exits += 1;
+        self.container.ports.clear();
+        let state = &mut self.container.state;
+        state.status = Status::Exited;
+        state.pid = 0;
+        state.exit_code = record.exit_code;
+        state.oom_killed = record.oom_killed;
+        state.finished_at = Some(record.finished_at);
+        self.emit_networks("disconnect");
+        for endpoint in self.container.networks.values_mut() {
+            launch::clear_endpoint(endpoint);
+        }
+    }
+
+    pub(super) fn emit_end(&self, record: &ExitRecord) {
+        self.emit_with(
+            "die",
+            [
+                ("exitCode", record.exit_code.to_string()),
+                ("execDuration", ran_of(record).as_secs().to_string()),
+            ],
+        );
+    }
+
     async fn on_deadline(&mut self, handle: &Handle) {
         let now = Instant::now();
+        self.look_for_silence(now);
         if self.restart_at.is_some_and(|at| at <= now) {
             self.restart_at = None;
             self.container.restart_count += 1;
@@ -614,15 +622,21 @@ impl Owner {
     }
 }
 
+/// How long the first process ran.
+fn ran_of(record: &ExitRecord) -> Duration {
+    let ran = (record.finished_at.as_nanosecond() - record.started_at.as_nanosecond()).max(0);
+    Duration::from_nanos(u64::try_from(ran).unwrap_or(u64::MAX))
+}
+
 /// The exit record a monitor left behind, if it left one that can be read.
 pub(crate) fn read_exit_record(path: &std::path::Path) -> Option<ExitRecord> {
     ExitRecord::read(path).ok().flatten()
 }
 
-/// The monitor's next event; `None` when it is gone; never, when there is no monitor.
-async fn next_event(supervision: &mut Option<Supervision>) -> Option<String> {
+/// What the monitor says next; `None` when it is gone; never, when there is no monitor.
+async fn next_heard(supervision: &mut Option<Supervision>) -> Option<serde_json::Result<Heard>> {
     match supervision {
-        Some(supervision) => supervision.events.next_line().await.ok().flatten(),
+        Some(supervision) => supervision.next().await,
         None => std::future::pending().await,
     }
 }

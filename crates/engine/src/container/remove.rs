@@ -5,6 +5,8 @@
 //! goes what can be made again (endpoints, files), then the writable snapshot, then the row; the name is free
 //! only after all of it.
 
+use monitor::protocol::{Event, Heard};
+
 use super::Status;
 use super::mounts::MountKind;
 use super::owner::{Command, Owner};
@@ -87,30 +89,20 @@ impl Owner {
         self.container.stopped_by_hand = true;
         self.kill(None).await?;
         let record = loop {
-            let line = match &mut self.supervision {
-                Some(supervision) => supervision.events.next_line().await.ok().flatten(),
+            let heard = match &mut self.supervision {
+                Some(supervision) => supervision.next().await,
                 None => None,
             };
-            match line.map(|line| serde_json::from_str(&line)) {
-                Some(Ok(monitor::protocol::Event::Exited(record))) => break Some(record),
+            match heard {
+                Some(Ok(Heard::Event(Event::Exited(record)))) => break record,
                 Some(_) => {}
-                None => break super::owner::read_exit_record(&self.exit_file()),
+                None => {
+                    break super::owner::read_exit_record(&self.exit_file()).unwrap_or_else(|| self.lost());
+                }
             }
         };
-        if let Some(supervision) = self.supervision.take() {
-            if let Some(health) = supervision.health {
-                health.abort();
-            }
-            super::launch::release(&self.engine, &self.container, supervision.monitor).await;
-        }
-        super::launch::detach_networks(&self.engine, &self.container).await;
-        self.container.exits += 1;
-        self.container.state.pid = 0;
-        if let Some(record) = record {
-            self.container.state.exit_code = record.exit_code;
-            self.container.state.finished_at = Some(record.finished_at);
-        }
-        self.emit_with("die", [("exitCode", self.container.state.exit_code.to_string())]);
+        self.take_down(&record).await;
+        self.emit_end(&record);
         if let Some(stopping) = self.stopping.take() {
             stopping.done();
         }

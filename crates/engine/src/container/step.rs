@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use api_types::{ContainerConfig, HostConfig};
 use bytes::Bytes;
 use jiff::Timestamp;
-use monitor::protocol::{AttachStreams, Event};
+use monitor::protocol::{AttachStreams, Event, Heard};
 use spec::{Digest, Id, Platform};
 use store::SnapshotId;
 use tokio::io::AsyncReadExt as _;
@@ -130,8 +130,8 @@ impl Engine {
             }
         };
         let end = async {
-            while let Ok(Some(line)) = supervision.events.next_line().await {
-                if let Ok(Event::Exited(record)) = serde_json::from_str(&line) {
+            while let Some(heard) = supervision.next().await {
+                if let Ok(Heard::Event(Event::Exited(record))) = heard {
                     return Ok(record.exit_code);
                 }
             }
@@ -186,6 +186,7 @@ fn transient(step: Step, dir: std::path::PathBuf) -> Result<Container> {
         ports: api_types::PortMap::empty(),
         mounts: Vec::new(),
         exec_ids: Vec::new(),
+        silent_since: None,
         sandbox_id: String::new(),
         files: Files {
             dir,

@@ -98,12 +98,6 @@ impl Owner {
         }
     }
 
-    pub(super) async fn signal(&mut self, number: i32) -> Result<()> {
-        let monitor = self.monitor()?;
-        self.emit_with("kill", [("signal", number.to_string())]);
-        blocking(move || monitor.kill(number).map_err(Error::from)).await
-    }
-
     pub(super) async fn kill(&mut self, wanted: Option<&str>) -> Result<()> {
         let named = |error: Error| error.context(format!("cannot kill container: {}", self.container.name));
         let number = wanted
