@@ -5,6 +5,7 @@
 //! the monitor leaves. The launch socket carries exactly one [`Launch`] and one [`Reply`].
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -236,11 +237,23 @@ pub struct ExitRecord {
     pub oom_killed: bool,
     pub started_at: Timestamp,
     pub finished_at: Timestamp,
+    /// How long it ran, by a clock that nobody sets. Earlier releases did not write it.
+    #[serde(default)]
+    pub ran_nanos: Option<u64>,
     /// Bytes, where the kernel keeps it.
     pub peak_memory: Option<u64>,
 }
 
 impl ExitRecord {
+    /// How long the first process ran.
+    pub fn ran(&self) -> Duration {
+        let by_times = self.finished_at.duration_since(self.started_at);
+        self.ran_nanos.map_or_else(
+            || Duration::try_from(by_times).unwrap_or_default(),
+            Duration::from_nanos,
+        )
+    }
+
     /// Reads a record. No file means that no exit has been recorded.
     pub fn read(path: &Path) -> std::io::Result<Option<Self>> {
         match std::fs::read(path) {
@@ -335,6 +348,27 @@ mod tests {
             };
             assert_eq!(back, event);
         }
+    }
+
+    #[test]
+    fn a_run_is_as_long_as_it_was_whatever_the_clock_says() {
+        let start: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
+        let record = |seconds: i64, ran: Option<Duration>| ExitRecord {
+            exit_code: 0,
+            signal: None,
+            oom_killed: false,
+            started_at: start,
+            finished_at: start + jiff::SignedDuration::from_secs(seconds),
+            ran_nanos: ran.map(|ran| u64::try_from(ran.as_nanos()).unwrap()),
+            peak_memory: None,
+        };
+        let run = Duration::from_secs(3);
+        // The clock was put forward by a day, and back by one.
+        assert_eq!(record(86_403, Some(run)).ran(), run);
+        assert_eq!(record(-86_397, Some(run)).ran(), run);
+        // Of an earlier release.
+        assert_eq!(record(3, None).ran(), run);
+        assert_eq!(record(-86_397, None).ran(), Duration::ZERO);
     }
 
     #[test]

@@ -436,6 +436,7 @@ impl Owner {
             oom_killed: false,
             started_at: self.container.state.started_at.unwrap_or_default(),
             finished_at: Timestamp::now(),
+            ran_nanos: None,
             peak_memory: None,
         }
     }
@@ -456,7 +457,7 @@ impl Owner {
         );
         if again && self.restarting.is_empty() {
             self.container.state.status = Status::Restarting;
-            self.restart_at = Some(Instant::now() + self.backoff.after_run(ran_of(&record)));
+            self.restart_at = Some(Instant::now() + self.backoff.after_run(record.ran()));
         }
         self.publish_or_log();
         self.emit_end(&record);
@@ -504,7 +505,7 @@ impl Owner {
             "die",
             [
                 ("exitCode", record.exit_code.to_string()),
-                ("execDuration", ran_of(record).as_secs().to_string()),
+                ("execDuration", record.ran().as_secs().to_string()),
             ],
         );
     }
@@ -620,12 +621,6 @@ impl Owner {
             tracing::error!(container = %self.container.id, %error, "could not remove the container after it ended");
         }
     }
-}
-
-/// How long the first process ran.
-fn ran_of(record: &ExitRecord) -> Duration {
-    let ran = (record.finished_at.as_nanosecond() - record.started_at.as_nanosecond()).max(0);
-    Duration::from_nanos(u64::try_from(ran).unwrap_or(u64::MAX))
 }
 
 /// The exit record a monitor left behind, if it left one that can be read.

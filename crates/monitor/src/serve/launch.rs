@@ -115,6 +115,7 @@ pub(super) struct Container {
     pub(super) session: Session,
     pub(super) dns: Option<dns::Server>,
     pub(super) started: Started,
+    pub(super) begun: Instant,
 }
 
 fn start_in(
@@ -204,6 +205,7 @@ fn start_in(
         session,
         dns,
         started,
+        begun: Instant::now(),
     })
 }
 

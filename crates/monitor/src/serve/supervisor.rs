@@ -52,6 +52,7 @@ pub(super) struct Supervisor {
     pub(super) cgroup: Cgroup,
     pub(super) process: runtime::Running,
     pub(super) started: Started,
+    begun: Instant,
     pub(super) signals: Signals,
     pub(super) poller: Poller,
     pub(super) sessions: BTreeMap<u32, Session>,
@@ -81,6 +82,7 @@ pub(super) enum Phase {
     Draining {
         exit: Exit,
         finished_at: Timestamp,
+        ran: Duration,
         deadline: Instant,
     },
     Ended {
@@ -107,6 +109,7 @@ impl Supervisor {
             cgroup,
             process: container.process,
             started: container.started,
+            begun: container.begun,
             signals,
             sessions: BTreeMap::from([(MAIN, container.session)]),
             next_session: MAIN,
@@ -279,6 +282,7 @@ impl Supervisor {
         self.phase = Phase::Draining {
             exit,
             finished_at,
+            ran: self.begun.elapsed(),
             deadline: Instant::now() + DRAIN,
         };
     }
@@ -290,13 +294,14 @@ impl Supervisor {
         if let Phase::Draining {
             exit,
             finished_at,
+            ran,
             deadline,
         } = self.phase
         {
             let output_ended = self.sessions.get(&MAIN).is_none_or(Session::output_ended);
             let quiet = output_ended && self.execs.values().all(|exec| exec.exit_code.is_some());
             if quiet || now >= deadline {
-                self.end(exit, finished_at);
+                self.end(exit, finished_at, ran);
                 self.settle_sessions(now);
             }
         }
@@ -366,7 +371,7 @@ impl Supervisor {
             .retain(|number, session| *number == MAIN || !session.is_done());
     }
 
-    fn end(&mut self, exit: Exit, finished_at: Timestamp) {
+    fn end(&mut self, exit: Exit, finished_at: Timestamp, ran: Duration) {
         for number in self.sessions.keys().copied().collect::<Vec<_>>() {
             self.read_all_output(number);
             if let Some(session) = self.sessions.get_mut(&number) {
@@ -388,6 +393,7 @@ impl Supervisor {
             oom_killed: self.oom_killed,
             started_at: self.started.started_at,
             finished_at,
+            ran_nanos: u64::try_from(ran.as_nanos()).ok(),
             peak_memory: self.cgroup.peak_memory().ok().flatten(),
         };
         // On a full disk the record can only be told, not kept; whoever listens now still learns of the exit.
