@@ -17,6 +17,27 @@ pub(crate) fn emit(inner: &Inner, action: &str, name: &str, extra: &[(&str, &str
     inner.events.publish("volume", action, name, attributes);
 }
 
+/// Of every volume that a container is about to use, or has just let go.
+pub(crate) fn emit_of_container(inner: &Inner, action: &str, container: &crate::Container) {
+    for mount in &container.plan {
+        let MountKind::Volume { name, driver, .. } = &mount.kind else {
+            continue;
+        };
+        let writable = (!mount.read_only).to_string();
+        let whose = [("container", container.id.as_str()), ("driver", driver.as_str())];
+        // What Docker tells of a mount, and of its end.
+        let how = [
+            ("destination", mount.destination.as_str()),
+            ("propagation", ""),
+            ("read/write", &writable),
+        ];
+        match action {
+            "mount" => emit(inner, action, name, &[&whose[..], &how].concat()),
+            _ => emit(inner, action, name, &whose),
+        }
+    }
+}
+
 /// The containers, running or not, that have a volume in their plan.
 pub(crate) fn users(inner: &Inner, name: &str) -> Vec<Id> {
     let uses = |c: &Arc<crate::Container>| {

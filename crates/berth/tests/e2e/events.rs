@@ -141,3 +141,232 @@ fn the_stream_has_the_form_that_was_asked_for() {
         );
     }
 }
+
+/// The attributes of the only event of this kind, action and object's name.
+fn attributes_of(all: &[Value], kind: &str, action: &str) -> serde_json::Map<String, Value> {
+    let found: Vec<&Value> = all
+        .iter()
+        .filter(|event| {
+            event["Type"] == kind && event["Action"].as_str().unwrap().split(':').next() == Some(action)
+        })
+        .collect();
+    let last = found.last().unwrap_or_else(|| {
+        let seen: Vec<_> = all
+            .iter()
+            .map(|e| format!("{} {}", e["Type"], e["Action"]))
+            .collect();
+        panic!("no {kind} {action}: {seen:?}")
+    });
+    last["Actor"]["Attributes"].as_object().unwrap().clone()
+}
+
+/// Takes over a stream of a terminal and presses the keys that detach, as a client does that leaves them to the daemon.
+fn detach_from(daemon: &Daemon, path: &str, body: &str) {
+    let mut socket = UnixStream::connect(daemon.dir.path().join("run/berth.sock")).unwrap();
+    write!(
+        socket,
+        "POST /v1.51{path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        socket.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    assert!(
+        head.starts_with(b"HTTP/1.1 101"),
+        "{}",
+        crate::support::text(&head)
+    );
+    socket.write_all(&[0x10, 0x11]).unwrap();
+    // The daemon lets go.
+    socket.read_to_end(&mut Vec::new()).unwrap();
+}
+
+/// Everything that happens to containers, images, volumes, networks, the builder and the daemon, with what Docker tells of
+/// it.
+#[test]
+fn every_event_has_dockers_attributes() {
+    guard!();
+    let daemon = Daemon::start();
+    let ok = |words: &str| daemon.ok(&words.split(' ').collect::<Vec<_>>());
+    let dir = daemon.dir.path();
+    ok("volume create vol");
+    ok("network create --label team=a net");
+    ok("run -d --name one --label team=a -v vol:/data:ro box:1 sleep 1000");
+    ok("network connect net one");
+    ok("network disconnect net one");
+    ok("exec one true");
+    ok("exec -d one sleep 1000");
+    ok("run -dit --name tty box:1 sh");
+    detach_from(&daemon, "/containers/tty/attach?stream=1&stdin=1&stdout=1", "");
+    let exec = r#"{"AttachStdin":true,"AttachStdout":true,"Tty":true,"Cmd":["sh"]}"#;
+    let made = crate::http::request(
+        &daemon,
+        "POST",
+        "/v1.51/containers/tty/exec",
+        "application/json",
+        exec.as_bytes(),
+    );
+    let made: Value = serde_json::from_str(&made.body).unwrap();
+    let path = format!("/exec/{}/start", made["Id"].as_str().unwrap());
+    detach_from(&daemon, &path, r#"{"Tty":true}"#);
+    let resize = crate::http::request(
+        &daemon,
+        "POST",
+        "/v1.51/containers/tty/resize?h=30&w=100",
+        "",
+        b"",
+    );
+    assert_eq!(resize.status, 200, "{}", resize.body);
+    ok(&format!("cp one:/etc/passwd {}", dir.join("copied").display()));
+    ok(&format!("cp {} one:/copied", dir.join("copied").display()));
+    ok(&format!("export -o {} one", dir.join("tar").display()));
+    ok("restart -t 0 one");
+    ok("pause one");
+    ok("unpause one");
+    ok("commit one made:1");
+    ok("stop -t 0 one");
+    let oom = "x=x; while :; do x=$x$x$x; done";
+    daemon.run(&[
+        "run",
+        "--name",
+        "oom",
+        "--memory",
+        "8m",
+        "--memory-swap",
+        "8m",
+        "box:1",
+        "sh",
+        "-c",
+        oom,
+    ]);
+    daemon.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "checked",
+        "--health-cmd",
+        "true",
+        "--health-interval",
+        "50ms",
+        "box:1",
+        "sleep",
+        "1000",
+    ]);
+    let healthy = crate::support::retry(|| {
+        (ok("inspect -f {{.State.Health.Status}} checked") == "healthy\n").then_some(())
+    });
+    assert!(healthy.is_some());
+    ok("rm -f one tty oom checked");
+    ok("create --name unused box:1 true");
+    ok("container prune -f");
+    ok("tag made:1 made:2");
+    ok(&format!("save -o {} made:1", dir.join("saved").display()));
+    ok("rmi made:1 made:2");
+    ok(&format!("load -i {}", dir.join("saved").display()));
+    ok(&format!("import {} imported:1", dir.join("tar").display()));
+    ok("image prune -a -f");
+    ok("volume rm vol");
+    ok("volume prune -f");
+    ok("network rm net");
+    ok("network prune -f");
+    ok("builder prune -f");
+    let reload = std::process::Command::new("kill")
+        .args(["-HUP", &daemon.child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(reload.success());
+    let reloaded = crate::support::retry(|| past(&daemon, &["type=daemon"]).first().cloned());
+    assert!(reloaded.is_some(), "{}", daemon.log());
+    let all = past(&daemon, &[]);
+    let id = |name: &str| {
+        let created = all
+            .iter()
+            .find(|event| event["Action"] == "create" && event["Actor"]["Attributes"]["name"] == name);
+        created.unwrap_or_else(|| panic!("{name}"))["Actor"]["ID"].clone()
+    };
+    let wanted: &[(&str, &str, &[&str])] = &[
+        ("container", "create", &["image", "name"]),
+        ("container", "start", &["image", "name"]),
+        ("container", "attach", &["image", "name"]),
+        ("container", "detach", &["image", "name"]),
+        ("container", "resize", &["height", "image", "name", "width"]),
+        ("container", "exec_create", &["execID", "image", "name"]),
+        ("container", "exec_start", &["execID", "image", "name"]),
+        ("container", "exec_die", &["execID", "exitCode", "image", "name"]),
+        ("container", "exec_detach", &["execID", "image", "name"]),
+        ("container", "archive-path", &["image", "name"]),
+        ("container", "extract-to-dir", &["image", "name"]),
+        ("container", "export", &["image", "name"]),
+        ("container", "kill", &["image", "name", "signal"]),
+        ("container", "die", &["execDuration", "exitCode", "image", "name"]),
+        ("container", "stop", &["image", "name"]),
+        ("container", "restart", &["image", "name"]),
+        ("container", "pause", &["image", "name"]),
+        ("container", "unpause", &["image", "name"]),
+        (
+            "container",
+            "commit",
+            &["comment", "imageID", "imageRef", "image", "name"],
+        ),
+        ("container", "oom", &["image", "name"]),
+        ("container", "health_status", &["image", "name"]),
+        ("container", "destroy", &["image", "name"]),
+        ("container", "prune", &["reclaimed"]),
+        ("image", "tag", &["name"]),
+        ("image", "untag", &["name"]),
+        ("image", "save", &["name"]),
+        ("image", "load", &["name"]),
+        ("image", "import", &["name"]),
+        ("image", "delete", &["name"]),
+        ("image", "prune", &["reclaimed"]),
+        ("volume", "create", &["driver"]),
+        (
+            "volume",
+            "mount",
+            &["container", "destination", "driver", "propagation", "read/write"],
+        ),
+        ("volume", "unmount", &["container", "driver"]),
+        ("volume", "destroy", &["driver"]),
+        ("volume", "prune", &["reclaimed"]),
+        ("network", "create", &["name", "type"]),
+        ("network", "connect", &["container", "name", "type"]),
+        ("network", "disconnect", &["container", "name", "type"]),
+        ("network", "destroy", &["name", "type"]),
+        ("network", "prune", &["reclaimed"]),
+        ("builder", "prune", &["reclaimed"]),
+        ("daemon", "reload", &["debug", "labels", "name"]),
+    ];
+    for (kind, action, keys) in wanted {
+        let attributes = attributes_of(&all, kind, action);
+        for key in *keys {
+            assert!(
+                attributes.contains_key(*key),
+                "{kind} {action} has no {key}: {attributes:?}"
+            );
+        }
+        // Nothing beside them but what labels add, and what a reload says of settings.
+        let more: Vec<&String> = attributes
+            .keys()
+            .filter(|key| !keys.contains(&key.as_str()) && *key != "team" && *kind != "daemon")
+            .collect();
+        assert!(more.is_empty(), "{kind} {action}: {more:?}");
+    }
+    let mount = attributes_of(&all, "volume", "mount");
+    assert_eq!(mount["container"], id("one"));
+    assert_eq!(mount["destination"], "/data");
+    assert_eq!(mount["read/write"], "false");
+    assert_eq!(attributes_of(&all, "volume", "unmount")["container"], id("one"));
+    assert_eq!(attributes_of(&all, "container", "exec_detach")["name"], "tty");
+    assert_eq!(attributes_of(&all, "container", "detach")["name"], "tty");
+    // Each has its scope, and times that agree.
+    for event in &all {
+        let seconds = event["time"].as_i64().unwrap();
+        assert_eq!(event["timeNano"].as_i64().unwrap() / 1_000_000_000, seconds);
+        assert_eq!(event["scope"], "local");
+    }
+}

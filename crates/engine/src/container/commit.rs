@@ -41,6 +41,7 @@ impl Engine {
             self.container_pause(container.id.as_str()).await?;
         }
         let (inner, owned) = (Arc::clone(&self.inner), Arc::clone(&container));
+        let comment = request.comment.clone();
         let watch = self.inner.metrics.watch("commit");
         let committed = watch.done(blocking(move || commit(&inner, &owned, &request, apply)).await);
         if freeze {
@@ -48,7 +49,7 @@ impl Engine {
         }
         let (id, reference) = committed?;
         let mut attributes = container.attributes();
-        attributes.insert("comment".to_owned(), String::new());
+        attributes.insert("comment".to_owned(), comment);
         attributes.insert("imageID".to_owned(), id.to_string());
         attributes.insert("imageRef".to_owned(), reference);
         self.inner

@@ -359,6 +359,7 @@ impl Owner {
                 state.health = health::initial(&self.container.config);
                 self.publish()?;
                 self.emit_networks("connect");
+                crate::volumes::emit_of_container(&self.engine, "mount", &self.container);
                 self.emit("start");
                 self.watch_health(handle);
                 Ok(())
@@ -495,6 +496,7 @@ impl Owner {
         state.oom_killed = record.oom_killed;
         state.finished_at = Some(record.finished_at);
         self.emit_networks("disconnect");
+        crate::volumes::emit_of_container(&self.engine, "unmount", &self.container);
         for endpoint in self.container.networks.values_mut() {
             launch::clear_endpoint(endpoint);
         }

@@ -20,11 +20,16 @@ const KEYS: &[&str] = &["until", "unused-for", "id", "type"];
 
 pub async fn prune(State(state): State<AppState>, version: ApiVersion, query: Query) -> Result<Response> {
     let options = options(&query, version)?;
+    let rehearsed = options.rehearse;
     let pruned = state
         .builder
         .prune(options)
         .await
         .map_err(|error| ApiError::new(error.class(), error.to_string()))?;
+    if !rehearsed {
+        let attributes = [("reclaimed".to_owned(), pruned.bytes.to_string())].into();
+        state.engine.publish_event("builder", "prune", "", attributes);
+    }
     Ok(ok(&BuildPruneReport {
         caches_deleted: null_when_empty(pruned.ids),
         space_reclaimed: pruned.bytes,
