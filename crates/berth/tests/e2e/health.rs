@@ -109,6 +109,36 @@ fn streaks_results_and_output() {
 }
 
 #[test]
+fn the_next_daemon_knows_the_health() {
+    guard!();
+    let mut daemon = Daemon::start();
+    let status = "{{.State.Health.Status}}";
+    // After the first success there is no probe for an hour.
+    let once = [
+        "--health-start-period",
+        "1h",
+        "--health-start-interval",
+        "50ms",
+        "--health-interval",
+        "1h",
+    ];
+    run(&daemon, "well", "true", &once);
+    run(&daemon, "ill", "exit 3", &["--health-retries", "1"]);
+    becomes(&daemon, "well", status, "healthy");
+    becomes(&daemon, "ill", status, "unhealthy");
+    daemon.crash_and_restart();
+    assert_eq!(inspect(&daemon, "well", status), "healthy");
+    assert_eq!(inspect(&daemon, "ill", status), "unhealthy");
+    assert_eq!(
+        inspect(&daemon, "ill", "{{(index .State.Health.Log 0).ExitCode}}"),
+        "3"
+    );
+    // A new run knows nothing of the last one's.
+    daemon.ok(&["restart", "-t", "0", "well"]);
+    becomes(&daemon, "well", status, "healthy");
+}
+
+#[test]
 fn an_unhealthy_container_is_killed_restarted_or_stopped_as_asked() {
     guard!();
     let daemon = Daemon::start();

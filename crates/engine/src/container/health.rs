@@ -1,7 +1,8 @@
 //! Health checks: a probe is an exec in the container, run at the interval its image or user set.
 //!
-//! Docker's rules: `starting` until the first success; failures within the start period don't count; `retries`
-//! failures in a row make it `unhealthy`; the last five results are kept, each with at most 4096 bytes of output.
+//! Docker's rules: `starting` until the first success; failures within the start period don't count, and until then probes
+//! come at the start interval; `retries` failures in a row make it `unhealthy`; the last five results are kept, each with at
+//! most 4096 bytes of output. The next daemon goes on with the state the last one knew.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,6 +95,39 @@ impl Check {
     }
 }
 
+impl Check {
+    /// How long to wait for the next probe of a container that has run for `ran`.
+    fn pause(&self, status: &str, ran: Duration) -> Duration {
+        match self.is_starting(status, ran) {
+            true => self.start_interval,
+            false => self.interval,
+        }
+    }
+
+    /// Failures are forgiven.
+    fn is_starting(&self, status: &str, ran: Duration) -> bool {
+        ran < self.start_period && status == "starting"
+    }
+
+    /// The health after one more result.
+    fn after(&self, health: &Health, result: HealthcheckResult, ran: Duration) -> Health {
+        let mut next = health.clone();
+        if result.exit_code == 0 {
+            next.failing_streak = 0;
+            "healthy".clone_into(&mut next.status);
+        } else if !self.is_starting(&health.status, ran) {
+            next.failing_streak += 1;
+            if next.failing_streak >= self.retries {
+                "unhealthy".clone_into(&mut next.status);
+            }
+        }
+        next.log.push(result);
+        let excess = next.log.len().saturating_sub(KEPT_RESULTS);
+        next.log.drain(..excess);
+        next
+    }
+}
+
 /// The health of a container that was just started, if it has a check.
 pub(super) fn initial(config: &ContainerConfig) -> Option<Health> {
     Check::of(config)?;
@@ -104,24 +138,6 @@ pub(super) fn initial(config: &ContainerConfig) -> Option<Health> {
     })
 }
 
-/// The health after one more result. Pure: what decides is all here.
-fn after(health: &Health, result: HealthcheckResult, in_start_period: bool, retries: i64) -> Health {
-    let mut next = health.clone();
-    if result.exit_code == 0 {
-        next.failing_streak = 0;
-        "healthy".clone_into(&mut next.status);
-    } else if !(in_start_period && next.status == "starting") {
-        next.failing_streak += 1;
-        if next.failing_streak >= retries {
-            "unhealthy".clone_into(&mut next.status);
-        }
-    }
-    next.log.push(result);
-    let excess = next.log.len().saturating_sub(KEPT_RESULTS);
-    next.log.drain(..excess);
-    next
-}
-
 /// Probes the container until the task is aborted.
 pub(super) fn watch(engine: &Arc<Inner>, container: &Container, handle: Handle) -> Option<JoinHandle<()>> {
     let check = Check::of(&container.config)?;
@@ -130,7 +146,11 @@ pub(super) fn watch(engine: &Arc<Inner>, container: &Container, handle: Handle) 
     };
     let container = container.clone();
     Some(tokio::spawn(async move {
-        let started = tokio::time::Instant::now();
+        // One that another daemon has started has run before; from here on a clock counts that nobody sets.
+        let watched = tokio::time::Instant::now();
+        let before = container.state.started_at.unwrap_or_else(Timestamp::now);
+        let before = Duration::try_from(Timestamp::now().duration_since(before)).unwrap_or_default();
+        let ran = || before + watched.elapsed();
         let mut health = container
             .state
             .health
@@ -138,12 +158,7 @@ pub(super) fn watch(engine: &Arc<Inner>, container: &Container, handle: Handle) 
             .or_else(|| initial(&container.config))
             .unwrap_or_default();
         loop {
-            let in_start_period = started.elapsed() < check.start_period;
-            let pause = match in_start_period && health.status == "starting" {
-                true => check.start_interval.min(check.interval),
-                false => check.interval,
-            };
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(check.pause(&health.status, ran())).await;
             if handle.snapshot().state.status == super::Status::Paused {
                 continue;
             }
@@ -155,12 +170,7 @@ pub(super) fn watch(engine: &Arc<Inner>, container: &Container, handle: Handle) 
                 return;
             };
             engine.inner.metrics.health_check(result.exit_code == 0);
-            health = after(
-                &health,
-                result,
-                started.elapsed() < check.start_period,
-                check.retries,
-            );
+            health = check.after(&health, result, ran());
             handle.tell(Command::Health(Box::new(health.clone()))).await;
         }
     }))
@@ -246,25 +256,119 @@ mod tests {
         }
     }
 
-    #[test]
-    fn streaks_and_the_start_period() {
-        let mut health = Health {
-            status: "starting".into(),
-            ..Default::default()
+    fn check(settings: HealthConfig) -> Check {
+        let config = ContainerConfig {
+            healthcheck: Some(HealthConfig {
+                test: vec!["CMD".to_owned(), "probe".to_owned()].into(),
+                ..settings
+            }),
+            ..ContainerConfig::default()
         };
+        Check::of(&config).unwrap()
+    }
+
+    fn seconds(seconds: u64) -> i64 {
+        i64::try_from(Duration::from_secs(seconds).as_nanos()).unwrap()
+    }
+
+    fn with_start_period() -> Check {
+        check(HealthConfig {
+            interval: seconds(60),
+            start_period: seconds(10),
+            start_interval: seconds(2),
+            retries: 2,
+            ..HealthConfig::default()
+        })
+    }
+
+    fn starting() -> Health {
+        Health {
+            status: "starting".into(),
+            ..Health::default()
+        }
+    }
+
+    const EARLY: Duration = Duration::from_secs(9);
+    const LATE: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn defaults_are_dockers() {
+        let check = check(HealthConfig::default());
+        assert_eq!(check.interval, Duration::from_secs(30));
+        assert_eq!(check.timeout, Duration::from_secs(30));
+        assert_eq!(check.start_period, Duration::ZERO);
+        assert_eq!(check.start_interval, Duration::from_secs(5));
+        assert_eq!(check.retries, 3);
+    }
+
+    #[test]
+    fn probes_come_at_the_start_interval_until_the_container_has_started() {
+        let check = with_start_period();
+        let (start, normal) = (Duration::from_secs(2), Duration::from_secs(60));
+        assert_eq!(check.pause("starting", Duration::ZERO), start);
+        assert_eq!(check.pause("starting", EARLY), start);
+        assert_eq!(check.pause("healthy", EARLY), normal);
+        assert_eq!(check.pause("starting", LATE), normal);
+        // Also when it is the longer one.
+        let slow = Check {
+            start_interval: Duration::from_secs(90),
+            ..check
+        };
+        assert_eq!(slow.pause("starting", EARLY), Duration::from_secs(90));
+    }
+
+    #[test]
+    fn failures_in_the_start_period_do_not_count() {
+        let check = with_start_period();
+        let mut health = starting();
         for _ in 0..9 {
-            health = after(&health, result(1), true, 3);
+            health = check.after(&health, result(1), EARLY);
+            assert_eq!((health.status.as_str(), health.failing_streak), ("starting", 0));
         }
-        assert_eq!(
-            (health.status.as_str(), health.failing_streak, health.log.len()),
-            ("starting", 0, 5)
-        );
-        health = after(&health, result(0), true, 3);
+        health = check.after(&health, result(1), LATE);
+        assert_eq!((health.status.as_str(), health.failing_streak), ("starting", 1));
+        health = check.after(&health, result(1), LATE);
+        assert_eq!((health.status.as_str(), health.failing_streak), ("unhealthy", 2));
+    }
+
+    #[test]
+    fn a_success_ends_the_start_period() {
+        let check = with_start_period();
+        let mut health = check.after(&starting(), result(0), EARLY);
         assert_eq!(health.status, "healthy");
-        for _ in 0..2 {
-            health = after(&health, result(1), true, 3);
+        health = check.after(&health, result(1), EARLY);
+        assert_eq!((health.status.as_str(), health.failing_streak), ("healthy", 1));
+        health = check.after(&health, result(1), EARLY);
+        assert_eq!(health.status, "unhealthy");
+    }
+
+    #[test]
+    fn only_failures_in_a_row_make_it_unhealthy_and_one_success_makes_it_healthy() {
+        let check = with_start_period();
+        let mut health = starting();
+        for (code, status, streak) in [
+            (1, "starting", 1),
+            (0, "healthy", 0),
+            (1, "healthy", 1),
+            (0, "healthy", 0),
+            (-1, "healthy", 1),
+            (2, "unhealthy", 2),
+            (1, "unhealthy", 3),
+            (0, "healthy", 0),
+        ] {
+            health = check.after(&health, result(code), LATE);
+            assert_eq!((health.status.as_str(), health.failing_streak), (status, streak));
         }
-        assert_eq!(health.status, "healthy");
-        assert_eq!(after(&health, result(1), false, 3).status, "unhealthy");
+    }
+
+    #[test]
+    fn the_last_five_results_are_kept() {
+        let check = with_start_period();
+        let mut health = starting();
+        for code in 0..8 {
+            health = check.after(&health, result(code), LATE);
+        }
+        let codes: Vec<i64> = health.log.iter().map(|result| result.exit_code).collect();
+        assert_eq!(codes, [3, 4, 5, 6, 7]);
     }
 }

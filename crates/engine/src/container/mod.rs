@@ -137,7 +137,8 @@ pub struct State {
     pub error: String,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
-    #[serde(skip)]
+    /// As it was when its status last changed, for the next daemon.
+    #[serde(default)]
     pub health: Option<Health>,
 }
 

@@ -585,10 +585,10 @@ impl Owner {
         let changed = before.as_ref() != Some(&health.status);
         let status = health.status.clone();
         self.container.state.health = Some(health);
-        self.publish_only();
         if !changed {
-            return;
+            return self.publish_only();
         }
+        self.publish_or_log();
         self.emit(&format!("health_status: {status}"));
         if status == "unhealthy" {
             self.on_unhealthy(handle).await;
