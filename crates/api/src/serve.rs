@@ -71,13 +71,13 @@ impl Server {
     pub fn spawn_unix(&self, stream: UnixStream) {
         let server = self.clone();
         self.connections.spawn(async move {
-            let gone = match Gone::watch(&stream) {
-                Ok(gone) => gone,
-                Err(error) => return tracing::warn!(%error, "a connection cannot be watched"),
-            };
-            let served = tokio::select! {
-                served = server.serve_by(&server.patient, stream) => served,
-                () = gone.happened() => Ok(()),
+            let served = match Gone::watch(&stream) {
+                Ok(gone) => tokio::select! {
+                    served = server.serve_by(&server.patient, stream) => served,
+                    () = gone.happened() => Ok(()),
+                },
+                // The last descriptor is better spent on an answer. Who sends no more is then taken for one that has gone.
+                Err(_) => server.serve_connection(stream).await,
             };
             if let Err(error) = served {
                 tracing::debug!(%error, "a connection ended badly");

@@ -56,6 +56,9 @@ pub enum DbError {
         "metadata database: {0}: the filesystem of the data root cannot be written; the kernel's log says why"
     )]
     Unwritable(rusqlite::Error),
+    /// The database's file cannot be opened.
+    #[error("cannot open {path}: {cause}")]
+    Unopened { path: String, cause: std::io::Error },
     /// The file is not a database of this engine.
     #[error("{path} is not a metadata database of this engine")]
     Foreign { path: String },
@@ -232,6 +235,17 @@ fn commit<T, E: From<DbError>>(
     Ok(value)
 }
 
+/// SQLite says only that it cannot; the kernel says why, such as for want of descriptors.
+fn unopened(path: &Path, error: rusqlite::Error) -> DbError {
+    match (error.sqlite_error_code(), std::fs::File::open(path)) {
+        (Some(ErrorCode::CannotOpen), Err(cause)) => DbError::Unopened {
+            path: path.display().to_string(),
+            cause,
+        },
+        _ => error.into(),
+    }
+}
+
 fn synchronous(connection: &Connection, level: &str) -> Result<(), DbError> {
     Ok(connection.pragma_update(None, "synchronous", level)?)
 }
@@ -241,7 +255,7 @@ fn connect(path: &Path) -> Result<Connection, DbError> {
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_EXRESCODE;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| unopened(path, error))?;
     // The root's lock keeps other daemons out; an administrator's sqlite3 shell may hold a lock for a moment.
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;

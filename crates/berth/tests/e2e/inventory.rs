@@ -173,6 +173,45 @@ fn rules(tag: &str) -> BTreeSet<String> {
     found
 }
 
+/// What a daemon holds open, by what it is; without what it keeps to be faster, of which there is a bounded number: readers
+/// of the database, and namespaces made for the next containers.
+pub fn descriptors(daemon: &Daemon) -> BTreeMap<String, usize> {
+    let mut found = BTreeMap::new();
+    let directory = format!("/proc/{}/fd", daemon.child.id());
+    for entry in std::fs::read_dir(directory).unwrap().flatten() {
+        // One that is closed meanwhile is not held.
+        let Ok(target) = std::fs::read_link(entry.path()) else {
+            continue;
+        };
+        let target = target.to_string_lossy().into_owned();
+        let kind = match target.split_once(":[") {
+            Some((kind, _)) => kind.to_owned(),
+            None => target,
+        };
+        if kind != "net" && !kind.contains("/meta.db") {
+            *found.entry(kind).or_default() += 1;
+        }
+    }
+    found
+}
+
+/// Waits until a daemon holds no more open than it did.
+pub fn assert_let_go(daemon: &Daemon, before: &BTreeMap<String, usize>) {
+    let deadline = Instant::now() + SETTLE;
+    loop {
+        let now = descriptors(daemon);
+        let more: Vec<_> = now
+            .iter()
+            .filter(|(kind, count)| before.get(*kind).unwrap_or(&0) < *count)
+            .collect();
+        if more.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{more:?} and before {before:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// Monitors, containers and whatever else was started by a daemon on this directory, but not the daemon.
 pub fn processes(dir: &Path) -> BTreeSet<String> {
     let mark = format!("{OF_DAEMON}={}", dir.display());
