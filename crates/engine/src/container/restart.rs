@@ -90,11 +90,24 @@ mod tests {
     #[test]
     fn delays_double_and_start_anew_after_a_good_run() {
         let mut backoff = Backoff::default();
-        let short = Duration::from_secs(1);
-        let delays: Vec<u128> = (0..12).map(|_| backoff.after_run(short).as_millis()).collect();
-        assert_eq!(&delays[..4], &[100, 200, 400, 800]);
-        assert_eq!(delays[11], 60_000);
+        // A start that fails is the shortest run.
+        let runs = [
+            Duration::ZERO,
+            Duration::from_secs(1),
+            Duration::from_millis(9_999),
+        ];
+        let runs = runs.into_iter().cycle().take(12);
+        let delays: Vec<u128> = runs.map(|ran| backoff.after_run(ran).as_millis()).collect();
+        assert_eq!(
+            delays,
+            [
+                100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 51_200, 60_000, 60_000
+            ]
+        );
         assert_eq!(backoff.after_run(GOOD_RUN), FIRST);
+        assert_eq!(backoff.after_run(Duration::ZERO), FIRST * 2);
+        backoff.reset();
+        assert_eq!(backoff.after_run(Duration::ZERO), FIRST);
     }
 
     #[test]
@@ -105,8 +118,29 @@ mod tests {
         assert!(wants_restart(&policy("on-failure", 2), 1, 1, false));
         assert!(!wants_restart(&policy("on-failure", 2), 1, 2, false));
         assert!(!wants_restart(&policy("no", 0), 1, 0, false));
-        assert!(wants_start_with_daemon(&policy("always", 0), false, true));
-        assert!(!wants_start_with_daemon(&policy("unless-stopped", 0), true, true));
+    }
+
+    #[test]
+    fn the_next_daemon_starts_what_was_up_and_what_is_always_to_be() {
+        // Policy, whether it was up, whether a person stopped it.
+        for (name, was_up, by_hand, starts) in [
+            ("always", false, true, true),
+            ("always", true, false, true),
+            ("unless-stopped", true, false, true),
+            ("unless-stopped", false, false, true),
+            ("unless-stopped", true, true, false),
+            ("on-failure", true, false, true),
+            ("on-failure", false, false, false),
+            ("on-failure", true, true, false),
+            ("no", true, false, false),
+            ("", true, false, false),
+        ] {
+            assert_eq!(
+                wants_start_with_daemon(&policy(name, 0), was_up, by_hand),
+                starts,
+                "{name} {was_up} {by_hand}"
+            );
+        }
     }
 
     #[test]

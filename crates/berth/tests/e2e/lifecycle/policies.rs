@@ -1,0 +1,154 @@
+//! Restart policies. How long the pauses are is told by the unit tests of `engine::container::restart`.
+
+use super::{STATE, becomes, inspect};
+use crate::support::{Daemon, retry};
+
+fn run(daemon: &Daemon, name: &str, policy: &str, program: &[&str]) {
+    let words = ["run", "-d", "--name", name, "--restart", policy, "box:1"];
+    daemon.ok(&[&words, program].concat());
+}
+
+const FOR_EVER: &[&str] = &["sleep", "1000"];
+
+#[test]
+fn on_failure_counts_failures_and_leaves_successes_alone() {
+    guard!();
+    let daemon = Daemon::start();
+    let with_count = "{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}}";
+    run(&daemon, "bad", "on-failure:2", &["sh", "-c", "exit 3"]);
+    run(&daemon, "good", "on-failure:2", &["true"]);
+    run(&daemon, "never", "no", &["sh", "-c", "exit 3"]);
+    becomes(&daemon, "bad", with_count, "exited 3 2");
+    becomes(&daemon, "good", with_count, "exited 0 0");
+    becomes(&daemon, "never", with_count, "exited 3 0");
+    // By hand it begins to count anew.
+    daemon.ok(&["start", "bad"]);
+    becomes(&daemon, "bad", with_count, "exited 3 2");
+    let events = daemon.ok(&[
+        "events",
+        "--since",
+        "1",
+        "--until",
+        "0s",
+        "--filter",
+        "container=bad",
+        "--filter",
+        "event=die",
+        "--format",
+        "{{.Actor.Attributes.exitCode}}",
+    ]);
+    assert_eq!(events, "3\n".repeat(6), "three runs, twice");
+}
+
+#[test]
+fn a_start_that_fails_is_tried_again() {
+    guard!();
+    let daemon = Daemon::start();
+    let source = daemon.dir.path().join("source");
+    let away = daemon.dir.path().join("away");
+    std::fs::create_dir(&source).unwrap();
+    let mount = format!("type=bind,source={},target=/data", source.display());
+    let script = "while ! [ -e /data/end ]; do sleep 0.05; done; rm /data/end; exit 3";
+    for (name, policy) in [("always", "always"), ("thrice", "on-failure:3")] {
+        daemon.ok(&[
+            "run",
+            "-d",
+            "--name",
+            name,
+            "--restart",
+            policy,
+            "--mount",
+            &mount,
+            "box:1",
+            "sh",
+            "-c",
+            script,
+        ]);
+    }
+    // Those who run keep it; the next start does not find it.
+    std::fs::rename(&source, &away).unwrap();
+    for name in ["always", "thrice"] {
+        std::fs::write(away.join("end"), "").unwrap();
+        let taken = retry(|| (!away.join("end").exists()).then_some(()));
+        assert!(taken.is_some(), "{name}");
+    }
+    // Every failure counts and is told.
+    becomes(
+        &daemon,
+        "thrice",
+        "{{.State.Status}} {{.RestartCount}}",
+        "exited 3",
+    );
+    let error = inspect(&daemon, "thrice", "{{.State.Error}}");
+    assert!(error.contains(&source.display().to_string()), "{error}");
+    becomes(&daemon, "always", "{{.State.Status}}", "restarting");
+    assert!(
+        inspect(&daemon, "always", "{{.RestartCount}}")
+            .parse::<u32>()
+            .unwrap()
+            >= 1
+    );
+    // Between two tries it can be waited for, stopped and removed; left alone it comes back when the reason is gone.
+    std::fs::rename(&away, &source).unwrap();
+    becomes(&daemon, "always", "{{.State.Status}} {{.State.Error}}", "running");
+    daemon.ok(&["rm", "-f", "always"]);
+    daemon.ok(&["rm", "thrice"]);
+    assert_eq!(daemon.ok(&["system", "check"]), "Nothing is wrong.\n");
+}
+
+#[test]
+fn a_container_between_two_runs_can_be_stopped_and_removed() {
+    guard!();
+    let daemon = Daemon::start();
+    for name in ["stopped", "removed"] {
+        run(&daemon, name, "always", &["false"]);
+        becomes(&daemon, name, "{{.State.Status}}", "restarting");
+    }
+    daemon.ok(&["stop", "stopped"]);
+    let count = inspect(&daemon, "stopped", "{{.RestartCount}}");
+    let (_, error) = daemon.fails(&["rm", "removed"]);
+    assert!(
+        error.contains("is restarting") || error.contains("is running"),
+        "{error}"
+    );
+    daemon.ok(&["rm", "-f", "removed"]);
+    assert_eq!(inspect(&daemon, "stopped", "{{.State.Status}}"), "exited");
+    assert_eq!(inspect(&daemon, "stopped", "{{.RestartCount}}"), count);
+}
+
+#[test]
+fn the_next_daemon_starts_what_the_policies_say() {
+    guard!();
+    let mut daemon = Daemon::start();
+    for (name, policy) in [
+        ("always", "always"),
+        ("always-stopped", "always"),
+        ("unless", "unless-stopped"),
+        ("unless-stopped", "unless-stopped"),
+        ("unless-killed", "unless-stopped"),
+        ("never", "no"),
+    ] {
+        run(&daemon, name, policy, FOR_EVER);
+    }
+    for name in ["always-stopped", "unless-stopped"] {
+        daemon.ok(&["stop", "-t", "0", name]);
+    }
+    daemon.ok(&["kill", "unless-killed"]);
+    daemon.ok(&["wait", "unless-killed"]);
+    // A policy that came later counts as one from the beginning.
+    run(&daemon, "later", "no", FOR_EVER);
+    daemon.ok(&["update", "--restart", "always", "later"]);
+    daemon.ok(&["stop", "-t", "0", "later"]);
+    daemon.crash_and_restart();
+    becomes(&daemon, "always-stopped", "{{.State.Status}}", "running");
+    becomes(&daemon, "later", "{{.State.Status}}", "running");
+    for (name, state) in [
+        ("always", "running 0"),
+        ("unless", "running 0"),
+        ("never", "running 0"),
+        ("unless-stopped", "exited 137"),
+        ("unless-killed", "exited 137"),
+    ] {
+        assert_eq!(inspect(&daemon, name, STATE), state, "{name}");
+    }
+}
