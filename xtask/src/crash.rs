@@ -1,7 +1,8 @@
 //! `cargo xtask crash [FILTER]`: the whole crash matrix. Daemon and monitors are killed before every operation of
 //! everything that they do (`crates/berth/tests/e2e/crash`).
 //!
-//! The same tests kill at some operations of each row when they run with all others.
+//! The same tests kill at some operations of each row when they run with all others. `BERTH_CRASH_POINTS=NUMBER` tries so
+//! many of each row here, too.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -13,6 +14,7 @@ use crate::process::root;
 
 pub fn run(args: &[String]) -> Result<()> {
     packages::install(&[packages::BUILD, packages::RUN, packages::TEST])?;
+    let points = std::env::var("BERTH_CRASH_POINTS").unwrap_or_else(|_| "all".to_owned());
     let filter = args.first().map_or("crash::", String::as_str);
     let mut command = Command::new("cargo");
     command
@@ -26,7 +28,7 @@ pub fn run(args: &[String]) -> Result<()> {
             filter,
             "--nocapture",
         ])
-        .env("BERTH_CRASH_POINTS", "all")
+        .env("BERTH_CRASH_POINTS", points)
         .current_dir(root())
         .stdout(Stdio::piped());
     let mut child = command.spawn().context("cannot run cargo")?;
@@ -51,7 +53,8 @@ pub fn run(args: &[String]) -> Result<()> {
 
 /// What a test says at its end: `WHAT: VICTIM killed at KILLS of OPERATIONS operations`.
 fn row(line: &str) -> Option<(String, String, usize, usize)> {
-    let (what, rest) = line.split_once(": ")?;
+    // The test program's own dots may stand before it.
+    let (what, rest) = line.trim_start_matches('.').split_once(": ")?;
     let (victim, rest) = rest.split_once(" killed at ")?;
     let (kills, rest) = rest.split_once(" of ")?;
     let operations = rest.strip_suffix(" operations")?;

@@ -100,6 +100,7 @@ fn look(daemon: &Daemon) -> Inventory {
         );
     }
     found.insert("cgroups", groups);
+    found.insert("mounts", mounts(daemon));
     found.insert("links", links(&tag));
     found.insert("packet filter", rules(&tag));
     found.insert("processes", processes(daemon.dir.path()));
@@ -121,6 +122,17 @@ fn look(daemon: &Daemon) -> Inventory {
         found.insert(place, daemon.ok(args).lines().map(str::to_owned).collect());
     }
     Inventory(found)
+}
+
+/// Mount points below the daemon's directory, as the daemon sees them.
+fn mounts(daemon: &Daemon) -> BTreeSet<String> {
+    let table = std::fs::read_to_string(format!("/proc/{}/mounts", daemon.child.id())).unwrap();
+    let below = daemon.dir.path().display().to_string();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(1));
+    points
+        .filter(|point| point.starts_with(&below))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn names(dir: &Path) -> BTreeSet<String> {

@@ -4,7 +4,6 @@
 //! Short by default; `cargo xtask soak SECONDS` goes on for longer. The seed is printed and can be given
 //! (`BERTH_SOAK_SEED`), though threads and kills make no two runs the same.
 
-use std::collections::BTreeMap;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -12,9 +11,10 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-use crate::support::{BERTH, Daemon, tag_of, text};
+use crate::inventory::{self, Inventory};
+use crate::support::{BERTH, Daemon, text};
 
-const CLIENTS: usize = 6;
+const CLIENTS: usize = 16;
 const BETWEEN_KILLS: Duration = Duration::from_millis(1200);
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -54,6 +54,15 @@ struct Shared {
     stop: AtomicBool,
     done: AtomicUsize,
     disturbed: AtomicUsize,
+}
+
+/// Ends the clients when it is dropped.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 struct Client<'a> {
@@ -183,7 +192,7 @@ impl Client<'_> {
             let seen = (self.model, self.name.clone());
             std::thread::sleep(Duration::from_millis(250));
             self.look();
-            if (self.model, self.name.clone()) == seen {
+            if (self.model, self.name.clone()) == seen || self.shared.stop.load(Ordering::SeqCst) {
                 return;
             }
         }
@@ -193,6 +202,9 @@ impl Client<'_> {
     fn look(&mut self) {
         let other = self.other_name();
         loop {
+            if self.shared.stop.load(Ordering::SeqCst) {
+                return;
+            }
             let epoch = self.shared.epoch.now();
             if epoch % 2 == 1 {
                 std::thread::sleep(Duration::from_millis(20));
@@ -232,44 +244,13 @@ impl Client<'_> {
         let epoch = self.shared.epoch.now();
         let before = (self.model, self.name.clone());
         self.look();
+        if self.shared.stop.load(Ordering::SeqCst) {
+            return;
+        }
         if epoch.is_multiple_of(2) && self.shared.epoch.now() == epoch {
             assert_eq!(self.model, before.0, "{}", before.1);
         }
     }
-}
-
-/// Counts of everything on this host that carries the instance's name or lies below its root.
-fn host(daemon: &Daemon) -> BTreeMap<&'static str, usize> {
-    let root = daemon.dir.path().display().to_string();
-    let tag = format!("berth-{}", tag_of(&daemon.dir.path().join("root")));
-    let lines = |program: &str, args: &[&str], word: &str| {
-        let output = Command::new(program).args(args).output().unwrap();
-        text(&output.stdout)
-            .lines()
-            .filter(|line| line.contains(word))
-            .count()
-    };
-    let entries = |path: &str| std::fs::read_dir(daemon.dir.path().join(path)).map_or(0, Iterator::count);
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    BTreeMap::from([
-        (
-            "mounts",
-            mounts.lines().filter(|line| line.contains(&root)).count(),
-        ),
-        ("processes", crate::inventory::processes(daemon.dir.path()).len()),
-        (
-            "links of containers",
-            lines("ip", &["-o", "link"], &format!("{tag}:endpoint")),
-        ),
-        (
-            "published ports",
-            lines("nft", &["list", "map", "inet", &tag, "publish4"], " : "),
-        ),
-        ("directories of containers", entries("root/containers")),
-        ("volumes", entries("root/volumes")),
-        ("snapshots", entries("root/snapshots")),
-        ("sockets", entries("run")),
-    ])
 }
 
 #[test]
@@ -282,7 +263,8 @@ fn random_work_and_kills_leave_nothing() {
     daemon.ok(&["network", "create", "own"]);
     // What the first container of an image brings for those after it.
     daemon.ok(&["run", "--rm", "-v", "/data", "box:1", "true"]);
-    let before = host(&daemon);
+    let before = Inventory::of(&daemon);
+    let held = inventory::descriptors(&daemon);
     let shared = Shared {
         socket: daemon.socket(),
         epoch: Epoch::default(),
@@ -292,6 +274,8 @@ fn random_work_and_kills_leave_nothing() {
     };
     let mut kills = 0;
     std::thread::scope(|scope| {
+        // Also when the next daemon does not come up: the clients would wait for one for ever.
+        let stop = StopAtEnd(&shared.stop);
         let clients: Vec<_> = (0..CLIENTS)
             .map(|number| {
                 let shared = &shared;
@@ -321,7 +305,7 @@ fn random_work_and_kills_leave_nothing() {
                 next_kill = Instant::now() + BETWEEN_KILLS;
             }
         }
-        shared.stop.store(true, Ordering::SeqCst);
+        drop(stop);
         for client in clients {
             if let Err(panic) = client.join().unwrap() {
                 println!("{}", daemon.log());
@@ -342,6 +326,6 @@ fn random_work_and_kills_leave_nothing() {
     // What a kill cut off from its container is nobody's, and goes as unused volumes do.
     daemon.ok(&["volume", "prune", "-f"]);
     assert_eq!(daemon.ok(&["system", "check"]), "Nothing is wrong.\n");
-    let settled = crate::support::retry(|| (host(&daemon) == before).then_some(()));
-    assert!(settled.is_some(), "before {before:?}\nafter {:?}", host(&daemon));
+    before.assert_unchanged(&daemon, "random work with kills");
+    inventory::assert_let_go(&daemon, &held);
 }

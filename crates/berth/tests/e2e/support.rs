@@ -102,12 +102,19 @@ impl Daemon {
         let deadline = Instant::now() + Duration::from_secs(30);
         while std::os::unix::net::UnixStream::connect(&path).is_err() {
             assert!(
-                Instant::now() < deadline,
+                Instant::now() < deadline && !self.has_ended(),
                 "the daemon did not come up:\n{}",
                 self.log()
             );
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Its process has ended, whoever has to hear of it.
+    fn has_ended(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+        matches!(state, None | Some('Z' | 'X'))
     }
 
     pub fn log(&self) -> String {

@@ -3,8 +3,6 @@
 //! A check knows whether the client was told that the command had succeeded: then it must have. If not, either is
 //! right, but nothing half: the same thing can be done again.
 
-use std::process::Output;
-
 use crate::support::{Daemon, retry, text};
 use crate::tarball::{Image, Tar};
 use crate::web::Web;
@@ -18,8 +16,47 @@ pub struct Scenario {
     pub command: fn(&str) -> Vec<String>,
     /// After the kill, with the next daemon: the word, and whether the client was told of success.
     pub check: fn(&Daemon, &str, bool),
+    /// The same after the kill of a monitor, under which the daemon has gone on.
+    pub orphaned: fn(&Daemon, &str, bool),
     /// Takes away everything.
     pub clean: fn(&Daemon, &str),
+}
+
+impl Scenario {
+    /// Something that is done with the container, which is there before and after.
+    const fn with_container(
+        name: &'static str,
+        prepare: fn(&Daemon) -> String,
+        command: fn(&str) -> Vec<String>,
+        check: fn(&Daemon, &str, bool),
+    ) -> Scenario {
+        Scenario {
+            name,
+            prepare,
+            command,
+            check,
+            orphaned: can_be_used,
+            clean: remove,
+        }
+    }
+
+    /// Something else, of which a monitor's end is a failure like any other.
+    const fn without_container(
+        name: &'static str,
+        prepare: fn(&Daemon) -> String,
+        command: fn(&str) -> Vec<String>,
+        check: fn(&Daemon, &str, bool),
+        clean: fn(&Daemon, &str),
+    ) -> Scenario {
+        Scenario {
+            name,
+            prepare,
+            command,
+            check,
+            orphaned: check,
+            clean,
+        }
+    }
 }
 
 fn words(words: &[&str]) -> Vec<String> {
@@ -168,15 +205,24 @@ fn short_check(daemon: &Daemon, _: &str, _: bool) {
 }
 
 fn connect_check(daemon: &Daemon, _: &str, told: bool) {
-    let connected = inspect(daemon, "{{json .NetworkSettings.Networks}}").contains("\"own\"");
-    assert!(!told || connected);
-    if !connected {
-        daemon.ok(&["network", "connect", "own", NAME]);
+    assert!(!told || is_connected(daemon));
+    change_network(daemon, "connect");
+    change_network(daemon, "disconnect");
+    is_whole(daemon);
+}
+
+fn is_connected(daemon: &Daemon) -> bool {
+    inspect(daemon, "{{json .NetworkSettings.Networks}}").contains("\"own\"")
+}
+
+/// Where it is not done already; the container's links say that it is.
+fn change_network(daemon: &Daemon, change: &str) {
+    let wanted = change == "connect";
+    if is_connected(daemon) != wanted {
+        daemon.ok(&["network", change, "own", NAME]);
     }
     let links = daemon.ok(&["exec", NAME, "ls", "/sys/class/net"]);
-    assert!(links.contains("eth1"), "{links}");
-    daemon.ok(&["network", "disconnect", "own", NAME]);
-    is_whole(daemon);
+    assert_eq!(links.contains("eth1"), wanted, "{links}");
 }
 
 fn on_two_networks(daemon: &Daemon) -> String {
@@ -186,33 +232,34 @@ fn on_two_networks(daemon: &Daemon) -> String {
 }
 
 fn disconnect_check(daemon: &Daemon, _: &str, told: bool) {
-    let connected = inspect(daemon, "{{json .NetworkSettings.Networks}}").contains("\"own\"");
-    assert!(!told || !connected);
-    if connected {
-        daemon.ok(&["network", "disconnect", "own", NAME]);
-    }
-    let links = daemon.ok(&["exec", NAME, "ls", "/sys/class/net"]);
-    assert!(!links.contains("eth1"), "{links}");
-    daemon.ok(&["network", "connect", "own", NAME]);
+    assert!(!told || !is_connected(daemon));
+    change_network(daemon, "disconnect");
+    change_network(daemon, "connect");
     is_whole(daemon);
 }
 
 fn pause_check(daemon: &Daemon, _: &str, told: bool) {
+    goes_on(daemon, told, "paused");
+}
+
+/// It is in this state where the client was told so, and goes on from whichever it is in.
+fn goes_on(daemon: &Daemon, told: bool, wanted: &str) {
     let now = state(daemon);
-    assert!(!told || now.as_deref() == Some("paused"), "{now:?}");
+    assert!(!told || now.as_deref() == Some(wanted), "{now:?}");
     if now.as_deref() == Some("paused") {
         daemon.ok(&["unpause", NAME]);
     }
     is_whole(daemon);
 }
 
+fn paused(daemon: &Daemon) -> String {
+    let volume = running(daemon);
+    daemon.ok(&["pause", NAME]);
+    volume
+}
+
 fn unpause_check(daemon: &Daemon, _: &str, told: bool) {
-    let now = state(daemon);
-    assert!(!told || now.as_deref() == Some("running"), "{now:?}");
-    if now.as_deref() == Some("paused") {
-        daemon.ok(&["unpause", NAME]);
-    }
-    is_whole(daemon);
+    goes_on(daemon, told, "running");
 }
 
 fn rename_check(daemon: &Daemon, _: &str, told: bool) {
@@ -378,184 +425,127 @@ fn remove_volume(daemon: &Daemon, _: &str) {
     daemon.run(&["volume", "rm", "made"]);
 }
 
-pub const CREATE: Scenario = Scenario {
-    name: "create",
-    prepare: nothing,
-    command: create_command,
-    check: create_check,
-    clean: remove,
-};
+pub const CREATE: Scenario = Scenario::with_container("create", nothing, create_command, create_check);
+pub const START: Scenario =
+    Scenario::with_container("start", created, |_| words(&["start", NAME]), start_check);
+pub const STOP: Scenario =
+    Scenario::with_container("stop", running, |_| words(&["stop", "-t", "0", NAME]), stop_check);
+pub const EXEC: Scenario = Scenario::with_container(
+    "exec",
+    running,
+    |_| words(&["exec", NAME, "touch", "/made"]),
+    exec_check,
+);
+pub const CONNECT: Scenario = Scenario::with_container(
+    "network connect",
+    running,
+    |_| words(&["network", "connect", "own", NAME]),
+    connect_check,
+);
+pub const DISCONNECT: Scenario = Scenario::with_container(
+    "network disconnect",
+    on_two_networks,
+    |_| words(&["network", "disconnect", "own", NAME]),
+    disconnect_check,
+);
+pub const PAUSE: Scenario =
+    Scenario::with_container("pause", running, |_| words(&["pause", NAME]), pause_check);
+pub const UNPAUSE: Scenario =
+    Scenario::with_container("unpause", paused, |_| words(&["unpause", NAME]), unpause_check);
+pub const RENAME: Scenario = Scenario::with_container(
+    "rename",
+    running,
+    |_| words(&["rename", NAME, "renamed"]),
+    rename_check,
+);
 
-pub const START: Scenario = Scenario {
-    name: "start",
-    prepare: created,
-    command: |_| words(&["start", NAME]),
-    check: start_check,
-    clean: remove,
-};
-
-pub const STOP: Scenario = Scenario {
-    name: "stop",
-    prepare: running,
-    command: |_| words(&["stop", "-t", "0", NAME]),
-    check: stop_check,
-    clean: remove,
-};
-
-pub const REMOVE: Scenario = Scenario {
-    name: "remove with volumes",
-    prepare: running,
-    command: |_| words(&["rm", "-f", "-v", NAME]),
-    check: remove_check,
-    clean: remove,
-};
-
-pub const REMOVE_KEEPING: Scenario = Scenario {
-    name: "remove without volumes",
-    prepare: with_data,
-    command: |_| words(&["rm", "-f", NAME]),
-    check: remove_keeping_check,
-    clean: |daemon, volume| {
+pub const REMOVE: Scenario = Scenario::without_container(
+    "remove with volumes",
+    running,
+    |_| words(&["rm", "-f", "-v", NAME]),
+    remove_check,
+    remove,
+);
+pub const REMOVE_KEEPING: Scenario = Scenario::without_container(
+    "remove without volumes",
+    with_data,
+    |_| words(&["rm", "-f", NAME]),
+    remove_keeping_check,
+    |daemon, volume| {
         remove(daemon, volume);
         daemon.ok(&["volume", "rm", volume]);
     },
-};
-
-pub const EXEC: Scenario = Scenario {
-    name: "exec",
-    prepare: running,
-    command: |_| words(&["exec", NAME, "touch", "/made"]),
-    check: exec_check,
-    clean: remove,
-};
-
-pub const SHORT: Scenario = Scenario {
-    name: "run to its end and removal",
-    prepare: nothing,
-    command: |_| {
+);
+pub const SHORT: Scenario = Scenario::without_container(
+    "run to its end and removal",
+    nothing,
+    |_| {
         words(&[
             "run", "--rm", "--name", NAME, "-v", "/data", "box:1", "echo", "out",
         ])
     },
-    check: short_check,
-    clean: remove,
-};
+    short_check,
+    remove,
+);
+pub const PULL: Scenario = Scenario::without_container(
+    "pull",
+    served,
+    |image| words(&["pull", image]),
+    pull_check,
+    pull_clean,
+);
+pub const LOAD: Scenario = Scenario::without_container(
+    "load",
+    archived,
+    |path| words(&["load", "-q", "-i", path]),
+    load_check,
+    load_clean,
+);
+pub const COMMIT: Scenario = Scenario::without_container(
+    "commit",
+    changed,
+    |_| words(&["commit", NAME, "committed:1"]),
+    commit_check,
+    commit_clean,
+);
+pub const IMAGE_PRUNE: Scenario = Scenario::without_container(
+    "image prune",
+    loaded,
+    |_| words(&["image", "prune", "-a", "-f"]),
+    image_prune_check,
+    load_clean,
+);
+pub const BUILD: Scenario = Scenario::without_container(
+    "build",
+    context,
+    |context| words(&["build", "-q", "-t", "built:1", context]),
+    build_check,
+    build_clean,
+);
+pub const NETWORK_CREATE: Scenario = Scenario::without_container(
+    "network create",
+    nothing,
+    |_| words(&["network", "create", "made"]),
+    network_create_check,
+    remove_network,
+);
+pub const NETWORK_REMOVE: Scenario = Scenario::without_container(
+    "network remove",
+    |daemon| daemon.ok(&["network", "create", "made"]),
+    |_| words(&["network", "rm", "made"]),
+    network_remove_check,
+    remove_network,
+);
+pub const VOLUME_REMOVE: Scenario = Scenario::without_container(
+    "volume remove",
+    |daemon| daemon.ok(&["volume", "create", "made"]),
+    |_| words(&["volume", "rm", "made"]),
+    volume_remove_check,
+    remove_volume,
+);
 
-pub const CONNECT: Scenario = Scenario {
-    name: "network connect",
-    prepare: running,
-    command: |_| words(&["network", "connect", "own", NAME]),
-    check: connect_check,
-    clean: remove,
-};
-
-pub const DISCONNECT: Scenario = Scenario {
-    name: "network disconnect",
-    prepare: on_two_networks,
-    command: |_| words(&["network", "disconnect", "own", NAME]),
-    check: disconnect_check,
-    clean: remove,
-};
-
-pub const PAUSE: Scenario = Scenario {
-    name: "pause",
-    prepare: running,
-    command: |_| words(&["pause", NAME]),
-    check: pause_check,
-    clean: remove,
-};
-
-pub const UNPAUSE: Scenario = Scenario {
-    name: "unpause",
-    prepare: |daemon| {
-        let volume = running(daemon);
-        daemon.ok(&["pause", NAME]);
-        volume
-    },
-    command: |_| words(&["unpause", NAME]),
-    check: unpause_check,
-    clean: remove,
-};
-
-pub const RENAME: Scenario = Scenario {
-    name: "rename",
-    prepare: running,
-    command: |_| words(&["rename", NAME, "renamed"]),
-    check: rename_check,
-    clean: remove,
-};
-
-pub const PULL: Scenario = Scenario {
-    name: "pull",
-    prepare: served,
-    command: |image| words(&["pull", image]),
-    check: pull_check,
-    clean: pull_clean,
-};
-
-pub const LOAD: Scenario = Scenario {
-    name: "load",
-    prepare: archived,
-    command: |path| words(&["load", "-q", "-i", path]),
-    check: load_check,
-    clean: load_clean,
-};
-
-pub const COMMIT: Scenario = Scenario {
-    name: "commit",
-    prepare: changed,
-    command: |_| words(&["commit", NAME, "committed:1"]),
-    check: commit_check,
-    clean: commit_clean,
-};
-
-pub const IMAGE_PRUNE: Scenario = Scenario {
-    name: "image prune",
-    prepare: loaded,
-    command: |_| words(&["image", "prune", "-a", "-f"]),
-    check: image_prune_check,
-    clean: load_clean,
-};
-
-pub const BUILD: Scenario = Scenario {
-    name: "build",
-    prepare: context,
-    command: |context| words(&["build", "-q", "-t", "built:1", context]),
-    check: build_check,
-    clean: build_clean,
-};
-
-pub const NETWORK_CREATE: Scenario = Scenario {
-    name: "network create",
-    prepare: nothing,
-    command: |_| words(&["network", "create", "made"]),
-    check: network_create_check,
-    clean: remove_network,
-};
-
-pub const NETWORK_REMOVE: Scenario = Scenario {
-    name: "network remove",
-    prepare: |daemon| daemon.ok(&["network", "create", "made"]),
-    command: |_| words(&["network", "rm", "made"]),
-    check: network_remove_check,
-    clean: remove_network,
-};
-
-pub const VOLUME_REMOVE: Scenario = Scenario {
-    name: "volume remove",
-    prepare: |daemon| daemon.ok(&["volume", "create", "made"]),
-    command: |_| words(&["volume", "rm", "made"]),
-    check: volume_remove_check,
-    clean: remove_volume,
-};
-
-/// After a monitor's end, whatever the client was told: its container has ended with it, or lives under another.
-pub fn check_without_monitor(daemon: &Daemon, scenario: &Scenario, output: &Output) {
-    let complaint = text(&output.stderr);
-    assert!(!complaint.contains("panicked"), "{complaint}");
-    if scenario.name == SHORT.name {
-        return short_check(daemon, "", false);
-    }
+/// Whatever the client was told, the container has ended with its monitor, or lives under another.
+fn can_be_used(daemon: &Daemon, _: &str, _: bool) {
     eventually(
         "the container is in a state of which something can be done",
         || {
