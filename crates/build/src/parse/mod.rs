@@ -169,4 +169,6 @@ fn diagnose_line(source: &Arc<Source>, line: usize, message: &str, help: Option<
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

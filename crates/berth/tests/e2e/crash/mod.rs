@@ -7,6 +7,7 @@
 //! Every test tries some columns of its row, others each time. `BERTH_CRASH_POINTS=all` tries every one
 //! (`cargo xtask crash`), another number so many.
 
+mod resumed;
 mod scenarios;
 mod under;
 
