@@ -17,6 +17,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod capabilities;
+mod content;
 mod control;
 mod error;
 mod export;

@@ -15,6 +15,7 @@ use std::io::{Read, Write};
 use serde::Serialize;
 use spec::image::{Descriptor, Index, Manifest, media_type};
 use spec::{Digest, Platform, Reference};
+use store::Lease;
 
 use crate::error::ImageError;
 use crate::image::Image;
@@ -89,6 +90,34 @@ impl Images {
             lease.hold_blob(digest);
         }
         self.write_archive(&saved, out)
+    }
+
+    /// Every blob of an image, each after those that it names; all of them stay while the lease is held.
+    pub fn blobs_of(&self, image: &Image) -> Result<(Vec<Descriptor>, Lease), ImageError> {
+        let lease = self.inner.store.lease();
+        let mut saved = Saved::default();
+        self.add(
+            &mut saved,
+            std::slice::from_ref(image),
+            &[],
+            &SaveOptions::default(),
+        )?;
+        let mut blobs = vec![image.target.clone()];
+        blobs.extend(
+            self.inner
+                .documents
+                .blobs_here(&self.inner.store, &image.target)?,
+        );
+        blobs.iter().for_each(|blob| lease.hold_blob(&blob.digest));
+        // An index names manifests, a manifest everything else.
+        let rank = |blob: &Descriptor| match blob.media_type.as_str() {
+            kind if media_type::is_index(kind) => 2,
+            kind if media_type::is_manifest(kind) => 1,
+            _ => 0,
+        };
+        blobs.sort_by(|a, b| (rank(a), &a.digest).cmp(&(rank(b), &b.digest)));
+        blobs.dedup_by(|a, b| a.digest == b.digest);
+        Ok((blobs, lease))
     }
 
     /// The tag that `asked` stands for; none if it was an ID or a digest.

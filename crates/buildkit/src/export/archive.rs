@@ -1,4 +1,5 @@
-//! Archives for the client: an image as Docker's tools and OCI's read it, or the files alone.
+//! Archives for the client: an image as Docker's tools and OCI's read it, or the files alone. With `tar=false` the image
+//! goes blob by blob into a directory of the client, which writes the index itself.
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;
@@ -6,7 +7,12 @@ use std::os::fd::AsFd;
 use super::{Export, image};
 use crate::error::Failure;
 use crate::files::send_stream;
+use crate::job::Step;
 use crate::result::Attributes;
+use crate::session::Session;
+
+/// How clients call the store that an image is exported to.
+const STORE: &str = "export";
 
 /// An image as an archive. It gets its names in the archive, not here.
 pub async fn image(
@@ -15,11 +21,6 @@ pub async fn image(
     kind: &str,
     attributes: &Attributes,
 ) -> Result<HashMap<String, String>, Failure> {
-    if !attributes.flag_or("tar", true) {
-        return Err(Failure::unimplemented(format!(
-            "an image as a directory is not offered: leave out tar=false of the {kind} exporter and unpack the archive"
-        )));
-    }
     if kind == "docker" && export.outcomes.len() > 1 {
         return Err(Failure::invalid(
             "docker exporter does not currently support exporting manifest lists",
@@ -43,6 +44,10 @@ pub async fn image(
         );
         step.progress(&format!("exporting config {}", made.config_digest), 0, 0, true);
         let session = export.service.sessions.get(&export.job.request.session).await?;
+        if !attributes.flag_or("tar", true) {
+            blobs(export, &session, &made, &step).await?;
+            return Ok(image::told(&made, &names));
+        }
         step.progress("sending tarball", 0, 0, false);
         let (images, id, named) = (export.service.images.clone(), made.id.clone(), names.clone());
         let told = image::told(&made, &names);
@@ -62,6 +67,31 @@ pub async fn image(
             .map(|failure: &Failure| failure.message.clone()),
     );
     done
+}
+
+/// Sends every blob of an image into the client's store.
+async fn blobs(
+    export: &Export<'_>,
+    session: &Session,
+    made: &::image::Image,
+    step: &Step,
+) -> Result<(), Failure> {
+    let (images, image) = (export.service.images.clone(), made.clone());
+    let found = tokio::task::spawn_blocking(move || images.blobs_of(&image))
+        .await
+        .map_err(Failure::broken)?;
+    let (found, _held) = found.map_err(|error| Failure::from(build::BuildError::from(error)))?;
+    let content = export.service.images.store().content();
+    for blob in found {
+        let what = format!("sending {}", blob.digest);
+        step.progress(&what, 0, blob.size, false);
+        let file = content
+            .open(&blob.digest)
+            .map_err(|error| Failure::internal(error.to_string()))?;
+        crate::content::write(session, STORE, &blob.digest, file).await?;
+        step.progress(&what, blob.size, blob.size, true);
+    }
+    Ok(())
 }
 
 /// The files of the result as an archive.

@@ -189,10 +189,6 @@ fn what_is_not_offered_is_refused_before_anything_runs() {
             vec!["--build-arg", "BUILDKIT_SYNTAX=other/frontend"],
             "only Dockerfiles are read here",
         ),
-        (
-            vec!["-o", "type=oci,dest=../out,tar=false"],
-            "leave out tar=false",
-        ),
     ] {
         let all: Vec<&str> = ["buildx", "build", "--no-cache"]
             .into_iter()

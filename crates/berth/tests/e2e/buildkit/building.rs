@@ -212,6 +212,50 @@ fn compose_and_bake_build() {
 }
 
 #[test]
+fn an_image_is_written_into_a_directory_in_ocis_layout() {
+    let lab = lab!();
+    lab.write("Dockerfile", TWO_STAGES);
+    lab.write("file", "copied\n");
+    let out = lab.daemon.dir.path().join("layout");
+    let output = format!("type=oci,dest={},tar=false", out.display());
+    for _ in 0..2 {
+        lab.ok(&["buildx", "build", "--provenance=false", "-o", &output, "."]);
+        let index: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(out.join("index.json")).unwrap()).unwrap();
+        let manifests = index["manifests"].as_array().unwrap();
+        assert_eq!(manifests.len(), 1, "{index}");
+        let blob = |digest: &serde_json::Value| {
+            let hex = digest
+                .as_str()
+                .unwrap()
+                .strip_prefix("sha256:")
+                .unwrap()
+                .to_owned();
+            std::fs::read(out.join("blobs/sha256").join(hex)).unwrap()
+        };
+        let manifest: serde_json::Value = serde_json::from_slice(&blob(&manifests[0]["digest"])).unwrap();
+        assert!(!blob(&manifest["config"]["digest"]).is_empty());
+        for layer in manifest["layers"].as_array().unwrap() {
+            assert_eq!(
+                blob(&layer["digest"]).len() as u64,
+                layer["size"].as_u64().unwrap()
+            );
+        }
+    }
+    // As an archive it is an image like any other.
+    let archive = lab.daemon.dir.path().join("layout.tar");
+    let packed = std::process::Command::new("tar")
+        .arg("-cf")
+        .arg(&archive)
+        .arg("-C")
+        .arg(&out)
+        .arg(".")
+        .status();
+    assert!(packed.unwrap().success());
+    lab.daemon.ok(&["load", "-i", &archive.display().to_string()]);
+}
+
+#[test]
 fn the_cache_and_the_builds_of_late_are_listed() {
     let mut lab = lab!();
     lab.write("file", "copied\n");
