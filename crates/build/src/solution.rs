@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 
 use crate::error::BuildError;
 use crate::export;
-use crate::plan::Plan;
+use crate::plan::{Plan, StageBase};
 use crate::request::BuiltContext;
 use crate::solve::Results;
 use crate::step::{Build, Tree, mount};
@@ -106,6 +106,21 @@ impl Solution {
             &made.results,
             made.given.get(),
         )
+    }
+
+    /// The images that stages start from, each once, by a name and their digests.
+    pub fn base_images(&self) -> Vec<(Reference, Digest)> {
+        let stages = self.made.plan.stages.iter().flatten();
+        let mut found: Vec<(Reference, Digest)> = Vec::new();
+        for stage in stages {
+            if let StageBase::Image(image) = &stage.base
+                && let Some(name) = image.references.first()
+                && !found.iter().any(|(_, known)| *known == image.id)
+            {
+                found.push((name.clone(), image.id.clone()));
+            }
+        }
+        found
     }
 
     /// The snapshot with the files; `None` for no files.

@@ -78,6 +78,7 @@ const DEFINITIONS: &[&str] = &[
     "meta.description",
     "meta.exportcache",
     "exporter.multiple",
+    "exporter.image.attestations",
 ];
 
 fn caps(ids: &[&str]) -> Vec<ApiCap> {

@@ -29,6 +29,7 @@ mod history;
 mod job;
 mod llb;
 mod locals;
+mod provenance;
 mod result;
 mod service;
 mod session;

@@ -9,10 +9,14 @@ use spec::image::ImageConfig;
 use spec::{Platform, Reference};
 use store::SnapshotId;
 
+use crate::provenance::Provenance;
+
 /// Something that was solved: files and, where it came from a Dockerfile, a configuration.
 pub struct Outcome {
     pub platform: Platform,
     pub solution: Solution,
+    /// Where it is to be said beside the image.
+    pub provenance: Option<Provenance>,
 }
 
 impl Outcome {

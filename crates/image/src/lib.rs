@@ -65,6 +65,7 @@ pub use history::HistoryItem;
 pub use image::{Image, ImageSummary, ManifestSummary};
 pub use images::Images;
 pub use import::ImportOptions;
+pub use index::Statement;
 pub use load::{LoadOptions, Loaded};
 pub use names::{Removed, Untagged};
 pub use progress::{Progress, ProgressEvent};

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 
-use super::{Export, image};
+use super::{Export, To, image};
 use crate::error::Failure;
 use crate::files::send_stream;
 use crate::job::Step;
@@ -34,7 +34,12 @@ pub async fn image(
     let step = export.job.begin(title);
     let work = async {
         step.progress("exporting layers", 0, 0, false);
-        let made = export.image().await?;
+        let to = if kind == "docker" {
+            To::DockerArchive
+        } else {
+            To::Layout
+        };
+        let made = export.image(&names, to).await?;
         step.progress("exporting layers", 0, 0, true);
         step.progress(
             &format!("exporting manifest {}", made.manifest_digest),

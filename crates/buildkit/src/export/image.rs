@@ -7,10 +7,10 @@ use base64::engine::general_purpose::STANDARD;
 use image::{Image, PushOptions};
 use tokio::sync::mpsc;
 
-use super::Export;
+use super::{Export, To};
 use crate::error::Failure;
 use crate::job::Step;
-use crate::result::Attributes;
+use crate::result::{Attributes, Outcome};
 use crate::session::login;
 
 /// Under which clients are told the digest of an image's configuration.
@@ -65,7 +65,12 @@ async fn work(
     step: &Step,
 ) -> Result<HashMap<String, String>, Failure> {
     let names = attributes.names()?;
-    let image = timed(step, "exporting layers", export.image()).await?;
+    let to = if attributes.flag("push") {
+        To::Registry
+    } else {
+        To::Here
+    };
+    let image = timed(step, "exporting layers", export.image(&names, to)).await?;
     step.progress(
         &format!("exporting manifest {}", image.manifest_digest),
         0,
@@ -136,17 +141,32 @@ async fn push(export: &Export<'_>, names: &[spec::Reference], step: &Step) -> Re
 }
 
 impl Export<'_> {
-    /// The image of the result: one for one platform, an index for several.
-    pub async fn image(&self) -> Result<Image, Failure> {
+    /// The image of the result: one for one platform, an index for several and where something is said about them.
+    pub async fn image(&self, names: &[spec::Reference], to: To) -> Result<Image, Failure> {
+        let said_of = |outcome: &Outcome| {
+            outcome.provenance.clone().filter(|said| match to {
+                To::Here => !said.inline_only,
+                To::Registry | To::Layout => true,
+                To::DockerArchive => false,
+            })
+        };
+        let said = self
+            .outcomes
+            .iter()
+            .any(|(_, outcome)| said_of(outcome).is_some());
         match self.outcomes.as_slice() {
-            [(platform, outcome)] if platform.is_empty() => Ok(outcome.image().await?.clone()),
+            [(platform, outcome)] if platform.is_empty() && !said => Ok(outcome.image().await?.clone()),
             several => {
                 let mut images = Vec::new();
+                let mut statements = Vec::new();
                 for (_, outcome) in several {
-                    images.push(outcome.image().await?.clone());
+                    let image = outcome.image().await?.clone();
+                    let said = said_of(outcome);
+                    statements.extend(said.map(|said| said.about(&image.manifest_digest, names)));
+                    images.push(image);
                 }
                 let store = self.service.images.clone();
-                tokio::task::spawn_blocking(move || store.commit_index(&images))
+                tokio::task::spawn_blocking(move || store.commit_index(&images, &statements))
                     .await
                     .map_err(Failure::broken)?
                     .map_err(|error| Failure::from(build::BuildError::from(error)))

@@ -15,6 +15,18 @@ use crate::job::Job;
 use crate::result::{Answer, Attributes, Outcome};
 use crate::service::Service;
 
+/// Where an image goes, on which depends what lies beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum To {
+    /// It stays here.
+    Here,
+    Registry,
+    /// OCI's layout, as an archive or a directory.
+    Layout,
+    /// Docker's archive, which has no place for an index.
+    DockerArchive,
+}
+
 /// Under which clients say and hear an image's configuration.
 const CONFIG: &str = "containerimage.config";
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bollard_buildkit_proto::moby::buildkit::v1::VertexWarning;
 use bollard_buildkit_proto::pb::{Definition, Position, Range, SourceInfo};
@@ -15,6 +16,7 @@ use super::context::{Sources, ignore_of, patterns, sources};
 use crate::error::Failure;
 use crate::job::{Job, Step};
 use crate::llb;
+use crate::provenance::{self, Provenance};
 use crate::result::Outcome;
 use crate::service::Service;
 use crate::session::{Directory, Session, SessionClient};
@@ -31,12 +33,18 @@ pub async fn solve(
     inputs: &HashMap<String, Definition>,
 ) -> Result<Vec<Outcome>, Failure> {
     let options = Options::read(attributes)?;
+    let attested = provenance::Wanted::read(&options.attestations)?;
+    let begun = SystemTime::now();
     let sources = sources(service, job, session, &options).await?;
     let platforms = match options.platforms.is_empty() {
         true => vec![Platform::host()],
         false => options.platforms.clone(),
     };
     let several = options.multi_platform;
+    let locals = match &sources.context {
+        Directory::Session { name, .. } => vec![name.clone()],
+        Directory::Fetched(..) => Vec::new(),
+    };
     let builds = platforms.into_iter().enumerate().map(async |(number, platform)| {
         let prefix = several.then(|| platform.to_string());
         let request = request(service, job, session, &options, &sources, inputs, &platform).await?;
@@ -50,9 +58,24 @@ pub async fn solve(
             service.builder.solve(prepared, output).await
         };
         let (solution, ()) = tokio::join!(build, tell(job, events, prefix.as_deref()));
+        let solution = solution?;
+        let provenance = attested.as_ref().map(|attested| {
+            let facts = provenance::Facts {
+                reference: &job.reference,
+                attributes,
+                dockerfile: (&sources.name, &sources.dockerfile),
+                platform: &platform,
+                locals: &locals,
+                images: solution.base_images(),
+                begun,
+                ended: SystemTime::now(),
+            };
+            Provenance::of(attested, &facts)
+        });
         Ok::<_, Failure>(Outcome {
             platform,
-            solution: solution?,
+            solution,
+            provenance,
         })
     });
     try_join_all(builds).await

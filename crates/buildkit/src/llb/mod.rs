@@ -79,5 +79,6 @@ pub async fn solve(
     Ok(Outcome {
         platform,
         solution: solution?,
+        provenance: None,
     })
 }

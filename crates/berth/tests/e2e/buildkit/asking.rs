@@ -231,6 +231,35 @@ fn a_build_is_pushed() {
     lab.daemon.ok(&["rmi", &name]);
     lab.daemon.ok(&["pull", "-q", &name]);
     assert_eq!(lab.run_image(&name, &["cat", "/file"]), "pushed\n");
+    // What it was built from lies beside it, and says more where more is asked for.
+    lab.ok(&[
+        "buildx",
+        "build",
+        "-t",
+        &name,
+        "--push",
+        "--provenance",
+        "mode=max",
+        "--build-arg",
+        "WORD=told",
+        ".",
+    ]);
+    let format = "{{json .Provenance}}";
+    let (shown, _) = lab.ok(&["buildx", "imagetools", "inspect", "--format", format, &name]);
+    for part in [
+        "slsa-definitions",
+        "pkg:docker/box@1",
+        "\"build-arg:WORD\"",
+        "told",
+        "invocationID",
+    ] {
+        assert!(shown.contains(part), "{part} is not in:\n{shown}");
+    }
+    lab.daemon.ok(&["rmi", "-f", &name]);
+    lab.daemon.ok(&["pull", "-q", &name]);
+    assert_eq!(lab.run_image(&name, &["cat", "/file"]), "pushed\n");
+    let (_, shown) = lab.fails(&["buildx", "build", "--sbom=true", "."]);
+    assert!(shown.contains("\"sbom\" is not offered"), "{shown}");
     // The registry is asked by the client itself.
     let (shown, _) = lab.ok(&["buildx", "imagetools", "inspect", &name]);
     assert!(shown.contains(&name), "{shown}");
