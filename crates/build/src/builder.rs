@@ -38,7 +38,7 @@ use crate::request::{BuildEvent, BuildRequest, Narration};
 use crate::solution::Solution;
 use crate::solve::{Conditions, Graph, Observer, Outcome, Results, SolveError, VertexId, solve};
 use crate::source::Source;
-use crate::step::{Build, FileSource, StepKind, StepOperation, Tree};
+use crate::step::{Build, FileSource, StepKind, StepOperation, Tree, forget_private};
 use crate::transcript::StepNumber;
 
 /// The largest `.dockerignore` that is read.
@@ -86,6 +86,9 @@ impl Builder {
         store.db().migrate("build", cache::STEPS)?;
         store.db().migrate("build_history", history::STEPS)?;
         cache::forget_torn(&store)?;
+        if let Err(error) = forget_private(&store) {
+            tracing::warn!(%error, "files of steps that a killed daemon left in memory are still there");
+        }
         images.keep_also(|tx| {
             Ok(Roots {
                 snapshots: cache_roots(tx)?,

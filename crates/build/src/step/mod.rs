@@ -43,6 +43,7 @@ use crate::source::Snippet;
 pub use copy::{CopyStep, FileSource};
 pub use files::FilesStep;
 pub use mode::ModeChange;
+pub use mounts::forget_private;
 pub use run::{PlannedMount, RunPlan, Several};
 pub use scratch::{Scratch, mount};
 pub use workdir::WorkdirStep;

@@ -1,6 +1,7 @@
 //! What a RUN sees besides its root filesystem: prepared before it, cleared away after it.
 //!
-//! Files for secrets and scripts lie in a directory in memory (/dev/shm where there is one) and go with it.
+//! Files for secrets and scripts lie in a directory in memory (/dev/shm where there is one) and go with it. Its name tells
+//! whose it is, so that the daemon that follows one that was killed finds what that left.
 //! A bind mount from a stage of several layers is given to the executor as the list of the layers' directories
 //! that make up its source, as overlayfs itself would merge them, so that nothing is copied.
 
@@ -12,6 +13,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use spec::Digest;
 use store::{SnapshotId, Store};
 use sys::beneath::get_xattr;
 use sys::mount::Overlay;
@@ -28,6 +30,33 @@ use crate::executor::{MountSource, StepMount};
 use crate::instruction::MountKind;
 use crate::pattern::{Ignore, clean};
 
+/// Where directories in memory are made.
+fn memory() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    match memory.is_dir() {
+        true => memory.to_owned(),
+        false => std::env::temp_dir(),
+    }
+}
+
+/// How the directories of the engine on this store begin.
+fn own_prefix(store: &Store) -> String {
+    let root = Digest::sha256(store.root().as_os_str().as_encoded_bytes());
+    format!("berth-step-{}-", root.hex().get(..12).unwrap_or_default())
+}
+
+/// Removes what a daemon on this store left in memory when it was killed, secrets above all.
+pub fn forget_private(store: &Store) -> io::Result<()> {
+    let prefix = own_prefix(store);
+    for entry in fs::read_dir(memory())? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Mounts ready to be used by one step.
 pub struct Prepared {
     pub mounts: Vec<StepMount>,
@@ -40,6 +69,7 @@ pub struct Prepared {
     _written: Vec<Scratch>,
     /// What is written into mounts whose files are kept, by the number of the result.
     kept: Vec<(usize, Scratch)>,
+    prefix: String,
     _private: Option<tempfile::TempDir>,
     _agents: Vec<Box<dyn Agent>>,
 }
@@ -59,6 +89,7 @@ impl Prepared {
             _cache: Vec::new(),
             _written: Vec::new(),
             kept: Vec::new(),
+            prefix: own_prefix(&build.store),
             _private: None,
             _agents: Vec::new(),
         };
@@ -136,15 +167,9 @@ impl Prepared {
     fn private_dir(&mut self) -> io::Result<&Path> {
         let dir = match self._private.take() {
             Some(dir) => dir,
-            None => {
-                let memory = Path::new("/dev/shm");
-                let room = if memory.is_dir() {
-                    memory.to_owned()
-                } else {
-                    std::env::temp_dir()
-                };
-                tempfile::Builder::new().prefix("berth-step-").tempdir_in(room)?
-            }
+            None => tempfile::Builder::new()
+                .prefix(&self.prefix)
+                .tempdir_in(memory())?,
         };
         Ok(self._private.insert(dir).path())
     }

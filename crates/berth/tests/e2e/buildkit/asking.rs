@@ -97,6 +97,33 @@ fn no_agents_socket_outlives_a_daemon_that_is_killed() {
 }
 
 #[test]
+fn no_secret_outlives_a_daemon_that_is_killed() {
+    let mut lab = lab!();
+    lab.write(
+        "Dockerfile",
+        "FROM box:1\nRUN --mount=type=secret,id=word sleep 60\n",
+    );
+    let word = format!("secret of {}", lab.daemon.dir.path().display());
+    let secret = lab.daemon.dir.path().join("word");
+    std::fs::write(&secret, &word).unwrap();
+    let given = format!("id=word,src={}", secret.display());
+    let mut build = lab.command(&["build", "--secret", &given, "."]).spawn().unwrap();
+    let held = || super::files_with(std::path::Path::new("/dev/shm"), word.as_bytes());
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while held().is_empty() {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "the step got no secret:\n{}",
+            lab.daemon.log()
+        );
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    lab.daemon.crash_and_restart();
+    build.wait().unwrap();
+    assert_eq!(held(), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
 fn questions_are_answered_without_building() {
     let lab = lab!();
     lab.write(
