@@ -50,6 +50,8 @@ pub struct Launch<'a> {
     pub preserve_fds: u32,
     /// By chroot(2) instead of pivot_root(2), which a root on a ramdisk does not allow.
     pub no_pivot: bool,
+    /// The caller puts the process into the class of `linux.intelRdt` before it starts it.
+    pub classed: bool,
 }
 
 impl<'a> Launch<'a> {
@@ -77,6 +79,7 @@ impl<'a> Launch<'a> {
             start_socket: None,
             preserve_fds: 0,
             no_pivot: false,
+            classed: false,
         }
     }
 }

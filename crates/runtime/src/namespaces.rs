@@ -103,7 +103,7 @@ impl Namespaces {
             let known = known || (kind == Kind::Mount && joined_mounts.is_some());
             if known || (kind == Kind::User && joined_user.is_some()) {
                 return Err(LaunchError::Invalid(format!(
-                    "namespace {} is listed twice",
+                    "linux.namespaces: {} is listed twice",
                     kind.proc_name()
                 )));
             }
@@ -157,19 +157,19 @@ impl Namespaces {
         }
         if user && (linux.uid_mappings.is_empty() || linux.gid_mappings.is_empty()) {
             return Err(LaunchError::Invalid(
-                "a user namespace needs uidMappings and gidMappings".to_owned(),
+                "linux.uidMappings and linux.gidMappings are needed for a user namespace".to_owned(),
             ));
         }
         let maps = !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty();
         if maps && !user && joined_user.is_none() {
             return Err(LaunchError::Invalid(
-                "uidMappings and gidMappings need a user namespace (linux.namespaces)".to_owned(),
+                "linux.uidMappings and linux.gidMappings need a user namespace (linux.namespaces)".to_owned(),
             ));
         }
         let time = new.contains(Kind::Time);
         if !linux.time_offsets.is_empty() && !time {
             return Err(LaunchError::Invalid(
-                "timeOffsets need a time namespace".to_owned(),
+                "linux.timeOffsets need a time namespace".to_owned(),
             ));
         }
         let (uid_map, gid_map) = match &joined_user {
@@ -368,7 +368,7 @@ impl Namespaces {
         for (clock, offset) in &self.time_offsets {
             if clock != "monotonic" && clock != "boottime" {
                 return Err(LaunchError::Invalid(format!(
-                    "timeOffsets: there is no clock {clock:?}"
+                    "linux.timeOffsets: there is no clock {clock:?}"
                 )));
             }
             lines.push_str(&format!("{clock} {} {}\n", offset.secs, offset.nanosecs));

@@ -45,8 +45,8 @@ impl Plan {
             .linux
             .as_ref()
             .ok_or_else(|| LaunchError::Invalid("the configuration has no linux part".to_owned()))?;
-        if linux.intel_rdt.is_some() {
-            let why = "linux.intelRdt: cache and memory bandwidth classes are not managed";
+        if linux.intel_rdt.is_some() && !launch.classed {
+            let why = "linux.intelRdt: classes of cache and memory bandwidth are the caller's to make";
             return Err(LaunchError::Unsupported(why.to_owned()));
         }
         if !linux.mount_label.is_empty() && !Path::new("/sys/fs/selinux/enforce").exists() {
@@ -162,18 +162,20 @@ fn sysctl(
             Kind::Uts
         } else {
             return Err(LaunchError::Invalid(format!(
-                "sysctl {key:?} is not in a separate kernel namespace"
+                "linux.sysctl {key:?} is not in a separate kernel namespace"
             )));
         };
         if path
             .split('/')
             .any(|part| part.is_empty() || part == "." || part == "..")
         {
-            return Err(LaunchError::Invalid(format!("sysctl {key:?} is not a name")));
+            return Err(LaunchError::Invalid(format!(
+                "linux.sysctl {key:?} is not a name"
+            )));
         }
         if !namespaces.own(needs) {
             return Err(LaunchError::Invalid(format!(
-                "sysctl {key:?} is not allowed in the host's {} namespace",
+                "linux.sysctl {key:?} is not allowed in the host's {} namespace",
                 needs.proc_name()
             )));
         }

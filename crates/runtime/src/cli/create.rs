@@ -13,6 +13,7 @@ use super::document;
 use super::error::CliError;
 use super::inherited::{self, Inherited};
 use super::lifecycle;
+use super::rdt::{self, Class};
 use super::state::{self, Containers, Record};
 use crate::launch::{Launch, RootFs, Running, Stdio};
 
@@ -127,6 +128,10 @@ fn launch(
         ));
     }
     let group = group(&spec, &options.id, place, optional)?;
+    let asked = spec.linux.as_ref().and_then(|linux| linux.intel_rdt.as_ref());
+    let class = asked
+        .map(|asked| Class::make(&rdt::root()?, &options.id, asked))
+        .transpose()?;
     let socket = containers.listen(&options.id)?;
     let stdio = if wants_terminal {
         Stdio::Terminal
@@ -138,8 +143,12 @@ fn launch(
     launch.start_socket = Some(socket.as_fd());
     launch.preserve_fds = preserve_fds;
     launch.no_pivot = options.no_pivot;
+    launch.classed = class.is_some();
     let mut created = crate::launch::create(launch)?;
     let pid = created.pid();
+    if let Some(class) = &class {
+        class.enter(pid)?;
+    }
     let (_, start_time) = state::stat(pid).ok_or_else(|| CliError::NotRunning(options.id.clone()))?;
     if let (Some(path), Some(master)) = (console_socket, created.terminal()) {
         console::hand_over(path, &master)?;
@@ -162,12 +171,18 @@ fn launch(
             .as_ref()
             .map_or_else(String::new, |_| place.name().to_owned()),
         systemd: place.driver() == Driver::Systemd,
+        classes: class
+            .as_ref()
+            .map_or_else(Vec::new, |class| class.made().to_vec()),
         spec: spec.clone(),
     };
     containers.save(&record)?;
     let running = created.leave()?;
     if let Some(group) = group {
         group.keep();
+    }
+    if let Some(class) = class {
+        class.keep();
     }
     Ok(running)
 }

@@ -8,6 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use spec::runtime::Status;
 
 use super::error::CliError;
+use super::rdt;
 use super::signal;
 use super::state::{Containers, Record};
 use crate::hooks::HookPlan;
@@ -96,6 +97,7 @@ pub(super) fn delete(containers: &Containers, id: &str, force: bool) -> Result<i
     if !record.cgroup_name.is_empty() {
         record.place().remove()?;
     }
+    rdt::remove(&record.classes)?;
     HookPlan::new(&record.spec, record.identity()).run_poststop();
     containers.remove(id)?;
     Ok(0)

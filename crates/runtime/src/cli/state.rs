@@ -42,6 +42,9 @@ pub(super) struct Record {
     /// The group is the scope of this name, which systemd made.
     #[serde(default)]
     pub systemd: bool,
+    /// Directories of resctrl that were made for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<PathBuf>,
     pub spec: Spec,
 }
 

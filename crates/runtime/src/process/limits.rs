@@ -73,12 +73,13 @@ pub(crate) fn apply(pid: i32, limits: &[Rlimit], defaults: &[Rlimit]) -> Result<
 fn resource(limit: &Rlimit) -> Result<u32, LaunchError> {
     if limit.soft > limit.hard {
         return Err(LaunchError::Invalid(format!(
-            "{}: the soft limit {} is above the hard limit {}",
+            "process.rlimits: {}: the soft limit {} is above the hard limit {}",
             limit.r#type, limit.soft, limit.hard
         )));
     }
-    number(&limit.r#type)
-        .ok_or_else(|| LaunchError::Invalid(format!("there is no rlimit {:?}", limit.r#type)))
+    number(&limit.r#type).ok_or_else(|| {
+        LaunchError::Invalid(format!("process.rlimits: there is no rlimit {:?}", limit.r#type))
+    })
 }
 
 pub(crate) fn set_oom_score(pid: i32, score: i32) -> Result<(), LaunchError> {

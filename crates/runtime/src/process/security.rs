@@ -23,13 +23,13 @@ impl Labels {
             && !has("/sys/module/apparmor/parameters/enabled")
         {
             return Err(LaunchError::Unsupported(format!(
-                "AppArmor profile {:?}: this kernel has no AppArmor",
+                "process.apparmorProfile {:?}: this kernel has no AppArmor",
                 process.apparmor_profile
             )));
         }
         if !process.selinux_label.is_empty() && !has("/sys/fs/selinux/enforce") {
             return Err(LaunchError::Unsupported(format!(
-                "SELinux label {:?}: SELinux is not enabled",
+                "process.selinuxLabel {:?}: SELinux is not enabled",
                 process.selinux_label
             )));
         }

@@ -92,14 +92,14 @@ pub(super) fn number(device: &Device) -> Result<(FileType, u64), LaunchError> {
         "p" => FileType::Fifo,
         other => {
             return Err(LaunchError::Invalid(format!(
-                "device {}: there is no type {other:?} (c, b, u or p)",
+                "linux.devices: {}: there is no type {other:?} (c, b, u or p)",
                 device.path.display()
             )));
         }
     };
     if !device.path.is_absolute() {
         return Err(LaunchError::Invalid(format!(
-            "device path {} is not absolute",
+            "linux.devices: the path {} is not absolute",
             device.path.display()
         )));
     }

@@ -206,7 +206,7 @@ fn root(request: &Request<'_>) -> Result<(Tree, PathBuf), LaunchError> {
 fn prepare(mount: &Mount, request: &Request<'_>, spares: &mut Vec<Spare>) -> Result<Prepared, LaunchError> {
     if !mount.destination.is_absolute() {
         return Err(LaunchError::Invalid(format!(
-            "mount destination {} is not absolute",
+            "mounts: the destination {} is not absolute",
             mount.destination.display()
         )));
     }
@@ -219,7 +219,7 @@ fn prepare(mount: &Mount, request: &Request<'_>, spares: &mut Vec<Spare>) -> Res
         Some(recursive) => {
             let path = mount.source.as_deref().ok_or_else(|| {
                 LaunchError::Invalid(format!(
-                    "bind mount at {} has no source",
+                    "mounts: the bind at {} has no source",
                     mount.destination.display()
                 ))
             })?;
@@ -238,7 +238,7 @@ fn prepare(mount: &Mount, request: &Request<'_>, spares: &mut Vec<Spare>) -> Res
         None if kind == "overlay" && translation.is_some() => {
             let map = request.namespaces.id_map().ok_or_else(|| {
                 let why = "an overlay is translated for a joined user namespace only";
-                LaunchError::Unsupported(format!("mount at {}: {why}", mount.destination.display()))
+                LaunchError::Unsupported(format!("mounts: {}: {why}", mount.destination.display()))
             })?;
             let tree = mapped::overlay(&options, map).map_err(failed)?;
             Source::Tree {
@@ -255,7 +255,7 @@ fn prepare(mount: &Mount, request: &Request<'_>, spares: &mut Vec<Spare>) -> Res
         }
         None if translation.is_some() => {
             return Err(LaunchError::Invalid(format!(
-                "mount at {}: what is mounted there cannot be id-mapped",
+                "mounts: {}: what is mounted there cannot be id-mapped",
                 mount.destination.display()
             )));
         }
@@ -277,7 +277,7 @@ fn prepare(mount: &Mount, request: &Request<'_>, spares: &mut Vec<Spare>) -> Res
         ),
         None if kind.is_empty() => {
             return Err(LaunchError::Invalid(format!(
-                "mount at {} has neither a type nor the option bind",
+                "mounts: {} has neither a type nor the option bind",
                 mount.destination.display()
             )));
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Resources, Seccomp, null_default};
+use super::{Resources, Seccomp, is_false, null_default};
 
 /// `linux`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -162,7 +162,7 @@ pub struct NetDevice {
     pub name: String,
 }
 
-/// Cache and memory bandwidth classes. Read so that it can be refused by name.
+/// The class of cache and memory bandwidth that a container is in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct IntelRdt {
@@ -172,4 +172,13 @@ pub struct IntelRdt {
     pub l3_cache_schema: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mem_bw_schema: Option<String>,
+    /// Further lines, of any kind.
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub schemata: Vec<String>,
+    #[serde(skip_serializing_if = "is_false")]
+    pub enable_monitoring: bool,
+    #[serde(rename = "enableCMT", skip_serializing_if = "is_false")]
+    pub enable_cmt: bool,
+    #[serde(rename = "enableMBM", skip_serializing_if = "is_false")]
+    pub enable_mbm: bool,
 }
