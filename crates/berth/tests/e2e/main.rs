@@ -38,6 +38,7 @@ mod layers;
 mod lifecycle;
 mod logs;
 mod metrics;
+mod modes;
 mod networks;
 mod platforms;
 mod private;

@@ -531,6 +531,15 @@ fn joined_namespaces(
                 other.id
             )));
         }
+        let theirs = other.host_config.ipc_mode.as_str();
+        if kind == NamespaceType::Ipc && matches!(theirs, "private" | "none") {
+            // What it says of itself holds for what others ask, too.
+            return Err(Error::conflict(format!(
+                "can not join IPC of container {}: non-shareable IPC (hint: use IpcMode:shareable for the donor \
+                 container)",
+                other.id
+            )));
+        }
         joined.insert(
             kind,
             PathBuf::from(format!("/proc/{}/ns/{}", other.state.pid, kind.proc_name())),

@@ -302,7 +302,7 @@ impl Owner {
         self.emit_with(action, []);
     }
 
-    pub(super) fn emit_with<const N: usize>(&self, action: &str, extra: [(&str, String); N]) {
+    pub(super) fn emit_with<'a>(&self, action: &str, extra: impl IntoIterator<Item = (&'a str, String)>) {
         let mut attributes = self.container.attributes();
         attributes.extend(extra.into_iter().map(|(k, v)| (k.to_owned(), v)));
         self.engine
@@ -503,13 +503,19 @@ impl Owner {
     }
 
     pub(super) fn emit_end(&self, record: &ExitRecord) {
-        self.emit_with(
-            "die",
-            [
-                ("exitCode", record.exit_code.to_string()),
-                ("execDuration", record.ran().as_secs().to_string()),
-            ],
+        let mut told = vec![
+            ("exitCode", record.exit_code.to_string()),
+            ("execDuration", record.ran().as_secs().to_string()),
+        ];
+        // How much of a limit it needed is worth knowing where there is one.
+        let limited = self.container.host_config.memory > 0;
+        told.extend(
+            record
+                .peak_memory
+                .filter(|_| limited)
+                .map(|bytes| ("peakMemory", bytes.to_string())),
         );
+        self.emit_with("die", told);
     }
 
     async fn on_deadline(&mut self, handle: &Handle) {
