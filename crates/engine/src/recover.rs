@@ -13,8 +13,8 @@ use spec::Id;
 
 use crate::check::{dismiss_unknown, remove_unrecorded};
 use crate::container::{
-    Container, Status, Supervision, adopt, clear_after_monitor, netns_of, read_exit_record, remove_parts,
-    wants_start_with_daemon,
+    Container, Status, Supervision, adopt, clear_after_monitor, netns_of, read_exit_record, reconcile_ports,
+    remove_parts, wants_start_with_daemon,
 };
 use crate::engine::{Engine, Inner, blocking};
 use crate::error::{Error, Result, chain};
@@ -121,8 +121,8 @@ fn take_over(
     Ok(())
 }
 
-/// Finishes what a crash cut off while the container was paused or continued, or joined or left a network: between
-/// what was done to it and its record.
+/// Finishes what a crash cut off while the container was paused or continued, joined or left a network, or had ports
+/// published or taken back: between what was done to it and its record.
 async fn adopt_as_it_is(engine: &Engine, mut container: Container) -> Result<Container> {
     let inner = Arc::clone(&engine.inner);
     blocking(move || {
@@ -147,8 +147,9 @@ async fn adopt_as_it_is(engine: &Engine, mut container: Container) -> Result<Con
         let left = inner
             .networks
             .reconcile_container(&container.id, netns.as_fd(), &recorded)?;
-        if !left.is_empty() {
-            container.networks.retain(|name, _| !left.contains(name));
+        container.networks.retain(|name, _| !left.contains(name));
+        let lost = reconcile_ports(&inner.networks, &mut container)?;
+        if lost || !left.is_empty() {
             inner.records.save(&container)?;
         }
         Ok(container)

@@ -26,6 +26,13 @@ pub(crate) struct Publishing {
 }
 
 impl Networks {
+    /// What is published of a container.
+    pub fn published(&self, container: &Id) -> Vec<PublishedPort> {
+        let state = self.inner.state();
+        let sandbox = state.sandboxes.get(container);
+        sandbox.map(|sandbox| sandbox.ports.clone()).unwrap_or_default()
+    }
+
     /// Publishes more ports of an attached container, and takes others back: those of `remove` that fit in everything
     /// they say. Connections through ports that stay are not touched. Gives what is published then.
     pub fn publish(
@@ -64,12 +71,7 @@ impl Networks {
             rules
         };
         inner.move_ports(container, &before)?;
-        let state = inner.state();
-        Ok(state
-            .sandboxes
-            .get(container)
-            .map(|sandbox| sandbox.ports.clone())
-            .unwrap_or_default())
+        Ok(self.published(container))
     }
 }
 

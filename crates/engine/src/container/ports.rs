@@ -171,6 +171,57 @@ pub(super) fn published(container: &Container, published: &[PublishedPort]) -> P
     map
 }
 
+/// Brings what is published of a running container and what its record says together, after a crash between the two:
+/// what the record does not know is taken back, and what is published no more leaves the record. Gives whether the record
+/// has changed.
+pub(crate) fn reconcile(networks: &network::Networks, container: &mut Container) -> Result<bool> {
+    let now = published(container, &networks.published(&container.id));
+    let unknown = beyond(&now, &container.ports);
+    if !unknown.is_empty() {
+        networks.publish(&container.id, &[], &bound(&unknown)?)?;
+    }
+    let mut lost = beyond(&container.ports, &now);
+    if lost.is_empty() {
+        return Ok(false);
+    }
+    for binding in lost.values_mut().flat_map(|bindings| bindings.iter_mut()) {
+        // Asked for without an address, it has one for each family.
+        if binding
+            .host_ip
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_unspecified())
+        {
+            binding.host_ip.clear();
+        }
+    }
+    let bindings = &mut container.host_config.port_bindings;
+    unbind(bindings, &lost);
+    for port in lost.keys() {
+        // A random port has no number there.
+        if now.get(port).is_none_or(|left| left.is_empty()) {
+            bindings.remove(port);
+        }
+    }
+    container.ports = published(container, &networks.published(&container.id));
+    Ok(true)
+}
+
+/// The bindings of one map that another has not.
+fn beyond(map: &PortMap, other: &PortMap) -> PortMap {
+    let mut more = PortMap::empty();
+    for (port, bindings) in map {
+        let known = other.get(port);
+        let new = bindings
+            .iter()
+            .filter(|binding| !known.is_some_and(|known| known.contains(binding)));
+        let new: Vec<PortBinding> = new.cloned().collect();
+        if !new.is_empty() {
+            more.insert(port.clone(), List::from(new));
+        }
+    }
+    more
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

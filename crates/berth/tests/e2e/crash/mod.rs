@@ -124,6 +124,9 @@ matrix! {
     daemon_at_run_to_the_end: Daemon at SHORT;
     daemon_at_connect: Daemon at CONNECT;
     daemon_at_disconnect: Daemon at DISCONNECT;
+    daemon_at_publish: Daemon at PUBLISH;
+    daemon_at_unpublish: Daemon at UNPUBLISH;
+    daemon_at_network_reload: Daemon at RELOAD;
     daemon_at_pause: Daemon at PAUSE;
     daemon_at_unpause: Daemon at UNPAUSE;
     daemon_at_rename: Daemon at RENAME;

@@ -8,6 +8,10 @@ use crate::tarball::{Image, Tar};
 use crate::web::Web;
 
 const NAME: &str = "victim";
+/// A port of the host for each scenario that has one: they run beside each other.
+const ADDED: &str = "28017:81";
+const TAKEN: &str = "28018:81";
+const RELOADED: &str = "28019:81";
 
 pub struct Scenario {
     pub name: &'static str,
@@ -238,6 +242,46 @@ fn disconnect_check(daemon: &Daemon, _: &str, told: bool) {
     is_whole(daemon);
 }
 
+fn is_published(daemon: &Daemon) -> bool {
+    daemon.ok(&["port", NAME]).contains("81/tcp")
+}
+
+fn publish(daemon: &Daemon, port: &str) {
+    daemon.ok(&["update", "--publish-add", port, NAME]);
+}
+
+fn running_published(daemon: &Daemon, port: &str) -> String {
+    let volume = running(daemon);
+    publish(daemon, port);
+    volume
+}
+
+fn publish_check(daemon: &Daemon, _: &str, told: bool) {
+    assert!(!told || is_published(daemon));
+    if !is_published(daemon) {
+        publish(daemon, ADDED);
+    }
+    daemon.ok(&["update", "--publish-rm", ADDED, NAME]);
+    assert!(!is_published(daemon));
+    is_whole(daemon);
+}
+
+fn unpublish_check(daemon: &Daemon, _: &str, told: bool) {
+    assert!(!told || !is_published(daemon));
+    if is_published(daemon) {
+        daemon.ok(&["update", "--publish-rm", TAKEN, NAME]);
+    }
+    publish(daemon, TAKEN);
+    assert!(is_published(daemon));
+    is_whole(daemon);
+}
+
+fn reload_check(daemon: &Daemon, _: &str, _: bool) {
+    assert!(is_published(daemon));
+    daemon.ok(&["network", "reload"]);
+    is_whole(daemon);
+}
+
 fn pause_check(daemon: &Daemon, _: &str, told: bool) {
     goes_on(daemon, told, "paused");
 }
@@ -447,6 +491,24 @@ pub const DISCONNECT: Scenario = Scenario::with_container(
     on_two_networks,
     |_| words(&["network", "disconnect", "own", NAME]),
     disconnect_check,
+);
+pub const PUBLISH: Scenario = Scenario::with_container(
+    "update --publish-add",
+    running,
+    |_| words(&["update", "--publish-add", ADDED, NAME]),
+    publish_check,
+);
+pub const UNPUBLISH: Scenario = Scenario::with_container(
+    "update --publish-rm",
+    |daemon| running_published(daemon, TAKEN),
+    |_| words(&["update", "--publish-rm", TAKEN, NAME]),
+    unpublish_check,
+);
+pub const RELOAD: Scenario = Scenario::with_container(
+    "network reload",
+    |daemon| running_published(daemon, RELOADED),
+    |_| words(&["network", "reload"]),
+    reload_check,
 );
 pub const PAUSE: Scenario =
     Scenario::with_container("pause", running, |_| words(&["pause", NAME]), pause_check);
