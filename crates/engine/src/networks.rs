@@ -147,6 +147,7 @@ impl Engine {
             let young =
                 until.is_some_and(|u| network.created.parse::<jiff::Timestamp>().is_ok_and(|t| t >= u));
             let kept = network.is_predefined()
+                || network.config_only
                 || !network.endpoints.is_empty()
                 || used.contains(&network.name)
                 || young
@@ -173,16 +174,6 @@ fn read(request: NetworkCreateRequest) -> Result<CreateNetwork> {
     if request.name.trim().is_empty() {
         return Err(Error::invalid("network name cannot be empty"));
     }
-    if request.config_only
-        || request
-            .config_from
-            .as_ref()
-            .is_some_and(|c| !c.network.is_empty())
-    {
-        return Err(Error::invalid(
-            "configuration-only networks are not offered: give the settings with the network",
-        ));
-    }
     if request.ingress {
         return Err(Error::forbidden(
             "ingress networks belong to cluster mode, which this engine does not have",
@@ -206,5 +197,7 @@ fn read(request: NetworkCreateRequest) -> Result<CreateNetwork> {
         attachable: request.attachable,
         options: request.options.into_map(),
         labels: request.labels.into_map(),
+        config_only: request.config_only,
+        config_from: request.config_from.unwrap_or_default().network,
     })
 }

@@ -177,7 +177,7 @@ impl Inner {
         let mut first_link = first_link;
         let mut take = || -> Result<(), Error> {
             for wanted in &request.endpoints {
-                if state.find(&wanted.network)?.network.driver == "null" {
+                if state.joinable(&wanted.network)?.network.driver == "null" {
                     if request.endpoints.len() > 1 {
                         let text = "container cannot be connected to multiple networks with one of the networks in none mode";
                         return Err(Error::Invalid(text.to_owned()));

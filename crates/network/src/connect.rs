@@ -34,7 +34,7 @@ impl Networks {
                 network: request.network.clone(),
             };
             let before = state.sandboxes.get(container).ok_or_else(not_attached)?.clone();
-            if state.find(&request.network)?.network.driver == "null" {
+            if state.joinable(&request.network)?.network.driver == "null" {
                 let text = "container cannot be connected to multiple networks with one of the networks in none mode";
                 return Err(Error::Invalid(text.to_owned()));
             }

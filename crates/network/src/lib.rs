@@ -51,6 +51,7 @@ mod resolv;
 mod settings;
 mod state;
 mod sysctl;
+mod template;
 mod vxlan;
 mod watch;
 

@@ -21,6 +21,7 @@ use crate::reconcile;
 use crate::records::{self, SandboxRecord};
 use crate::settings::{self, GatewayMode};
 use crate::state::{Inner, NetworkState, Networks, State};
+use crate::template;
 use crate::watch::Sight;
 
 /// Bytes of a network name; nothing needs more, and it becomes part of file contents and messages.
@@ -94,6 +95,7 @@ impl Networks {
     pub fn create(&self, request: &CreateNetwork) -> Result<Network, Error> {
         let inner = &self.inner;
         check(request)?;
+        template::check(request)?;
         let routes = routes(&mut inner.route())?;
         let id = Id::random();
         let mut made = {
@@ -101,7 +103,13 @@ impl Networks {
             if state.networks.values().any(|n| n.network.name == request.name) {
                 return Err(Error::NameInUse(request.name.clone()));
             }
-            let made = design(&id, request, &inner.pools, &state.subnets(), &routes)?;
+            let made = match request.config_only {
+                true => template::settings_alone(&id, request, now())?,
+                false => {
+                    let request = state.completed(request)?;
+                    design(&id, &request, &inner.pools, &state.subnets(), &routes)?
+                }
+            };
             let bridge_name = |n: &NetworkState| n.bridge().map(|b| b.settings.bridge.clone());
             let taken = |n: &&NetworkState| bridge_name(n).is_some() && bridge_name(n) == bridge_name(&made);
             if let Some(other) = state.networks.values().find(taken) {
@@ -142,6 +150,7 @@ impl Networks {
             if found.is_predefined() {
                 return Err(Error::Predefined(found.name));
             }
+            state.check_settings_unused(&found)?;
             let holders: Vec<String> = state
                 .sandboxes
                 .iter()
@@ -166,7 +175,8 @@ impl Networks {
     pub fn prune(&self, keep: &HashSet<Id>) -> Result<Vec<String>, Error> {
         let mut pruned = Vec::new();
         for network in self.list() {
-            if network.is_predefined() || keep.contains(&network.id) || !network.endpoints.is_empty() {
+            let kept = network.is_predefined() || network.config_only || keep.contains(&network.id);
+            if kept || !network.endpoints.is_empty() {
                 continue;
             }
             match self.remove(network.id.as_str()) {
@@ -393,6 +403,8 @@ fn design(
         },
         options: request.options.clone(),
         labels: request.labels.clone(),
+        config_only: false,
+        config_from: request.config_from.clone(),
         endpoints: BTreeMap::new(),
     };
     Ok(NetworkState {
@@ -420,6 +432,7 @@ fn restore(networks: Vec<Network>, sandboxes: BTreeMap<Id, SandboxRecord>) -> Re
         };
         let pools = network.ipam.config.iter();
         let subnets = pools
+            .filter(|_| !network.config_only)
             .filter_map(|pool| Subnet::new(pool, false))
             .filter(enabled)
             .collect();
@@ -479,6 +492,8 @@ fn predefined(
                 },
                 options: BTreeMap::new(),
                 labels: BTreeMap::new(),
+                config_only: false,
+                config_from: String::new(),
                 endpoints: BTreeMap::new(),
             };
             records::put_network(store.db(), &network)?;

@@ -176,6 +176,10 @@ pub struct CreateNetwork {
     pub options: BTreeMap<String, String>,
     /// Kept and shown.
     pub labels: BTreeMap<String, String>,
+    /// Settings for others to be made from, and no network.
+    pub config_only: bool,
+    /// The network whose settings these are; empty for the request's own.
+    pub config_from: String,
 }
 
 impl CreateNetwork {
@@ -193,6 +197,8 @@ impl CreateNetwork {
             attachable: false,
             options: BTreeMap::new(),
             labels: BTreeMap::new(),
+            config_only: false,
+            config_from: String::new(),
         }
     }
 }
@@ -226,6 +232,12 @@ pub struct Network {
     pub options: BTreeMap<String, String>,
     /// As given at creation.
     pub labels: BTreeMap<String, String>,
+    /// Settings alone.
+    #[serde(default)]
+    pub config_only: bool,
+    /// The network whose settings it was made with, or empty.
+    #[serde(default)]
+    pub config_from: String,
     /// Attached containers.
     #[serde(skip)]
     pub endpoints: BTreeMap<Id, EndpointInfo>,

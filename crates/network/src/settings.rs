@@ -18,11 +18,9 @@ const INTERFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
 const INHIBIT_IPV4: &str = "com.docker.network.bridge.inhibit_ipv4";
 const GATEWAY_MODE_IPV4: &str = "com.docker.network.bridge.gateway_mode_ipv4";
 const GATEWAY_MODE_IPV6: &str = "com.docker.network.bridge.gateway_mode_ipv6";
-const REFUSED: [&str; 3] = [
-    "com.docker.network.host_ipv4",
-    "com.docker.network.host_ipv6",
-    "com.docker.network.bridge.trusted_host_interfaces",
-];
+const SOURCE_IPV4: &str = "com.docker.network.host_ipv4";
+const SOURCE_IPV6: &str = "com.docker.network.host_ipv6";
+const REFUSED: [&str; 1] = ["com.docker.network.bridge.trusted_host_interfaces"];
 
 /// What the host is to a network's containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +45,8 @@ pub(crate) struct Settings {
     /// The bridge itself gets no IPv4 address.
     pub(crate) inhibit_ipv4: bool,
     pub(crate) gateway_modes: [GatewayMode; 2],
+    /// The host's address that traffic to others leaves with, instead of that of the interface it leaves by.
+    pub(crate) sources: [Option<IpAddr>; 2],
     /// The network called `bridge`: no names are resolved in it.
     pub(crate) is_default: bool,
 }
@@ -100,7 +100,15 @@ impl Settings {
             ))),
             other => Err(invalid(key, other)),
         };
+        let source = |key: &str, ipv4: bool| match options.get(key).filter(|v| !v.is_empty()) {
+            None => Ok(None),
+            Some(text) => match text.parse::<IpAddr>() {
+                Ok(address) if address.is_ipv4() == ipv4 && !address.is_unspecified() => Ok(Some(address)),
+                _ => Err(invalid(key, text)),
+            },
+        };
         Ok(Settings {
+            sources: [source(SOURCE_IPV4, true)?, source(SOURCE_IPV6, false)?],
             gateway_modes: [mode(GATEWAY_MODE_IPV4)?, mode(GATEWAY_MODE_IPV6)?],
             bridge: name(BRIDGE_NAME, fallback_name)?,
             icc: flag(ENABLE_ICC, true)?,
@@ -115,6 +123,12 @@ impl Settings {
 }
 
 impl Settings {
+    /// What traffic of one family leaves with, where that is chosen.
+    pub(crate) fn source(&self, ipv4: bool) -> Option<IpAddr> {
+        let [v4, v6] = self.sources;
+        if ipv4 { v4 } else { v6 }
+    }
+
     /// The mode of one family.
     pub(crate) fn gateway_mode(&self, ipv4: bool) -> GatewayMode {
         let [v4, v6] = self.gateway_modes;
@@ -155,6 +169,8 @@ mod tests {
             (ENABLE_ICC, "maybe"),
             (HOST_BINDING, "localhost"),
             ("com.docker.network.bridge.gateway_mode_ipv4", "routed"),
+            (SOURCE_IPV4, "2001:db8::1"),
+            (SOURCE_IPV6, "::"),
         ] {
             let refused = Settings::parse(&options(&[(key, value)]), "br-1")
                 .unwrap_err()

@@ -140,6 +140,11 @@ impl NetworkState {
             icc: bridge.settings.icc,
             subnets: self.subnets.iter().map(|s| s.prefix).collect(),
             masquerade: bridge.settings.masquerade && !self.network.internal,
+            sources: self
+                .subnets
+                .iter()
+                .filter_map(|s| Some((s.prefix, bridge.settings.source(s.prefix.is_ipv4())?)))
+                .collect(),
             unprotected: self
                 .subnets
                 .iter()

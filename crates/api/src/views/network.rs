@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use api_types::{
-    EndpointResource, Ipam, IpamConfig, IpamStatus, Map, NetworkInspect, NetworkStatus, NetworkSummary,
-    SubnetStatus,
+    ConfigReference, EndpointResource, Ipam, IpamConfig, IpamStatus, Map, NetworkInspect, NetworkStatus,
+    NetworkSummary, SubnetStatus,
 };
 use engine::network::{EndpointInfo, IpamPool, Network, SubnetStatus as Counts};
 
@@ -28,8 +28,10 @@ pub fn summary(network: &Network) -> NetworkSummary {
         internal: network.internal,
         attachable: network.attachable,
         ingress: network.ingress,
-        config_from: Default::default(),
-        config_only: false,
+        config_from: ConfigReference {
+            network: network.config_from.clone(),
+        },
+        config_only: network.config_only,
         options: Map::from(network.options.clone()),
         labels: Map::from(network.labels.clone()),
     }

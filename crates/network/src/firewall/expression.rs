@@ -524,13 +524,27 @@ impl Rule {
 
     fn translate(self, family: u8, address: u32, port: Option<u32>) -> Rule {
         let destination = 1;
+        self.rewrite(destination, family, address, port)
+    }
+
+    fn rewrite(self, end: u32, family: u8, address: u32, port: Option<u32>) -> Rule {
         self.add("nat", |m| {
-            let m = m.be32(1, destination).be32(2, u32::from(family)).be32(3, address);
+            let m = m.be32(1, end).be32(2, u32::from(family)).be32(3, address);
             match port {
                 Some(port) => m.be32(5, port),
                 None => m,
             }
         })
+    }
+
+    /// Rewrites the source's address to what the map of sources says; packets the map does not know pass on.
+    pub(crate) fn send_from(self, family: u8, map: &str) -> Rule {
+        let (offset, length) = if family == NFPROTO_IPV4 { (12, 4) } else { (8, 16) };
+        let source = 0;
+        self.family(family)
+            .payload(1, offset, length, R0)
+            .lookup(map, R0, Some(R0), false)
+            .rewrite(source, family, R0, None)
     }
 
     /// Gives the packet the address of the interface it leaves by.

@@ -18,7 +18,8 @@
 //!              to a bridge, destination was rewritten         accept   a published port
 //!              to a bridge, to @unprotected*                  accept   networks that ask for it
 //!              to a bridge                                    drop     isolation; no routing to containers
-//! postrouting  from @masquerade*, not to a bridge             masquerade
+//! postrouting  from sources*, not to a bridge                 source nat to what the map says
+//!              from @masquerade*, not to a bridge             masquerade
 //!              from @subnets*, to a bridge, rewritten         masquerade   or the answer would not come back this way
 //!              to a bridge, from 127/8                        masquerade
 //! ```
@@ -46,6 +47,8 @@ const SUBNETS4: &str = "subnets4";
 const SUBNETS6: &str = "subnets6";
 const MASQUERADE4: &str = "masquerade4";
 const MASQUERADE6: &str = "masquerade6";
+const SOURCES4: &str = "sources4";
+const SOURCES6: &str = "sources6";
 const UNPROTECTED4: &str = "unprotected4";
 const UNPROTECTED6: &str = "unprotected6";
 const PUBLISH4: &str = "publish4";
@@ -64,6 +67,8 @@ pub(crate) struct BridgeRules {
     pub(crate) subnets: Vec<Prefix>,
     /// Whether what leaves them does so with the host's address.
     pub(crate) masquerade: bool,
+    /// Those that leave with a chosen address of the host, and which.
+    pub(crate) sources: Vec<(Prefix, IpAddr)>,
     /// Those whose containers are reached by whoever routes to them.
     pub(crate) unprotected: Vec<Prefix>,
 }
@@ -107,6 +112,10 @@ fn sets() -> Vec<Set> {
         interval: true,
         ..set(name, key_type, key_length)
     };
+    let sources = |name, kind, length| Set {
+        data: Some((kind, length)),
+        ..range(name, kind, length)
+    };
     let ranges = |name, address, parts: &'static [u32]| Set {
         interval: true,
         parts,
@@ -126,6 +135,8 @@ fn sets() -> Vec<Set> {
         range(SUBNETS6, TYPE_IPV6, 16),
         range(MASQUERADE4, TYPE_IPV4, 4),
         range(MASQUERADE6, TYPE_IPV6, 16),
+        sources(SOURCES4, TYPE_IPV4, 4),
+        sources(SOURCES6, TYPE_IPV6, 16),
         range(UNPROTECTED4, TYPE_IPV4, 4),
         range(UNPROTECTED6, TYPE_IPV6, 16),
         map(PUBLISH4, &[TYPE_PROTO, TYPE_IPV4, TYPE_SERVICE], 12, TYPE_IPV4, 8),
@@ -334,6 +345,14 @@ fn always() -> Vec<(&'static str, Rule)> {
         ("forward", rule().outgoing(BRIDGES, true).verdict(Verdict::Drop)),
         (
             "postrouting",
+            rule().outgoing(BRIDGES, false).send_from(NFPROTO_IPV4, SOURCES4),
+        ),
+        (
+            "postrouting",
+            rule().outgoing(BRIDGES, false).send_from(NFPROTO_IPV6, SOURCES6),
+        ),
+        (
+            "postrouting",
             rule()
                 .source(NFPROTO_IPV4, MASQUERADE4)
                 .outgoing(BRIDGES, false)
@@ -406,8 +425,18 @@ pub(crate) fn bridge_elements(bridge: &BridgeRules) -> Vec<Element> {
             false => (SUBNETS6, MASQUERADE6),
         };
         elements.extend(range(all, subnet));
-        if bridge.masquerade {
-            elements.extend(range(masqueraded, subnet));
+        let chosen = bridge.sources.iter().find(|(prefix, _)| prefix == subnet);
+        match chosen {
+            _ if !bridge.masquerade => {}
+            None => elements.extend(range(masqueraded, subnet)),
+            Some((_, address)) => {
+                let map = if subnet.is_ipv4() { SOURCES4 } else { SOURCES6 };
+                elements.extend(range(map, subnet).map(|element| Element {
+                    // The end of a range leads nowhere.
+                    data: (!element.ends_range).then(|| octets(*address)),
+                    ..element
+                }));
+            }
         }
     }
     for subnet in &bridge.unprotected {

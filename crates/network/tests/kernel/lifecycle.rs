@@ -231,3 +231,84 @@ fn two_daemons_share_a_host() {
         assert!(inside(&host.lan, || ask(HOST, 8080)).is_some());
     });
 }
+
+#[test]
+fn networks_are_made_from_settings_that_are_none_themselves() {
+    machine(|host| {
+        let networks = host.open();
+        let before = sh("ip -o link | wc -l");
+        let settings = network::CreateNetwork {
+            ipam: vec![pool("10.77.0.0/24")],
+            options: [("com.docker.network.driver.mtu".to_owned(), "1400".to_owned())].into(),
+            labels: [("team".to_owned(), "a".to_owned())].into(),
+            config_only: true,
+            ..bridge("settings")
+        };
+        let made = networks.create(&settings).unwrap();
+        assert_eq!((made.driver.as_str(), made.config_only), ("null", true));
+        assert_eq!(sh("ip -o link | wc -l"), before, "nothing is on the host");
+        let from = |name: &str| network::CreateNetwork {
+            config_from: "settings".to_owned(),
+            ..bridge(name)
+        };
+        let refused = |request: &network::CreateNetwork, expected: &str| {
+            let error = networks.create(request).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+            assert_eq!(error.class(), ErrorClass::Forbidden);
+        };
+        let mut both = from("both");
+        both.config_only = true;
+        refused(&both, "cannot depend on another configuration network");
+        let mut own = from("own");
+        own.options
+            .insert("com.docker.network.driver.mtu".to_owned(), "1300".to_owned());
+        refused(&own, "network driver options are not supported");
+        let mut own = from("own");
+        own.ipam = settings.ipam.clone();
+        refused(&own, "user specified configurations are not supported");
+        let mut internal = settings.clone();
+        (internal.internal, internal.name) = (true, "internal".to_owned());
+        refused(&internal, "can only contain network specific fields");
+        let mut no_settings = from("wrong");
+        no_settings.config_from = "bridge".to_owned();
+        refused(&no_settings, "bridge is not a configuration network");
+        no_settings.config_from = "nosuch".to_owned();
+        assert_eq!(
+            networks.create(&no_settings).unwrap_err().class(),
+            ErrorClass::NotFound
+        );
+
+        let web = networks.create(&from("web")).unwrap();
+        assert_eq!(web.config_from, "settings");
+        assert_eq!(
+            (web.labels, web.options),
+            (settings.labels.clone(), settings.options.clone())
+        );
+        let one = request("one", &["web"]);
+        let attached = networks.attach(&one).unwrap();
+        assert_eq!(v4(&attached).to_string(), "10.77.0.2");
+        let mtu = inside(&attached.netns, || {
+            sh("cat /sys/class/net/eth0/mtu || ip -o link show eth0")
+        });
+        assert!(mtu.contains("1400"), "{mtu}");
+        // Nobody can be in settings, and they stay while a network is made from them.
+        let error = networks.attach(&request("two", &["settings"])).unwrap_err();
+        assert!(
+            error.to_string().contains("configuration-only network"),
+            "{error}"
+        );
+        let error = networks.remove("settings").unwrap_err();
+        assert!(
+            error.to_string().contains("is in use (by network web)"),
+            "{error}"
+        );
+        // The next daemon knows them as they were.
+        drop(networks);
+        let networks = host.open();
+        assert!(networks.get("settings").unwrap().config_only);
+        assert_eq!(networks.prune(&HashSet::new()).unwrap(), [""; 0]);
+        networks.detach(&one.container).unwrap();
+        networks.remove("web").unwrap();
+        networks.remove("settings").unwrap();
+    });
+}

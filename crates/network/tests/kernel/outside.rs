@@ -265,3 +265,47 @@ fn a_network_may_be_open_to_whoever_routes_to_it_or_shut_to_the_host() {
         networks.tear_down().unwrap();
     });
 }
+
+#[test]
+fn what_leaves_a_network_does_so_with_the_address_that_was_chosen() {
+    machine(|host| {
+        let client = client(host);
+        let link = sh("ip -4 -o address show to 198.51.100.1");
+        let link = link.split_whitespace().nth(1).unwrap().to_owned();
+        sh(&format!("ip address add 198.51.100.9/24 dev {link}"));
+        sh(&format!("ip address add 2001:db8:51::9/64 dev {link} nodad"));
+        let networks = host.open();
+        let mut wanted = network::CreateNetwork {
+            enable_ipv6: true,
+            ..bridge("chosen")
+        };
+        for (key, value) in [
+            ("com.docker.network.host_ipv4", "198.51.100.9"),
+            ("com.docker.network.host_ipv6", "2001:db8:51::9"),
+        ] {
+            wanted.options.insert(key.to_owned(), value.to_owned());
+        }
+        networks.create(&wanted).unwrap();
+        let chosen = networks.attach(&request("chosen", &["chosen"])).unwrap();
+        let plain = networks.attach(&request("plain", &["bridge"])).unwrap();
+        let _far = Service::start(client.as_fd(), "far", 80);
+        let seen = |from: &OwnedFd, to: &str| inside(from, || ask(to, 80));
+        let check = || {
+            assert_eq!(seen(&chosen.netns, CLIENT).as_deref(), Some("far 198.51.100.9"));
+            assert_eq!(
+                seen(&chosen.netns, CLIENT6).as_deref(),
+                Some("far 2001:db8:51::9")
+            );
+            assert_eq!(seen(&plain.netns, CLIENT).as_deref(), Some("far 198.51.100.1"));
+        };
+        check();
+        // What the next daemon finds is what it would write.
+        let rules = sh(&format!("nft list table inet {}", host.tag()));
+        drop(networks);
+        let networks = host.open();
+        assert_eq!(sh(&format!("nft list table inet {}", host.tag())), rules);
+        check();
+        networks.remove("chosen").unwrap_err();
+        networks.tear_down().unwrap();
+    });
+}
