@@ -131,10 +131,13 @@ pub fn run(runs: usize) -> Result<()> {
     daemon.clean_up()
 }
 
-/// Those that are here. youki is in no package of Debian; `BERTH_BENCH_YOUKI` names one that somebody built.
+/// Where a youki is looked for, which is in no package of Debian: `cargo install youki --locked --root target/peers`.
+const YOUKI: &str = "target/peers/bin/youki";
+
+/// Those that are here.
 fn runtimes(binary: &Path, scratch: &Scratch) -> Result<Vec<Runtime>> {
     let mut found = Vec::new();
-    let youki = std::env::var_os("BERTH_BENCH_YOUKI").map(PathBuf::from);
+    let youki = Some(crate::process::root().join(YOUKI)).filter(|program| program.is_file());
     let candidates = [
         ("crun", Some(PathBuf::from("crun")), Vec::new()),
         ("runc", Some(PathBuf::from("runc")), Vec::new()),
