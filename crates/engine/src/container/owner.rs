@@ -192,7 +192,8 @@ impl Owner {
                 biased;
                 () = self.engine.shutdown.cancelled() => return,
                 heard = next_heard(&mut self.supervision) => self.on_heard(heard, &handle).await,
-                command = self.commands.recv() => match command {
+                // What is asked of a container waits until it is known whether it lives.
+                command = self.commands.recv(), if self.supervision.as_ref().is_none_or(Supervision::is_known) => match command {
                     Some(command) => self.on_command(command, &handle).await,
                     None => return,
                 },

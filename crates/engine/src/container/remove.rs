@@ -87,7 +87,11 @@ impl Owner {
     /// Kills the first process and waits for its end.
     async fn end_for_removal(&mut self) -> Result<()> {
         self.container.stopped_by_hand = true;
-        self.kill(None).await?;
+        match self.kill(None).await {
+            // It has just ended by itself, which is what comes next.
+            Err(error) if error.class == spec::ErrorClass::Conflict && self.supervision.is_some() => {}
+            killed => killed?,
+        }
         let record = loop {
             let heard = match &mut self.supervision {
                 Some(supervision) => supervision.next().await,

@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Contact {
+    /// Found by a daemon that has just started, and asked: until this time nothing is known of it but that it is there.
+    Found(Instant),
     Heard,
     /// It is called silent at this time.
     Asked(Instant),
@@ -71,7 +73,7 @@ impl Supervision {
     /// Of a monitor that has been asked on this stream and has not answered yet.
     pub(crate) fn asked(monitor: Monitor, watch: std::os::unix::net::UnixStream) -> Result<Supervision> {
         let mut supervision = Supervision::new(monitor, watch)?;
-        supervision.contact = Contact::Asked(Instant::now() + PATIENCE);
+        supervision.contact = Contact::Found(Instant::now() + PATIENCE);
         Ok(supervision)
     }
 
@@ -95,9 +97,14 @@ impl Supervision {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.contact {
-            Contact::Asked(until) => Some(until),
+            Contact::Found(until) | Contact::Asked(until) => Some(until),
             Contact::Heard | Contact::Silent => None,
         }
+    }
+
+    /// Whether it is known if the container lives: its end may be the first that is heard.
+    pub(super) fn is_known(&self) -> bool {
+        !matches!(self.contact, Contact::Found(_))
     }
 
     fn settle(&mut self, contact: Contact) {
@@ -164,7 +171,7 @@ impl Owner {
                 supervision.ask();
                 supervision.curious.extend(answer);
                 match supervision.contact {
-                    Contact::Asked(_) => {}
+                    Contact::Found(_) | Contact::Asked(_) => {}
                     told => supervision.settle(told),
                 }
             }
