@@ -1,5 +1,6 @@
 //! A daemon of its own for each test.
 
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -100,7 +101,15 @@ impl Daemon {
     pub fn wait_until_ready(&self) {
         let path = self.dir.path().join("run/berth.sock");
         let deadline = Instant::now() + Duration::from_secs(30);
-        while std::os::unix::net::UnixStream::connect(&path).is_err() {
+        // That somebody listens is not enough: a child that the last daemon was about to start when it was killed holds its
+        // socket until it has become another program.
+        let answers = || {
+            let mut stream = std::os::unix::net::UnixStream::connect(&path)?;
+            stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+            stream.write_all(b"GET /_ping HTTP/1.0\r\nHost: test\r\n\r\n")?;
+            stream.read_exact(&mut [0])
+        };
+        while answers().is_err() {
             assert!(
                 Instant::now() < deadline && !self.has_ended(),
                 "the daemon did not come up:\n{}",
@@ -112,9 +121,12 @@ impl Daemon {
 
     /// Its process has ended, whoever has to hear of it.
     fn has_ended(&self) -> bool {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        let process = format!("/proc/{}", self.child.id());
+        let stat = std::fs::read_to_string(format!("{process}/stat")).unwrap_or_default();
         let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
-        matches!(state, None | Some('Z' | 'X'))
+        // The first thread is a zombie, too, while another one becomes a new program.
+        let threads = std::fs::read_dir(format!("{process}/task")).map_or(0, Iterator::count);
+        matches!(state, None | Some('Z' | 'X')) && threads < 2
     }
 
     pub fn log(&self) -> String {
