@@ -1,12 +1,16 @@
 //! Volumes as the engine knows them: what `volume` does, with who uses them, and events.
 
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use api_types::VolumeCreateRequest;
 use spec::Id;
-use volume::{CreateVolume, Volume};
+use volume::{CreateVolume, Volume, VolumeError};
 
-use crate::container::{MountKind, Pruned};
+use crate::container::{ByteStream, Incoming, MountKind, Pruned, stream};
 use crate::engine::{Engine, Inner, blocking};
 use crate::error::{Error, Result};
 use crate::filters::{self, Filters};
@@ -138,6 +142,54 @@ impl Engine {
         blocking(move || {
             let volume = inner.volumes.clone_volume(&source, &new)?;
             emit(&inner, "create", &new, &[("clonedFrom", &source)]);
+            Ok(volume)
+        })
+        .await
+    }
+
+    /// A volume's content as a tar: owners, modes, times, attributes, links, devices; holes in files are left out. What a
+    /// container writes meanwhile may be in it or not.
+    pub async fn volume_export(&self, name: &str) -> Result<ByteStream> {
+        let (inner, name) = (Arc::clone(&self.inner), name.to_owned());
+        let dir = blocking(move || {
+            let volume = inner.volumes.get(&name)?;
+            if !volume.options.is_empty() {
+                return Err(VolumeError::NotLocal {
+                    action: "export",
+                    name,
+                }
+                .into());
+            }
+            let opened = File::open(&volume.mountpoint);
+            opened.map_err(|error| {
+                Error::internal(format!("cannot open {}: {error}", volume.mountpoint.display()))
+            })
+        })
+        .await?;
+        Ok(stream(move |out| {
+            image::archive::pack_tree(dir.as_fd(), out).map_err(io::Error::other)
+        }))
+    }
+
+    /// Makes a volume with the content of a tar, compressed or not. One that is broken or hostile leaves none.
+    pub async fn volume_import(
+        &self,
+        name: &str,
+        labels: BTreeMap<String, String>,
+        body: ByteStream,
+    ) -> Result<Volume> {
+        let (inner, name) = (Arc::clone(&self.inner), name.to_owned());
+        blocking(move || {
+            let volume = inner.volumes.fill_new(&name, labels, |data| {
+                let root = File::open(data)?;
+                let options = image::archive::ExtractOptions {
+                    top: true,
+                    ..Default::default()
+                };
+                let reader = image::compression::decoder(Incoming::new(body));
+                image::archive::extract(reader, root.as_fd(), "/", &options).map_err(Error::from)
+            })?;
+            emit(&inner, "create", &volume.name, &[]);
             Ok(volume)
         })
         .await

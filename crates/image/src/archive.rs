@@ -1,4 +1,4 @@
-//! Copying between a container's root filesystem and tar streams, as `docker cp` does.
+//! Copying between a container's root filesystem and tar streams, as `docker cp` does, and between a volume and one.
 //!
 //! The root belongs to a container that may be running and hostile. Every path is resolved with the container's
 //! root as `/` (openat2, `RESOLVE_IN_ROOT`), each step goes through a descriptor, and no link is followed that
@@ -17,5 +17,5 @@ mod stat;
 pub use error::ArchiveError;
 pub use extract::{ExtractOptions, extract};
 pub use ids::Ids;
-pub use pack::pack;
+pub use pack::{pack, pack_tree};
 pub use stat::{PathStat, stat};

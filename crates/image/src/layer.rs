@@ -13,6 +13,7 @@ mod changes;
 mod diff;
 mod emit;
 mod error;
+mod holes;
 mod lowers;
 mod parents;
 mod place;
@@ -29,7 +30,7 @@ pub use tree::tree_tar;
 pub(crate) use emit::Emitter;
 pub(crate) use lowers::is_opaque;
 pub(crate) use parents::{Missing, Parents, clean};
-pub(crate) use place::{Made, Options as PlaceOptions, overwrite, place, times};
+pub(crate) use place::{Made, Options as PlaceOptions, overwrite, place, set_directory, times};
 pub(crate) use walk::{Found, walk};
 
 /// What the name of a deleted entry begins with.

@@ -13,8 +13,8 @@ pub enum VolumeError {
     #[error("get {0}: no such volume")]
     NotFound(String),
     /// Its content is on a filesystem of its own.
-    #[error("clone {0}: its content is not a directory of this host but what its options mount")]
-    NotLocal(String),
+    #[error("{action} {name}: its content is not a directory of this host but what its options mount")]
+    NotLocal { action: &'static str, name: String },
     /// The name can not be a directory's.
     #[error(
         "create {0}: {0:?} includes invalid characters for a local volume name, only \
@@ -70,7 +70,7 @@ impl VolumeError {
             | VolumeError::NameTooLong(_)
             | VolumeError::UnknownOption { .. }
             | VolumeError::MissingOption { .. }
-            | VolumeError::NotLocal(_)
+            | VolumeError::NotLocal { .. }
             | VolumeError::NoQuota(_) => ErrorClass::Invalid,
             VolumeError::Unresolved { .. } => ErrorClass::Unavailable,
             VolumeError::Io { cause, .. } => match cause.kind() {

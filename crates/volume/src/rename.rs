@@ -1,15 +1,17 @@
-//! Another name for a volume, and a second volume with the same content.
+//! Another name for a volume, and volumes that are made with content: of another one, or of an archive.
 //!
 //! A crash leaves the volume under one of its names, whole; a copy is a volume only once it is complete.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 
 use jiff::Timestamp;
 
 use crate::remove::REMOVED;
-use crate::{Volume, VolumeError, Volumes, copy_up, name, table};
+use crate::{LOCAL, Volume, VolumeError, Volumes, copy_up, name, table};
 
 impl Volumes {
     /// Gives a volume another name. That no container knows it by the old one is the engine's to see to.
@@ -54,10 +56,28 @@ impl Volumes {
         name::check(new)?;
         let original = self.get(source)?;
         if !original.options.is_empty() {
-            return Err(VolumeError::NotLocal(source.to_owned()));
+            return Err(VolumeError::NotLocal {
+                action: "clone",
+                name: source.to_owned(),
+            });
         }
+        let from = &original.mountpoint;
+        self.fill_new(new, original.labels, |data| {
+            let opened = fs::File::open(from).map_err(|cause| VolumeError::at("open", from, cause))?;
+            copy_up(data, opened.as_fd(), "/").map(drop)
+        })
+    }
+
+    /// Makes a volume whose content `fill` puts into an empty directory. It is there with all of its content, or not at all.
+    pub fn fill_new<E: From<VolumeError>>(
+        &self,
+        new: &str,
+        labels: BTreeMap<String, String>,
+        fill: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<Volume, E> {
+        name::check(new)?;
         if self.get(new).is_ok() {
-            return Err(VolumeError::NameTaken(new.to_owned()));
+            return Err(VolumeError::NameTaken(new.to_owned()).into());
         }
         // Called as what goes away is called: a copy that a crash cuts short is removed by the next start.
         let aside = {
@@ -68,28 +88,44 @@ impl Volumes {
             aside
         };
         let made = self
-            .fill_aside(&original, &aside)
-            .and_then(|()| self.take_in(&original, &aside, new));
+            .make_aside(&aside)
+            .map_err(E::from)
+            .and_then(|()| fill(&self.path(&aside)))
+            .and_then(|()| Ok(self.sync_aside(&aside)?))
+            .and_then(|()| Ok(self.take_in(labels, &aside, new)?));
         self.lock().copies.remove(&aside);
         if made.is_err() && self.home(&aside).exists() {
-            self.delete_aside(&aside)?;
+            // The first failure is the one to tell; what stays, the next start removes.
+            if let Err(error) = self.delete_aside(&aside) {
+                tracing::warn!(volume = new, %error, "what was to become a volume is left");
+            }
         }
         made
     }
 
-    fn fill_aside(&self, original: &Volume, aside: &str) -> Result<(), VolumeError> {
-        for path in [self.home(aside), self.path(aside)] {
-            let made = DirBuilder::new().mode(0o700).create(&path);
+    fn make_aside(&self, aside: &str) -> Result<(), VolumeError> {
+        for (path, mode) in [(self.home(aside), 0o700), (self.path(aside), 0o755)] {
+            let made = DirBuilder::new().mode(mode).create(&path);
             made.map_err(|cause| VolumeError::at("create directory", &path, cause))?;
         }
-        let from = &original.mountpoint;
-        let opened = fs::File::open(from).map_err(|cause| VolumeError::at("open", from, cause))?;
-        copy_up(&self.path(aside), opened.as_fd(), "/").map(drop)
+        Ok(())
+    }
+
+    /// What a row that lasts says is there has to last, too.
+    fn sync_aside(&self, aside: &str) -> Result<(), VolumeError> {
+        let path = self.path(aside);
+        let dir = fs::File::open(&path).map_err(|cause| VolumeError::at("open", &path, cause))?;
+        rustix::fs::syncfs(&dir).map_err(|cause| VolumeError::at("sync", &path, cause))
     }
 
     /// The directory under its name first, whole, then the row: between the two it is a volume that the next start
     /// takes over.
-    fn take_in(&self, original: &Volume, aside: &str, new: &str) -> Result<Volume, VolumeError> {
+    fn take_in(
+        &self,
+        labels: BTreeMap<String, String>,
+        aside: &str,
+        new: &str,
+    ) -> Result<Volume, VolumeError> {
         let _state = self.lock();
         let home = self.home(new);
         if self.get(new).is_ok() || home.exists() {
@@ -101,9 +137,11 @@ impl Volumes {
         let mut volume = Volume {
             name: new.to_owned(),
             mountpoint: self.path(new),
+            driver: LOCAL.to_owned(),
+            labels,
+            options: BTreeMap::new(),
             created_at: Timestamp::from_second(now.as_second()).unwrap_or(now),
             anonymous: false,
-            ..original.clone()
         };
         volume.labels.remove(crate::ANONYMOUS_LABEL);
         self.inner.store.db().write_durable(|tx| {

@@ -254,7 +254,7 @@ fn a_clone_is_a_volume_of_its_own() {
     };
     volumes.create(mounted).unwrap();
     let refused = volumes.clone_volume("elsewhere", "fresh").unwrap_err();
-    assert!(matches!(refused, VolumeError::NotLocal(_)), "{refused}");
+    assert!(matches!(refused, VolumeError::NotLocal { .. }), "{refused}");
     assert_eq!(volumes.strays().unwrap(), []);
     assert_eq!(volumes.list().unwrap().len(), 5);
 }

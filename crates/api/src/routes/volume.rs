@@ -6,11 +6,12 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::{get, post};
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use spec::ErrorClass;
 
-use crate::answer::{created, no_content, ok};
+use crate::answer::{channel_body, created, no_content, ok, with_type};
 use crate::error::{ApiError, Result};
+use crate::request::body::channel;
 use crate::request::filters::filters;
 use crate::request::{Query, body};
 use crate::state::{AppState, carry_out};
@@ -24,6 +25,8 @@ pub fn routes() -> Router<AppState> {
         .route("/volumes/prune", post(prune))
         .route("/volumes/{name}/rename", post(rename))
         .route("/volumes/{name}/clone", post(copy))
+        .route("/volumes/{name}/export", get(export))
+        .route("/volumes/{name}/import", post(import))
         .route("/volumes/{name}", get(inspect).delete(remove).put(update))
 }
 
@@ -60,6 +63,33 @@ async fn rename(State(state): State<AppState>, Path(old): Path<String>, query: Q
 async fn copy(State(state): State<AppState>, Path(source): Path<String>, query: Query) -> Result<Response> {
     let new = query.get("name").to_owned();
     let volume = carry_out(async move { state.engine.volume_clone(&source, &new).await }).await?;
+    Ok(created(&views::volume::volume(&volume)))
+}
+
+/// Of this engine alone.
+async fn export(State(state): State<AppState>, Path(name): Path<String>) -> Result<Response> {
+    let stream = state.engine.volume_export(&name).await?;
+    Ok(with_type(
+        StatusCode::OK,
+        "application/x-tar",
+        channel_body(stream),
+    ))
+}
+
+/// Of this engine alone.
+async fn import(
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+    query: Query,
+    body: Body,
+) -> Result<Response> {
+    let pair = |label: String| match label.split_once('=') {
+        Some((key, value)) => (key.to_owned(), value.to_owned()),
+        None => (label, String::new()),
+    };
+    let labels = query.all("label").into_iter().map(pair).collect();
+    let stream = channel(body);
+    let volume = carry_out(async move { state.engine.volume_import(&name, labels, stream).await }).await?;
     Ok(created(&views::volume::volume(&volume)))
 }
 

@@ -3,6 +3,7 @@
 use crate::client::query::{Query, segment};
 use crate::command::{Arity, Command};
 use crate::commands::container::list::pairs;
+use crate::commands::image::archive::{tar_headers, upload};
 use crate::commands::inspect;
 use crate::commands::pruning::Mode;
 use crate::failure::{Failure, Failures, Outcome};
@@ -12,11 +13,24 @@ use crate::format::size;
 use crate::grammar::env::{check_label, pairs as to_map};
 use crate::grammar::filter::{self, Filters};
 use crate::json::Value;
+use crate::output::Output;
 use crate::session::{Session, print, say};
 use api_types::VolumesPruneReport;
+use http::Method;
 use serde_json::json;
+use std::fs::File;
 
-pub const COMMANDS: &[&Command] = &[&CLONE, &CREATE, &inspect::VOLUME, &LS, &PRUNE, &RENAME, &RM];
+pub const COMMANDS: &[&Command] = &[
+    &CLONE,
+    &CREATE,
+    &EXPORT,
+    &IMPORT,
+    &inspect::VOLUME,
+    &LS,
+    &PRUNE,
+    &RENAME,
+    &RM,
+];
 
 const LS: Command = Command::new(
     "ls",
@@ -69,6 +83,24 @@ const CLONE: Command = Command::new(
     Arity::Exactly(2),
     |session, matches| Box::pin(under_name(session, matches, "clone")),
 );
+
+const EXPORT: Command = Command::new(
+    "export",
+    "Write a volume's content as a tar archive (streamed to STDOUT by default)",
+    "[OPTIONS] VOLUME",
+    Arity::Exactly(1),
+    |session, matches| Box::pin(export(session, matches)),
+)
+.flags(&[&[Flag::text("output", "Write to a file instead of STDOUT").short('o')]]);
+
+const IMPORT: Command = Command::new(
+    "import",
+    "Make a volume with the content of a tar archive, of STDIN where none is named",
+    "[OPTIONS] VOLUME [file|-]",
+    Arity::Between(1, 2),
+    |session, matches| Box::pin(import(session, matches)),
+)
+.flags(&[&[Flag::list("label", "Attach a label").check(check_label)]]);
 
 const RM: Command = Command::new(
     "rm",
@@ -198,6 +230,34 @@ async fn under_name(session: &Session, matches: &Matches, action: &str) -> Outco
         .build();
     let volume = session.client.post(&path).await?.document().await?;
     say(volume.at(&["Name"]).text())?;
+    Ok(0)
+}
+
+async fn export(session: &Session, matches: &Matches) -> Outcome {
+    let mut output = Output::open(matches.text("output"))?;
+    let path = format!("/volumes/{}/export", segment(matches.arg(0)));
+    let reply = session.client.get(&path).await?;
+    reply.stream().copy_to(&mut *output.writer()).await?;
+    output.keep()?;
+    Ok(0)
+}
+
+async fn import(session: &Session, matches: &Matches) -> Outcome {
+    let body = match matches.args.get(1).map_or("-", String::as_str) {
+        "-" => upload(std::io::stdin())?,
+        path => upload(File::open(path).map_err(|error| {
+            Failure::text(format!("open {path}: {}", crate::grammar::env::describe(&error)))
+        })?)?,
+    };
+    let mut query = Query::new(format!("/volumes/{}/import", segment(matches.arg(0))));
+    for label in matches.list("label") {
+        query = query.text("label", label);
+    }
+    let answer = session
+        .client
+        .send(Method::POST, &query.build(), tar_headers(), body)
+        .await?;
+    say(answer.document().await?.at(&["Name"]).text())?;
     Ok(0)
 }
 

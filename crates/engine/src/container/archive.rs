@@ -93,6 +93,7 @@ impl Engine {
                 no_overwrite_dir_non_dir: put.no_overwrite_dir_non_dir,
                 chown,
                 ids: root.ids().cloned(),
+                top: false,
             };
             let reader = image::compression::decoder(Incoming::new(body));
             image::archive::extract(reader, root.as_fd(), &path, &options).map_err(Error::from)

@@ -17,7 +17,9 @@ use sys::process::with_filesystem_ids;
 use super::path::asked;
 use super::{ArchiveError, Ids};
 use crate::layer::tar::{Entry, Kind, Reader, display};
-use crate::layer::{LayerError, Made, Missing, Parents, PlaceOptions, clean, overwrite, place, times};
+use crate::layer::{
+    LayerError, Made, Missing, Parents, PlaceOptions, clean, overwrite, place, set_directory, times,
+};
 
 const BUFFER: usize = 256 * 1024;
 
@@ -28,6 +30,8 @@ pub struct ExtractOptions {
     pub no_overwrite_dir_non_dir: bool,
     /// Owner of everything that is made; `None`: as the archive says.
     pub chown: Option<(u32, u32)>,
+    /// Whether an entry for the directory itself counts: its owner, mode, attributes and time.
+    pub top: bool,
     /// Where the root is that of a user namespace: its maps. Owners in the archive are ids inside.
     pub ids: Option<Ids>,
 }
@@ -118,8 +122,11 @@ impl Target {
         let failed = |cause| LayerError::entry("unpack", &entry.path, cause);
         let path = self.path(&entry.path)?;
         if path == self.dest {
-            // The directory itself is not the archive's to change.
-            return Ok(());
+            // The directory itself is not the archive's to change, unless it was made for it.
+            return match self.options.top && entry.kind == Kind::Directory {
+                true => self.top(entry),
+                false => Ok(()),
+            };
         }
         let name = path.file_name().unwrap_or(OsStr::new(""));
         let parent = path.parent().unwrap_or(Path::new("/"));
@@ -165,6 +172,24 @@ impl Target {
             }
         }
         Err(failed(Errno::EXIST.into()).into())
+    }
+
+    fn top(&mut self, entry: &Entry) -> Result<(), ArchiveError> {
+        let failed = |cause| LayerError::entry("unpack", &entry.path, cause);
+        let dir = resolve_in_root(
+            self.parents.root(),
+            &self.dest,
+            OFlags::RDONLY | OFlags::DIRECTORY,
+            Mode::empty(),
+        )
+        .map_err(failed)?;
+        let options = PlaceOptions {
+            owner: self.owner(),
+            lenient_xattrs: true,
+        };
+        set_directory(dir.as_fd(), entry, options).map_err(failed)?;
+        self.times.push((self.dest.clone(), times(entry.mtime)));
+        Ok(())
     }
 
     /// Where an entry goes, as an absolute path in the root.

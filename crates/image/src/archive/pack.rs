@@ -15,7 +15,7 @@ use sys::beneath::{resolve_dir_in_root, resolve_in_root};
 use super::path::asked;
 use super::stat::raw_stat;
 use super::{ArchiveError, Ids};
-use crate::layer::{Emitter, Found, walk};
+use crate::layer::{Emitter, Found, LayerError, walk};
 
 /// Writes `path`, and when it is a directory everything below it, as an uncompressed tar. Owners are written as `ids`
 /// has them inside.
@@ -49,12 +49,21 @@ pub fn pack(
         None => flags,
     };
     let top = resolve_in_root(root, &asked.whole, flags, Mode::empty()).map_err(failed)?;
-    emitter.add_open_directory(top.as_fd(), name)?;
+    Ok(write_tree(emitter, top.as_fd(), name)?)
+}
+
+/// Writes a directory with everything below it, under names that begin with `./`, times to the nanosecond and without
+/// the holes in files.
+pub fn pack_tree(top: BorrowedFd<'_>, out: impl Write) -> Result<(), ArchiveError> {
+    Ok(write_tree(Emitter::new(out, true).with_holes(), top, b".")?)
+}
+
+fn write_tree<W: Write>(mut emitter: Emitter<W>, top: BorrowedFd<'_>, name: &[u8]) -> Result<(), LayerError> {
+    emitter.add_open_directory(top, name)?;
     let prefix: &[u8] = if name == b"/" { b"" } else { name };
-    walk(top.as_fd(), |found| {
+    walk(top, |found| {
         let path = [prefix, b"/", found.path.as_os_str().as_bytes()].concat();
-        emitter.add(found, &path)?;
-        Ok(())
+        emitter.add(found, &path)
     })?;
-    Ok(emitter.finish().map(|_| ())?)
+    emitter.finish().map(|_| ())
 }

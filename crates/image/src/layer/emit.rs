@@ -14,7 +14,7 @@ use sys::beneath::{file_xattrs, xattrs};
 use super::tar::{Entry, Kind, Time, Writer};
 use crate::archive::Ids;
 
-use super::{Found, LayerError, is_overlay_xattr};
+use super::{Found, LayerError, holes, is_overlay_xattr};
 
 /// Attributes that say something about the machine, not about the file.
 const HOST_XATTRS: [&str; 4] = [
@@ -31,6 +31,8 @@ pub(crate) struct Emitter<W> {
     /// No time is later, in seconds since 1970.
     latest: Option<i64>,
     ids: Option<Ids>,
+    /// Whether holes in files are left out.
+    sparse: bool,
     /// Where files with several names went first.
     links: HashMap<(u64, u64), Vec<u8>>,
 }
@@ -42,6 +44,7 @@ impl<W: Write> Emitter<W> {
             nanoseconds,
             latest: None,
             ids: None,
+            sparse: false,
             links: HashMap::new(),
         }
     }
@@ -49,6 +52,12 @@ impl<W: Write> Emitter<W> {
     /// Writes owners as a user namespace has them.
     pub(crate) fn with_ids(mut self, ids: Option<&Ids>) -> Emitter<W> {
         self.ids = ids.cloned();
+        self
+    }
+
+    /// Leaves holes in files out. Not for layers: whether a file has holes is no property of its content.
+    pub(crate) fn with_holes(mut self) -> Emitter<W> {
+        self.sparse = true;
         self
     }
 
@@ -141,7 +150,13 @@ impl<W: Write> Emitter<W> {
         }
         entry.size = u64::try_from(stat.st_size).unwrap_or(0);
         entry.xattrs = wanted(file_xattrs(file.as_fd())?);
-        Ok(self.write(&entry, file)?)
+        if self.sparse {
+            entry.chunks = holes::parts(&file, &stat)?;
+        }
+        match entry.chunks.clone() {
+            Some(chunks) => Ok(self.write(&entry, holes::Parts::new(file, chunks))?),
+            None => Ok(self.write(&entry, file)?),
+        }
     }
 
     fn entry(&self, path: &[u8], kind: Kind, stat: &Stat) -> Entry {

@@ -210,6 +210,38 @@ fn images_in_archives_stay_inside() {
     }
 }
 
+#[test]
+fn archives_that_become_volumes_stay_inside() {
+    guard!();
+    let daemon = Daemon::start();
+    let victim = Victim::new();
+    let before = Inventory::of(&daemon);
+    let import = |tar: &[u8]| request(&daemon, "POST", "/volumes/hostile/import", TAR, tar);
+    for (what, tar) in victim.attacks() {
+        let answer = import(&tar.finish());
+        assert!(
+            answer.status == 201 || answer.status == 400,
+            "{what}: {} {}",
+            answer.status,
+            answer.body
+        );
+        victim.assert_untouched(what);
+        daemon.run(&["volume", "rm", "hostile"]);
+        before.assert_unchanged(&daemon, what);
+    }
+    let whole = Tar::default().file("file", &[7; 20_000]).finish();
+    for (what, bytes) in [
+        ("an archive cut in a file", &whole[..5000]),
+        ("an archive cut in a header", &whole[..300]),
+        ("no archive", b"no archive at all".as_slice()),
+    ] {
+        let answer = import(bytes);
+        assert_eq!(answer.status, 400, "{what}: {}", answer.body);
+        before.assert_unchanged(&daemon, what);
+    }
+    assert_eq!(import(&whole).status, 201, "the whole one is good");
+}
+
 /// Removes an image that may have been taken.
 fn forget(daemon: &Daemon, name: &str) {
     daemon.run(&["rmi", "-f", name]);

@@ -81,7 +81,8 @@ pub fn upload(mut source: impl Read + Send + 'static) -> Result<Body, Failure> {
     Ok(body)
 }
 
-fn tar_headers() -> HeaderMap {
+/// Of a request whose body is an archive.
+pub fn tar_headers() -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(
         header::CONTENT_TYPE,

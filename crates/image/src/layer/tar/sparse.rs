@@ -2,7 +2,7 @@
 //! and PAX versions 0.0 and 0.1 (the map in records) and 1.0 (the map before the content).
 
 use super::header::{Block, number};
-use super::pax::decimal;
+use super::pax::{decimal, record};
 use super::{BLOCK, Chunk};
 
 /// A map of more parts is taken for an attack on memory.
@@ -97,6 +97,31 @@ pub(super) fn is_consistent(chunks: &[Chunk], size: u64, stored: u64) -> bool {
         total += chunk.length;
     }
     total == stored
+}
+
+/// The records of version 1.0 for a file of `size` bytes.
+pub(super) fn records(path: &[u8], size: u64) -> Vec<u8> {
+    let size = size.to_string();
+    [
+        (&b"GNU.sparse.major"[..], &b"1"[..]),
+        (b"GNU.sparse.minor", b"0"),
+        (b"GNU.sparse.name", path),
+        (b"GNU.sparse.realsize", size.as_bytes()),
+    ]
+    .iter()
+    .flat_map(|(key, value)| record(key, value))
+    .collect()
+}
+
+/// The map of version 1.0, in whole blocks.
+pub(super) fn map_text(chunks: &[Chunk]) -> Vec<u8> {
+    let mut text = format!("{}\n", chunks.len());
+    for Chunk { offset, length } in chunks {
+        text.push_str(&format!("{offset}\n{length}\n"));
+    }
+    let mut bytes = text.into_bytes();
+    bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+    bytes
 }
 
 /// Reads the map of version 1.0 from the beginning of the content: decimal numbers, one a line, in whole

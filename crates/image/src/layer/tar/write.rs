@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 
 use super::header::checksums;
-use super::{BLOCK, Entry, Kind, Time, pax};
+use super::{BLOCK, Chunk, Entry, Kind, Time, pax, sparse};
 
 /// What fits the fields of eight and twelve octal digits.
 const MAX_SMALL: u64 = 0o7_777_777;
@@ -25,10 +25,39 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// Writes an entry; of a file the `size` bytes that `content` gives. A file that became shorter meanwhile
-    /// is filled up with zeros, one that grew is cut.
+    /// Writes an entry; of a file the `size` bytes that `content` gives, or of a sparse one those of its parts. A file
+    /// that became shorter meanwhile is filled up with zeros, one that grew is cut.
     pub(crate) fn append(&mut self, entry: &Entry, content: impl Read) -> io::Result<()> {
-        let mut records = Vec::new();
+        match &entry.chunks {
+            Some(chunks) if entry.kind == Kind::File => self.append_sparse(entry, chunks, content),
+            _ => {
+                self.heads(entry, Vec::new())?;
+                match entry.kind {
+                    Kind::File => self.content(entry.size, content),
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// As PAX version 1.0 has it: a file of another name, whose content is the map and then the parts.
+    fn append_sparse(&mut self, entry: &Entry, chunks: &[Chunk], content: impl Read) -> io::Result<()> {
+        let map = sparse::map_text(chunks);
+        let stored: u64 = chunks.iter().map(|chunk| chunk.length).sum();
+        let records = sparse::records(&entry.path, entry.size);
+        let plain = Entry {
+            path: [b"GNUSparseFile.0/", base(&entry.path)].concat(),
+            size: map.len() as u64 + stored,
+            chunks: None,
+            ..entry.clone()
+        };
+        self.heads(&plain, records)?;
+        self.out.write_all(&map)?;
+        self.content(stored, content)
+    }
+
+    /// Everything before the content; `records` go before those that the entry needs.
+    fn heads(&mut self, entry: &Entry, mut records: Vec<u8>) -> io::Result<()> {
         let block = header(entry, &mut records);
         if !records.is_empty() {
             let extension = extension_header(entry, records.len() as u64);
@@ -36,11 +65,7 @@ impl<W: Write> Writer<W> {
             self.out.write_all(&records)?;
             self.pad(records.len() as u64)?;
         }
-        self.out.write_all(&block)?;
-        if entry.kind == Kind::File {
-            self.content(entry.size, content)?;
-        }
-        Ok(())
+        self.out.write_all(&block)
     }
 
     /// Writes the end mark and gives the output back.
@@ -84,9 +109,7 @@ impl<W: Write> Writer<W> {
 
 fn extension_header(entry: &Entry, size: u64) -> [u8; BLOCK] {
     // The name is only seen by programs that do not know extended headers.
-    let base = entry.path.rsplit(|byte| *byte == b'/').next().unwrap_or(b"");
-    let mut name = b"PaxHeaders.0/".to_vec();
-    name.extend(base.iter().take(80));
+    let name = [b"PaxHeaders.0/", base(&entry.path)].concat();
     let mut block = Builder::new(b'x');
     block.text(0, 100, &name);
     block.octal(100, 8, 0o644);
@@ -95,6 +118,12 @@ fn extension_header(entry: &Entry, size: u64) -> [u8; BLOCK] {
     block.octal(124, 12, size);
     block.octal(136, 12, 0);
     block.finish()
+}
+
+/// The last component, as far as a header holds it beside a directory.
+fn base(path: &[u8]) -> &[u8] {
+    let base = path.rsplit(|byte| *byte == b'/').next().unwrap_or(b"");
+    base.get(..80).unwrap_or(base)
 }
 
 /// The header; what it can not hold goes to `records`.
@@ -279,6 +308,27 @@ mod tests {
         let (read, blocks) = round_trip(&strange);
         assert_eq!(read, strange);
         assert_eq!(blocks, 6);
+    }
+
+    #[test]
+    fn sparse_files_are_their_parts() {
+        let mut sparse = entry(&format!("dir/{}", "s".repeat(120)));
+        sparse.size = 1 << 40;
+        let chunk = |offset, length| Chunk { offset, length };
+        // A map of more than one block, and a hole at the end.
+        let mut chunks: Vec<Chunk> = (0..100).map(|part| chunk(part * 4096, 3)).collect();
+        chunks.push(chunk(1 << 40, 0));
+        sparse.chunks = Some(chunks);
+        let mut writer = Writer::new(Vec::new());
+        writer.append(&sparse, &*vec![7; 300]).unwrap();
+        let bytes = writer.finish().unwrap();
+        assert_eq!(bytes.len() % BLOCK, 0);
+        let mut reader = Reader::new(&*bytes);
+        assert_eq!(reader.next().unwrap().unwrap(), sparse);
+        let mut back = Vec::new();
+        reader.content().read_to_end(&mut back).unwrap();
+        assert_eq!(back, vec![7; 300]);
+        assert!(reader.next().unwrap().is_none());
     }
 
     #[test]
