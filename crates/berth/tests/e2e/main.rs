@@ -41,6 +41,7 @@ mod metrics;
 mod modes;
 mod networks;
 mod platforms;
+mod ports;
 mod private;
 mod proxies;
 mod prune;
