@@ -33,6 +33,8 @@ use settings::Settings;
 
 /// How long running requests may take to end.
 const DRAIN: Duration = Duration::from_secs(10);
+/// Heaps for all threads together: requests are short and wait for the kernel, not for the allocator.
+const HEAPS: i32 = 2;
 
 /// Runs `berth daemon` with its arguments (without the program's name) to its exit code.
 pub fn main(args: Vec<std::ffi::OsString>) -> i32 {
@@ -61,6 +63,7 @@ pub fn main(args: Vec<std::ffi::OsString>) -> i32 {
         eprintln!("hint: start it with sudo, or from a service manager");
         return 1;
     }
+    sys::memory::share_heaps(HEAPS);
     let level = logging::start(&settings);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -152,6 +155,9 @@ async fn run(settings: Settings, options: Options, level: Level) -> Result<(), S
         metrics::serve(address, engine.clone(), shutdown.clone()).await?;
     }
     tracing::info!(root = %settings.data_root.display(), "ready");
+    // What the start needed, an idle daemon does not.
+    sys::memory::release_unused();
+    sys::memory::release_code();
     let reloader = Reloader {
         options,
         started: settings,

@@ -118,7 +118,8 @@ impl Monitor {
         !matches!(socket::connect(run_dir, id), Err(error) if socket::is_deserted(&error))
     }
 
-    fn at(run_dir: &Path, id: &str) -> Monitor {
+    /// The monitor of a container that is known to live. Whether it is there shows when it is asked.
+    pub fn at(run_dir: &Path, id: &str) -> Monitor {
         Monitor {
             run_dir: run_dir.to_path_buf(),
             id: id.to_owned(),

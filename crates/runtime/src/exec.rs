@@ -10,12 +10,11 @@
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::Path;
 
 use cgroup::{Cgroup, Entry};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{DumpableBehavior, Signal};
-use spec::runtime::{Process, Rlimit, Seccomp, State, Status};
+use spec::runtime::{Process, Rlimit, State, Status};
 use sys::namespace::{self, Kind, Kinds};
 use sys::process::Options;
 
@@ -27,7 +26,7 @@ use crate::launch::{Running, Stdio, Unstarted, await_exec, born};
 use crate::process::scheduling::run_on;
 use crate::process::{ProcessPlan, limits, stdio};
 use crate::rootfs::open_devpts;
-use crate::seccomp::Listener;
+use crate::seccomp::{Answerer, Listener, Prepared};
 
 /// What is to run, and where.
 pub struct Exec<'a> {
@@ -37,8 +36,7 @@ pub struct Exec<'a> {
     pub process: &'a Process,
     pub stdio: Stdio,
     pub cgroup: Option<&'a Cgroup>,
-    pub seccomp: Option<&'a Seccomp>,
-    pub seccomp_cache: Option<&'a Path>,
+    pub filter: Option<&'a Prepared>,
     pub default_rlimits: &'a [Rlimit],
     /// How many of the caller's descriptors from 3 on the process gets. They must be open.
     pub preserve_fds: u32,
@@ -60,8 +58,7 @@ impl<'a> Exec<'a> {
             process,
             stdio,
             cgroup: None,
-            seccomp: None,
-            seccomp_cache: None,
+            filter: None,
             default_rlimits: &[],
             preserve_fds: 0,
             identity: Identity::default(),
@@ -81,10 +78,12 @@ struct ExecPlan {
 
 /// Runs the process. When this returns, the program has begun.
 pub fn exec(exec: Exec<'_>) -> Result<Running, LaunchError> {
-    let mut process = ProcessPlan::new(exec.process, None, None, exec.seccomp, exec.seccomp_cache)?;
+    let filter = exec.filter.map(|prepared| prepared.filter.clone());
+    let mut process = ProcessPlan::new(exec.process, None, None, filter)?;
     process.terminal = matches!(exec.stdio, Stdio::Terminal);
     process.preserve_fds = exec.preserve_fds;
-    let listener = Listener::connect(exec.seccomp)?;
+    let answerer = exec.filter.and_then(|prepared| prepared.answerer.as_ref());
+    let listener = answerer.map(Answerer::connect).transpose()?;
     let kinds = foreign_namespaces(exec.target_pid)?;
     if kinds.contains(Kind::User) {
         let (uids, _) = namespace::maps_of(exec.target_pid).during("the container's id maps")?;

@@ -18,7 +18,7 @@ use crate::identity::Identity;
 use crate::net_devices::Moved;
 use crate::plan::Plan;
 use crate::process::{limits, stdio};
-use crate::seccomp::{self, Listener};
+use crate::seccomp::{Answerer, Listener};
 
 const SIGKILL: i32 = 9;
 
@@ -253,20 +253,19 @@ pub(crate) fn born(channel: &mut Channel, mut child: Unstarted) -> Result<Unstar
 /// A filter that asks somebody, and what he is told.
 #[derive(Debug)]
 struct Asks {
-    filter: spec::runtime::Seccomp,
+    answerer: Answerer,
     identity: Identity,
 }
 
 impl Asks {
     fn new(spec: &spec::runtime::Spec, identity: Identity) -> Option<Asks> {
-        let filter = spec.linux.as_ref()?.seccomp.as_ref();
-        let filter = filter.filter(|filter| seccomp::notifies(filter))?.clone();
-        Some(Asks { filter, identity })
+        let answerer = Answerer::of(spec.linux.as_ref()?.seccomp.as_ref()?)?;
+        Some(Asks { answerer, identity })
     }
 
-    fn connect(&self, pid: i32) -> Result<Option<(Listener, State)>, LaunchError> {
-        let listener = Listener::connect(Some(&self.filter))?;
-        Ok(listener.map(|listener| (listener, self.identity.state(Status::Created, Some(pid)))))
+    fn connect(&self, pid: i32) -> Result<(Listener, State), LaunchError> {
+        let listener = self.answerer.connect()?;
+        Ok((listener, self.identity.state(Status::Created, Some(pid))))
     }
 }
 
@@ -313,7 +312,7 @@ impl Created {
     /// Lets the process execute the user's program and waits until it has.
     pub fn start(mut self) -> Result<Running, LaunchError> {
         let pid = self.pid();
-        let asked = self.asks.as_ref().map_or(Ok(None), |asks| asks.connect(pid))?;
+        let asked = self.asks.as_ref().map(|asks| asks.connect(pid)).transpose()?;
         self.channel.reach(Stage::Started, &[])?;
         await_exec(&mut self.channel, pid, asked)?;
         self.moved.keep();
@@ -355,7 +354,9 @@ pub(crate) fn start_over(
     identity: Identity,
     pid: i32,
 ) -> Result<(), LaunchError> {
-    let asked = Asks::new(spec, identity).map_or(Ok(None), |asks| asks.connect(pid))?;
+    let asked = Asks::new(spec, identity)
+        .map(|asks| asks.connect(pid))
+        .transpose()?;
     let mut channel = Channel::resumed(connection, Stage::Ready);
     channel.reach(Stage::Started, &[])?;
     await_exec(&mut channel, pid, asked)

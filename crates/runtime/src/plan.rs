@@ -63,12 +63,17 @@ impl Plan {
                 "a hostname or domainname needs a uts namespace (linux.namespaces)".to_owned(),
             ));
         }
+        let filter = linux
+            .seccomp
+            .as_ref()
+            .map(|document| crate::seccomp::prepare(document, launch.seccomp_cache))
+            .transpose()?
+            .map(|prepared| prepared.filter);
         let mut process = ProcessPlan::new(
             process,
             linux.personality.as_ref(),
             linux.memory_policy.as_ref(),
-            linux.seccomp.as_ref(),
-            launch.seccomp_cache,
+            filter,
         )?;
         process.terminal = matches!(launch.stdio, Stdio::Terminal);
         process.preserve_fds = launch.preserve_fds;

@@ -19,11 +19,11 @@ use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
-use spec::runtime::{MemoryPolicy, Personality, Process, Rlimit, Seccomp};
+use spec::runtime::{MemoryPolicy, Personality, Process, Rlimit};
 
 use crate::error::{During, LaunchError, reason};
 use crate::handshake::{Channel, Stage};
-use crate::seccomp::{self, Filter};
+use crate::seccomp::Filter;
 use credentials::Credentials;
 use scheduling::{Affinity, Scheduling};
 
@@ -62,8 +62,7 @@ impl ProcessPlan {
         process: &Process,
         personality: Option<&Personality>,
         memory: Option<&MemoryPolicy>,
-        filter: Option<&Seccomp>,
-        cache: Option<&Path>,
+        filter: Option<Filter>,
     ) -> Result<ProcessPlan, LaunchError> {
         let program = process
             .args
@@ -93,9 +92,7 @@ impl ProcessPlan {
             personality: personality.map(security::domain).transpose()?,
             scheduling: Scheduling::new(process, memory)?,
             affinity: Affinity::new(process.exec_cpu_affinity.as_ref())?,
-            filter: filter
-                .map(|document| seccomp::filter(document, cache))
-                .transpose()?,
+            filter,
             program,
         })
     }

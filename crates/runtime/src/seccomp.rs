@@ -25,7 +25,7 @@ use sys::seccomp::Instruction;
 use crate::error::{During, LaunchError};
 
 pub use compile::compile;
-pub(crate) use listener::Listener;
+pub(crate) use listener::{Answerer, Listener};
 pub use profile::default_seccomp;
 
 /// A document that cannot be made into a filter.
@@ -73,8 +73,24 @@ impl Filter {
     }
 }
 
+/// A container's filter, made ready once for all of its processes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    pub(crate) filter: Filter,
+    /// Where the filter asks somebody.
+    pub(crate) answerer: Option<Answerer>,
+}
+
+/// Makes the filter of a document, or gets it from the cache.
+pub fn prepare(document: &Seccomp, cache: Option<&Path>) -> Result<Prepared, LaunchError> {
+    Ok(Prepared {
+        filter: filter(document, cache)?,
+        answerer: Answerer::of(document),
+    })
+}
+
 /// The filter of a document, from the cache when it is there.
-pub(crate) fn filter(document: &Seccomp, cache: Option<&Path>) -> Result<Filter, LaunchError> {
+fn filter(document: &Seccomp, cache: Option<&Path>) -> Result<Filter, LaunchError> {
     let checked = flags(document).and_then(|flags| check_notifications(document).map(|()| flags));
     let flags = checked.map_err(|error| LaunchError::Invalid(error.to_string()))?;
     let program = match cache {
@@ -89,7 +105,7 @@ pub(crate) fn filter(document: &Seccomp, cache: Option<&Path>) -> Result<Filter,
 }
 
 /// Whether somebody outside answers for some of the calls.
-pub(crate) fn notifies(document: &Seccomp) -> bool {
+fn notifies(document: &Seccomp) -> bool {
     document
         .syscalls
         .iter()

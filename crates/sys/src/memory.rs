@@ -2,13 +2,10 @@
 //!
 //! Freed heap and the stack's former depth stay with a process until it is asked to let go. For a process that does a
 //! lot once and then waits for months, as a container's monitor does, that is most of its size.
-//! Source: malloc_trim(3), madvise(2).
+//! Source: malloc_trim(3), mallopt(3), madvise(2).
 
 /// How far below the present stack pointer nothing is given back: the frames of the calls made here.
 const MARGIN: usize = 16 * 1024;
-/// No machine has larger pages; a multiple of it is one of every page size.
-const LARGEST_PAGE: usize = 64 * 1024;
-
 /// Gives unused heap pages and the unused part of the calling thread's stack back to the kernel. Only for the main
 /// thread. What cannot be given back stays; nothing fails.
 pub fn release_unused() {
@@ -19,7 +16,7 @@ pub fn release_unused() {
     }
     if let Some((low, high)) = stack() {
         let here = 0u8;
-        let end = ((&raw const here).addr().saturating_sub(MARGIN)) & !(LARGEST_PAGE - 1);
+        let end = whole_pages((&raw const here).addr().saturating_sub(MARGIN));
         if low < end && end < high {
             // SAFETY: [low, end) lies in the main thread's stack, well below every live frame; the kernel gives fresh
             // zeroed pages when the stack grows there again.
@@ -44,7 +41,7 @@ unsafe extern "C" {
 /// code. They stay in the page cache, and each comes back when it is used again. Nothing fails.
 pub fn release_code() {
     let start = (&raw const __executable_start).addr();
-    let end = (&raw const etext).addr() & !(LARGEST_PAGE - 1);
+    let end = whole_pages((&raw const etext).addr());
     if start < end {
         // SAFETY: [start, end) is mapped from the program's file, private, read-only and never written (the program is
         // linked to a fixed place, so the loader changes nothing in it): what is given back is read again from the file.
@@ -56,6 +53,28 @@ pub fn release_code() {
             );
         }
     }
+}
+
+/// Has all threads take their memory from at most `count` heaps. The allocator gives each thread one of its own
+/// otherwise, up to eight for each processor, and what one thread frees is of no use to the others. To be called before
+/// there are threads; an allocator that has no such setting goes on as it does.
+pub fn share_heaps(count: i32) {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: sets a number that is read when the next heap would be made.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, count);
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = count;
+}
+
+/// The start of the page that `address` lies in.
+fn whole_pages(address: usize) -> usize {
+    // SAFETY: asks for a number.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    // No machine has larger pages than 64 KiB; a multiple of them is one of every size.
+    let size = usize::try_from(size).unwrap_or(64 << 10);
+    address & !(size - 1)
 }
 
 /// Bounds of the main thread's stack as it is mapped now.

@@ -130,10 +130,13 @@ impl Engine {
 }
 
 impl crate::engine::Inner {
-    /// A connection to the monitor of a living container.
+    /// The monitor of a living container.
     pub(crate) fn monitor_of(&self, container: &super::Container) -> Result<monitor::client::Monitor> {
         container.check_answers()?;
-        monitor::client::Monitor::connect(&self.config.run_dir, container.id.as_str()).map_err(Error::from)
+        Ok(monitor::client::Monitor::at(
+            &self.config.run_dir,
+            container.id.as_str(),
+        ))
     }
 }
 

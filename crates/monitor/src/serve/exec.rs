@@ -10,7 +10,7 @@ use super::internal;
 use super::launch;
 use super::session::{Ends, Session};
 use super::supervisor::{Phase, Supervisor};
-use crate::protocol::{Event, ExecRequest, ExecState, Failed, Response};
+use crate::protocol::{Event, ExecRequest, ExecState, Failed, Launch, Response};
 
 /// Ended execs whose exit codes are kept for asking.
 const REMEMBERED: usize = 128;
@@ -21,6 +21,34 @@ pub(super) struct Exec {
     pub(super) session: u32,
     pub(super) exit_code: Option<i32>,
     pidfd: OwnedFd,
+}
+
+/// What additional processes have from the container's configuration, read for the first of them.
+pub(super) struct Inherited {
+    filter: Option<runtime::seccomp::Prepared>,
+    identity: runtime::Identity,
+}
+
+impl Inherited {
+    fn read(launch: &Launch) -> Result<Inherited, Failed> {
+        let config = launch::read_config(&launch.bundle)?;
+        let document = config.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
+        let filter = document
+            .map(|document| runtime::seccomp::prepare(document, launch.seccomp_cache.as_deref()))
+            .transpose();
+        Ok(Inherited {
+            filter: filter.map_err(|error| of_launch(&error))?,
+            identity: runtime::Identity::new(&config, &launch.id, &launch.bundle),
+        })
+    }
+}
+
+fn of_launch(error: &runtime::LaunchError) -> Failed {
+    Failed {
+        message: error.to_string(),
+        class: error.class(),
+        exit_code: Some(error.exit_code()),
+    }
 }
 
 impl Supervisor {
@@ -37,6 +65,11 @@ impl Supervisor {
                 format!("exec {} was started already", request.exec_id),
             ));
         }
+        let inherited = match self.inherited.take() {
+            Some(inherited) => inherited,
+            None => Inherited::read(&self.launch)?,
+        };
+        let inherited = &*self.inherited.insert(inherited);
         let stream = fds.into_iter().next();
         if request.streams.is_some() != stream.is_some() {
             return Err(Failed::new(
@@ -55,7 +88,6 @@ impl Supervisor {
         if let Some((height, width)) = console_size {
             process.console_size = Some(ConsoleSize { height, width });
         }
-        let config = launch::read_config(&self.launch.bundle)?;
         let (stdio, ends) = if tty {
             (runtime::Stdio::Terminal, Ends::None)
         } else if let Some(streams) = streams {
@@ -69,9 +101,8 @@ impl Supervisor {
             .lifted(|| {
                 let exec = runtime::Exec {
                     cgroup: Some(&self.cgroup),
-                    seccomp: config.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()),
-                    seccomp_cache: self.launch.seccomp_cache.as_deref(),
-                    identity: runtime::Identity::new(&config, &self.launch.id, &self.launch.bundle),
+                    filter: inherited.filter.as_ref(),
+                    identity: inherited.identity.clone(),
                     ..runtime::Exec::new(self.process.pid, self.process.pidfd.as_fd(), &process, stdio)
                 };
                 runtime::exec(exec)
@@ -79,8 +110,7 @@ impl Supervisor {
             .map_err(|error| internal("set its signal mask", &error))?
             .map_err(|error| Failed {
                 message: self.explain(error.to_string()),
-                class: error.class(),
-                exit_code: Some(error.exit_code()),
+                ..of_launch(&error)
             })?;
         let ends = match running.terminal.take() {
             Some(terminal) => {

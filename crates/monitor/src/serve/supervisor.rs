@@ -16,7 +16,7 @@ use sys::event::Signals;
 use sys::process::Exit;
 
 use super::control::Control;
-use super::exec::Exec;
+use super::exec::{Exec, Inherited};
 use super::launch::Container;
 use super::poller::{Part, Poller, Token};
 use super::session::{Read, Session};
@@ -50,6 +50,8 @@ pub(super) struct Parts {
 pub(super) struct Supervisor {
     pub(super) launch: Launch,
     pub(super) cgroup: Cgroup,
+    /// From the first of the additional processes on.
+    pub(super) inherited: Option<Inherited>,
     pub(super) process: runtime::Running,
     pub(super) started: Started,
     begun: Instant,
@@ -107,6 +109,7 @@ impl Supervisor {
             oom_event: cgroup.oom_event_fd().ok().flatten(),
             launch,
             cgroup,
+            inherited: None,
             process: container.process,
             started: container.started,
             begun: container.begun,
@@ -158,8 +161,9 @@ impl Supervisor {
         let mut events = Vec::new();
         // Whatever ended before signals were listened for.
         self.reap();
-        // Making the container took more than waiting for it will.
+        // Making the container took more memory, and other code, than waiting for it will.
         sys::memory::release_unused();
+        sys::memory::release_code();
         while self.settle() {
             let timeout = self
                 .next_deadline()

@@ -48,9 +48,13 @@ pub(super) fn exec(containers: &Containers, options: ExecOptions) -> Result<i32,
         Stdio::Inherit
     };
     let linux = record.spec.linux.as_ref();
+    let filter = linux
+        .and_then(|linux| linux.seccomp.as_ref())
+        .map(|document| crate::seccomp::prepare(document, None))
+        .transpose()?;
     let running = crate::exec::exec(Exec {
         cgroup: cgroup.as_ref(),
-        seccomp: linux.and_then(|linux| linux.seccomp.as_ref()),
+        filter: filter.as_ref(),
         preserve_fds: preserved.count(),
         identity: record.identity(),
         ..Exec::new(record.pid, target.as_fd(), &process, stdio)

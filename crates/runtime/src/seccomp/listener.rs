@@ -18,39 +18,50 @@ use crate::error::{During, LaunchError};
 const SECCOMP_FD: &str = "seccompFd";
 
 /// Whom a process's listener goes to.
-#[derive(Debug)]
-pub(crate) struct Listener {
-    socket: UnixStream,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answerer {
     path: String,
     metadata: String,
 }
 
-impl Listener {
+impl Answerer {
     /// None when the filter asks nobody.
-    pub fn connect(document: Option<&Seccomp>) -> Result<Option<Listener>, LaunchError> {
-        let Some(document) = document.filter(|document| super::notifies(document)) else {
-            return Ok(None);
-        };
-        let path = document.listener_path.clone().unwrap_or_default();
-        let socket = UnixStream::connect(&path).during(&format!("linux.seccomp.listenerPath {path:?}"))?;
-        Ok(Some(Listener {
-            socket,
-            path,
+    pub fn of(document: &Seccomp) -> Option<Answerer> {
+        super::notifies(document).then(|| Answerer {
+            path: document.listener_path.clone().unwrap_or_default(),
             metadata: document.listener_metadata.clone().unwrap_or_default(),
-        }))
+        })
     }
 
+    pub fn connect(&self) -> Result<Listener, LaunchError> {
+        let path = &self.path;
+        let socket = UnixStream::connect(path).during(&format!("linux.seccomp.listenerPath {path:?}"))?;
+        Ok(Listener {
+            socket,
+            answerer: self.clone(),
+        })
+    }
+}
+
+/// A connection to whom it goes.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: UnixStream,
+    answerer: Answerer,
+}
+
+impl Listener {
     /// `pid` is the process that has loaded the filter.
     pub fn hand_over(&self, listener: &OwnedFd, pid: i32, state: State) -> Result<(), LaunchError> {
         let document = ContainerProcessState {
             oci_version: VERSION.to_owned(),
             fds: vec![SECCOMP_FD.to_owned()],
             pid,
-            metadata: self.metadata.clone(),
+            metadata: self.answerer.metadata.clone(),
             state,
         };
         let bytes = serde_json::to_vec(&document).unwrap_or_default();
         sys::fd::send_fds(&self.socket, &bytes, &[listener.as_fd()])
-            .during(&format!("linux.seccomp.listenerPath {:?}", self.path))
+            .during(&format!("linux.seccomp.listenerPath {:?}", self.answerer.path))
     }
 }
