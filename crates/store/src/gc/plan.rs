@@ -3,6 +3,7 @@
 //! Kept are rooted blobs and layers, every writable snapshot, and everything below a kept one. What goes is told children
 //! before parents.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use spec::Digest;
@@ -14,7 +15,7 @@ use crate::snapshot::SnapshotId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layer {
     pub id: SnapshotId,
-    /// Older than the snapshot itself.
+    /// Not always the one made first: the layers of an image are unpacked side by side.
     pub parent: Option<SnapshotId>,
     /// A layer; else somebody writes it and answers for it.
     pub committed: bool,
@@ -35,8 +36,9 @@ pub(super) fn plan(blobs: impl IntoIterator<Item = Digest>, mut layers: Vec<Laye
             next = parents.get(&id).copied().flatten();
         }
     }
-    // A parent is older than its child, so falling numbers are children first.
-    layers.sort_by_key(|layer| std::cmp::Reverse(layer.id));
+    let depths = depths(&layers, &parents);
+    // The deepest have no children left, and equals are no relatives; the number makes the order one.
+    layers.sort_by_key(|layer| Reverse((depths.get(&layer.id).copied(), layer.id)));
     Freed {
         blobs: blobs
             .into_iter()
@@ -49,6 +51,25 @@ pub(super) fn plan(blobs: impl IntoIterator<Item = Digest>, mut layers: Vec<Laye
             .collect(),
         bytes: 0,
     }
+}
+
+/// How many are below each.
+fn depths(layers: &[Layer], parents: &HashMap<SnapshotId, Option<SnapshotId>>) -> HashMap<SnapshotId, usize> {
+    let mut depths = HashMap::new();
+    for layer in layers {
+        let mut line = Vec::new();
+        let mut next = Some(layer.id);
+        // Not even damaged rows make a line longer than there are layers.
+        while let Some(id) = next.filter(|id| !depths.contains_key(id) && line.len() < layers.len()) {
+            line.push(id);
+            next = parents.get(&id).copied().flatten();
+        }
+        let below = next.and_then(|id| depths.get(&id)).map_or(0, |depth| depth + 1);
+        for (more, id) in line.into_iter().rev().enumerate() {
+            depths.insert(id, below + more);
+        }
+    }
+    depths
 }
 
 #[cfg(test)]
@@ -65,7 +86,7 @@ mod tests {
         Digest::sha256(&number.to_le_bytes())
     }
 
-    /// Snapshots with parents among the older ones, and what is rooted of them and of as many blobs.
+    /// Snapshots with parents made before or after them, and what is rooted of them and of as many blobs.
     fn worlds() -> impl Strategy<Value = (Vec<Layer>, Roots, usize)> {
         let snapshot = (
             any::<prop::sample::Index>(),
@@ -73,13 +94,18 @@ mod tests {
             prop::bool::weighted(0.8),
             prop::bool::weighted(0.2),
         );
-        prop::collection::vec(snapshot, 0..40).prop_map(|drawn| {
+        let drawn = prop::collection::vec(snapshot, 0..40);
+        let numbered = drawn.prop_flat_map(|drawn| {
+            let numbers: Vec<usize> = (0..drawn.len()).collect();
+            (Just(drawn), Just(numbers).prop_shuffle())
+        });
+        numbered.prop_map(|(drawn, numbers)| {
             let (mut layers, mut roots) = (Vec::new(), Roots::default());
-            for (number, (parent, grown, committed, rooted)) in drawn.iter().enumerate() {
-                let parent = (*grown && number > 0).then(|| id(parent.index(number)));
+            for (at, (parent, grown, committed, rooted)) in drawn.iter().enumerate() {
+                let number = numbers[at];
                 layers.push(Layer {
                     id: id(number),
-                    parent,
+                    parent: (*grown && at > 0).then(|| id(numbers[parent.index(at)])),
                     committed: *committed,
                 });
                 if *rooted {

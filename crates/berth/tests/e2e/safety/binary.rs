@@ -3,9 +3,24 @@
 use std::fs;
 
 use super::{inside, pid_of};
-use crate::support::Daemon;
+use crate::support::{BERTH, Daemon, text};
 
 const EROFS: i32 = 30;
+
+/// One file is all of it: where there is nothing else, no library and no loader, it runs.
+#[test]
+fn the_program_needs_no_other_file() {
+    guard!();
+    let root = tempfile::tempdir().unwrap();
+    fs::copy(BERTH, root.path().join("berth")).unwrap();
+    let output = std::process::Command::new("chroot")
+        .arg(root.path())
+        .args(["/berth", "--version"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains(env!("CARGO_PKG_VERSION")));
+}
 
 /// CVE-2019-5736. Whoever gets hold of `/proc/N/exe` of a process that the engine brings into a container can wait
 /// until it is no longer busy and overwrite the engine. With monitors started from the plain file this prints
@@ -33,7 +48,7 @@ fn the_engines_program_cannot_be_written_through() {
     }
     let script = "( : > /sbin/docker-init ); ( echo x > /proc/1/exe ); busybox mount -o remount,rw /sbin/docker-init; ( : > /sbin/docker-init )";
     let output = daemon.run(&["exec", "one", "sh", "-c", script]);
-    let text = crate::support::text(&output.stderr);
+    let text = text(&output.stderr);
     assert_eq!(text.matches("Read-only file system").count(), 3, "{text}");
 }
 
@@ -50,11 +65,7 @@ fn a_working_directory_is_never_a_descriptor() {
             &["exec", "-w", &dir, "one"],
         ] {
             let output = daemon.run(&[flags, &["ls"]].concat());
-            assert!(
-                !output.status.success(),
-                "{flags:?}: {}",
-                crate::support::text(&output.stdout)
-            );
+            assert!(!output.status.success(), "{flags:?}: {}", text(&output.stdout));
         }
     }
     let fds = inside(&daemon, &[], "for f in /proc/self/fd/*; do echo ${f##*/}; done");
