@@ -6,17 +6,12 @@
 //! ```
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use image::{Image, Images};
-use rustix::fs::{Mode, OFlags};
 use spec::{ErrorClass, Id, Platform};
 use store::{Roots, Store};
-use sys::beneath::resolve_in_root;
 use tokio::sync::mpsc;
 
 use crate::cache::{
@@ -24,25 +19,18 @@ use crate::cache::{
 };
 use crate::error::BuildError;
 use crate::executor::Executor;
-use crate::expand::expand_word;
-use crate::graph::{Stages, mistake};
+use crate::graph::Stages;
 use crate::history::{self, BuildRow, Place, Recorder};
-use crate::instruction::{Instruction, Statement, read_all};
-use crate::lint::{self, Finding, Settings, Subject};
-use crate::parse::{Dockerfile, MAX_SIZE, parse};
 use crate::pattern::Ignore;
 use crate::plan::{self, Arguments, Bases, Plan, Planner};
+use crate::prepared::Prepared;
 use crate::recipe::{self, Action, Recipe};
 use crate::report::Reporter;
-use crate::request::{BuildEvent, BuildRequest, Narration};
+use crate::request::{BuildEvent, BuildRequest};
 use crate::solution::Solution;
 use crate::solve::{Conditions, Graph, Observer, Outcome, Results, SolveError, VertexId, solve};
-use crate::source::Source;
 use crate::step::{Build, FileSource, StepKind, StepOperation, Tree, forget_private};
 use crate::transcript::StepNumber;
-
-/// The largest `.dockerignore` that is read.
-const MAX_IGNORE: u64 = 4 << 20;
 
 /// Builds images. Clones share the cache.
 #[derive(Clone)]
@@ -53,31 +41,6 @@ pub struct Builder {
     file_digests: Arc<FileDigests>,
     cache_mounts: Arc<CacheMounts>,
     policy: Arc<CachePolicy>,
-}
-
-/// A Dockerfile read and checked as far as that is possible without images.
-pub struct Prepared {
-    pub(crate) request: BuildRequest,
-    file: Dockerfile,
-    pub(crate) stages: Stages,
-    bases: Vec<String>,
-    pub(crate) target: usize,
-    pub(crate) needed: Vec<bool>,
-    pub(crate) arguments: Arguments,
-    ignore: Ignore,
-    findings: Vec<Finding>,
-}
-
-impl Prepared {
-    /// What works and is better written otherwise; only for readers that follow each step by itself.
-    pub fn findings(&self) -> &[Finding] {
-        &self.findings
-    }
-
-    /// The Dockerfile.
-    pub fn source(&self) -> &Source {
-        &self.file.source
-    }
 }
 
 impl Builder {
@@ -146,7 +109,7 @@ impl Builder {
     /// Reads and checks the Dockerfile, so that a mistake can be answered before a stream is begun.
     pub async fn prepare(&self, request: BuildRequest) -> Result<Prepared, BuildError> {
         let images = self.images.clone();
-        tokio::task::spawn_blocking(move || prepare(&images, request)).await?
+        tokio::task::spawn_blocking(move || Prepared::read(&images, request)).await?
     }
 
     /// Builds what was prepared, makes an image of it and gives it its names.
@@ -412,171 +375,9 @@ impl Builder {
     }
 }
 
-fn prepare(images: &Images, request: BuildRequest) -> Result<Prepared, BuildError> {
-    let (name, bytes) = read_dockerfile(&request)?;
-    let file = parse(&name, &bytes)?;
-    let statements = read_all(&file)?;
-    let stages = Stages::read(&file.source, statements.clone())?;
-    refuse_insecure(&stages, &request)?;
-    let host = Platform::host();
-    let wanted = request.platform.clone().unwrap_or_else(Platform::host);
-    let mut arguments = Arguments::new(&request.build_args, &host, &wanted, request.target.as_deref());
-    for statement in &stages.global {
-        declare_global(&mut arguments, statement)?;
-    }
-    let mut bases = Vec::new();
-    for stage in &stages.stages {
-        let variables = |name: &str| arguments.global(name);
-        let base = expand_word(&stage.from.base, stage.statement.escape, &variables)
-            .map_err(|error| plan::fault(&stage.statement, &error))?;
-        if base.trim().is_empty() {
-            let text = format!("base name ({}) should not be blank", stage.from.base);
-            return Err(mistake(&stage.statement, text, None).into());
-        }
-        bases.push(base);
-    }
-    let target = stages.target(request.target.as_deref())?;
-    let needed = stages.needed(target, &bases);
-    let ignore = match (&request.client, request.context.as_os_str().is_empty()) {
-        // The client leaves out itself what is to be left out.
-        (Some(_), true) => Ignore::default(),
-        _ => read_ignore(&request)?,
-    };
-    let settings = Settings::of_build(&file, &request.build_args)?;
-    let findings = match settings.error || request.narration == Narration::Steps {
-        true => lint::check(
-            &Subject {
-                file: &file,
-                statements: &statements,
-                stages: Some(&stages),
-                ignore: &ignore,
-                build_args: &request.build_args,
-                platform: wanted,
-                environments: lint::environments(images, &stages),
-            },
-            &settings,
-        ),
-        false => Vec::new(),
-    };
-    if settings.error
-        && let Some(diagnostic) = lint::violation(&findings)
-    {
-        return Err(diagnostic.into());
-    }
-    Ok(Prepared {
-        request,
-        file,
-        stages,
-        bases,
-        target,
-        needed,
-        arguments,
-        ignore,
-        findings,
-    })
-}
-
 /// Hints as they stand below a line of the Dockerfile.
 fn advice(hints: &[String]) -> String {
     hints.iter().map(|hint| format!("  = help: {hint}\n")).collect()
-}
-
-/// Steps without confinement are for builds that ask for it.
-fn refuse_insecure(stages: &Stages, request: &BuildRequest) -> Result<(), BuildError> {
-    let insecure =
-        |statement: &&Statement| matches!(&statement.instruction, Instruction::Run(run) if run.insecure);
-    let mut all = stages.stages.iter().flat_map(|stage| stage.body.iter());
-    match all.find(insecure).filter(|_| !request.allow_insecure) {
-        None => Ok(()),
-        Some(statement) => {
-            let text = "security.insecure is not allowed for this build";
-            let help = "allow it with --allow security.insecure".to_owned();
-            Err(mistake(statement, text, Some(help)).into())
-        }
-    }
-}
-
-fn declare_global(arguments: &mut Arguments, statement: &Statement) -> Result<(), BuildError> {
-    let Instruction::Arg(list) = &statement.instruction else {
-        return Ok(());
-    };
-    for argument in list {
-        let expanded = {
-            let variables = |name: &str| arguments.global(name);
-            let expand = |text: &str| expand_word(text, statement.escape, &variables);
-            argument.default.as_deref().map(expand).transpose()
-        };
-        arguments.declare_global(
-            &argument.name,
-            expanded.map_err(|error| plan::fault(statement, &error))?,
-        );
-    }
-    Ok(())
-}
-
-/// Reads a file beneath the context; `None` where there is none.
-fn read_beneath(request: &BuildRequest, path: &str, max: u64) -> io::Result<Option<Vec<u8>>> {
-    let context = File::open(&request.context)?;
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = match resolve_in_root(context.as_fd(), path, flags, Mode::empty()) {
-        Ok(fd) => File::from(fd),
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
-            return Ok(None);
-        }
-        Err(error) => return Err(error),
-    };
-    if !file.metadata()?.is_file() {
-        return Ok(None);
-    }
-    let mut bytes = Vec::new();
-    file.take(max).read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
-}
-
-pub(crate) fn read_dockerfile(request: &BuildRequest) -> Result<(String, Vec<u8>), BuildError> {
-    if let Some(content) = &request.dockerfile_content {
-        return Ok((request.dockerfile.clone(), content.clone()));
-    }
-    let name = if request.dockerfile.is_empty() {
-        "Dockerfile"
-    } else {
-        request.dockerfile.as_str()
-    };
-    if crate::pattern::climbs_out(name) {
-        return Err(BuildError::invalid(format!(
-            "the Dockerfile ({name}) must be within the build context"
-        )));
-    }
-    let room = MAX_SIZE as u64 + 1;
-    let fail = |error: io::Error| BuildError::io(format_args!("reading {name}"), &error);
-    match read_beneath(request, name, room).map_err(fail)? {
-        Some(bytes) => Ok((name.to_owned(), bytes)),
-        // Docker looks for the lower-case name as well, if none was asked for.
-        None if name == "Dockerfile" => match read_beneath(request, "dockerfile", room).map_err(fail)? {
-            Some(bytes) => Ok(("dockerfile".to_owned(), bytes)),
-            None => Err(BuildError::NoDockerfile(name.to_owned())),
-        },
-        None => Err(BuildError::NoDockerfile(name.to_owned())),
-    }
-}
-
-/// The Dockerfile's own ignore file if it has one, else the context's.
-pub(crate) fn read_ignore(request: &BuildRequest) -> Result<Ignore, BuildError> {
-    let own = format!("{}.dockerignore", request.dockerfile);
-    for name in [own.as_str(), ".dockerignore"] {
-        let read = read_beneath(request, name, MAX_IGNORE)
-            .map_err(|error| BuildError::io(format_args!("reading {name}"), &error))?;
-        if let Some(bytes) = read {
-            return Ignore::parse(&String::from_utf8_lossy(&bytes))
-                .map_err(|error| BuildError::invalid(format!("{name}: {error}")));
-        }
-    }
-    Ok(Ignore::default())
 }
 
 /// The lines of all steps, in the order of their numbers.

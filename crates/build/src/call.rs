@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use spec::Platform;
 
-use crate::builder::{Builder, read_dockerfile, read_ignore};
+use crate::builder::Builder;
 use crate::error::BuildError;
 use crate::graph::Stages;
 use crate::instruction::{Statement, read_all};
 use crate::lint::{self, Finding, Outline, Settings, Subject, Target};
 use crate::parse::{Dockerfile, parse};
 use crate::pattern::Ignore;
+use crate::prepared::{read_dockerfile, read_ignore};
 use crate::request::BuildRequest;
 use crate::source::{Diagnostic, Source};
 

@@ -35,6 +35,7 @@ pub mod lint;
 pub mod parse;
 pub mod pattern;
 mod plan;
+mod prepared;
 pub mod recipe;
 mod relayer;
 mod remote;
@@ -46,7 +47,7 @@ pub mod source;
 mod step;
 mod transcript;
 
-pub use builder::{Builder, Prepared};
+pub use builder::Builder;
 pub use cache::{CacheEntry, CachePolicy, PruneOptions, Pruned, cache_roots};
 pub use call::Checked;
 pub use changes::apply_changes;
@@ -57,6 +58,7 @@ pub use executor::{
 };
 pub use history::{BuildRow, Explained};
 pub use plan::context_name;
+pub use prepared::Prepared;
 pub use remote::{Fetched, RemoteContext, fetch, fetch_context};
 pub use report::{StepId, StepNews};
 pub use request::{BuildEvent, BuildRequest, BuiltContext, NamedContext, Narration};
