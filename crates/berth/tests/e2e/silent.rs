@@ -37,7 +37,7 @@ fn inspect(daemon: &Daemon, name: &str, format: &str) -> String {
 
 fn becomes(daemon: &Daemon, name: &str, what: &str, holds: impl Fn(&str) -> bool) {
     let error = || inspect(daemon, name, "{{.State.Error}}");
-    let reached = (0..10).any(|_| retry(|| holds(&error()).then_some(())).is_some());
+    let reached = retry(|| holds(&error()).then_some(())).is_some();
     assert!(reached, "{name} is not {what}: {:?}\n{}", error(), daemon.log());
 }
 

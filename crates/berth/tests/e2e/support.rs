@@ -294,12 +294,14 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// Asks until there is an answer. Only what never comes waits so long, so the patience is a loaded machine's.
 pub fn retry<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
-    for _ in 0..20 {
-        if let Some(value) = attempt() {
-            return Some(value);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let answer = attempt();
+        if answer.is_some() || Instant::now() > deadline {
+            return answer;
         }
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(50));
     }
-    None
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use network::{
     CreateNetwork, EndpointRequest, NetworkConfig, Networks, PortChoice, PortRequest, Proto, Sandbox,
@@ -275,4 +275,14 @@ pub fn lookup(sandbox: &Sandbox, name: &str) -> Vec<String> {
         lines.sort();
         lines
     })
+}
+
+/// Waits for something that comes by itself, and says how long that took.
+pub fn comes(what: &str, mut is_there: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_there() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "never: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    println!("{what}: {:.1} ms", begun.elapsed().as_secs_f64() * 1000.0);
 }

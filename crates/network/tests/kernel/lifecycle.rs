@@ -137,13 +137,9 @@ fn nothing_is_left_and_nothing_foreign_is_touched() {
         assert_eq!(sh("nft list tables").trim(), "table inet foreign");
         assert_eq!(sh("nft list table inet foreign"), foreign);
         // Prepared namespaces end in the kernel's own time.
-        for _ in 0..200 {
-            if sh("ip -o link show | cut -d: -f2 | sort") == links {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-        assert_eq!(sh("ip -o link show | cut -d: -f2 | sort"), links);
+        comes("the end of their links", || {
+            sh("ip -o link show | cut -d: -f2 | sort") == links
+        });
         let tables: Vec<_> = std::fs::read_dir(host.run_dir().join("dns"))
             .unwrap()
             .flatten()

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
 
 use host::*;
 use network::PortChoice::Fixed;
@@ -18,16 +17,6 @@ fn with_port(name: &str, port: u16) -> SandboxRequest {
         ports: vec![publish(Proto::Tcp, 80, None, Fixed(port))],
         ..request(name, &["bridge"])
     }
-}
-
-/// Waits for something that comes by itself, and says how long that took.
-fn comes(what: &str, mut is_there: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_there() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "never: {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    println!("{what}: {:.1} ms", begun.elapsed().as_secs_f64() * 1000.0);
 }
 
 #[test]
