@@ -50,6 +50,13 @@ pub struct Launch {
     pub attach: Vec<AttachStreams>,
 }
 
+impl Launch {
+    /// The container's own directory, on disk.
+    pub(crate) fn dir(&self) -> &Path {
+        self.exit_file.parent().unwrap_or(&self.run_dir)
+    }
+}
+
 /// Which streams go through a stream socket.
 ///
 /// Monitor to client: raw bytes with a terminal, else frames of an 8-byte header (stream number 1 or 2, three zero
@@ -215,8 +222,9 @@ pub enum Event {
     LogDropped {
         entries: u64,
     },
-    /// A listener took nothing for too long and was dropped.
-    ListenerDropped,
+    /// A listener takes less than there is and begins to miss output.
+    #[serde(alias = "listener_dropped")]
+    ListenerBehind,
     Exited(ExitRecord),
 }
 
@@ -339,7 +347,7 @@ mod tests {
         ));
         for event in [
             Event::Oom,
-            Event::ListenerDropped,
+            Event::ListenerBehind,
             Event::LogDropped { entries: 3 },
         ] {
             let line = serde_json::to_string(&event).unwrap();

@@ -10,6 +10,7 @@
 //! non-blocking, what a peer does not take is kept within bounds. Signals that ask to leave are ignored: the monitor
 //! lives as long as its container.
 
+mod backlog;
 mod control;
 mod exec;
 mod exit;

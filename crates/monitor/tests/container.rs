@@ -177,21 +177,65 @@ fn a_terminal_has_the_asked_size_and_is_resized() {
     );
 }
 
+/// More than a socket and the monitor together keep for a listener.
+const MORE_THAN_IS_KEPT: usize = 96 << 20;
+
+fn wordy(start: &str) -> String {
+    format!(
+        "{start}; yes 'a line of some length that is said again and again' | head -c {MORE_THAN_IS_KEPT}; exit 3"
+    )
+}
+
 #[test]
-fn a_slow_listener_gets_everything() {
-    let Some(mut container) = Box::new(&["sh", "-c", "seq 400000"]) else {
+fn the_process_waits_for_a_slow_consumer_who_gets_everything() {
+    let Some(mut container) = Box::new(&["sh", "-c", &wordy("true")]) else {
         return;
     };
+    container.launch.log = monitor::log::LogConfig::none();
     let (monitor, stream) = container.start_attached(OUTPUT);
     let watch = monitor.watch().unwrap();
-    // Much more than the socket and the monitor keep: the process must wait, and must not lose a byte.
-    std::thread::sleep(std::time::Duration::from_millis(100));
-    let (stdout, _) = frames(&stream);
-    let text = String::from_utf8(stdout).unwrap();
-    assert_eq!(text.lines().count(), 400_000);
-    assert!(text.ends_with("400000\n"));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let (stdout, stderr) = frames(&stream);
+    assert_eq!(stdout.len(), MORE_THAN_IS_KEPT);
+    assert!(stderr.is_empty());
     assert!(matches!(events(watch)[..], [Event::Exited(_)]));
-    assert_eq!(container.log().lines().count(), 400_000);
+}
+
+#[test]
+fn nobody_waits_for_a_listener_who_came_later_and_it_is_told_what_it_misses() {
+    let Some(mut container) = Box::new(&["sh", "-c", &wordy("read go")]) else {
+        return;
+    };
+    container.launch.log = monitor::log::LogConfig::none();
+    container.launch.open_stdin = true;
+    let (monitor, mut first) = container.start_attached(ALL);
+    let attach = || {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_read_timeout(Some(PATIENCE)).unwrap();
+        monitor.attach(OUTPUT, theirs.as_fd()).unwrap();
+        ours
+    };
+    let (silent, eager) = (attach(), attach());
+    let watch = monitor.watch().unwrap();
+    first.write_all(b"go\n").unwrap();
+    let reader = |stream: UnixStream| std::thread::spawn(move || frames(&stream));
+    let (first, eager) = (reader(first), reader(eager));
+    // It ends although one of three has taken nothing.
+    assert_eq!(container.exit().exit_code, 3);
+    for (stdout, stderr) in [first, eager].map(|reader| reader.join().unwrap()) {
+        assert_eq!((stdout.len(), stderr.len()), (MORE_THAN_IS_KEPT, 0));
+    }
+    let (stdout, stderr) = frames(&silent);
+    assert!(stdout.len() > 64 << 20);
+    let missing = MORE_THAN_IS_KEPT - stdout.len();
+    let word =
+        format!("berth: {missing} bytes of output are missing here, since this client did not take them\r\n");
+    assert_eq!(String::from_utf8(stderr).unwrap(), word);
+    let told = events(watch);
+    assert!(
+        matches!(told[..], [Event::ListenerBehind, Event::Exited(_)]),
+        "{told:?}"
+    );
 }
 
 fn exec(id: &str, args: &[&str], streams: Option<AttachStreams>) -> ExecRequest {

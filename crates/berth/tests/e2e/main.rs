@@ -51,6 +51,7 @@ mod reload;
 mod remote;
 mod safety;
 mod silent;
+mod slow;
 mod soak;
 mod support;
 #[path = "../../../runtime/tests/support/systemd.rs"]

@@ -1,10 +1,8 @@
 //! Monitors that do not answer, as ones are that were stopped, swapped out, or wait for a disk: their containers are shown
 //! as such and can be ended, and nobody else notices.
 
-use std::process::Command;
-
 use crate::inventory::{self, Inventory};
-use crate::support::{Daemon, retry, text};
+use crate::support::{Daemon, retry, signal, text};
 
 /// The process of a container's monitor.
 fn monitor_of(daemon: &Daemon, name: &str) -> String {
@@ -20,11 +18,6 @@ fn monitor_of(daemon: &Daemon, name: &str) -> String {
         .next()
         .unwrap_or_else(|| panic!("{name} has no monitor: {all:?}"));
     pid.to_owned()
-}
-
-fn signal(process: &str, signal: &str) {
-    let sent = Command::new("kill").args([signal, process]).status().unwrap();
-    assert!(sent.success());
 }
 
 fn sleeper(daemon: &Daemon, name: &str) {

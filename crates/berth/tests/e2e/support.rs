@@ -294,6 +294,11 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+pub fn signal(process: &str, signal: &str) {
+    let sent = Command::new("kill").args([signal, process]).status().unwrap();
+    assert!(sent.success());
+}
+
 /// Asks until there is an answer. Only what never comes waits so long, so the patience is a loaded machine's.
 pub fn retry<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + Duration::from_secs(30);

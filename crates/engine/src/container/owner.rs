@@ -420,8 +420,8 @@ impl Owner {
             Event::LogDropped { entries } => {
                 tracing::warn!(container = %self.container.id, entries, "entries of the container's log were dropped");
             }
-            Event::ListenerDropped => {
-                tracing::info!(container = %self.container.id, "an attached client took nothing for too long");
+            Event::ListenerBehind => {
+                tracing::info!(container = %self.container.id, "an attached client takes too little and misses output");
             }
         }
     }

@@ -142,7 +142,7 @@ impl Supervisor {
                 })?;
                 let tty = self.launch.tty;
                 if let Some(session) = self.sessions.get_mut(&MAIN) {
-                    session.attach(stream, streams, tty);
+                    session.attach(stream, streams, tty, false);
                 }
                 Ok(Response::Done)
             }
@@ -234,7 +234,7 @@ impl Supervisor {
         // Who watches later asks for ends, and is told of the container's anyway.
         let asked_for = matches!(
             event,
-            Event::Exited(_) | Event::ExecExited { .. } | Event::ListenerDropped
+            Event::Exited(_) | Event::ExecExited { .. } | Event::ListenerBehind
         );
         if !heard && !asked_for && self.unheard.len() < MOST_UNHEARD {
             self.unheard.push(event.clone());

@@ -122,10 +122,10 @@ impl Supervisor {
             }
             None => ends,
         };
-        let mut session =
-            Session::new(0, ends, true).map_err(|error| internal("use the process's pipes", &error))?;
+        let mut session = Session::new(0, ends, true, self.launch.dir().into())
+            .map_err(|error| internal("use the process's pipes", &error))?;
         if let (Some(stream), Some(streams)) = (stream, streams) {
-            session.attach(stream, streams, tty);
+            session.attach(stream, streams, tty, true);
         }
         self.next_session += 1;
         session.set_number(self.next_session);

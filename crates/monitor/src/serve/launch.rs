@@ -195,10 +195,10 @@ fn start_in(
         }
         None => ends,
     };
-    let mut session = Session::new(MAIN, ends, launch.stdin_once)
+    let mut session = Session::new(MAIN, ends, launch.stdin_once, launch.dir().into())
         .map_err(|error| internal("use the container's pipes", &error))?;
     for (streams, socket) in launch.attach.iter().zip(descriptors.streams) {
-        session.attach(socket, *streams, launch.tty);
+        session.attach(socket, *streams, launch.tty, true);
     }
     Ok(Container {
         process,

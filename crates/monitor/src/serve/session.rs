@@ -2,12 +2,15 @@
 //! listeners on the other.
 //!
 //! Input: bytes of any listener go to the process in the order they come; while the process does not take them, no
-//! listener is read. Output: every chunk goes to the log (the first process's only) and to every listener that asked.
+//! listener is read. Output: every chunk goes to the log (the first process's only) and to every listener that asked;
+//! while a consumer's backlog is full, nothing is read, so the process waits as at any full pipe.
 //! When the process has ended, what it wrote is still read; after the last of it, listeners are let go.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::rc::Rc;
 use std::time::Instant;
 
 use rustix::buffer::spare_capacity;
@@ -15,6 +18,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::backlog::Backlog;
 use super::listener::{Input, Listener};
 use super::poller::{Part, Poller, Token};
 use crate::log::Stream;
@@ -36,6 +40,8 @@ pub(super) enum Ends {
 #[derive(Debug)]
 pub(super) struct Session {
     number: u32,
+    /// Where backlogs of listeners are kept.
+    dir: Rc<Path>,
     terminal: Option<OwnedFd>,
     stdin: Option<OwnedFd>,
     stdout: Option<OwnedFd>,
@@ -48,13 +54,16 @@ pub(super) struct Session {
     closing: bool,
     listeners: BTreeMap<u32, Listener>,
     next_listener: u32,
+    /// How many began to miss output since this was last told.
+    missing: usize,
     process_ended: bool,
 }
 
 impl Session {
-    pub(super) fn new(number: u32, ends: Ends, close_on_end: bool) -> io::Result<Self> {
+    pub(super) fn new(number: u32, ends: Ends, close_on_end: bool, dir: Rc<Path>) -> io::Result<Self> {
         let mut session = Self {
             number,
+            dir,
             terminal: None,
             stdin: None,
             stdout: None,
@@ -64,6 +73,7 @@ impl Session {
             closing: false,
             listeners: BTreeMap::new(),
             next_listener: 0,
+            missing: 0,
             process_ended: false,
         };
         match ends {
@@ -97,9 +107,11 @@ impl Session {
         self.number = number;
     }
 
-    pub(super) fn attach(&mut self, socket: OwnedFd, streams: AttachStreams, raw: bool) {
+    /// Output waits for a consumer, and for nobody else.
+    pub(super) fn attach(&mut self, socket: OwnedFd, streams: AttachStreams, raw: bool, is_consumer: bool) {
         self.next_listener += 1;
-        let mut listener = Listener::new(socket, streams, raw);
+        let backlog = Backlog::new(self.dir.clone());
+        let mut listener = Listener::new(socket, streams, raw, is_consumer, backlog);
         if self.process_ended && self.output_ended() {
             listener.close();
         }
@@ -178,7 +190,7 @@ impl Session {
             Ok(count) if count > 0 => {
                 record(stream, buffer);
                 for listener in self.listeners.values_mut() {
-                    listener.hear(stream, buffer);
+                    self.missing += usize::from(listener.hear(stream, buffer));
                 }
                 Read::Something
             }
@@ -286,18 +298,19 @@ impl Session {
         }
     }
 
-    /// Drops listeners that are done with or have tried everyone's patience, and tells the poller what is wanted
-    /// now. With `held_back`, output waits for somebody else too. Returns how many were dropped for their slowness.
+    /// Drops listeners that are done with, waits no longer for those that have tried everyone's patience, and tells the
+    /// poller what is wanted now. With `held_back`, output waits for somebody else too. Returns how many began to miss
+    /// output.
     pub(super) fn settle(&mut self, now: Instant, held_back: bool, poller: &mut Poller) -> io::Result<usize> {
         if self.process_ended && self.output_ended() {
             self.release_listeners();
         }
-        let mut slow = 0;
         let number = self.number;
         self.listeners.retain(|id, listener| {
-            let late = listener.deadline().is_some_and(|deadline| deadline <= now);
-            slow += usize::from(late);
-            let keep = !late && !listener.is_done();
+            if listener.deadline().is_some_and(|deadline| deadline <= now) {
+                listener.give_up();
+            }
+            let keep = !listener.is_done();
             if !keep {
                 let _ = poller.want(
                     Token::Session(number, Part::Listener(*id)),
@@ -308,11 +321,12 @@ impl Session {
             keep
         });
         self.tell(held_back, poller)?;
-        Ok(slow)
+        Ok(std::mem::take(&mut self.missing))
     }
 
     fn tell(&self, held_back: bool, poller: &mut Poller) -> io::Result<()> {
-        let blocked = !self.process_ended && (held_back || self.listeners.values().any(Listener::is_full));
+        let blocked =
+            !self.process_ended && (held_back || self.listeners.values().any(Listener::holds_output));
         let reads = (!blocked).then_some(EventFlags::IN);
         let writes = (!self.input.is_empty()).then_some(EventFlags::OUT);
         let token = |part| Token::Session(self.number, part);

@@ -363,13 +363,13 @@ impl Supervisor {
     fn settle_sessions(&mut self, now: Instant) {
         self.settle_log();
         let full = self.log.is_full();
-        let mut slow = 0;
+        let mut missing = 0;
         for (number, session) in &mut self.sessions {
             let held_back = full && *number == MAIN;
-            slow += session.settle(now, held_back, &mut self.poller).unwrap_or(0);
+            missing += session.settle(now, held_back, &mut self.poller).unwrap_or(0);
         }
-        for _ in 0..slow {
-            self.tell(&Event::ListenerDropped);
+        for _ in 0..missing {
+            self.tell(&Event::ListenerBehind);
         }
         self.sessions
             .retain(|number, session| *number == MAIN || !session.is_done());
