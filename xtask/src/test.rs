@@ -90,9 +90,13 @@ fn with_nextest(filter: &[String]) -> Result<Counts> {
     let mut in_output = false;
     let succeeded = watch(&mut command, |line| {
         let text = line.trim_start();
+        // Of a second try it says "TRY 2 FAIL [".
+        let told = text
+            .trim_start_matches("TRY ")
+            .trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
         let status = ["PASS [", "FAIL [", "SIGNAL [", "TIMEOUT ["]
             .iter()
-            .any(|s| text.starts_with(s));
+            .any(|s| told.starts_with(s));
         if status || text.starts_with("Summary [") {
             in_output = false;
         }
@@ -105,7 +109,7 @@ fn with_nextest(filter: &[String]) -> Result<Counts> {
             counts.passed = number_before(summary, " passed");
             counts.failed = number_before(summary, " failed") + number_before(summary, " timed out");
         }
-        if text.starts_with("PASS [") {
+        if told.starts_with("PASS [") {
             in_output = true;
             return true;
         }
