@@ -1,4 +1,4 @@
-//! One command for people and CI: `cargo xtask demo | test | bench | conformance | soak | crash | check`.
+//! One command for people and CI: `cargo xtask demo | test | bench | conformance | soak | crash | mutants | check`.
 //!
 //! Each command installs what it needs by package name, says what it does, and leaves the machine as it was
 //! but for those packages.
@@ -11,6 +11,7 @@ mod crash;
 mod demo;
 mod engine;
 mod http;
+mod mutants;
 mod packages;
 mod process;
 mod soak;
@@ -44,9 +45,10 @@ fn run(args: &[String]) -> Result<()> {
         Some("check") => check::run(),
         Some("soak") => soak::run_for(rest),
         Some("crash") => crash::run(rest),
+        Some("mutants") => mutants::execute(rest),
         Some("conformance") => conformance::execute(rest),
         _ => bail!(
-            "usage: cargo xtask demo | test [--vm] [FILTER] | bench [engine|runtime] [RUNS] | bench net [RUNS] [ROW…] | bench supervision [ROW…] | conformance SOURCES | soak [SECONDS] | crash [FILTER] | check"
+            "usage: cargo xtask demo | test [--vm] [FILTER] | bench [engine|runtime] [RUNS] | bench net [RUNS] [ROW…] | bench supervision [ROW…] | conformance SOURCES | soak [SECONDS] | crash [FILTER] | mutants [THREAT…] | check"
         ),
     }
 }

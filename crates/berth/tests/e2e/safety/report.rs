@@ -33,6 +33,10 @@ fn the_isolation_report_is_what_the_process_has() {
         "data:/data",
         "--tmpfs",
         "/scratch",
+        "--device",
+        "/dev/zero:/dev/extra:r",
+        "--device-cgroup-rule",
+        "c 42:7 rw",
         "box:1",
         "sh",
         "-c",
@@ -107,6 +111,30 @@ fn the_isolation_report_is_what_the_process_has() {
     ] {
         assert!(mounts.contains(mount), "{mount} not in {mounts}");
     }
+    assert_eq!(get("{{.Devices.Nodes}}"), "[/dev/extra]");
+    let rules = get("{{range .Devices.Asked}}{{.}},{{end}}");
+    assert!(
+        rules.contains("allow c 1:5 r,") && rules.contains("allow c 42:7 rw,"),
+        "{rules}"
+    );
+    // What the kernel says it lets through, where it says so: a rule that somebody adds is told, too.
+    let group = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let of = |controller: &str| {
+        let with = format!(":{controller}:");
+        let path = group
+            .lines()
+            .find_map(|line| line.split_once(&with))
+            .map(|(_, path)| path.to_owned());
+        path.map(|path| format!("/sys/fs/cgroup/{controller}{path}"))
+    };
+    if let Some(devices) = of("devices") {
+        std::fs::write(format!("{devices}/devices.allow"), "c 43:8 r").unwrap();
+        let allowed = get("{{range .Devices.Allowed}}{{.}},{{end}}");
+        assert!(
+            allowed.contains("c 42:7 rw,") && allowed.contains("c 43:8 r,") && !allowed.contains("a *:* rwm"),
+            "{allowed}"
+        );
+    }
     let descriptors = get("{{range .Descriptors}}{{.Number}}:{{.Target}} {{end}}");
     assert!(
         descriptors.contains("0:/dev/null") && descriptors.contains("7:/tmp/mine"),
@@ -131,13 +159,8 @@ fn the_isolation_report_is_what_the_process_has() {
         ["host", "host", "host"]
     );
     // A limit that somebody else changed is told as it is.
-    let group = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-    let path = group
-        .lines()
-        .find_map(|line| line.split_once(":pids:"))
-        .map(|(_, path)| path.to_owned());
-    if let Some(path) = path {
-        std::fs::write(format!("/sys/fs/cgroup/pids{path}/pids.max"), "55").unwrap();
+    if let Some(pids) = of("pids") {
+        std::fs::write(format!("{pids}/pids.max"), "55").unwrap();
         assert_eq!(limit("processes"), "77 55");
     }
     daemon.ok(&["rm", "-f", "second"]);
