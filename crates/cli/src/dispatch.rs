@@ -176,6 +176,10 @@ fn find(words: &[String]) -> Result<(Option<Group>, Option<&'static Command>, &[
             None => failure,
         });
     };
+    let nested = rest
+        .split_first()
+        .and_then(|(second, rest)| Some((commands::group(&format!("{first} {second}"))?, rest)));
+    let (group, rest) = nested.unwrap_or((group, rest));
     let Some((second, rest)) = rest
         .split_first()
         .filter(|(word, _)| !matches!(word.as_str(), "--help" | "-h"))
@@ -337,7 +341,7 @@ mod tests {
 
     #[test]
     fn every_command_is_described() {
-        for (name, _, _) in commands::GROUPS {
+        for (name, _, _) in commands::GROUPS.iter().chain(commands::NESTED) {
             for command in commands::group(name)
                 .map(|group| group.commands)
                 .unwrap_or_default()

@@ -135,6 +135,9 @@ pub(crate) struct Options {
     /// After how long unused parts of the build cache go, such as 168h
     #[arg(long, value_name = "DURATION")]
     pub(crate) build_cache_age: Option<String>,
+    /// How long removed volumes can be had back, such as 168h (24h unless given, 0: not at all)
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) volume_trash_ttl: Option<String>,
     /// Address that serves metrics for Prometheus at /metrics, such as 127.0.0.1:9323; without TLS, for all who reach it
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) metrics_addr: Option<String>,

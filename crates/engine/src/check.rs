@@ -346,6 +346,24 @@ fn describe(seen: &Seen) -> Finding {
             "it has a directory and no record".to_owned(),
             "it is recorded again, with its data",
         ),
+        Seen::Volume(volume::Stray::Moving { old, new }) => (
+            "volume",
+            old.clone(),
+            format!("it is to become {new}, and its directory was not moved"),
+            "it is moved",
+        ),
+        Seen::Volume(volume::Stray::LostTrash(id)) => (
+            "volume trash",
+            id.clone(),
+            "its directory is gone".to_owned(),
+            "it is forgotten",
+        ),
+        Seen::Volume(volume::Stray::UnrecordedTrash(id)) => (
+            "volume trash",
+            id.clone(),
+            "it has a directory and no record".to_owned(),
+            "it is recorded again, with its data, and stays as long as if it were removed now",
+        ),
         Seen::Volume(volume::Stray::Removed(name) | volume::Stray::Removing(name)) => (
             "volume",
             name.clone(),

@@ -56,6 +56,8 @@ pub(crate) struct Inner {
     pub(crate) images: Images,
     pub(crate) networks: Networks,
     pub(crate) volumes: Volumes,
+    /// Something was put into the trash, or its time changed.
+    pub(crate) trash: tokio::sync::Notify,
     pub(crate) records: Records,
     pub(crate) containers: Registry,
     pub(crate) execs: Execs,
@@ -95,6 +97,8 @@ impl Engine {
             .inner
             .tasks
             .spawn(crate::container::keep_to_budget(engine.clone()));
+        let trash = crate::volumes::trash::keep(engine.clone());
+        engine.inner.tasks.spawn(trash);
         Ok(engine)
     }
 
@@ -170,6 +174,7 @@ impl Inner {
             images,
             networks,
             volumes,
+            trash: Default::default(),
             records,
             containers: Registry::default(),
             execs: Execs::default(),

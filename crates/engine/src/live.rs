@@ -27,6 +27,8 @@ pub struct LiveConfig {
     pub max_uploads: usize,
     /// Space on the disk that pulls, loads and builds leave free.
     pub min_free: store::MinFree,
+    /// How long removed volumes can be had back; not at all when zero.
+    pub volume_trash_ttl: std::time::Duration,
     /// Whether the daemon says more in its log.
     pub debug: bool,
 }
@@ -42,6 +44,7 @@ impl Default for LiveConfig {
             max_downloads: image::MAX_DOWNLOADS,
             max_uploads: image::MAX_UPLOADS,
             min_free: store::MinFree::default(),
+            volume_trash_ttl: crate::volumes::trash::DEFAULT_TTL,
             debug: false,
         }
     }
@@ -91,6 +94,7 @@ impl Engine {
         self.inner.images.set_max_uploads(live.max_uploads);
         let attributes = live.attributes();
         *self.inner.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(live);
+        self.inner.trash.notify_one();
         let id = &self.inner.daemon_id;
         self.inner.events.publish("daemon", "reload", id, attributes);
         Ok(())

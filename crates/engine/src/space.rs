@@ -29,7 +29,7 @@ pub struct Space {
     pub volumes: u64,
     /// Beginnings of downloads.
     pub downloads: u64,
-    /// Removed and not yet given back.
+    /// Removed and not yet given back: being deleted, or a volume in the trash.
     pub trash: u64,
     /// The database, and the space that is kept for removals.
     pub database: u64,
@@ -69,9 +69,10 @@ fn space(inner: &Inner) -> Result<Space> {
         }
     }
     containers(&root.join("containers"), &mut space)?;
-    space.volumes = measured(&root.join("volumes"))?;
+    let removed_volumes = measured(&root.join("volumes/.trash"))?;
+    space.volumes = measured(&root.join("volumes"))?.saturating_sub(removed_volumes);
     space.downloads = measured(&root.join("content/ingest"))?;
-    space.trash = measured(&root.join("trash"))?;
+    space.trash = measured(&root.join("trash"))? + removed_volumes;
     let known = ["containers", "content", "snapshots", "trash", "volumes"];
     let database = ["meta.db", "meta.db-wal", "meta.db-shm", "reserve", "lock"];
     for entry in read_dir(root)? {

@@ -1,5 +1,7 @@
 //! Volumes as the engine knows them: what `volume` does, with who uses them, and events.
 
+pub(crate) mod trash;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
@@ -195,23 +197,23 @@ impl Engine {
         .await
     }
 
-    /// Removes a volume no container has.
-    pub async fn volume_remove(&self, name: &str, force: bool) -> Result<()> {
+    /// Removes a volume no container has; without a stay in the trash if it is to go `at_once`. Gives the bytes that are
+    /// free now.
+    pub async fn volume_remove(&self, name: &str, force: bool, at_once: bool) -> Result<u64> {
         let (inner, name) = (Arc::clone(&self.inner), name.to_owned());
         blocking(move || {
             if let Err(error) = inner.volumes.get(&name) {
-                return if force { Ok(()) } else { Err(Error::from(error)) };
+                return if force { Ok(0) } else { Err(Error::from(error)) };
             }
             refuse_used(&inner, "remove", &name)?;
-            inner.volumes.remove(&name, force)?;
-            emit(&inner, "destroy", &name, &[]);
-            Ok(())
+            trash::remove(&inner, &name, at_once)
         })
         .await
     }
 
-    /// Removes the anonymous volumes nobody uses, or with `all` every unused one.
-    pub async fn volumes_prune(&self, filters: &Filters, rehearse: bool) -> Result<Pruned> {
+    /// Removes the anonymous volumes nobody uses, or with `all` every unused one. What is in the trash then is not free
+    /// yet, and not counted.
+    pub async fn volumes_prune(&self, filters: &Filters, rehearse: bool, at_once: bool) -> Result<Pruned> {
         filters::check_keys(filters, &["all", "label", "label!"])?;
         let all = filters::boolean(filters, "all")?.unwrap_or(false);
         let mut pruned = Pruned::default();
@@ -222,11 +224,17 @@ impl Engine {
             if !wanted {
                 continue;
             }
-            let size = self.volume_size(&volume).await;
+            let freed = match rehearse {
+                true => match at_once || self.live().volume_trash_ttl.is_zero() {
+                    true => Ok(self.volume_size(&volume).await),
+                    false => Ok(0),
+                },
+                false => self.volume_remove(&volume.name, false, at_once).await,
+            };
             // One that is used meanwhile is not to be pruned.
-            if rehearse || self.volume_remove(&volume.name, false).await.is_ok() {
+            if let Ok(freed) = freed {
                 pruned.deleted.push(volume.name);
-                pruned.space += size;
+                pruned.space += freed;
             }
         }
         if rehearse {

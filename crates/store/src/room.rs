@@ -93,7 +93,15 @@ impl Room {
 
     /// Whether there is more free than is to stay free. A disk that cannot be asked has room.
     pub fn check(&self) -> Result<(), NoRoom> {
-        let least = *self.inner.least.lock().unwrap_or_else(PoisonError::into_inner);
+        self.compare(*self.inner.least.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether there is more free than is to stay free, and at least so many percent of the disk.
+    pub fn has(&self, percent: u8) -> bool {
+        self.check().is_ok() && self.compare(MinFree::Percent(percent)).is_ok()
+    }
+
+    fn compare(&self, least: MinFree) -> Result<(), NoRoom> {
         if least == MinFree::default() {
             return Ok(());
         }

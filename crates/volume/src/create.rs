@@ -80,6 +80,7 @@ impl Volumes {
         {
             self.put_aside(&mut state, &volume.name)?;
         }
+        self.finish_renames_of(&volume.name)?;
         // The row first: a row without a directory is completed at the next start, so a crash in between
         // leaves a volume with its labels, not a directory nobody knows the meaning of.
         self.inner.store.db().write_durable(|tx| {

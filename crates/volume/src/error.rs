@@ -12,6 +12,12 @@ pub enum VolumeError {
     /// No such volume.
     #[error("get {0}: no such volume")]
     NotFound(String),
+    /// Nothing in the trash is called so.
+    #[error("{0}: no such volume in the trash")]
+    NotInTrash(String),
+    /// Several removed volumes had the name.
+    #[error("{name}: several removed volumes were called so, name one by its id: {}", ids.join(", "))]
+    AmbiguousTrash { name: String, ids: Vec<String> },
     /// Its content is on a filesystem of its own.
     #[error("{action} {name}: its content is not a directory of this host but what its options mount")]
     NotLocal { action: &'static str, name: String },
@@ -63,8 +69,8 @@ impl VolumeError {
     /// Which kind of failure this is for a client.
     pub fn class(&self) -> ErrorClass {
         match self {
-            VolumeError::NotFound(_) | VolumeError::UnknownDriver { .. } => ErrorClass::NotFound,
-            VolumeError::NameTaken(_) => ErrorClass::Conflict,
+            VolumeError::NotFound(_) | VolumeError::NotInTrash(_) | VolumeError::UnknownDriver { .. } => ErrorClass::NotFound,
+            VolumeError::NameTaken(_) | VolumeError::AmbiguousTrash { .. } => ErrorClass::Conflict,
             VolumeError::InvalidName(_)
             | VolumeError::NameTooShort(_)
             | VolumeError::NameTooLong(_)

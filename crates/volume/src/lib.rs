@@ -3,6 +3,7 @@
 //! ```text
 //! ROOT/volumes/<name>/_data     what containers see
 //! ROOT/volumes/<name>/copying   a copy-up is under way (see `copy_up`)
+//! ROOT/volumes/.trash/<id>      removed, and kept for a while (see `trash`)
 //! ROOT/volumes/.removed-…       renamed away, being deleted
 //! ```
 //!
@@ -23,6 +24,7 @@ mod recover;
 mod remove;
 mod rename;
 mod table;
+mod trash;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, DirBuilder, Permissions};
@@ -39,6 +41,7 @@ pub use create::CreateVolume;
 pub use error::VolumeError;
 pub use mount::VolumeSource;
 pub use recover::Stray;
+pub use trash::Trashed;
 
 /// The one driver.
 pub const LOCAL: &str = "local";
@@ -91,7 +94,7 @@ impl Volumes {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
-            .create(&dir)
+            .create(dir.join(trash::DIRECTORY))
             .map_err(failed)?;
         // Volumes hold setuid programs and other people's files under guessable names.
         fs::set_permissions(&dir, Permissions::from_mode(0o700))

@@ -19,6 +19,12 @@ pub enum Stray {
     Removed(String),
     /// A volume whose removal was begun.
     Removing(String),
+    /// A directory that is to get another name.
+    Moving { old: String, new: String },
+    /// Something in the trash whose directory is gone.
+    LostTrash(String),
+    /// A directory in the trash that is not recorded.
+    UnrecordedTrash(String),
 }
 
 impl Volumes {
@@ -45,10 +51,27 @@ impl Volumes {
         for entry in fs::read_dir(dir).map_err(failed)? {
             names.extend(entry.map_err(failed)?.file_name().into_string().ok());
         }
+        let moving = self.inner.store.db().read(table::intentions)?;
+        let (from, to): (HashSet<&str>, HashSet<&str>) = moving
+            .iter()
+            .map(|(old, new)| (old.as_str(), new.as_str()))
+            .unzip();
+        names.retain(|name| !from.contains(name.as_str()));
         let known: HashSet<String> = self.list()?.into_iter().map(|volume| volume.name).collect();
-        let lost = known.iter().filter(|name| !self.path(name).is_dir());
+        let lost = known
+            .iter()
+            .filter(|name| !to.contains(name.as_str()) && !self.path(name).is_dir());
         let mut strays: Vec<Stray> = lost.cloned().map(Stray::Lost).collect();
         strays.sort();
+        // What is to be moved comes first: what it leads to is there only then.
+        strays.splice(
+            0..0,
+            moving.iter().map(|(old, new)| Stray::Moving {
+                old: old.clone(),
+                new: new.clone(),
+            }),
+        );
+        strays.extend(self.strays_in_trash(&from, &to)?);
         let removing: HashSet<String> = self.inner.store.db().read(table::removals)?.into_iter().collect();
         strays.extend(removing.iter().cloned().map(Stray::Removing));
         let copies = self.lock().copies.clone();
@@ -74,6 +97,9 @@ impl Volumes {
             Stray::Unrecorded(name) => self.adopt(name),
             Stray::Removed(directory) => self.delete_aside(directory),
             Stray::Removing(name) => self.finish_removal(name),
+            Stray::Moving { old, new } => self.finish_rename(old, new),
+            Stray::LostTrash(id) => self.forget_trash(id),
+            Stray::UnrecordedTrash(id) => self.adopt_trash(id),
         }
     }
 

@@ -46,21 +46,26 @@ impl Volumes {
 
     /// Renames the directory of a volume without a row; what it is called now, if there was one.
     pub(crate) fn put_aside(&self, state: &mut State, name: &str) -> Result<Option<String>, VolumeError> {
-        state.removed += 1;
-        let aside = format!("{REMOVED}{}-{}", std::process::id(), state.removed);
-        let home = self.home(name);
-        let renamed = match fs::rename(&home, self.inner.dir.join(&aside)) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            other => {
-                other.map_err(|cause| VolumeError::at("remove", &home, cause))?;
-                Some(aside)
-            }
-        };
+        let renamed = self.hide(state, name)?;
         self.inner.store.db().write(|tx| {
             table::end_removal(tx, name)?;
             Ok::<_, VolumeError>(())
         })?;
         Ok(renamed)
+    }
+
+    /// Gives a directory, if it is there, a name under which it is deleted whatever happens.
+    pub(crate) fn hide(&self, state: &mut State, name: &str) -> Result<Option<String>, VolumeError> {
+        state.removed += 1;
+        let aside = format!("{REMOVED}{}-{}", std::process::id(), state.removed);
+        let home = self.home(name);
+        match fs::rename(&home, self.inner.dir.join(&aside)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            other => {
+                other.map_err(|cause| VolumeError::at("remove", &home, cause))?;
+                Ok(Some(aside))
+            }
+        }
     }
 
     pub(crate) fn delete_aside(&self, name: &str) -> Result<(), VolumeError> {

@@ -38,6 +38,15 @@ impl Volumes {
         Ok(volume)
     }
 
+    /// Goes on with renames away from a name that did not come to their end.
+    pub(crate) fn finish_renames_of(&self, name: &str) -> Result<(), VolumeError> {
+        let begun = self.inner.store.db().read(table::intentions)?;
+        let begun = begun.iter().filter(|(old, _)| old == name);
+        begun
+            .into_iter()
+            .try_for_each(|(old, new)| self.finish_rename(old, new))
+    }
+
     /// Moves the directory, and forgets the intent.
     pub(crate) fn finish_rename(&self, old: &str, new: &str) -> Result<(), VolumeError> {
         let (from, to) = (self.home(old), self.home(new));

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use store::rusqlite::types::Type;
 use store::rusqlite::{self, Connection, OptionalExtension, Row};
 
-use crate::{Volume, data};
+use crate::{Trashed, Volume, data, trash};
 
 pub(crate) const STEPS: &[&str] = &[
     "
@@ -26,6 +26,18 @@ pub(crate) const STEPS: &[&str] = &[
 ",
     "
     CREATE TABLE volume_rename (old TEXT PRIMARY KEY, new TEXT NOT NULL) STRICT;
+",
+    "
+    CREATE TABLE volume_trash (
+        id        TEXT PRIMARY KEY,
+        name      TEXT NOT NULL,
+        driver    TEXT NOT NULL,
+        labels    TEXT NOT NULL,
+        options   TEXT NOT NULL,
+        created   INTEGER NOT NULL,
+        anonymous INTEGER NOT NULL,
+        trashed   INTEGER NOT NULL
+    ) STRICT;
 ",
 ];
 
@@ -123,6 +135,47 @@ pub(crate) fn intentions(db: &Connection) -> rusqlite::Result<Vec<(String, Strin
     db.prepare_cached("SELECT old, new FROM volume_rename")?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect()
+}
+
+/// What is in the trash, the oldest first.
+pub(crate) fn trash(db: &Connection, dir: &Path) -> rusqlite::Result<Vec<Trashed>> {
+    db.prepare_cached(
+        "SELECT name, driver, labels, options, created, anonymous, id, trashed FROM volume_trash \
+         ORDER BY trashed, rowid",
+    )?
+    .query_map([], |row| {
+        let mut volume = from_row(row, dir)?;
+        let id: String = row.get(6)?;
+        volume.mountpoint = data(dir, &trash::place(&id));
+        let since = Timestamp::from_second(row.get(7)?).map_err(|error| broken(7, error))?;
+        Ok(Trashed { id, volume, since })
+    })?
+    .collect()
+}
+
+/// Notes that a volume is in the trash.
+pub(crate) fn discard(db: &Connection, trashed: &Trashed) -> rusqlite::Result<()> {
+    let volume = &trashed.volume;
+    db.prepare_cached(
+        "INSERT INTO volume_trash (id, name, driver, labels, options, created, anonymous, trashed) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?
+    .execute((
+        &trashed.id,
+        &volume.name,
+        &volume.driver,
+        to_json(&volume.labels)?,
+        to_json(&volume.options)?,
+        volume.created_at.as_second(),
+        volume.anonymous,
+        trashed.since.as_second(),
+    ))
+    .map(|_| ())
+}
+
+/// Notes that it no longer is. Whether it was.
+pub(crate) fn undiscard(db: &Connection, id: &str) -> rusqlite::Result<bool> {
+    Ok(db.execute("DELETE FROM volume_trash WHERE id = ?1", [id])? != 0)
 }
 
 fn from_row(row: &Row<'_>, dir: &Path) -> rusqlite::Result<Volume> {

@@ -101,8 +101,8 @@ async fn update() -> ApiError {
 }
 
 async fn remove(State(state): State<AppState>, Path(name): Path<String>, query: Query) -> Result<Response> {
-    let force = query.flag("force");
-    carry_out(async move { state.engine.volume_remove(&name, force).await }).await?;
+    let (force, at_once) = (query.flag("force"), query.flag("purge"));
+    carry_out(async move { state.engine.volume_remove(&name, force, at_once).await }).await?;
     Ok(no_content())
 }
 
@@ -115,8 +115,9 @@ async fn prune(State(state): State<AppState>, version: ApiVersion, query: Query)
             .or_default()
             .push("true".to_owned());
     }
-    let rehearse = query.flag("dryrun");
-    let pruned = carry_out(async move { state.engine.volumes_prune(&filters, rehearse).await }).await?;
+    let (rehearse, at_once) = (query.flag("dryrun"), query.flag("purge"));
+    let pruned =
+        carry_out(async move { state.engine.volumes_prune(&filters, rehearse, at_once).await }).await?;
     Ok(ok(&VolumesPruneReport {
         volumes_deleted: pruned.deleted,
         space_reclaimed: pruned.space,

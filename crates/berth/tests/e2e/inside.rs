@@ -99,7 +99,7 @@ fn every_byte_of_the_root_is_accounted_for() {
     );
     // A removal gives the space back before it is told.
     daemon.ok(&["rm", "-f", "-v", "writer"]);
-    daemon.ok(&["volume", "rm", "kept"]);
+    daemon.ok(&["volume", "rm", "--purge", "kept"]);
     daemon.ok(&["rmi", "big:1"]);
     daemon.ok(&["system", "prune", "-a", "-f"]);
     let left = space(&daemon);

@@ -77,6 +77,7 @@ fn look(daemon: &Daemon) -> Inventory {
         ("downloads", "content/ingest"),
         ("blobs", "content/blobs/sha256"),
         ("volumes", "volumes"),
+        ("removed volumes", "volumes/.trash"),
         ("trash", "trash"),
         ("temporary files", "tmp"),
     ] {

@@ -61,5 +61,6 @@ mod tarball;
 mod terminal;
 mod usage;
 mod userns;
+mod volume_trash;
 mod volumes;
 mod web;

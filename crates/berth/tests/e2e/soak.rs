@@ -324,7 +324,7 @@ fn random_work_and_kills_leave_nothing() {
         daemon.ok(&["rm", "-f", "-v", id]);
     }
     // What a kill cut off from its container is nobody's, and goes as unused volumes do.
-    daemon.ok(&["volume", "prune", "-f"]);
+    daemon.ok(&["volume", "prune", "--purge", "-f"]);
     assert_eq!(daemon.ok(&["system", "check"]), "Nothing is wrong.\n");
     before.assert_unchanged(&daemon, "random work with kills");
     inventory::assert_let_go(&daemon, &held);

@@ -13,6 +13,7 @@ mod pruning;
 pub mod registry;
 pub mod system;
 pub mod volume;
+mod volume_trash;
 
 use crate::command::{Command, Group};
 
@@ -86,9 +87,16 @@ pub const GROUPS: &[(&str, &str, &[&[&Command]])] = &[
     ("volume", "Manage volumes", &[volume::COMMANDS]),
 ];
 
+/// Two words that hold commands: the first is a group as well.
+pub const NESTED: &[(&str, &str, &[&[&Command]])] = &[(
+    "volume trash",
+    "Manage removed volumes that can be had back",
+    &[volume_trash::COMMANDS],
+)];
+
 /// A word's commands, sorted by name.
 pub fn group(name: &str) -> Option<Group> {
-    let (name, about, parts) = GROUPS.iter().find(|(known, _, _)| *known == name)?;
+    let (name, about, parts) = GROUPS.iter().chain(NESTED).find(|(known, _, _)| *known == name)?;
     let mut commands: Vec<&'static Command> = parts.iter().flat_map(|part| part.iter().copied()).collect();
     commands.sort_by_key(|command| command.name);
     Some(Group {

@@ -6,6 +6,7 @@ use crate::commands::container::list::pairs;
 use crate::commands::image::archive::{tar_headers, upload};
 use crate::commands::inspect;
 use crate::commands::pruning::Mode;
+use crate::commands::volume_trash;
 use crate::failure::{Failure, Failures, Outcome};
 use crate::flags::{Flag, Matches};
 use crate::format::listing::{Format, Listing, Row, render};
@@ -110,7 +111,13 @@ const RM: Command = Command::new(
     |session, matches| Box::pin(rm(session, matches)),
 )
 .aliases(&["remove"])
-.flags(&[&[Flag::bool("force", "Do not mind volumes that do not exist").short('f')]]);
+.flags(&[&[
+    Flag::bool("force", "Do not mind volumes that do not exist").short('f'),
+    Flag::bool(
+        "purge",
+        "Delete the data at once instead of keeping it in the trash",
+    ),
+]]);
 
 const PRUNE: Command = Command::new(
     "prune",
@@ -126,6 +133,10 @@ const PRUNE: Command = Command::new(
         .value("filter")
         .check(filter::check),
     Flag::bool("force", "Do not ask").short('f'),
+    Flag::bool(
+        "purge",
+        "Delete the data at once instead of keeping it in the trash",
+    ),
 ]]);
 
 pub const LISTING: Listing = Listing {
@@ -266,6 +277,7 @@ async fn rm(session: &Session, matches: &Matches) -> Outcome {
     for name in &matches.args {
         let path = Query::new(format!("/volumes/{}", segment(name)))
             .flag("force", matches.bool("force"))
+            .flag("purge", matches.bool("purge"))
             .build();
         let answer = async { session.client.delete(&path).await?.done().await };
         match answer.await {
@@ -292,15 +304,24 @@ async fn prune_command(session: &Session, matches: &Matches) -> Outcome {
     if all {
         filters.add("all", "true");
     }
-    let (text, freed) = prune(session, mode, &filters).await?;
+    let (text, freed) = prune(session, mode, &filters, matches.bool("purge")).await?;
     mode.print(&text, freed)?;
+    if !mode.dry_run && freed == 0 && !text.is_empty() {
+        volume_trash::note(session).await?;
+    }
     Ok(0)
 }
 
 /// Removes; answers with the text to show and the bytes freed.
-pub async fn prune(session: &Session, mode: Mode, filters: &Filters) -> Result<(String, u64), Failure> {
+pub async fn prune(
+    session: &Session,
+    mode: Mode,
+    filters: &Filters,
+    purge: bool,
+) -> Result<(String, u64), Failure> {
     let path = Query::new("/volumes/prune")
         .flag("dryrun", mode.dry_run)
+        .flag("purge", purge)
         .text("filters", &filters.document())
         .build();
     let report: VolumesPruneReport = session.client.post(&path).await?.model().await?;

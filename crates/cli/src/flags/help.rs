@@ -2,6 +2,7 @@
 
 use super::{Flag, Kind};
 use crate::command::{Command, Group};
+use crate::commands::NESTED;
 
 const PROGRAM: &str = "berth";
 
@@ -107,11 +108,16 @@ fn listing(rows: &[(&str, &str)], column: usize) -> String {
 }
 
 pub fn group(group: &Group) -> String {
-    let rows: Vec<_> = group
-        .commands
-        .iter()
+    let nested = NESTED.iter().filter_map(|(name, about, _)| {
+        let word = name.strip_prefix(group.name)?.strip_prefix(' ')?;
+        Some((word, *about))
+    });
+    let commands = group.commands.iter();
+    let mut rows: Vec<_> = commands
         .map(|command| (command.name, command.about))
+        .chain(nested)
         .collect();
+    rows.sort_unstable();
     let column = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 2;
     format!(
         "Usage:  {PROGRAM} {} COMMAND\n\n{}\n\nCommands:\n{}\nRun '{PROGRAM} {} COMMAND --help' for more information on a command.\n",

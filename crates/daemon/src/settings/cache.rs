@@ -70,14 +70,15 @@ fn room(option: &'static str, text: &str) -> Result<Option<Room>, SettingsError>
     Ok(Some(Room::Bytes(bytes)))
 }
 
-fn age(text: &str) -> Result<Option<Duration>, SettingsError> {
+/// A span of time; none for zero.
+pub(super) fn age(option: &'static str, text: &str) -> Result<Option<Duration>, SettingsError> {
     if matches!(text.trim(), "" | "0") {
         return Ok(None);
     }
     match engine::parse_duration(text).and_then(|nanoseconds| u64::try_from(nanoseconds).ok()) {
         Some(nanoseconds) => Ok(Some(Duration::from_nanos(nanoseconds))),
         None => Err(SettingsError::Value {
-            option: "--build-cache-age",
+            option,
             value: text.to_owned(),
             reason: "expected a duration such as 168h".to_owned(),
         }),
@@ -109,7 +110,7 @@ pub(super) fn settings(
         cache.free = room("--build-cache-free", text)?;
     }
     if let Some(text) = &unused {
-        cache.age = age(text)?;
+        cache.age = age("--build-cache-age", text)?;
     }
     Ok(cache)
 }

@@ -11,6 +11,7 @@ mod userns;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ::network::{AddressPool, DefaultBridge};
 use engine::cgroup::Driver;
@@ -48,6 +49,7 @@ pub(crate) struct Settings {
     pub(crate) certs_d: Vec<PathBuf>,
     pub(crate) cdi_spec_dirs: Vec<PathBuf>,
     pub(crate) min_free: engine::store::MinFree,
+    pub(crate) volume_trash_ttl: Duration,
     pub(crate) max_downloads: usize,
     pub(crate) max_uploads: usize,
     pub(crate) log_driver: String,
@@ -179,6 +181,7 @@ impl Settings {
             proxies: file.proxies(options.http_proxy, options.https_proxy, options.no_proxy)?,
             limit_rate: size(&mut file, "limit-rate", options.limit_rate)?,
             min_free: min_free(&mut file, options.min_free)?,
+            volume_trash_ttl: volume_trash_ttl(&mut file, options.volume_trash_ttl)?,
             max_downloads: most(
                 &mut file,
                 "max-concurrent-downloads",
@@ -272,6 +275,14 @@ fn min_free(file: &mut File, flag: Option<String>) -> Result<engine::store::MinF
         value: text,
         reason: reason.to_owned(),
     })
+}
+
+/// How long removed volumes are kept.
+fn volume_trash_ttl(file: &mut File, flag: Option<String>) -> Result<Duration, SettingsError> {
+    match file.text("volume-trash-ttl", flag)? {
+        None => Ok(engine::DEFAULT_VOLUME_TRASH_TTL),
+        Some(text) => Ok(cache::age("volume-trash-ttl", &text)?.unwrap_or_default()),
+    }
 }
 
 /// The one option there is of how containers are run; the last word counts.

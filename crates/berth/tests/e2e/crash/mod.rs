@@ -138,6 +138,9 @@ matrix! {
     daemon_at_network_create: Daemon at NETWORK_CREATE;
     daemon_at_network_remove: Daemon at NETWORK_REMOVE;
     daemon_at_volume_remove: Daemon at VOLUME_REMOVE;
+    daemon_at_volume_trash: Daemon at VOLUME_TRASH;
+    daemon_at_volume_restore: Daemon at VOLUME_RESTORE;
+    daemon_at_volume_trash_empty: Daemon at VOLUME_TRASH_EMPTY;
     monitor_at_start: Monitor at START;
     monitor_at_stop: Monitor at STOP;
     monitor_at_remove: Monitor at REMOVE;

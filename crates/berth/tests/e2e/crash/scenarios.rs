@@ -466,7 +466,51 @@ fn volume_remove_check(daemon: &Daemon, _: &str, told: bool) {
 }
 
 fn remove_volume(daemon: &Daemon, _: &str) {
-    daemon.run(&["volume", "rm", "made"]);
+    daemon.run(&["volume", "rm", "--purge", "made"]);
+    daemon.run(&["volume", "trash", "empty", "-f"]);
+}
+
+/// A volume with something in it.
+fn filled_volume(daemon: &Daemon) -> String {
+    let fill = ["run", "--rm", "-v", "made:/data", "box:1", "touch", "/data/kept"];
+    daemon.ok(&fill)
+}
+
+fn trashed_volume(daemon: &Daemon) -> String {
+    filled_volume(daemon);
+    daemon.ok(&["volume", "rm", "made"])
+}
+
+fn has_trash(daemon: &Daemon) -> bool {
+    !daemon.ok(&["volume", "trash", "ls", "-q"]).is_empty()
+}
+
+/// It is in one of the two places, whole, and comes back.
+fn is_not_lost(daemon: &Daemon) {
+    let (there, trashed) = (has_volume(daemon), has_trash(daemon));
+    assert!(there != trashed, "volume: {there}, trash: {trashed}");
+    if trashed {
+        daemon.ok(&["volume", "trash", "restore", "made"]);
+    }
+    daemon.ok(&["run", "--rm", "-v", "made:/data", "box:1", "cat", "/data/kept"]);
+}
+
+fn volume_trash_check(daemon: &Daemon, _: &str, told: bool) {
+    assert!(!told || has_trash(daemon));
+    is_not_lost(daemon);
+}
+
+fn volume_restore_check(daemon: &Daemon, _: &str, told: bool) {
+    assert!(!told || has_volume(daemon));
+    is_not_lost(daemon);
+}
+
+fn volume_trash_empty_check(daemon: &Daemon, _: &str, told: bool) {
+    assert!(!has_volume(daemon));
+    assert!(!told || !has_trash(daemon));
+    if has_trash(daemon) {
+        is_not_lost(daemon);
+    }
 }
 
 pub const CREATE: Scenario = Scenario::with_container("create", nothing, create_command, create_check);
@@ -535,7 +579,7 @@ pub const REMOVE_KEEPING: Scenario = Scenario::without_container(
     remove_keeping_check,
     |daemon, volume| {
         remove(daemon, volume);
-        daemon.ok(&["volume", "rm", volume]);
+        daemon.ok(&["volume", "rm", "--purge", volume]);
     },
 );
 pub const SHORT: Scenario = Scenario::without_container(
@@ -603,6 +647,27 @@ pub const VOLUME_REMOVE: Scenario = Scenario::without_container(
     |daemon| daemon.ok(&["volume", "create", "made"]),
     |_| words(&["volume", "rm", "made"]),
     volume_remove_check,
+    remove_volume,
+);
+pub const VOLUME_TRASH: Scenario = Scenario::without_container(
+    "volume remove to the trash",
+    filled_volume,
+    |_| words(&["volume", "rm", "made"]),
+    volume_trash_check,
+    remove_volume,
+);
+pub const VOLUME_RESTORE: Scenario = Scenario::without_container(
+    "volume trash restore",
+    trashed_volume,
+    |_| words(&["volume", "trash", "restore", "made"]),
+    volume_restore_check,
+    remove_volume,
+);
+pub const VOLUME_TRASH_EMPTY: Scenario = Scenario::without_container(
+    "volume trash empty",
+    trashed_volume,
+    |_| words(&["volume", "trash", "empty", "-f"]),
+    volume_trash_empty_check,
     remove_volume,
 );
 

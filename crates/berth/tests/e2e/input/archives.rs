@@ -226,7 +226,7 @@ fn archives_that_become_volumes_stay_inside() {
             answer.body
         );
         victim.assert_untouched(what);
-        daemon.run(&["volume", "rm", "hostile"]);
+        daemon.run(&["volume", "rm", "--purge", "hostile"]);
         before.assert_unchanged(&daemon, what);
     }
     let whole = Tar::default().file("file", &[7; 20_000]).finish();

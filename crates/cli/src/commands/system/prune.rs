@@ -61,7 +61,7 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
     show(container::prune::prune(session, mode, &filters).await?)?;
     show((network::prune(session, mode, &filters).await?, 0))?;
     if volumes {
-        show(volume::prune(session, mode, &filters).await?)?;
+        show(volume::prune(session, mode, &filters, false).await?)?;
     }
     show(image::prune::prune_images(session, mode, all, filters.clone()).await?)?;
     match image::prune::prune_cache(session, mode, all, &filters, None).await {

@@ -75,7 +75,7 @@ async fn everything(session: &Session) -> Result<(), Failure> {
         ("Files of containers", "ContainerFiles"),
         ("Volumes", "Volumes"),
         ("Half downloads", "Downloads"),
-        ("Being removed", "Trash"),
+        ("Removed", "Trash"),
         ("Database", "Database"),
         ("Other", "Other"),
         ("All", "Total"),

@@ -1,0 +1,195 @@
+//! How long removed volumes can be had back: for the time that is configured, and no longer than the disk has room.
+//!
+//! One task empties the trash. It looks when something was put in, when the next one's time is over, and, while there is
+//! anything, every few seconds at the disk: data that nobody has is what a full disk can spare first, so the oldest go as
+//! soon as less is free than is to stay free (`min-free`, and a twentieth in any case). An empty trash wakes nobody.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use volume::{Trashed, Volume};
+
+use super::{disk_bytes, emit};
+use crate::container::Pruned;
+use crate::engine::{Engine, Inner, blocking};
+use crate::error::{Error, Result};
+
+/// How often the disk is looked at while there is something in the trash.
+const LOOK: Duration = Duration::from_secs(5);
+/// What is to stay free, at least, for the trash to keep anything: percent of the disk.
+const LEAST_FREE: u8 = 5;
+/// How long removed volumes are kept when nobody says.
+pub const DEFAULT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Something in the trash, as `GET /trash/volumes` tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct TrashedVolume {
+    #[serde(rename = "ID")]
+    pub id: String,
+    pub name: String,
+    pub driver: String,
+    pub labels: std::collections::BTreeMap<String, String>,
+    pub created_at: String,
+    pub removed_at: String,
+    /// When it goes, if the disk has room for so long.
+    pub expires_at: String,
+    /// Bytes on the disk.
+    pub size: u64,
+}
+
+impl Engine {
+    /// What can be had back, the oldest first.
+    pub async fn volume_trash(&self) -> Result<Vec<TrashedVolume>> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let ttl = inner.live().volume_trash_ttl;
+            let shown = inner.volumes.trash()?.into_iter().map(|trashed| TrashedVolume {
+                created_at: trashed.volume.created_at.to_string(),
+                removed_at: trashed.since.to_string(),
+                expires_at: expiry(&trashed, ttl).to_string(),
+                size: bytes(&trashed),
+                id: trashed.id,
+                name: trashed.volume.name,
+                driver: trashed.volume.driver,
+                labels: trashed.volume.labels,
+            });
+            Ok(shown.collect())
+        })
+        .await
+    }
+
+    /// Makes a volume again of what is in the trash; `which` is its id or its name.
+    pub async fn volume_restore(&self, which: &str, new: Option<&str>) -> Result<Volume> {
+        let (inner, which, new) = (Arc::clone(&self.inner), which.to_owned(), new.map(str::to_owned));
+        blocking(move || {
+            let volume = inner.volumes.restore(&which, new.as_deref())?;
+            emit(&inner, "restore", &volume.name, &[("trash", &which)]);
+            Ok(volume)
+        })
+        .await
+    }
+
+    /// Deletes for good what is in the trash: all of it, or what is named by id or name. With `rehearse` says what would go.
+    pub async fn volume_trash_empty(&self, which: &[String], rehearse: bool) -> Result<Pruned> {
+        let (inner, which) = (Arc::clone(&self.inner), which.to_vec());
+        blocking(move || {
+            let chosen = match which.is_empty() {
+                true => inner.volumes.trash()?,
+                false => {
+                    let found = which.iter().map(|which| inner.volumes.find_trashed(which));
+                    found.collect::<std::result::Result<_, _>>()?
+                }
+            };
+            let mut pruned = Pruned::default();
+            for trashed in &chosen {
+                let freed = bytes(trashed);
+                if !rehearse {
+                    purge(&inner, trashed, "asked")?;
+                }
+                pruned
+                    .deleted
+                    .push(format!("{} {}", trashed.id, trashed.volume.name));
+                pruned.space += freed;
+            }
+            Ok(pruned)
+        })
+        .await
+    }
+}
+
+/// Removes a volume; into the trash if there is one, unless it is to go `at_once`. Gives the bytes that are free now.
+pub(super) fn remove(inner: &Inner, name: &str, at_once: bool) -> Result<u64> {
+    let volume = inner.volumes.get(name)?;
+    if at_once || inner.live().volume_trash_ttl.is_zero() {
+        let freed = disk_bytes(&volume.mountpoint);
+        inner.volumes.remove(name, false)?;
+        emit(inner, "destroy", name, &[]);
+        return Ok(freed);
+    }
+    match inner.volumes.discard(name)? {
+        Some(trashed) => emit(inner, "destroy", name, &[("trash", &trashed.id)]),
+        None => emit(inner, "destroy", name, &[]),
+    }
+    inner.trash.notify_one();
+    Ok(0)
+}
+
+fn purge(inner: &Inner, trashed: &Trashed, why: &str) -> Result<()> {
+    inner.volumes.purge(&trashed.id)?;
+    let whose = [("trash", trashed.id.as_str()), ("reason", why)];
+    emit(inner, "purge", &trashed.volume.name, &whose);
+    Ok(())
+}
+
+fn bytes(trashed: &Trashed) -> u64 {
+    disk_bytes(&trashed.volume.mountpoint)
+}
+
+fn expiry(trashed: &Trashed, ttl: Duration) -> Timestamp {
+    let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
+    let at = trashed.since.as_second().saturating_add(seconds);
+    Timestamp::from_second(at).unwrap_or(Timestamp::MAX)
+}
+
+/// Empties the trash until the engine closes.
+pub(crate) async fn keep(engine: Engine) {
+    let inner = &engine.inner;
+    loop {
+        let sweeper = Arc::clone(inner);
+        let next = match blocking(move || sweep(&sweeper)).await {
+            Ok(next) => next,
+            Err(Error { message, .. }) => {
+                tracing::warn!(error = message, "removed volumes stay in the trash");
+                Some(LOOK)
+            }
+        };
+        let rest = async {
+            match next {
+                Some(next) => tokio::time::sleep(next).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = inner.shutdown.cancelled() => return,
+            () = inner.trash.notified() => {}
+            () = rest => {}
+        }
+    }
+}
+
+/// Deletes what is over its time, and what the disk has no room for; when to look again.
+fn sweep(inner: &Inner) -> Result<Option<Duration>> {
+    let ttl = inner.live().volume_trash_ttl;
+    let mut left = Vec::new();
+    for trashed in inner.volumes.trash()? {
+        if expiry(&trashed, ttl) <= Timestamp::now() {
+            tracing::info!(
+                volume = trashed.volume.name,
+                "a removed volume is deleted: its time in the trash is over"
+            );
+            purge(inner, &trashed, "age")?;
+        } else {
+            left.push(trashed);
+        }
+    }
+    let mut left = left.into_iter();
+    let next = loop {
+        let Some(trashed) = left.next() else {
+            return Ok(None);
+        };
+        if inner.store.room().has(LEAST_FREE) {
+            break expiry(&trashed, ttl);
+        }
+        tracing::info!(
+            volume = trashed.volume.name,
+            "a removed volume is deleted: the disk is nearly full"
+        );
+        purge(inner, &trashed, "space")?;
+    };
+    let until = next.duration_since(Timestamp::now());
+    let until = Duration::try_from(until).unwrap_or_default();
+    Ok(Some(until.clamp(Duration::from_millis(100), LOOK)))
+}
