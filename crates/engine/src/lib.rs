@@ -45,6 +45,7 @@ pub use images::{ImagesPruned, ImportImage};
 pub use live::LiveConfig;
 pub use metrics::Metrics;
 pub use system::{API_VERSION, DiskUsage, MIN_API_VERSION};
+pub use volumes::snapshot::VolumeSnapshot;
 pub use volumes::trash::{DEFAULT_TTL as DEFAULT_VOLUME_TRASH_TTL, TrashedVolume};
 pub use {cgroup, image, monitor, network, registry, store, volume};
 

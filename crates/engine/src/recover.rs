@@ -75,6 +75,7 @@ pub(crate) async fn recover(engine: &Engine) -> Result<()> {
             to_start.push(id);
         }
     }
+    engine.thaw_left().await;
     // After the others are known: what they use stays.
     for mut container in to_remove {
         let inner = Arc::clone(&engine.inner);

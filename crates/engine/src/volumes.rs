@@ -1,5 +1,6 @@
 //! Volumes as the engine knows them: what `volume` does, with who uses them, and events.
 
+pub(crate) mod snapshot;
 pub(crate) mod trash;
 
 use std::collections::BTreeMap;

@@ -12,6 +12,12 @@ pub enum VolumeError {
     /// No such volume.
     #[error("get {0}: no such volume")]
     NotFound(String),
+    /// The volume has no such snapshot.
+    #[error("volume {volume} has no snapshot {snapshot:?}")]
+    NoSnapshot { volume: String, snapshot: String },
+    /// It has one already.
+    #[error("volume {volume} has a snapshot {snapshot:?} already")]
+    SnapshotTaken { volume: String, snapshot: String },
     /// Nothing in the trash is called so.
     #[error("{0}: no such volume in the trash")]
     NotInTrash(String),
@@ -69,8 +75,13 @@ impl VolumeError {
     /// Which kind of failure this is for a client.
     pub fn class(&self) -> ErrorClass {
         match self {
-            VolumeError::NotFound(_) | VolumeError::NotInTrash(_) | VolumeError::UnknownDriver { .. } => ErrorClass::NotFound,
-            VolumeError::NameTaken(_) | VolumeError::AmbiguousTrash { .. } => ErrorClass::Conflict,
+            VolumeError::NotFound(_)
+            | VolumeError::NotInTrash(_)
+            | VolumeError::NoSnapshot { .. }
+            | VolumeError::UnknownDriver { .. } => ErrorClass::NotFound,
+            VolumeError::NameTaken(_)
+            | VolumeError::AmbiguousTrash { .. }
+            | VolumeError::SnapshotTaken { .. } => ErrorClass::Conflict,
             VolumeError::InvalidName(_)
             | VolumeError::NameTooShort(_)
             | VolumeError::NameTooLong(_)

@@ -3,6 +3,7 @@
 //! ```text
 //! ROOT/volumes/<name>/_data     what containers see
 //! ROOT/volumes/<name>/copying   a copy-up is under way (see `copy_up`)
+//! ROOT/volumes/<name>/snapshots what it held once (see `snapshot`)
 //! ROOT/volumes/.trash/<id>      removed, and kept for a while (see `trash`)
 //! ROOT/volumes/.removed-…       renamed away, being deleted
 //! ```
@@ -23,6 +24,7 @@ mod options;
 mod recover;
 mod remove;
 mod rename;
+mod snapshot;
 mod table;
 mod trash;
 
@@ -41,6 +43,7 @@ pub use create::CreateVolume;
 pub use error::VolumeError;
 pub use mount::VolumeSource;
 pub use recover::Stray;
+pub use snapshot::Snapshot;
 pub use trash::Trashed;
 
 /// The one driver.
@@ -124,6 +127,16 @@ impl Volumes {
     /// All volumes, by name.
     pub fn list(&self) -> Result<Vec<Volume>, VolumeError> {
         Ok(self.inner.store.db().read(|db| table::all(db, &self.inner.dir))?)
+    }
+
+    /// The volume called `name`, whose content is a directory of ours: what is asked for can be done with no other.
+    pub fn own(&self, name: &str, action: &'static str) -> Result<Volume, VolumeError> {
+        let volume = self.get(name)?;
+        let name = name.to_owned();
+        match volume.options.contains_key("device") {
+            true => Err(VolumeError::NotLocal { action, name }),
+            false => Ok(volume),
+        }
     }
 
     /// Where the content of the volume called `name` is, or would be.

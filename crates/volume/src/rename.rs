@@ -63,18 +63,8 @@ impl Volumes {
     /// shares blocks between files (btrfs, xfs) no data is copied. What a container writes meanwhile may be in it or not.
     pub fn clone_volume(&self, source: &str, new: &str) -> Result<Volume, VolumeError> {
         name::check(new)?;
-        let original = self.get(source)?;
-        if !original.options.is_empty() {
-            return Err(VolumeError::NotLocal {
-                action: "clone",
-                name: source.to_owned(),
-            });
-        }
-        let from = &original.mountpoint;
-        self.fill_new(new, original.labels, |data| {
-            let opened = fs::File::open(from).map_err(|cause| VolumeError::at("open", from, cause))?;
-            copy_up(data, opened.as_fd(), "/").map(drop)
-        })
+        let original = self.own(source, "clone")?;
+        self.fill_new(new, original.labels, |data| copy(&original.mountpoint, data))
     }
 
     /// Makes a volume whose content `fill` puts into an empty directory. It is there with all of its content, or not at all.
@@ -88,6 +78,16 @@ impl Volumes {
         if self.get(new).is_ok() {
             return Err(VolumeError::NameTaken(new.to_owned()).into());
         }
+        self.fill_aside(fill, |aside| Ok(self.take_in(labels, aside, new)?))
+    }
+
+    /// Has a directory filled out of sight, made to last, and put where `place` puts it: it is there with all of its content,
+    /// or not at all.
+    pub(crate) fn fill_aside<T, E: From<VolumeError>>(
+        &self,
+        fill: impl FnOnce(&Path) -> Result<(), E>,
+        place: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<T, E> {
         // Called as what goes away is called: a copy that a crash cuts short is removed by the next start.
         let aside = {
             let mut state = self.lock();
@@ -101,12 +101,12 @@ impl Volumes {
             .map_err(E::from)
             .and_then(|()| fill(&self.path(&aside)))
             .and_then(|()| Ok(self.sync_aside(&aside)?))
-            .and_then(|()| Ok(self.take_in(labels, &aside, new)?));
+            .and_then(|()| place(&aside));
         self.lock().copies.remove(&aside);
-        if made.is_err() && self.home(&aside).exists() {
-            // The first failure is the one to tell; what stays, the next start removes.
+        if self.home(&aside).exists() {
+            // A failure before is the one to tell; what stays, the next start removes.
             if let Err(error) = self.delete_aside(&aside) {
-                tracing::warn!(volume = new, %error, "what was to become a volume is left");
+                tracing::warn!(directory = aside, %error, "what was copied is left");
             }
         }
         made
@@ -159,4 +159,10 @@ impl Volumes {
         })?;
         Ok(volume)
     }
+}
+
+/// Everything below one directory into another, empty one.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), VolumeError> {
+    let opened = fs::File::open(from).map_err(|cause| VolumeError::at("open", from, cause))?;
+    copy_up(to, opened.as_fd(), "/").map(drop)
 }

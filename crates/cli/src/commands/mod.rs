@@ -13,6 +13,7 @@ mod pruning;
 pub mod registry;
 pub mod system;
 pub mod volume;
+mod volume_snapshot;
 mod volume_trash;
 
 use crate::command::{Command, Group};
@@ -88,11 +89,18 @@ pub const GROUPS: &[(&str, &str, &[&[&Command]])] = &[
 ];
 
 /// Two words that hold commands: the first is a group as well.
-pub const NESTED: &[(&str, &str, &[&[&Command]])] = &[(
-    "volume trash",
-    "Manage removed volumes that can be had back",
-    &[volume_trash::COMMANDS],
-)];
+pub const NESTED: &[(&str, &str, &[&[&Command]])] = &[
+    (
+        "volume snapshot",
+        "Manage what volumes held once",
+        &[volume_snapshot::COMMANDS],
+    ),
+    (
+        "volume trash",
+        "Manage removed volumes that can be had back",
+        &[volume_trash::COMMANDS],
+    ),
+];
 
 /// A word's commands, sorted by name.
 pub fn group(name: &str) -> Option<Group> {

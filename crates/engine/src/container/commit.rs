@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use spec::image::{ContainerSettings, History};
 use spec::{Digest, Reference};
 
-use super::{Container, Status};
+use super::Container;
 use crate::engine::{Engine, Inner, blocking};
 use crate::error::{Error, Result};
 
@@ -36,18 +36,15 @@ impl Engine {
         apply: impl FnOnce(&mut ContainerSettings, &[String]) -> std::result::Result<(), String> + Send + 'static,
     ) -> Result<Digest> {
         let container = self.container(&request.container)?;
-        let freeze = request.pause && container.state.status == Status::Running;
-        if freeze {
-            self.container_pause(container.id.as_str()).await?;
-        }
+        let freeze: &[spec::Id] = match request.pause {
+            true => std::slice::from_ref(&container.id),
+            false => &[],
+        };
         let (inner, owned) = (Arc::clone(&self.inner), Arc::clone(&container));
         let comment = request.comment.clone();
         let watch = self.inner.metrics.watch("commit");
-        let committed = watch.done(blocking(move || commit(&inner, &owned, &request, apply)).await);
-        if freeze {
-            self.container_unpause(container.id.as_str()).await?;
-        }
-        let (id, reference) = committed?;
+        let work = blocking(move || commit(&inner, &owned, &request, apply));
+        let (id, reference) = watch.done(self.while_frozen(freeze, work).await)?;
         let mut attributes = container.attributes();
         attributes.insert("comment".to_owned(), comment);
         attributes.insert("imageID".to_owned(), id.to_string());

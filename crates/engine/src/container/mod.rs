@@ -21,6 +21,7 @@ mod defaults;
 mod devices;
 mod exec;
 mod files;
+mod frozen;
 mod health;
 mod init_layer;
 mod isolation;

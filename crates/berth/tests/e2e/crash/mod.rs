@@ -141,6 +141,8 @@ matrix! {
     daemon_at_volume_trash: Daemon at VOLUME_TRASH;
     daemon_at_volume_restore: Daemon at VOLUME_RESTORE;
     daemon_at_volume_trash_empty: Daemon at VOLUME_TRASH_EMPTY;
+    daemon_at_volume_snapshot_create: Daemon at VOLUME_SNAPSHOT;
+    daemon_at_volume_snapshot_restore: Daemon at VOLUME_SNAPSHOT_RESTORE;
     monitor_at_start: Monitor at START;
     monitor_at_stop: Monitor at STOP;
     monitor_at_remove: Monitor at REMOVE;

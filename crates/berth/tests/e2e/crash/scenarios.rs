@@ -495,6 +495,41 @@ fn is_not_lost(daemon: &Daemon) {
     daemon.ok(&["run", "--rm", "-v", "made:/data", "box:1", "cat", "/data/kept"]);
 }
 
+/// With a snapshot of the time before something was added.
+fn snapshotted_volume(daemon: &Daemon) -> String {
+    filled_volume(daemon);
+    daemon.ok(&["volume", "snapshot", "create", "made", "before"]);
+    daemon.ok(&["run", "--rm", "-v", "made:/data", "box:1", "touch", "/data/more"])
+}
+
+fn content(daemon: &Daemon, volume: &str) -> String {
+    daemon.ok(&[
+        "run",
+        "--rm",
+        "-v",
+        &format!("{volume}:/data"),
+        "box:1",
+        "ls",
+        "/data",
+    ])
+}
+
+fn volume_snapshot_check(daemon: &Daemon, _: &str, told: bool) {
+    let names = daemon.ok(&["volume", "snapshot", "ls", "-q", "made"]);
+    assert!(names == "now\n" || (names.is_empty() && !told), "{names:?}");
+    if !names.is_empty() {
+        daemon.ok(&["volume", "snapshot", "restore", "made", "now"]);
+    }
+    assert_eq!(content(daemon, "made"), "kept\n");
+}
+
+fn volume_snapshot_restore_check(daemon: &Daemon, _: &str, told: bool) {
+    let now = content(daemon, "made");
+    assert!(now == "kept\n" || (now == "kept\nmore\n" && !told), "{now:?}");
+    daemon.ok(&["volume", "snapshot", "restore", "made", "before"]);
+    assert_eq!(content(daemon, "made"), "kept\n");
+}
+
 fn volume_trash_check(daemon: &Daemon, _: &str, told: bool) {
     assert!(!told || has_trash(daemon));
     is_not_lost(daemon);
@@ -654,6 +689,20 @@ pub const VOLUME_TRASH: Scenario = Scenario::without_container(
     filled_volume,
     |_| words(&["volume", "rm", "made"]),
     volume_trash_check,
+    remove_volume,
+);
+pub const VOLUME_SNAPSHOT: Scenario = Scenario::without_container(
+    "volume snapshot create",
+    filled_volume,
+    |_| words(&["volume", "snapshot", "create", "made", "now"]),
+    volume_snapshot_check,
+    remove_volume,
+);
+pub const VOLUME_SNAPSHOT_RESTORE: Scenario = Scenario::without_container(
+    "volume snapshot restore",
+    snapshotted_volume,
+    |_| words(&["volume", "snapshot", "restore", "made", "before"]),
+    volume_snapshot_restore_check,
     remove_volume,
 );
 pub const VOLUME_RESTORE: Scenario = Scenario::without_container(
