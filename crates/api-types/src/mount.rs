@@ -19,6 +19,9 @@ pub struct Mount {
     pub read_only: bool,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub consistency: String,
+    /// Of this engine alone: whose the files are, `U` or `[FIRST@]UID:GID:LEN`.
+    #[serde(rename = "IDMap", skip_serializing_if = "List::is_empty")]
+    pub id_map: List<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bind_options: Option<BindOptions>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -55,6 +55,7 @@ fn planned(mount: &StepMount) -> Result<PlannedMount, ExecError> {
         read_only,
         kind,
         mode: String::new(),
+        ownership: engine::Ownership::default(),
     })
 }
 

@@ -33,8 +33,8 @@ mod volumes;
 pub use activity::{Activities, Activity};
 pub use container::{
     ArchivePut, AttachOptions, Attachment, ByteStream, CommitContainer, Container, CreateContainer, Created,
-    Exec, ExecStart, LogOptions, LogStream, Logs, MountKind, PlannedMount, Pruned, RemoveOptions, Sizes,
-    State, Status, Step, StepOutput, WaitCondition, WaitOutcome, check_log_settings,
+    Exec, ExecStart, LogOptions, LogStream, Logs, MountKind, Owners, Ownership, PlannedMount, Pruned,
+    RemoveOptions, Sizes, State, Status, Step, StepOutput, WaitCondition, WaitOutcome, check_log_settings,
 };
 pub use distribution::{ManifestAt, ManifestPush};
 pub use engine::{Engine, EngineConfig};

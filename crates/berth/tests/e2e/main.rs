@@ -61,6 +61,7 @@ mod tarball;
 mod terminal;
 mod usage;
 mod userns;
+mod volume_ownership;
 mod volume_snapshots;
 mod volume_trash;
 mod volumes;

@@ -36,6 +36,13 @@ pub fn mount(text: &str) -> Result<Mount, String> {
                 ));
             }
         }
+        // Not Docker's, and told apart from what may be.
+        if key == "U" {
+            if parse_bool(value.unwrap_or("true")) == Some(true) {
+                mount.id_map.push("U".to_owned());
+            }
+            continue;
+        }
         let key = key.to_ascii_lowercase();
         let boolean = |value: Option<&str>| {
             match value {
@@ -87,6 +94,7 @@ pub fn mount(text: &str) -> Result<Mount, String> {
                     .get_or_insert_with(ImageOptions::default)
                     .subpath = given.to_owned();
             }
+            "idmap" => mount.id_map.push(given.to_owned()),
             "tmpfs-size" => {
                 let bytes = size::parse(given).map_err(|_| format!("invalid value for {key}: {given}"))?;
                 tmpfs(&mut mount).size_bytes = bytes;
@@ -252,6 +260,14 @@ mod tests {
             (
                 r#"src=v,dst=/v,volume-driver=local,volume-opt=type=nfs,"volume-opt=o=a,b""#,
                 r#"{"Type":"volume","Source":"v","Target":"/v","VolumeOptions":{"DriverConfig":{"Name":"local","Options":{"o":"a,b","type":"nfs"}}}}"#,
+            ),
+            (
+                "type=bind,src=/a,dst=/b,idmap=1000:1000:1,idmap=33@70:70:1",
+                r#"{"Type":"bind","Source":"/a","Target":"/b","IDMap":["1000:1000:1","33@70:70:1"]}"#,
+            ),
+            (
+                "src=v,dst=/v,U",
+                r#"{"Type":"volume","Source":"v","Target":"/v","IDMap":["U"]}"#,
             ),
             ("type=foo", "target is required"),
             (

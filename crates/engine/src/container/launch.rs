@@ -156,7 +156,8 @@ fn launch_blocking(
         maps.check(identity.uid, std::iter::once(identity.gid).chain(groups))?;
     }
     let mut all_mounts = files::mounts(container, &files, maps.is_some());
-    all_mounts.extend(mounts::bundle(engine, container, maps.is_some())?);
+    let user = (identity.uid, identity.gid);
+    all_mounts.extend(mounts::bundle(engine, container, maps, user)?);
     let (joined, shared) = joined_namespaces(engine, container)?;
     all_mounts.extend(shared);
     let cgroup = engine.next_place(&host.cgroup_parent, &container.id)?;

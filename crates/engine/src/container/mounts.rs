@@ -15,8 +15,10 @@ use store::SnapshotId;
 use volume::{CreateVolume, VolumeSource};
 
 use super::Container;
+use super::ownership::Ownership;
 use crate::engine::Inner;
 use crate::error::{Error, Result};
+use crate::userns::IdMaps;
 
 /// One mount as it will be made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +29,9 @@ pub struct PlannedMount {
     /// Options as the user wrote them, for `Mode` in inspect.
     #[serde(default)]
     pub mode: String,
+    /// Whose its files are.
+    #[serde(default)]
+    pub ownership: Ownership,
 }
 
 /// Where a mount's content comes from.
@@ -109,6 +114,7 @@ pub(super) fn plan(
                 read_only: false,
                 kind,
                 mode: String::new(),
+                ownership: Ownership::AsItIs,
             },
             "",
             inherited,
@@ -138,6 +144,7 @@ pub(super) fn plan(
                 read_only: false,
                 kind,
                 mode: String::new(),
+                ownership: Ownership::AsItIs,
             },
             &host.volume_driver,
             0,
@@ -302,10 +309,12 @@ fn parse_bind(text: &str) -> Result<PlannedMount> {
         )));
     }
     let (mut read_only, mut no_copy, mut propagation) = (false, false, String::new());
+    let mut ownership = Ownership::AsItIs;
     for option in options.split(',').filter(|o| !o.is_empty()) {
         match option {
             "ro" => read_only = true,
             "rw" | "z" | "Z" | "consistent" | "cached" | "delegated" => {}
+            "U" => ownership = Ownership::OfTheUser,
             "nocopy" if !source.starts_with('/') => no_copy = true,
             p if PROPAGATIONS.contains(&p) && source.starts_with('/') => p.clone_into(&mut propagation),
             _ => return Err(Error::invalid(format!("invalid mode: {options}"))),
@@ -339,6 +348,7 @@ fn parse_bind(text: &str) -> Result<PlannedMount> {
         read_only,
         kind,
         mode: options.to_owned(),
+        ownership,
     })
 }
 
@@ -358,6 +368,12 @@ fn parse_mount(engine: &Inner, mount: &Mount) -> Result<(PlannedMount, Option<Cr
     if clean(&mount.target) == "/" {
         return Err(invalid(
             "invalid specification: destination can't be '/'".to_owned(),
+        ));
+    }
+    let ownership = Ownership::parse(&mount.id_map)?;
+    if ownership != Ownership::AsItIs && !matches!(mount.kind.as_str(), "bind" | "volume") {
+        return Err(invalid(
+            "field IDMap must not be specified: only binds and volumes have files of others".to_owned(),
         ));
     }
     let mut wish = None;
@@ -455,6 +471,7 @@ fn parse_mount(engine: &Inner, mount: &Mount) -> Result<(PlannedMount, Option<Cr
             read_only,
             kind,
             mode: String::new(),
+            ownership,
         },
         wish,
     ))
@@ -499,10 +516,16 @@ pub(super) fn points(engine: &Inner, plan: &[PlannedMount]) -> Vec<MountPoint> {
     plan.iter().map(point).collect()
 }
 
-/// The plan as mounts of the bundle. With `mapped` what is the engine's own is shown with the ids of the container's
-/// user namespace; what is the host's keeps the host's.
-pub(super) fn bundle(engine: &Inner, container: &Container, mapped: bool) -> Result<Vec<runtime::Mount>> {
-    let one = |mount| {
+/// The plan as mounts of the bundle, for a process with the ids of `user`. In a user namespace with these maps what is the
+/// engine's own is shown with the ids of the container; what is the host's keeps the host's, unless it is asked for
+/// otherwise.
+pub(super) fn bundle(
+    engine: &Inner,
+    container: &Container,
+    maps: Option<&IdMaps>,
+    user: (u32, u32),
+) -> Result<Vec<runtime::Mount>> {
+    let one = |mount: &PlannedMount| {
         let mut made = bundle_one(engine, container, mount)?;
         let own = match &mount.kind {
             MountKind::Bind { own, .. } => *own,
@@ -510,12 +533,38 @@ pub(super) fn bundle(engine: &Inner, container: &Container, mapped: bool) -> Res
             MountKind::Image { .. } | MountKind::Overlay { .. } => true,
             MountKind::Tmpfs { .. } => false,
         };
-        if mapped && own {
+        if let Some(chosen) = chosen_ids(mount, &made, maps, user, own)? {
+            made.uid_mappings = chosen.uids;
+            made.gid_mappings = chosen.gids;
+            made.options.push("ridmap".to_owned());
+        } else if maps.is_some() && own {
             made.options.push("idmap".to_owned());
         }
         Ok(made)
     };
     container.plan.iter().map(one).collect()
+}
+
+fn chosen_ids(
+    mount: &PlannedMount,
+    made: &runtime::Mount,
+    maps: Option<&IdMaps>,
+    user: (u32, u32),
+    own: bool,
+) -> Result<Option<IdMaps>> {
+    let bound = made
+        .options
+        .iter()
+        .any(|option| option == "bind" || option == "rbind");
+    match &made.source {
+        _ if mount.ownership == Ownership::AsItIs => Ok(None),
+        Some(source) if bound => mount.ownership.maps(Path::new(source), user, maps, own),
+        _ => Err(Error::invalid(format!(
+            "the mount at {}: whose the files are can be chosen for a directory of the host, and the volume's options \
+             mount something else",
+            mount.destination
+        ))),
+    }
 }
 
 /// Whether a volume's mount can show other ids: its directory can, and a filesystem on a device of its own. What a
