@@ -220,6 +220,7 @@ fn engine_config(settings: &Settings) -> EngineConfig {
         cgroup_driver: settings.cgroup_driver,
         log_budget: settings.log_budget,
         cdi_spec_dirs: settings.cdi_spec_dirs.clone(),
+        volume_plugins: settings.volume_plugins.clone(),
         userns: settings.userns.clone(),
         network,
         live: settings.live(),

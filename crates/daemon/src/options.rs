@@ -138,6 +138,12 @@ pub(crate) struct Options {
     /// How long removed volumes can be had back, such as 168h (24h unless given, 0: not at all)
     #[arg(long, value_name = "DURATION")]
     pub(crate) volume_trash_ttl: Option<String>,
+    /// Directory in which volume plugins are found (repeatable)
+    #[arg(long = "volume-plugin-dir", value_name = "DIR")]
+    pub(crate) volume_plugin_dirs: Vec<String>,
+    /// How long a volume plugin may take for a call (60s unless given)
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) volume_plugin_timeout: Option<String>,
     /// Address that serves metrics for Prometheus at /metrics, such as 127.0.0.1:9323; without TLS, for all who reach it
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) metrics_addr: Option<String>,

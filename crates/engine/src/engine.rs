@@ -34,6 +34,8 @@ pub struct EngineConfig {
     pub log_budget: Option<u64>,
     /// Where devices are described that containers ask for by name.
     pub cdi_spec_dirs: Vec<PathBuf>,
+    /// Programs that bring volumes of their own.
+    pub volume_plugins: volume::PluginSettings,
     pub network: network::NetworkConfig,
     pub userns: userns::Settings,
     /// What may change later.
@@ -153,7 +155,7 @@ impl Inner {
         images.set_max_downloads(config.live.max_downloads);
         images.set_max_uploads(config.live.max_uploads);
         let networks = Networks::open(store.clone(), config.network.clone())?;
-        let volumes = Volumes::open(store.clone(), store.root())?;
+        let volumes = Volumes::open_with(store.clone(), store.root(), config.volume_plugins.clone())?;
         let records = Records::open(store.clone())?;
         images.keep_also(mounted_layers);
         let containers_dir = config.root.join("containers");

@@ -38,6 +38,8 @@ pub(crate) async fn recover(engine: &Engine) -> Result<()> {
     let inner = Arc::clone(&engine.inner);
     blocking(move || {
         dismiss_unknown(&inner, &alive)?;
+        let holders = alive.iter().map(Id::to_string).collect();
+        inner.volumes.unmount_all_but(&holders)?;
         Ok(inner.networks.reconcile(&alive)?)
     })
     .await?;

@@ -91,7 +91,9 @@ impl Engine {
                 ]]
                 .into(),
                 plugins: PluginsInfo {
-                    volume: words(&["local"]),
+                    volume: std::iter::once(volume::LOCAL.to_owned())
+                        .chain(inner.volumes.plugins())
+                        .collect(),
                     network: words(&["bridge", "host", "null"]),
                     authorization: api_types::List::null(),
                     log: words(&monitor::log::Driver::ALL.map(monitor::log::Driver::name)),

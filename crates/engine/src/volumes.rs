@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use api_types::VolumeCreateRequest;
 use spec::Id;
-use volume::{CreateVolume, Volume, VolumeError};
+use volume::{CreateVolume, Volume};
 
 use crate::container::{ByteStream, Incoming, MountKind, Pruned, stream};
 use crate::engine::{Engine, Inner, blocking};
@@ -42,6 +42,28 @@ pub(crate) fn emit_of_container(inner: &Inner, action: &str, container: &crate::
             "mount" => emit(inner, action, name, &[&whose[..], &how].concat()),
             _ => emit(inner, action, name, &whose),
         }
+    }
+}
+
+/// Lets go of the volumes of a container whose run is over, or never began.
+pub(crate) async fn release(inner: &Arc<Inner>, container: &crate::Container) {
+    let volumes = container.plan.iter().filter_map(|mount| match &mount.kind {
+        MountKind::Volume { name, .. } => Some(name.clone()),
+        _ => None,
+    });
+    let volumes: std::collections::BTreeSet<String> = volumes.collect();
+    if volumes.is_empty() {
+        return;
+    }
+    let (inner, holder) = (Arc::clone(inner), container.id.to_string());
+    let released = blocking(move || {
+        volumes
+            .iter()
+            .for_each(|name| inner.volumes.unmount(name, &holder));
+        Ok(())
+    });
+    if let Err(error) = released.await {
+        tracing::warn!(container = %container.id, %error, "could not let go of a container's volumes");
     }
 }
 
@@ -88,9 +110,13 @@ impl Engine {
             };
             let (volume, created) = inner.volumes.create(create)?;
             if created {
-                emit(&inner, "create", &volume.name, &[]);
+                emit(&inner, "create", &volume.name, &[("driver", &volume.driver)]);
             }
-            Ok(volume)
+            match volume.driver == volume::LOCAL {
+                true => Ok(volume),
+                // It is made, whatever its plugin says of it now.
+                false => Ok(inner.volumes.describe(&volume.name).unwrap_or(volume)),
+            }
         })
         .await
     }
@@ -98,7 +124,7 @@ impl Engine {
     /// One volume.
     pub async fn volume_inspect(&self, name: &str) -> Result<Volume> {
         let (inner, name) = (Arc::clone(&self.inner), name.to_owned());
-        blocking(move || inner.volumes.get(&name).map_err(Error::from)).await
+        blocking(move || inner.volumes.describe(&name).map_err(Error::from)).await
     }
 
     /// The volumes that pass the filters.
@@ -107,7 +133,7 @@ impl Engine {
         let dangling = filters::boolean(filters, "dangling")?;
         let (inner, filters) = (Arc::clone(&self.inner), filters.clone());
         blocking(move || {
-            let mut volumes = inner.volumes.list()?;
+            let mut volumes = inner.volumes.list_all()?;
             volumes.retain(|v| {
                 let any = |key: &str, test: &dyn Fn(&str) -> bool| {
                     filters
@@ -155,14 +181,7 @@ impl Engine {
     pub async fn volume_export(&self, name: &str) -> Result<ByteStream> {
         let (inner, name) = (Arc::clone(&self.inner), name.to_owned());
         let dir = blocking(move || {
-            let volume = inner.volumes.get(&name)?;
-            if !volume.options.is_empty() {
-                return Err(VolumeError::NotLocal {
-                    action: "export",
-                    name,
-                }
-                .into());
-            }
+            let volume = inner.volumes.own(&name, "export")?;
             let opened = File::open(&volume.mountpoint);
             opened.map_err(|error| {
                 Error::internal(format!("cannot open {}: {error}", volume.mountpoint.display()))
@@ -203,11 +222,14 @@ impl Engine {
     pub async fn volume_remove(&self, name: &str, force: bool, at_once: bool) -> Result<u64> {
         let (inner, name) = (Arc::clone(&self.inner), name.to_owned());
         blocking(move || {
-            if let Err(error) = inner.volumes.get(&name) {
-                return if force { Ok(0) } else { Err(Error::from(error)) };
+            if inner.volumes.owner(&name)?.is_none() {
+                return match force {
+                    true => Ok(0),
+                    false => Err(volume::VolumeError::NotFound(name).into()),
+                };
             }
             refuse_used(&inner, "remove", &name)?;
-            trash::remove(&inner, &name, at_once)
+            trash::remove(&inner, &name, force, at_once)
         })
         .await
     }
@@ -219,7 +241,9 @@ impl Engine {
         let all = filters::boolean(filters, "all")?.unwrap_or(false);
         let mut pruned = Pruned::default();
         for volume in self.volume_list(&Filters::new()).await? {
+            // What a plugin has is not ours to call unused: another host may use it.
             let wanted = (all || volume.anonymous)
+                && volume.driver == volume::LOCAL
                 && users(&self.inner, &volume.name).is_empty()
                 && filters::label_filters_match(filters, &volume.labels);
             if !wanted {
@@ -248,6 +272,9 @@ impl Engine {
 
     /// Bytes a volume takes on disk, as far as they can be counted.
     pub async fn volume_size(&self, volume: &Volume) -> u64 {
+        if volume.driver != volume::LOCAL {
+            return 0;
+        }
         let path = volume.mountpoint.clone();
         blocking(move || Ok(disk_bytes(&path))).await.unwrap_or(0)
     }

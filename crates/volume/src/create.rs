@@ -29,32 +29,32 @@ pub struct CreateVolume {
 impl Volumes {
     /// The volume of this name, and whether it was made now. One that exists is left as it is, whatever the
     /// options say, as long as it is of the same driver.
-    pub fn create(&self, request: CreateVolume) -> Result<(Volume, bool), VolumeError> {
+    pub fn create(&self, mut request: CreateVolume) -> Result<(Volume, bool), VolumeError> {
         let anonymous = request.name.as_deref().is_none_or(str::is_empty);
-        let name = match request.name {
+        let name = match request.name.take() {
             Some(name) if !name.is_empty() => name,
             _ => Id::random().to_string(),
         };
         name::check(&name)?;
-        let mut state = self.lock();
         let explicit = !request.driver.is_empty();
+        let named = (!anonymous).then_some(name.as_str());
+        if let Some(driver) = self.plugin_for(&name, named, &request.driver)? {
+            return self.create_with(&driver, &name, anonymous, request);
+        }
+        let mut state = self.lock();
         if let Ok(existing) = self.get(&name) {
             if explicit && existing.driver != request.driver {
                 return Err(VolumeError::NameTaken(name));
             }
-            self.make_directory(&name)?;
+            if existing.driver == LOCAL {
+                self.make_directory(&name)?;
+            }
             // Somebody else has it now, too.
             self.inner.store.db().write(|tx| {
                 table::settle(tx, &name)?;
                 Ok::<_, VolumeError>(())
             })?;
             return Ok((existing, false));
-        }
-        if explicit && request.driver != LOCAL {
-            return Err(VolumeError::UnknownDriver {
-                name,
-                driver: request.driver,
-            });
         }
         options::check(&name, &request.driver_opts)?;
         let mut labels = request.labels;
@@ -70,6 +70,8 @@ impl Volumes {
             options: request.driver_opts,
             created_at: Timestamp::from_second(now.as_second()).unwrap_or(now),
             anonymous,
+            scope: LOCAL.to_owned(),
+            status: Default::default(),
         };
         if self
             .inner

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use spec::ErrorClass;
 use store::DbError;
 
+use crate::PluginError;
+
 /// An operation on a volume failed.
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
@@ -27,6 +29,20 @@ pub enum VolumeError {
     /// Its content is on a filesystem of its own.
     #[error("{action} {name}: its content is not a directory of this host but what its options mount")]
     NotLocal { action: &'static str, name: String },
+    /// Its content is a plugin's.
+    #[error("{action} {name}: its content is not a directory of ours but the volume plugin {driver}'s")]
+    OfPlugin {
+        action: &'static str,
+        name: String,
+        driver: String,
+    },
+    /// The plugin that has the volume fails.
+    #[error("{action} {name}: {cause}")]
+    Plugin {
+        action: &'static str,
+        name: String,
+        cause: PluginError,
+    },
     /// The name can not be a directory's.
     #[error(
         "create {0}: {0:?} includes invalid characters for a local volume name, only \
@@ -42,7 +58,7 @@ pub enum VolumeError {
     /// There is another volume of this name.
     #[error("create {0}: conflict: volume name must be unique")]
     NameTaken(String),
-    /// There are no drivers but the local one.
+    /// There is no such driver, neither ours nor a plugin's.
     #[error("create {name}: error looking up volume plugin {driver}: plugin {driver:?} not found")]
     UnknownDriver { name: String, driver: String },
     /// The local driver does not know the option.
@@ -88,8 +104,17 @@ impl VolumeError {
             | VolumeError::UnknownOption { .. }
             | VolumeError::MissingOption { .. }
             | VolumeError::NotLocal { .. }
+            | VolumeError::OfPlugin { .. }
             | VolumeError::NoQuota(_) => ErrorClass::Invalid,
-            VolumeError::Unresolved { .. } => ErrorClass::Unavailable,
+            VolumeError::Plugin {
+                cause: PluginError::NotFound(_),
+                ..
+            } => ErrorClass::NotFound,
+            VolumeError::Plugin {
+                cause: PluginError::Refused { .. } | PluginError::Nonsense { .. },
+                ..
+            } => ErrorClass::Internal,
+            VolumeError::Unresolved { .. } | VolumeError::Plugin { .. } => ErrorClass::Unavailable,
             VolumeError::Io { cause, .. } => match cause.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorClass::Unavailable,
                 _ => ErrorClass::Internal,

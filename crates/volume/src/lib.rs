@@ -21,6 +21,8 @@ mod error;
 mod mount;
 mod name;
 mod options;
+mod plugin;
+mod plugin_volumes;
 mod recover;
 mod remove;
 mod rename;
@@ -42,11 +44,12 @@ pub use copy_up::copy_up;
 pub use create::CreateVolume;
 pub use error::VolumeError;
 pub use mount::VolumeSource;
+pub use plugin::{PluginError, PluginSettings};
 pub use recover::Stray;
 pub use snapshot::Snapshot;
 pub use trash::Trashed;
 
-/// The one driver.
+/// The driver of the engine itself; every other is a plugin's.
 pub const LOCAL: &str = "local";
 /// The label by which Docker's clients know a volume that nobody named.
 pub const ANONYMOUS_LABEL: &str = "com.docker.volume.anonymous";
@@ -65,6 +68,10 @@ pub struct Volume {
     pub created_at: Timestamp,
     /// Made without a name, for one container.
     pub anonymous: bool,
+    /// `local`, or `global` where a plugin has the same volumes on every host.
+    pub scope: String,
+    /// What a plugin tells of it.
+    pub status: BTreeMap<String, serde_json::Value>,
 }
 
 /// The volumes of a data root. Clones share them.
@@ -76,6 +83,7 @@ pub struct Volumes {
 struct Inner {
     store: Store,
     dir: PathBuf,
+    plugins: plugin::Plugins,
     state: Mutex<State>,
 }
 
@@ -90,8 +98,17 @@ struct State {
 }
 
 impl Volumes {
-    /// Opens the volumes below `data_root` and puts right what a crash left.
+    /// Opens the volumes below `data_root`, without plugins, and puts right what a crash left.
     pub fn open(store: Store, data_root: &Path) -> Result<Volumes, VolumeError> {
+        Volumes::open_with(store, data_root, PluginSettings::none())
+    }
+
+    /// The same with plugins.
+    pub fn open_with(
+        store: Store,
+        data_root: &Path,
+        plugins: PluginSettings,
+    ) -> Result<Volumes, VolumeError> {
         let dir = data_root.join("volumes");
         let failed = |cause| VolumeError::at("create directory", &dir, cause);
         DirBuilder::new()
@@ -107,6 +124,7 @@ impl Volumes {
             inner: Arc::new(Inner {
                 store,
                 dir,
+                plugins: plugin::Plugins::new(plugins),
                 state: Mutex::default(),
             }),
         };
@@ -114,7 +132,7 @@ impl Volumes {
         Ok(volumes)
     }
 
-    /// The volume called `name`.
+    /// The volume called `name`, as it is recorded here.
     pub fn get(&self, name: &str) -> Result<Volume, VolumeError> {
         let found = self
             .inner
@@ -124,7 +142,7 @@ impl Volumes {
         found.ok_or_else(|| VolumeError::NotFound(name.to_owned()))
     }
 
-    /// All volumes, by name.
+    /// All volumes that are recorded here, by name.
     pub fn list(&self) -> Result<Vec<Volume>, VolumeError> {
         Ok(self.inner.store.db().read(|db| table::all(db, &self.inner.dir))?)
     }
@@ -133,9 +151,14 @@ impl Volumes {
     pub fn own(&self, name: &str, action: &'static str) -> Result<Volume, VolumeError> {
         let volume = self.get(name)?;
         let name = name.to_owned();
-        match volume.options.contains_key("device") {
-            true => Err(VolumeError::NotLocal { action, name }),
-            false => Ok(volume),
+        match () {
+            () if volume.driver != LOCAL => Err(VolumeError::OfPlugin {
+                action,
+                name,
+                driver: volume.driver,
+            }),
+            () if volume.options.contains_key("device") => Err(VolumeError::NotLocal { action, name }),
+            () => Ok(volume),
         }
     }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Volume, VolumeError, Volumes};
+use crate::{LOCAL, Volume, VolumeError, Volumes};
 
 /// Filesystems of the network, whose `addr` option the kernel wants as an address.
 const NETWORK: [&str; 4] = ["nfs", "nfs4", "cifs", "smb3"];
@@ -31,6 +31,9 @@ impl Volumes {
     /// What to mount for the volume, and a note that `holder` uses it.
     pub fn mount(&self, name: &str, holder: &str) -> Result<VolumeSource, VolumeError> {
         let volume = self.get(name)?;
+        if volume.driver != LOCAL {
+            return self.mount_with(&volume, holder).map(VolumeSource::Directory);
+        }
         // Resolved outside the lock: a name server may be slow.
         let source = source(&volume)?;
         let mut state = self.lock();
@@ -41,6 +44,7 @@ impl Volumes {
 
     /// Takes the note back; not an error when there is none.
     pub fn unmount(&self, name: &str, holder: &str) {
+        self.unmount_with(name, holder);
         let mut state = self.lock();
         if let Some(holders) = state.holders.get_mut(name) {
             holders.remove(holder);
@@ -115,6 +119,8 @@ mod tests {
                 .collect(),
             created_at: Timestamp::UNIX_EPOCH,
             anonymous: false,
+            scope: LOCAL.to_owned(),
+            status: Default::default(),
         }
     }
 

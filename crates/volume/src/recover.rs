@@ -34,7 +34,13 @@ impl Volumes {
                 volume = name,
                 "what the volume was made for was never finished: it goes"
             );
-            self.remove(&name, true)?;
+            if let Err(error) = self.remove(&name, true) {
+                // A plugin may be away; ours go.
+                if self.get(&name)?.driver == LOCAL {
+                    return Err(error);
+                }
+                tracing::warn!(volume = name, %error, "the volume stays");
+            }
         }
         for (old, new) in self.inner.store.db().read(table::intentions)? {
             self.finish_rename(&old, &new)?;
@@ -57,9 +63,11 @@ impl Volumes {
             .map(|(old, new)| (old.as_str(), new.as_str()))
             .unzip();
         names.retain(|name| !from.contains(name.as_str()));
-        let known: HashSet<String> = self.list()?.into_iter().map(|volume| volume.name).collect();
-        let lost = known
-            .iter()
+        let all = self.list()?;
+        let known: HashSet<String> = all.iter().map(|volume| volume.name.clone()).collect();
+        let ours = all.iter().filter(|volume| volume.driver == LOCAL);
+        let lost = ours
+            .map(|volume| &volume.name)
             .filter(|name| !to.contains(name.as_str()) && !self.path(name).is_dir());
         let mut strays: Vec<Stray> = lost.cloned().map(Stray::Lost).collect();
         strays.sort();
@@ -120,6 +128,8 @@ impl Volumes {
             options: BTreeMap::new(),
             created_at: Timestamp::from_second(created.as_second()).unwrap_or(created),
             anonymous: false,
+            scope: LOCAL.to_owned(),
+            status: Default::default(),
         };
         self.inner.store.db().write_durable(|tx| {
             table::insert(tx, &volume, false)?;

@@ -16,6 +16,9 @@ pub(crate) const REMOVED: &str = ".removed-";
 impl Volumes {
     /// Removes a volume with everything in it. With `force`, one that does not exist is no error.
     pub fn remove(&self, name: &str, force: bool) -> Result<(), VolumeError> {
+        if let Some(volume) = self.of_plugin(name)? {
+            return self.remove_with(&volume, force);
+        }
         let mut state = self.lock();
         self.inner.store.db().make_room();
         let existed = self.inner.store.db().write_durable(|tx| {

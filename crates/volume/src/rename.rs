@@ -19,6 +19,13 @@ impl Volumes {
         name::check(new)?;
         let state = self.lock();
         let mut volume = self.get(old)?;
+        if volume.driver != LOCAL {
+            return Err(VolumeError::OfPlugin {
+                action: "rename",
+                name: volume.name,
+                driver: volume.driver,
+            });
+        }
         if old == new || self.get(new).is_ok() {
             return Err(VolumeError::NameTaken(new.to_owned()));
         }
@@ -151,6 +158,8 @@ impl Volumes {
             options: BTreeMap::new(),
             created_at: Timestamp::from_second(now.as_second()).unwrap_or(now),
             anonymous: false,
+            scope: LOCAL.to_owned(),
+            status: Default::default(),
         };
         volume.labels.remove(crate::ANONYMOUS_LABEL);
         self.inner.store.db().write_durable(|tx| {

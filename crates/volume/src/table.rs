@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use store::rusqlite::types::Type;
 use store::rusqlite::{self, Connection, OptionalExtension, Row};
 
-use crate::{Trashed, Volume, data, trash};
+use crate::{LOCAL, Trashed, Volume, data, trash};
 
 pub(crate) const STEPS: &[&str] = &[
     "
@@ -37,6 +37,15 @@ pub(crate) const STEPS: &[&str] = &[
         created   INTEGER NOT NULL,
         anonymous INTEGER NOT NULL,
         trashed   INTEGER NOT NULL
+    ) STRICT;
+",
+    "
+    CREATE TABLE volume_mount (
+        name   TEXT NOT NULL,
+        holder TEXT NOT NULL,
+        driver TEXT NOT NULL,
+        place  TEXT NOT NULL,
+        PRIMARY KEY (name, holder)
     ) STRICT;
 ",
 ];
@@ -178,6 +187,47 @@ pub(crate) fn undiscard(db: &Connection, id: &str) -> rusqlite::Result<bool> {
     Ok(db.execute("DELETE FROM volume_trash WHERE id = ?1", [id])? != 0)
 }
 
+/// A volume that a plugin was asked to mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mounted {
+    pub(crate) name: String,
+    pub(crate) holder: String,
+    pub(crate) driver: String,
+    /// Empty until the plugin has answered.
+    pub(crate) place: String,
+}
+
+pub(crate) fn mounted(db: &Connection) -> rusqlite::Result<Vec<Mounted>> {
+    db.prepare_cached("SELECT name, holder, driver, place FROM volume_mount ORDER BY driver, name, holder")?
+        .query_map([], |row| {
+            Ok(Mounted {
+                name: row.get(0)?,
+                holder: row.get(1)?,
+                driver: row.get(2)?,
+                place: row.get(3)?,
+            })
+        })?
+        .collect()
+}
+
+/// Notes that a plugin is asked to mount a volume, or where it has.
+pub(crate) fn begin_mount(db: &Connection, mounted: &Mounted) -> rusqlite::Result<()> {
+    db.execute(
+        "INSERT OR REPLACE INTO volume_mount (name, holder, driver, place) VALUES (?1, ?2, ?3, ?4)",
+        [&mounted.name, &mounted.holder, &mounted.driver, &mounted.place],
+    )
+    .map(|_| ())
+}
+
+/// Notes that it was asked to let go of it.
+pub(crate) fn end_mount(db: &Connection, name: &str, holder: &str) -> rusqlite::Result<()> {
+    db.execute(
+        "DELETE FROM volume_mount WHERE name = ?1 AND holder = ?2",
+        [name, holder],
+    )
+    .map(|_| ())
+}
+
 fn from_row(row: &Row<'_>, dir: &Path) -> rusqlite::Result<Volume> {
     let name: String = row.get(0)?;
     Ok(Volume {
@@ -188,6 +238,8 @@ fn from_row(row: &Row<'_>, dir: &Path) -> rusqlite::Result<Volume> {
         options: from_json(row, 3)?,
         created_at: Timestamp::from_second(row.get(4)?).map_err(|error| broken(4, error))?,
         anonymous: row.get(5)?,
+        scope: LOCAL.to_owned(),
+        status: Default::default(),
     })
 }
 

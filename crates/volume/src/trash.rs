@@ -50,7 +50,7 @@ impl Volumes {
         let mut state = self.lock();
         let volume = self.get(name)?;
         let is_empty = |path| fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
-        if volume.options.contains_key("device") || is_empty(&volume.mountpoint) {
+        if volume.driver != LOCAL || volume.options.contains_key("device") || is_empty(&volume.mountpoint) {
             drop(state);
             self.remove(name, false)?;
             return Ok(None);
@@ -198,6 +198,8 @@ impl Volumes {
                 options: Default::default(),
                 created_at: now,
                 anonymous: false,
+                scope: LOCAL.to_owned(),
+                status: Default::default(),
             },
             since: now,
         };

@@ -14,8 +14,11 @@ pub fn volume(volume: &engine::volume::Volume) -> Volume {
         mountpoint: volume.mountpoint.to_string_lossy().into_owned(),
         name: volume.name.clone(),
         options: null_when_empty(&volume.options),
-        scope: "local".to_owned(),
-        status: Map::null(),
+        scope: volume.scope.clone(),
+        status: match volume.status.is_empty() {
+            true => Map::null(),
+            false => Map::from(volume.status.clone()),
+        },
         usage_data: None,
     }
 }

@@ -41,6 +41,7 @@ pub fn config(directory: &Path, instance: &Instance) -> EngineConfig {
         cgroup_driver: engine::cgroup::Driver::Cgroupfs,
         log_budget: None,
         cdi_spec_dirs: Vec::new(),
+        volume_plugins: engine::volume::PluginSettings::none(),
         network: engine::network::NetworkConfig::new(instance.clone(), run_dir),
         userns: engine::userns::Settings::default(),
         live: engine::LiveConfig::default(),

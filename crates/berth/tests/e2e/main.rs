@@ -62,6 +62,7 @@ mod terminal;
 mod usage;
 mod userns;
 mod volume_ownership;
+mod volume_plugins;
 mod volume_snapshots;
 mod volume_trash;
 mod volumes;

@@ -68,6 +68,10 @@ impl Settings {
                 "userns-remap, userns-pool or subid-dir",
                 self.userns != next.userns,
             ),
+            (
+                "volume-plugin-dirs or volume-plugin-timeout",
+                self.volume_plugins != next.volume_plugins,
+            ),
             ("cdi-spec-dirs", self.cdi_spec_dirs != next.cdi_spec_dirs),
             (
                 "build-cache-size, build-cache-free, build-cache-age or builder",

@@ -50,6 +50,7 @@ pub(crate) struct Settings {
     pub(crate) cdi_spec_dirs: Vec<PathBuf>,
     pub(crate) min_free: engine::store::MinFree,
     pub(crate) volume_trash_ttl: Duration,
+    pub(crate) volume_plugins: engine::volume::PluginSettings,
     pub(crate) max_downloads: usize,
     pub(crate) max_uploads: usize,
     pub(crate) log_driver: String,
@@ -182,6 +183,11 @@ impl Settings {
             limit_rate: size(&mut file, "limit-rate", options.limit_rate)?,
             min_free: min_free(&mut file, options.min_free)?,
             volume_trash_ttl: volume_trash_ttl(&mut file, options.volume_trash_ttl)?,
+            volume_plugins: volume_plugins(
+                &mut file,
+                options.volume_plugin_dirs,
+                options.volume_plugin_timeout,
+            )?,
             max_downloads: most(
                 &mut file,
                 "max-concurrent-downloads",
@@ -275,6 +281,28 @@ fn min_free(file: &mut File, flag: Option<String>) -> Result<engine::store::MinF
         value: text,
         reason: reason.to_owned(),
     })
+}
+
+/// Docker's directories unless others are named.
+fn volume_plugins(
+    file: &mut File,
+    directories: Vec<String>,
+    timeout: Option<String>,
+) -> Result<engine::volume::PluginSettings, SettingsError> {
+    let mut plugins = engine::volume::PluginSettings::default();
+    let named = file.list("volume-plugin-dirs", directories)?;
+    if !named.is_empty() {
+        plugins.directories = named.into_iter().map(PathBuf::from).collect();
+    }
+    if let Some(text) = file.text("volume-plugin-timeout", timeout)? {
+        let read = cache::age("volume-plugin-timeout", &text)?;
+        plugins.timeout = read.ok_or_else(|| SettingsError::Value {
+            option: "volume-plugin-timeout",
+            value: text,
+            reason: "expected a duration such as 60s".to_owned(),
+        })?;
+    }
+    Ok(plugins)
 }
 
 /// How long removed volumes are kept.

@@ -216,7 +216,11 @@ impl Plan {
             {
                 name.clone_from(&volume.name);
                 driver.clone_from(&volume.driver);
-                if !*no_copy && subpath.is_empty() && volume.options.is_empty() {
+                if !*no_copy
+                    && subpath.is_empty()
+                    && volume.driver == volume::LOCAL
+                    && volume.options.is_empty()
+                {
                     let root = image_root()?;
                     volume::copy_up(&volume.mountpoint, root.as_fd(), &mount.destination)?;
                 }
@@ -501,7 +505,7 @@ pub(super) fn points(engine: &Inner, plan: &[PlannedMount]) -> Vec<MountPoint> {
             MountKind::Volume { name, driver, .. } => {
                 "volume".clone_into(&mut point.kind);
                 point.name.clone_from(name);
-                point.source = engine.volumes.path(name).to_string_lossy().into_owned();
+                point.source = engine.volumes.place(name).to_string_lossy().into_owned();
                 point.driver.clone_from(driver);
             }
             MountKind::Tmpfs { .. } => "tmpfs".clone_into(&mut point.kind),
@@ -514,6 +518,15 @@ pub(super) fn points(engine: &Inner, plan: &[PlannedMount]) -> Vec<MountPoint> {
         point
     };
     plan.iter().map(point).collect()
+}
+
+/// Where volumes of plugins are is known only once they are mounted.
+pub(super) fn show_places(engine: &Inner, points: &mut [MountPoint]) {
+    for point in points {
+        if point.kind == "volume" && point.driver != volume::LOCAL {
+            point.source = engine.volumes.place(&point.name).to_string_lossy().into_owned();
+        }
+    }
 }
 
 /// The plan as mounts of the bundle, for a process with the ids of `user`. In a user namespace with these maps what is the
@@ -529,7 +542,8 @@ pub(super) fn bundle(
         let mut made = bundle_one(engine, container, mount)?;
         let own = match &mount.kind {
             MountKind::Bind { own, .. } => *own,
-            MountKind::Volume { .. } => is_translated(&made),
+            // A plugin's filesystem has the host's ids, and often can show no others.
+            MountKind::Volume { driver, .. } => driver == volume::LOCAL && is_translated(&made),
             MountKind::Image { .. } | MountKind::Overlay { .. } => true,
             MountKind::Tmpfs { .. } => false,
         };

@@ -351,6 +351,7 @@ impl Owner {
         match launched {
             Ok((launched, supervision)) => {
                 launched.record(&mut self.container);
+                super::mounts::show_places(&self.engine, &mut self.container.mounts);
                 self.supervision = Some(supervision);
                 let state = &mut self.container.state;
                 state.status = Status::Running;
@@ -366,6 +367,7 @@ impl Owner {
                 Ok(())
             }
             Err(error) => {
+                crate::volumes::release(&self.engine, &self.container).await;
                 let state = &mut self.container.state;
                 state.status = if self.container.exits > 0 {
                     Status::Exited
@@ -497,6 +499,7 @@ impl Owner {
         state.oom_killed = record.oom_killed;
         state.finished_at = Some(record.finished_at);
         self.emit_networks("disconnect");
+        crate::volumes::release(&self.engine, &self.container).await;
         crate::volumes::emit_of_container(&self.engine, "unmount", &self.container);
         for endpoint in self.container.networks.values_mut() {
             launch::clear_endpoint(endpoint);

@@ -106,10 +106,15 @@ fn source(engine: &Inner, mount: &PlannedMount) -> Result<Option<String>> {
                 return Ok(None);
             };
             // Volumes with a device of their own are mounted by the container's start alone.
-            if volume.options.contains_key("device") {
+            if volume.driver == volume::LOCAL && volume.options.contains_key("device") {
                 return Ok(None);
             }
-            mounts::beneath(&volume.mountpoint, subpath)?
+            let place = engine.volumes.place(name);
+            if place.as_os_str().is_empty() {
+                // A plugin's, which is mounted for those who run.
+                return Ok(None);
+            }
+            mounts::beneath(&place, subpath)?
         }
         MountKind::Tmpfs { .. } | MountKind::Image { .. } | MountKind::Overlay { .. } => return Ok(None),
     };

@@ -101,7 +101,13 @@ impl Engine {
 }
 
 /// Removes a volume; into the trash if there is one, unless it is to go `at_once`. Gives the bytes that are free now.
-pub(super) fn remove(inner: &Inner, name: &str, at_once: bool) -> Result<u64> {
+pub(super) fn remove(inner: &Inner, name: &str, force: bool, at_once: bool) -> Result<u64> {
+    let driver = inner.volumes.owner(name)?.unwrap_or_default();
+    if driver != volume::LOCAL {
+        inner.volumes.remove(name, force)?;
+        emit(inner, "destroy", name, &[("driver", &driver)]);
+        return Ok(0);
+    }
     let volume = inner.volumes.get(name)?;
     if at_once || inner.live().volume_trash_ttl.is_zero() {
         let freed = disk_bytes(&volume.mountpoint);

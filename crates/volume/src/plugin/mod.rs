@@ -1,0 +1,209 @@
+//! Volume plugins: programs beside the engine that bring volumes of their own, asked in Docker's protocol.
+//!
+//! ```text
+//! DIRECTORY/NAME.sock, DIRECTORY/NAME/NAME.sock     where one listens
+//! DIRECTORY/NAME.spec                               its address: unix:///path or tcp://HOST:PORT
+//! DIRECTORY/NAME.json                               {"Name": …, "Addr": …}
+//! ```
+//!
+//! A plugin is found by its name at the moment it is needed, so one may come and go. It is trusted as root is, since its
+//! mounts are the host's; but it may hang, be gone or answer nonsense: every call has a deadline, every answer a limit, and
+//! what it says is checked before it is used. Each failure is one error that names the plugin and the call.
+//!
+//! Source: Docker's plugin API ("Docker Plugin API", "Docker volume plugins").
+
+mod driver;
+mod http;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub(crate) use driver::{Driver, Listed};
+use http::Address;
+
+/// How long a call may take when nobody says.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where plugins are, and how patient the engine is with them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginSettings {
+    /// Earlier ones count before later ones.
+    pub directories: Vec<PathBuf>,
+    /// For each call.
+    pub timeout: Duration,
+}
+
+impl Default for PluginSettings {
+    /// Docker's places.
+    fn default() -> PluginSettings {
+        PluginSettings {
+            directories: [
+                "/run/docker/plugins",
+                "/etc/docker/plugins",
+                "/usr/lib/docker/plugins",
+            ]
+            .map(PathBuf::from)
+            .into(),
+            timeout: TIMEOUT,
+        }
+    }
+}
+
+impl PluginSettings {
+    /// None.
+    pub fn none() -> PluginSettings {
+        PluginSettings {
+            directories: Vec::new(),
+            timeout: TIMEOUT,
+        }
+    }
+}
+
+/// What is wrong with a plugin.
+#[derive(Debug, thiserror::Error)]
+pub enum PluginError {
+    /// Nobody listens under the name.
+    #[error("plugin {0:?} not found")]
+    NotFound(String),
+    /// Its description says nothing that can be used.
+    #[error("the description {} of a plugin is wrong: {reason}", path.display())]
+    Description { path: PathBuf, reason: String },
+    /// It is another kind of plugin.
+    #[error("plugin {0:?} is no volume plugin")]
+    OtherKind(String),
+    /// It did not answer, or not in HTTP.
+    #[error("plugin {plugin:?} does not answer {call}: {cause}")]
+    Silent {
+        plugin: String,
+        call: &'static str,
+        cause: io::Error,
+    },
+    /// It answered something else than was asked for.
+    #[error("plugin {plugin:?} answers {call} with something that cannot be used: {reason}")]
+    Nonsense {
+        plugin: String,
+        call: &'static str,
+        reason: String,
+    },
+    /// It said no.
+    #[error("{call}: {message}")]
+    Refused { call: &'static str, message: String },
+}
+
+/// Those that there are.
+#[derive(Debug, Clone)]
+pub(crate) struct Plugins {
+    settings: PluginSettings,
+}
+
+impl Plugins {
+    pub(crate) fn new(settings: PluginSettings) -> Plugins {
+        Plugins { settings }
+    }
+
+    /// The volume plugin of this name, which has said that it is one.
+    pub(crate) fn find(&self, name: &str) -> Result<Driver, PluginError> {
+        let places = self.places()?;
+        let place = places
+            .get(name)
+            .ok_or_else(|| PluginError::NotFound(name.to_owned()))?;
+        let driver = Driver {
+            name: name.to_owned(),
+            address: address(place)?,
+            timeout: self.settings.timeout,
+        };
+        driver.activate()?;
+        Ok(driver)
+    }
+
+    /// The names of all plugins, of whatever kind.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.places()
+            .map(|places| places.into_keys().collect())
+            .unwrap_or_default()
+    }
+
+    /// The same with less patience.
+    pub(crate) fn within(&self, patience: Duration) -> Plugins {
+        Plugins::new(PluginSettings {
+            timeout: self.settings.timeout.min(patience),
+            ..self.settings.clone()
+        })
+    }
+
+    /// Every volume plugin that answers soon; one that does not is left out, and the log says so.
+    pub(crate) fn answering(&self, patience: Duration) -> Vec<Driver> {
+        let mut drivers = Vec::new();
+        let patient = self.within(patience);
+        for name in self.names() {
+            match patient.find(&name) {
+                Ok(driver) => drivers.push(driver),
+                Err(PluginError::OtherKind(_)) => {}
+                Err(error) => tracing::warn!(plugin = name, %error, "a plugin's volumes are not shown"),
+            }
+        }
+        drivers
+    }
+
+    /// The file that stands for each plugin.
+    fn places(&self) -> Result<BTreeMap<String, PathBuf>, PluginError> {
+        let mut places = BTreeMap::new();
+        for directory in &self.settings.directories {
+            let entries = match fs::read_dir(directory) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    return Err(PluginError::Description {
+                        path: directory.clone(),
+                        reason: error.to_string(),
+                    });
+                }
+            };
+            for entry in entries.flatten() {
+                let path = entry.path();
+                let (Some(stem), extension) =
+                    (path.file_stem().and_then(|stem| stem.to_str()), path.extension())
+                else {
+                    continue;
+                };
+                let nested = path.join(format!("{stem}.sock"));
+                match extension.and_then(|extension| extension.to_str()) {
+                    Some("sock" | "spec" | "json") => {
+                        places.entry(stem.to_owned()).or_insert(path);
+                    }
+                    None if nested.exists() => {
+                        places.entry(stem.to_owned()).or_insert(nested);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(places)
+    }
+}
+
+fn address(place: &Path) -> Result<Address, PluginError> {
+    let wrong = |reason: String| PluginError::Description {
+        path: place.to_owned(),
+        reason,
+    };
+    if place.extension().is_some_and(|extension| extension == "sock") {
+        return Ok(Address::Unix(place.to_owned()));
+    }
+    let text = fs::read_to_string(place).map_err(|error| wrong(error.to_string()))?;
+    if place.extension().is_some_and(|extension| extension == "spec") {
+        return Address::parse(text.trim()).map_err(wrong);
+    }
+    let document: serde_json::Value =
+        serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    if document.get("TLSConfig").is_some_and(|tls| !tls.is_null()) {
+        return Err(wrong(
+            "TLSConfig is not supported: let the plugin listen on a unix socket".to_owned(),
+        ));
+    }
+    let text = document.get("Addr").and_then(|address| address.as_str());
+    Address::parse(text.unwrap_or_default()).map_err(wrong)
+}
