@@ -218,6 +218,7 @@ fn engine_config(settings: &Settings) -> EngineConfig {
         run_dir: settings.exec_root.clone(),
         instance: settings.instance.clone(),
         cgroup_driver: settings.cgroup_driver,
+        cgroup_parent: settings.cgroup_parent.clone(),
         log_budget: settings.log_budget,
         cdi_spec_dirs: settings.cdi_spec_dirs.clone(),
         volume_plugins: settings.volume_plugins.clone(),

@@ -84,6 +84,9 @@ pub(crate) struct Options {
     /// native.cgroupdriver=cgroupfs (the default), or =systemd where systemd makes the control groups
     #[arg(long = "exec-opt", value_name = "KEY=VALUE")]
     pub(crate) exec_opts: Vec<String>,
+    /// Control group (or slice, with systemd) below which containers' groups are made unless they say otherwise
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup_parent: Option<String>,
     /// Give every container an init process unless it says otherwise
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     pub(crate) init: Option<bool>,

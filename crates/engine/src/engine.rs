@@ -30,6 +30,8 @@ pub struct EngineConfig {
     pub instance: Instance,
     /// Who makes the containers' control groups.
     pub cgroup_driver: cgroup::Driver,
+    /// Below which control group, or in which slice, they are made where a container does not say; empty for the top.
+    pub cgroup_parent: String,
     /// Bytes that all logs together may take; files put aside go when they take more.
     pub log_budget: Option<u64>,
     /// Where devices are described that containers ask for by name.
@@ -202,7 +204,7 @@ impl Inner {
             // Slices are systemd's.
             return Ok(());
         }
-        let name = self.config.instance.cgroup_parent();
+        let name = self.own_group();
         match cgroup::Cgroup::open("/", name.trim_start_matches('/')) {
             Ok(group) => Ok(group.remove_within(std::time::Duration::ZERO)?),
             // No container was ever started.
@@ -233,17 +235,31 @@ impl Inner {
         self.place(self.config.cgroup_driver, parent, id)
     }
 
+    /// The group that only this daemon's containers are in, where it makes the groups itself.
+    fn own_group(&self) -> String {
+        let below = self.config.cgroup_parent.trim_matches('/');
+        let own = self.config.instance.cgroup_parent();
+        match below {
+            "" => own,
+            below => format!("/{below}{own}"),
+        }
+    }
+
     fn place(&self, driver: cgroup::Driver, parent: &str, id: &Id) -> Result<cgroup::Place> {
         let own = &self.config.instance;
         match driver {
             cgroup::Driver::Cgroupfs => {
                 let parent = match parent {
-                    "" => own.cgroup_parent(),
+                    "" => self.own_group(),
                     parent => format!("/{}", parent.trim_matches('/')),
                 };
                 Ok(cgroup::Place::new(driver, &parent, id.as_str()))
             }
             cgroup::Driver::Systemd => {
+                let parent = match parent {
+                    "" => &self.config.cgroup_parent,
+                    parent => parent,
+                };
                 check_slice(parent)?;
                 let path = format!("{parent}:{}:{id}", own.tag);
                 Ok(cgroup::Place::from(&cgroup::Unit::from_path(
@@ -270,7 +286,20 @@ impl Inner {
     }
 }
 
-/// What `--cgroup-parent` may be where systemd makes the groups.
+/// What `--cgroup-parent` of the daemon may be.
+pub fn check_cgroup_parent(driver: cgroup::Driver, parent: &str) -> Result<()> {
+    if driver == cgroup::Driver::Systemd {
+        return check_slice(parent);
+    }
+    match parent.split('/').any(|part| matches!(part, "." | "..")) || parent.contains('\0') {
+        true => Err(Error::invalid(format!(
+            "cgroup-parent should be the path of a control group without \".\" and \"..\" (it is {parent:?})"
+        ))),
+        false => Ok(()),
+    }
+}
+
+/// What it may be where systemd makes the groups.
 pub(crate) fn check_slice(parent: &str) -> Result<()> {
     if parent.is_empty() || (parent.len() > ".slice".len() && parent.ends_with(".slice")) {
         return Ok(());

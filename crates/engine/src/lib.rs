@@ -37,7 +37,7 @@ pub use container::{
     RemoveOptions, Sizes, State, Status, Step, StepOutput, WaitCondition, WaitOutcome, check_log_settings,
 };
 pub use distribution::{ManifestAt, ManifestPush};
-pub use engine::{Engine, EngineConfig};
+pub use engine::{Engine, EngineConfig, check_cgroup_parent};
 pub use error::{Error, Result};
 pub use events::{EventFilter, matches as event_matches};
 pub use filters::{Filters, parse_duration, parse_time};

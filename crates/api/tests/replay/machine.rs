@@ -39,6 +39,7 @@ pub fn config(directory: &Path, instance: &Instance) -> EngineConfig {
         run_dir: run_dir.clone(),
         instance: instance.clone(),
         cgroup_driver: engine::cgroup::Driver::Cgroupfs,
+        cgroup_parent: String::new(),
         log_budget: None,
         cdi_spec_dirs: Vec::new(),
         volume_plugins: engine::volume::PluginSettings::none(),

@@ -16,6 +16,7 @@ macro_rules! guard {
 mod buildkit;
 mod builds;
 mod certificates;
+mod cgroup_parent;
 mod check;
 mod clocks;
 mod commands;

@@ -63,6 +63,7 @@ impl Settings {
                 self.publish_address != next.publish_address,
             ),
             ("exec-opts", self.cgroup_driver != next.cgroup_driver),
+            ("cgroup-parent", self.cgroup_parent != next.cgroup_parent),
             ("iptables", self.iptables != next.iptables),
             (
                 "userns-remap, userns-pool or subid-dir",

@@ -55,6 +55,7 @@ pub(crate) struct Settings {
     pub(crate) max_uploads: usize,
     pub(crate) log_driver: String,
     pub(crate) log_opts: BTreeMap<String, String>,
+    pub(crate) cgroup_parent: String,
     pub(crate) log_budget: Option<u64>,
     pub(crate) build_cache: cache::BuildCache,
     pub(crate) metrics_addr: Option<String>,
@@ -162,6 +163,15 @@ impl Settings {
             options.userns_pool,
             options.subid_dir,
         )?;
+        let cgroup_driver = cgroup_driver(&file.list("exec-opts", options.exec_opts)?)?;
+        let cgroup_parent = file
+            .text("cgroup-parent", options.cgroup_parent)?
+            .unwrap_or_default();
+        engine::check_cgroup_parent(cgroup_driver, &cgroup_parent).map_err(|error| SettingsError::Value {
+            option: "cgroup-parent",
+            value: cgroup_parent.clone(),
+            reason: error.message,
+        })?;
         let settings = Settings {
             userns,
             group: file.text("group", options.group)?,
@@ -172,7 +182,8 @@ impl Settings {
                 file.text("default-publish-address", options.default_publish_address)?,
             )?,
             iptables: file.boolean("iptables", options.iptables)?.unwrap_or(true),
-            cgroup_driver: cgroup_driver(&file.list("exec-opts", options.exec_opts)?)?,
+            cgroup_driver,
+            cgroup_parent,
             init: file.boolean("init", options.init)?.unwrap_or(false),
             registry_mirrors: file.list("registry-mirrors", options.registry_mirrors)?,
             certs_d: certs_d(options.config_file.as_deref()),
