@@ -66,11 +66,10 @@ const KEYS: [&str; 19] = [
 ];
 
 impl Mount {
-    /// Reads the flag's value.
-    pub fn read(flag: &Flag) -> Result<Mount, Fault> {
-        let fault = |message: String| flag_fault(flag, message);
-        let mut mount = Mount {
-            kind: MountKind::Bind,
+    /// A mount of which nothing but its kind is said.
+    pub fn plain(kind: MountKind) -> Mount {
+        Mount {
+            kind,
             from: None,
             source: None,
             target: None,
@@ -83,7 +82,13 @@ impl Mount {
             gid: None,
             required: false,
             env: None,
-        };
+        }
+    }
+
+    /// Reads the flag's value.
+    pub fn read(flag: &Flag) -> Result<Mount, Fault> {
+        let fault = |message: String| flag_fault(flag, message);
+        let mut mount = Mount::plain(MountKind::Bind);
         for field in value_of(flag)?.split(',') {
             let (key, value) = match field.split_once('=') {
                 Some((key, value)) => (key.trim().to_ascii_lowercase(), Some(value)),

@@ -175,6 +175,12 @@ impl Planning<'_> {
         })
     }
 
+    /// The operation that is planned has this result.
+    fn record(&mut self, number: usize, vertex: VertexId) {
+        let operation = self.at;
+        self.made.insert(Output { operation, number }, vertex);
+    }
+
     /// A vertex for what may be nothing.
     fn vertex_or_nothing(&mut self, output: Option<Output>) -> Result<VertexId, BuildError> {
         match output {
@@ -267,13 +273,7 @@ impl Planning<'_> {
                 vertex
             }
         };
-        self.made.insert(
-            Output {
-                operation: self.at,
-                number: 0,
-            },
-            only,
-        );
+        self.record(0, only);
         Ok(())
     }
 
@@ -350,13 +350,7 @@ impl Planning<'_> {
                 );
                 self.origins.insert(vertex, origin);
             }
-            self.made.insert(
-                Output {
-                    operation: self.at,
-                    number,
-                },
-                vertex,
-            );
+            self.record(number, vertex);
         }
         Ok(())
     }
@@ -368,13 +362,7 @@ impl Planning<'_> {
                 continue;
             };
             let vertex = self.left_by(actions, at, &mut left, true)?;
-            self.made.insert(
-                Output {
-                    operation: self.at,
-                    number,
-                },
-                vertex,
-            );
+            self.record(number, vertex);
         }
         Ok(())
     }

@@ -65,7 +65,7 @@ pub fn read(op: &ExecOp, place: &Place<'_>) -> Result<Exec, Failure> {
                 id: Some(secret.id.clone()),
                 env: Some(secret.name.clone()),
                 required: !secret.optional,
-                ..plain(MountKind::Secret)
+                ..Mount::plain(MountKind::Secret)
             },
             target: String::new(),
             input: None,
@@ -118,24 +118,6 @@ fn proxy(meta: &Meta) -> Vec<String> {
         .collect()
 }
 
-fn plain(kind: MountKind) -> Mount {
-    Mount {
-        kind,
-        from: None,
-        source: None,
-        target: None,
-        id: None,
-        read_only: None,
-        sharing: Sharing::Shared,
-        size: None,
-        mode: None,
-        uid: None,
-        gid: None,
-        required: false,
-        env: None,
-    }
-}
-
 fn mount(mounted: &Mounted, place: &Place<'_>) -> Result<ExecMount, Failure> {
     let target = format!("/{}", clean(&mounted.dest));
     let kind = MountType::try_from(mounted.mount_type).map_err(|_| {
@@ -164,13 +146,13 @@ fn mount(mounted: &Mounted, place: &Place<'_>) -> Result<ExecMount, Failure> {
         MountType::Bind => Mount {
             source,
             read_only: Some(mounted.readonly),
-            ..plain(MountKind::Bind)
+            ..Mount::plain(MountKind::Bind)
         },
         MountType::Tmpfs => {
             let size = mounted.tmpfs_opt.as_ref().map_or(0, |options| options.size);
             Mount {
                 size: u64::try_from(size).ok().filter(|size| *size > 0),
-                ..plain(MountKind::Tmpfs)
+                ..Mount::plain(MountKind::Tmpfs)
             }
         }
         MountType::Cache => {
@@ -192,7 +174,7 @@ fn mount(mounted: &Mounted, place: &Place<'_>) -> Result<ExecMount, Failure> {
                 id: Some(options.id).filter(|id| !id.is_empty()),
                 read_only: Some(mounted.readonly),
                 sharing,
-                ..plain(MountKind::Cache)
+                ..Mount::plain(MountKind::Cache)
             }
         }
         MountType::Secret => {
@@ -204,7 +186,7 @@ fn mount(mounted: &Mounted, place: &Place<'_>) -> Result<ExecMount, Failure> {
                 uid: Some(options.uid),
                 gid: Some(options.gid),
                 required: !options.optional,
-                ..plain(MountKind::Secret)
+                ..Mount::plain(MountKind::Secret)
             }
         }
         MountType::Ssh => {
@@ -216,7 +198,7 @@ fn mount(mounted: &Mounted, place: &Place<'_>) -> Result<ExecMount, Failure> {
                 uid: Some(options.uid),
                 gid: Some(options.gid),
                 required: !options.optional,
-                ..plain(MountKind::Ssh)
+                ..Mount::plain(MountKind::Ssh)
             }
         }
     };
