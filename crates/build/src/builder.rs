@@ -18,7 +18,9 @@ use crate::cache::{
     self, BuildCache, CacheEntry, CacheMounts, CachePolicy, FileDigests, PruneOptions, Pruned, cache_roots,
 };
 use crate::error::BuildError;
+use crate::exchange::{CacheExport, CacheTarget};
 use crate::executor::Executor;
+use crate::export;
 use crate::graph::Stages;
 use crate::history::{self, BuildRow, Place, Recorder};
 use crate::pattern::Ignore;
@@ -28,7 +30,7 @@ use crate::recipe::{self, Action, Recipe};
 use crate::report::Reporter;
 use crate::request::{BuildEvent, BuildRequest};
 use crate::solution::Solution;
-use crate::solve::{Conditions, Graph, Observer, Outcome, Results, SolveError, VertexId, solve};
+use crate::solve::{Conditions, Done, Graph, Observer, Outcome, SolveError, VertexId, Wanted, solve};
 use crate::step::{Build, FileSource, StepKind, StepOperation, Tree, forget_private};
 use crate::transcript::StepNumber;
 
@@ -115,11 +117,14 @@ impl Builder {
     /// Builds what was prepared, makes an image of it and gives it its names.
     pub async fn run(
         &self,
-        prepared: Prepared,
+        mut prepared: Prepared,
         output: mpsc::Sender<BuildEvent>,
     ) -> Result<Image, BuildError> {
-        let solution = self.solve(prepared, output).await?;
-        let image = solution.tagged_image().await?;
+        let targets = std::mem::take(&mut prepared.request.cache_targets);
+        prepared.request.cache_export = CacheTarget::most(&targets);
+        self.read_caches(&mut prepared.request, &output).await?;
+        let solution = Arc::new(self.solve(prepared, output.clone()).await?);
+        let image = self.write_caches(&solution, &targets, &output).await?;
         let (store, reference, id) = (
             self.store.clone(),
             solution.build().id.clone(),
@@ -203,9 +208,9 @@ impl Builder {
         }
         self.settle(&build).await;
         match result {
-            Ok((plan, results)) => {
+            Ok((plan, done)) => {
                 stop_when_dropped.disarm();
-                Ok(Solution::new(build, plan, target, results))
+                Ok(Solution::new(build, plan, target, done))
             }
             Err(_) if stop.is_cancelled() => {
                 build
@@ -245,9 +250,9 @@ impl Builder {
         let result = self.run_recipe(&build, &recipe).await;
         self.settle(&build).await;
         match result {
-            Ok((plan, results)) => {
+            Ok((plan, done)) => {
                 stop_when_dropped.disarm();
-                Ok(Solution::new(build, plan, 0, results))
+                Ok(Solution::new(build, plan, 0, done))
             }
             Err(_) if stop.is_cancelled() => Err(BuildError::Cancelled),
             Err(error) => Err(error),
@@ -258,7 +263,7 @@ impl Builder {
         &self,
         build: &Arc<Build>,
         recipe: &Recipe,
-    ) -> Result<(Plan, Results<Tree>), BuildError> {
+    ) -> Result<(Plan, Done<Tree>), BuildError> {
         let host = Platform::host();
         let platform = build.request.platform.clone().unwrap_or_else(Platform::host);
         let arguments = Arguments::new(&build.request.build_args, &host, &platform, None);
@@ -285,7 +290,7 @@ impl Builder {
             });
         let images = futures_util::future::try_join_all(images).await?;
         let plan = recipe::plan(build, recipe, images.into_iter().collect(), arguments)?;
-        work(build, plan, None).await
+        work(build, plan, 0, None).await
     }
 
     /// What the steps of one build share.
@@ -298,7 +303,11 @@ impl Builder {
     ) -> Arc<Build> {
         Arc::new(Build {
             reporter: Reporter::new(request.narration, codes, output),
-            cache: Arc::new(BuildCache::new(&self.store)),
+            cache: Arc::new(BuildCache::new(
+                &self.store,
+                &self.images,
+                request.cache_imports.clone(),
+            )),
             id: Id::random().short().to_owned(),
             store: self.store.clone(),
             images: self.images.clone(),
@@ -449,14 +458,14 @@ async fn run(
     needed: &[bool],
     arguments: Arguments,
     recorder: Option<Arc<Recorder>>,
-) -> Result<(Plan, Results<Tree>), BuildError> {
+) -> Result<(Plan, Done<Tree>), BuildError> {
     let first = stages.global.len();
     let wanted = plan::wanted_images(build, stages, bases, needed, &arguments, first)?;
     let bases = Bases::get_all(build, wanted).await?;
     let plan = Planner::new(build, stages, arguments, bases)
         .plan(needed, target, first)
         .await?;
-    let (plan, results) = work(build, plan, recorder).await?;
+    let (plan, done) = work(build, plan, target, recorder).await?;
     for name in plan.arguments.secret_names() {
         let text = format!(
             "[Warning] The build argument {name} looks like a secret, and the image's history shows it: use RUN --mount=type=secret,id={name}\n"
@@ -471,15 +480,21 @@ async fn run(
         );
         build.reporter.say(BuildEvent::ErrorText(text)).await;
     }
-    Ok((plan, results))
+    for text in build.cache.complaints() {
+        let text = format!("[Warning] {text}\n");
+        build.reporter.say(BuildEvent::ErrorText(text)).await;
+    }
+    Ok((plan, done))
 }
 
 /// Does what was planned.
 async fn work(
     build: &Arc<Build>,
     plan: Plan,
+    target: usize,
     recorder: Option<Arc<Recorder>>,
-) -> Result<(Plan, Results<Tree>), BuildError> {
+) -> Result<(Plan, Done<Tree>), BuildError> {
+    let values = export::needed(&plan, target)?;
     let Plan {
         graph,
         stages: planned,
@@ -506,8 +521,14 @@ async fn work(
         places: std::thread::available_parallelism().map_or(2, |count| count.get().max(2)),
         stop: build.request.stop.clone(),
     };
-    let results = match solve(graph.clone(), &targets, conditions).await {
-        Ok(results) => results,
+    let wanted = Wanted {
+        targets: &targets,
+        values: &values,
+        // What is not needed here is exported all the same.
+        fetch_rest: build.request.cache_export == CacheExport::Max,
+    };
+    let done = match solve(graph.clone(), wanted, conditions).await {
+        Ok(done) => done,
         Err(SolveError::Stopped) => return Err(BuildError::Cancelled),
         Err(SolveError::Failed(vertex, error)) => {
             if let (Some(spoken), Some(transcript)) = (numbers.get(&vertex), build.reporter.transcript()) {
@@ -534,7 +555,7 @@ async fn work(
         arguments,
         is_recipe,
     };
-    Ok((plan, results))
+    Ok((plan, done))
 }
 
 /// What all steps take from the context; `None` for all of it.
@@ -584,9 +605,12 @@ impl Observer<StepOperation> for Speaker {
             if !matches!(outcome, Outcome::Stopped) || reporter.has_begun(&spoken.name) {
                 reporter.end(&spoken.name, cached && !spoken.from, failure).await;
             }
-            let (Some(transcript), Outcome::Made(solved) | Outcome::Cached(solved) | Outcome::Merged(solved)) =
-                (reporter.transcript(), outcome)
-            else {
+            let identity = match outcome {
+                Outcome::Made(solved) => &solved.identity,
+                Outcome::Cached(seen) | Outcome::Merged(seen) => &seen.identity,
+                Outcome::Failed(_) | Outcome::Stopped => return,
+            };
+            let Some(transcript) = reporter.transcript() else {
                 return;
             };
             let number = spoken.name.number;
@@ -594,7 +618,7 @@ impl Observer<StepOperation> for Speaker {
                 transcript.text(number, " ---> Using cache\n").await;
             }
             transcript
-                .text(number, format!(" ---> {}\n", solved.identity.short()))
+                .text(number, format!(" ---> {}\n", identity.short()))
                 .await;
             transcript.finish(number).await;
         })

@@ -121,6 +121,10 @@ impl BuildError {
                 class,
                 at,
             },
+            BuildError::Engine { message, class } => BuildError::Engine {
+                message: format!("{what}: {message}"),
+                class,
+            },
             other => other,
         }
     }

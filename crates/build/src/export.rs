@@ -12,6 +12,7 @@ use spec::{ErrorClass, Platform};
 use store::SnapshotId;
 
 use crate::error::BuildError;
+use crate::exchange;
 use crate::plan::{Plan, PlannedStep, StageBase, StagePlan};
 use crate::relayer::Relayer;
 use crate::request::BuiltContext;
@@ -19,12 +20,13 @@ use crate::solve::{Results, VertexId};
 use crate::step::{Build, Tree};
 
 /// Keys of a base image's configuration that are about how the base was made.
-const FORGOTTEN: [&str; 5] = [
+const FORGOTTEN: [&str; 6] = [
     "container",
     "container_config",
     "docker_version",
     "parent",
     "moby.buildkit.buildinfo.v1",
+    exchange::INLINE,
 ];
 
 /// Everything below the target, down to the image it starts from.
@@ -78,6 +80,16 @@ fn ancestry(plan: &Plan, target: usize) -> Result<Ancestry<'_>, BuildError> {
     })
 }
 
+/// The vertices whose results an image of the stage `target` is made of.
+pub fn needed(plan: &Plan, target: usize) -> Result<Vec<VertexId>, BuildError> {
+    let found = ancestry(plan, target)?;
+    let mut needed: Vec<VertexId> = found.steps.iter().map(|step| step.vertex).collect();
+    needed.extend([found.base_plan.start, stage_of(plan, target)?.filesystem]);
+    needed.sort();
+    needed.dedup();
+    Ok(needed)
+}
+
 /// Makes the image of the stage `target`, without a name. Blocks.
 pub fn image(
     build: &Arc<Build>,
@@ -85,6 +97,7 @@ pub fn image(
     target: usize,
     results: &Results<Tree>,
     given: Option<&ImageConfig>,
+    inline: Option<&String>,
 ) -> Result<Image, BuildError> {
     let found = ancestry(plan, target)?;
     match (found.base, found.steps.is_empty() && given.is_none()) {
@@ -105,6 +118,10 @@ pub fn image(
             let layers = relayer.apply(build, plain, base_top)?;
             let mut config = config(build, plan, target, results, given)?;
             let of_base = found.base.map_or(0, |base| base.manifest.layers.len());
+            if let Some(inline) = inline {
+                let key = exchange::INLINE.to_owned();
+                config.extra.insert(key, inline.clone().into());
+            }
             if plan.is_recipe {
                 tell_all(&mut config, of_base + count);
             }
@@ -224,7 +241,7 @@ fn layers(
 }
 
 /// The time that a reproducible build asks for.
-fn epoch(plan: &Plan) -> Result<Option<Timestamp>, BuildError> {
+pub fn epoch(plan: &Plan) -> Result<Option<Timestamp>, BuildError> {
     let Some(text) = plan
         .arguments
         .given("SOURCE_DATE_EPOCH")

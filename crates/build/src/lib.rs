@@ -25,6 +25,7 @@ mod call;
 mod changes;
 mod client;
 mod error;
+pub mod exchange;
 mod executor;
 pub mod expand;
 mod export;

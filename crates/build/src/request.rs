@@ -9,6 +9,7 @@ use spec::{Digest, Platform, Reference};
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
+use crate::exchange::{CacheExport, CacheSource, CacheTarget, Imported};
 use crate::executor::Limits;
 use crate::history::Explained;
 use crate::report::{StepId, StepNews};
@@ -88,6 +89,14 @@ pub struct BuildRequest {
     pub narration: Narration,
     /// Tell of each step whether the cache knew it, and why not.
     pub explain: bool,
+    /// Caches in registries, and in images that are here, to be read first.
+    pub cache_sources: Vec<CacheSource>,
+    /// Caches to be written of what becomes an image at once.
+    pub cache_targets: Vec<CacheTarget>,
+    /// What others exported of their caches; the first that knows a step counts.
+    pub cache_imports: Vec<Arc<Imported>>,
+    /// Whether, and how much of, what the build used is going to be exported.
+    pub cache_export: CacheExport,
     /// Whether `RUN --security=insecure` is allowed.
     pub allow_insecure: bool,
     /// Cancelling it ends the build and everything that runs for it.
@@ -122,6 +131,10 @@ impl BuildRequest {
             hostname: String::new(),
             narration: Narration::default(),
             explain: false,
+            cache_sources: Vec::new(),
+            cache_targets: Vec::new(),
+            cache_imports: Vec::new(),
+            cache_export: CacheExport::default(),
             allow_insecure: false,
             stop: CancellationToken::new(),
         }

@@ -12,10 +12,11 @@ use store::SnapshotId;
 use tokio::sync::OnceCell;
 
 use crate::error::BuildError;
+use crate::exchange::{self, CacheExport, Draft};
 use crate::export;
 use crate::plan::{Plan, StageBase};
 use crate::request::BuiltContext;
-use crate::solve::Results;
+use crate::solve::Done;
 use crate::step::{Build, Tree, mount};
 
 /// The result of a build.
@@ -28,19 +29,22 @@ struct Made {
     build: Arc<Build>,
     plan: Plan,
     target: usize,
-    results: Results<Tree>,
+    done: Done<Tree>,
+    /// What the image carries of the cache.
+    inline: OnceLock<String>,
     /// What the image says of itself, where that was not built.
     given: OnceLock<ImageConfig>,
 }
 
 impl Solution {
-    pub(crate) fn new(build: Arc<Build>, plan: Plan, target: usize, results: Results<Tree>) -> Solution {
+    pub(crate) fn new(build: Arc<Build>, plan: Plan, target: usize, done: Done<Tree>) -> Solution {
         Solution {
             made: Arc::new(Made {
                 build,
                 plan,
                 target,
-                results,
+                done,
+                inline: OnceLock::new(),
                 given: OnceLock::new(),
             }),
             image: OnceCell::new(),
@@ -60,8 +64,9 @@ impl Solution {
                     &made.build,
                     &made.plan,
                     made.target,
-                    &made.results,
+                    &made.done.results,
                     made.given.get(),
+                    made.inline.get(),
                 )
             };
             tokio::task::spawn_blocking(image).await?
@@ -75,6 +80,28 @@ impl Solution {
         if self.made.plan.is_recipe {
             let _ = self.made.given.set(config);
         }
+    }
+
+    /// Has the image carry what it holds of the cache, so that a build elsewhere can start from there; only before there is
+    /// an image. One whose layers were made over carries nothing. Blocks.
+    pub fn carry_cache(&self) -> Result<(), BuildError> {
+        let made = &self.made;
+        let request = &made.build.request;
+        if !request.squash && !request.rewrite_timestamp {
+            let _ = made.inline.set(exchange::inline(
+                &made.build,
+                &made.plan,
+                made.target,
+                &made.done,
+            )?);
+        }
+        Ok(())
+    }
+
+    /// Adds what the build used of the cache; its request has said that as much is going to be exported. Blocks.
+    pub fn draft_cache(&self, draft: &mut Draft, mode: CacheExport) -> Result<(), BuildError> {
+        let made = &self.made;
+        draft.add(&made.build, &made.plan, made.target, &made.done, mode)
     }
 
     /// The image under every name that the request gives it.
@@ -103,7 +130,7 @@ impl Solution {
             &made.build,
             &made.plan,
             made.target,
-            &made.results,
+            &made.done.results,
             made.given.get(),
         )
     }
@@ -125,7 +152,7 @@ impl Solution {
 
     /// The snapshot with the files; `None` for no files.
     pub fn snapshot(&self) -> Result<Option<SnapshotId>, BuildError> {
-        export::top(&self.made.plan, self.made.target, &self.made.results)
+        export::top(&self.made.plan, self.made.target, &self.made.done.results)
     }
 
     /// The files, mounted nowhere; `None` for no files. Blocks.

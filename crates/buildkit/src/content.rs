@@ -1,5 +1,5 @@
-//! A client's stores of blobs, which it lends in its session (containerd's content service): an image in OCI's layout is
-//! written into one blob by blob.
+//! A client's stores of blobs, which it lends in its session (containerd's content service): images in OCI's layout and
+//! caches are written into them blob by blob, and caches are read from them.
 //!
 //! ```text
 //!   we                                     client
@@ -9,23 +9,30 @@
 //!     COMMIT                          ──>  checks digest and size
 //! ```
 //!
-//! A blob that is there already is refused as existing, which is as good.
+//! A blob that is there already is refused as existing, which is as good. What is read is believed only when its digest is
+//! right.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 
 use bollard_buildkit_proto::google::protobuf::Timestamp;
 use http::uri::PathAndQuery;
-use spec::Digest;
+use spec::image::Descriptor;
+use spec::{Digest, Hasher};
+use store::Store;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request};
 use tonic_prost::ProstCodec;
 
 use crate::error::Failure;
-use crate::session::{Session, header};
+use crate::session::{MAX_MESSAGE, Session, header};
 
+/// By what calls name the store.
+const STORE_ID: &str = "buildkit-attachable-store-id";
+const INFO: &str = "/containerd.services.content.v1.Content/Info";
+const READ: &str = "/containerd.services.content.v1.Content/Read";
 const WRITE: &str = "/containerd.services.content.v1.Content/Write";
 /// How much of a blob goes into one message.
 const PIECE: u64 = 1 << 20;
@@ -71,23 +78,198 @@ struct WriteResponse {
     digest: String,
 }
 
+/// `containerd.services.content.v1.InfoRequest`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct InfoRequest {
+    #[prost(string, tag = "1")]
+    digest: String,
+}
+
+/// `containerd.services.content.v1.InfoResponse`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct InfoResponse {
+    #[prost(message, optional, tag = "1")]
+    info: Option<Info>,
+}
+
+/// `containerd.services.content.v1.Info`, as far as it is looked at.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Info {
+    #[prost(string, tag = "1")]
+    digest: String,
+    #[prost(int64, tag = "2")]
+    size: i64,
+}
+
+/// `containerd.services.content.v1.ReadContentRequest`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ReadRequest {
+    #[prost(string, tag = "1")]
+    digest: String,
+    #[prost(int64, tag = "2")]
+    offset: i64,
+    #[prost(int64, tag = "3")]
+    size: i64,
+}
+
+/// `containerd.services.content.v1.ReadContentResponse`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ReadResponse {
+    #[prost(int64, tag = "1")]
+    offset: i64,
+    #[prost(bytes = "vec", tag = "2")]
+    data: Vec<u8>,
+}
+
+async fn ready(session: &Session) -> Result<tonic::client::Grpc<tonic::transport::Channel>, Failure> {
+    let mut client = tonic::client::Grpc::new(session.channel());
+    let ready = client.ready().await;
+    ready.map_err(|error| Failure::unavailable(error.to_string()))?;
+    Ok(client.max_decoding_message_size(MAX_MESSAGE))
+}
+
+fn asked<T>(store: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    header(request.metadata_mut(), STORE_ID, &[store.to_owned()]);
+    request
+}
+
+/// How long a blob of the client's store is.
+pub async fn size(session: &Session, store: &str, digest: &Digest) -> Result<u64, Failure> {
+    let request = InfoRequest {
+        digest: digest.to_string(),
+    };
+    let codec: ProstCodec<InfoRequest, InfoResponse> = ProstCodec::default();
+    let path = PathAndQuery::from_static(INFO);
+    let answer = ready(session)
+        .await?
+        .unary(asked(store, request), path, codec)
+        .await;
+    let answer = answer.map_err(|status| Failure::from(status).context(format!("looking for {digest}")))?;
+    let size = answer.into_inner().info.map_or(0, |info| info.size);
+    u64::try_from(size).map_err(|_| Failure::invalid(format!("{digest} has a size of {size} bytes")))
+}
+
+/// The bytes of a blob as they come.
+struct Pieces<'a> {
+    digest: &'a Digest,
+    answers: tonic::Streaming<ReadResponse>,
+    /// How many are to come.
+    left: u64,
+}
+
+impl<'a> Pieces<'a> {
+    async fn ask(
+        session: &Session,
+        store: &str,
+        digest: &'a Digest,
+        size: u64,
+    ) -> Result<Pieces<'a>, Failure> {
+        let request = ReadRequest {
+            digest: digest.to_string(),
+            ..ReadRequest::default()
+        };
+        let codec: ProstCodec<ReadRequest, ReadResponse> = ProstCodec::default();
+        let path = PathAndQuery::from_static(READ);
+        let mut client = ready(session).await?;
+        let answers = client.server_streaming(asked(store, request), path, codec).await;
+        let answers = answers.map_err(|status| Failure::from(status).context(format!("reading {digest}")))?;
+        Ok(Pieces {
+            digest,
+            answers: answers.into_inner(),
+            left: size,
+        })
+    }
+
+    /// `None` after the last byte; more or fewer than were to come are a failure.
+    async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        let wrong = |what: String| Failure::invalid(format!("{} of the client's store {what}", self.digest));
+        let piece = self.answers.message().await;
+        let piece =
+            piece.map_err(|status| Failure::from(status).context(format!("reading {}", self.digest)))?;
+        let Some(piece) = piece else {
+            return match self.left {
+                0 => Ok(None),
+                left => Err(wrong(format!("lacks {left} bytes"))),
+            };
+        };
+        match self.left.checked_sub(piece.data.len() as u64) {
+            Some(left) => {
+                self.left = left;
+                Ok(Some(piece.data))
+            }
+            None => Err(wrong("is longer than it should be".to_owned())),
+        }
+    }
+}
+
+/// A small blob of the client's store.
+pub async fn read(session: &Session, store: &str, digest: &Digest, size: u64) -> Result<Vec<u8>, Failure> {
+    let mut pieces = Pieces::ask(session, store, digest, size).await?;
+    let mut bytes = Vec::new();
+    while let Some(piece) = pieces.next().await? {
+        bytes.extend_from_slice(&piece);
+    }
+    let mut hasher = Hasher::like(digest);
+    hasher.update(&bytes);
+    match hasher.finish() == *digest {
+        true => Ok(bytes),
+        false => Err(Failure::invalid(format!(
+            "{digest} of the client's store is damaged"
+        ))),
+    }
+}
+
+/// Brings a blob of the client's store into ours.
+pub async fn fetch(session: &Session, store: &str, blob: &Descriptor, into: &Store) -> Result<(), Failure> {
+    let mut pieces = Pieces::ask(session, store, &blob.digest, blob.size).await?;
+    let (sender, mut coming) = mpsc::channel::<Vec<u8>>(WAITING);
+    let (into, wanted) = (into.clone(), blob.clone());
+    let keep = move || {
+        let fail = |error: &dyn std::fmt::Display| {
+            Failure::invalid(format!(
+                "{} of the client's store cannot be used: {error}",
+                wanted.digest
+            ))
+        };
+        let mut ingest = into.content().scratch().map_err(|error| fail(&error))?;
+        while let Some(piece) = coming.blocking_recv() {
+            if let Err(error) = ingest.write_all(&piece) {
+                ingest.abort();
+                return Err(fail(&error));
+            }
+        }
+        if ingest.offset() != wanted.size {
+            // Whoever sent the pieces knows why there are no more.
+            ingest.abort();
+            return Ok(());
+        }
+        let kept = ingest.commit(Some(&wanted.digest), Some(wanted.size));
+        kept.map(|_| ()).map_err(|error| fail(&error))
+    };
+    let keeping = tokio::task::spawn_blocking(keep);
+    let sending = async move {
+        while let Some(piece) = pieces.next().await? {
+            if sender.send(piece).await.is_err() {
+                // Whoever takes them has the reason for taking no more.
+                break;
+            }
+        }
+        Ok::<_, Failure>(())
+    };
+    let (sent, kept) = tokio::join!(sending, keeping);
+    sent?;
+    kept.map_err(Failure::broken)?
+}
+
 /// Writes a blob into the client's store `store`.
 pub async fn write(session: &Session, store: &str, digest: &Digest, blob: File) -> Result<(), Failure> {
     let (sender, outgoing) = mpsc::channel(WAITING);
-    let mut request = Request::new(ReceiverStream::new(outgoing));
-    header(
-        request.metadata_mut(),
-        "buildkit-attachable-store-id",
-        &[store.to_owned()],
-    );
+    let request = asked(store, ReceiverStream::new(outgoing));
     let wanted = digest.clone();
     let worker = tokio::task::spawn_blocking(move || give(blob, &wanted, &sender));
-    let mut client = tonic::client::Grpc::new(session.channel());
     let sent = async {
-        client
-            .ready()
-            .await
-            .map_err(|error| Failure::unavailable(error.to_string()))?;
+        let mut client = ready(session).await?;
         let codec: ProstCodec<WriteRequest, WriteResponse> = ProstCodec::default();
         let answers = client
             .streaming(request, PathAndQuery::from_static(WRITE), codec)

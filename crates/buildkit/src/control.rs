@@ -16,6 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::KeyAndValueRef;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::cache;
 use crate::capabilities;
 use crate::error::Failure;
 use crate::export;
@@ -54,7 +55,8 @@ impl Drop for Open<'_> {
 impl Service {
     async fn run(&self, job: &Arc<Job>) -> Result<HashMap<String, String>, Failure> {
         let request = &job.request;
-        check_cache_exports(request)?;
+        // Better told before the build than found out when the cache is missed.
+        cache::targets(request)?;
         let answer = match (&request.definition, request.frontend.as_str()) {
             // The client drives the build itself and says what comes of it.
             (None, "") => job.answered().await?,
@@ -70,23 +72,31 @@ impl Service {
                 gateway::solve(self, job, solve).await?
             }
         };
-        export::export(self, job, &answer).await
+        cache::carry(job, &answer).await?;
+        let mut said = export::export(self, job, &answer).await?;
+        said.extend(cache::export(self, job, &answer).await?);
+        Ok(said)
     }
+}
+
+/// A build from its request to what clients are told about the result.
+pub async fn solve_job(service: &Service, request: SolveRequest) -> Result<HashMap<String, String>, Failure> {
+    let job = service.jobs.open(Job::new(request))?;
+    service.history.begin(&job);
+    let mut open = Open {
+        service,
+        job: job.clone(),
+        ended: false,
+    };
+    let result = service.run(&job).await;
+    open.end(&result);
+    result
 }
 
 #[tonic::async_trait]
 impl Control for Service {
     async fn solve(&self, request: Request<SolveRequest>) -> Result<Response<SolveResponse>, Status> {
-        let job = self.jobs.open(Job::new(request.into_inner()))?;
-        self.history.begin(&job);
-        let mut open = Open {
-            service: self,
-            job: job.clone(),
-            ended: false,
-        };
-        let result = self.run(&job).await;
-        open.end(&result);
-        let exporter_response = result?;
+        let exporter_response = solve_job(self, request.into_inner()).await?;
         Ok(Response::new(SolveResponse { exporter_response }))
     }
 
@@ -201,20 +211,6 @@ impl Control for Service {
             return Err(Failure::not_found(format!("no build {} is remembered", request.r#ref)).into());
         }
         Ok(Response::new(UpdateBuildHistoryResponse {}))
-    }
-}
-
-/// Better told before the build than found out when the cache is missed. An inline cache is a hint in the image that
-/// nobody has to heed, and clients ask for it by habit.
-fn check_cache_exports(request: &SolveRequest) -> Result<(), Failure> {
-    let cache = request.cache.as_ref();
-    let wanted = cache.and_then(|cache| cache.exports.iter().find(|export| export.r#type != "inline"));
-    match wanted {
-        None => Ok(()),
-        Some(export) => Err(Failure::unimplemented(format!(
-            "a cache export of type {:?} is not offered: the cache of this engine stays with it; leave out --cache-to",
-            export.r#type
-        ))),
     }
 }
 

@@ -64,10 +64,11 @@ impl Images {
         Ok(roots)
     }
 
-    /// Clears away what a failed operation brought in. Its own failure is only logged: the first one is told.
-    pub(crate) fn sweep(&self) {
+    /// Clears away what an operation brought in that is part of nothing. Its own failure is only logged: what comes of the
+    /// operation is what counts. Blocks.
+    pub fn sweep(&self) {
         if let Err(error) = self.gc(|_| Ok(Roots::default())) {
-            tracing::warn!(%error, "what a failed operation left stays until the next garbage collection");
+            tracing::warn!(%error, "what an operation left stays until the next garbage collection");
         }
     }
 

@@ -107,7 +107,7 @@ impl Images {
         Ok(Descriptor::new(media_type, digest, bytes.len() as u64))
     }
 
-    fn commit_layer(
+    pub(crate) fn commit_layer(
         &self,
         snapshot: SnapshotId,
         below: Option<SnapshotId>,
@@ -181,11 +181,11 @@ impl Images {
     }
 }
 
-struct MadeLayer {
-    diff: Digest,
-    blob: Descriptor,
-    chain: Digest,
-    snapshot: SnapshotId,
+pub(crate) struct MadeLayer {
+    pub diff: Digest,
+    pub blob: Descriptor,
+    pub chain: Digest,
+    pub snapshot: SnapshotId,
 }
 
 /// An OCI manifest names layers by OCI types, whatever the parent called the same bytes.

@@ -37,16 +37,16 @@ pub struct PushResult {
 }
 
 /// What goes over.
-struct Plan {
+pub(crate) struct Plan {
     /// What the name will point to.
-    target: Descriptor,
+    pub target: Descriptor,
     /// Every manifest and index, leaves first, the target last.
-    documents: Vec<Descriptor>,
+    pub documents: Vec<Descriptor>,
     /// Configurations and layers.
-    blobs: Vec<Descriptor>,
-    layers: Vec<Digest>,
+    pub blobs: Vec<Descriptor>,
+    pub layers: Vec<Digest>,
     /// The index the target stands in for.
-    instead_of: Option<Descriptor>,
+    pub instead_of: Option<Descriptor>,
 }
 
 impl Images {
@@ -68,25 +68,8 @@ impl Images {
         report
             .say(format!("The push refers to repository [{}]", name.name()))
             .await;
-        let auth = options.auth.unwrap_or_default();
-        let repository = self.inner.registry.repository(&name, &auth, Access::Push)?;
-        let repository = Arc::new(repository.limited(options.limit_rate));
-        self.push_blobs(&repository, &name, &plan, &report).await?;
-        let tag = match (name.tag(), name.digest()) {
-            (Some(tag), _) => tag.to_owned(),
-            _ => plan.target.digest.to_string(),
-        };
-        for document in &plan.documents {
-            let last = document.digest == plan.target.digest;
-            let at = if last {
-                tag.as_str()
-            } else {
-                document.digest.as_str()
-            };
-            self.push_document(&repository, document, at).await?;
-        }
-        let (images, origins, at) = (self.clone(), plan.layers.clone(), name.clone());
-        blocking(move || images.record_origin(&origins, &at)).await??;
+        self.push_plan_to(&name, &plan, &options, &report).await?;
+        let tag = tag_of(&name, &plan);
         let (digest, size) = (plan.target.digest.clone(), plan.target.size);
         if let Some(index) = &plan.instead_of {
             report
@@ -102,6 +85,32 @@ impl Images {
             .aux(serde_json::json!({ "Tag": tag, "Digest": digest, "Size": size }))
             .await;
         Ok(PushResult { digest, size })
+    }
+
+    /// Pushes what is planned: blobs, then documents, the name last.
+    pub(crate) async fn push_plan_to(
+        &self,
+        name: &Reference,
+        plan: &Plan,
+        options: &PushOptions,
+        report: &Reporter,
+    ) -> Result<(), ImageError> {
+        let auth = options.auth.clone().unwrap_or_default();
+        let repository = self.inner.registry.repository(name, &auth, Access::Push)?;
+        let repository = Arc::new(repository.limited(options.limit_rate));
+        self.push_blobs(&repository, name, plan, report).await?;
+        let tag = tag_of(name, plan);
+        for document in &plan.documents {
+            let last = document.digest == plan.target.digest;
+            let at = if last {
+                tag.as_str()
+            } else {
+                document.digest.as_str()
+            };
+            self.push_document(&repository, document, at).await?;
+        }
+        let (images, origins, at) = (self.clone(), plan.layers.clone(), name.clone());
+        blocking(move || images.record_origin(&origins, &at)).await?
     }
 
     async fn push_document(
@@ -178,5 +187,13 @@ impl Images {
         }
         plan.documents.push(of.clone());
         Ok(())
+    }
+}
+
+/// By what the registry is to know the target.
+fn tag_of(name: &Reference, plan: &Plan) -> String {
+    match (name.tag(), name.digest()) {
+        (Some(tag), _) => tag.to_owned(),
+        _ => plan.target.digest.to_string(),
     }
 }

@@ -17,14 +17,18 @@ mod prune;
 mod rows;
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::future::BoxFuture;
+use image::Images;
 
 use spec::Digest;
 use store::rusqlite::{self, Transaction};
 use store::{Lease, SnapshotId, Store};
 
 use crate::error::BuildError;
-use crate::solve::{Cache, Made, Solved};
+use crate::exchange::Imported;
+use crate::solve::{Brought, Cache, Found, Made, Solved};
 use crate::step::{StepOperation, Tree};
 
 pub use content::FileDigests;
@@ -54,21 +58,46 @@ pub(crate) fn forget_torn(store: &Store) -> Result<(), BuildError> {
     Ok(())
 }
 
+/// For each input the content of which the result is known to be made, where it is.
+pub type Parts = Vec<Option<Digest>>;
+
 /// The cache as one build sees it. What it finds or keeps stays until the build is over, whatever is pruned
 /// meanwhile.
 pub struct BuildCache {
     store: Store,
-    lease: Lease,
+    images: Images,
+    lease: Arc<Lease>,
     used: Mutex<Vec<i64>>,
+    /// What others exported, in the order in which it is looked into.
+    imported: Vec<Arc<Imported>>,
+    /// Why results of others could not be used.
+    complaints: Mutex<Vec<String>>,
 }
 
 impl BuildCache {
-    pub fn new(store: &Store) -> BuildCache {
+    pub fn new(store: &Store, images: &Images, imported: Vec<Arc<Imported>>) -> BuildCache {
         BuildCache {
             store: store.clone(),
-            lease: store.lease(),
-            used: Mutex::new(Vec::new()),
+            images: images.clone(),
+            lease: Arc::new(store.lease()),
+            used: Mutex::default(),
+            imported,
+            complaints: Mutex::default(),
         }
+    }
+
+    /// Why results of others could not be used, each once.
+    pub fn complaints(&self) -> Vec<String> {
+        std::mem::take(&mut *self.complaints.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// By which content of its inputs the result with this key is known, where it is.
+    pub fn parts(&self, key: &Digest) -> Result<Option<Parts>, BuildError> {
+        if let Some(parts) = self.store.db().read(|db| rows::parts(db, key))? {
+            return Ok(rows::read_parts(&parts));
+        }
+        let imported = self.imported.iter().find_map(|imported| imported.parts(key));
+        Ok(imported.filter(|parts| parts.iter().any(Option::is_some)))
     }
 
     /// Keeps a snapshot until the build is over.
@@ -89,9 +118,10 @@ impl BuildCache {
 }
 
 impl Cache<StepOperation> for BuildCache {
-    fn find(&self, key: &Digest) -> Result<Option<Solved<Tree>>, BuildError> {
+    fn find(&self, key: &Digest) -> Result<Option<Found<Tree>>, BuildError> {
+        let elsewhere = || self.imported.iter().find_map(|imported| imported.identity(key));
         let Some(row) = self.store.db().read(|db| rows::find(db, key))? else {
-            return Ok(None);
+            return Ok(elsewhere().map(Found::There));
         };
         if let Some(snapshot) = row.tree.snapshot {
             self.lease.hold_snapshot(snapshot);
@@ -105,17 +135,38 @@ impl Cache<StepOperation> for BuildCache {
                 self.store
                     .db()
                     .write(|tx| rows::remove(tx, row.record).map_err(BuildError::from))?;
-                return Ok(None);
+                return Ok(elsewhere().map(Found::There));
             }
         }
         self.used
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(row.record);
-        Ok(Some(Solved {
+        Ok(Some(Found::Here(Solved {
             value: row.tree,
             identity: row.identity,
-        }))
+        })))
+    }
+
+    fn bring<'a>(&'a self, key: &'a Digest) -> BoxFuture<'a, Result<Option<Brought<Tree>>, BuildError>> {
+        Box::pin(async move {
+            for imported in &self.imported {
+                match imported.bring(&self.images, &self.lease, key).await {
+                    Ok(Some(tree)) => return Ok(Some((tree, imported.parts(key)))),
+                    Ok(None) => {}
+                    // The step is made again, as if nobody had known it.
+                    Err(error) => {
+                        tracing::warn!(%error, "a result of an imported cache cannot be used");
+                        let text = format!("a result of the cache {imported} cannot be used: {error}");
+                        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+                        if !complaints.contains(&text) {
+                            complaints.push(text);
+                        }
+                    }
+                }
+            }
+            Ok(None)
+        })
     }
 
     fn also(&self, key: &Digest, solved: &Solved<Tree>) -> Result<(), BuildError> {
@@ -132,6 +183,7 @@ impl Cache<StepOperation> for BuildCache {
             keys: made.keys,
             identity: &made.solved.identity,
             inputs: made.inputs,
+            parts: made.parts,
             tree: &made.solved.value,
             kind,
             description: &description,

@@ -9,7 +9,8 @@ use store::rusqlite::{Connection, OptionalExtension, Result, Row, Transaction, p
 use crate::step::Tree;
 
 /// The tables' versions.
-pub(crate) const STEPS: &[&str] = &["\
+pub(crate) const STEPS: &[&str] = &[
+    "\
 CREATE TABLE build_record (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     identity TEXT NOT NULL,
@@ -38,7 +39,10 @@ CREATE TABLE build_mount (
     used INTEGER NOT NULL,
     uses INTEGER NOT NULL
 ) STRICT;
-"];
+",
+    // Digests of the content of inputs, `-` where it does not count; empty where none does.
+    "ALTER TABLE build_record ADD COLUMN parts TEXT NOT NULL DEFAULT '';",
+];
 
 /// A record as a lookup needs it.
 pub struct Found {
@@ -52,6 +56,7 @@ pub struct NewRecord<'a> {
     pub keys: &'a [Digest],
     pub identity: &'a Digest,
     pub inputs: &'a [Digest],
+    pub parts: Option<&'a [Option<Digest>]>,
     pub tree: &'a Tree,
     pub kind: &'a str,
     pub description: &'a str,
@@ -93,6 +98,21 @@ pub fn find(db: &Connection, key: &Digest) -> Result<Option<Found>> {
     .optional()
 }
 
+/// The content by which the record that `key` leads to is known, as it is stored.
+pub fn parts(db: &Connection, key: &Digest) -> Result<Option<String>> {
+    db.prepare_cached(
+        "SELECT r.parts FROM build_key k JOIN build_record r ON r.id = k.record WHERE k.key = ?1",
+    )?
+    .query_row([key.as_str()], |row| row.get(0))
+    .optional()
+}
+
+/// What [`parts`] gave; `None` where no content counts.
+pub fn read_parts(stored: &str) -> Option<Vec<Option<Digest>>> {
+    let parts: Vec<Option<Digest>> = stored.split_whitespace().map(|part| part.parse().ok()).collect();
+    parts.iter().any(Option::is_some).then_some(parts)
+}
+
 /// Keeps a record. A record that one of the keys led to before is replaced, as after a build without cache.
 pub fn keep(tx: &Transaction<'_>, new: &NewRecord<'_>) -> Result<()> {
     for key in new.keys {
@@ -105,11 +125,15 @@ pub fn keep(tx: &Transaction<'_>, new: &NewRecord<'_>) -> Result<()> {
         }
     }
     let inputs: Vec<&str> = new.inputs.iter().map(Digest::as_str).collect();
+    let parts = new.parts.unwrap_or_default().iter();
+    let parts: Vec<&str> = parts
+        .map(|part| part.as_ref().map_or("-", Digest::as_str))
+        .collect();
     let now = now();
     tx.prepare_cached(
         "INSERT INTO build_record \
-         (identity, inputs, snapshot, layer, kind, description, created, made, used, uses) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, 0)",
+         (identity, inputs, snapshot, layer, kind, description, created, made, used, uses, parts) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, 0, ?9)",
     )?
     .execute(params![
         new.identity.as_str(),
@@ -120,6 +144,7 @@ pub fn keep(tx: &Transaction<'_>, new: &NewRecord<'_>) -> Result<()> {
         new.description,
         new.tree.created,
         now,
+        parts.join(" "),
     ])?;
     let record = tx.last_insert_rowid();
     for key in new.keys {

@@ -56,7 +56,8 @@ pub struct Explained {
 
 /// What became of a vertex.
 struct Settled {
-    tree: Tree,
+    /// `None`: known to the cache and not here.
+    tree: Option<Tree>,
     identity: String,
     made: bool,
     at: Instant,
@@ -102,25 +103,25 @@ impl Recorder {
         vertex: VertexId,
         outcome: &Outcome<Tree, BuildError>,
     ) -> Option<Explained> {
-        let (solved, made) = match outcome {
-            Outcome::Made(solved) => (solved, true),
-            Outcome::Cached(solved) | Outcome::Merged(solved) => (solved, false),
+        let (identity, tree, made) = match outcome {
+            Outcome::Made(solved) => (&solved.identity, Some(&solved.value), true),
+            Outcome::Cached(seen) | Outcome::Merged(seen) => (&seen.identity, seen.value.as_ref(), false),
             Outcome::Failed(_) | Outcome::Stopped => return None,
         };
         let operation = graph.operation(vertex)?;
         let (trees, inputs, began) = self.inputs(graph.inputs(vertex));
         let settled = Settled {
-            tree: solved.value.clone(),
-            identity: solved.identity.to_string(),
+            tree: tree.cloned(),
+            identity: identity.to_string(),
             made,
             at: Instant::now(),
         };
         lock(&self.settled).insert(vertex, settled);
         operation.description()?;
         // What a step depends on can only be said as long as its context is there; that it cannot is no failure.
-        let parts = match made {
-            true => operation.parts(&trees).await.ok(),
-            false => None,
+        let parts = match (made, trees) {
+            (true, Some(trees)) => operation.parts(&trees).await.ok(),
+            _ => None,
         };
         let number = operation.name.number.0;
         let place = self.places.get(number).cloned().unwrap_or_default();
@@ -132,7 +133,7 @@ impl Recorder {
             hit: !made,
             reason: String::new(),
             milliseconds: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-            identity: solved.identity.to_string(),
+            identity: identity.to_string(),
             parts,
             inputs: inputs.iter().map(|(identity, _)| identity.clone()).collect(),
         };
@@ -153,8 +154,8 @@ impl Recorder {
         Some(explained)
     }
 
-    /// Values and identities of inputs, whether each was made, and since when all were there.
-    fn inputs(&self, inputs: &[VertexId]) -> (Vec<Tree>, Vec<(String, bool)>, Instant) {
+    /// Values (where all are here) and identities of inputs, whether each was made, and since when all were there.
+    fn inputs(&self, inputs: &[VertexId]) -> (Option<Vec<Tree>>, Vec<(String, bool)>, Instant) {
         let settled = lock(&self.settled);
         let known = || inputs.iter().filter_map(|input| settled.get(input));
         (

@@ -8,6 +8,9 @@
 //!   An operation whose inputs were made in another way but hold the same content is then still known, and so
 //!   is everything above it.
 //!
+//! A cache may know a result without having it at hand. Its identity is enough to look up what is above it; the value is
+//! brought when something has to be made from it, and made like any other where it cannot be brought.
+//!
 //! Rules: vertices whose inputs are ready run in parallel, within a limit; vertices with equal keys run once;
 //! the first failure stops everything that has not begun and asks what runs to stop; the solver returns only
 //! when nothing runs any more.
@@ -134,19 +137,37 @@ pub struct Solved<V> {
     pub identity: Digest,
 }
 
-/// What is to be remembered about a result that was made.
+/// What a cache knows of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found<V> {
+    Here(Solved<V>),
+    /// The result is known by this identity; its value is elsewhere, or nowhere.
+    There(Digest),
+}
+
+/// What is to be remembered about a result that was made, or brought.
 pub struct Made<'a, O: Operation> {
     pub operation: &'a O,
     /// Every key under which the result is to be found again.
     pub keys: &'a [Digest],
     pub inputs: &'a [Digest],
+    /// The content of each input by which it is known, too.
+    pub parts: Option<&'a [Option<Digest>]>,
     pub solved: &'a Solved<O::Value>,
 }
+
+/// A value that a cache brought, and by which content of its inputs it is known.
+pub type Brought<V> = (V, Option<Vec<Option<Digest>>>);
 
 /// Remembers results by key.
 pub trait Cache<O: Operation>: Send + Sync + 'static {
     /// The result known by `key`.
-    fn find(&self, key: &Digest) -> Result<Option<Solved<O::Value>>, O::Error>;
+    fn find(&self, key: &Digest) -> Result<Option<Found<O::Value>>, O::Error>;
+
+    /// Brings the value of a result that `key` was found to lead to elsewhere; `None` where that cannot be.
+    fn bring<'a>(&'a self, _key: &'a Digest) -> BoxFuture<'a, Result<Option<Brought<O::Value>>, O::Error>> {
+        Box::pin(async { Ok(None) })
+    }
 
     /// Remembers that a result found by another key also has `key`.
     fn also(&self, key: &Digest, solved: &Solved<O::Value>) -> Result<(), O::Error>;
@@ -155,20 +176,27 @@ pub trait Cache<O: Operation>: Send + Sync + 'static {
     fn keep(&self, made: Made<'_, O>) -> Result<(), O::Error>;
 }
 
+/// A result that was not made for a vertex; its value may be nowhere near.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen<V> {
+    pub value: Option<V>,
+    pub identity: Digest,
+}
+
 /// How a vertex ended.
 #[derive(Debug, Clone)]
 pub enum Outcome<V, E> {
     /// The cache knew the result.
-    Cached(Solved<V>),
+    Cached(Seen<V>),
     /// An equal vertex of the same graph made it.
-    Merged(Solved<V>),
+    Merged(Seen<V>),
     Made(Solved<V>),
     Failed(E),
     /// Given up because of a failure elsewhere or because it was asked for.
     Stopped,
 }
 
-/// Is told how each vertex ended, before those that use it begin.
+/// Is told how each vertex ended: before those that use its value begin.
 pub trait Observer<O: Operation>: Send + Sync + 'static {
     fn settled<'a>(&'a self, vertex: VertexId, outcome: &'a Outcome<O::Value, O::Error>)
     -> BoxFuture<'a, ()>;
@@ -196,8 +224,37 @@ pub enum SolveError<E> {
     Broken(VertexId),
 }
 
-/// The results of the targets.
+/// What is to be solved.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    pub targets: &'a [VertexId],
+    /// Those of the targets whose values are needed.
+    pub values: &'a [VertexId],
+    /// Bring of all others what a cache has.
+    pub fetch_rest: bool,
+}
+
+/// Results by vertex.
 pub type Results<V> = BTreeMap<VertexId, Solved<V>>;
+
+/// How one vertex came to its result.
+#[derive(Debug, Clone)]
+pub struct Trace<V> {
+    pub definition: Digest,
+    pub identity: Digest,
+    pub inputs: Vec<VertexId>,
+    /// Where it is here.
+    pub value: Option<V>,
+}
+
+/// A graph that was solved.
+#[derive(Debug, Clone)]
+pub struct Done<V> {
+    /// Of the vertices whose values were wanted.
+    pub results: Results<V>,
+    /// Of every vertex.
+    pub traces: BTreeMap<VertexId, Trace<V>>,
+}
 
 #[cfg(test)]
 mod tests;

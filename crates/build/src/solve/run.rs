@@ -1,6 +1,12 @@
 //! Running a graph: one task per vertex, each waiting for its inputs, for an equal vertex, for a place.
+//!
+//! A vertex is settled when it is known what its result is called, which is all that a lookup of those above it needs. The
+//! value itself may still have to be brought here ([`There`]); that is done for the first who needs it, once.
 
-use std::collections::HashMap;
+mod bring;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt;
@@ -8,7 +14,10 @@ use futures_util::future::{BoxFuture, Shared, join_all};
 use spec::Digest;
 use tokio::sync::{OnceCell, Semaphore};
 
-use super::{Conditions, Graph, Made, Operation, Outcome, Results, SolveError, Solved, VertexId, key};
+use super::{
+    Conditions, Done, Found, Graph, Made, Operation, Outcome, Results, Seen, SolveError, Solved, Trace,
+    VertexId, Wanted, key,
+};
 
 /// Why a vertex has no result.
 #[derive(Debug, Clone)]
@@ -18,12 +27,57 @@ enum Halt<E> {
     Broken,
 }
 
-type Settled<O> = Result<Solved<<O as Operation>::Value>, Halt<<O as Operation>::Error>>;
+type Value<O> = Result<<O as Operation>::Value, Halt<<O as Operation>::Error>>;
+type Settled<O> = Result<Known<O>, Halt<<O as Operation>::Error>>;
 type Waiting<O> = Shared<BoxFuture<'static, Settled<O>>>;
+
+/// A result as those that use it see it.
+struct Known<O: Operation> {
+    definition: Digest,
+    identity: Digest,
+    way: Arc<Way<O>>,
+}
+
+impl<O: Operation> Clone for Known<O> {
+    fn clone(&self) -> Known<O> {
+        Known {
+            definition: self.definition.clone(),
+            identity: self.identity.clone(),
+            way: self.way.clone(),
+        }
+    }
+}
+
+impl<O: Operation> Known<O> {
+    fn value_here(&self) -> Option<O::Value> {
+        match &*self.way {
+            Way::Here(value) => Some(value.clone()),
+            Way::There(there) => there.value.get().and_then(|value| value.clone().ok()),
+        }
+    }
+}
+
+/// How to get at a value.
+enum Way<O: Operation> {
+    Here(O::Value),
+    There(There<O>),
+}
+
+/// A result that a cache knows and that is not here: brought when somebody needs it, and made where it cannot be.
+struct There<O: Operation> {
+    vertex: VertexId,
+    /// Every key that leads to it; the last is the one the cache knows.
+    keys: Vec<Digest>,
+    inputs: Vec<Known<O>>,
+    value: OnceCell<Value<O>>,
+    told: AtomicBool,
+}
 
 /// How a result came about in the cell that equal vertices share.
 enum Origin {
     Cached,
+    /// It is told when it is known whether the value could be brought here.
+    There,
     Made,
 }
 
@@ -36,12 +90,12 @@ struct Run<O: Operation> {
     first_failure: Mutex<Option<(VertexId, Halt<O::Error>)>>,
 }
 
-/// Solves what `targets` need. When the returned future is dropped, everything is asked to stop.
+/// Solves what `wanted` needs. When the returned future is dropped, everything is asked to stop.
 pub async fn solve<O: Operation>(
     graph: Arc<Graph<O>>,
-    targets: &[VertexId],
+    wanted: Wanted<'_>,
     conditions: Conditions<O>,
-) -> Result<Results<O::Value>, SolveError<O::Error>> {
+) -> Result<Done<O::Value>, SolveError<O::Error>> {
     // Failures stop the others through a token of this run alone; the caller's token stays as it is.
     let conditions = Conditions {
         stop: conditions.stop.child_token(),
@@ -55,9 +109,9 @@ pub async fn solve<O: Operation>(
         cells: Mutex::new(HashMap::new()),
         first_failure: Mutex::new(None),
     });
-    let wanted = reachable(&graph, targets);
+    let order = reachable(&graph, wanted.targets);
     let mut waiting: HashMap<VertexId, Waiting<O>> = HashMap::new();
-    for id in wanted {
+    for id in &order {
         let Some(vertex) = graph.vertices.get(id.0) else {
             continue;
         };
@@ -66,20 +120,10 @@ pub async fn solve<O: Operation>(
             .iter()
             .filter_map(|input| waiting.get(input).cloned())
             .collect();
-        let task = tokio::spawn(run.clone().settle(id, inputs));
-        let run = run.clone();
-        let settled = async move {
-            match task.await {
-                Ok(settled) => settled,
-                Err(_) => {
-                    run.note(id, Halt::Broken);
-                    Err(Halt::Broken)
-                }
-            }
-        };
-        waiting.insert(id, settled.boxed().shared());
+        waiting.insert(*id, run.clone().watched(*id, run.clone().settle(*id, inputs)));
     }
     join_all(waiting.values().cloned()).await;
+    run.clone().values_of(&wanted, &waiting).await;
     if let Some((id, halt)) = lock(&run.first_failure).take() {
         return Err(match halt {
             Halt::Failed(error) => SolveError::Failed(id, error),
@@ -87,16 +131,32 @@ pub async fn solve<O: Operation>(
             Halt::Stopped => SolveError::Stopped,
         });
     }
-    let mut results = Results::new();
-    for target in targets {
-        match waiting.get(target).map(|settled| settled.clone().now_or_never()) {
-            Some(Some(Ok(solved))) => {
-                results.insert(*target, solved);
-            }
-            _ => return Err(SolveError::Stopped),
+    let mut done = Done {
+        results: Results::new(),
+        traces: BTreeMap::new(),
+    };
+    for id in order {
+        let Some(Some(Ok(known))) = waiting.get(&id).map(|settled| settled.clone().now_or_never()) else {
+            return Err(SolveError::Stopped);
+        };
+        run.tell_known(&known).await;
+        let value = known.value_here();
+        if wanted.values.contains(&id) {
+            let Some(value) = value.clone() else {
+                return Err(SolveError::Stopped);
+            };
+            let identity = known.identity.clone();
+            done.results.insert(id, Solved { value, identity });
         }
+        let trace = Trace {
+            definition: known.definition,
+            identity: known.identity,
+            inputs: graph.inputs(id).to_vec(),
+            value,
+        };
+        done.traces.insert(id, trace);
     }
-    Ok(results)
+    Ok(done)
 }
 
 /// The targets and everything below them, inputs first.
@@ -133,13 +193,39 @@ impl<O: Operation> Run<O> {
         self.conditions.stop.cancel();
     }
 
+    /// Work for a vertex as a task of its own, so that a panic in it is a failure.
+    fn watched<T: Clone + Send + Sync + 'static>(
+        self: Arc<Self>,
+        id: VertexId,
+        work: impl Future<Output = Result<T, Halt<O::Error>>> + Send + 'static,
+    ) -> Shared<BoxFuture<'static, Result<T, Halt<O::Error>>>> {
+        let task = tokio::spawn(work);
+        let watched = async move {
+            match task.await {
+                Ok(done) => done,
+                Err(_) => {
+                    self.note(id, Halt::Broken);
+                    Err(Halt::Broken)
+                }
+            }
+        };
+        watched.boxed().shared()
+    }
+
     async fn settle(self: Arc<Self>, id: VertexId, inputs: Vec<Waiting<O>>) -> Settled<O> {
         let mut origin = None;
         let settled = self.clone().solve_vertex(id, inputs, &mut origin).await;
         let outcome = match (&settled, origin) {
-            (Ok(solved), Some(Origin::Cached)) => Outcome::Cached(solved.clone()),
-            (Ok(solved), Some(Origin::Made)) => Outcome::Made(solved.clone()),
-            (Ok(solved), None) => Outcome::Merged(solved.clone()),
+            (Ok(_), Some(Origin::There)) => return settled,
+            (Ok(known), Some(Origin::Cached)) => Outcome::Cached(seen(known)),
+            (Ok(known), None) => Outcome::Merged(seen(known)),
+            (Ok(known), Some(Origin::Made)) => match known.value_here() {
+                Some(value) => Outcome::Made(Solved {
+                    value,
+                    identity: known.identity.clone(),
+                }),
+                None => Outcome::Stopped,
+            },
             (Err(Halt::Failed(error)), _) => Outcome::Failed(error.clone()),
             (Err(_), _) => Outcome::Stopped,
         };
@@ -162,49 +248,34 @@ impl<O: Operation> Run<O> {
         let operation = &vertex.operation;
         let (definition, inputs) = tokio::join!(operation.definition(), join_all(inputs));
         let definition = definition.map_err(Halt::Failed)?;
-        let mut values = Vec::with_capacity(inputs.len());
-        let mut identities = Vec::with_capacity(inputs.len());
-        for input in inputs {
-            // The failure itself is reported where it happened.
-            let solved = input.map_err(|_| Halt::Stopped)?;
-            values.push(solved.value);
-            identities.push(solved.identity);
-        }
-        let own = key(&definition, &identities);
+        // The failure itself is reported where it happened.
+        let inputs: Vec<Known<O>> = inputs
+            .into_iter()
+            .collect::<Result<_, _>>()
+            .map_err(|_| Halt::Stopped)?;
+        let own = key(&definition, &identities(&inputs));
         let cell = lock(&self.cells).entry(own.clone()).or_default().clone();
         let work = async {
-            let (settled, from) = self.work(operation, &definition, own, &values, &identities).await;
+            let (settled, from) = match self.find_or_make(id, &definition, own, inputs).await {
+                Ok((known, origin)) => (Ok(known), origin),
+                Err(halt) => (Err(halt), Origin::Made),
+            };
             *origin = Some(from);
             settled
         };
         cell.get_or_init(|| work).await.clone()
     }
 
-    async fn work(
-        &self,
-        operation: &O,
-        definition: &Digest,
-        own: Digest,
-        values: &[O::Value],
-        identities: &[Digest],
-    ) -> (Settled<O>, Origin) {
-        match self
-            .find_or_make(operation, definition, own, values, identities)
-            .await
-        {
-            Ok((solved, origin)) => (Ok(solved), origin),
-            Err(halt) => (Err(halt), Origin::Made),
-        }
-    }
-
     async fn find_or_make(
         &self,
-        operation: &O,
+        id: VertexId,
         definition: &Digest,
         own: Digest,
-        values: &[O::Value],
-        identities: &[Digest],
-    ) -> Result<(Solved<O::Value>, Origin), Halt<O::Error>> {
+        inputs: Vec<Known<O>>,
+    ) -> Result<(Known<O>, Origin), Halt<O::Error>> {
+        let Some(operation) = self.graph.operation(id) else {
+            return Err(Halt::Stopped);
+        };
         let Conditions {
             cache,
             stop,
@@ -215,27 +286,95 @@ impl<O: Operation> Run<O> {
             return Err(Halt::Stopped);
         }
         let use_cache = *use_cache && operation.may_be_cached();
-        if use_cache && let Some(solved) = cache.find(&own).map_err(Halt::Failed)? {
-            return Ok((solved, Origin::Cached));
-        }
-        let mut keys = vec![own.clone()];
-        let mut identity = own.clone();
-        if let Some(contents) = operation.contents(values).await.map_err(Halt::Failed)? {
-            let parts: Vec<Digest> = identities
-                .iter()
-                .enumerate()
-                .map(|(index, identity)| contents.get(index).cloned().flatten().unwrap_or(identity.clone()))
-                .collect();
-            let by_content = key(definition, &parts);
-            if by_content != own {
-                if use_cache && let Some(solved) = cache.find(&by_content).map_err(Halt::Failed)? {
-                    cache.also(&own, &solved).map_err(Halt::Failed)?;
-                    return Ok((solved, Origin::Cached));
+        let here = |solved: Solved<O::Value>| Known {
+            definition: definition.clone(),
+            identity: solved.identity,
+            way: Arc::new(Way::Here(solved.value)),
+        };
+        let there = |identity: Digest, keys: Vec<Digest>, inputs: Vec<Known<O>>| Known {
+            definition: definition.clone(),
+            identity,
+            way: Arc::new(Way::There(There {
+                vertex: id,
+                keys,
+                inputs,
+                value: OnceCell::new(),
+                told: AtomicBool::new(false),
+            })),
+        };
+        if use_cache {
+            match cache.find(&own).map_err(Halt::Failed)? {
+                Some(Found::Here(solved)) => return Ok((here(solved), Origin::Cached)),
+                Some(Found::There(identity)) => {
+                    return Ok((there(identity, vec![own], inputs), Origin::There));
                 }
-                identity = by_content.clone();
-                keys.push(by_content);
+                None => {}
             }
         }
+        let values = self.values(&inputs).await?;
+        let by_content = self
+            .by_content(operation, definition, &own, &inputs, &values)
+            .await?;
+        let mut keys = vec![own.clone()];
+        if let Some((by_content, _)) = &by_content {
+            keys.push(by_content.clone());
+            let found = match use_cache {
+                true => cache.find(by_content).map_err(Halt::Failed)?,
+                false => None,
+            };
+            match found {
+                Some(Found::Here(solved)) => {
+                    cache.also(&own, &solved).map_err(Halt::Failed)?;
+                    return Ok((here(solved), Origin::Cached));
+                }
+                Some(Found::There(identity)) => {
+                    return Ok((there(identity, keys, inputs), Origin::There));
+                }
+                None => {}
+            }
+        }
+        let identity = by_content.as_ref().map_or(own, |(key, _)| key.clone());
+        let parts = by_content.map(|(_, parts)| parts);
+        let solved = self
+            .make(operation, identity, &keys, parts, &inputs, &values)
+            .await?;
+        Ok((here(solved), Origin::Made))
+    }
+
+    /// The key over the content that is used, where that is another one, and the content itself.
+    async fn by_content(
+        &self,
+        operation: &O,
+        definition: &Digest,
+        own: &Digest,
+        inputs: &[Known<O>],
+        values: &[O::Value],
+    ) -> Result<Option<(Digest, Parts)>, Halt<O::Error>> {
+        let Some(contents) = operation.contents(values).await.map_err(Halt::Failed)? else {
+            return Ok(None);
+        };
+        let parts: Vec<Digest> = inputs
+            .iter()
+            .enumerate()
+            .map(|(index, input)| match contents.get(index) {
+                Some(Some(content)) => content.clone(),
+                _ => input.identity.clone(),
+            })
+            .collect();
+        let by_content = key(definition, &parts);
+        Ok((by_content != *own).then_some((by_content, contents)))
+    }
+
+    async fn make(
+        &self,
+        operation: &O,
+        identity: Digest,
+        keys: &[Digest],
+        parts: Option<Parts>,
+        inputs: &[Known<O>],
+        values: &[O::Value],
+    ) -> Result<Solved<O::Value>, Halt<O::Error>> {
+        let Conditions { cache, stop, .. } = &self.conditions;
         let place = match operation.takes_place() {
             true => tokio::select! {
                 place = self.places.acquire() => Some(place.map_err(|_| Halt::Stopped)?),
@@ -257,11 +396,25 @@ impl<O: Operation> Run<O> {
         let solved = Solved { value, identity };
         let made = Made {
             operation,
-            keys: &keys,
-            inputs: identities,
+            keys,
+            inputs: &identities(inputs),
+            parts: parts.as_deref(),
             solved: &solved,
         };
         cache.keep(made).map_err(Halt::Failed)?;
-        Ok((solved, Origin::Made))
+        Ok(solved)
+    }
+}
+
+type Parts = Vec<Option<Digest>>;
+
+fn identities<O: Operation>(known: &[Known<O>]) -> Vec<Digest> {
+    known.iter().map(|known| known.identity.clone()).collect()
+}
+
+fn seen<O: Operation>(known: &Known<O>) -> Seen<O::Value> {
+    Seen {
+        value: known.value_here(),
+        identity: known.identity.clone(),
     }
 }

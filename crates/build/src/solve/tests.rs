@@ -50,11 +50,35 @@ impl Operation for Function {
 }
 
 #[derive(Default)]
-struct Memory(Mutex<HashMap<Digest, Solved<u64>>>);
+struct Memory(Mutex<HashMap<Digest, Solved<u64>>>, Afar);
+
+/// What another cache knows: by key, the identity, and the value where that can be brought.
+#[derive(Default)]
+struct Afar {
+    known: HashMap<Digest, (Digest, Option<u64>)>,
+    brought: AtomicUsize,
+}
 
 impl Cache<Function> for Memory {
-    fn find(&self, key: &Digest) -> Result<Option<Solved<u64>>, String> {
-        Ok(self.0.lock().unwrap().get(key).cloned())
+    fn find(&self, key: &Digest) -> Result<Option<Found<u64>>, String> {
+        let here = self.0.lock().unwrap().get(key).cloned().map(Found::Here);
+        let there = || {
+            self.1
+                .known
+                .get(key)
+                .map(|(identity, _)| Found::There(identity.clone()))
+        };
+        Ok(here.or_else(there))
+    }
+
+    fn bring<'a>(&'a self, key: &'a Digest) -> BoxFuture<'a, Result<Option<Brought<u64>>, String>> {
+        Box::pin(async {
+            let value = self.1.known.get(key).and_then(|(_, value)| *value);
+            self.1
+                .brought
+                .fetch_add(usize::from(value.is_some()), Ordering::SeqCst);
+            Ok(value.map(|value| (value, None)))
+        })
     }
 
     fn also(&self, key: &Digest, solved: &Solved<u64>) -> Result<(), String> {
@@ -151,7 +175,12 @@ impl Bench {
             places: 4,
             stop: self.stop,
         };
-        solve(Arc::new(self.graph), targets, conditions).await
+        let wanted = Wanted {
+            targets,
+            values: targets,
+            fetch_rest: false,
+        };
+        Ok(solve(Arc::new(self.graph), wanted, conditions).await?.results)
     }
 
     fn runs(&self) -> Arc<AtomicUsize> {
@@ -351,4 +380,117 @@ fn inputs_must_be_added_first() {
         by_value: false,
     };
     assert_eq!(bench.graph.add(function, &[far]), Err(UnknownInput(far)));
+}
+
+/// A chain of three, of which another cache knows the first `known`; those in `has` can be brought.
+fn far_chain(known: usize, has: &[usize]) -> (Bench, Vec<VertexId>) {
+    let mut keys: Vec<Digest> = Vec::new();
+    let mut afar = Afar::default();
+    for at in 0..known {
+        let inputs: Vec<Digest> = keys.last().cloned().into_iter().collect();
+        let own = key(&Digest::sha256(format!("step {at}").as_bytes()), &inputs);
+        let value = has.contains(&at).then_some(100 + at as u64);
+        afar.known.insert(own.clone(), (own.clone(), value));
+        keys.push(own);
+    }
+    let mut bench = Bench::with_cache(Arc::new(Memory(Mutex::default(), afar)));
+    let mut ids: Vec<VertexId> = Vec::new();
+    for at in 0..3 {
+        let below: Vec<VertexId> = ids.last().copied().into_iter().collect();
+        ids.push(bench.sum(&format!("step {at}"), 1, &below));
+    }
+    (bench, ids)
+}
+
+#[tokio::test]
+async fn what_is_known_elsewhere_is_brought_only_when_it_is_needed() {
+    // Only the value of the last one is wanted: those below it are known by their names.
+    let (bench, ids) = far_chain(3, &[0, 1, 2]);
+    let (cache, log, runs) = (bench.cache.clone(), bench.log.clone(), bench.runs());
+    let results = bench.solve(&ids[2..], true).await.unwrap();
+    assert_eq!(results[&ids[2]].value, 102);
+    assert_eq!(
+        (
+            cache.1.brought.load(Ordering::SeqCst),
+            runs.load(Ordering::SeqCst)
+        ),
+        (1, 0)
+    );
+    for id in &ids {
+        assert_eq!(log.of(*id), "cached");
+    }
+    // What was brought is here now.
+    assert!(cache.0.lock().unwrap().values().any(|solved| solved.value == 102));
+}
+
+#[tokio::test]
+async fn a_step_is_made_on_what_is_brought() {
+    let (bench, ids) = far_chain(2, &[0, 1]);
+    let (cache, log, runs) = (bench.cache.clone(), bench.log.clone(), bench.runs());
+    let results = bench.solve(&ids[2..], true).await.unwrap();
+    assert_eq!(results[&ids[2]].value, 102);
+    assert_eq!(
+        (
+            cache.1.brought.load(Ordering::SeqCst),
+            runs.load(Ordering::SeqCst)
+        ),
+        (1, 1)
+    );
+    assert_eq!(
+        (log.of(ids[0]), log.of(ids[1]), log.of(ids[2])),
+        ("cached".into(), "cached".into(), "made".into())
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_brought_is_made() {
+    // The second is known and nowhere; it is made on the first, which is brought.
+    let (bench, ids) = far_chain(2, &[0]);
+    let (log, runs) = (bench.log.clone(), bench.runs());
+    let results = bench.solve(&ids[2..], true).await.unwrap();
+    assert_eq!(results[&ids[2]].value, 102);
+    assert_eq!(runs.load(Ordering::SeqCst), 2);
+    assert_eq!(
+        (log.of(ids[0]), log.of(ids[1]), log.of(ids[2])),
+        ("cached".into(), "made".into(), "made".into())
+    );
+    let told = log.0.lock().unwrap().len();
+    assert_eq!(told, 3, "each is told once");
+}
+
+#[tokio::test]
+async fn a_failure_in_what_could_not_be_brought_is_told() {
+    let (mut bench, ids) = far_chain(1, &[]);
+    bench.graph.vertices[ids[0].0].operation.work =
+        Arc::new(|_, _| Box::pin(async { Err("it broke".to_owned()) }));
+    let error = bench.solve(&ids[2..], true).await.unwrap_err();
+    assert_eq!(error, SolveError::Failed(ids[0], "it broke".to_owned()));
+}
+
+#[tokio::test]
+async fn the_rest_is_brought_where_it_is_wanted() {
+    let (bench, ids) = far_chain(3, &[0, 2]);
+    let (cache, runs) = (bench.cache.clone(), bench.runs());
+    let wanted = Wanted {
+        targets: &ids,
+        values: &ids[2..],
+        fetch_rest: true,
+    };
+    let conditions = Conditions {
+        cache: bench.cache,
+        use_cache: true,
+        observer: bench.log,
+        places: 4,
+        stop: bench.stop,
+    };
+    let done = solve(Arc::new(bench.graph), wanted, conditions).await.unwrap();
+    let values: Vec<Option<u64>> = ids.iter().map(|id| done.traces[id].value).collect();
+    assert_eq!(values, [Some(100), None, Some(102)]);
+    assert_eq!(
+        (
+            cache.1.brought.load(Ordering::SeqCst),
+            runs.load(Ordering::SeqCst)
+        ),
+        (2, 0)
+    );
 }

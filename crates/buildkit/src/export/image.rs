@@ -105,7 +105,7 @@ async fn push(export: &Export<'_>, names: &[spec::Reference], step: &Step) -> Re
             auth: login(&session, name.domain()).await,
             ..PushOptions::default()
         };
-        let (progress, mut events) = mpsc::channel::<image::ProgressEvent>(PENDING);
+        let (progress, events) = mpsc::channel::<image::ProgressEvent>(PENDING);
         let pushing = async {
             export
                 .service
@@ -116,20 +116,7 @@ async fn push(export: &Export<'_>, names: &[spec::Reference], step: &Step) -> Re
                     Failure::from(build::BuildError::from(error)).context(format!("failed to push {name}"))
                 })
         };
-        let telling = async {
-            while let Some(event) = events.recv().await {
-                if let (Some(id), Some(current)) = (&event.id, event.current) {
-                    let total = event.total.unwrap_or(0);
-                    step.progress(
-                        &format!("pushing {id}"),
-                        current,
-                        total,
-                        total > 0 && current == total,
-                    );
-                }
-            }
-        };
-        let pushing = async { tokio::join!(pushing, telling).0 };
+        let pushing = async { tokio::join!(pushing, tell_push(step, events)).0 };
         let what = format!("pushing manifest for {name}");
         let pushed = tokio::select! {
             pushed = timed(step, &what, pushing) => pushed,
@@ -138,6 +125,17 @@ async fn push(export: &Export<'_>, names: &[spec::Reference], step: &Step) -> Re
         pushed?;
     }
     Ok(())
+}
+
+/// Tells how far the blobs of a push have come.
+pub async fn tell_push(step: &Step, mut events: mpsc::Receiver<image::ProgressEvent>) {
+    while let Some(event) = events.recv().await {
+        if let (Some(id), Some(current)) = (&event.id, event.current) {
+            let total = event.total.unwrap_or(0);
+            let done = total > 0 && current == total;
+            step.progress(&format!("pushing {id}"), current, total, done);
+        }
+    }
 }
 
 impl Export<'_> {

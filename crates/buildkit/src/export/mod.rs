@@ -15,6 +15,8 @@ use crate::job::Job;
 use crate::result::{Answer, Attributes, Outcome};
 use crate::service::Service;
 
+pub use image::tell_push;
+
 /// Where an image goes, on which depends what lies beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum To {

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::Options;
 use super::context::{Sources, ignore_of, patterns, sources};
+use crate::cache;
 use crate::error::Failure;
 use crate::job::{Job, Step};
 use crate::llb;
@@ -36,6 +37,11 @@ pub async fn solve(
     let attested = provenance::Wanted::read(&options.attestations)?;
     let begun = SystemTime::now();
     let sources = sources(service, job, session, &options).await?;
+    let imports = match options.no_cache {
+        true => Vec::new(),
+        false => cache::imports(service, job, Some(session), attributes).await?,
+    };
+    let cache_export = cache::export_of(&job.request)?;
     let platforms = match options.platforms.is_empty() {
         true => vec![Platform::host()],
         false => options.platforms.clone(),
@@ -45,9 +51,15 @@ pub async fn solve(
         Directory::Session { name, .. } => vec![name.clone()],
         Directory::Fetched(..) => Vec::new(),
     };
+    let imports = &imports;
     let builds = platforms.into_iter().enumerate().map(async |(number, platform)| {
         let prefix = several.then(|| platform.to_string());
         let request = request(service, job, session, &options, &sources, inputs, &platform).await?;
+        let request = BuildRequest {
+            cache_imports: imports.clone(),
+            cache_export,
+            ..request
+        };
         let (output, events) = mpsc::channel(PENDING);
         let build = async {
             let prepared = service.builder.prepare(request).await?;

@@ -22,6 +22,7 @@ use build::{BuildRequest, Narration};
 use spec::Platform;
 use tokio::sync::mpsc;
 
+use crate::cache;
 use crate::error::Failure;
 use crate::frontend::tell;
 use crate::job::Job;
@@ -69,6 +70,8 @@ pub async fn solve(
         platform: Some(platform.clone()),
         client,
         allow_insecure: job.request.entitlements.iter().any(|allowed| allowed == INSECURE),
+        cache_imports: cache::imports(service, job, session, &job.request.frontend_attrs).await?,
+        cache_export: cache::export_of(&job.request)?,
         narration: Narration::Steps,
         stop: job.stop.child_token(),
         ..BuildRequest::new(service.empty()?)

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use api_types::lenient;
+use build::exchange::{CacheGoal, CacheSource, CacheTarget, Wish};
 use build::{Limits, Ulimit};
 use serde::de::DeserializeOwned;
 use spec::{Platform, Reference};
@@ -37,6 +38,8 @@ pub struct Options {
     pub rewrite_timestamp: bool,
     /// Tell of each step whether the cache knew it, and why not.
     pub explain: bool,
+    pub cache_sources: Vec<CacheSource>,
+    pub cache_targets: Vec<CacheTarget>,
 }
 
 /// What a Dockerfile is asked about itself.
@@ -80,8 +83,8 @@ pub fn read(query: &Query) -> Result<Options> {
             .map_err(|_| ApiError::invalid(format!("strconv.ParseInt: parsing {size:?}: invalid syntax")))?,
     };
     let ulimits: Vec<api_types::Ulimit> = document(query, "ulimits", "error reading ulimit settings")?;
-    // Images to take cached layers from: the cache finds what it needs by content, so they are only checked for form.
-    document::<Vec<String>>(query, "cachefrom", "error reading cache-from")?;
+    let build_args: BTreeMap<String, Option<String>> =
+        document(query, "buildargs", "error reading build args")?;
     Ok(Options {
         dockerfile: match query.get("dockerfile") {
             "" => "Dockerfile".to_owned(),
@@ -89,7 +92,9 @@ pub fn read(query: &Query) -> Result<Options> {
         },
         remote: query.get("remote").to_owned(),
         tags: tags(&query.all("t"))?,
-        build_args: document(query, "buildargs", "error reading build args")?,
+        cache_sources: cache_sources(query)?,
+        cache_targets: cache_targets(query, &build_args)?,
+        build_args,
         labels: document(query, "labels", "error reading labels")?,
         target: query.text("target"),
         no_cache: query.flag("nocache"),
@@ -150,6 +155,49 @@ fn call(query: &Query) -> Result<Option<Call>> {
         }
     };
     Ok(Some(Call { kind, json }))
+}
+
+/// Caches to take steps from: names, or types with options.
+fn cache_sources(query: &Query) -> Result<Vec<CacheSource>> {
+    let wishes: Vec<String> = document(query, "cachefrom", "error reading cache-from")?;
+    let wishes = wishes.iter().filter(|wish| !wish.is_empty());
+    let read = |text: &String| {
+        let wish = Wish::parse(text).map_err(refused)?;
+        match wish.kind.as_str() {
+            "local" => Err(no_directory()),
+            _ => CacheSource::read(&wish).map_err(refused),
+        }
+    };
+    wishes.map(read).collect()
+}
+
+/// Caches to be written.
+fn cache_targets(query: &Query, build_args: &BTreeMap<String, Option<String>>) -> Result<Vec<CacheTarget>> {
+    let wishes: Vec<String> = document(query, "cacheto", "error reading cache-to")?;
+    let mut targets = Vec::new();
+    for text in &wishes {
+        let target = CacheTarget::read(&Wish::parse(text).map_err(refused)?).map_err(refused)?;
+        match target.goal {
+            CacheGoal::Local(_) => return Err(no_directory()),
+            _ => targets.push(target),
+        }
+    }
+    let asked = build_args.get("BUILDKIT_INLINE_CACHE").and_then(Option::as_deref);
+    if matches!(asked, Some("1" | "true")) && !targets.iter().any(|target| target.goal == CacheGoal::Inline) {
+        let wish = Wish::parse("type=inline").map_err(refused)?;
+        targets.push(CacheTarget::read(&wish).map_err(refused)?);
+    }
+    Ok(targets)
+}
+
+fn refused(error: build::BuildError) -> ApiError {
+    ApiError::new(error.class(), error.to_string())
+}
+
+fn no_directory() -> ApiError {
+    ApiError::not_implemented(
+        "a cache in a directory of the client travels over BuildKit's protocol only: use docker buildx build, or type=registry",
+    )
 }
 
 fn allow_insecure(query: &Query) -> Result<bool> {

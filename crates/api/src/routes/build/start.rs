@@ -103,6 +103,8 @@ fn request(options: Options, context: &std::path::Path) -> BuildRequest {
         limits: options.limits,
         allow_insecure: options.allow_insecure,
         explain: options.explain,
+        cache_sources: options.cache_sources,
+        cache_targets: options.cache_targets,
         squash: options.squash,
         rewrite_timestamp: options.rewrite_timestamp,
         ..BuildRequest::new(context)

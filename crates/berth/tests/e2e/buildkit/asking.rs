@@ -209,8 +209,12 @@ fn what_is_not_offered_is_refused_before_anything_runs() {
     lab.write("Dockerfile", "FROM box:1\nRUN echo ran\n");
     for (args, part) in [
         (
-            vec!["--cache-to", "type=local,dest=../cache"],
+            vec!["--cache-to", "type=azblob,name=n,account_url=http://127.0.0.1:1/"],
             "a cache export of type",
+        ),
+        (
+            vec!["--cache-to", "type=registry,ref=127.0.0.1:1/a,compression=zstd"],
+            "\"zstd\" is not offered",
         ),
         (
             vec!["--build-arg", "BUILDKIT_SYNTAX=other/frontend"],

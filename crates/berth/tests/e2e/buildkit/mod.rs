@@ -2,6 +2,7 @@
 
 mod asking;
 mod building;
+mod caching;
 mod definitions;
 mod sending;
 

@@ -159,11 +159,17 @@ async fn solved(bench: Bench, targets: &[VertexId]) -> Result<Results<u64>, Solv
         places: PLACES,
         stop: bench.stop,
     };
-    let solving = super::super::solve(Arc::new(bench.graph), targets, conditions);
+    let wanted = Wanted {
+        targets,
+        values: targets,
+        fetch_rest: false,
+    };
+    let solving = super::super::solve(Arc::new(bench.graph), wanted, conditions);
     // Nothing waits for the clock, so this is only met by a solver that never ends.
     tokio::time::timeout(Duration::from_secs(60), solving)
         .await
         .expect("the solver ends")
+        .map(|done| done.results)
 }
 
 fn run<T>(work: impl Future<Output = T>) -> T {

@@ -45,7 +45,14 @@ pub const COMMAND: Command = Command::new(
     )
     .default("build"),
     Flag::bool("check", "Hold the Dockerfile against the rules (--call check)"),
-    Flag::list("cache-from", "Images to take cached layers from"),
+    Flag::list(
+        "cache-from",
+        "Take cached steps from there (NAME or type=registry,ref=NAME)",
+    ),
+    Flag::list(
+        "cache-to",
+        "Write cached steps there (type=inline, type=registry,ref=NAME,mode=max)",
+    ),
     Flag::text("cgroup-parent", "Cgroup below which build steps run"),
     Flag::bool("compress", "Compress the context").hidden(),
     Flag::int("cpu-period", "Period of the CPU quota in microseconds"),
@@ -300,10 +307,14 @@ fn query(matches: &Matches, source: &Source, call: &str) -> Result<String, Failu
         .map(|text| limits::ulimit(text))
         .collect();
     let ulimits = ulimits.map_err(Failure::text)?;
+    // A name with options is one, whatever is between its commas.
     let cache: Vec<&str> = matches
         .list("cache-from")
         .iter()
-        .flat_map(|text| text.split(','))
+        .flat_map(|text| match text.contains('=') {
+            true => vec![text.as_str()],
+            false => text.split(',').collect(),
+        })
         .collect();
     let labels = env::pairs(matches.list("label"));
     let network = matches.text_or_default("network");
@@ -344,6 +355,10 @@ fn query(matches: &Matches, source: &Source, call: &str) -> Result<String, Failu
     }
     if !cache.is_empty() {
         query = query.text("cachefrom", &json!(cache).to_string());
+    }
+    let cache_to = matches.list("cache-to");
+    if !cache_to.is_empty() {
+        query = query.text("cacheto", &json!(cache_to).to_string());
     }
     Ok(query.build())
 }
