@@ -1,9 +1,9 @@
-//! The docker client of today with its plugins for building and Compose, for the tests that need them.
+//! The docker client of today with its plugins for building and Compose, and one that builds without plugins, for the tests
+//! that need them.
 //!
-//! Debian's stable release has older ones or none, so they are taken from its testing suite, by name, through an apt
-//! configuration of their own: the machine's own packages and sources stay as they are. The programs are unpacked into
-//! `target/clients` and nowhere else. Where they cannot be had, `target/clients/missing` says why, and the tests that
-//! need them say so when they skip themselves.
+//! They are taken from Debian's suites, by name, through an apt configuration of their own: the machine's own packages and
+//! sources stay as they are. The programs are unpacked into `target/clients` (the old one into `old` there) and nowhere else.
+//! Where they cannot be had, `missing` there says why, and the tests that need them say so when they skip themselves.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,60 +13,87 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::process::{capture, exists, root};
 
-const SUITE: &str = "testing";
-/// Packages, and the program each one brings. They need nothing that a stable system lacks.
-const PROGRAMS: &[(&str, &str)] = &[
-    ("docker-cli", "usr/bin/docker"),
-    ("docker-buildx", "usr/libexec/docker/cli-plugins/docker-buildx"),
-    ("docker-compose", "usr/libexec/docker/cli-plugins/docker-compose"),
+/// Programs of one suite: where they are unpacked, packages, and the program that each one brings.
+struct Set {
+    suite: &'static str,
+    home: &'static str,
+    programs: &'static [(&'static str, &'static str)],
+}
+
+/// The programs need nothing that a stable system lacks.
+const SETS: &[Set] = &[
+    Set {
+        suite: "testing",
+        home: "target/clients",
+        programs: &[
+            ("docker-cli", "usr/bin/docker"),
+            ("docker-buildx", "usr/libexec/docker/cli-plugins/docker-buildx"),
+            ("docker-compose", "usr/libexec/docker/cli-plugins/docker-compose"),
+        ],
+    },
+    // The last one that speaks to the builder itself.
+    Set {
+        suite: "bookworm",
+        home: "target/clients/old",
+        programs: &[("docker.io", "usr/bin/docker")],
+    },
 ];
 
 /// Gets the clients once; a failure is told and leaves their tests out.
 pub fn fetch() -> Result<()> {
-    let home = root().join("target/clients");
-    let missing = home.join("missing");
-    if PROGRAMS.iter().all(|(_, program)| home.join(program).is_file()) {
-        return Ok(());
-    }
-    fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
-    match unpack(&home) {
-        Ok(()) => {
-            let _ = fs::remove_file(missing);
-        }
-        Err(error) => {
-            println!(
-                "the docker client and its plugins of Debian {SUITE} cannot be had: their tests are SKIPPED:"
-            );
-            println!("    {error:#}");
-            fs::write(missing, format!("{error:#}"))?;
-        }
-    }
-    Ok(())
+    SETS.iter().try_for_each(Set::fetch)
 }
 
-fn unpack(home: &Path) -> Result<()> {
-    ensure!(
-        exists("apt-get") && exists("dpkg-deb"),
-        "this is no Debian: apt-get or dpkg-deb is missing"
-    );
-    let apt = Apt::new(home.join("apt"))?;
-    apt.get(&["update"])?;
-    for (package, program) in PROGRAMS {
-        println!("fetching {package} of Debian {SUITE} for the tests");
-        apt.get(&["download", package])?;
-        let prefix = format!("{package}_");
-        let archive = fs::read_dir(&apt.home)?
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .find(|path| {
-                path.file_name()
-                    .is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
-            })
-            .with_context(|| format!("apt-get downloaded no {package}"))?;
-        capture(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(home))?;
-        ensure!(home.join(program).is_file(), "{package} holds no {program}");
+impl Set {
+    fn fetch(&self) -> Result<()> {
+        let home = root().join(self.home);
+        let missing = home.join("missing");
+        if self
+            .programs
+            .iter()
+            .all(|(_, program)| home.join(program).is_file())
+        {
+            return Ok(());
+        }
+        fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
+        match self.unpack(&home) {
+            Ok(()) => {
+                let _ = fs::remove_file(missing);
+            }
+            Err(error) => {
+                let suite = self.suite;
+                println!("docker clients of Debian {suite} cannot be had: their tests are SKIPPED:");
+                println!("    {error:#}");
+                fs::write(missing, format!("{error:#}"))?;
+            }
+        }
+        Ok(())
     }
-    let _ = fs::remove_dir_all(&apt.home);
-    Ok(())
+
+    fn unpack(&self, home: &Path) -> Result<()> {
+        ensure!(
+            exists("apt-get") && exists("dpkg-deb"),
+            "this is no Debian: apt-get or dpkg-deb is missing"
+        );
+        let apt = Apt::new(home.join("apt"), self.suite)?;
+        apt.get(&["update"])?;
+        for (package, program) in self.programs {
+            println!("fetching {package} of Debian {} for the tests", self.suite);
+            apt.get(&["download", package])?;
+            let prefix = format!("{package}_");
+            let archive = fs::read_dir(&apt.home)?
+                .filter_map(|entry| Some(entry.ok()?.path()))
+                .find(|path| {
+                    path.file_name()
+                        .is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
+                })
+                .with_context(|| format!("apt-get downloaded no {package}"))?;
+            capture(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(home))?;
+            ensure!(home.join(program).is_file(), "{package} holds no {program}");
+        }
+        let _ = fs::remove_dir_all(&apt.home);
+        Ok(())
+    }
 }
 
 /// apt with lists and state of its own.
@@ -75,14 +102,14 @@ struct Apt {
 }
 
 impl Apt {
-    fn new(home: PathBuf) -> Result<Apt> {
+    fn new(home: PathBuf, suite: &str) -> Result<Apt> {
         let _ = fs::remove_dir_all(&home);
         for directory in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(home.join(directory))?;
         }
         fs::write(home.join("status"), "")?;
         let mirror = mirror()?;
-        fs::write(home.join("sources.list"), format!("deb {mirror} {SUITE} main\n"))?;
+        fs::write(home.join("sources.list"), format!("deb {mirror} {suite} main\n"))?;
         let path = home.display();
         let options = format!(
             "Dir::State \"{path}\";\nDir::State::Lists \"{path}/lists\";\nDir::State::status \"{path}/status\";\n\

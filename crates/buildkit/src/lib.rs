@@ -4,6 +4,7 @@
 //!   POST /grpc ────> Control ──── Solve ─┐        ┌── frontend: attributes ──> build::BuildRequest
 //!                    LLBBridge ── Solve ─┴─> Job ─┤
 //!                                                 └── export: image, archive, directory, registry
+//!   POST /build?version=2 ──> Job, of clients that know no gRPC
 //!   POST /session ─> Session: files, secrets, agents and logins of the client, which we call
 //! ```
 //!
@@ -31,10 +32,12 @@ mod job;
 mod llb;
 mod locals;
 mod provenance;
+mod request;
 mod result;
 mod service;
 mod session;
 mod usage;
 
+pub use request::SessionBuild;
 pub use service::Service;
 pub use session::Greeting;

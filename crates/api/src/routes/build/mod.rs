@@ -7,12 +7,16 @@ mod context;
 mod extras;
 mod history;
 mod options;
+mod session;
 mod start;
 
 use axum::Router;
 use axum::routing::{get, post};
 
-use crate::error::ApiError;
+use axum::extract::State;
+use http::StatusCode;
+
+use crate::error::{ApiError, Result};
 use crate::request::Query;
 use crate::state::AppState;
 
@@ -29,12 +33,13 @@ pub fn routes() -> Router<AppState> {
         .route("/session", post(buildkit::session))
 }
 
-/// A build ends when the client that started it goes away; there is nothing else to name it by.
-async fn cancel(query: Query) -> ApiError {
+/// A build ends when the client that started it goes away; those over a session have a name besides.
+async fn cancel(State(state): State<AppState>, query: Query) -> Result<StatusCode> {
     match query.get("id") {
-        "" => ApiError::invalid("build ID not provided"),
-        id => ApiError::not_found(format!(
+        "" => Err(ApiError::invalid("build ID not provided")),
+        id if state.buildkit.give_up(id) => Ok(StatusCode::OK),
+        id => Err(ApiError::not_found(format!(
             "no build with ID {id}: close the connection of the build to end it"
-        )),
+        ))),
     }
 }

@@ -61,11 +61,6 @@ pub enum CallKind {
 pub fn read(query: &Query) -> Result<Options> {
     match query.get("version") {
         "" | "1" => {}
-        "2" => {
-            return Err(ApiError::not_implemented(
-                "version 2 of this route is not offered: use a docker client of version 23 or newer, or set DOCKER_BUILDKIT=0",
-            ));
-        }
         other => return Err(ApiError::invalid(format!("invalid version {other:?}"))),
     }
     if query.has("securityopt") {
@@ -217,7 +212,7 @@ fn allow_insecure(query: &Query) -> Result<bool> {
     Ok(insecure)
 }
 
-fn document<T: DeserializeOwned + Default>(query: &Query, name: &str, what: &str) -> Result<T> {
+pub fn document<T: DeserializeOwned + Default>(query: &Query, name: &str, what: &str) -> Result<T> {
     match query.get(name) {
         "" => Ok(T::default()),
         text => lenient::from_str(text).map_err(|why| ApiError::invalid(format!("{what}: {why}"))),
@@ -225,7 +220,7 @@ fn document<T: DeserializeOwned + Default>(query: &Query, name: &str, what: &str
 }
 
 /// The names the image gets, each once and with a tag.
-fn tags(names: &[String]) -> Result<Vec<Reference>> {
+pub fn tags(names: &[String]) -> Result<Vec<Reference>> {
     let mut tags = Vec::new();
     for name in names.iter().filter(|name| !name.is_empty()) {
         let reference = Reference::parse_normalized(name)?;
@@ -286,7 +281,6 @@ mod tests {
 
     #[test]
     fn what_cannot_be_done_is_refused() {
-        assert!(refused("version=2").contains("DOCKER_BUILDKIT=0"));
         assert_eq!(refused("version=3"), "invalid version \"3\"");
         assert!(refused("buildargs=%7B").starts_with("error reading build args: unexpected EOF"));
         assert!(refused("call=x").contains("use build, check, outline or targets"));

@@ -14,6 +14,7 @@ use super::call;
 use super::context;
 use super::extras::{self, Extras};
 use super::options::{self, Options};
+use super::session;
 use crate::answer::{Lines, stream_job};
 use crate::error::{ApiError, Result};
 use crate::request::{Query, auth};
@@ -29,6 +30,9 @@ pub async fn handle(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response> {
+    if query.get("version") == "2" {
+        return session::handle(&state, &query, body).await;
+    }
     let framed = is_framed(&headers)?;
     let mut options = options::read(&query)?;
     // Dropped with the job when the client goes away, which ends every step that runs.

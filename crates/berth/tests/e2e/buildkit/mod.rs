@@ -4,6 +4,7 @@ mod asking;
 mod building;
 mod caching;
 mod definitions;
+mod old;
 mod sending;
 
 use std::path::{Path, PathBuf};
