@@ -33,6 +33,8 @@ mod graph;
 mod history;
 pub mod instruction;
 pub mod lint;
+#[cfg(test)]
+mod mangle;
 pub mod parse;
 pub mod pattern;
 mod plan;

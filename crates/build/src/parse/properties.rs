@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::parse;
 use crate::graph::Stages;
 use crate::instruction::read_all;
+use crate::mangle::mangle;
 
 /// Pieces of Dockerfiles, among which the mistakes lie that are nearly right.
 fn piece() -> impl Strategy<Value = String> {
@@ -27,6 +28,32 @@ fn piece() -> impl Strategy<Value = String> {
         "[ -~\n]{0,12}",
         any::<String>(),
     ]
+}
+
+/// Dockerfiles with what is expected of them, one per behaviour, which the end-to-end tests build.
+const CORPUS: [&str; 5] = [
+    include_str!("../../../berth/tests/e2e/corpus/copy.cases"),
+    include_str!("../../../berth/tests/e2e/corpus/parse.cases"),
+    include_str!("../../../berth/tests/e2e/corpus/run.cases"),
+    include_str!("../../../berth/tests/e2e/corpus/stages.cases"),
+    include_str!("../../../berth/tests/e2e/corpus/variables.cases"),
+];
+
+#[test]
+fn dockerfiles_with_mistakes_are_read_or_refused() {
+    let mut refused = 0;
+    let is_code = |line: &&str| !["## ", "> ", "= "].iter().any(|mark| line.starts_with(mark));
+    for corpus in CORPUS {
+        let code: Vec<&str> = corpus.lines().filter(is_code).collect();
+        mangle(&code.join("\n"), 8, |text| {
+            let read = parse("Dockerfile", text).and_then(|file| {
+                let statements = read_all(&file)?;
+                Stages::read(&file.source, statements).map(drop)
+            });
+            refused += usize::from(read.is_err_and(|diagnostic| !diagnostic.to_string().is_empty()));
+        });
+    }
+    assert!(refused > 0);
 }
 
 proptest! {

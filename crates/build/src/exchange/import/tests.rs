@@ -147,6 +147,32 @@ fn damaged_documents_are_refused() {
     }
 }
 
+#[test]
+fn documents_with_mistakes_are_read_or_refused() {
+    let (a, b, x) = (digest("a"), digest("b"), digest("x"));
+    let text = format!(
+        "{{\"layers\":[{{\"blob\":\"{a}\",\"parent\":-1}},\n{{\"blob\":\"{b}\"}}],\n\"records\":[\n\
+         {{\"digest\":\"{x}\",\"inputs\":[[{{\"link\":1}}],[{{\"link\":1}},\n{{\"selector\":\"content\",\"link\":2}}]],\n\
+         \"layers\":[{{\"layer\":1}}]}},\n{{\"digest\":\"{a}\"}},\n{{\"digest\":\"{b}\"}},\n\
+         {{\"digest\":\"{x}\",\"inputs\":[[{{\"link\":0}}]],\"layers\":null}}]}}"
+    );
+    let blobs = [blob("a"), blob("b")];
+    let mut refused = 0;
+    crate::mangle::mangle(&text, 3_000, |text| {
+        match read(&String::from_utf8_lossy(text), &blobs) {
+            Ok(imported) => {
+                for entry in imported.entries.values() {
+                    if let Some(at) = &entry.result {
+                        assert!(!imported.stack(at.top).is_empty());
+                    }
+                }
+            }
+            Err(_) => refused += 1,
+        }
+    });
+    assert!(refused > 0);
+}
+
 /// Nothing in it depends on how deep records lie on each other.
 #[test]
 fn long_chains_are_read() {
