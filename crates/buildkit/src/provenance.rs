@@ -136,7 +136,9 @@ impl Provenance {
         let max = wanted.mode == Mode::Max;
         let told = |key: &str| {
             let kept = !key.starts_with("attest:") && !key.starts_with("local-sessionid:");
-            kept && (max || !key.starts_with("build-arg:") && !key.starts_with("label:"))
+            // Where steps were taken from changes nothing about the image, and may name the client's directories.
+            let caches = matches!(key, "cache-imports" | "cache-from");
+            kept && !caches && (max || !key.starts_with("build-arg:") && !key.starts_with("label:"))
         };
         let value = |key: &str, value: &str| match key.strip_prefix("build-arg:") {
             Some(name) if looks_secret(name) => Digest::sha256(value.as_bytes()).to_string(),
@@ -262,6 +264,8 @@ mod tests {
             ("label:a", "b"),
             ("target", "last"),
             ("attest:provenance", text),
+            ("cache-imports", "[{\"Type\":\"local\"}]"),
+            ("cache-from", "elsewhere"),
         ]
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
@@ -301,6 +305,7 @@ mod tests {
         let max = made("mode=max").to_string();
         assert!(max.contains("hello") && max.contains("RlJPTSBh"), "{max}");
         assert!(!max.contains("sesame"), "{max}");
+        assert!(!max.contains("cache-") && !max.contains("elsewhere"), "{max}");
     }
 
     #[test]
