@@ -3,6 +3,8 @@
 //! The caller clones a child, which enters the cgroup and joins all of the container's namespaces through the
 //! pidfd. A pid namespace takes in newborns only, so the child then makes the process itself, as a child of the
 //! caller, and leaves. That process goes the same way as a first one: standard streams, rights, filter, exec.
+//! It does not wait for its caller where it need not, because each time two processes have to be scheduled: only for
+//! limits, and where it has a terminal or a filter's listener to hand over.
 //!
 //! Processes of the container can see it from its birth on. By then its root, its working directory and its
 //! descriptors (the streams and the handshake excepted) are the container's own: one that may trace any process
@@ -74,6 +76,9 @@ struct ExecPlan {
     /// The container's root, where it is not that of a mount namespace of its own.
     root: Option<OwnedFd>,
     cgroup: Option<Entry>,
+    /// The caller has limits to set, which in a user namespace nobody could raise, or must know of the process before it
+    /// hears from it.
+    waits: bool,
 }
 
 /// Runs the process. When this returns, the program has begun.
@@ -84,7 +89,10 @@ pub fn exec(exec: Exec<'_>) -> Result<Running, LaunchError> {
     process.preserve_fds = exec.preserve_fds;
     let answerer = exec.filter.and_then(|prepared| prepared.answerer.as_ref());
     let listener = answerer.map(Answerer::connect).transpose()?;
-    let kinds = foreign_namespaces(exec.target_pid)?;
+    let limited = !(exec.process.rlimits.is_empty() && exec.default_rlimits.is_empty());
+    let waits = limited || process.terminal || listener.is_some();
+    // Joining an own namespace again would be refused for some kinds, and in a user namespace for all.
+    let kinds = namespace::foreign(exec.target_pid).during("the container's namespaces (is it running?)")?;
     if kinds.contains(Kind::User) {
         let (uids, _) = namespace::maps_of(exec.target_pid).during("the container's id maps")?;
         if let Some(uid) = namespace::outside(&uids, process.uid()) {
@@ -119,6 +127,7 @@ pub fn exec(exec: Exec<'_>) -> Result<Running, LaunchError> {
         pidfd,
         root,
         cgroup,
+        waits,
     };
     let (mut channel, child_channel) = Channel::pair()?;
     let options = Options {
@@ -146,27 +155,16 @@ fn converse(
     defaults: &[Rlimit],
     asked: Option<(Listener, State)>,
 ) -> Result<Option<OwnedFd>, LaunchError> {
-    limits::apply(pid, &plan.process.rlimits, defaults)?;
-    if let Some(score) = plan.process.oom_score_adj {
-        limits::set_oom_score(pid, score)?;
+    if plan.waits {
+        limits::apply(pid, &plan.process.rlimits, defaults)?;
+        channel.reach(Stage::Configured, &[])?;
     }
-    channel.reach(Stage::Configured, &[])?;
-    let terminal = channel.expect(Stage::Ready)?.pop();
-    channel.reach(Stage::Started, &[])?;
+    let terminal = match plan.process.terminal {
+        true => channel.expect(Stage::Ready)?.pop(),
+        false => None,
+    };
     await_exec(channel, pid, asked)?;
     Ok(terminal)
-}
-
-/// The kinds in which the target differs from the caller. Joining an own namespace again would be refused for
-/// some kinds, and in a user namespace for all.
-fn foreign_namespaces(pid: i32) -> Result<Kinds, LaunchError> {
-    let mut kinds = Kinds::empty();
-    for kind in Kind::ALL {
-        if !namespace::shares(pid, kind).during("the container's namespaces (is it running?)")? {
-            kinds.insert(kind);
-        }
-    }
-    Ok(kinds)
 }
 
 /// The closure of a clone: gives the exit code of a process that does not become the program.
@@ -186,6 +184,10 @@ fn enter(plan: &mut ExecPlan, channel: &mut Channel) -> Result<(), LaunchError> 
     isolate(plan.fds(), plan.cgroup.take(), channel)?;
     // Entering the cgroup may have changed it.
     run_on(&plan.process.affinity.last)?;
+    if let Some(score) = plan.process.oom_score_adj {
+        // With the caller's rights and through its /proc; what is born below has it, too.
+        limits::set_own_oom_score(score)?;
+    }
     namespace::join_process(plan.pidfd.as_fd(), plan.kinds).during("join the container's namespaces")?;
     if let Some(root) = &plan.root {
         rustix::process::fchdir(root).during("enter the container's root")?;
@@ -208,11 +210,15 @@ fn enter(plan: &mut ExecPlan, channel: &mut Channel) -> Result<(), LaunchError> 
 fn be_born(plan: &mut ExecPlan, channel: &mut Channel) -> Result<(), LaunchError> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).during("set the death signal")?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).during("protect the process")?;
+    // A caller that ended before the signal was set sends none.
+    channel.check_peer()?;
     become_process(plan, channel).map(|never| match never {})
 }
 
 fn become_process(plan: &mut ExecPlan, channel: &mut Channel) -> Result<Infallible, LaunchError> {
-    channel.expect(Stage::Configured)?;
+    if plan.waits {
+        channel.expect(Stage::Configured)?;
+    }
     if plan.kinds.contains(Kind::User) {
         // Until now it has the caller's ids, which are nobody's inside: a terminal it made would be nobody's.
         become_root()?;
@@ -228,12 +234,9 @@ fn become_process(plan: &mut ExecPlan, channel: &mut Channel) -> Result<Infallib
     };
     stdio::place(&plan.stdio, pair.as_ref(), plan.process.console_size)?;
     let program = plan.process.become_ready()?;
-    match &pair {
-        Some(pair) => channel.reach(Stage::Ready, &[pair.master.as_fd()])?,
-        None => channel.reach(Stage::Ready, &[])?,
+    if let Some(pair) = pair {
+        channel.reach(Stage::Ready, &[pair.master.as_fd()])?;
     }
-    drop(pair);
-    channel.expect(Stage::Started)?;
     Err(plan.process.execute(&program, channel))
 }
 

@@ -10,15 +10,18 @@
 //!       | <---------- Filtered ------------- |   the filter is loaded; carries its listener (only when one is wanted)
 //!       |           end of stream            |   the exec has closed the socket: the program runs
 //!
+//! The first process of a container goes through all of it. An additional one begins by itself (no `Started`), is
+//! `Ready` only with a terminal, and waits for `Configured` only where it has limits or something to tell, which must
+//! come after `Joined`.
+//!
 //! The stages are ordered: a message that does not move forward, or is not the one awaited, breaks the
 //! handshake. `Failed` may come instead of any message of the child and is the last one. If either side dies,
 //! the other reads the end of the stream: the child then leaves, the caller reaps it.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{During, LaunchError};
@@ -122,22 +125,44 @@ impl Channel {
         sys::fd::send_fds(&self.socket, &bytes, fds).during("handshake")
     }
 
+    /// Fails when the other side is gone. Takes no message.
+    pub fn check_peer(&self) -> Result<(), LaunchError> {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        match rustix::net::recv(&self.socket, &mut [0u8; 1], flags) {
+            Ok((_, 0)) | Err(Errno::CONNRESET) => {
+                Err(LaunchError::Handshake("the caller has ended".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for a message and tells its length; nothing is taken.
+    fn next_length(&self) -> Result<usize, Errno> {
+        let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
+        loop {
+            match rustix::net::recv(&self.socket, &mut [0u8; 1], flags) {
+                Err(Errno::INTR) => {}
+                other => return other.map(|(_, length)| length),
+            }
+        }
+    }
+
     /// Waits for the other side to reach `expected`.
     pub fn receive(&mut self, expected: Stage) -> Result<Received, LaunchError> {
-        let mut buffer = vec![0; MAX_MESSAGE];
         // A peer that ended with unread messages resets the connection. The kernel tells that once, and then what the
         // peer had said before.
-        let received = match sys::fd::recv_fds(&self.socket, &mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                sys::fd::recv_fds(&self.socket, &mut buffer)
-            }
-            received => received,
+        let length = match self.next_length() {
+            Err(Errno::CONNRESET) => self.next_length(),
+            length => length,
         };
-        let (count, fds) = match received {
-            Ok(received) => received,
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(Received::Closed),
+        let length = match length {
+            Ok(length) => length.min(MAX_MESSAGE),
+            Err(Errno::CONNRESET) => return Ok(Received::Closed),
             Err(error) => return Err(error).during("handshake"),
         };
+        // As large as the message and not as the largest one: each page of it is made anew in each process.
+        let mut buffer = vec![0; length];
+        let (count, fds) = sys::fd::recv_fds(&self.socket, &mut buffer).during("handshake")?;
         let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else {
             return Ok(Received::Closed);
         };
@@ -215,6 +240,19 @@ mod tests {
             caller.reach(Stage::Configured, &[]),
             Err(LaunchError::Handshake(_))
         ));
+    }
+
+    #[test]
+    fn a_long_failure_arrives_whole_and_a_caller_that_is_gone_is_noticed() {
+        let (mut caller, child) = Channel::pair().unwrap();
+        assert_eq!(child.check_peer(), Ok(()));
+        let failure = LaunchError::Invalid("x".repeat(20_000));
+        child.fail(&failure);
+        // A look takes nothing.
+        assert_eq!(caller.check_peer(), Ok(()));
+        assert_eq!(caller.expect(Stage::Ready).err(), Some(failure));
+        drop(caller);
+        assert!(child.check_peer().is_err());
     }
 
     #[test]

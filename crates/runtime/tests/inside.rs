@@ -167,6 +167,44 @@ fn names_environment_directory_and_limits() {
     assert_eq!(text.lines().count(), 10, "a descriptor leaked: {text}");
 }
 
+/// Without limits it waits for nobody, so a failure may be told before its caller knows of it.
+#[test]
+fn an_additional_process_has_its_limits_and_its_score_and_tells_why_it_fails() {
+    if !possible() {
+        return;
+    }
+    let mut bundle = Bundle::new();
+    let (stdio, output) = captured();
+    let first = bundle.shell("sleep 100").create(stdio).unwrap();
+    let first = first.start().unwrap();
+    let mut process = bundle.spec.process.clone().unwrap();
+    let exec = |process: &spec::runtime::Process| {
+        let (stdio, output) = captured();
+        let exec = runtime::Exec::new(first.pid, first.pidfd.as_fd(), process, stdio);
+        runtime::exec(exec).map(|running| finish(running.pidfd, output).0)
+    };
+    process.oom_score_adj = Some(321);
+    process.args = ["sh", "-c", "cat /proc/self/oom_score_adj; ulimit -n"]
+        .map(str::to_owned)
+        .into();
+    assert!(exec(&process).unwrap().starts_with("321\n"));
+    process.rlimits.push(Rlimit {
+        r#type: "RLIMIT_NOFILE".to_owned(),
+        soft: 77,
+        hard: 99,
+    });
+    assert_eq!(exec(&process).unwrap(), "321\n77\n");
+    process.args = vec!["nosuch".to_owned()];
+    for number in 0..40 {
+        if number == 20 {
+            process.rlimits.clear();
+        }
+        assert_eq!(exec(&process).unwrap_err().exit_code(), 127);
+    }
+    sys::process::send_signal(first.pidfd.as_fd(), 9).unwrap();
+    finish(first.pidfd, output);
+}
+
 #[test]
 fn programs_that_cannot_run() {
     if !possible() {

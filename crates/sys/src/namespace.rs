@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use std::os::fd::AsRawFd as _;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::thread::{ThreadNameSpaceType, UnshareFlags};
 
 use crate::process;
@@ -116,15 +116,28 @@ pub fn open(pid: Option<i32>, kind: Kind) -> io::Result<OwnedFd> {
     )?)
 }
 
-/// Whether a process is in the namespace of this kind that the calling thread is in. Of a kind that the kernel does
-/// not have there is one for all.
-pub fn shares(pid: i32, kind: Kind) -> io::Result<bool> {
-    let own = match rustix::fs::stat(format!("/proc/thread-self/ns/{}", kind.proc_name())) {
-        Err(rustix::io::Errno::NOENT) => return Ok(true),
-        own => own?,
+/// The kinds in which a process is in another namespace than the calling thread. Of a kind that the kernel does not have
+/// there is one for all.
+pub fn foreign(pid: i32) -> io::Result<Kinds> {
+    let directory = |path: &str| {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(path, flags, Mode::empty())
     };
-    let theirs = rustix::fs::stat(format!("/proc/{pid}/ns/{}", kind.proc_name()))?;
-    Ok((theirs.st_dev, theirs.st_ino) == (own.st_dev, own.st_ino))
+    let own = directory("/proc/thread-self/ns")?;
+    let theirs = directory(&format!("/proc/{pid}/ns"))?;
+    let mut kinds = Kinds::empty();
+    for kind in Kind::ALL {
+        let number = |of: &OwnedFd| {
+            let stat = rustix::fs::statat(of, kind.proc_name(), AtFlags::empty());
+            stat.map(|stat| (stat.st_dev, stat.st_ino))
+        };
+        match number(&own) {
+            Err(rustix::io::Errno::NOENT) => {}
+            own if own? == number(&theirs)? => {}
+            _ => kinds.insert(kind),
+        }
+    }
+    Ok(kinds)
 }
 
 /// Whether all ids of the host are the caller's, as they are in the first user namespace only.

@@ -83,6 +83,14 @@ fn resource(limit: &Rlimit) -> Result<u32, LaunchError> {
 }
 
 pub(crate) fn set_oom_score(pid: i32, score: i32) -> Result<(), LaunchError> {
-    std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string())
-        .during(&format!("set oom_score_adj to {score}"))
+    write_oom_score(&format!("/proc/{pid}/oom_score_adj"), score)
+}
+
+/// For the calling process and what it makes from now on.
+pub(crate) fn set_own_oom_score(score: i32) -> Result<(), LaunchError> {
+    write_oom_score("/proc/self/oom_score_adj", score)
+}
+
+fn write_oom_score(path: &str, score: i32) -> Result<(), LaunchError> {
+    std::fs::write(path, score.to_string()).during(&format!("set oom_score_adj to {score}"))
 }
