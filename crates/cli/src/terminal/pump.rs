@@ -31,6 +31,8 @@ pub struct Pump {
 }
 
 const BUFFER: usize = 64 << 10;
+/// Most commands say little; a buffer costs by its size, because each page of it is made first.
+const FIRST: usize = 4 << 10;
 
 pub fn start(hijacked: Hijacked, wanted: Wanted) -> io::Result<Pump> {
     let (output_done, output) = oneshot::channel();
@@ -183,7 +185,7 @@ fn copy_frames(mut source: impl Read, show_out: bool, show_err: bool) -> io::Res
     let mut frames = Frames::default();
     let mut sink = to_standard(show_out, show_err);
     let mut digits = String::new();
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = vec![0; FIRST];
     loop {
         let count = match source.read(&mut buffer) {
             Ok(0) => return Ok(digits.parse().ok()),
@@ -199,6 +201,9 @@ fn copy_frames(mut source: impl Read, show_out: bool, show_err: bool) -> io::Res
             }
             sink(stream, bytes)
         })?;
+        if count == buffer.len() {
+            buffer.resize(BUFFER, 0);
+        }
     }
 }
 
