@@ -3,7 +3,7 @@
 //! An exec is made, then started once; it is forgotten when its container ends. The monitor is the parent of
 //! the process and tells its exit; what is known of it is kept here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -47,43 +47,98 @@ pub struct ExecStart {
     pub console_size: Option<[u16; 2]>,
 }
 
+/// Ended execs of a container that can still be asked about; the oldest are forgotten.
+const REMEMBERED: usize = 512;
+
 /// Every exec of the living containers.
 #[derive(Default)]
 pub(crate) struct Execs {
-    by_id: Mutex<HashMap<String, Arc<Exec>>>,
+    table: Mutex<Table>,
     /// Some exec has ended.
     ended: tokio::sync::Notify,
 }
 
+/// Found by id, and by container without looking at those of others or at those that have ended.
+#[derive(Default)]
+struct Table {
+    by_id: HashMap<String, Arc<Exec>>,
+    by_container: HashMap<Id, Ids>,
+}
+
+/// A container's execs, each list in the order in which they came to it.
+#[derive(Default)]
+struct Ids {
+    open: Vec<String>,
+    ended: VecDeque<String>,
+}
+
 impl Execs {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Exec>>> {
-        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn get(&self, id: &str) -> Result<Arc<Exec>> {
         self.lock()
+            .by_id
             .get(id)
             .cloned()
             .ok_or_else(|| Error::not_found(format!("No such exec instance: {id}")))
     }
 
-    fn change(&self, id: &str, change: impl FnOnce(&mut Exec)) -> Option<Arc<Exec>> {
-        let mut execs = self.lock();
-        let exec = execs.get_mut(id)?;
-        change(Arc::make_mut(exec));
-        Some(Arc::clone(exec))
+    fn add(&self, exec: Exec) {
+        let mut table = self.lock();
+        let ids = table.by_container.entry(exec.container.clone()).or_default();
+        ids.open.push(exec.id.clone());
+        table.by_id.insert(exec.id.clone(), Arc::new(exec));
     }
 
+    fn change(&self, id: &str, change: impl FnOnce(&mut Exec)) {
+        if let Some(exec) = self.lock().by_id.get_mut(id) {
+            change(Arc::make_mut(exec));
+        }
+    }
+
+    /// The exec has ended, or could not begin. Whether it is known.
+    fn end(&self, id: &str, exit_code: i64) -> bool {
+        let mut table = self.lock();
+        let Table { by_id, by_container } = &mut *table;
+        let Some(exec) = by_id.get_mut(id) else {
+            return false;
+        };
+        let exec = Arc::make_mut(exec);
+        exec.running = false;
+        exec.exit_code = Some(exit_code);
+        let Some(ids) = by_container.get_mut(&exec.container) else {
+            return true;
+        };
+        // Told before, it is in its list already.
+        if let Some(place) = ids.open.iter().position(|open| open == id) {
+            let id = ids.open.remove(place);
+            ids.ended.push_back(id);
+        }
+        if ids.ended.len() > REMEMBERED
+            && let Some(oldest) = ids.ended.pop_front()
+        {
+            by_id.remove(&oldest);
+        }
+        true
+    }
+
+    /// Those of a container that have not ended.
     fn ids_of(&self, container: &Id) -> Vec<String> {
-        self.lock()
-            .values()
-            .filter(|e| e.container == *container && e.exit_code.is_none())
-            .map(|e| e.id.clone())
-            .collect()
+        let table = self.lock();
+        let ids = table.by_container.get(container);
+        ids.map(|ids| ids.open.clone()).unwrap_or_default()
     }
 
     pub(crate) fn container_ended(&self, container: &Id) {
-        self.lock().retain(|_, exec| exec.container != *container);
+        let mut table = self.lock();
+        let Some(ids) = table.by_container.remove(container) else {
+            return;
+        };
+        for id in ids.open.iter().chain(&ids.ended) {
+            table.by_id.remove(id);
+        }
     }
 }
 
@@ -116,7 +171,7 @@ impl Engine {
             exit_code: None,
             pid: 0,
         };
-        self.inner.execs.lock().insert(exec.id.clone(), Arc::new(exec));
+        self.inner.execs.add(exec);
         handle
             .tell(Command::ExecIds(self.inner.execs.ids_of(&container.id)))
             .await;
@@ -206,7 +261,7 @@ impl Engine {
             }
             Err(error) => {
                 let code = i64::from(error.exit_code.unwrap_or(126));
-                self.inner.execs.change(id, |e| e.exit_code = Some(code));
+                self.inner.execs.end(id, code);
                 Err(error)
             }
         }
@@ -229,10 +284,7 @@ impl Engine {
             let (inner, exec_id) = (Arc::clone(&self.inner), id.to_owned());
             let state = blocking(move || Ok(inner.monitor_of(&container)?.exec_state(&exec_id)?)).await;
             if let Ok(Some(code)) = state.map(|state| state.exit_code) {
-                self.inner.execs.change(id, |exec| {
-                    exec.running = false;
-                    exec.exit_code = Some(i64::from(code));
-                });
+                self.inner.execs.end(id, i64::from(code));
             }
         }
         Ok(Exec::clone(&*self.inner.execs.get(id)?))
@@ -312,15 +364,46 @@ fn emit(inner: &Inner, container: &Container, action: &str, exec: &str, exit_cod
 impl Owner {
     /// The monitor says that an exec has ended.
     pub(super) fn on_exec_exit(&mut self, id: &str, exit_code: i32) {
-        let known = self.engine.execs.change(id, |exec| {
-            exec.running = false;
-            exec.exit_code = Some(i64::from(exit_code));
-        });
+        let known = self.engine.execs.end(id, i64::from(exit_code));
         self.engine.execs.ended.notify_waiters();
-        if known.is_some() {
+        if known {
             self.container.exec_ids = self.engine.execs.ids_of(&self.container.id);
             self.publish_only();
             emit(&self.engine, &self.container, "exec_die", id, Some(exit_code));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ended_execs_are_remembered_for_a_while_and_the_open_ones_for_good() {
+        let execs = Execs::default();
+        let (container, other) = (Id::random(), Id::random());
+        let exec = |id: &str, container: &Id| Exec {
+            id: id.to_owned(),
+            container: container.clone(),
+            config: ExecCreateRequest::default(),
+            running: true,
+            started: true,
+            exit_code: None,
+            pid: 1,
+        };
+        execs.add(exec("open", &container));
+        execs.add(exec("theirs", &other));
+        for number in 0..=REMEMBERED {
+            let id = number.to_string();
+            execs.add(exec(&id, &container));
+            assert!(execs.end(&id, 7) && execs.end(&id, 7));
+        }
+        assert_eq!(execs.ids_of(&container), ["open"]);
+        assert!(execs.get("0").is_err() && !execs.end("0", 1));
+        assert_eq!(execs.get("1").unwrap().exit_code, Some(7));
+        assert_eq!(execs.lock().by_id.len(), REMEMBERED + 2);
+        execs.container_ended(&container);
+        assert!(execs.get("open").is_err() && execs.get("1").is_err());
+        assert_eq!(execs.ids_of(&other), ["theirs"]);
     }
 }
