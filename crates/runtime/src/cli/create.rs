@@ -61,6 +61,9 @@ pub(super) fn run(containers: &Containers, options: &CreateOptions, groups: Grou
         }
         return started;
     };
+    // What waits as long as the container runs should not hold what making it took.
+    sys::memory::release_unused();
+    sys::memory::release_code();
     let exit = console::attend(running.pidfd.as_fd(), running.terminal.as_ref(), &signals)?;
     if !options.keep {
         lifecycle::delete(containers, &options.id, true)?;
@@ -78,6 +81,8 @@ fn make(
 ) -> Result<Running, CliError> {
     let bundle = state::absolute(&options.bundle)?;
     let mut spec: Spec = document::read(&bundle.join("config.json"))?;
+    // Reading takes as much code as all that follows, and other code.
+    sys::memory::release_code();
     if let Some(process) = &mut spec.process {
         inherited::tell(preserved, &mut process.env);
     }
