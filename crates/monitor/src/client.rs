@@ -75,7 +75,9 @@ impl Monitor {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .current_dir("/")
+            // It goes to the root directory by itself: asked to do that for it, the library would copy the daemon's whole
+            // address space where it otherwise lends it to the child for a moment.
+            //
             // The allocator's per-thread cache would keep the pages of the start-up from being given back.
             .env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0")
             .spawn()

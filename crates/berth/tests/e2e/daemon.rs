@@ -124,3 +124,26 @@ fn a_stopped_daemon_leaves_nothing_on_the_host() {
     daemon.start_again();
     assert_eq!(daemon.ok(&["exec", "needs-it", "echo", "well"]).trim(), "well");
 }
+
+#[test]
+fn a_monitor_holds_no_directory_of_the_daemons() {
+    guard!();
+    let daemon = Daemon::start();
+    let id = daemon.ok(&["run", "-d", "box:1", "sleep", "1000"]);
+    let short = id.get(..12).unwrap().as_bytes();
+    let mut cwds = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap() {
+        let path = entry.unwrap().path();
+        // PROGRAM monitor ID
+        let line = std::fs::read(path.join("cmdline")).unwrap_or_default();
+        if line
+            .split(|byte| *byte == 0)
+            .skip(1)
+            .take(2)
+            .eq([b"monitor".as_slice(), short])
+        {
+            cwds.push(std::fs::read_link(path.join("cwd")).unwrap());
+        }
+    }
+    assert_eq!(cwds, [std::path::Path::new("/")]);
+}
