@@ -125,7 +125,10 @@ impl Images {
             lease.hold_blob(&blob.digest);
             if self.inner.store.content().has(&blob.digest) {
                 let chain = chain_id(chain_below, &diff);
-                let id = snapshots.label_chain(snapshot, &chain, &diff)?;
+                let id = match info.chain.as_ref() == Some(&chain) {
+                    true => snapshot,
+                    false => snapshots.label_chain(snapshot, &chain, &diff)?,
+                };
                 lease.hold_snapshot(id);
                 return Ok(MadeLayer {
                     diff,

@@ -228,14 +228,7 @@ impl Images {
 
     /// Bytes of those of the layers that are unpacked.
     pub(crate) fn unpacked_size(&self, layers: impl IntoIterator<Item = Digest>) -> Result<u64, ImageError> {
-        let snapshots = self.inner.store.snapshots();
-        let mut bytes = 0;
-        for chain in layers {
-            if let Some(snapshot) = snapshots.by_chain(&chain) {
-                bytes += snapshots.usage(snapshot)?.bytes;
-            }
-        }
-        Ok(bytes)
+        Ok(self.inner.store.snapshots().bytes_of_chains(layers)?)
     }
 }
 

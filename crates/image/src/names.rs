@@ -132,6 +132,15 @@ impl Images {
 
     pub(crate) fn set_name(&self, name: &Reference, digest: &Digest) -> Result<(), ImageError> {
         self.inner.store.db().make_room();
+        // A name that stays where it is needs no more than its new time, which a power cut may take.
+        let stays = self.inner.store.db().write::<_, ImageError>(|tx| {
+            let update = "UPDATE image_name SET tagged = ?3 WHERE name = ?1 AND digest = ?2";
+            let changed = tx.execute(update, (name.canonical(), digest.as_str(), now()));
+            Ok(changed.map_err(DbError::from)? > 0)
+        })?;
+        if stays {
+            return Ok(());
+        }
         self.inner.store.db().write_durable(|tx| {
             tx.execute(
                 "INSERT INTO image_name (name, digest, tagged) VALUES (?1, ?2, ?3)

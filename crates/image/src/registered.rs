@@ -1,6 +1,6 @@
 //! Making an image visible: one transaction that names it and roots everything it needs.
 
-use rusqlite::Transaction;
+use rusqlite::{Connection, Transaction};
 use spec::image::Descriptor;
 use spec::{Digest, Reference};
 use store::{DbError, SnapshotId, rusqlite};
@@ -35,10 +35,12 @@ impl Images {
         names: &[Reference],
         unpacked: &[UnpackedManifest],
     ) -> Result<(), ImageError> {
-        self.inner
-            .store
-            .db()
-            .write_durable(|tx| register(tx, target, blobs, names, unpacked).map_err(DbError::from))?;
+        let db = self.inner.store.db();
+        // What is there already was made to last when it came; waiting for the disk once more would add nothing.
+        if names.is_empty() && db.read(|db| is_registered(db, target, blobs, unpacked))? {
+            return Ok(());
+        }
+        db.write_durable(|tx| register(tx, target, blobs, names, unpacked).map_err(DbError::from))?;
         Ok(())
     }
 
@@ -192,6 +194,38 @@ fn register(
         )?;
     }
     Ok(())
+}
+
+/// Whether registering would change nothing.
+fn is_registered(
+    db: &Connection,
+    target: &Descriptor,
+    blobs: &[Descriptor],
+    unpacked: &[UnpackedManifest],
+) -> rusqlite::Result<bool> {
+    let image = target.digest.as_str();
+    let same_type = "SELECT 1 FROM image WHERE digest = ?1 AND media_type = ?2";
+    if !db
+        .prepare_cached(same_type)?
+        .exists((image, &target.media_type))?
+    {
+        return Ok(false);
+    }
+    let mut blob_row = db.prepare_cached("SELECT 1 FROM image_blob WHERE image = ?1 AND blob = ?2")?;
+    for blob in blobs {
+        if !blob_row.exists((image, blob.digest.as_str()))? {
+            return Ok(false);
+        }
+    }
+    let mut snapshot_row = db.prepare_cached(
+        "SELECT 1 FROM image_snapshot WHERE image = ?1 AND manifest = ?2 AND snapshot = ?3",
+    )?;
+    for manifest in unpacked {
+        if !snapshot_row.exists((image, manifest.manifest.as_str(), manifest.top))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn put_snapshot(tx: &Transaction<'_>, image: &Digest, unpacked: &UnpackedManifest) -> rusqlite::Result<()> {

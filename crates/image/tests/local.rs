@@ -78,6 +78,14 @@ async fn names_move_and_go() {
             .is_empty()
     );
     assert_eq!(world.images.list().unwrap().len(), 2);
+    // A name that is given again stays, with a new time; given to another image it moves.
+    let tagged = |id: &spec::Digest| world.images.resolve(id.as_str()).unwrap().last_tagged;
+    let before = tagged(&second.id);
+    world.images.tag(second.id.as_str(), &name("app")).unwrap();
+    assert_ne!(tagged(&second.id), before);
+    world.images.tag(first.id.as_str(), &name("app")).unwrap();
+    assert_eq!(world.images.resolve("app").unwrap().id, first.id);
+    world.images.tag(second.id.as_str(), &name("app")).unwrap();
     let untagged = world.images.untag(&name("app")).unwrap();
     assert_eq!((untagged.id, untagged.remaining), (second.id.clone(), 0));
     assert!(matches!(
@@ -164,7 +172,27 @@ async fn commits_stack_layers_and_histories() {
         Some(top)
     );
     // The same again is the same image.
-    assert_eq!(world.images.commit_layers(commit(config)).unwrap().id, image.id);
+    assert_eq!(
+        world.images.commit_layers(commit(config.clone())).unwrap().id,
+        image.id
+    );
+    // And without a name it leaves no trace, once all there is to know is known.
+    let of_layers = || CommitLayers {
+        parent: Some(base.clone()),
+        layers: vec![world.images.snapshot(&image).unwrap()],
+        config: config.clone(),
+        reference: None,
+    };
+    let version = || {
+        let look = |db: &store::rusqlite::Connection| {
+            db.query_row("PRAGMA data_version", [], |row| row.get::<_, i64>(0))
+        };
+        world.images.store().db().read(look).unwrap()
+    };
+    assert_eq!(world.images.commit_layers(of_layers()).unwrap().id, image.id);
+    let before = version();
+    assert_eq!(world.images.commit_layers(of_layers()).unwrap().id, image.id);
+    assert_eq!(version(), before, "what was there was written again");
 
     let history = world.images.history(&image).unwrap();
     let told: Vec<_> = history

@@ -1,6 +1,6 @@
 //! What the cache holds, and taking parts of it away.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use image::Images;
 use jiff::Timestamp;
@@ -63,15 +63,17 @@ fn entry(
     snapshots: &Snapshots,
     listed: &Listed,
     held: &HashSet<SnapshotId>,
+    sizes: &HashMap<SnapshotId, u64>,
     seen: &mut HashSet<SnapshotId>,
 ) -> CacheEntry {
     // Records without a layer of their own point to their parent's snapshot and take nothing.
     let own = listed.snapshot.filter(|_| listed.layer);
     let first = own.is_some_and(|snapshot| seen.insert(snapshot));
     let in_image = own.is_some_and(|snapshot| held.contains(&snapshot));
-    let size = own
-        .and_then(|snapshot| snapshots.usage(snapshot).ok())
-        .map_or(0, |usage| usage.bytes);
+    let size = own.map_or(0, |snapshot| match sizes.get(&snapshot) {
+        Some(size) => *size,
+        None => snapshots.usage(snapshot).map_or(0, |usage| usage.bytes),
+    });
     CacheEntry {
         id: listed.id.strip_prefix("sha256:").unwrap_or(&listed.id).to_owned(),
         parents: listed
@@ -93,11 +95,14 @@ fn entry(
 fn entries(store: &Store, images: &Images) -> Result<Vec<(Listed, CacheEntry)>, BuildError> {
     let listed = store.db().read(rows::list)?;
     let held = images.rooted()?.snapshots;
+    // Those that were measured before, in one look.
+    let known = store.snapshots().list()?.into_iter();
+    let sizes = known.filter_map(|info| Some((info.id, info.size?))).collect();
     let mut seen = HashSet::new();
     Ok(listed
         .into_iter()
         .map(|listed| {
-            let entry = entry(store.snapshots(), &listed, &held, &mut seen);
+            let entry = entry(store.snapshots(), &listed, &held, &sizes, &mut seen);
             (listed, entry)
         })
         .collect())

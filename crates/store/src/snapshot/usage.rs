@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use rusqlite::OptionalExtension as _;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, openat, statat};
 use rustix::io::Errno;
 use spec::Digest;
@@ -45,6 +46,29 @@ impl Snapshots {
             })?;
         }
         Ok(usage)
+    }
+
+    /// Bytes of those layers with these chain IDs that are here, together. What is remembered is looked up in one go: an
+    /// image may have many layers, and every look at the image asks for its size.
+    pub fn bytes_of_chains(&self, chains: impl IntoIterator<Item = Digest>) -> Result<u64, SnapshotError> {
+        let mut unmeasured: Vec<SnapshotId> = Vec::new();
+        let mut bytes = self.inner.db.read(|db| {
+            let mut statement = db.prepare_cached("SELECT id, bytes FROM snapshot WHERE chain = ?1")?;
+            let mut bytes = 0u64;
+            for chain in chains {
+                let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, table::unsigned(row, 1)?));
+                match statement.query_row([chain.as_str()], row).optional()? {
+                    Some((_, Some(known))) => bytes = bytes.saturating_add(known),
+                    Some((id, None)) => unmeasured.push(id),
+                    None => {}
+                }
+            }
+            Ok(bytes)
+        })?;
+        for id in unmeasured {
+            bytes = bytes.saturating_add(self.usage(id)?.bytes);
+        }
+        Ok(bytes)
     }
 
     /// Bytes of every layer that has a chain ID, by that; none where it was not measured yet.
