@@ -330,6 +330,7 @@ impl Builder {
         if let Err(error) = self.keep_to_policy().await {
             tracing::warn!(%error, "the build cache may take more than it should");
         }
+        self.executor.settle().await;
     }
 
     /// An image by its name: the one that is here, or its registry's.

@@ -178,6 +178,11 @@ pub trait Executor: Send + Sync + 'static {
     /// Runs a step to its end; the result is its exit code.
     fn run(&self, step: RunStep, output: mpsc::Sender<Output>) -> BoxFuture<'_, Result<i32, ExecError>>;
 
+    /// Waits until nothing is left of the steps that have ended. A step may be cleared away while the next one runs.
+    fn settle(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Gets an image from its registry, with the client's login for it if there is one.
     fn pull<'a>(
         &'a self,

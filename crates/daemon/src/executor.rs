@@ -168,6 +168,10 @@ impl Executor for EngineExecutor {
         .boxed()
     }
 
+    fn settle(&self) -> BoxFuture<'_, ()> {
+        self.engine.steps_left().boxed()
+    }
+
     fn pull<'a>(
         &'a self,
         reference: &'a Reference,

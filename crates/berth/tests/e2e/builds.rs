@@ -37,6 +37,31 @@ fn context(daemon: &Daemon, name: &str, files: &[(&str, &str)]) -> String {
     root.display().to_string()
 }
 
+/// Steps are cleared away beside the next one; the answer waits for the last.
+#[test]
+fn nothing_is_left_of_the_steps_when_a_build_is_answered() {
+    guard!();
+    let daemon = Daemon::start();
+    let dockerfile = "FROM box:1\nRUN echo 1 > /a\nRUN echo 2 > /b\nRUN cat /a /b\nRUN exit 3\n";
+    let path = context(&daemon, "steps", &[("Dockerfile", dockerfile)]);
+    let left = || {
+        let entries = std::fs::read_dir(daemon.dir.path().join("root/containers")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name());
+        names.collect::<Vec<_>>()
+    };
+    let (_, text) = daemon.fails(&["build", &path]);
+    assert!(text.contains("returned a non-zero code: 3"), "{text}");
+    assert!(left().is_empty(), "{:?}", left());
+    std::fs::write(
+        daemon.dir.path().join("steps/Dockerfile"),
+        dockerfile.replace("RUN exit 3", "RUN test \"$(cat /a /b | wc -l)\" = 2"),
+    )
+    .unwrap();
+    daemon.ok(&["build", &path]);
+    assert!(left().is_empty(), "{:?}", left());
+    daemon.ok(&["system", "check"]);
+}
+
 #[test]
 fn a_build_explains_its_cache_and_two_builds_are_compared() {
     guard!();

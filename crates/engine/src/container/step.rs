@@ -1,7 +1,8 @@
 //! One step of a build: a process in a container that nobody lists, on a snapshot the builder owns.
 //!
-//! It runs under a monitor as every container does, with the same isolation; it has no row, no log and no name,
-//! and is gone when it ends. Its directory is removed at the next start of the daemon if this one dies.
+//! It runs under a monitor as every container does, with the same isolation; it has no row, no log and no name. When it
+//! has ended its exit code is told at once, and what it took is given back beside the next step;
+//! [`Engine::steps_left`] waits for that. Its directory is removed at the next start of the daemon if this one dies.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,16 +10,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use api_types::{ContainerConfig, HostConfig};
 use bytes::Bytes;
 use jiff::Timestamp;
+use monitor::client::Monitor;
 use monitor::protocol::{AttachStreams, Event, Heard};
 use spec::{Digest, Id, Platform};
 use store::SnapshotId;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::attach::{PendingAttach, pair};
 use super::{Container, Files, State, Status, launch, mounts::PlannedMount};
-use crate::engine::{Engine, make_private_dir};
+use crate::engine::{Engine, Inner, make_private_dir};
 use crate::error::{Error, Result};
 
 /// What to run.
@@ -41,55 +44,88 @@ pub struct StepOutput {
 
 /// The steps that run now: they have no row by which others could know of them.
 #[derive(Default)]
-pub(crate) struct Steps(Mutex<HashSet<Id>>);
+pub(crate) struct Steps {
+    running: Mutex<HashSet<Id>>,
+    /// What takes back what steps had that have ended.
+    leaving: Mutex<Vec<JoinHandle<()>>>,
+}
 
 /// A step's place among them.
-struct Running<'a>(&'a Steps, Id);
+struct Running(Arc<Inner>, Id);
 
 impl Steps {
     pub(crate) fn ids(&self) -> HashSet<Id> {
         self.lock().clone()
     }
 
-    fn enter(&self, id: &Id) -> Running<'_> {
-        self.lock().insert(id.clone());
-        Running(self, id.clone())
+    fn lock(&self) -> MutexGuard<'_, HashSet<Id>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashSet<Id>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn leaving(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Running<'_> {
+impl Running {
+    fn enter(engine: &Arc<Inner>, id: &Id) -> Running {
+        engine.steps.lock().insert(id.clone());
+        Running(Arc::clone(engine), id.clone())
+    }
+}
+
+impl Drop for Running {
     fn drop(&mut self) {
-        self.0.lock().remove(&self.1);
+        self.0.steps.lock().remove(&self.1);
     }
 }
 
 impl Engine {
     /// Runs a step to its end and gives its exit code.
     pub async fn run_step(&self, step: Step, output: mpsc::Sender<StepOutput>) -> Result<i32> {
-        let _running = self.inner.steps.enter(&step.id);
-        let _activity = self.inner.activities.begin("build step", step.id.short(), "run");
+        let running = Running::enter(&self.inner, &step.id);
+        let activity = self.inner.activities.begin("build step", step.id.short(), "run");
         let dir = self.inner.config.root.join("containers").join(step.id.as_str());
         make_private_dir(&dir)?;
         let stop = step.stop.clone();
         let container = transient(step, dir.clone())?;
-        let result = self.run_transient(&container, stop, output).await;
-        launch::detach_networks(&self.inner, &container).await;
-        let removed = std::fs::remove_dir_all(&dir);
-        let code = result?;
-        removed.map_err(|error| Error::internal(format!("cannot remove {}: {error}", dir.display())))?;
-        Ok(code)
+        let (code, monitor) = match self.run_transient(&container, stop, output).await {
+            Ok((code, monitor)) => (code, Some(monitor)),
+            Err(error) => (Err(error), None),
+        };
+        let inner = Arc::clone(&self.inner);
+        let leave = tokio::spawn(async move {
+            if let Some(monitor) = monitor {
+                launch::release(&inner, &container, monitor).await;
+            }
+            launch::detach_networks(&inner, &container).await;
+            if let Err(error) = tokio::fs::remove_dir_all(&dir).await {
+                tracing::error!(dir = %dir.display(), %error, "cannot remove what a build step left");
+            }
+            drop((running, activity));
+        });
+        let mut leaving = self.inner.steps.leaving();
+        leaving.retain(|leaving| !leaving.is_finished());
+        leaving.push(leave);
+        code
     }
 
+    /// Waits until nothing is left of the steps that have ended.
+    pub async fn steps_left(&self) {
+        let leaving = std::mem::take(&mut *self.inner.steps.leaving());
+        for leave in leaving {
+            // It says itself what went wrong.
+            let _ = leave.await;
+        }
+    }
+
+    /// The exit code, and the monitor, which is still to be released.
     async fn run_transient(
         &self,
         container: &Container,
         stop: CancellationToken,
         output: mpsc::Sender<StepOutput>,
-    ) -> Result<i32> {
+    ) -> Result<(Result<i32>, Arc<Monitor>)> {
         let (socket, mut stream) = pair()?;
         let streams = AttachStreams {
             stdin: false,
@@ -141,8 +177,7 @@ impl Engine {
         };
         let (_, code) = tokio::join!(read, end);
         killer.abort();
-        launch::release(&self.inner, container, monitor).await;
-        code
+        Ok((code, monitor))
     }
 }
 
