@@ -14,6 +14,7 @@ mod logging;
 mod metrics;
 mod options;
 mod reload;
+mod rest;
 mod settings;
 
 use std::path::{Path, PathBuf};
@@ -158,6 +159,7 @@ async fn run(settings: Settings, options: Options, level: Level) -> Result<(), S
     // What the start needed, an idle daemon does not.
     sys::memory::release_unused();
     sys::memory::release_code();
+    tokio::spawn(rest::in_pauses(engine.clone(), shutdown.clone()));
     let reloader = Reloader {
         options,
         started: settings,

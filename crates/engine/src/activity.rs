@@ -1,23 +1,34 @@
 //! What is under way: requests, what the containers' tasks do, health checks, build steps.
 //!
 //! Whoever begins something that may take long says so and holds the [`Activity`] until it is over; `debug tasks` shows
-//! them with their age, so that what is stuck can be seen while it is. Nothing waits for anything here.
+//! them with their age, so that what is stuck can be seen while it is. Nothing of it waits for anything here; whoever
+//! wants to know when there is a pause waits for that ([`Activities::pause`]).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use api_types::tasks::Task;
 use jiff::Timestamp;
+use tokio::sync::Notify;
 
 /// Everything that is under way. Clones share it.
 #[derive(Clone, Default)]
-pub struct Activities(Arc<Mutex<Running>>);
+pub struct Activities(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    running: Mutex<Running>,
+    /// Something began while its beginning was waited for.
+    begun: Notify,
+}
 
 #[derive(Default)]
 struct Running {
     last: u64,
     tasks: BTreeMap<u64, (Task, Instant)>,
+    /// Somebody waits for the next beginning.
+    awaited: bool,
 }
 
 /// Something that is under way, until it is dropped.
@@ -50,7 +61,11 @@ impl Activities {
         running.last += 1;
         let number = running.last;
         running.tasks.insert(number, (task, Instant::now()));
+        let awaited = std::mem::take(&mut running.awaited);
         drop(running);
+        if awaited {
+            self.0.begun.notify_one();
+        }
         Activity {
             all: self.clone(),
             number,
@@ -67,8 +82,22 @@ impl Activities {
         tasks.collect()
     }
 
+    /// Waits until something begins, and then until nothing has begun for as long as `length`. What goes on meanwhile
+    /// does not count: a client may follow events for months. For one at a time.
+    pub async fn pause(&self, length: Duration) {
+        self.lock().awaited = true;
+        self.0.begun.notified().await;
+        loop {
+            let last = self.lock().last;
+            tokio::time::sleep(length).await;
+            if self.lock().last == last {
+                return;
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Running> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -99,5 +128,23 @@ mod tests {
         assert_eq!(shown(&activities), [("GET".to_owned(), Some(17))]);
         drop(second);
         assert!(activities.list().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_pause_comes_after_work_and_only_then() {
+        let activities = Activities::default();
+        let pause = activities.pause(Duration::from_millis(20));
+        tokio::pin!(pause);
+        assert!(futures_util::poll!(pause.as_mut()).is_pending());
+        // What goes on does not keep it from coming.
+        let followed = activities.begin_request(1, "GET", "/events");
+        pause.as_mut().await;
+        let again = activities.pause(Duration::ZERO);
+        tokio::pin!(again);
+        tokio::task::yield_now().await;
+        assert!(futures_util::poll!(again.as_mut()).is_pending());
+        drop(activities.begin_request(2, "GET", "/info"));
+        again.await;
+        drop(followed);
     }
 }

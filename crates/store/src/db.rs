@@ -205,6 +205,15 @@ impl Db {
         self.reserve.settle();
     }
 
+    /// Gives the pages back that connections keep for the next question. They are read again when they are needed.
+    pub fn release_memory(&self) -> Result<(), DbError> {
+        locked(&self.writer).execute_batch("PRAGMA shrink_memory")?;
+        for reader in &*locked(&self.readers) {
+            reader.execute_batch("PRAGMA shrink_memory")?;
+        }
+        Ok(())
+    }
+
     fn transact<T, E: From<DbError>>(
         &self,
         durable: bool,

@@ -6,14 +6,19 @@
 
 /// How far below the present stack pointer nothing is given back: the frames of the calls made here.
 const MARGIN: usize = 16 * 1024;
-/// Gives unused heap pages and the unused part of the calling thread's stack back to the kernel. Only for the main
-/// thread. What cannot be given back stays; nothing fails.
-pub fn release_unused() {
+/// Gives unused pages of all heaps back to the kernel. For any thread; nothing fails.
+pub fn release_heaps() {
     #[cfg(target_env = "gnu")]
     // SAFETY: the allocator only hands free pages back; no live allocation is touched.
     unsafe {
         libc::malloc_trim(0);
     }
+}
+
+/// Gives unused heap pages and the unused part of the calling thread's stack back to the kernel. Only for the main
+/// thread. What cannot be given back stays; nothing fails.
+pub fn release_unused() {
+    release_heaps();
     if let Some((low, high)) = stack() {
         let here = 0u8;
         let end = whole_pages((&raw const here).addr().saturating_sub(MARGIN));

@@ -10,6 +10,10 @@ use crate::process::capture;
 /// At how many idle containers it is measured.
 const IDLE: [usize; 2] = [10, 200];
 
+/// A moment after the last request, in which threads that have nothing to do go and a daemon gives back what it has no
+/// use for.
+pub(super) const SETTLED: std::time::Duration = std::time::Duration::from_secs(12);
+
 /// Proportional set size (proc(5), smaps_rollup) in KiB.
 pub(super) fn pss(pid: u32) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
@@ -61,6 +65,7 @@ pub fn compare(peer: &Peer, ours: &Daemon) -> Result<()> {
         running = idle;
         let shims = processes(&["containerd-shim", &peer.dir.display().to_string()])?;
         let monitors = monitors(ours)?;
+        std::thread::sleep(SETTLED);
         ensure!(
             monitors.len() == idle && shims.len() == idle,
             "{idle} containers have {} shims and {} monitors",

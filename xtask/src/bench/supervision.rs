@@ -15,7 +15,7 @@ use anyhow::{Result, bail, ensure};
 use super::docker::Peer;
 use super::engine::IMAGE;
 use super::fixture;
-use super::memory::{monitors, pss};
+use super::memory::{SETTLED, monitors, pss};
 use super::pair::{median, milliseconds, timed};
 use crate::engine::{self, Daemon, Scratch};
 use crate::process::{capture, exists, output};
@@ -263,14 +263,14 @@ fn restart_running(bench: &mut Bench) -> Result<()> {
     restarts(bench, &format!("daemon start with {count} running containers"))
 }
 
-/// Proportional set sizes, after a moment in which threads that have nothing to do go.
+/// Proportional set sizes of processes that have nothing to do.
 fn memory(bench: &mut Bench) -> Result<()> {
     let mut running = 0;
     for count in [0, 10, bench.scaled(200).max(12)] {
         run_idle(&bench.ours, running, count)?;
         running = count;
-        std::thread::sleep(Duration::from_secs(12));
         let monitors = monitors(&bench.ours)?;
+        std::thread::sleep(SETTLED);
         ensure!(
             monitors.len() == count,
             "{count} containers have {} monitors",

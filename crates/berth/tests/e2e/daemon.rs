@@ -1,9 +1,10 @@
 //! The daemon is killed, stopped and started again.
 
+use std::io::{Read as _, Write as _};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{Daemon, tag_of, text};
+use crate::support::{Daemon, retry, tag_of, text};
 
 #[test]
 fn a_killed_daemon_loses_nothing() {
@@ -123,6 +124,34 @@ fn a_stopped_daemon_leaves_nothing_on_the_host() {
     );
     daemon.start_again();
     assert_eq!(daemon.ok(&["exec", "needs-it", "echo", "well"]).trim(), "well");
+}
+
+#[test]
+fn what_work_took_is_given_back_when_there_is_none() {
+    guard!();
+    let daemon = Daemon::start();
+    let resident = || -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssFile:"));
+        line.unwrap().trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    daemon.ok(&["run", "-d", "--name", "idle", "box:1", "sleep", "1000"]);
+    // A client that only listens does not keep the memory with the daemon.
+    let socket = daemon.dir.path().join("run/berth.sock");
+    let mut listening = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    listening
+        .write_all(b"GET /events HTTP/1.1\r\nHost: test\r\n\r\n")
+        .unwrap();
+    listening.read_exact(&mut [0]).unwrap();
+    daemon.ok(&["exec", "idle", "true"]);
+    let worked = resident();
+    let rested = retry(|| Some(resident()).filter(|rested| *rested < worked / 2));
+    assert!(
+        rested.is_some(),
+        "{worked} kB of files after work, {} kB at rest",
+        resident()
+    );
+    assert_eq!(daemon.ok(&["exec", "idle", "echo", "awake"]).trim(), "awake");
 }
 
 #[test]
