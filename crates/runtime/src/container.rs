@@ -20,7 +20,7 @@ use crate::process::stdio;
 
 /// The closure of the clone: gives the exit code of a child that did not become the program.
 pub(crate) fn run(plan: &mut Plan, mut channel: Channel) -> i32 {
-    let result = isolate(plan.fds(), plan.cgroup_entry.take(), &channel)
+    let result = isolate(plan.fds(), plan.cgroup_entry.as_ref(), &channel)
         .and_then(|()| become_container(plan, &mut channel));
     told(result.map(|never| match never {}), &channel)
 }
@@ -42,7 +42,7 @@ fn told(result: Result<(), LaunchError>, channel: &Channel) -> i32 {
 }
 
 fn lead(plan: &mut Plan, channel: &mut Channel) -> Result<(), LaunchError> {
-    isolate(plan.fds(), plan.cgroup_entry.take(), channel)?;
+    isolate(plan.fds(), plan.cgroup_entry.as_ref(), channel)?;
     plan.namespaces.join_user()?;
     become_root()?;
     let options = Options {
@@ -113,16 +113,15 @@ fn become_container(plan: &mut Plan, channel: &mut Channel) -> Result<Infallible
 /// What protects the caller and the host from whoever can look at the child, before anything else is done.
 pub(crate) fn isolate(
     mut keep: Vec<std::os::fd::RawFd>,
-    cgroup: Option<cgroup::Entry>,
+    cgroup: Option<&cgroup::Entry>,
     channel: &Channel,
 ) -> Result<(), LaunchError> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).during("set the death signal")?;
     // Other processes of a joined pid namespace may not trace us or read our descriptors and memory.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).during("protect the process")?;
     if let Some(cgroup) = cgroup {
+        // Its descriptors are closed below. It is the caller's copy, which this process never drops.
         cgroup.enter().during("enter the cgroup")?;
-        // Its descriptors are closed below; it must not close them again.
-        std::mem::forget(cgroup);
     }
     keep.push(channel.as_fd().as_raw_fd());
     sys::fd::close_all_except(&keep).during("close descriptors")?;

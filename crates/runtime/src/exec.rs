@@ -30,6 +30,23 @@ use crate::process::{ProcessPlan, limits, stdio};
 use crate::rootfs::open_devpts;
 use crate::seccomp::{Answerer, Listener, Prepared};
 
+/// How processes get into a control group: made once, it serves for any number of them.
+#[derive(Debug)]
+pub struct Membership {
+    born_in: Option<OwnedFd>,
+    entry: Entry,
+}
+
+impl Membership {
+    pub fn of(cgroup: &Cgroup) -> Result<Membership, LaunchError> {
+        let entry = cgroup.entry();
+        Ok(Membership {
+            born_in: cgroup.fd(),
+            entry: entry.map_err(|error| LaunchError::Cgroup(error.to_string()))?,
+        })
+    }
+}
+
 /// What is to run, and where.
 pub struct Exec<'a> {
     /// Any process of the container, as seen by the caller.
@@ -37,7 +54,7 @@ pub struct Exec<'a> {
     pub target_pidfd: BorrowedFd<'a>,
     pub process: &'a Process,
     pub stdio: Stdio,
-    pub cgroup: Option<&'a Cgroup>,
+    pub cgroup: Option<&'a Membership>,
     pub filter: Option<&'a Prepared>,
     pub default_rlimits: &'a [Rlimit],
     /// How many of the caller's descriptors from 3 on the process gets. They must be open.
@@ -68,14 +85,14 @@ impl<'a> Exec<'a> {
     }
 }
 
-struct ExecPlan {
+struct ExecPlan<'a> {
     process: ProcessPlan,
     stdio: Stdio,
     kinds: Kinds,
     pidfd: OwnedFd,
     /// The container's root, where it is not that of a mount namespace of its own.
     root: Option<OwnedFd>,
-    cgroup: Option<Entry>,
+    cgroup: Option<&'a Entry>,
     /// The caller has limits to set, which in a user namespace nobody could raise, or must know of the process before it
     /// hears from it.
     waits: bool,
@@ -99,15 +116,6 @@ pub fn exec(exec: Exec<'_>) -> Result<Running, LaunchError> {
             stdio::give_from_outside(&exec.stdio, uid);
         }
     }
-    let born_in = exec.cgroup.and_then(Cgroup::fd);
-    let cgroup = match exec.cgroup {
-        Some(cgroup) => Some(
-            cgroup
-                .entry()
-                .map_err(|error| LaunchError::Cgroup(error.to_string()))?,
-        ),
-        None => None,
-    };
     let pidfd = exec
         .target_pidfd
         .try_clone_to_owned()
@@ -126,12 +134,15 @@ pub fn exec(exec: Exec<'_>) -> Result<Running, LaunchError> {
         kinds,
         pidfd,
         root,
-        cgroup,
+        cgroup: exec.cgroup.map(|group| &group.entry),
         waits,
     };
     let (mut channel, child_channel) = Channel::pair()?;
     let options = Options {
-        cgroup: born_in.as_ref().map(AsFd::as_fd),
+        cgroup: exec
+            .cgroup
+            .and_then(|group| group.born_in.as_ref())
+            .map(AsFd::as_fd),
         ..Options::default()
     };
     let cloned = sys::process::spawn(options, || {
@@ -150,7 +161,7 @@ pub fn exec(exec: Exec<'_>) -> Result<Running, LaunchError> {
 
 fn converse(
     channel: &mut Channel,
-    plan: &ExecPlan,
+    plan: &ExecPlan<'_>,
     pid: i32,
     defaults: &[Rlimit],
     asked: Option<(Listener, State)>,
@@ -179,9 +190,9 @@ fn run(mut channel: Channel, work: impl FnOnce(&mut Channel) -> Result<(), Launc
 }
 
 /// The way into the container, outside of its pid namespace and so out of its sight.
-fn enter(plan: &mut ExecPlan, channel: &mut Channel) -> Result<(), LaunchError> {
+fn enter(plan: &mut ExecPlan<'_>, channel: &mut Channel) -> Result<(), LaunchError> {
     run_on(&plan.process.affinity.initial)?;
-    isolate(plan.fds(), plan.cgroup.take(), channel)?;
+    isolate(plan.fds(), plan.cgroup, channel)?;
     // Entering the cgroup may have changed it.
     run_on(&plan.process.affinity.last)?;
     if let Some(score) = plan.process.oom_score_adj {
@@ -207,7 +218,7 @@ fn enter(plan: &mut ExecPlan, channel: &mut Channel) -> Result<(), LaunchError> 
 }
 
 /// In the newborn: what a clone does not inherit.
-fn be_born(plan: &mut ExecPlan, channel: &mut Channel) -> Result<(), LaunchError> {
+fn be_born(plan: &mut ExecPlan<'_>, channel: &mut Channel) -> Result<(), LaunchError> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).during("set the death signal")?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).during("protect the process")?;
     // A caller that ended before the signal was set sends none.
@@ -215,7 +226,7 @@ fn be_born(plan: &mut ExecPlan, channel: &mut Channel) -> Result<(), LaunchError
     become_process(plan, channel).map(|never| match never {})
 }
 
-fn become_process(plan: &mut ExecPlan, channel: &mut Channel) -> Result<Infallible, LaunchError> {
+fn become_process(plan: &mut ExecPlan<'_>, channel: &mut Channel) -> Result<Infallible, LaunchError> {
     if plan.waits {
         channel.expect(Stage::Configured)?;
     }
@@ -240,7 +251,7 @@ fn become_process(plan: &mut ExecPlan, channel: &mut Channel) -> Result<Infallib
     Err(plan.process.execute(&program, channel))
 }
 
-impl ExecPlan {
+impl ExecPlan<'_> {
     fn fds(&self) -> Vec<RawFd> {
         let mut fds = vec![self.pidfd.as_raw_fd()];
         fds.extend(self.root.as_ref().map(AsRawFd::as_raw_fd));

@@ -39,7 +39,7 @@ pub mod cli;
 pub mod init;
 
 pub use error::LaunchError;
-pub use exec::{Exec, exec};
+pub use exec::{Exec, Membership, exec};
 pub use identity::Identity;
 pub use launch::{Created, ExtraMount, Launch, RootFs, Running, Stdio, create};
 pub use namespaces::id_ranges;

@@ -154,13 +154,10 @@ fn what_work_took_is_given_back_when_there_is_none() {
     assert_eq!(daemon.ok(&["exec", "idle", "echo", "awake"]).trim(), "awake");
 }
 
-#[test]
-fn a_monitor_holds_no_directory_of_the_daemons() {
-    guard!();
-    let daemon = Daemon::start();
-    let id = daemon.ok(&["run", "-d", "box:1", "sleep", "1000"]);
+/// The directory in /proc of a container's monitor.
+fn monitor_of(id: &str) -> std::path::PathBuf {
     let short = id.get(..12).unwrap().as_bytes();
-    let mut cwds = Vec::new();
+    let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap() {
         let path = entry.unwrap().path();
         // PROGRAM monitor ID
@@ -171,8 +168,42 @@ fn a_monitor_holds_no_directory_of_the_daemons() {
             .take(2)
             .eq([b"monitor".as_slice(), short])
         {
-            cwds.push(std::fs::read_link(path.join("cwd")).unwrap());
+            found.push(path);
         }
     }
-    assert_eq!(cwds, [std::path::Path::new("/")]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0)
+}
+
+#[test]
+fn a_monitor_holds_no_directory_of_the_daemons() {
+    guard!();
+    let daemon = Daemon::start();
+    let id = daemon.ok(&["run", "-d", "box:1", "sleep", "1000"]);
+    let cwd = std::fs::read_link(monitor_of(&id).join("cwd")).unwrap();
+    assert_eq!(cwd, std::path::Path::new("/"));
+}
+
+/// What the first exec opened serves for all: each is in the container's group, and the monitor holds no more after many.
+#[test]
+fn every_exec_is_in_its_containers_group() {
+    guard!();
+    let daemon = Daemon::start();
+    let id = daemon.ok(&["run", "-d", "--cgroupns", "host", "box:1", "sleep", "1000"]);
+    let id = id.trim();
+    let group = |which: &str| daemon.ok(&["exec", id, "cat", &format!("/proc/{which}/cgroup")]);
+    let first = group("1");
+    assert!(first.contains(id), "{first}");
+    // A handle of each of the last processes is kept beside its exit code.
+    let held = || {
+        let descriptors = std::fs::read_dir(monitor_of(id).join("fd")).unwrap();
+        let files = descriptors.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+        files.filter(|file| !file.ends_with("anon_inode:[pidfd]")).count()
+    };
+    let before = held();
+    for _ in 0..5 {
+        assert_eq!(group("self"), first);
+    }
+    let after = retry(|| Some(held()).filter(|held| *held <= before));
+    assert!(after.is_some(), "{before} descriptors before, {} after", held());
 }

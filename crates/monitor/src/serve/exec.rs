@@ -23,20 +23,22 @@ pub(super) struct Exec {
     pidfd: OwnedFd,
 }
 
-/// What additional processes have from the container's configuration, read for the first of them.
+/// What additional processes have of the container's: read from its configuration, and opened, for the first of them.
 pub(super) struct Inherited {
+    group: runtime::Membership,
     filter: Option<runtime::seccomp::Prepared>,
     identity: runtime::Identity,
 }
 
 impl Inherited {
-    fn read(launch: &Launch) -> Result<Inherited, Failed> {
+    fn read(launch: &Launch, cgroup: &cgroup::Cgroup) -> Result<Inherited, Failed> {
         let config = launch::read_config(&launch.bundle)?;
         let document = config.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
         let filter = document
             .map(|document| runtime::seccomp::prepare(document, launch.seccomp_cache.as_deref()))
             .transpose();
         Ok(Inherited {
+            group: runtime::Membership::of(cgroup).map_err(|error| of_launch(&error))?,
             filter: filter.map_err(|error| of_launch(&error))?,
             identity: runtime::Identity::new(&config, &launch.id, &launch.bundle),
         })
@@ -67,7 +69,7 @@ impl Supervisor {
         }
         let inherited = match self.inherited.take() {
             Some(inherited) => inherited,
-            None => Inherited::read(&self.launch)?,
+            None => Inherited::read(&self.launch, &self.cgroup)?,
         };
         let inherited = &*self.inherited.insert(inherited);
         let stream = fds.into_iter().next();
@@ -100,7 +102,7 @@ impl Supervisor {
             .signals
             .lifted(|| {
                 let exec = runtime::Exec {
-                    cgroup: Some(&self.cgroup),
+                    cgroup: Some(&inherited.group),
                     filter: inherited.filter.as_ref(),
                     identity: inherited.identity.clone(),
                     ..runtime::Exec::new(self.process.pid, self.process.pidfd.as_fd(), &process, stdio)

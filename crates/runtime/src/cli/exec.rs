@@ -11,7 +11,7 @@ use super::document;
 use super::error::CliError;
 use super::inherited;
 use super::state::{Containers, Record};
-use crate::exec::Exec;
+use crate::exec::{Exec, Membership};
 use crate::launch::Stdio;
 
 pub(super) fn exec(containers: &Containers, options: ExecOptions) -> Result<i32, CliError> {
@@ -42,6 +42,7 @@ pub(super) fn exec(containers: &Containers, options: ExecOptions) -> Result<i32,
         Some(console::take_signals()?)
     };
     let cgroup = record.optional_cgroup()?;
+    let membership = cgroup.as_ref().map(Membership::of).transpose()?;
     let stdio = if process.terminal {
         Stdio::Terminal
     } else {
@@ -53,7 +54,7 @@ pub(super) fn exec(containers: &Containers, options: ExecOptions) -> Result<i32,
         .map(|document| crate::seccomp::prepare(document, None))
         .transpose()?;
     let running = crate::exec::exec(Exec {
-        cgroup: cgroup.as_ref(),
+        cgroup: membership.as_ref(),
         filter: filter.as_ref(),
         preserve_fds: preserved.count(),
         identity: record.identity(),
