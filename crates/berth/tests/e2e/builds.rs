@@ -209,3 +209,42 @@ fn the_next_build_goes_on_from_what_was_done_when_the_daemon_was_killed() {
         "done\ndone\n"
     );
 }
+
+#[test]
+fn an_image_that_was_built_is_pushed_and_told() {
+    guard!();
+    let daemon = Daemon::start();
+    let Some(registry) = crate::private::Registry::start("") else {
+        return;
+    };
+    let dir = daemon.dir.path().join("context");
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("Dockerfile"), "FROM box:1\nLABEL built=1\n").unwrap();
+    let (context, told) = (dir.display().to_string(), daemon.dir.path().join("told"));
+    let names = ["a/b:1", "a/c"].map(|name| format!("127.0.0.1:{}/{name}", registry.port));
+    let metadata = told.display().to_string();
+    daemon.ok(&[
+        "build",
+        "-t",
+        &names[0],
+        "-t",
+        &names[1],
+        "--push",
+        "--metadata-file",
+        &metadata,
+        &context,
+    ]);
+    let told: serde_json::Value = serde_json::from_slice(&std::fs::read(&told).unwrap()).unwrap();
+    let digest = told["containerimage.digest"].as_str().unwrap();
+    assert_eq!(told["containerimage.descriptor"]["digest"], digest);
+    assert_eq!(told["image.name"], format!("{},{}:latest", names[0], names[1]));
+    // What the registry has is what was told.
+    for name in &names {
+        daemon.ok(&["rmi", "-f", name]);
+        assert!(daemon.ok(&["pull", name]).contains(digest), "{name}");
+    }
+    let (_, said) = daemon.fails(&["build", "--push", &context]);
+    assert!(said.contains("tag is needed when pushing to registry"), "{said}");
+    let (_, said) = daemon.fails(&["build", "--metadata-file", "/no/such/place", &context]);
+    assert!(said.contains("cannot write /no/such/place"), "{said}");
+}

@@ -3,7 +3,7 @@
 //! The context is a directory (packed while it is sent), a tar or a Dockerfile on stdin (`-`), or a URL that the engine
 //! fetches itself. The Dockerfile may lie outside the context or come from stdin; it then travels under a private name.
 
-use super::{explain, print_context};
+use super::{built, explain, print_context};
 use crate::auth;
 use crate::client::body::{Body, BodyWriter};
 use crate::client::query::Query;
@@ -77,6 +77,7 @@ pub const COMMAND: Command = Command::new(
         "memory-swap",
         "Limit of memory and swap together, -1 for unlimited swap",
     ),
+    Flag::text("metadata-file", "Write what came of the build to this file"),
     Flag::text("network", "Network of RUN instructions").default("default"),
     Flag::bool("no-cache", "Do not use cached steps"),
     Flag::text("platform", "Platform of the image, e.g. linux/arm64"),
@@ -87,6 +88,7 @@ pub const COMMAND: Command = Command::new(
     Flag::text("progress", "How progress is shown (accepted for compatibility)").hidden(),
     Flag::bool("load", "Keep the image in the engine (always so)").hidden(),
     Flag::bool("pull", "Fetch base images even when they are here"),
+    Flag::bool("push", "Push the image under all of its names"),
     Flag::bool("quiet", "Show only the image's ID").short('q'),
     Flag::bool("rm", "Remove intermediate containers after success").default("true"),
     Flag::bool(
@@ -152,6 +154,9 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
         return print_context::run(Path::new(matches.arg(0)), file);
     }
     let call = call(matches);
+    if matches.bool("push") && matches.list("tag").is_empty() {
+        return Err(Failure::text("tag is needed when pushing to registry").hint("name the image with -t"));
+    }
     let source = match matches.arg(0) {
         "-" if file == "-" => {
             return Err(Failure::text(
@@ -238,6 +243,13 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
             )));
         }
         std::fs::write(path, &id).map_err(|error| Failure::text(format!("cannot write {path}: {error}")))?;
+    }
+    let names = built::names(matches.list("tag"))?;
+    if matches.bool("push") {
+        built::push(session, &names, to).await?;
+    }
+    if let Some(path) = matches.text("metadata-file") {
+        built::write_metadata(session, path, &id, &names).await?;
     }
     Ok(0)
 }

@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod build;
+mod built;
 mod explain;
 pub mod explore;
 pub mod history;

@@ -120,6 +120,27 @@ async fn transfer(
     progress::show(reply.lines(), to, &mut |_| {}).await
 }
 
+/// Pushes what a name stands for; every tag where it has none.
+pub async fn upload(
+    session: &Session,
+    wanted: &Reference,
+    platform: &str,
+    rate: &str,
+    to: To,
+) -> Result<(), Failure> {
+    let path = Query::new(format!("/images/{}/push", name(&wanted.name())))
+        .text("limitrate", rate)
+        .text("platform", platform)
+        .text("tag", wanted.tag().unwrap_or_default())
+        .build();
+    let headers = auth::headers(session.config(), wanted.domain())?;
+    let reply = session
+        .client
+        .send(Method::POST, &path, headers, Body::empty())
+        .await?;
+    progress::show(reply.lines(), to, &mut |_| {}).await
+}
+
 async fn push(session: &Session, matches: &Matches) -> Outcome {
     let given = reference(matches.arg(0))?;
     if given.digest().is_some() {
@@ -148,22 +169,8 @@ async fn push(session: &Session, matches: &Matches) -> Outcome {
             .to_string()
         }
     };
-    let path = Query::new(format!("/images/{}/push", name(&wanted.name())))
-        .text("limitrate", &rate(matches)?)
-        .text("platform", &platform)
-        .text("tag", wanted.tag().unwrap_or_default())
-        .build();
-    let headers = auth::headers(session.config(), wanted.domain())?;
-    let reply = session
-        .client
-        .send(Method::POST, &path, headers, Body::empty())
-        .await?;
-    progress::show(
-        reply.lines(),
-        if quiet { To::Nowhere } else { To::Stdout },
-        &mut |_| {},
-    )
-    .await?;
+    let to = if quiet { To::Nowhere } else { To::Stdout };
+    upload(session, &wanted, &platform, &rate(matches)?, to).await?;
     if quiet {
         say(&wanted.canonical())?;
     }
