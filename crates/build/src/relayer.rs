@@ -4,13 +4,12 @@
 //! A layer is read as its archive and unpacked on top of what is below it, so that what it deletes stays deleted. The
 //! snapshots it came from stay as they are, for the cache.
 
-use std::io::{self, PipeReader, PipeWriter};
+use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use image::layer::{DiffOptions, apply, diff_with};
+use image::layer::DiffOptions;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, statat};
-use spec::ErrorClass;
 use store::SnapshotId;
 use sys::beneath::{get_xattr, is_whiteout, list_sorted, open_beneath_no_links, remove_tree};
 
@@ -48,7 +47,7 @@ impl Relayer {
         for group in groups {
             let scratch = Scratch::create(&build.store, below, &build.id)?;
             for layer in group {
-                self.copy(build, *layer, scratch.id()?, below)?;
+                self.copy(build, *layer, &scratch)?;
             }
             let layer = scratch.commit(|id| build.cache.hold(id))?;
             made.push(layer);
@@ -57,42 +56,23 @@ impl Relayer {
         Ok(made)
     }
 
-    /// Puts what `layer` changes into the snapshot `into`, which lies on `below`.
-    fn copy(
-        self,
-        build: &Build,
-        layer: SnapshotId,
-        into: SnapshotId,
-        below: Option<SnapshotId>,
-    ) -> Result<(), BuildError> {
+    /// Puts what `layer` changes into the snapshot `into`.
+    fn copy(self, build: &Build, layer: SnapshotId, into: &Scratch) -> Result<(), BuildError> {
         let snapshots = build.store.snapshots();
-        let (upper, lowers) = (snapshots.fs(layer), snapshots.lowers(layer)?);
-        let (goal, goal_lowers) = (snapshots.fs(into), directories(build, below)?);
-        hide(&upper, &goal)
-            .map_err(|error| BuildError::io("removing from a layer what a later one deletes", &error))?;
-        let options = DiffOptions {
-            // Times that are cut to whole seconds anyway need no fractions.
-            nanoseconds: self.latest.is_none(),
-            latest: self.latest,
-        };
-        let (reader, writer): (PipeReader, PipeWriter) =
-            io::pipe().map_err(|error| BuildError::io("making a pipe between layers", &error))?;
-        let (read, applied) = std::thread::scope(|scope| {
-            let read = scope.spawn(move || diff_with(&upper, &lowers, writer, options));
-            let applied = apply(reader, &goal, &goal_lowers);
-            (read.join(), applied)
-        });
-        let failed = |error: image::layer::LayerError| {
-            BuildError::step(format!("making a layer over: {error}"), ErrorClass::Internal)
-        };
-        applied.map_err(failed)?;
-        match read {
-            Ok(read) => read.map_err(failed),
-            Err(_) => Err(BuildError::step(
-                "reading a layer ended unexpectedly",
-                ErrorClass::Internal,
-            )),
+        let (from, goal) = (snapshots.part(layer)?, snapshots.part(into.id()?)?);
+        // From a copy of what is below, the layer's archive removes it itself.
+        if !goal.is_whole() && !from.is_whole() {
+            hide(&from.dir, &goal.dir)
+                .map_err(|error| BuildError::io("removing from a layer what a later one deletes", &error))?;
         }
+        into.lay(
+            layer,
+            DiffOptions {
+                // Times that are cut to whole seconds anyway need no fractions.
+                nanoseconds: self.latest.is_none(),
+                latest: self.latest,
+            },
+        )
     }
 }
 
@@ -127,15 +107,4 @@ fn hide(upper: &Path, goal: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// The directories of a layer and of those below it, top first.
-fn directories(build: &Build, top: Option<SnapshotId>) -> Result<Vec<PathBuf>, BuildError> {
-    let Some(top) = top else {
-        return Ok(Vec::new());
-    };
-    let snapshots = build.store.snapshots();
-    let mut all = vec![snapshots.fs(top)];
-    all.extend(snapshots.lowers(top)?);
-    Ok(all)
 }

@@ -10,6 +10,7 @@ const NAMESPACES: [&str; 7] = ["pid", "net", "mnt", "uts", "ipc", "cgroup", "use
 /// What was found out about the kernel.
 struct Found {
     release: String,
+    /// Or none is wanted.
     overlay: bool,
     /// Of [`NAMESPACES`], those it does not have.
     missing: Vec<&'static str>,
@@ -17,8 +18,8 @@ struct Found {
     mounts: String,
 }
 
-/// Names what the kernel lacks.
-pub(crate) fn check() -> Result<(), String> {
+/// Names what the kernel lacks. Layers can be copied where they cannot be stacked, unless overlays were asked for.
+pub(crate) fn check(wants_overlay: bool) -> Result<(), String> {
     let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
     let listed = filesystems
         .lines()
@@ -26,7 +27,7 @@ pub(crate) fn check() -> Result<(), String> {
     judge(&Found {
         release: rustix::system::uname().release().to_string_lossy().into_owned(),
         // A module that is not loaded yet is, when it is asked for.
-        overlay: listed || sys::mount::Filesystem::new("overlay").is_ok(),
+        overlay: !wants_overlay || listed || sys::mount::Filesystem::new("overlay").is_ok(),
         missing: NAMESPACES
             .into_iter()
             .filter(|kind| !Path::new("/proc/self/ns").join(kind).exists())
@@ -49,7 +50,8 @@ fn judge(found: &Found) -> Result<(), String> {
     }
     if !found.overlay {
         return Err(
-            "the kernel has no overlayfs: load the module overlay or enable CONFIG_OVERLAY_FS".to_owned(),
+            "the kernel has no overlayfs: load the module overlay or enable CONFIG_OVERLAY_FS, or choose --storage-driver vfs"
+                .to_owned(),
         );
     }
     if let Some(kind) = found.missing.first() {

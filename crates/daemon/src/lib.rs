@@ -129,7 +129,7 @@ fn cache_policy(settings: &Settings) -> build::CachePolicy {
 
 async fn run(settings: Settings, options: Options, level: Level) -> Result<(), String> {
     let signals = Signals::listen()?;
-    kernel::check()?;
+    kernel::check(settings.storage_driver == engine::store::StorageDriver::Overlay)?;
     let _pid = PidFile::write(&settings.pidfile)?;
     let engine = Engine::open(engine_config(&settings))
         .await
@@ -217,6 +217,7 @@ fn engine_config(settings: &Settings) -> EngineConfig {
     };
     EngineConfig {
         root: settings.data_root.clone(),
+        storage_driver: settings.storage_driver,
         run_dir: settings.exec_root.clone(),
         instance: settings.instance.clone(),
         cgroup_driver: settings.cgroup_driver,

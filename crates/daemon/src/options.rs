@@ -153,7 +153,7 @@ pub(crate) struct Options {
     /// Label of the daemon, key=value (repeatable)
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub(crate) labels: Vec<String>,
-    /// Storage driver; overlay is the only one
+    /// Storage driver: overlay, vfs (layers are copied), or auto, which takes overlay where the filesystem carries it
     #[arg(short = 's', long, value_name = "NAME")]
     pub(crate) storage_driver: Option<String>,
     /// Serve TCP over TLS

@@ -24,6 +24,8 @@ use crate::userns;
 pub struct EngineConfig {
     /// Where everything durable lies.
     pub root: PathBuf,
+    /// How layers lie there.
+    pub storage_driver: store::StorageDriver,
     /// Where sockets lie; gone at reboot.
     pub run_dir: PathBuf,
     /// Names on the host.
@@ -147,7 +149,7 @@ impl Inner {
         std::fs::create_dir_all(&config.run_dir).map_err(|error| {
             Error::internal(format!("cannot create {}: {error}", config.run_dir.display()))
         })?;
-        let store = Store::open(&config.root)?;
+        let store = Store::open_with(&config.root, config.storage_driver)?;
         // What requests of the last daemon were in the middle of.
         remove_if_there(&config.root.join("tmp"))?;
         let registry = registry::Client::new(config.live.registry.clone())

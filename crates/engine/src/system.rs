@@ -84,7 +84,7 @@ impl Engine {
                 containers_paused: paused,
                 containers_stopped: i64::try_from(containers.len()).unwrap_or(0) - running - paused,
                 images: i64::try_from(inner.images.count()?).unwrap_or(0),
-                driver: container::DRIVER.to_owned(),
+                driver: inner.store.snapshots().driver().to_owned(),
                 driver_status: vec![[
                     "driver-type".to_owned(),
                     "io.containerd.snapshotter.v1".to_owned(),

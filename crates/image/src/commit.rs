@@ -1,7 +1,5 @@
 //! Images made here: snapshots become layers, a configuration and a manifest are written.
 
-use std::path::PathBuf;
-
 use spec::image::{Descriptor, ImageConfig, Manifest, media_type};
 use spec::{Digest, Reference, chain_id};
 use store::{Lease, SnapshotId};
@@ -138,10 +136,10 @@ impl Images {
                 });
             }
         }
-        let upper = snapshots.fs(snapshot);
-        let lowers = self.directories(info.parent);
-        let produce =
-            |out: &mut dyn std::io::Write| layer::diff(&upper, &lowers, out).map_err(ImageError::Layer);
+        let part = snapshots.part(snapshot)?;
+        let produce = |out: &mut dyn std::io::Write| {
+            layer::diff_part(&part, out, layer::DiffOptions::default()).map_err(ImageError::Layer)
+        };
         let content = self.inner.store.content();
         let (written, id) = if info.committed {
             let written = write_layer(content, None, produce)?;
@@ -150,11 +148,7 @@ impl Images {
             (written, id)
         } else {
             let pending = Pending::create(snapshots, below, lease)?;
-            let written = write_layer(
-                content,
-                Some((&pending.path(), &self.directories(below))),
-                produce,
-            )?;
+            let written = write_layer(content, Some(&pending.part()?), produce)?;
             let chain = chain_id(chain_below, &written.diff);
             let id = pending.commit(&chain, &written.diff)?;
             (written, id)
@@ -169,18 +163,6 @@ impl Images {
             chain,
             snapshot: id,
         })
-    }
-
-    /// The directories of a layer and its parents, top first.
-    pub(crate) fn directories(&self, top: Option<SnapshotId>) -> Vec<PathBuf> {
-        let snapshots = self.inner.store.snapshots();
-        let mut found = Vec::new();
-        let mut next = top;
-        while let Some(id) = next {
-            found.push(snapshots.fs(id));
-            next = snapshots.parent(id);
-        }
-        found
     }
 }
 

@@ -279,18 +279,39 @@ impl Images {
             .root_of(snapshot)
             .map_err(|cause| ImageError::Layer(LayerError::path("open layer", &path, cause)))?;
         let mut linked = HashSet::new();
+        let remove = |path: &Path, tree: &mut Tree, layer: &mut LayerContents, wasted: &mut Vec<Wasted>| {
+            if hide(tree, path, true, (index, "removed"), wasted) > 0 {
+                layer.removed += 1;
+                layer.entries.push(Entry {
+                    path: text(path),
+                    change: "removed".to_owned(),
+                    ..Entry::default()
+                });
+            }
+        };
+        // Of a layer that holds everything, only what differs from those below is its own.
+        let part = self.inner.store.snapshots().part(snapshot)?;
+        let mut own = HashSet::new();
+        if part.is_whole() {
+            for change in crate::layer::changes(&part).map_err(ImageError::Layer)? {
+                let below = change.path.strip_prefix("/").unwrap_or(&change.path);
+                match change.kind {
+                    crate::layer::Kind::Deleted => remove(below, tree, layer, wasted),
+                    _ => {
+                        own.insert(below.to_owned());
+                    }
+                }
+            }
+        }
         walk(root.as_fd(), |found| {
             let failed =
                 |cause: io::Error| LayerError::entry("read", found.path.as_os_str().as_bytes(), cause);
-            if is_whiteout(found.stat) {
-                if hide(tree, found.path, true, (index, "removed"), wasted) > 0 {
-                    layer.removed += 1;
-                    layer.entries.push(Entry {
-                        path: text(found.path),
-                        change: "removed".to_owned(),
-                        ..Entry::default()
-                    });
+            if part.is_whole() {
+                if !own.contains(found.path) {
+                    return Ok(());
                 }
+            } else if is_whiteout(found.stat) {
+                remove(found.path, tree, layer, wasted);
                 return Ok(());
             }
             let is_file = found.kind() == FileType::RegularFile;
@@ -341,7 +362,11 @@ impl Images {
             tree.insert(found.path.to_owned(), shown);
             Ok(())
         })
-        .map_err(ImageError::Layer)
+        .map_err(ImageError::Layer)?;
+        layer
+            .entries
+            .sort_by(|one, other| Path::new(&one.path).cmp(Path::new(&other.path)));
+        Ok(())
     }
 }
 

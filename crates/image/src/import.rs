@@ -36,7 +36,7 @@ impl Images {
         let snapshots = self.inner.store.snapshots();
         let pending = Pending::create(snapshots, None, &lease)?;
         let mut tar = compression::decoder(reader);
-        let written = write_layer(self.inner.store.content(), Some((&pending.path(), &[])), |out| {
+        let written = write_layer(self.inner.store.content(), Some(&pending.part()?), |out| {
             let copied = copy(&mut tar, out)?;
             match copied {
                 0 => Err(ImageError::Archive(

@@ -3,7 +3,8 @@
 //! As a tar, what a layer deletes is told by names (OCI image-spec 1.1, "Layer Filesystem Changeset"): `.wh.x`
 //! for one entry, `.wh..wh..opq` for everything below. As a directory, it is told as overlayfs wants it: a
 //! character device 0/0, and the attribute `trusted.overlay.opaque`. [`apply`] goes from the first to the
-//! second, [`diff`] back, and one undoes the other exactly.
+//! second, [`diff`] back, and one undoes the other exactly. Where the store's snapshots are whole copies, a layer is what
+//! differs between one and those below it ([`apply_part`], [`diff_part`]).
 //!
 //! Nothing of an archive is ever written outside the directory it is unpacked to: every name is resolved
 //! beneath its descriptor, with links followed as a process with that root would follow them.
@@ -14,6 +15,7 @@ mod diff;
 mod emit;
 mod error;
 mod holes;
+mod inside;
 mod lowers;
 mod parents;
 mod place;
@@ -21,9 +23,9 @@ pub(crate) mod tar;
 mod tree;
 mod walk;
 
-pub use apply::{Applied, Beneath, apply, apply_above};
+pub use apply::{Applied, Beneath, apply, apply_above, apply_part};
 pub use changes::{Change, Kind, changes};
-pub use diff::{DiffOptions, diff, diff_with};
+pub use diff::{DiffOptions, diff, diff_part};
 pub use error::LayerError;
 pub use tree::tree_tar;
 

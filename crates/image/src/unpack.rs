@@ -9,14 +9,14 @@
 //! A snapshot becomes a layer only after both digests were verified; until then it is removed when dropped.
 
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use spec::image::{Descriptor, ImageConfig, Manifest};
 use spec::{Digest, Hasher};
-use store::{Lease, SnapshotId, Snapshots};
+use store::{Lease, Part, SnapshotId, Snapshots};
 
 use crate::error::ImageError;
 use crate::image::{Image, chains};
@@ -59,8 +59,9 @@ impl Pending {
         })
     }
 
-    pub fn path(&self) -> PathBuf {
-        self.id.map(|id| self.snapshots.fs(id)).unwrap_or_default()
+    pub fn part(&self) -> Result<Part, ImageError> {
+        let id = self.id.ok_or(ImageError::Worker)?;
+        Ok(self.snapshots.part(id)?)
     }
 
     pub fn commit(mut self, chain: &Digest, diff: &Digest) -> Result<SnapshotId, ImageError> {
@@ -176,7 +177,13 @@ impl Images {
                 return Ok(known);
             }
         }
-        let pending = Pending::create(snapshots, None, lease)?;
+        // A copy of what is below can be made only when that is complete.
+        let under = match snapshots.makes_whole() {
+            true => below.wait()?,
+            false => None,
+        };
+        let pending = Pending::create(snapshots, under, lease)?;
+        let part = pending.part()?;
         let counted = Counted {
             inner: source()?,
             read: 0,
@@ -184,14 +191,15 @@ impl Images {
         };
         let lowers = || {
             let parent = below.wait().map_err(io::Error::other)?;
-            Ok(self.directories(parent))
+            snapshots.directories(parent).map_err(io::Error::other)
         };
-        let beneath = match below.is_nothing() {
-            true => Beneath::Here(&[]),
-            false => Beneath::Coming(&lowers),
+        let beneath = match (below.is_nothing(), under) {
+            (true, _) => Beneath::Here(&[]),
+            (false, Some(_)) => Beneath::Inside,
+            (false, None) => Beneath::Coming(&lowers),
         };
         let gate = self.inner.store.room().gate();
-        let outcome = apply_layer(counted, &pending.path(), beneath, &job.blob.digest, gate);
+        let outcome = apply_layer(counted, &part.dir, beneath, &job.blob.digest, gate);
         // A broken source explains a failed unpacking better than the unpacking does.
         verified()?;
         let actual = outcome?;
@@ -202,7 +210,7 @@ impl Images {
                 actual,
             });
         }
-        let id = match below.wait()? {
+        let id = match below.wait()?.filter(|_| under.is_none()) {
             Some(parent) => pending.commit_on(parent, &job.chain, &job.diff)?,
             None => pending.commit(&job.chain, &job.diff)?,
         };

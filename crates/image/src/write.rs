@@ -8,13 +8,12 @@
 //! ```
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use flate2::write::GzEncoder;
 use spec::image::{Descriptor, media_type};
 use spec::{Digest, Hasher};
-use store::Content;
+use store::{Content, Part};
 
 use crate::error::ImageError;
 use crate::scratch::ScratchBlob;
@@ -33,14 +32,14 @@ pub(crate) struct WrittenLayer {
 }
 
 /// Runs `produce`, which writes an uncompressed tar, and stores what it wrote. With `apply_to` the tar is applied
-/// to that directory as well.
+/// to that snapshot as well.
 pub(crate) fn write_layer(
     content: &Content,
-    apply_to: Option<(&Path, &[PathBuf])>,
+    apply_to: Option<&Part>,
     produce: impl FnOnce(&mut dyn Write) -> Result<(), ImageError>,
 ) -> Result<WrittenLayer, ImageError> {
     let encoder = compression::gzip_encoder(ScratchBlob::new(content)?, LEVEL);
-    let Some((directory, lowers)) = apply_to else {
+    let Some(part) = apply_to else {
         let mut sink = Sink {
             hasher: Hasher::new(),
             encoder,
@@ -53,7 +52,7 @@ pub(crate) fn write_layer(
         let (blocks, queue) = mpsc::sync_channel(BLOCKS);
         let applying = scope.spawn(move || {
             let mut reader = Blocks::new(queue);
-            layer::apply(&mut reader, directory, lowers).map_err(ImageError::Layer)?;
+            layer::apply_part(&mut reader, part).map_err(ImageError::Layer)?;
             Ok::<(), ImageError>(())
         });
         let mut sink = Sink {

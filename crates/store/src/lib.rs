@@ -6,7 +6,7 @@
 //! ROOT/meta.db                    SQLite in WAL mode; every room owns its own tables
 //! ROOT/content/blobs/<alg>/<hex>  complete, verified, never changed
 //! ROOT/content/ingest/<key hash>  a download under way; resumable by its key
-//! ROOT/snapshots/<n>/{fs,work}    one layer, or one writable layer
+//! ROOT/snapshots/<n>/{fs,work}    one layer, or one writable layer; how it lies there is its driver's
 //! ROOT/snapshots/empty            the lower directory of a writable layer that has no parent
 //! ROOT/trash/                     renamed away, being deleted
 //! ```
@@ -21,6 +21,7 @@
 //! (that would make a pull as slow as the disk): see [`snapshot::Snapshots::settle`].
 
 pub mod content;
+mod copy;
 pub mod db;
 mod failure;
 mod gc;
@@ -38,13 +39,17 @@ use std::sync::Arc;
 pub use rusqlite;
 
 pub use content::{Content, ContentError, Ingest, IngestError};
+pub use copy::copy_tree;
 pub use db::{Db, DbError};
 pub use failure::PathError;
 pub use gc::{Freed, GcError, Roots};
 pub use lease::Lease;
 pub use open::OpenError;
 pub use room::{Gate, MinFree, NoRoom, Room};
-pub use snapshot::{RemoveError, SnapshotError, SnapshotId, SnapshotInfo, Snapshots, Stray, Usage, measure};
+pub use snapshot::{
+    Part, RemoveError, SnapshotError, SnapshotId, SnapshotInfo, Snapshots, StorageDriver, Stray, Usage,
+    measure,
+};
 
 /// The store of one data root. Clones share it; the root is let go with the last one.
 #[derive(Clone)]

@@ -13,7 +13,7 @@ use crate::failure::{Context, PathError};
 use crate::lease::Leases;
 use crate::lock::RootLock;
 use crate::room::Room;
-use crate::snapshot::{SnapshotError, Snapshots};
+use crate::snapshot::{SnapshotError, Snapshots, StorageDriver};
 use crate::trash::Trash;
 use crate::{Inner, Store};
 
@@ -51,8 +51,13 @@ impl OpenError {
 }
 
 impl Store {
-    /// Takes the data root `root`, creating it if needed, and removes what a crash left there.
+    /// [`Store::open_with`] the driver that suits.
     pub fn open(root: &Path) -> Result<Store, OpenError> {
+        Store::open_with(root, StorageDriver::Auto)
+    }
+
+    /// Takes the data root `root`, creating it if needed, and removes what a crash left there.
+    pub fn open_with(root: &Path, driver: StorageDriver) -> Result<Store, OpenError> {
         if !root.is_dir() {
             create(root, 0o711)?;
         }
@@ -69,7 +74,7 @@ impl Store {
         let db = Arc::new(Db::open(&root.join("meta.db"))?);
         let room = Room::new(&root);
         let content = Content::create(&root.join("content"), trash.clone(), room.clone())?;
-        let snapshots = Snapshots::open(root.join("snapshots"), Arc::clone(&db), trash.clone())?;
+        let snapshots = Snapshots::open(root.join("snapshots"), Arc::clone(&db), trash.clone(), driver)?;
         Ok(Store {
             inner: Arc::new(Inner {
                 root,

@@ -1,4 +1,4 @@
-//! Snapshots: the directories that overlayfs stacks into root filesystems.
+//! Snapshots: the directories that make root filesystems, stacked by overlayfs or whole (see [`driver`]).
 //!
 //! Words: a snapshot is *writable* (an upper directory somebody works in) until it is *committed*, then it is a
 //! layer and never changes. Every snapshot may have a committed parent. A layer whose content is known has a
@@ -12,14 +12,17 @@
 //! ```
 //!
 //! The owner says who answers for a writable snapshot. Those of containers (`container:…`) and caches
-//! (`cache:…`, `build:cache…`) outlive the daemon; all other writable ones die with it.
+//! (`cache:…`, `build:cache…`) outlive the daemon; all other writable ones die with it. One that is being filled has an
+//! owner of its own until it is complete.
 //!
 //! The row is the truth: a directory is made before its row becomes visible and taken away after the row has
 //! gone. [`recover`] brings both together again after a crash.
 
 mod commit;
 mod create;
+mod driver;
 mod overlay;
+mod probe;
 mod recover;
 mod remove;
 mod settle;
@@ -40,6 +43,8 @@ use crate::db::{Db, DbError};
 use crate::failure::PathError;
 use crate::trash::Trash;
 
+pub use driver::StorageDriver;
+pub use overlay::Part;
 pub use recover::Stray;
 pub use remove::RemoveError;
 pub use usage::{Usage, measure};
@@ -129,6 +134,15 @@ pub struct SnapshotInfo {
     pub diff: Option<Digest>,
     /// Bytes on disk, once a layer was measured by [`Snapshots::usage`].
     pub size: Option<u64>,
+    /// Of one that holds everything: when it was filled, in nanoseconds; 0 for one that began empty.
+    pub(crate) filled: Option<i64>,
+}
+
+impl SnapshotInfo {
+    /// Whether its directory holds everything that shows, not only what it changes.
+    pub fn is_whole(&self) -> bool {
+        self.filled.is_some()
+    }
 }
 
 /// The snapshots of a store. Clones share them.
@@ -139,17 +153,26 @@ pub struct Snapshots {
 
 struct Inner {
     dir: PathBuf,
+    /// Makes new ones.
+    driver: &'static dyn driver::Driver,
     db: Arc<Db>,
     trash: Trash,
     settler: settle::Settler,
 }
 
 impl Snapshots {
-    pub(crate) fn open(dir: PathBuf, db: Arc<Db>, trash: Trash) -> Result<Snapshots, SnapshotError> {
+    pub(crate) fn open(
+        dir: PathBuf,
+        db: Arc<Db>,
+        trash: Trash,
+        driver: StorageDriver,
+    ) -> Result<Snapshots, SnapshotError> {
         db.migrate("snapshot", table::STEPS)?;
+        let driver = Snapshots::choose(&dir, driver)?;
         let snapshots = Snapshots {
             inner: Arc::new(Inner {
                 dir,
+                driver,
                 db,
                 trash,
                 settler: settle::Settler::default(),
@@ -159,14 +182,24 @@ impl Snapshots {
         Ok(snapshots)
     }
 
-    /// The snapshot's own directory: what it adds to its parents. Of a writable one, the overlay's upper.
+    /// What makes new snapshots, as the API tells it.
+    pub fn driver(&self) -> &'static str {
+        self.inner.driver.name()
+    }
+
+    /// Whether new snapshots hold everything: what is put on a layer wants that one complete.
+    pub fn makes_whole(&self) -> bool {
+        self.inner.driver.whole()
+    }
+
+    /// The snapshot's own directory: what it adds to its parents, or everything.
     pub fn fs(&self, id: SnapshotId) -> PathBuf {
-        self.home(id).join("fs")
+        driver::fs_in(&self.home(id))
     }
 
     /// The overlay's work directory; only writable snapshots have one.
     fn work(&self, id: SnapshotId) -> PathBuf {
-        self.home(id).join("work")
+        driver::work_in(&self.home(id))
     }
 
     fn home(&self, id: SnapshotId) -> PathBuf {

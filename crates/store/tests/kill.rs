@@ -17,22 +17,31 @@ use spec::{Digest, ErrorClass};
 use store::{Roots, SnapshotId, Store};
 
 const ROOT: &str = "STORE_KILL_TEST_ROOT";
+const DRIVER: &str = "STORE_KILL_TEST_DRIVER";
 
 /// System calls that make something last, and how many of each are tried at most.
 const POINTS: &[(&str, usize)] = &[
-    ("openat", 40),
-    ("mkdir,mkdirat", 12),
+    ("openat", 60),
+    ("mkdir,mkdirat", 20),
     ("rename,renameat,renameat2", 12),
-    ("unlink,unlinkat", 16),
+    ("unlink,unlinkat", 30),
     ("fsync,fdatasync,syncfs", 16),
     ("pwrite64", 60),
     ("write", 12),
     ("ftruncate", 8),
 ];
 
+/// The same where layers are copied.
+const COPYING_POINTS: &[(&str, usize)] = &[
+    ("mkdir,mkdirat", 16),
+    ("rename,renameat,renameat2", 16),
+    ("pwrite64", 60),
+    ("utimensat", 16),
+];
+
 /// The work of one process, told step by step.
-fn work(root: &Path, mut done: impl FnMut(String)) {
-    let store = Store::open(&root.join("store")).unwrap();
+fn work(root: &Path, driver: &str, mut done: impl FnMut(String)) {
+    let store = Store::open_with(&root.join("store"), driver.parse().unwrap()).unwrap();
     let content = store.content();
     let kept = content.put(b"kept").unwrap();
     done(format!("blob {kept}"));
@@ -84,8 +93,9 @@ fn child() {
         return;
     };
     let root = Path::new(&root);
+    let driver = std::env::var(DRIVER).unwrap();
     let mut told = Told::open(root);
-    work(root, |line| told.line(&line));
+    work(root, &driver, |line| told.line(&line));
 }
 
 /// What was told must be so.
@@ -123,8 +133,15 @@ fn check(root: &Path, at: &str) {
             ["container", id] => {
                 let id: SnapshotId = id.parse().unwrap();
                 // The one thing whose end may be done before it was told.
-                if !gone.contains(&words[1]) && snapshots.get(id).is_ok() {
+                if !gone.contains(&words[1])
+                    && let Ok(container) = snapshots.get(id)
+                {
+                    assert_eq!(container.owner, "container:x", "{at}: {line}");
                     assert!(snapshots.fs(id).is_dir(), "{at}: {line}");
+                    if container.is_whole() {
+                        let copied = fs::read_to_string(snapshots.fs(id).join("file")).unwrap();
+                        assert_eq!(copied, "top", "{at}: {line}");
+                    }
                 }
             }
             ["collected"] => {
@@ -143,12 +160,25 @@ fn nothing_that_was_told_is_lost_whenever_the_process_is_killed() {
     if !able() {
         return;
     }
+    kill_at("overlay", POINTS);
+}
+
+#[test]
+fn no_half_copy_is_taken_for_a_whole_one() {
+    if !able() {
+        return;
+    }
+    kill_at("vfs", COPYING_POINTS);
+}
+
+fn kill_at(driver: &str, points: &[(&str, usize)]) {
     let mut kills = 0;
-    for (calls, most) in POINTS {
+    for (calls, most) in points {
         for count in 1..=*most {
             let dir = tempfile::tempdir().unwrap();
             let at = format!("killed at {calls} number {count}");
-            if !killed(&[(ROOT, dir.path().as_os_str())], calls, count) {
+            let environment = [(ROOT, dir.path().as_os_str()), (DRIVER, driver.as_ref())];
+            if !killed(&environment, calls, count) {
                 break;
             }
             kills += 1;
@@ -156,7 +186,7 @@ fn nothing_that_was_told_is_lost_whenever_the_process_is_killed() {
             // The same work again, on what is there.
             Told::forget(dir.path());
             let mut told = Told::open(dir.path());
-            work(dir.path(), |line| told.line(&line));
+            work(dir.path(), driver, |line| told.line(&line));
             check(dir.path(), &format!("after {at}"));
         }
     }

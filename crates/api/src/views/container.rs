@@ -11,11 +11,8 @@ use jiff::Timestamp;
 use super::status::{Life, sentence};
 use super::{descriptor, null_when_empty, platform, time};
 
-/// The name of the storage, which clients show and tests look at.
-pub const STORAGE: &str = "overlayfs";
-
-/// `GET /containers/{id}/json`.
-pub fn inspect(container: &Container, sizes: Option<Sizes>) -> ContainerInspect {
+/// `GET /containers/{id}/json`; `storage` is the name of the storage driver.
+pub fn inspect(container: &Container, storage: &str, sizes: Option<Sizes>) -> ContainerInspect {
     ContainerInspect {
         id: container.id.to_string(),
         created: container.created.to_string(),
@@ -29,14 +26,14 @@ pub fn inspect(container: &Container, sizes: Option<Sizes>) -> ContainerInspect 
         log_path: container.files.log.clone(),
         name: format!("/{}", container.name),
         restart_count: container.restart_count,
-        driver: STORAGE.to_owned(),
+        driver: storage.to_owned(),
         platform: container.platform.os.clone(),
         exec_ids: null_when_empty(container.exec_ids.clone()),
         host_config: container.host_config.clone(),
         storage: Some(Storage {
             root_fs: Some(RootFsStorage {
                 snapshot: Some(RootFsStorageSnapshot {
-                    name: STORAGE.to_owned(),
+                    name: storage.to_owned(),
                 }),
             }),
         }),

@@ -36,6 +36,7 @@ pub fn config(directory: &Path, instance: &Instance) -> EngineConfig {
     let run_dir = directory.join("run");
     EngineConfig {
         root: directory.join("root"),
+        storage_driver: engine::store::StorageDriver::Auto,
         run_dir: run_dir.clone(),
         instance: instance.clone(),
         cgroup_driver: engine::cgroup::Driver::Cgroupfs,

@@ -54,6 +54,7 @@ mod safety;
 mod silent;
 mod slow;
 mod soak;
+mod storage;
 mod support;
 #[path = "../../../runtime/tests/support/systemd.rs"]
 mod systemd;

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use image::layer::DiffOptions;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, fchmod, fchown, fstat, futimens,
     linkat, mkdirat, mknodat, openat, readlinkat, statat,
@@ -76,7 +77,7 @@ pub async fn difference(
         match above.iter().position(|layer| *layer == lower) {
             Some(at) => {
                 let above = above.get(at + 1..).unwrap_or_default();
-                stack(&build, Some(nothing(&build)?), above).map(tree)
+                stack_by(&build, Some(nothing(&build)?), above, Scratch::create_changes).map(tree)
             }
             None => compared(&build, lower, upper).map(|made| tree(Some(made))),
         }
@@ -98,22 +99,46 @@ fn layers_of(build: &Build, top: SnapshotId) -> Result<Vec<SnapshotId>, BuildErr
 
 /// A layer that holds nothing.
 fn nothing(build: &Build) -> Result<SnapshotId, BuildError> {
-    Scratch::create(&build.store, None, &build.id)?.commit(|id| build.cache.hold(id))
+    Scratch::create_changes(&build.store, None, &build.id)?.commit(|id| build.cache.hold(id))
 }
 
+/// Lays the layers over `below`.
 fn stack(
     build: &Build,
     below: Option<SnapshotId>,
     layers: &[SnapshotId],
 ) -> Result<Option<SnapshotId>, BuildError> {
+    stack_by(build, below, layers, Scratch::create)
+}
+
+type Create = fn(&store::Store, Option<SnapshotId>, &str) -> Result<Scratch, BuildError>;
+
+fn stack_by(
+    build: &Build,
+    below: Option<SnapshotId>,
+    layers: &[SnapshotId],
+    create: Create,
+) -> Result<Option<SnapshotId>, BuildError> {
     let mut top = below;
     for layer in layers {
         let fail = |error: io::Error| BuildError::io("laying a layer over another", &error);
-        let from = open(&build.store.snapshots().fs(*layer)).map_err(fail)?;
-        if list_sorted(from.as_fd()).map_err(fail)?.is_empty() {
+        let part = build.store.snapshots().part(*layer)?;
+        let from = open(&part.dir).map_err(fail)?;
+        if !part.is_whole() && list_sorted(from.as_fd()).map_err(fail)?.is_empty() {
             continue;
         }
-        let scratch = Scratch::create(&build.store, top, &build.id)?;
+        let scratch = create(&build.store, top, &build.id)?;
+        if part.is_whole() || build.store.snapshots().part(scratch.id()?)?.is_whole() {
+            scratch.lay(
+                *layer,
+                DiffOptions {
+                    nanoseconds: true,
+                    ..DiffOptions::default()
+                },
+            )?;
+            top = Some(scratch.commit(|id| build.cache.hold(id))?);
+            continue;
+        }
         let into = open(&build.store.snapshots().fs(scratch.id()?)).map_err(fail)?;
         dress(&from, &into, &fstat(&from).map_err(|error| fail(error.into()))?).map_err(fail)?;
         link_all(&from, &into, 0).map_err(fail)?;
@@ -194,7 +219,7 @@ fn compared(build: &Build, lower: SnapshotId, upper: Option<SnapshotId>) -> Resu
         deleted: Vec::new(),
     };
     found.directory(&old, &new, Path::new(""), &[]).map_err(fail)?;
-    let scratch = Scratch::create(&build.store, Some(nothing(build)?), &build.id)?;
+    let scratch = Scratch::create_changes(&build.store, Some(nothing(build)?), &build.id)?;
     let into = open(&build.store.snapshots().fs(scratch.id()?)).map_err(fail)?;
     let mut placer = Placer::new(into.as_fd(), Ownership::Keep, None);
     let group = Group {

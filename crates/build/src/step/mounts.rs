@@ -380,6 +380,22 @@ impl Prepared {
             fs::set_permissions(upper, meta.permissions()).map_err(fail)?;
         }
         self._written.push(room);
+        if own.work.is_none()
+            && let Some(upper) = &own.upper
+        {
+            // A driver without overlays: room for changes is a copy.
+            let below = Overlay {
+                lower,
+                read_only: true,
+                ..Overlay::default()
+            };
+            let (from, into) = (
+                below.mount_detached().map_err(fail)?,
+                fs::File::open(upper).map_err(fail)?,
+            );
+            store::copy_tree(from.as_fd(), into.as_fd()).map_err(fail)?;
+            return Ok(MountSource::Overlay(own));
+        }
         Ok(MountSource::Overlay(Overlay {
             lower,
             upper: own.upper,

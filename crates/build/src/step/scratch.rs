@@ -1,7 +1,10 @@
 //! A writable snapshot that is removed unless it is committed.
 
+use std::io;
 use std::os::fd::OwnedFd;
 
+use image::layer::{DiffOptions, apply_part, diff_part};
+use spec::ErrorClass;
 use store::{SnapshotId, Store};
 
 use crate::error::BuildError;
@@ -21,6 +24,50 @@ impl Scratch {
             store: store.clone(),
             id: Some(id),
         })
+    }
+
+    /// The same, which holds only what it changes whatever the store's driver is: for what is to be laid over something
+    /// else than `parent`.
+    pub fn create_changes(
+        store: &Store,
+        parent: Option<SnapshotId>,
+        build: &str,
+    ) -> Result<Scratch, BuildError> {
+        store.room().check()?;
+        let id = store
+            .snapshots()
+            .create_changes(parent, &format!("build:{build}"))?;
+        Ok(Scratch {
+            store: store.clone(),
+            id: Some(id),
+        })
+    }
+
+    /// Puts what the layer `layer` changes in those below it into this one.
+    pub fn lay(&self, layer: SnapshotId, options: DiffOptions) -> Result<(), BuildError> {
+        let snapshots = self.store.snapshots();
+        let (from, into) = (snapshots.part(layer)?, snapshots.part(self.id()?)?);
+        let (reader, writer) =
+            io::pipe().map_err(|error| BuildError::io("making a pipe between layers", &error))?;
+        let (read, applied) = std::thread::scope(|scope| {
+            let read = scope.spawn(move || diff_part(&from, writer, options));
+            let applied = apply_part(reader, &into);
+            (read.join(), applied)
+        });
+        let failed = |error: image::layer::LayerError| {
+            BuildError::step(
+                format!("putting a layer on another: {error}"),
+                ErrorClass::Internal,
+            )
+        };
+        applied.map_err(failed)?;
+        match read {
+            Ok(read) => read.map_err(failed),
+            Err(_) => Err(BuildError::step(
+                "reading a layer ended unexpectedly",
+                ErrorClass::Internal,
+            )),
+        }
     }
 
     pub fn id(&self) -> Result<SnapshotId, BuildError> {

@@ -49,6 +49,7 @@ impl Settings {
         let changed = [
             ("hosts", self.hosts != next.hosts),
             ("data-root", self.data_root != next.data_root),
+            ("storage-driver", self.storage_driver != next.storage_driver),
             ("exec-root", self.exec_root != next.exec_root),
             ("pidfile", self.pidfile != next.pidfile),
             ("group", self.group != next.group),

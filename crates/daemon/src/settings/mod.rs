@@ -27,6 +27,7 @@ const DEFAULT_FILE: &str = "/etc/berth/daemon.json";
 pub(crate) struct Settings {
     pub(crate) hosts: Vec<String>,
     pub(crate) data_root: PathBuf,
+    pub(crate) storage_driver: engine::store::StorageDriver,
     pub(crate) exec_root: PathBuf,
     pub(crate) pidfile: PathBuf,
     pub(crate) group: Option<String>,
@@ -122,14 +123,14 @@ impl Settings {
         if hosts.is_empty() {
             hosts.push(format!("unix://{}", exec_root.join("berth.sock").display()));
         }
-        let driver = file.text("storage-driver", options.storage_driver)?;
-        if let Some(driver) = driver.filter(|d| !matches!(d.as_str(), "overlay" | "overlay2" | "overlayfs")) {
-            return Err(SettingsError::Value {
-                option: "--storage-driver",
-                value: driver,
-                reason: "the storage driver of this engine is overlay".to_owned(),
-            });
-        }
+        let driver = file
+            .text("storage-driver", options.storage_driver)?
+            .unwrap_or_default();
+        let storage_driver = driver.parse().map_err(|reason| SettingsError::Value {
+            option: "--storage-driver",
+            value: driver.clone(),
+            reason,
+        })?;
         let tls = tls(
             &mut file,
             options.tls,
@@ -222,6 +223,7 @@ impl Settings {
             validate: options.validate,
             hosts,
             data_root,
+            storage_driver,
             exec_root,
             pidfile,
             instance,

@@ -111,9 +111,8 @@ impl Engine {
         let inner = Arc::clone(&self.inner);
         let watch = self.inner.metrics.watch("changes");
         let changes = blocking(move || {
-            let overlay = inner.store.snapshots().overlay(container.snapshot)?;
-            let upper = inner.store.snapshots().fs(container.snapshot);
-            Ok(image::layer::changes(&upper, &overlay.lower)?)
+            let part = inner.store.snapshots().part(container.snapshot)?;
+            Ok(image::layer::changes(&part)?)
         });
         watch.done(changes.await)
     }

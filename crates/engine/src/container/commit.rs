@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use api_types::ContainerConfig;
 use image::CommitLayers;
+use image::layer::DiffOptions;
 use jiff::Timestamp;
 use spec::image::{ContainerSettings, History};
 use spec::{Digest, Reference};
@@ -132,13 +133,10 @@ fn commit(
 /// Copies the writable layer by way of its tar form, which carries everything a layer can hold.
 fn copy_layer(inner: &Inner, container: &Container, copy: store::SnapshotId) -> Result<()> {
     let snapshots = inner.store.snapshots();
-    let overlay = snapshots.overlay(container.snapshot)?;
-    let upper = snapshots.fs(container.snapshot);
-    let target = snapshots.fs(copy);
-    let lowers = overlay.lower.clone();
-    let (reader, mut writer) = std::io::pipe()?;
-    let write = std::thread::spawn(move || image::layer::diff(&upper, &lowers, &mut writer));
-    let applied = image::layer::apply(reader, &target, &overlay.lower);
+    let (own, target) = (snapshots.part(container.snapshot)?, snapshots.part(copy)?);
+    let (reader, writer) = std::io::pipe()?;
+    let write = std::thread::spawn(move || image::layer::diff_part(&own, writer, DiffOptions::default()));
+    let applied = image::layer::apply_part(reader, &target);
     let written = write
         .join()
         .map_err(|_| Error::internal("reading the container's layer failed"))?;

@@ -93,9 +93,6 @@ pub(crate) use stats::{Samples, sizes, total_memory};
 pub(crate) use step::Steps;
 pub(crate) use supervision::Supervision;
 
-/// The storage driver's name as the API tells it.
-pub(crate) const DRIVER: &str = "overlayfs";
-
 /// Where a container is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -696,8 +696,22 @@ fn bundle_one(engine: &Inner, container: &Container, mount: &PlannedMount) -> Re
     }
 }
 
-/// Directories stacked as overlayfs, mounted in the container's own namespace.
+/// Directories stacked as overlayfs, mounted in the container's own namespace; one needs no union.
 fn stacked(destination: &str, overlay: &sys::mount::Overlay) -> runtime::Mount {
+    if let Some((directory, writable)) = overlay.single() {
+        let access = if writable && !overlay.read_only {
+            "rw"
+        } else {
+            "ro"
+        };
+        return runtime::Mount {
+            destination: destination.into(),
+            r#type: Some("bind".to_owned()),
+            source: Some(directory.to_string_lossy().into_owned()),
+            options: vec!["rbind".to_owned(), access.to_owned()],
+            ..runtime::Mount::default()
+        };
+    }
     let lower: Vec<_> = overlay.lower.iter().map(|p| p.to_string_lossy()).collect();
     let mut options = vec![format!("lowerdir={}", lower.join(":"))];
     match (&overlay.upper, &overlay.work) {

@@ -1,4 +1,4 @@
-//! From a tar to a directory that overlayfs can stack.
+//! From a tar to a directory that overlayfs can stack, or into a copy of what is below ([`Beneath::Inside`], see [`inside`]).
 //!
 //! What the archive takes for granted and the layer itself does not hold comes from the layers below, as a
 //! mounted overlay would bring it up: a parent directory gets the lower one's owner, mode, attributes and time;
@@ -21,10 +21,12 @@ use rustix::fs::{
     futimens, linkat, mknodat, openat, readlinkat, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
+use store::Part;
 use sys::beneath::{
     file_xattrs, is_whiteout, proc_path, remove_tree, resolve_in_root, set_file_xattr, set_xattr, xattrs,
 };
 
+use super::inside::Inside;
 use super::lowers::{Lowers, Visible};
 use super::parents::{Missing, Parents, clean};
 use super::place::{Made, Options, place, set_directory, times};
@@ -51,6 +53,8 @@ pub enum Beneath<'a> {
     /// There are some, and asking for them waits until they are complete. The root directory is theirs as well, unless
     /// the archive has one.
     Coming(&'a (dyn Fn() -> io::Result<Vec<PathBuf>> + Sync)),
+    /// What they show together is in the directory itself: what the layer deletes is removed from it.
+    Inside,
 }
 
 /// Unpacks the uncompressed tar of one layer into `dest`, a directory that nobody else uses meanwhile, above the layers
@@ -59,16 +63,32 @@ pub fn apply(reader: impl Read, dest: &Path, lowers: &[PathBuf]) -> Result<Appli
     apply_above(reader, dest, Beneath::Here(lowers))
 }
 
+/// [`apply`] to a snapshot of the store that was created on what is below the layer.
+pub fn apply_part(reader: impl Read, part: &Part) -> Result<Applied, LayerError> {
+    let beneath = match part.is_whole() && !part.below.is_empty() {
+        true => Beneath::Inside,
+        false => Beneath::Here(&part.below),
+    };
+    apply_above(reader, &part.dir, beneath)
+}
+
 /// [`apply`], for layers that are unpacked at the same time.
 pub fn apply_above(reader: impl Read, dest: &Path, beneath: Beneath<'_>) -> Result<Applied, LayerError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(CWD, dest, flags, Mode::empty())
         .map_err(|error| LayerError::path("open", dest, error.into()))?;
+    let inside = match beneath {
+        Beneath::Inside => {
+            Some(Inside::new(root.as_fd()).map_err(|cause| LayerError::path("read", dest, cause))?)
+        }
+        _ => None,
+    };
     let mut target = Target {
         parents: Parents::new(root),
         below: Below {
             beneath,
             lowers: None,
+            inside,
             implied: HashMap::new(),
             root: false,
             anew: false,
@@ -97,6 +117,8 @@ struct Below<'a> {
     beneath: Beneath<'a>,
     /// Once they were needed.
     lowers: Option<Lowers>,
+    /// What is the layer's own where it is applied inside.
+    inside: Option<Inside>,
     /// Directories that were made because the archive takes them for granted, by inode: names may lead there through
     /// links. They get the lower ones' metadata at the end, unless the archive has them after all.
     implied: HashMap<u64, PathBuf>,
@@ -109,8 +131,16 @@ struct Below<'a> {
 }
 
 impl Below<'_> {
+    /// Whether nothing has to be told with overlayfs' marks.
     fn is_empty(&self) -> bool {
-        matches!(self.beneath, Beneath::Here([]))
+        matches!(self.beneath, Beneath::Here([]) | Beneath::Inside)
+    }
+
+    fn note_own(&mut self, dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+        match &mut self.inside {
+            Some(inside) => inside.note_own(dir, name),
+            None => Ok(()),
+        }
     }
 
     /// The layers below, complete.
@@ -118,6 +148,7 @@ impl Below<'_> {
         let lowers = match (self.lowers.take(), self.beneath) {
             (Some(open), _) => open,
             (None, Beneath::Here(paths)) => Lowers::open(paths)?,
+            (None, Beneath::Inside) => Lowers::open(&[])?,
             (None, Beneath::Coming(wait)) => Lowers::open(&wait().map_err(LayerError::Beneath)?)?,
         };
         Ok(self.lowers.insert(lowers))
@@ -141,6 +172,7 @@ impl Target<'_> {
             return self.whiteout(parent, name, entry).map(|()| 0);
         }
         let dir = self.parents.find(parent, &mut self.below).map_err(failed)?;
+        self.below.before(dir.as_fd()).map_err(failed)?;
         if entry.kind == Kind::HardLink {
             return self.hard_link(dir.as_fd(), name, entry).map(|()| 0);
         }
@@ -160,6 +192,7 @@ impl Target<'_> {
                             .implied
                             .remove(&stat.map_err(|error| failed(error.into()))?.st_ino);
                     }
+                    self.below.note_own(dir.as_fd(), name).map_err(failed)?;
                     return Ok(bytes);
                 }
                 Ok(Made::Exists) => self.remove(dir.as_fd(), name).map_err(failed)?,
@@ -176,6 +209,9 @@ impl Target<'_> {
     fn root(&mut self, entry: &Entry) -> io::Result<()> {
         if entry.kind != Kind::Directory {
             return Err(Errno::NOTDIR.into());
+        }
+        if let Some(inside) = &mut self.below.inside {
+            inside.take_root(self.parents.root())?;
         }
         set_directory(self.parents.root(), entry, Options::default())?;
         self.below.root = true;
@@ -195,7 +231,12 @@ impl Target<'_> {
         match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error.into()),
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Ok(()),
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                match &mut self.below.inside {
+                    Some(inside) => inside.undress(dir, name, &stat),
+                    None => Ok(()),
+                }
+            }
             Ok(stat) => {
                 self.remove(dir, name)?;
                 if is_whiteout(&stat) && !self.below.is_empty() {
@@ -212,6 +253,11 @@ impl Target<'_> {
         let failed = |cause| LayerError::entry("apply the whiteout", &entry.path, cause);
         if name.as_bytes() == WHITEOUT_OPAQUE {
             let dir = self.parents.find(parent, &mut self.below).map_err(failed)?;
+            if let Some(inside) = &mut self.below.inside {
+                self.parents.forget();
+                inside.before(dir.as_fd()).map_err(failed)?;
+                return inside.clear(dir.as_fd()).map(drop).map_err(failed);
+            }
             if self.below.is_empty() {
                 return Ok(());
             }
@@ -227,6 +273,18 @@ impl Target<'_> {
                 entry: display(&entry.path),
                 reason: "a whiteout of nothing",
             });
+        }
+        if let Some(inside) = &mut self.below.inside {
+            // A directory that is not there holds nothing to delete, and is not made for it.
+            let flags = OFlags::PATH | OFlags::DIRECTORY;
+            let dir = match resolve_in_root(self.parents.root(), parent, flags, Mode::empty()) {
+                Ok(dir) => dir,
+                Err(error) if is_replaced(&error) => return Ok(()),
+                Err(error) => return Err(failed(error)),
+            };
+            self.parents.forget();
+            inside.before(dir.as_fd()).map_err(failed)?;
+            return inside.delete(dir.as_fd(), deleted).map_err(failed);
         }
         if self.below.is_empty() {
             return Ok(());
@@ -289,7 +347,7 @@ impl Target<'_> {
         };
         for _ in 0..2 {
             match linkat(&here, &target_name, dir, name, AtFlags::empty()) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return self.below.note_own(dir, name).map_err(failed),
                 Err(Errno::EXIST) => {
                     if is_same(here.as_fd(), &target_name, dir, name).map_err(failed)? {
                         return Ok(());
@@ -319,6 +377,9 @@ impl Target<'_> {
 
     fn finish(mut self) -> Result<(), LayerError> {
         self.complete()?;
+        if let Some(inside) = self.below.inside.take() {
+            inside.restore_times(self.parents.root())?;
+        }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
         for (path, times) in self.below.times {
             let failed = |cause| LayerError::entry("set the time of", path.as_os_str().as_bytes(), cause);
@@ -334,8 +395,24 @@ impl Target<'_> {
 }
 
 impl Missing for Below<'_> {
+    fn before(&mut self, dir: BorrowedFd<'_>) -> io::Result<()> {
+        match &mut self.inside {
+            Some(inside) => inside.before(dir),
+            None => Ok(()),
+        }
+    }
+
+    fn follows_all(&self) -> bool {
+        self.inside.is_none()
+    }
+
+    fn follows(&self, link: &Stat) -> bool {
+        self.inside.as_ref().is_none_or(|inside| inside.is_own(link))
+    }
+
     fn made(&mut self, dir: BorrowedFd<'_>, name: &OsStr, path: &Path) -> io::Result<()> {
         set_mode(dir, name, 0o755)?;
+        self.note_own(dir, name)?;
         if !std::mem::take(&mut self.anew) && !self.is_empty() {
             let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
             self.implied.insert(stat.st_ino, path.to_owned());
@@ -344,7 +421,16 @@ impl Missing for Below<'_> {
     }
 
     fn may_replace(&mut self, dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<bool> {
-        if !is_whiteout(&statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?) {
+        let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if let Some(inside) = &self.inside {
+            let replaced = !inside.is_own(&stat);
+            if replaced {
+                unlinkat(dir, name, AtFlags::empty())?;
+                rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o755))?;
+            }
+            return Ok(replaced);
+        }
+        if !is_whiteout(&stat) {
             return Ok(false);
         }
         // Deleted and then made anew: nothing of the lower one comes back.
@@ -477,7 +563,7 @@ fn copy_metadata(stat: &Stat, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::R
     Ok(())
 }
 
-fn stat_times(stat: &Stat) -> Timestamps {
+pub(super) fn stat_times(stat: &Stat) -> Timestamps {
     times(Time {
         seconds: stat.st_mtime,
         nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),

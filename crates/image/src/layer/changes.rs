@@ -1,9 +1,10 @@
-//! What an overlay's upper directory changes, entry by entry, as `docker diff` tells it.
+//! What a snapshot changes in those below it, entry by entry, as `docker diff` tells it: an overlay's upper directory by
+//! what it holds, a whole copy by what differs.
 //!
 //! A directory that only holds changes is told as modified; a deleted directory is told without what was in
 //! it; a file that was copied up and is the same is not told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, openat, readlinkat};
 use serde::{Serialize, Serializer};
+use store::Part;
 use sys::beneath::{is_whiteout, list, xattrs};
 
 use super::emit::open_file;
@@ -42,21 +44,9 @@ pub struct Change {
     pub kind: Kind,
 }
 
-/// What `upper` changes in the stack `lowers` (top first), by path.
-pub fn changes(upper: &Path, lowers: &[PathBuf]) -> Result<Vec<Change>, LayerError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = openat(CWD, upper, flags, Mode::empty())
-        .map_err(|error| LayerError::path("open", upper, error.into()))?;
-    let mut comparison = Comparison {
-        lowers: Lowers::open(lowers)?,
-        found: BTreeMap::new(),
-    };
-    walk(root.as_fd(), |found| {
-        comparison
-            .entry(found)
-            .map_err(|cause| LayerError::entry("compare", found.path.as_os_str().as_bytes(), cause))?;
-        Ok(())
-    })?;
+/// What a snapshot changes, by path.
+pub fn changes(part: &Part) -> Result<Vec<Change>, LayerError> {
+    let comparison = compare(part)?;
     let absolute = |(path, kind)| Change {
         path: Path::new("/").join(path),
         kind,
@@ -64,14 +54,47 @@ pub fn changes(upper: &Path, lowers: &[PathBuf]) -> Result<Vec<Change>, LayerErr
     Ok(comparison.found.into_iter().map(absolute).collect())
 }
 
-struct Comparison {
-    lowers: Lowers,
-    found: BTreeMap<PathBuf, Kind>,
+pub(super) fn compare(part: &Part) -> Result<Comparison<'_>, LayerError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(CWD, &part.dir, flags, Mode::empty())
+        .map_err(|error| LayerError::path("open", &part.dir, error.into()))?;
+    let mut comparison = Comparison {
+        part,
+        lowers: Lowers::open(&part.below)?,
+        found: BTreeMap::new(),
+        touched: Vec::new(),
+    };
+    let failed =
+        |path: &Path, cause: io::Error| LayerError::entry("compare", path.as_os_str().as_bytes(), cause);
+    if part.is_whole() {
+        let own = list(root.as_fd()).map_err(|cause| failed(Path::new("."), cause))?;
+        comparison
+            .missing(Path::new(""), own)
+            .map_err(|cause| failed(Path::new("."), cause))?;
+    }
+    walk(root.as_fd(), |found| {
+        comparison
+            .entry(found)
+            .map_err(|cause| failed(found.path, cause))?;
+        Ok(())
+    })?;
+    Ok(comparison)
 }
 
-impl Comparison {
+pub(super) struct Comparison<'a> {
+    part: &'a Part,
+    lowers: Lowers,
+    pub(super) found: BTreeMap<PathBuf, Kind>,
+    /// Directories of a whole one whose time alone differs.
+    pub(super) touched: Vec<PathBuf>,
+}
+
+impl Comparison<'_> {
     fn entry(&mut self, found: &Found<'_>) -> io::Result<()> {
         let below = self.lowers.find(found.path)?;
+        if self.part.is_whole() {
+            return self.entry_of_whole(found, below);
+        }
         let Some(below) = below else {
             // A whiteout of nothing is what is left of something that was made and deleted again.
             if !is_whiteout(found.stat) {
@@ -84,7 +107,7 @@ impl Comparison {
             return Ok(());
         }
         if found.kind() != FileType::Directory {
-            if !is_same(found, &below)? {
+            if !is_same(found, &below, None)? {
                 self.note(found.path, Kind::Modified);
             }
             return Ok(());
@@ -103,16 +126,44 @@ impl Comparison {
     fn hidden(&mut self, found: &Found<'_>) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = openat(found.dir, found.name, flags, Mode::empty())?;
-        let own: Vec<OsString> = list(dir.as_fd())?.into_iter().map(|(name, _)| name).collect();
-        for name in self.lowers.names(found.path)? {
+        self.missing(found.path, list(dir.as_fd())?)
+    }
+
+    /// What the layers below have in the directory `path` and `own` lacks.
+    fn missing(&mut self, path: &Path, own: Vec<(OsString, FileType)>) -> io::Result<()> {
+        let own: HashSet<OsString> = own.into_iter().map(|(name, _)| name).collect();
+        for name in self.lowers.names(path)? {
             if !own.contains(&name) {
-                self.note(&found.path.join(name), Kind::Deleted);
+                self.note(&path.join(name), Kind::Deleted);
             }
         }
         Ok(())
     }
 
-    fn note(&mut self, path: &Path, kind: Kind) {
+    fn entry_of_whole(&mut self, found: &Found<'_>, below: Option<Visible>) -> io::Result<()> {
+        let Some(below) = below else {
+            self.note(found.path, Kind::Added);
+            return Ok(());
+        };
+        if found.kind() != FileType::Directory {
+            if below.is_directory() || !is_same(found, &below, Some(self.part))? {
+                self.note(found.path, Kind::Modified);
+            }
+            return Ok(());
+        }
+        if !below.is_directory() {
+            self.note(found.path, Kind::Modified);
+            return Ok(());
+        }
+        if !has_same_metadata(found, &below)? {
+            self.note(found.path, Kind::Modified);
+        } else if !has_same_time(found, &below) {
+            self.touched.push(found.path.to_owned());
+        }
+        self.hidden(found)
+    }
+
+    pub(super) fn note(&mut self, path: &Path, kind: Kind) {
         self.found.insert(path.to_owned(), kind);
         for parent in path.ancestors().skip(1) {
             if parent.as_os_str().is_empty() {
@@ -124,8 +175,8 @@ impl Comparison {
 }
 
 /// A file that overlayfs copied up keeps its time, so one with the same metadata is the same; where times have
-/// no fraction, the content decides.
-fn is_same(found: &Found<'_>, below: &Visible) -> io::Result<bool> {
+/// no fraction, the content decides. In a whole one it decides unless the file was not touched since it was copied.
+fn is_same(found: &Found<'_>, below: &Visible, whole: Option<&Part>) -> io::Result<bool> {
     let (a, b) = (found.stat, &below.stat);
     if FileType::from_raw_mode(b.st_mode) != found.kind() || !has_same_metadata(found, below)? {
         return Ok(false);
@@ -136,10 +187,14 @@ fn is_same(found: &Found<'_>, below: &Visible) -> io::Result<bool> {
             Ok(own == readlinkat(&below.dir, &below.name, Vec::new())?)
         }
         FileType::RegularFile => {
-            if a.st_size != b.st_size || (a.st_mtime, a.st_mtime_nsec) != (b.st_mtime, b.st_mtime_nsec) {
+            if a.st_size != b.st_size || !has_same_time(found, below) {
                 return Ok(false);
             }
-            Ok(a.st_mtime_nsec != 0
+            let known = match whole {
+                Some(part) => !part.changed_after(a),
+                None => a.st_mtime_nsec != 0,
+            };
+            Ok(known
                 || has_same_content(
                     open_file(found.dir, found.name)?,
                     open_file(below.dir.as_fd(), &below.name)?,
@@ -147,6 +202,11 @@ fn is_same(found: &Found<'_>, below: &Visible) -> io::Result<bool> {
         }
         _ => Ok(a.st_rdev == b.st_rdev),
     }
+}
+
+fn has_same_time(found: &Found<'_>, below: &Visible) -> bool {
+    let (a, b) = (found.stat, &below.stat);
+    (a.st_mtime, a.st_mtime_nsec) == (b.st_mtime, b.st_mtime_nsec)
 }
 
 fn has_same_metadata(found: &Found<'_>, below: &Visible) -> io::Result<bool> {

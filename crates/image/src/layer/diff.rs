@@ -1,17 +1,20 @@
-//! From an overlay's upper directory back to the tar of a layer.
+//! From a snapshot back to the tar of a layer: from an overlay's upper directory, or from a whole copy and what is below it.
 //!
 //! The same directory gives the same bytes: entries are sorted, owners have no names, and times are whole
 //! seconds unless asked for otherwise (as Docker writes them).
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat};
-use sys::beneath::{file_xattrs, is_whiteout, xattrs};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, openat, statat};
+use store::Part;
+use sys::beneath::{file_xattrs, is_whiteout, open_beneath_no_links, xattrs};
 
+use super::changes::{Comparison, Kind, compare};
 use super::lowers::{Lowers, is_opaque};
 use super::tar::display;
 use super::{Emitter, Found, LayerError, WHITEOUT, WHITEOUT_OPAQUE, is_overlay_xattr, walk};
@@ -27,29 +30,80 @@ pub struct DiffOptions {
 
 /// Writes what the directory `upper` changes in the stack `lowers` (top first) as an uncompressed tar.
 pub fn diff(upper: &Path, lowers: &[PathBuf], out: impl Write) -> Result<(), LayerError> {
-    diff_with(upper, lowers, out, DiffOptions::default())
+    let part = Part::of_changes(upper.to_owned(), lowers.to_vec());
+    diff_part(&part, out, DiffOptions::default())
 }
 
-/// [`diff`] with options.
-pub fn diff_with(
-    upper: &Path,
-    lowers: &[PathBuf],
-    out: impl Write,
-    options: DiffOptions,
-) -> Result<(), LayerError> {
+/// Writes what a snapshot changes as an uncompressed tar.
+pub fn diff_part(part: &Part, out: impl Write, options: DiffOptions) -> Result<(), LayerError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = openat(CWD, upper, flags, Mode::empty())
-        .map_err(|error| LayerError::path("open", upper, error.into()))?;
-    let lowers = Lowers::open(lowers)?;
+    let root = openat(CWD, &part.dir, flags, Mode::empty())
+        .map_err(|error| LayerError::path("open", &part.dir, error.into()))?;
+    let lowers = Lowers::open(&part.below)?;
     let mut emitter = Emitter::new(out, options.nanoseconds).with_latest(options.latest);
     if root_differs(root.as_fd(), &lowers)? {
         emitter.add_open_directory(root.as_fd(), b".")?;
+    }
+    if part.is_whole() {
+        whole(part, root.as_fd(), &mut emitter)?;
+        return emitter.finish().map(|_| ());
     }
     walk(root.as_fd(), |found| {
         entry(found, &lowers, &mut emitter)?;
         Ok(())
     })?;
     emitter.finish().map(|_| ())
+}
+
+/// The same entries that overlayfs would have put into an upper directory: what differs, and what leads to it.
+fn whole<W: Write>(part: &Part, root: BorrowedFd<'_>, emitter: &mut Emitter<W>) -> Result<(), LayerError> {
+    let mut comparison = compare(part)?;
+    for path in std::mem::take(&mut comparison.touched) {
+        comparison.note(&path, Kind::Modified);
+    }
+    all_names(root, &mut comparison)?;
+    for (path, kind) in &comparison.found {
+        let name = path.file_name().unwrap_or_default();
+        let parent = path.parent().unwrap_or(Path::new(""));
+        let failed = |cause| LayerError::entry("read", path.as_os_str().as_bytes(), cause);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let dir = open_beneath_no_links(root, parent, flags, Mode::empty()).map_err(failed)?;
+        if *kind == Kind::Deleted {
+            let stat = fstat(&dir).map_err(|error| failed(error.into()))?;
+            emitter.add_mark(&mark(path, &[WHITEOUT, name.as_bytes()].concat()), &stat)?;
+            continue;
+        }
+        let stat = statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|error| failed(error.into()))?;
+        let found = Found {
+            dir: dir.as_fd(),
+            name,
+            path,
+            stat: &stat,
+        };
+        emitter.add(&found, path.as_os_str().as_bytes())?;
+    }
+    Ok(())
+}
+
+/// A file of several names stays one file only if all of them are told.
+fn all_names(root: BorrowedFd<'_>, comparison: &mut Comparison<'_>) -> Result<(), LayerError> {
+    let mut linked: HashSet<u64> = HashSet::new();
+    let mut names: Vec<(PathBuf, u64)> = Vec::new();
+    walk(root, |found| {
+        if found.kind() != FileType::Directory && found.stat.st_nlink > 1 {
+            names.push((found.path.to_owned(), found.stat.st_ino));
+            if comparison.found.contains_key(found.path) {
+                linked.insert(found.stat.st_ino);
+            }
+        }
+        Ok(())
+    })?;
+    for (path, inode) in names {
+        if linked.contains(&inode) && !comparison.found.contains_key(&path) {
+            comparison.note(&path, Kind::Modified);
+        }
+    }
+    Ok(())
 }
 
 fn entry<W: Write>(found: &Found<'_>, lowers: &Lowers, emitter: &mut Emitter<W>) -> Result<(), LayerError> {

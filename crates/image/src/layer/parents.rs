@@ -8,7 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, mkdirat, readlinkat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, mkdirat, readlinkat, statat};
 use rustix::io::Errno;
 use sys::beneath::{open_beneath_no_links, resolve_dir_in_root};
 
@@ -56,6 +56,18 @@ fn name_error(path: &[u8], reason: &'static str) -> LayerError {
 /// Called for a directory that an archive takes for granted and that is not there: with the directory it is
 /// made in, its name, and where that is, links resolved.
 pub(crate) trait Missing {
+    /// Before something is made or replaced in the directory `dir`.
+    fn before(&mut self, _dir: BorrowedFd<'_>) -> io::Result<()> {
+        Ok(())
+    }
+    /// Whether every link may be followed; else [`Missing::follows`] is asked about each.
+    fn follows_all(&self) -> bool {
+        true
+    }
+    /// Whether this link may be followed; one that may not is in the way.
+    fn follows(&self, _link: &Stat) -> bool {
+        true
+    }
     /// Makes the directory, or completes the one that was made just now.
     fn made(&mut self, dir: BorrowedFd<'_>, name: &OsStr, path: &Path) -> io::Result<()>;
     /// Whether an entry that is no directory may be replaced by one.
@@ -90,9 +102,13 @@ impl Parents {
         {
             return Ok(Rc::clone(dir));
         }
-        let dir = match resolve_dir_in_root(self.root(), path) {
+        let found = match missing.follows_all() {
+            true => resolve_dir_in_root(self.root(), path),
+            false => self.directory(path),
+        };
+        let dir = match found {
             Ok(dir) => dir,
-            Err(error) if is_missing(&error) => self.make(path, missing)?,
+            Err(error) if is_missing(&error) || is_link(&error) => self.make(path, missing)?,
             Err(error) => return Err(error),
         };
         let dir = Rc::new(dir);
@@ -114,7 +130,7 @@ impl Parents {
             match statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
                     FileType::Directory => at.push(&name),
-                    FileType::Symlink => {
+                    FileType::Symlink if missing.follows(&stat) => {
                         links += 1;
                         if links > MAX_LINKS {
                             return Err(Errno::LOOP.into());
@@ -129,13 +145,18 @@ impl Parents {
                             }
                         }
                     }
-                    _ if missing.may_replace(dir.as_fd(), &name)? => {
+                    _ if {
+                        missing.before(dir.as_fd())?;
+                        missing.may_replace(dir.as_fd(), &name)?
+                    } =>
+                    {
                         at.push(&name);
                         missing.made(dir.as_fd(), &name, &at)?;
                     }
                     _ => return Err(Errno::NOTDIR.into()),
                 },
                 Err(Errno::NOENT) => {
+                    missing.before(dir.as_fd())?;
                     mkdirat(&dir, &name, Mode::from_raw_mode(0o755))?;
                     at.push(&name);
                     missing.made(dir.as_fd(), &name, &at)?;
@@ -157,6 +178,10 @@ fn is_missing(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
     )
+}
+
+fn is_link(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
 }
 
 #[cfg(test)]

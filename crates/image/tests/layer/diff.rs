@@ -5,7 +5,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use image::layer::{DiffOptions, diff_with};
+use image::layer::{DiffOptions, diff_part};
+use store::Part;
 use sys::mount::Overlay;
 
 use crate::picture::{assert_same, merged, picture, without_times};
@@ -48,7 +49,8 @@ fn what_was_changed_comes_back() {
             nanoseconds: true,
             latest: None,
         };
-        diff_with(upper, &lowers, &mut out, options).unwrap();
+        let part = Part::of_changes(upper.clone(), lowers.clone());
+        diff_part(&part, &mut out, options).unwrap();
         out
     };
     let first = tar(upper);

@@ -10,26 +10,51 @@ use std::path::Path;
 
 use rusqlite::{OptionalExtension, Transaction};
 
-use super::{SnapshotError, SnapshotId, Snapshots, table};
+use super::driver::{self, Below, Driver};
+use super::{SnapshotError, SnapshotId, SnapshotInfo, Snapshots, table};
 use crate::failure::{Context, PathError};
 
 /// The mode of `/` where no layer says otherwise.
-const ROOT_MODE: u32 = 0o755;
+pub(super) const ROOT_MODE: u32 = 0o755;
+
+/// Who owns a snapshot that is being filled: nobody the next daemon knows.
+const FILLING: &str = "filling:";
 
 impl Snapshots {
     /// A new writable snapshot on top of the layer `parent`. Its root directory starts as the parent's: the
     /// upper's root is what a container sees as `/`.
     pub fn create(&self, parent: Option<SnapshotId>, owner: &str) -> Result<SnapshotId, SnapshotError> {
+        self.create_by(self.inner.driver, parent, owner)
+    }
+
+    /// As [`Snapshots::create`], for one that is to hold only what it changes whatever the driver is: what it deletes
+    /// matters to something else than its parent.
+    pub fn create_changes(
+        &self,
+        parent: Option<SnapshotId>,
+        owner: &str,
+    ) -> Result<SnapshotId, SnapshotError> {
+        self.create_by(driver::of(false), parent, owner)
+    }
+
+    fn create_by(
+        &self,
+        driver: &dyn Driver,
+        parent: Option<SnapshotId>,
+        owner: &str,
+    ) -> Result<SnapshotId, SnapshotError> {
+        let unfilled = parent.filter(|_| driver.whole());
+        let first = if unfilled.is_some() { FILLING } else { owner };
         // The directories are made inside the transaction, so that a row is never seen without them; when it
         // fails after that, what was made is a leftover under a number that was never given out.
-        self.inner.db.write(|tx| {
+        let id = self.inner.db.write::<_, SnapshotError>(|tx| {
             if let Some(parent) = parent {
                 check_parent(tx, parent)?;
             }
-            tx.prepare_cached("INSERT INTO snapshot (parent, owner) VALUES (?1, ?2)")?
-                .execute((parent, owner))?;
+            tx.prepare_cached("INSERT INTO snapshot (parent, owner, filled) VALUES (?1, ?2, ?3)")?
+                .execute((parent, first, driver.whole().then_some(0)))?;
             let id = SnapshotId(u64::try_from(tx.last_insert_rowid()).unwrap_or(0));
-            if let Err(error) = self.make_directories(id, parent) {
+            if let Err(error) = self.make_directories(driver, id, parent) {
                 // The first error is the one to tell; the leftover also goes at the next start.
                 if let Err(second) = self.inner.trash.dispose(&self.home(id)) {
                     tracing::warn!(error = %second, "a half-made snapshot stays until the next start");
@@ -37,10 +62,43 @@ impl Snapshots {
                 return Err(error.into());
             }
             Ok(id)
+        })?;
+        let Some(below) = unfilled else { return Ok(id) };
+        // Copying takes long: the row is there and nobody's until it is done. As its child it keeps the parent.
+        let filled = self.fill(driver, id, below, owner);
+        if filled.is_err()
+            && let Err(error) = self.remove(id)
+        {
+            tracing::warn!(%error, "a half-filled snapshot stays until the next start");
+        }
+        filled.map(|()| id)
+    }
+
+    fn fill(
+        &self,
+        driver: &dyn Driver,
+        id: SnapshotId,
+        below: SnapshotId,
+        owner: &str,
+    ) -> Result<(), SnapshotError> {
+        let below = Below {
+            top: self.fs(below),
+            tree: self.overlay(below)?,
+        };
+        let filled = driver.fill(&self.home(id), &below)?;
+        self.inner.db.write(|tx| {
+            tx.prepare_cached("UPDATE snapshot SET owner = ?2, filled = ?3 WHERE id = ?1")?
+                .execute((id, owner, filled))?;
+            Ok(())
         })
     }
 
-    fn make_directories(&self, id: SnapshotId, parent: Option<SnapshotId>) -> Result<(), PathError> {
+    fn make_directories(
+        &self,
+        driver: &dyn Driver,
+        id: SnapshotId,
+        parent: Option<SnapshotId>,
+    ) -> Result<(), PathError> {
         let home = self.home(id);
         match make(&home, 0o700) {
             Err(error) if error.cause.kind() == io::ErrorKind::AlreadyExists => {
@@ -49,24 +107,13 @@ impl Snapshots {
             }
             other => other?,
         }
-        let fs = self.fs(id);
-        make(&fs, ROOT_MODE)?;
-        make(&self.work(id), 0o700)?;
-        match parent {
-            Some(parent) => copy_root(&self.fs(parent), &fs),
-            // Against an unusual umask.
-            None => fs::set_permissions(&fs, Permissions::from_mode(ROOT_MODE)).at("set the mode of", &fs),
-        }
+        driver.make(&home, parent.map(|parent| self.fs(parent)).as_deref())
     }
 
     /// Makes the directories of a writable snapshot again that a power cut took.
-    pub(super) fn make_directories_again(
-        &self,
-        id: SnapshotId,
-        parent: Option<SnapshotId>,
-    ) -> Result<(), PathError> {
-        self.inner.trash.dispose(&self.home(id))?;
-        self.make_directories(id, parent)
+    pub(super) fn make_directories_again(&self, row: &SnapshotInfo) -> Result<(), PathError> {
+        self.inner.trash.dispose(&self.home(row.id))?;
+        self.make_directories(driver::of(row.is_whole()), row.id, row.parent)
     }
 }
 
@@ -81,7 +128,7 @@ pub(super) fn check_parent(tx: &Transaction<'_>, parent: SnapshotId) -> Result<(
     }
 }
 
-fn make(path: &Path, mode: u32) -> Result<(), PathError> {
+pub(super) fn make(path: &Path, mode: u32) -> Result<(), PathError> {
     DirBuilder::new()
         .mode(mode)
         .create(path)
@@ -89,7 +136,7 @@ fn make(path: &Path, mode: u32) -> Result<(), PathError> {
 }
 
 /// Mode, owner, time and attributes of the parent's root, except what overlayfs keeps for itself there.
-fn copy_root(from: &Path, to: &Path) -> Result<(), PathError> {
+pub(super) fn copy_root(from: &Path, to: &Path) -> Result<(), PathError> {
     let meta: Metadata = fs::metadata(from).at("read", from)?;
     chown(to, Some(meta.uid()), Some(meta.gid())).at("set the owner of", to)?;
     let mode = Permissions::from_mode(meta.mode() & 0o7777);

@@ -1,37 +1,84 @@
-//! The stack of directories that makes a snapshot's root filesystem.
+//! The stack of directories that makes a snapshot's root filesystem, and a snapshot as what it changes.
 
 use std::path::PathBuf;
 
+use rustix::fs::Stat;
 use sys::mount::Overlay;
 
+use super::driver::nanoseconds;
 use super::{SnapshotError, SnapshotId, SnapshotInfo, Snapshots, table};
 
+/// A snapshot on disk, to be read as what it changes in those below.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    pub dir: PathBuf,
+    /// The directories of those below, top first, by overlayfs' rules.
+    pub below: Vec<PathBuf>,
+    filled: Option<i64>,
+}
+
+impl Part {
+    /// One that holds what it changes, with overlayfs' marks.
+    pub fn of_changes(dir: PathBuf, below: Vec<PathBuf>) -> Part {
+        Part {
+            dir,
+            below,
+            filled: None,
+        }
+    }
+
+    /// Whether the directory holds everything that shows, so that what it changes is what differs from those below.
+    pub fn is_whole(&self) -> bool {
+        self.filled.is_some()
+    }
+
+    /// Whether something in a whole one may have been changed after it was filled from those below. The kernel sets this
+    /// time alone, so what says no is as it was; yes says nothing.
+    pub fn changed_after(&self, stat: &Stat) -> bool {
+        self.filled
+            .is_none_or(|filled| nanoseconds(stat.st_ctime, stat.st_ctime_nsec as _) >= filled)
+    }
+}
+
 impl Snapshots {
-    /// What to mount to see the snapshot: a writable one with its own upper over its parents, a layer read-only
-    /// with everything below it.
+    /// What to mount to see the snapshot: a writable one to be written to, a layer read-only, with everything below it.
     pub fn overlay(&self, id: SnapshotId) -> Result<Overlay, SnapshotError> {
         let stack = self.stack(id)?;
-        let (writable, layers) = match stack.split_first() {
-            Some((top, below)) if !top.committed => (true, below),
-            _ => (false, stack.as_slice()),
+        let Some((top, below)) = stack.split_first() else {
+            return Err(SnapshotError::NotFound(id));
         };
-        let mut lower: Vec<PathBuf> = layers.iter().map(|layer| self.fs(layer.id)).collect();
-        if lower.is_empty() {
+        let mut lower = self.showing(below);
+        if lower.is_empty() && !top.committed {
             // overlayfs wants something below: an image from scratch has an empty directory there.
             lower.push(self.empty());
         }
-        Ok(Overlay {
-            lower,
-            upper: writable.then(|| self.fs(id)),
-            work: writable.then(|| self.work(id)),
-            read_only: !writable,
+        Ok(super::driver::of(top.is_whole()).mount(&self.home(id), lower, !top.committed))
+    }
+
+    /// The snapshot as what it changes.
+    pub fn part(&self, id: SnapshotId) -> Result<Part, SnapshotError> {
+        let stack = self.stack(id)?;
+        let (top, below) = stack.split_first().ok_or(SnapshotError::NotFound(id))?;
+        Ok(Part {
+            dir: self.fs(id),
+            below: self.showing(below),
+            filled: top.filled,
         })
     }
 
-    /// The directories of the layers below, top first: what a diff of this snapshot is taken against.
-    pub fn lowers(&self, id: SnapshotId) -> Result<Vec<PathBuf>, SnapshotError> {
-        let stack = self.stack(id)?;
-        Ok(stack.iter().skip(1).map(|layer| self.fs(layer.id)).collect())
+    /// The directories that show what the layer `top` and those below it hold, top first; none for none.
+    pub fn directories(&self, top: Option<SnapshotId>) -> Result<Vec<PathBuf>, SnapshotError> {
+        match top {
+            Some(top) => Ok(self.showing(&self.stack(top)?)),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The directories of the stack, down to the first one that holds everything.
+    fn showing(&self, stack: &[SnapshotInfo]) -> Vec<PathBuf> {
+        let deepest = stack.iter().position(SnapshotInfo::is_whole);
+        let count = deepest.map_or(stack.len(), |deepest| deepest + 1);
+        stack.iter().take(count).map(|layer| self.fs(layer.id)).collect()
     }
 
     /// The snapshot and its parents, top first.

@@ -155,7 +155,7 @@ impl Snapshots {
 
     fn restore(&self, row: &SnapshotInfo) -> Result<(), SnapshotError> {
         tracing::warn!(snapshot = %row.id, owner = row.owner, "the files of a snapshot are lost");
-        self.make_directories_again(row.id, row.parent)?;
+        self.make_directories_again(row)?;
         if !row.committed {
             return Ok(());
         }

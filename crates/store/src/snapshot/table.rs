@@ -6,7 +6,8 @@ use spec::Digest;
 
 use super::{SnapshotId, SnapshotInfo};
 
-pub(super) const STEPS: &[&str] = &["
+pub(super) const STEPS: &[&str] = &[
+    "
     CREATE TABLE snapshot (
         -- AUTOINCREMENT: a number is never given out again.
         id        INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -23,9 +24,14 @@ pub(super) const STEPS: &[&str] = &["
     ) STRICT;
     CREATE INDEX snapshot_parent ON snapshot (parent);
     CREATE INDEX snapshot_unsettled ON snapshot (id) WHERE committed = 1 AND settled = 0;
-"];
+",
+    "
+    -- Of a snapshot that holds everything that shows: when it was filled, in nanoseconds since 1970.
+    ALTER TABLE snapshot ADD COLUMN filled INTEGER;
+",
+];
 
-const COLUMNS: &str = "SELECT id, parent, owner, committed, chain, diff, bytes FROM snapshot";
+const COLUMNS: &str = "SELECT id, parent, owner, committed, chain, diff, bytes, filled FROM snapshot";
 
 pub(super) fn find(db: &Connection, id: SnapshotId) -> rusqlite::Result<SnapshotInfo> {
     db.prepare_cached(&format!("{COLUMNS} WHERE id = ?1"))?
@@ -47,6 +53,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<SnapshotInfo> {
         chain: digest(row, 4)?,
         diff: digest(row, 5)?,
         size: unsigned(row, 6)?,
+        filled: row.get(7)?,
     })
 }
 

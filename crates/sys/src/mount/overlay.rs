@@ -55,8 +55,8 @@ impl Overlay {
         }
     }
 
-    /// The one directory that this is, when no union is needed.
-    pub(super) fn single(&self) -> Option<(&Path, bool)> {
+    /// The one directory that this is, when no union is needed, and whether it is written to.
+    pub fn single(&self) -> Option<(&Path, bool)> {
         match (self.lower.as_slice(), &self.upper) {
             ([only], None) => Some((only, false)),
             ([], Some(upper)) => Some((upper, true)),

@@ -22,7 +22,7 @@ pub async fn handle(
         false => None,
     };
     Ok(ok(&versions::container::inspect(
-        views::container::inspect(&container, sizes),
+        views::container::inspect(&container, state.engine.store().snapshots().driver(), sizes),
         version,
     )))
 }

@@ -8,7 +8,6 @@ use crate::error::{ApiError, Result};
 use crate::request::{Query, platform};
 use crate::state::AppState;
 use crate::version::ApiVersion;
-use crate::views::container::STORAGE;
 use crate::{versions, views};
 
 pub async fn handle(
@@ -35,5 +34,6 @@ pub async fn handle(
         let manifests = state.engine.image_manifests(vec![image.target.clone()]).await?;
         answer.manifests = views::image::manifests(&manifests.concat(), &image.id, &users);
     }
-    Ok(ok(&versions::image::inspect(answer, STORAGE, version)))
+    let driver = state.engine.store().snapshots().driver();
+    Ok(ok(&versions::image::inspect(answer, driver, version)))
 }
