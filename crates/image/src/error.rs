@@ -93,6 +93,11 @@ pub enum ImageError {
         prefix: String,
         keys: String,
     },
+    #[error(
+        "{name} cannot be imported: the rule for {prefix:?} in this engine's configuration (registries) wants a \
+         signature, and an imported image has none; choose a name that no such rule is for"
+    )]
+    Unsignable { name: String, prefix: String },
     #[error("{name} has no signature that verifies with {keys}")]
     NotSigned { name: String, keys: String },
     #[error("no key to verify {0} with: name one, or a rule for it with signed-by in registries")]
@@ -126,7 +131,9 @@ impl ImageError {
             ImageError::NotFound(_) | ImageError::NoPlatform(_) | ImageError::PlatformMissing { .. } => {
                 ErrorClass::NotFound
             }
-            ImageError::Unsigned { .. } | ImageError::NotSigned { .. } => ErrorClass::Forbidden,
+            ImageError::Unsigned { .. } | ImageError::Unsignable { .. } | ImageError::NotSigned { .. } => {
+                ErrorClass::Forbidden
+            }
             ImageError::NoKey(_) => ErrorClass::Invalid,
             ImageError::NothingHere(_) | ImageError::NotLocal(_) => ErrorClass::NotFound,
             ImageError::Ambiguous(_)

@@ -32,6 +32,9 @@ impl Images {
         options: ImportOptions,
         progress: Progress,
     ) -> Result<Image, ImageError> {
+        if let Some(name) = &options.reference {
+            self.refuse_signed_name(name)?;
+        }
         let lease = self.inner.store.lease();
         let snapshots = self.inner.store.snapshots();
         let pending = Pending::create(snapshots, None, &lease)?;

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 
-use spec::image::{Descriptor, Document};
+use spec::image::{Descriptor, Document, Manifest};
 use spec::{Digest, Platform, Reference};
 use store::Lease;
 
@@ -72,10 +72,10 @@ impl Images {
         report: &Reporter,
     ) -> Result<Vec<Loaded>, ImageError> {
         let files = archive::take_in(self, reader, lease)?;
-        let found = match files.get("index.json") {
+        let (found, signatures) = match files.get("index.json") {
             Some(index) => layout::images(self, &files, index)?,
             None => match files.get("manifest.json") {
-                Some(manifest) => docker::images(self, &files, manifest, lease)?,
+                Some(manifest) => (docker::images(self, &files, manifest, lease)?, Vec::new()),
                 None => {
                     return Err(ImageError::Archive(
                         "it has neither index.json (OCI layout) nor manifest.json (docker save)".to_owned(),
@@ -88,7 +88,7 @@ impl Images {
         }
         let mut loaded = Vec::new();
         for image in found {
-            self.load_one(&image, options, lease, report)?;
+            self.load_one(&image, &signatures, options, lease, report)?;
             let names: Vec<Option<Reference>> = match image.names.is_empty() {
                 true => vec![None],
                 false => image.names.into_iter().map(Some).collect(),
@@ -111,10 +111,11 @@ impl Images {
         Ok(loaded)
     }
 
-    /// Verifies that an image is whole, unpacks it and registers it.
+    /// Verifies that an image may have its names and is whole, unpacks it and registers it.
     fn load_one(
         &self,
         image: &Found,
+        signatures: &[Manifest],
         options: &LoadOptions,
         lease: &Lease,
         report: &Reporter,
@@ -129,6 +130,17 @@ impl Images {
                 .is_empty()
         {
             return Err(ImageError::NothingHere(image.target.digest.to_string()));
+        }
+        let runnable: Vec<Digest> = self
+            .inner
+            .documents
+            .manifests_here(store, &image.target)?
+            .into_iter()
+            .filter(|(descriptor, _)| is_runnable(descriptor))
+            .map(|(descriptor, _)| descriptor.digest)
+            .collect();
+        for name in &image.names {
+            self.demand_signature_of_brought(name, &image.target.digest, &runnable, signatures)?;
         }
         let mut unpacked = Vec::new();
         let mut offered: Vec<Platform> = Vec::new();

@@ -10,6 +10,7 @@
 //! passed over, since anybody who may push may put more beside an image. Sources: cosign's SIGNATURE_SPEC.md and
 //! containers' container-signature(5).
 
+mod brought;
 mod key;
 
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use crate::document::parse;
 use crate::error::ImageError;
 use crate::images::Images;
 
+pub(crate) use brought::is_signatures;
 pub use key::{KeyError, PublicKey};
 
 const PAYLOAD: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
@@ -252,11 +254,8 @@ async fn check(
     digest: &Digest,
     keys: &[NamedKey],
 ) -> Result<Option<Verified>, ImageError> {
-    let signature = layer.annotations.get(ANNOTATION);
-    let Some(signature) = signature.and_then(|text| STANDARD.decode(text).ok()) else {
-        return Ok(None);
-    };
-    if layer.media_type != PAYLOAD || layer.size > MAX_PAYLOAD {
+    if layer.media_type != PAYLOAD || layer.size > MAX_PAYLOAD || !layer.annotations.contains_key(ANNOTATION)
+    {
         return Ok(None);
     }
     let mut bytes = Vec::new();
@@ -264,19 +263,21 @@ async fn check(
     while let Some(more) = reader.chunk().await? {
         bytes.extend_from_slice(&more);
     }
-    let Some(key) = keys.iter().find(|key| key.key.verifies(&bytes, &signature)) else {
-        return Ok(None);
-    };
-    let Ok(payload) = serde_json::from_slice::<Payload>(&bytes) else {
-        return Ok(None);
-    };
+    Ok(counts(layer, &bytes, digest, keys))
+}
+
+/// The signature of `layer`, whose content is `bytes`, if one of the keys made it for `digest`.
+fn counts(layer: &Descriptor, bytes: &[u8], digest: &Digest, keys: &[NamedKey]) -> Option<Verified> {
+    let signature = STANDARD.decode(layer.annotations.get(ANNOTATION)?).ok()?;
+    let key = keys.iter().find(|key| key.key.verifies(bytes, &signature))?;
+    let payload: Payload = serde_json::from_slice(bytes).ok()?;
     if payload.critical.kind != TYPE || payload.critical.image.digest != *digest {
-        return Ok(None);
+        return None;
     }
-    Ok(Some(Verified {
+    Some(Verified {
         digest: digest.clone(),
         key: key.name.clone(),
         identity: payload.critical.identity.reference,
-        payload: serde_json::from_slice(&bytes).unwrap_or_default(),
-    }))
+        payload: serde_json::from_slice(bytes).unwrap_or_default(),
+    })
 }

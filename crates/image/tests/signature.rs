@@ -250,3 +250,180 @@ async fn signatures_are_found_as_referrers_and_by_every_kind_of_key() {
             .unwrap_or_else(|error| panic!("{kind}: {error}"));
     }
 }
+
+/// An OCI layout of blobs, with the entries of its index.
+fn layout(blobs: &[Vec<u8>], index: &serde_json::Value) -> Vec<u8> {
+    let mut files = vec![
+        (
+            "oci-layout".to_owned(),
+            br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec(),
+        ),
+        ("index.json".to_owned(), serde_json::to_vec(index).unwrap()),
+    ];
+    for blob in blobs {
+        let digest = Digest::sha256(blob);
+        files.push((format!("blobs/sha256/{}", digest.hex()), blob.clone()));
+    }
+    let borrowed: Vec<(&str, &[u8])> = files
+        .iter()
+        .map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
+        .collect();
+    tar_of(&borrowed)
+}
+
+async fn load(world: &World, archive: Vec<u8>) -> Result<Vec<image::Loaded>, ImageError> {
+    let images = world.images.clone();
+    support::blocking(move || {
+        let (progress, _events) = support::log();
+        images.load(archive.as_slice(), image::LoadOptions::default(), progress)
+    })
+    .await
+}
+
+/// Whatever way an image comes in, its name's rule counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_loaded_under_a_name_that_wants_a_signature_has_one() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (private, public) = key_pair(dir.path(), "ours", P256);
+    let (foreign, _) = key_pair(dir.path(), "other", P256);
+    let world = World::new();
+    // Nobody listens there: an archive must bring what is wanted.
+    let name = "127.0.0.1:9/app:1";
+    let image = world.import(name, tar_of(&[("file", b"signed")])).await;
+    let content = world.images.store().content();
+    let read = |digest: &Digest| content.read(digest, 1 << 20).unwrap();
+    let mut blobs = vec![read(&image.id), read(&image.manifest.config.digest)];
+    blobs.extend(image.manifest.layers.iter().map(|layer| read(&layer.digest)));
+    let entry = |name: &str| {
+        serde_json::json!({
+            "mediaType": media_type::OCI_MANIFEST, "digest": image.id, "size": read(&image.id).len(),
+            "annotations": {"io.containerd.image.name": name},
+        })
+    };
+    let unsigned = |name: &str| {
+        layout(
+            &blobs,
+            &serde_json::json!({"schemaVersion": 2, "manifests": [entry(name)]}),
+        )
+    };
+    let signed = |payload: &[u8], signature: &[u8]| {
+        use base64::Engine as _;
+        let text = base64::engine::general_purpose::STANDARD.encode(signature);
+        let manifest = serde_json::to_vec(&serde_json::json!({
+            "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST,
+            "config": {"mediaType": media_type::OCI_CONFIG, "digest": Digest::sha256(b"{}"), "size": 2},
+            "layers": [{
+                "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json",
+                "digest": Digest::sha256(payload), "size": payload.len(),
+                "annotations": {"dev.cosignproject.cosign/signature": text},
+            }],
+        }))
+        .unwrap();
+        let beside = serde_json::json!({
+            "mediaType": media_type::OCI_MANIFEST, "digest": Digest::sha256(&manifest), "size": manifest.len(),
+        });
+        let mut all = blobs.clone();
+        all.extend([manifest, payload.to_vec(), b"{}".to_vec()]);
+        let index = serde_json::json!({"schemaVersion": 2, "manifests": [entry(name), beside]});
+        layout(&all, &index)
+    };
+    let user = strict("127.0.0.1:9", &[&public]);
+    let (right, wrong) = (payload(&image.id), payload(&Digest::sha256(b"another image")));
+    for (what, archive) in [
+        ("no signature", unsigned(name)),
+        (
+            "somebody else's",
+            signed(&right, &sign(dir.path(), &foreign, "-sha256", &right)),
+        ),
+        (
+            "of another image",
+            signed(&wrong, &sign(dir.path(), &private, "-sha256", &wrong)),
+        ),
+        ("rubbish", signed(&right, b"rubbish")),
+    ] {
+        let refused = load(&user, archive).await.unwrap_err();
+        assert_eq!(refused.class(), ErrorClass::Forbidden, "{what}: {refused}");
+        assert!(refused.to_string().contains("ours.pub"), "{what}: {refused}");
+        let store = user.images.store();
+        assert!(user.images.list().unwrap().is_empty(), "{what}");
+        assert!(store.snapshots().list().unwrap().is_empty(), "{what}");
+        assert!(store.content().list().unwrap().is_empty(), "{what}");
+    }
+    // Under another name it is nobody's business.
+    load(&user, unsigned("other.example/app:1")).await.unwrap();
+    let loaded = load(
+        &user,
+        signed(&right, &sign(dir.path(), &private, "-sha256", &right)),
+    )
+    .await
+    .unwrap();
+    // The signature is no image.
+    assert_eq!(loaded.len(), 1);
+    assert_eq!(loaded[0].id, image.id);
+    assert!(user.images.resolve(name).is_ok());
+
+    let images = user.images.clone();
+    let refused = support::blocking(move || {
+        let options = image::ImportOptions {
+            reference: Some("127.0.0.1:9/tree:1".parse().unwrap()),
+            ..image::ImportOptions::default()
+        };
+        let (progress, _events) = support::log();
+        images.import(tar_of(&[("file", b"x")]).as_slice(), options, progress)
+    })
+    .await
+    .unwrap_err();
+    assert_eq!(refused.class(), ErrorClass::Forbidden);
+    assert!(refused.to_string().contains("cannot be imported"), "{refused}");
+}
+
+/// An archive without signatures is let in when the registry of its name has one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loaded_image_may_be_signed_at_its_registry() {
+    if !is_root() {
+        return;
+    }
+    let Some(server) = DistributionRegistry::start(false) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (private, public) = key_pair(dir.path(), "ours", P256);
+    let name = server.name("app:1");
+    let world = World::new();
+    let image = world.import(&name, tar_of(&[("file", b"signed")])).await;
+    world.push(&name).await.unwrap();
+    let images = world.images.clone();
+    let saved = {
+        let name = name.clone();
+        support::blocking(move || {
+            let mut archive = Vec::new();
+            images
+                .save(&[name], &mut archive, image::SaveOptions::default())
+                .unwrap();
+            archive
+        })
+        .await
+    };
+    let user = strict(&format!("127.0.0.1:{}", server.port), &[&public]);
+    assert!(matches!(
+        load(&user, saved.clone()).await,
+        Err(ImageError::Unsigned { .. })
+    ));
+    let push = world
+        .images
+        .registry()
+        .repository(&name.parse().unwrap(), &Auth::Anonymous, Access::Push)
+        .unwrap();
+    let right = payload(&image.id);
+    let tag = format!("{}.sig", image.id.to_string().replace(':', "-"));
+    attach(
+        &push,
+        &tag,
+        vec![(right.clone(), sign(dir.path(), &private, "-sha256", &right))],
+    )
+    .await;
+    load(&user, saved).await.unwrap();
+}

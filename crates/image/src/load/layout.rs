@@ -3,7 +3,7 @@
 //! Names come from the annotation containerd and Docker write, or from the specification's `ref.name` where
 //! that is a whole name and not only a tag.
 
-use spec::image::{Descriptor, Index, media_type};
+use spec::image::{Descriptor, Document, Index, Manifest, media_type};
 use spec::{Digest, Reference};
 
 use super::Found;
@@ -12,12 +12,19 @@ use crate::document::MAX_MANIFEST;
 use crate::error::ImageError;
 use crate::images::Images;
 use crate::save::{FULL_NAME, REF_NAME};
+use crate::signature::is_signatures;
 
-pub(super) fn images(images: &Images, files: &Files, index: (Digest, u64)) -> Result<Vec<Found>, ImageError> {
+/// The images, and the manifests of signatures that lie beside them.
+pub(super) fn images(
+    images: &Images,
+    files: &Files,
+    index: (Digest, u64),
+) -> Result<(Vec<Found>, Vec<Manifest>), ImageError> {
     let bytes = images.inner.store.content().read(&index.0, MAX_MANIFEST)?;
     let index: Index =
         serde_json::from_slice(&bytes).map_err(|e| ImageError::Archive(format!("index.json: {e}")))?;
     let mut found: Vec<Found> = Vec::new();
+    let mut signatures = Vec::new();
     for entry in &index.manifests {
         if !(media_type::is_index(&entry.media_type) || media_type::is_manifest(&entry.media_type)) {
             continue;
@@ -30,6 +37,14 @@ pub(super) fn images(images: &Images, files: &Files, index: (Digest, u64)) -> Re
             )));
         };
         let target = Descriptor::new(&entry.media_type, entry.digest.clone(), size);
+        if media_type::is_manifest(&entry.media_type)
+            && let Document::Manifest(manifest) =
+                &*images.inner.documents.manifest(&images.inner.store, &target)?
+            && is_signatures(manifest)
+        {
+            signatures.push(manifest.clone());
+            continue;
+        }
         let name = name_of(entry);
         match found.iter_mut().find(|f| f.target.digest == target.digest) {
             Some(known) => known.names.extend(name),
@@ -39,7 +54,7 @@ pub(super) fn images(images: &Images, files: &Files, index: (Digest, u64)) -> Re
             }),
         }
     }
-    Ok(found)
+    Ok((found, signatures))
 }
 
 fn name_of(entry: &Descriptor) -> Option<Reference> {
