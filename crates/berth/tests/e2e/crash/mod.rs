@@ -7,6 +7,7 @@
 //! Every test tries some columns of its row, others each time. `BERTH_CRASH_POINTS=all` tries every one
 //! (`cargo xtask crash`), another number so many.
 
+mod pushed;
 mod resumed;
 mod scenarios;
 mod under;
@@ -132,6 +133,7 @@ matrix! {
     daemon_at_rename: Daemon at RENAME;
     daemon_at_pull: Daemon at PULL;
     daemon_at_load: Daemon at LOAD;
+    daemon_at_save: Daemon at SAVE;
     daemon_at_commit: Daemon at COMMIT;
     daemon_at_image_prune: Daemon at IMAGE_PRUNE;
     daemon_at_build: Daemon at BUILD;

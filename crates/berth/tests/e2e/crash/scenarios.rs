@@ -376,6 +376,19 @@ fn load_clean(daemon: &Daemon, _: &str) {
     daemon.run(&["rmi", "loaded:1"]);
 }
 
+/// What is saved is whole, or not there.
+fn save_check(daemon: &Daemon, path: &str, told: bool) {
+    let saved = format!("{path}.saved");
+    assert_eq!(std::path::Path::new(&saved).exists(), told, "half an archive");
+    if !told {
+        daemon.ok(&["save", "-o", &saved, "loaded:1"]);
+    }
+    daemon.ok(&["rmi", "loaded:1"]);
+    daemon.ok(&["load", "-q", "-i", &saved]);
+    std::fs::remove_file(&saved).unwrap();
+    load_check(daemon, path, true);
+}
+
 fn changed(daemon: &Daemon) -> String {
     daemon.ok(&["run", "--name", NAME, "box:1", "sh", "-c", "echo made > /made"])
 }
@@ -640,6 +653,13 @@ pub const LOAD: Scenario = Scenario::without_container(
     archived,
     |path| words(&["load", "-q", "-i", path]),
     load_check,
+    load_clean,
+);
+pub const SAVE: Scenario = Scenario::without_container(
+    "save",
+    loaded,
+    |path| words(&["save", "-o", &format!("{path}.saved"), "loaded:1"]),
+    save_check,
     load_clean,
 );
 pub const COMMIT: Scenario = Scenario::without_container(
