@@ -139,11 +139,18 @@ pub const ALL: &[Mutant] = &[
     },
     Mutant {
         threat: "a joined user namespace gives all rights in it",
-        edits: &[(
-            CREDENTIALS,
-            "let Some(sets) = &self.sets else { return Ok(()) };",
-            "let Some(sets) = self.sets.as_ref().filter(|_| false) else { return Ok(()) };",
-        )],
+        edits: &[
+            (
+                CREDENTIALS,
+                "let Some(sets) = &self.sets else { return Ok(()) };",
+                "let Some(sets) = self.sets.as_ref().filter(|_| false) else { return Ok(()) };",
+            ),
+            (
+                CREDENTIALS,
+                "caps::limit_bounding(sets.bounding).during",
+                "caps::limit_bounding(caps::bounding()).during",
+            ),
+        ],
         test: (
             "hostile",
             "a_joined_user_namespace_gives_no_more_than_was_asked_for",
@@ -152,9 +159,9 @@ pub const ALL: &[Mutant] = &[
     Mutant {
         threat: "keys of other containers",
         edits: &[(
-            "crates/sys/src/process.rs",
-            "    const JOIN_SESSION_KEYRING: libc::c_int = 1;\n",
-            "    const JOIN_SESSION_KEYRING: libc::c_int = 1;\n    if JOIN_SESSION_KEYRING == 1 { return Ok(()); }\n",
+            CONTAINER,
+            "during(\"close descriptors\")?;\n    sys::process::new_session_keyring().during(\"session keyring\")?;\n",
+            "during(\"close descriptors\")?;\n",
         )],
         test: ("hostile", "the_callers_keyring_is_not_shared_by_containers"),
     },

@@ -135,7 +135,12 @@ impl Driver {
 
     fn call(&self, call: &'static str, question: &Value) -> Result<Answer, PluginError> {
         let body = question.to_string();
-        let asked = http::ask(&self.address, &format!("/{call}"), body.as_bytes(), self.timeout);
+        let asked = http::ask(
+            &self.address,
+            &format!("/{call}"),
+            body.into_bytes(),
+            self.timeout,
+        );
         let (status, body) = asked.map_err(|cause| PluginError::Silent {
             plugin: self.name.clone(),
             call,
