@@ -9,8 +9,6 @@ pub mod network;
 pub mod refused;
 pub mod system;
 pub mod volume;
-pub mod volume_snapshot;
-pub mod volume_trash;
 
 use axum::Router;
 
@@ -24,8 +22,6 @@ pub fn all() -> Router<AppState> {
         .merge(image::routes())
         .merge(build::routes())
         .merge(volume::routes())
-        .merge(volume_snapshot::routes())
-        .merge(volume_trash::routes())
         .merge(network::routes())
         .merge(system::routes())
         .merge(refused::routes())

@@ -1,5 +1,8 @@
 //! Volumes.
 
+mod snapshot;
+mod trash;
+
 use api_types::{List, VolumeCreateRequest, VolumeListResponse, VolumesPruneReport};
 use axum::Router;
 use axum::body::Body;
@@ -28,6 +31,8 @@ pub fn routes() -> Router<AppState> {
         .route("/volumes/{name}/export", get(export))
         .route("/volumes/{name}/import", post(import))
         .route("/volumes/{name}", get(inspect).delete(remove).put(update))
+        .merge(snapshot::routes())
+        .merge(trash::routes())
 }
 
 async fn list(State(state): State<AppState>, query: Query) -> Result<Response> {

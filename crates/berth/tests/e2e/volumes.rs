@@ -1,5 +1,10 @@
 //! Data that outlives containers.
 
+mod ownership;
+mod plugins;
+mod snapshots;
+mod trash;
+
 use std::process::Command;
 
 use crate::support::{BERTH, Daemon, text};

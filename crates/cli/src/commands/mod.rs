@@ -13,8 +13,6 @@ mod pruning;
 pub mod registry;
 pub mod system;
 pub mod volume;
-mod volume_snapshot;
-mod volume_trash;
 
 use crate::command::{Command, Group};
 
@@ -93,12 +91,12 @@ pub const NESTED: &[(&str, &str, &[&[&Command]])] = &[
     (
         "volume snapshot",
         "Manage what volumes held once",
-        &[volume_snapshot::COMMANDS],
+        &[volume::snapshot::COMMANDS],
     ),
     (
         "volume trash",
         "Manage removed volumes that can be had back",
-        &[volume_trash::COMMANDS],
+        &[volume::trash::COMMANDS],
     ),
 ];
 

@@ -1,12 +1,14 @@
 //! Volumes.
 
+pub(super) mod snapshot;
+pub(super) mod trash;
+
 use crate::client::query::{Query, segment};
 use crate::command::{Arity, Command};
 use crate::commands::container::list::pairs;
 use crate::commands::image::archive::{tar_headers, upload};
 use crate::commands::inspect;
 use crate::commands::pruning::Mode;
-use crate::commands::volume_trash;
 use crate::failure::{Failure, Failures, Outcome};
 use crate::flags::{Flag, Matches};
 use crate::format::listing::{Format, Listing, Row, render};
@@ -307,7 +309,7 @@ async fn prune_command(session: &Session, matches: &Matches) -> Outcome {
     let (text, freed) = prune(session, mode, &filters, matches.bool("purge")).await?;
     mode.print(&text, freed)?;
     if !mode.dry_run && freed == 0 && !text.is_empty() {
-        volume_trash::note(session).await?;
+        trash::note(session).await?;
     }
     Ok(0)
 }
