@@ -112,6 +112,16 @@ pub fn read_keys(paths: &[PathBuf]) -> Result<Vec<NamedKey>, ImageError> {
         .collect()
 }
 
+/// What is said of an image that its rule does not let in.
+fn unsigned(name: &Reference, prefix: String, keys: Vec<NamedKey>) -> ImageError {
+    let keys: Vec<String> = keys.into_iter().map(|key| key.name).collect();
+    ImageError::Unsigned {
+        name: name.familiar(),
+        prefix,
+        keys: keys.join(", "),
+    }
+}
+
 impl Images {
     /// The signatures of `digest` in the repository that one of `keys` made.
     pub async fn signatures(
@@ -154,15 +164,7 @@ impl Images {
                 return Ok(());
             }
         }
-        Err(ImageError::Unsigned {
-            name: name.familiar(),
-            prefix: rule.prefix,
-            keys: keys
-                .into_iter()
-                .map(|key| key.name)
-                .collect::<Vec<_>>()
-                .join(", "),
-        })
+        Err(unsigned(name, rule.prefix, keys))
     }
 
     /// Verifies the image `name` with `keys`, or with those of the rule for its name. What is here under the name is

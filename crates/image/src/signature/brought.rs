@@ -56,15 +56,7 @@ impl Images {
                 return Ok(());
             }
         }
-        Err(ImageError::Unsigned {
-            name: name.familiar(),
-            prefix: rule.prefix,
-            keys: keys
-                .into_iter()
-                .map(|key| key.name)
-                .collect::<Vec<_>>()
-                .join(", "),
-        })
+        Err(super::unsigned(name, rule.prefix, keys))
     }
 
     /// Refuses a name for an image that nobody can have signed, since it is made here of what comes from outside.
