@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use volume::Volumes;
 
 use crate::activity::Activities;
-use crate::container::{Container, Execs, Records, Registry, Steps, mounted_layers};
+use crate::container::{Container, Execs, Holds, Records, Registry, Steps, mounted_layers};
 use crate::error::{Error, Result, chain};
 use crate::events::Events;
 use crate::live::LiveConfig;
@@ -76,6 +76,7 @@ pub(crate) struct Inner {
     pub(crate) stats: crate::container::Samples,
     pub(crate) shutdown: CancellationToken,
     pub(crate) tasks: TaskTracker,
+    pub(crate) frozen: Holds,
     pub(crate) daemon_id: String,
     pub(crate) cgroups: cgroup::Support,
     pub(crate) cgroup_version: cgroup::Version,
@@ -192,6 +193,7 @@ impl Inner {
             stats: Default::default(),
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            frozen: Holds::default(),
             daemon_id,
             cgroups: hierarchy.support(),
             cgroup_version: hierarchy.version(),

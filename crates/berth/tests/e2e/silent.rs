@@ -5,7 +5,7 @@ use crate::inventory::{self, Inventory};
 use crate::support::{Daemon, retry, signal, text};
 
 /// The process of a container's monitor.
-fn monitor_of(daemon: &Daemon, name: &str) -> String {
+pub fn monitor_of(daemon: &Daemon, name: &str) -> String {
     let id = daemon.ok(&["inspect", "-f", "{{slice .Id 0 12}}", name]);
     let words = format!(" monitor {}", id.trim());
     let all = inventory::processes(daemon.dir.path());

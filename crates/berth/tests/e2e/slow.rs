@@ -3,10 +3,38 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use crate::silent::monitor_of;
 use crate::support::{BERTH, Daemon, retry, signal, text};
 
 /// More than a client, the sockets on the way and the monitor keep.
 const MUCH: usize = 128 << 20;
+/// What a monitor keeps for a client in a file.
+const KEPT: u64 = 64 << 20;
+
+fn client(daemon: &Daemon, program: &str, args: &[&str]) -> std::io::Result<std::process::Child> {
+    Command::new(program)
+        .args(args)
+        .env("DOCKER_HOST", daemon.socket())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+}
+
+/// Waits until the monitor keeps as much for somebody as it ever does.
+fn wait_until_full(daemon: &Daemon, name: &str) {
+    let full = || {
+        let id = daemon.run(&["inspect", name]);
+        let files = id.status.success().then(|| monitor_of(daemon, name))?;
+        let files = std::fs::read_dir(format!("/proc/{files}/fd")).ok()?;
+        let mut sizes = files.flatten().filter_map(|file| {
+            let meta = std::fs::metadata(file.path()).ok()?;
+            meta.is_file().then_some(meta.len())
+        });
+        sizes.any(|size| size >= KEPT).then_some(())
+    };
+    retry(full).expect("the monitor keeps what nobody takes");
+}
 
 #[test]
 fn a_client_that_takes_nothing_holds_up_nobody_and_is_told_what_it_misses() {
@@ -14,20 +42,8 @@ fn a_client_that_takes_nothing_holds_up_nobody_and_is_told_what_it_misses() {
     let daemon = Daemon::start();
     let script = format!("read go; yes 'word after word' | head -c {MUCH}; exit 3");
     for (program, name) in [(BERTH, "busy"), ("docker", "busier")] {
-        let attach = |how: &[&str]| {
-            Command::new(program)
-                .arg("attach")
-                .args(how)
-                .arg(name)
-                .env("DOCKER_HOST", daemon.socket())
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-        };
         let run = [
             "run",
-            "-d",
             "-i",
             "--log-driver",
             "none",
@@ -37,12 +53,23 @@ fn a_client_that_takes_nothing_holds_up_nobody_and_is_told_what_it_misses() {
             "sh",
             "-c",
         ];
-        daemon.ok(&[&run[..], &[&script]].concat());
-        let Ok(stuck) = attach(&["--no-stdin", "--sig-proxy=false"]) else {
+        let mut first = client(&daemon, BERTH, &[&run[..], &[&script]].concat()).unwrap();
+        let running = || {
+            let state = daemon.run(&["inspect", "-f", "{{.State.Running}}", name]);
+            (text(&state.stdout) == "true\n").then_some(())
+        };
+        retry(running).expect("it runs");
+        let Ok(stuck) = client(
+            &daemon,
+            program,
+            &["attach", "--no-stdin", "--sig-proxy=false", name],
+        ) else {
             println!("skipped: there is no docker client");
+            first.kill().unwrap();
+            first.wait().unwrap();
             return;
         };
-        let is_attached = || {
+        let attached = || {
             let past = [
                 "events",
                 "--since",
@@ -53,15 +80,15 @@ fn a_client_that_takes_nothing_holds_up_nobody_and_is_told_what_it_misses() {
                 "event=attach",
             ];
             let of_it = ["--filter", &format!("container={name}")];
-            (!daemon.ok(&[&past[..], &of_it].concat()).is_empty()).then_some(())
+            let lines = daemon.ok(&[&past[..], &of_it].concat());
+            (lines.lines().count() == 2).then_some(())
         };
-        retry(is_attached).expect("it is attached");
+        retry(attached).expect("both are attached");
         signal(&stuck.id().to_string(), "-STOP");
-        let mut eager = attach(&[]).unwrap();
-        eager.stdin.take().unwrap().write_all(b"go\n").unwrap();
-        let eager = eager.wait_with_output().unwrap();
-        assert_eq!(eager.stdout.len(), MUCH, "{program}: {}", text(&eager.stderr));
-        assert_eq!(daemon.ok(&["wait", name]), "3\n", "{program}");
+        first.stdin.take().unwrap().write_all(b"go\n").unwrap();
+        let first = first.wait_with_output().unwrap();
+        assert_eq!(first.stdout.len(), MUCH, "{program}: {}", text(&first.stderr));
+        assert_eq!(first.status.code(), Some(3), "{program}");
         signal(&stuck.id().to_string(), "-CONT");
         let stuck = stuck.wait_with_output().unwrap();
         let missing = MUCH - stuck.stdout.len();
@@ -74,34 +101,28 @@ fn a_client_that_takes_nothing_holds_up_nobody_and_is_told_what_it_misses() {
     }
 }
 
-/// What is at the other end of a pipe may take its time: nothing is lost.
+/// What is at the other end of a pipe may take its time: the process waits, and nothing is lost.
 #[test]
 fn a_slow_reader_of_run_and_of_exec_gets_everything() {
     guard!();
     let daemon = Daemon::start();
     daemon.ok(&["run", "-d", "--name", "box", "box:1", "sleep", "1000"]);
     let script = format!("yes 'word after word' | head -c {MUCH}");
-    for args in [
-        &[
-            "run",
-            "--rm",
-            "--log-driver",
-            "none",
-            "box:1",
-            "sh",
-            "-c",
-            &script,
-        ][..],
-        &["exec", "box", "sh", "-c", &script],
-    ] {
-        let child = Command::new(BERTH)
-            .args(args)
-            .env("DOCKER_HOST", daemon.socket())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(std::time::Duration::from_secs(1));
+    let run = [
+        "run",
+        "--rm",
+        "--log-driver",
+        "none",
+        "--name",
+        "own",
+        "box:1",
+        "sh",
+        "-c",
+        &script,
+    ];
+    for (args, of) in [(&run[..], "own"), (&["exec", "box", "sh", "-c", &script], "box")] {
+        let child = client(&daemon, BERTH, args).unwrap();
+        wait_until_full(&daemon, of);
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success());
         assert_eq!((output.stdout.len(), text(&output.stderr)), (MUCH, String::new()));

@@ -1,8 +1,10 @@
 //! Containers that stand still while something of theirs is copied.
 //!
 //! A mark in a container's directory says that it stands still because of us: a daemon that is killed meanwhile leaves it, and
-//! the next one lets the container go on. One that its user has paused has no mark and stays as it is.
+//! the next one lets the container go on. One that its user has paused has no mark and stays as it is. It goes on when the last
+//! of several copies is done.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use spec::Id;
@@ -10,6 +12,9 @@ use spec::Id;
 use super::Status;
 use crate::engine::{Engine, Inner};
 use crate::error::{Error, Result};
+
+/// For how many copies each container stands still. Held while one is stopped or let go on, and not while it is copied.
+pub(crate) type Holds = tokio::sync::Mutex<HashMap<Id, usize>>;
 
 fn mark(inner: &Inner, id: &Id) -> PathBuf {
     inner
@@ -54,6 +59,11 @@ impl Engine {
 
     /// Whether the container stands still because of this.
     async fn freeze(&self, id: &Id) -> Result<bool> {
+        let mut holds = self.inner.frozen.lock().await;
+        if let Some(copies) = holds.get_mut(id) {
+            *copies += 1;
+            return Ok(true);
+        }
         if self.status(id) != Some(Status::Running) {
             return Ok(false);
         }
@@ -68,16 +78,29 @@ impl Engine {
                 return Ok(false);
             }
         }
-        paused.map(|()| true)
+        paused?;
+        holds.insert(id.clone(), 1);
+        Ok(true)
     }
 
     async fn thaw(&self, id: &Id) -> Result<()> {
+        let mut holds = self.inner.frozen.lock().await;
+        match holds.get_mut(id) {
+            Some(copies) if *copies > 1 => {
+                *copies -= 1;
+                return Ok(());
+            }
+            _ => holds.remove(id),
+        };
         let thawed = match self.status(id) {
             Some(Status::Paused) => self.container_unpause(id.as_str()).await,
             // It was killed, or somebody let it go on.
             _ => Ok(()),
         };
-        forget(&mark(&self.inner, id));
+        // The mark of one that still stands is for the next daemon.
+        if thawed.is_ok() {
+            forget(&mark(&self.inner, id));
+        }
         thawed
     }
 

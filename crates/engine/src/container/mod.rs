@@ -70,6 +70,7 @@ pub use attach::{AttachOptions, Attachment};
 pub use commit::CommitContainer;
 pub use create::{CreateContainer, Created};
 pub use exec::{Exec, ExecStart};
+pub(crate) use frozen::Holds;
 pub use logs::{LogOptions, LogStream, Logs, check_log_settings};
 pub use mounts::{MountKind, PlannedMount};
 pub use ownership::{Owners, Ownership};

@@ -15,8 +15,7 @@ use monitor::protocol::{AttachStreams, Event, Heard};
 use spec::{Digest, Id, Platform};
 use store::SnapshotId;
 use tokio::io::AsyncReadExt as _;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::attach::{PendingAttach, pair};
@@ -46,8 +45,8 @@ pub struct StepOutput {
 #[derive(Default)]
 pub(crate) struct Steps {
     running: Mutex<HashSet<Id>>,
-    /// What takes back what steps had that have ended.
-    leaving: Mutex<Vec<JoinHandle<()>>>,
+    /// Those that have ended and are being cleared away.
+    leaving: watch::Sender<HashSet<Id>>,
 }
 
 /// A step's place among them.
@@ -61,10 +60,6 @@ impl Steps {
     fn lock(&self) -> MutexGuard<'_, HashSet<Id>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn leaving(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
-        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Running {
@@ -77,6 +72,10 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.0.steps.lock().remove(&self.1);
+        self.0
+            .steps
+            .leaving
+            .send_if_modified(|leaving| leaving.remove(&self.1));
     }
 }
 
@@ -94,7 +93,10 @@ impl Engine {
             Err(error) => (Err(error), None),
         };
         let inner = Arc::clone(&self.inner);
-        let leave = tokio::spawn(async move {
+        inner.steps.leaving.send_modify(|leaving| {
+            leaving.insert(running.1.clone());
+        });
+        tokio::spawn(async move {
             if let Some(monitor) = monitor {
                 launch::release(&inner, &container, monitor).await;
             }
@@ -104,19 +106,15 @@ impl Engine {
             }
             drop((running, activity));
         });
-        let mut leaving = self.inner.steps.leaving();
-        leaving.retain(|leaving| !leaving.is_finished());
-        leaving.push(leave);
         code
     }
 
-    /// Waits until nothing is left of the steps that have ended.
+    /// Waits until nothing is left of the steps that have ended by now, whosever they are.
     pub async fn steps_left(&self) {
-        let leaving = std::mem::take(&mut *self.inner.steps.leaving());
-        for leave in leaving {
-            // It says itself what went wrong.
-            let _ = leave.await;
-        }
+        let mut leaving = self.inner.steps.leaving.subscribe();
+        let these = leaving.borrow().clone();
+        // The sender lives as long as the engine.
+        let _ = leaving.wait_for(|leaving| these.is_disjoint(leaving)).await;
     }
 
     /// The exit code, and the monitor, which is still to be released.

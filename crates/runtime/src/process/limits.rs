@@ -1,5 +1,5 @@
-//! Resource limits and the badness score, set by the caller from outside (from inside a user namespace they could
-//! not be raised).
+//! Resource limits and the badness score. From inside a user namespace they could not be raised: limits are set by the
+//! caller from outside, and so is the score of a first process; an additional one sets its own before it goes in.
 //!
 //! A limit of the configuration that this host does not let us raise is an error that names the maximum; a
 //! default of the engine's is lowered to the maximum instead.

@@ -160,3 +160,45 @@ fn writers_stand_still_and_go_on_even_after_a_kill() {
     daemon.ok(&["volume", "snapshot", "create", "data", "quiet"]);
     assert!(paused(&daemon));
 }
+
+/// The first of several copies that is done does not let the container go on under the others.
+#[test]
+fn copies_at_once_are_each_of_one_moment() {
+    guard!();
+    let daemon = Daemon::start();
+    let count = "i=0; while :; do i=$((i+1)); echo $i >> /d/a; echo $i >> /d/b; done";
+    run(
+        &daemon,
+        "i=0; while [ $i -lt 1000 ]; do i=$((i+1)); echo $i > /d/file$i; done",
+    );
+    daemon.ok(&[
+        "run", "-d", "--name", "writer", "-v", "data:/d", "box:1", "sh", "-c", count,
+    ]);
+    let names = ["one", "two", "three", "four"];
+    std::thread::scope(|scope| {
+        for name in names {
+            scope.spawn(|| daemon.ok(&["volume", "snapshot", "create", "data", name]));
+        }
+    });
+    let paused = daemon.ok(&["inspect", "-f", "{{.State.Paused}}", "writer"]);
+    assert_eq!(paused, "false\n");
+    for name in names {
+        daemon.ok(&["volume", "snapshot", "restore", "data", name, name]);
+        let mount = format!("{name}:/d");
+        let numbers = daemon.ok(&[
+            "run",
+            "--rm",
+            "-v",
+            &mount,
+            "box:1",
+            "sh",
+            "-c",
+            "wc -l < /d/a; wc -l < /d/b",
+        ]);
+        let numbers: Vec<i64> = numbers.lines().map(|line| line.parse().unwrap()).collect();
+        assert!(
+            (0..=1).contains(&(numbers[0] - numbers[1])),
+            "{name}: {numbers:?}"
+        );
+    }
+}
