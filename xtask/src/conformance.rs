@@ -234,12 +234,15 @@ mod tests {
     }
 
     #[test]
-    fn the_page_names_every_exception() {
+    fn the_page_names_and_counts_every_exception() {
         let page = std::fs::read_to_string(root().join("docs/conformance.md")).unwrap();
         for (name, _) in EXCEPTIONS {
             assert!(page.contains(&format!("`{name}`")), "{name}");
         }
         assert!(EXCEPTIONS.is_sorted_by_key(|(name, _)| *name));
+        let passing = format!("**{} pass with Berth", 58 - EXCEPTIONS.len());
+        assert!(page.contains("Of 58 programs"));
+        assert!(page.contains(&passing), "{passing}");
     }
 
     #[test]
