@@ -131,17 +131,29 @@ pub fn run(runs: usize) -> Result<()> {
     daemon.clean_up()
 }
 
-/// Where a youki is looked for, which is in no package of Debian: `cargo install youki --locked --root target/peers`.
+/// Where a youki is looked for, which is in no package of Debian.
 const YOUKI: &str = "target/peers/bin/youki";
+/// What puts it there. Without these features it can neither filter system calls nor use the first control groups.
+const GET_YOUKI: &str = "cargo install youki --locked --features v1,v2,systemd,seccomp --root target/peers";
 
 /// Those that are here.
 fn runtimes(binary: &Path, scratch: &Scratch) -> Result<Vec<Runtime>> {
     let mut found = Vec::new();
     let youki = Some(crate::process::root().join(YOUKI)).filter(|program| program.is_file());
+    if youki.is_none() {
+        println!("youki is left out, there is no {YOUKI}: {GET_YOUKI} (needs libseccomp-dev)\n");
+    }
+    // `youki run` waits for SIGCHLD, and waits for ever when a short program ended before it began to. A signal that
+    // was blocked from the start is kept for it. This costs youki the start of env, about a millisecond.
+    let kept = |program: PathBuf| vec!["--block-signal=CHLD".to_owned(), program.display().to_string()];
     let candidates = [
         ("crun", Some(PathBuf::from("crun")), Vec::new()),
         ("runc", Some(PathBuf::from("runc")), Vec::new()),
-        ("youki", youki, Vec::new()),
+        (
+            "youki",
+            youki.as_ref().map(|_| PathBuf::from("env")),
+            youki.map(kept).unwrap_or_default(),
+        ),
         ("berth", Some(binary.to_owned()), vec!["runtime".to_owned()]),
     ];
     for (name, program, mut words) in candidates {
