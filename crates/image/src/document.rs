@@ -11,6 +11,7 @@ use spec::image::{Descriptor, Document, ImageConfig, Index, Manifest, media_type
 use store::Store;
 
 use crate::error::ImageError;
+use crate::platform::is_runnable;
 
 /// Most bytes of a manifest or index.
 pub(crate) const MAX_MANIFEST: u64 = 4 << 20;
@@ -62,6 +63,23 @@ impl Documents {
     ) -> Result<Vec<(Descriptor, Manifest)>, ImageError> {
         let mut found = Vec::new();
         self.walk_here(store, target, &mut |descriptor, document| {
+            if let Document::Manifest(manifest) = document {
+                found.push((descriptor.clone(), manifest.clone()));
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// Those of [`Documents::manifests_here`] that may be run: neither they nor an index on the way to them is marked as
+    /// something else. Whatever chooses what to run chooses among these.
+    pub fn images_here(
+        &self,
+        store: &Store,
+        target: &Descriptor,
+    ) -> Result<Vec<(Descriptor, Manifest)>, ImageError> {
+        let mut found = Vec::new();
+        let passed = |entry: &Descriptor| !is_runnable(entry);
+        self.walk(store, target, 0, &passed, &mut |descriptor, document| {
             if let Document::Manifest(manifest) = document {
                 found.push((descriptor.clone(), manifest.clone()));
             }

@@ -157,7 +157,7 @@ impl Images {
             Document::Index(index) => index,
         };
         for entry in candidates(index, platform) {
-            let here = match self.inner.documents.manifests_here(store, entry) {
+            let here = match self.inner.documents.images_here(store, entry) {
                 Ok(here) => here,
                 Err(ImageError::Content(store::ContentError::NotFound(_))) => continue,
                 Err(error) => return Err(error),
@@ -185,9 +185,8 @@ impl Images {
             });
         }
         // Nobody asked for a platform: whatever is here describes the image.
-        let here = self.inner.documents.manifests_here(store, target)?;
-        let mut runnable = here.into_iter().filter(|(d, _)| crate::platform::is_runnable(d));
-        runnable
+        let here = self.inner.documents.images_here(store, target)?;
+        here.into_iter()
             .find_map(|(descriptor, manifest)| Some((descriptor, self.config_here(&manifest)?)))
             .ok_or_else(|| ImageError::NothingHere(name.to_owned()))
     }

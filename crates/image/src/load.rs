@@ -11,7 +11,7 @@ mod archive;
 mod docker;
 mod layout;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 
@@ -19,6 +19,7 @@ use spec::image::{Descriptor, Document, Manifest};
 use spec::{Digest, Platform, Reference};
 use store::Lease;
 
+use crate::document::children;
 use crate::error::ImageError;
 use crate::images::Images;
 use crate::platform::is_runnable;
@@ -122,25 +123,17 @@ impl Images {
     ) -> Result<(), ImageError> {
         let store = &self.inner.store;
         let document = self.inner.documents.manifest(store, &image.target)?;
-        if let Document::Index(_) = &*document
-            && self
-                .inner
-                .documents
-                .manifests_here(store, &image.target)?
-                .is_empty()
-        {
-            return Err(ImageError::NothingHere(image.target.digest.to_string()));
+        let mut parts = BTreeSet::new();
+        if let Document::Index(index) = &*document {
+            let here = self.inner.documents.manifests_here(store, &image.target)?;
+            if here.is_empty() {
+                return Err(ImageError::NothingHere(image.target.digest.to_string()));
+            }
+            let runnable = children(index).filter(|entry| is_runnable(entry));
+            parts.extend(runnable.map(|entry| &entry.digest));
         }
-        let runnable: Vec<Digest> = self
-            .inner
-            .documents
-            .manifests_here(store, &image.target)?
-            .into_iter()
-            .filter(|(descriptor, _)| is_runnable(descriptor))
-            .map(|(descriptor, _)| descriptor.digest)
-            .collect();
         for name in &image.names {
-            self.demand_signature_of_brought(name, &image.target.digest, &runnable, signatures)?;
+            self.demand_signature_of_brought(name, &image.target.digest, &parts, signatures)?;
         }
         let mut unpacked = Vec::new();
         let mut offered: Vec<Platform> = Vec::new();
@@ -152,10 +145,7 @@ impl Images {
                     .iter()
                     .any(|p| crate::platform::score(p, offer, true).is_some())
         };
-        for (descriptor, manifest) in self.inner.documents.manifests_here(store, &image.target)? {
-            if !is_runnable(&descriptor) {
-                continue;
-            }
+        for (descriptor, manifest) in self.inner.documents.images_here(store, &image.target)? {
             // What cannot be read is told below, with the parts that are missing.
             let offer = match store.content().has(&manifest.config.digest) {
                 true => Some(

@@ -15,7 +15,6 @@ use crate::error::ImageError;
 use crate::image::Image;
 use crate::images::Images;
 use crate::names::Removed;
-use crate::platform::is_runnable;
 
 /// Says of which manifest an attestation is.
 pub const SUBJECT: &str = "vnd.docker.reference.digest";
@@ -63,11 +62,11 @@ impl Images {
                 .position(|named| named == digest)
                 .unwrap_or(usize::MAX)
         });
-        let left = self.inner.documents.manifests_here(&self.inner.store, target)?;
+        let left = self.inner.documents.images_here(&self.inner.store, target)?;
         let content = self.inner.store.content();
-        let runs = left.iter().any(|(entry, manifest)| {
-            is_runnable(entry) && !doomed(entry) && content.has(&manifest.config.digest)
-        });
+        let runs = left
+            .iter()
+            .any(|(entry, manifest)| !doomed(entry) && content.has(&manifest.config.digest));
         if !runs {
             return Ok(PlatformsRemoved {
                 manifests: gone,

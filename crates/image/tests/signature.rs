@@ -380,6 +380,203 @@ async fn what_is_loaded_under_a_name_that_wants_a_signature_has_one() {
     assert!(refused.to_string().contains("cannot be imported"), "{refused}");
 }
 
+/// An image in an archive: its manifest and everything it names, and the manifest's digest.
+struct Packed {
+    digest: Digest,
+    size: usize,
+    blobs: Vec<Vec<u8>>,
+}
+
+impl Packed {
+    async fn new(world: &World, name: &str) -> Packed {
+        let name = format!("packed.example/{name}:1");
+        let image = world.import(&name, tar_of(&[("file", name.as_bytes())])).await;
+        let read = |digest: &Digest| world.images.store().content().read(digest, 1 << 20).unwrap();
+        let manifest = read(&image.id);
+        let size = manifest.len();
+        let mut blobs = vec![manifest, read(&image.manifest.config.digest)];
+        blobs.extend(image.manifest.layers.iter().map(|layer| read(&layer.digest)));
+        Packed {
+            digest: image.id,
+            size,
+            blobs,
+        }
+    }
+
+    fn index(entries: &[serde_json::Value]) -> Packed {
+        let bytes = serde_json::to_vec(&serde_json::json!({
+            "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries,
+        }))
+        .unwrap();
+        Packed {
+            digest: Digest::sha256(&bytes),
+            size: bytes.len(),
+            blobs: vec![bytes],
+        }
+    }
+
+    /// As an index names it; `platform` is `os/architecture`.
+    fn entry(&self, media_type: &str, platform: &str) -> serde_json::Value {
+        let (os, architecture) = platform.split_once('/').unwrap();
+        serde_json::json!({
+            "mediaType": media_type, "digest": self.digest, "size": self.size,
+            "platform": {"os": os, "architecture": architecture},
+        })
+    }
+
+    /// A manifest of signatures of the digests, with its entry.
+    fn signatures(dir: &Path, key: &str, of: &[&Digest]) -> (Packed, serde_json::Value) {
+        use base64::Engine as _;
+        let (mut blobs, mut layers) = (vec![b"{}".to_vec()], Vec::new());
+        for digest in of {
+            let payload = payload(digest);
+            let text = base64::engine::general_purpose::STANDARD.encode(sign(dir, key, "-sha256", &payload));
+            layers.push(serde_json::json!({
+                "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json",
+                "digest": Digest::sha256(&payload), "size": payload.len(),
+                "annotations": {"dev.cosignproject.cosign/signature": text},
+            }));
+            blobs.push(payload);
+        }
+        let manifest = serde_json::to_vec(&serde_json::json!({
+            "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST,
+            "config": {"mediaType": media_type::OCI_CONFIG, "digest": Digest::sha256(b"{}"), "size": 2},
+            "layers": layers,
+        }))
+        .unwrap();
+        let entry = serde_json::json!({
+            "mediaType": media_type::OCI_MANIFEST, "digest": Digest::sha256(&manifest), "size": manifest.len(),
+        });
+        blobs.push(manifest.clone());
+        let packed = Packed {
+            digest: Digest::sha256(&manifest),
+            size: manifest.len(),
+            blobs,
+        };
+        (packed, entry)
+    }
+}
+
+/// An index gets a ruled name only when nothing can ever be run under it that nobody signed.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_entry_of_a_loaded_index_that_may_be_run_is_signed() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (private, public) = key_pair(dir.path(), "ours", P256);
+    let world = World::new();
+    let signed = Packed::new(&world, "signed").await;
+    let twin = Packed::new(&world, "twin").await;
+    let evil = Packed::new(&world, "evil").await;
+    let host = spec::Platform::host();
+    let host = format!("{}/{}", host.os, host.architecture);
+    let manifest = |image: &Packed, platform: &str| image.entry(media_type::OCI_MANIFEST, platform);
+    let attested = || {
+        let mut entry = manifest(&evil, &host);
+        entry["annotations"] = serde_json::json!({"vnd.docker.reference.type": "attestation-manifest"});
+        entry
+    };
+    let name = "127.0.0.1:9/app:1";
+    // The image `top` with all the others, and signatures of those in `of`.
+    let archive = |top: &Packed, others: &[&Packed], of: &[&Digest]| {
+        let (beside, beside_entry) = Packed::signatures(dir.path(), &private, of);
+        let mut blobs = [&top.blobs[..], &beside.blobs].concat();
+        blobs.extend(others.iter().flat_map(|other| other.blobs.clone()));
+        let entry = serde_json::json!({
+            "mediaType": media_type::OCI_INDEX, "digest": top.digest, "size": top.size,
+            "annotations": {"io.containerd.image.name": name},
+        });
+        layout(
+            &blobs,
+            &serde_json::json!({"schemaVersion": 2, "manifests": [entry, beside_entry]}),
+        )
+    };
+    let of = [&signed.digest, &twin.digest];
+
+    let unknown = Packed::index(&[manifest(&evil, "unknown/unknown")]);
+    let marked = Packed::index(&[attested()]);
+    let plain = Packed::index(&[manifest(&signed, &host)]);
+    let nested = |index: &Packed| index.entry(media_type::OCI_INDEX, &host);
+    for (what, entries, others) in [
+        (
+            "of an unknown platform in a nested index",
+            vec![nested(&unknown), manifest(&signed, &host)],
+            vec![&unknown, &evil, &signed],
+        ),
+        (
+            "marked as an attestation in a nested index",
+            vec![nested(&marked), manifest(&signed, &host)],
+            vec![&marked, &evil, &signed],
+        ),
+        (
+            "a nested index that is not signed itself",
+            vec![nested(&plain)],
+            vec![&plain, &signed],
+        ),
+        (
+            "not here yet",
+            vec![manifest(&evil, &host), manifest(&signed, &host)],
+            vec![&signed],
+        ),
+        (
+            "for another platform, not here yet",
+            vec![manifest(&signed, &host), manifest(&evil, "linux/s390x")],
+            vec![&signed],
+        ),
+        ("nothing to run", vec![attested()], vec![&evil]),
+    ] {
+        let user = strict("127.0.0.1:9", &[&public]);
+        let top = Packed::index(&entries);
+        let refused = load(&user, archive(&top, &others, &of)).await.unwrap_err();
+        assert_eq!(refused.class(), ErrorClass::Forbidden, "{what}: {refused}");
+        assert!(user.images.list().unwrap().is_empty(), "{what}");
+        assert!(user.images.store().content().list().unwrap().is_empty(), "{what}");
+    }
+
+    // What is marked as something else is never run, at any depth.
+    for (what, entries, others) in [
+        (
+            "each signed",
+            vec![manifest(&signed, &host), manifest(&twin, "linux/s390x")],
+            vec![&signed, &twin],
+        ),
+        (
+            "an attestation beside it",
+            vec![attested(), manifest(&signed, &host)],
+            vec![&evil, &signed],
+        ),
+        (
+            "an unknown index before one for another platform",
+            vec![
+                plain_of(&evil, &host).entry(media_type::OCI_INDEX, "unknown/unknown"),
+                manifest(&signed, "linux/s390x"),
+            ],
+            vec![&evil, &signed],
+        ),
+    ] {
+        let user = strict("127.0.0.1:9", &[&public]);
+        let top = Packed::index(&entries);
+        let unknown = plain_of(&evil, &host);
+        let others = [&others[..], &[&unknown]].concat();
+        load(&user, archive(&top, &others, &of))
+            .await
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
+        let chosen = user.images.resolve(name).unwrap().manifest_digest;
+        assert_eq!(chosen, signed.digest, "{what}");
+    }
+    // A signature of the index is one of all it names.
+    let user = strict("127.0.0.1:9", &[&public]);
+    let top = Packed::index(&[nested(&plain), manifest(&twin, "linux/s390x")]);
+    load(&user, archive(&top, &[&plain, &signed], &[&top.digest]))
+        .await
+        .unwrap();
+}
+
+fn plain_of(image: &Packed, platform: &str) -> Packed {
+    Packed::index(&[image.entry(media_type::OCI_MANIFEST, platform)])
+}
+
 /// An archive without signatures is let in when the registry of its name has one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_loaded_image_may_be_signed_at_its_registry() {

@@ -4,6 +4,8 @@
 //! `index.json`. One that does not is asked of the registry of the name, as a pull would. A payload names the digest it is
 //! about, so where a manifest lies says nothing. An imported tree has a digest that nobody signed.
 
+use std::collections::BTreeSet;
+
 use spec::image::Manifest;
 use spec::{Digest, Reference};
 
@@ -22,13 +24,15 @@ pub(crate) fn is_signatures(manifest: &Manifest) -> bool {
 }
 
 impl Images {
-    /// Refuses what an archive brings under `name` if a rule wants it signed and neither `target` nor all of `manifests`,
-    /// those that would be unpacked, are. Blocks.
+    /// Refuses what an archive brings under `name` if a rule wants it signed and neither `target` is nor, where it is an
+    /// index, each of `parts`: all its entries that may be run, for whatever platform and also those that are not here,
+    /// since they may come under another name. An entry that is an index is signed itself; signatures of what is below it
+    /// do not count. Blocks.
     pub(crate) fn demand_signature_of_brought(
         &self,
         name: &Reference,
         target: &Digest,
-        manifests: &[Digest],
+        parts: &BTreeSet<&Digest>,
         beside: &[Manifest],
     ) -> Result<(), ImageError> {
         let Some(rule) = self
@@ -46,17 +50,14 @@ impl Images {
         if signed(target)? {
             return Ok(());
         }
-        let others: Vec<&Digest> = manifests.iter().filter(|digest| *digest != target).collect();
-        if !others.is_empty() {
-            let mut all = true;
-            for digest in others {
-                all = all && signed(digest)?;
-            }
-            if all {
-                return Ok(());
-            }
+        let mut all = !parts.is_empty();
+        for part in parts {
+            all = all && signed(part)?;
         }
-        Err(super::unsigned(name, rule.prefix, keys))
+        match all {
+            true => Ok(()),
+            false => Err(super::unsigned(name, rule.prefix, keys)),
+        }
     }
 
     /// Refuses a name for an image that nobody can have signed, since it is made here of what comes from outside.
