@@ -3,7 +3,7 @@
 //!
 //! Every file appears under its name only when it is complete, so a copy that was cut off can be gone on with, and
 //! nothing that somebody else wrote meanwhile is overwritten: the target may be in use. Every step is relative to a
-//! directory descriptor and follows no link. Sockets are left out.
+//! directory descriptor and follows no link. A socket is copied as the name it is: that nobody listens shows alike.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -19,12 +19,9 @@ use rustix::fs::{
     symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
-use sys::beneath::{file_xattrs, list_sorted, open_beneath_no_links, set_file_xattr, set_xattr, xattrs};
-
-const DIRECTORY: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
+use sys::beneath::{
+    DIRECTORY, file_xattrs, list_sorted, open_beneath_no_links, set_file_xattr, set_xattr, xattrs,
+};
 
 /// Copies what is in the directory `source`, and its own metadata, to the directory `target`.
 pub fn copy_tree(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
@@ -83,24 +80,23 @@ impl<'fd> Copy<'fd> {
     fn directory(&mut self, path: &Path) -> io::Result<Vec<PathBuf>> {
         let (from, to) = self.open(path)?;
         let mut below = Vec::new();
-        for name in list_sorted(from.as_fd())? {
-            let stat = statat(&from, &name, AtFlags::SYMLINK_NOFOLLOW)?;
-            let entry = path.join(&name);
+        let names = list_sorted(from.as_fd())?;
+        for name in &names {
+            let stat = statat(&from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let entry = path.join(name);
             match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Directory => match mkdirat(&to, &name, Mode::RWXU) {
+                FileType::Directory => match mkdirat(&to, name, Mode::RWXU) {
                     Ok(()) => below.push(entry),
                     // Made by the copy that was cut off, or by a container: merged when it is a directory.
                     Err(Errno::EXIST) => {
-                        let there = statat(&to, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+                        let there = statat(&to, name, AtFlags::SYMLINK_NOFOLLOW)?;
                         if FileType::from_raw_mode(there.st_mode) == FileType::Directory {
                             below.push(entry);
                         }
                     }
                     Err(error) => return Err(error.into()),
                 },
-                // A socket is nothing without the process that bound it.
-                FileType::Socket => {}
-                _ => self.entry(from.as_fd(), to.as_fd(), &name, &stat, entry)?,
+                _ => self.entry(from.as_fd(), to.as_fd(), name, &names, &stat, entry)?,
             }
         }
         Ok(below)
@@ -111,6 +107,7 @@ impl<'fd> Copy<'fd> {
         from: BorrowedFd<'_>,
         to: BorrowedFd<'_>,
         name: &OsStr,
+        names: &[OsString],
         stat: &Stat,
         path: PathBuf,
     ) -> io::Result<()> {
@@ -121,7 +118,7 @@ impl<'fd> Copy<'fd> {
             }
             self.links.insert(inode, path);
         }
-        let temporary = self.temporary(to)?;
+        let temporary = self.temporary(to, names)?;
         let result =
             copy_entry(from, to, name, stat, &temporary).and_then(|()| publish(to, &temporary, name));
         if result.is_err() {
@@ -141,10 +138,16 @@ impl<'fd> Copy<'fd> {
         }
     }
 
-    /// A name that is free in the directory; what a copy that was cut off left there goes.
-    fn temporary(&mut self, to: BorrowedFd<'_>) -> io::Result<OsString> {
-        self.temporary += 1;
-        let name = OsString::from(format!(".copying-{}", self.temporary));
+    /// A name that is free in the directory and none of `names`, those the copy will have, in order. What a copy that was
+    /// cut off left there goes: the next one of the same tree comes by the same names.
+    fn temporary(&mut self, to: BorrowedFd<'_>, names: &[OsString]) -> io::Result<OsString> {
+        let name = loop {
+            self.temporary += 1;
+            let name = OsString::from(format!(".copying-{}", self.temporary));
+            if names.binary_search(&name).is_err() {
+                break name;
+            }
+        };
         match unlinkat(to, &name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(name),
             Err(error) => Err(error.into()),

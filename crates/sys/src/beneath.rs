@@ -26,6 +26,12 @@ pub use list::{is_whiteout, list, list_sorted};
 pub use remove::{Removed, remove_tree};
 pub use xattr::{file_xattrs, get_xattr, set_file_xattr, set_xattr, xattrs};
 
+/// How a directory is opened whose entries are asked for: it, and never what a link of its name leads to.
+pub const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
 /// How often a lookup that raced with a rename or a mount change is tried again before the error is given out.
 const RACE_RETRIES: usize = 64;
 

@@ -20,15 +20,10 @@ use rustix::fs::{
     unlinkat,
 };
 use rustix::io::Errno;
-use sys::beneath::{file_xattrs, list, open_beneath_no_links, remove_tree};
+use sys::beneath::{DIRECTORY, file_xattrs, list, open_beneath_no_links, remove_tree};
 
 use super::LayerError;
 use super::apply::stat_times;
-
-const DIRECTORY: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
 
 pub(super) struct Inside {
     /// Where the directory is, to tell paths in it.

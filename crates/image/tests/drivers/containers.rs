@@ -18,6 +18,8 @@ each_driver!(
     owners_modes_attributes_and_times_are_kept,
     a_change_that_hides_behind_its_time_is_found,
     devices_and_pipes_are_kept_and_sockets_are_nothing,
+    a_socket_below_is_no_change,
+    names_like_those_of_half_made_copies_are_kept,
     directories_are_renamed,
     kinds_change,
     holes_and_names_are_kept,
@@ -204,6 +206,36 @@ fn devices_and_pipes_are_kept_and_sockets_are_nothing(bench: Bench) {
     let layer = bench.commit(next);
     let root = bench.root(layer);
     assert!(root.path.join("srv/beside").exists() && !root.path.join("srv/socket").exists());
+}
+
+/// A step of a build may leave one in its layer.
+fn a_socket_below_is_no_change(bench: Bench) {
+    let image = bench.layer(None, |root| {
+        image(root);
+        drop(UnixListener::bind(root.join("srv/socket")).unwrap());
+        fs::set_permissions(root.join("srv/socket"), fs::Permissions::from_mode(0o660)).unwrap();
+    });
+    let container = bench.container(image);
+    let shown = fs::symlink_metadata(bench.root(container).path.join("srv/socket")).unwrap();
+    assert!(shown.file_type().is_socket() && shown.mode() & 0o7777 == 0o660);
+    assert_eq!(bench.changes(container), [""; 0]);
+    fs::write(bench.root(container).path.join("srv/beside"), "x").unwrap();
+    assert_eq!(bench.changes(container), ["C /srv", "A /srv/beside"]);
+}
+
+fn names_like_those_of_half_made_copies_are_kept(bench: Bench) {
+    let image = bench.layer(None, |root| {
+        for number in 0..12 {
+            fs::write(root.join(format!(".copying-{number}")), number.to_string()).unwrap();
+            fs::write(root.join(format!("other-{number}")), "x").unwrap();
+        }
+        fs::create_dir(root.join(".copying-13")).unwrap();
+        symlink("other-1", root.join(".copying-14")).unwrap();
+        fs::hard_link(root.join(".copying-3"), root.join(".copying-15")).unwrap();
+    });
+    let container = bench.container(image);
+    crate::picture::assert_same(&bench.picture(image), &bench.picture(container));
+    assert_eq!(bench.changes(container), [""; 0]);
 }
 
 /// As mv(1): by a copy where the filesystem refuses.
