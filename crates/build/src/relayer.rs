@@ -4,14 +4,16 @@
 //! A layer is read as its archive and unpacked on top of what is below it, so that what it deletes stays deleted. The
 //! snapshots it came from stay as they are, for the cache.
 
+use std::ffi::OsStr;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use image::layer::DiffOptions;
+use image::layer::{DiffOptions, Kind};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, statat};
-use store::SnapshotId;
-use sys::beneath::{get_xattr, is_whiteout, list_sorted, open_beneath_no_links, remove_tree};
+use rustix::io::Errno;
+use store::{Part, SnapshotId};
+use sys::beneath::{DIRECTORY, get_xattr, is_whiteout, list_sorted, open_beneath_no_links, remove_tree};
 
 use crate::error::BuildError;
 use crate::step::{Build, Scratch};
@@ -60,9 +62,13 @@ impl Relayer {
     fn copy(self, build: &Build, layer: SnapshotId, into: &Scratch) -> Result<(), BuildError> {
         let snapshots = build.store.snapshots();
         let (from, goal) = (snapshots.part(layer)?, snapshots.part(into.id()?)?);
-        // From a copy of what is below, the layer's archive removes it itself.
-        if !goal.is_whole() && !from.is_whole() {
-            hide(&from.dir, &goal.dir)
+        // In a copy of what is below, the layer's archive removes it itself.
+        if !goal.is_whole() {
+            let hidden = match from.is_whole() {
+                true => remove_deleted(&from, &goal.dir),
+                false => hide(&from.dir, &goal.dir),
+            };
+            hidden
                 .map_err(|error| BuildError::io("removing from a layer what a later one deletes", &error))?;
         }
         into.lay(
@@ -76,6 +82,42 @@ impl Relayer {
     }
 }
 
+/// Removes from `goal` what the layer `from`, a copy of what is below it, lacks of that.
+fn remove_deleted(from: &Part, goal: &Path) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let goal = rustix::fs::open(goal, flags, Mode::empty())?;
+    let changes = image::layer::changes(from).map_err(io::Error::other)?;
+    for change in changes.iter().filter(|change| change.kind == Kind::Deleted) {
+        let path = change.path.strip_prefix("/").unwrap_or(&change.path);
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            continue;
+        };
+        if let Some(dir) = directory(goal.as_fd(), parent)? {
+            remove(dir.as_fd(), name)?;
+        }
+    }
+    Ok(())
+}
+
+/// The directory at `path`. What is not there, or is no directory, holds nothing to remove.
+fn directory(goal: BorrowedFd<'_>, path: &Path) -> io::Result<Option<OwnedFd>> {
+    match open_beneath_no_links(goal, path, DIRECTORY, Mode::empty()) {
+        Ok(dir) => Ok(Some(dir)),
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+fn remove(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    match remove_tree(dir, name) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Removes from `goal` what the layer in `upper` deletes or replaces by a directory of its own: the archive says so only
 /// with regard to the layers below `goal`.
 fn hide(upper: &Path, goal: &Path) -> io::Result<()> {
@@ -85,23 +127,17 @@ fn hide(upper: &Path, goal: &Path) -> io::Result<()> {
     let mut waiting = vec![PathBuf::new()];
     while let Some(dir) = waiting.pop() {
         let from = open_beneath_no_links(upper.as_fd(), &dir, flags, Mode::empty())?;
-        let into = match open_beneath_no_links(goal.as_fd(), &dir, flags, Mode::empty()) {
-            Ok(into) => into,
-            // What is not there, or is no directory, hides nothing below it.
-            Err(_) => continue,
+        let Some(into) = directory(goal.as_fd(), &dir)? else {
+            continue;
         };
         for name in list_sorted(from.as_fd())? {
             let stat = statat(&from, &name, AtFlags::SYMLINK_NOFOLLOW)?;
-            let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-            let opaque = directory
+            let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            let opaque = is_directory
                 && get_xattr(from.as_fd(), &name, "trusted.overlay.opaque")?.is_some_and(|mark| mark == b"y");
             if is_whiteout(&stat) || opaque {
-                match remove_tree(into.as_fd(), &name) {
-                    Ok(_) => {}
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(error),
-                }
-            } else if directory {
+                remove(into.as_fd(), &name)?;
+            } else if is_directory {
                 waiting.push(dir.join(&name));
             }
         }

@@ -65,7 +65,8 @@ pub fn apply(reader: impl Read, dest: &Path, lowers: &[PathBuf]) -> Result<Appli
 
 /// [`apply`] to a snapshot of the store that was created on what is below the layer.
 pub fn apply_part(reader: impl Read, part: &Part) -> Result<Applied, LayerError> {
-    let beneath = match part.is_whole() && !part.below.is_empty() {
+    // Also without anything below: what was put into it before is what the layer lies on.
+    let beneath = match part.is_whole() {
         true => Beneath::Inside,
         false => Beneath::Here(&part.below),
     };
