@@ -326,7 +326,7 @@ fn describe(seen: &Seen) -> Finding {
             "snapshot",
             id.to_string(),
             "its files are gone".to_owned(),
-            "it becomes empty; a layer is unpacked again when it is needed",
+            "a container begins anew from its image, a layer is unpacked again when it is needed",
         ),
         Seen::Files(id) => (
             "snapshot",

@@ -124,10 +124,59 @@ fn what_died_half_made_is_gone(bench: Bench) {
     assert!(snapshots.get(unpacking).is_err() && !snapshots.fs(unpacking).exists());
     assert_eq!(bench.changes(container), ["A /own"]);
     assert!(snapshots.strays().unwrap().is_empty());
-    // A power cut that took a container's files.
-    fs::remove_dir_all(snapshots.fs(container)).unwrap();
+    // A power cut that took a container's files: it begins anew, and what a copy that was cut off left is gone.
+    let home = snapshots.fs(container).parent().unwrap().to_owned();
+    fs::remove_dir_all(&home).unwrap();
+    fs::create_dir_all(home.with_extension("again").join("fs/half")).unwrap();
     let bench = bench.reopen(driver);
-    bench.store.snapshots().remove(container).unwrap();
+    assert_same(&bench.picture(below), &bench.picture(container));
+    assert_eq!(bench.changes(container), [""; 0]);
+    fs::write(bench.root(container).path.join("own"), "own").unwrap();
+    assert_eq!(bench.changes(container), ["A /own"]);
+    // One that is lost while the store is open, too.
+    let snapshots = bench.store.snapshots();
+    fs::remove_dir_all(&home).unwrap();
+    for stray in snapshots.strays().unwrap() {
+        snapshots.repair(&stray).unwrap();
+    }
+    assert_same(&bench.picture(below), &bench.picture(container));
+    snapshots.remove(container).unwrap();
+    if driver == StorageDriver::Vfs {
+        assert!(!home.with_extension("again").exists());
+    }
+}
+
+/// As a build squashes them: into one that lies on nothing.
+#[test]
+fn layers_put_into_one_copy_delete_what_they_delete() {
+    let Some(bench) = Bench::new(StorageDriver::Vfs) else {
+        return;
+    };
+    let snapshots = bench.store.snapshots();
+    let all = snapshots.create(None, "build:1").unwrap();
+    let layers = [
+        Tar::new()
+            .directory("etc", 0o755)
+            .file("etc/secret", b"secret")
+            .file("etc/public", b"public")
+            .directory("d", 0o755)
+            .file("d/old", b"old")
+            .finish(),
+        Tar::new()
+            .file("etc/.wh.secret", b"")
+            .file("d/.wh..wh..opq", b"")
+            .file("d/new", b"new")
+            .finish(),
+        Tar::new().file("etc/more", b"more").file(".wh.d", b"").finish(),
+    ];
+    let part = snapshots.part(all).unwrap();
+    for layer in &layers[..2] {
+        image::layer::apply_part(&layer[..], &part).unwrap();
+    }
+    assert!(part.dir.join("d/new").exists() && !part.dir.join("d/old").exists());
+    image::layer::apply_part(&layers[2][..], &part).unwrap();
+    let layer = snapshots.commit(all, None, None).unwrap();
+    assert_eq!(bench.changes(layer), ["A /etc", "A /etc/more", "A /etc/public"]);
 }
 
 fn the_other_driver_goes_on_with_what_is_there(bench: Bench) {

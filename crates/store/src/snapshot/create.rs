@@ -11,7 +11,7 @@ use std::path::Path;
 use rusqlite::{OptionalExtension, Transaction};
 
 use super::driver::{self, Below, Driver};
-use super::{SnapshotError, SnapshotId, SnapshotInfo, Snapshots, table};
+use super::{SnapshotError, SnapshotId, SnapshotInfo, Snapshots, recover, table};
 use crate::failure::{Context, PathError};
 
 /// The mode of `/` where no layer says otherwise.
@@ -54,7 +54,7 @@ impl Snapshots {
             tx.prepare_cached("INSERT INTO snapshot (parent, owner, filled) VALUES (?1, ?2, ?3)")?
                 .execute((parent, first, driver.whole().then_some(0)))?;
             let id = SnapshotId(u64::try_from(tx.last_insert_rowid()).unwrap_or(0));
-            if let Err(error) = self.make_directories(driver, id, parent) {
+            if let Err(error) = self.make_directories(driver, &self.home(id), parent) {
                 // The first error is the one to tell; the leftover also goes at the next start.
                 if let Err(second) = self.inner.trash.dispose(&self.home(id)) {
                     tracing::warn!(error = %second, "a half-made snapshot stays until the next start");
@@ -65,7 +65,15 @@ impl Snapshots {
         })?;
         let Some(below) = unfilled else { return Ok(id) };
         // Copying takes long: the row is there and nobody's until it is done. As its child it keeps the parent.
-        let filled = self.fill(driver, id, below, owner);
+        let filled = self
+            .fill(driver, &self.home(id), below, owner)
+            .and_then(|filled| {
+                self.inner.db.write(|tx| {
+                    tx.prepare_cached("UPDATE snapshot SET owner = ?2, filled = ?3 WHERE id = ?1")?
+                        .execute((id, owner, filled))?;
+                    Ok(())
+                })
+            });
         if filled.is_err()
             && let Err(error) = self.remove(id)
         {
@@ -74,46 +82,67 @@ impl Snapshots {
         filled.map(|()| id)
     }
 
+    /// Puts into `home` what is below; when it was done. On the disk before anybody relies on it if the owner outlives a
+    /// power cut: nothing else tells a copy that the cut tore from a whole one.
     fn fill(
         &self,
         driver: &dyn Driver,
-        id: SnapshotId,
+        home: &Path,
         below: SnapshotId,
         owner: &str,
-    ) -> Result<(), SnapshotError> {
+    ) -> Result<i64, SnapshotError> {
         let below = Below {
             top: self.fs(below),
             tree: self.overlay(below)?,
         };
-        let filled = driver.fill(&self.home(id), &below)?;
-        self.inner.db.write(|tx| {
-            tx.prepare_cached("UPDATE snapshot SET owner = ?2, filled = ?3 WHERE id = ?1")?
-                .execute((id, owner, filled))?;
-            Ok(())
-        })
+        let filled = driver.fill(home, &below)?;
+        if recover::outlives_daemon(owner) {
+            self.sync()?;
+        }
+        Ok(filled)
     }
 
     fn make_directories(
         &self,
         driver: &dyn Driver,
-        id: SnapshotId,
+        home: &Path,
         parent: Option<SnapshotId>,
     ) -> Result<(), PathError> {
-        let home = self.home(id);
-        match make(&home, 0o700) {
+        match make(home, 0o700) {
             Err(error) if error.cause.kind() == io::ErrorKind::AlreadyExists => {
-                self.inner.trash.dispose(&home)?;
-                make(&home, 0o700)?;
+                self.inner.trash.dispose(home)?;
+                make(home, 0o700)?;
             }
             other => other?,
         }
-        driver.make(&home, parent.map(|parent| self.fs(parent)).as_deref())
+        driver.make(home, parent.map(|parent| self.fs(parent)).as_deref())
     }
 
-    /// Makes the directories of a writable snapshot again that a power cut took.
+    /// Makes the directories of a snapshot again that a power cut took.
     pub(super) fn make_directories_again(&self, row: &SnapshotInfo) -> Result<(), PathError> {
         self.inner.trash.dispose(&self.home(row.id))?;
-        self.make_directories(driver::of(row.is_whole()), row.id, row.parent)
+        self.make_directories(driver::of(row.is_whole()), &self.home(row.id), row.parent)
+    }
+
+    /// Copies what is below into a whole writable snapshot again that a power cut took. It appears when it is complete:
+    /// until then it counts as lost, and the next start begins anew.
+    pub(super) fn fill_again(&self, row: &SnapshotInfo, below: SnapshotId) -> Result<(), SnapshotError> {
+        let (driver, home) = (driver::of(true), self.home(row.id));
+        let fresh = home.with_extension("again");
+        self.make_directories(driver, &fresh, row.parent)?;
+        let filled = self.fill(driver, &fresh, below, &row.owner);
+        if filled.is_err()
+            && let Err(error) = self.inner.trash.dispose(&fresh)
+        {
+            tracing::warn!(%error, "half a copy stays until the next start");
+        }
+        let filled = filled?;
+        self.inner.trash.dispose(&home)?;
+        fs::rename(&fresh, &home).at("rename", &fresh)?;
+        self.inner.db.write(|tx| {
+            tx.execute("UPDATE snapshot SET filled = ?2 WHERE id = ?1", (row.id, filled))?;
+            Ok(())
+        })
     }
 }
 

@@ -4,8 +4,8 @@
 //! - A directory without a row goes; so does the work directory of a layer.
 //! - A layer whose files may not have reached the disk before a power cut loses its chain ID, and so does
 //!   everything on top of it: it is unpacked again when needed, and collected when nothing refers to it.
-//! - A writable snapshot that lost its directory to a power cut gets an empty one, so that its container can be
-//!   inspected and removed.
+//! - A writable snapshot that lost its directory to a power cut begins anew, as it was created, so that its container
+//!   can be inspected, started and removed.
 
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder};
@@ -104,8 +104,8 @@ impl Snapshots {
         Ok(strays)
     }
 
-    /// Removes a directory that is nobody's; gives a snapshot that lost its files an empty directory, and forgets what
-    /// a layer was.
+    /// Removes a directory that is nobody's; makes a snapshot that lost its files anew as it began, and forgets what a
+    /// layer was.
     pub fn repair(&self, stray: &Stray) -> Result<(), SnapshotError> {
         match stray {
             Stray::Directory(path) => {
@@ -155,6 +155,18 @@ impl Snapshots {
 
     fn restore(&self, row: &SnapshotInfo) -> Result<(), SnapshotError> {
         tracing::warn!(snapshot = %row.id, owner = row.owner, "the files of a snapshot are lost");
+        if !row.committed
+            && row.is_whole()
+            && let Some(below) = row.parent
+        {
+            match self.fill_again(row, below) {
+                Ok(()) => return Ok(()),
+                // A full disk, most likely: the daemon starts nevertheless, and the container can be removed.
+                Err(error) => {
+                    tracing::warn!(snapshot = %row.id, %error, "what is below cannot be copied again");
+                }
+            }
+        }
         self.make_directories_again(row)?;
         if !row.committed {
             return Ok(());
@@ -176,7 +188,7 @@ impl Snapshots {
 }
 
 /// Whether a writable snapshot of this owner is of use to the next daemon.
-fn outlives_daemon(owner: &str) -> bool {
+pub(super) fn outlives_daemon(owner: &str) -> bool {
     ["container:", "cache:", "build:cache"]
         .iter()
         .any(|prefix| owner.starts_with(prefix))

@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::{Inner, SnapshotError, SnapshotId, Snapshots};
-use crate::failure::Context;
+use crate::failure::{Context, PathError};
 
 /// Long enough that a pull of many layers is synced once or twice, short enough that little is redone.
 const DELAY: Duration = Duration::from_secs(3);
@@ -33,8 +33,7 @@ impl Snapshots {
         if fresh.is_empty() {
             return Ok(0);
         }
-        let dir = File::open(&self.inner.dir).at("open", &self.inner.dir)?;
-        rustix::fs::syncfs(&dir).at("sync", &self.inner.dir)?;
+        self.sync()?;
         self.inner.db.write::<_, SnapshotError>(|tx| {
             for id in &fresh {
                 tx.prepare_cached("UPDATE snapshot SET settled = 1 WHERE id = ?1")?
@@ -43,6 +42,12 @@ impl Snapshots {
             Ok(())
         })?;
         Ok(fresh.len())
+    }
+
+    /// Brings all files of snapshots to stable storage.
+    pub(super) fn sync(&self) -> Result<(), PathError> {
+        let dir = File::open(&self.inner.dir).at("open", &self.inner.dir)?;
+        rustix::fs::syncfs(&dir).at("sync", &self.inner.dir)
     }
 
     /// Settles a little later, on a thread that lives only as long as there is something to settle.
