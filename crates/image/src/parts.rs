@@ -48,18 +48,19 @@ impl Images {
         self.put_document(bytes, media_type, lease)
     }
 
-    /// How many of `layers`, counted from the lowest, are unpacked here.
+    /// How many of `layers`, counted from the lowest, are unpacked here, and held by the lease. Blocks.
     pub fn unpacked_parts(&self, layers: &[LayerPart], lease: &Lease) -> usize {
         let snapshots = self.inner.store.snapshots();
         let mut chain = None;
         let unpacked = |layer: &&LayerPart| {
             let own = chain_id(chain.as_ref(), &layer.diff);
-            let found = snapshots.by_chain(&own);
-            chain = Some(own);
-            if let Some(snapshot) = found {
+            let held = snapshots.by_chain(&own).is_some_and(|snapshot| {
                 lease.hold_snapshot(snapshot);
-            }
-            found.is_some()
+                // Collected between the look and the hold, it is not here.
+                snapshots.by_chain(&own) == Some(snapshot)
+            });
+            chain = Some(own);
+            held
         };
         layers.iter().take_while(unpacked).count()
     }

@@ -162,7 +162,10 @@ impl Imported {
             return Ok(None);
         };
         let layers = self.stack(at.top);
-        let unpacked = images.unpacked_parts(&layers, lease);
+        let unpacked = {
+            let (images, layers, lease) = (images.clone(), layers.clone(), lease.clone());
+            tokio::task::spawn_blocking(move || images.unpacked_parts(&layers, &lease)).await?
+        };
         let missing = layers.iter().skip(unpacked);
         try_join_all(missing.map(|layer| self.origin.layer(&layer.blob, lease))).await?;
         let (images, held) = (images.clone(), lease.clone());
