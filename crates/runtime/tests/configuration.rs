@@ -237,10 +237,18 @@ fn what_the_kernel_does_not_have_is_refused_by_name() {
         bundle.linux().intel_rdt = Some(IntelRdt::default());
         refused(&mut bundle, &["linux.intelRdt", "resctrl"]);
     }
-    if !Path::new("/sys/kernel/security/apparmor").exists() {
-        bundle.process().apparmor_profile = "some-profile".to_owned();
-        refused(&mut bundle, &["apparmorProfile"]);
-    }
+    // A kernel with AppArmor has no such profile, one without has none.
+    bundle.process().apparmor_profile = "some-profile".to_owned();
+    let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
+    let why = if enabled.starts_with('Y') {
+        "no such profile is loaded"
+    } else {
+        "this kernel has no AppArmor"
+    };
+    refused(
+        &mut bundle,
+        &[&format!("process.apparmorProfile \"some-profile\": {why}")],
+    );
     if !Path::new("/sys/fs/selinux/enforce").exists() {
         bundle.process().selinux_label = "system_u:system_r:container_t:s0".to_owned();
         refused(&mut bundle, &["selinuxLabel"]);

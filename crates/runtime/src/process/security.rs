@@ -3,6 +3,7 @@
 //! A label that the kernel cannot set is an error: a container that was asked to be confined never runs
 //! unconfined.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use spec::runtime::{Personality, Process};
@@ -18,10 +19,10 @@ pub(crate) struct Labels {
 impl Labels {
     pub fn new(process: &Process) -> Result<Labels, LaunchError> {
         let has = |path: &str| Path::new(path).exists();
-        if !process.apparmor_profile.is_empty()
-            && process.apparmor_profile != "unconfined"
-            && !has("/sys/module/apparmor/parameters/enabled")
-        {
+        // It may be in the kernel and switched off.
+        let has_apparmor = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled")
+            .is_ok_and(|enabled| enabled.starts_with('Y'));
+        if !process.apparmor_profile.is_empty() && process.apparmor_profile != "unconfined" && !has_apparmor {
             return Err(LaunchError::Unsupported(format!(
                 "process.apparmorProfile {:?}: this kernel has no AppArmor",
                 process.apparmor_profile
@@ -53,8 +54,15 @@ impl Labels {
             } else {
                 Path::new("/proc/thread-self/attr/exec")
             };
-            std::fs::write(path, format!("exec {}", self.apparmor))
-                .during(&format!("apply AppArmor profile {}", self.apparmor))?;
+            let written = std::fs::write(path, format!("exec {}", self.apparmor));
+            // Only the kernel knows its profiles: their list is in a filesystem that need not be mounted.
+            if written.as_ref().is_err_and(|e| e.kind() == ErrorKind::NotFound) {
+                return Err(LaunchError::Invalid(format!(
+                    "process.apparmorProfile {:?}: no such profile is loaded",
+                    self.apparmor
+                )));
+            }
+            written.during(&format!("apply AppArmor profile {}", self.apparmor))?;
         }
         if !self.selinux.is_empty() {
             std::fs::write("/proc/thread-self/attr/exec", &self.selinux)
