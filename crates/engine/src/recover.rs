@@ -39,7 +39,7 @@ pub(crate) async fn recover(engine: &Engine) -> Result<()> {
     blocking(move || {
         dismiss_unknown(&inner, &alive)?;
         let holders = alive.iter().map(Id::to_string).collect();
-        inner.volumes.unmount_all_but(&holders)?;
+        inner.volumes.unmount_all_but(&holders);
         Ok(inner.networks.reconcile(&alive)?)
     })
     .await?;
@@ -79,10 +79,11 @@ pub(crate) async fn recover(engine: &Engine) -> Result<()> {
     }
     engine.thaw_left().await;
     // After the others are known: what they use stays.
+    let volumes = engine.inner.volumes.hasty();
     for mut container in to_remove {
-        let inner = Arc::clone(&engine.inner);
+        let (inner, volumes) = (Arc::clone(&engine.inner), volumes.clone());
         let owned = container.clone();
-        if let Err(error) = blocking(move || remove_parts(&inner, &owned)).await {
+        if let Err(error) = blocking(move || remove_parts(&inner, &volumes, &owned)).await {
             tracing::error!(container = %container.id, %error, "could not finish a container's removal");
             container.state.status = Status::Dead;
             container.state.error = error.message;

@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use api_types::VolumeCreateRequest;
 use spec::Id;
 use volume::{CreateVolume, Volume};
 
-use crate::container::{ByteStream, Incoming, MountKind, Pruned, stream};
+use crate::container::{ByteStream, Incoming, MountKind, PlannedMount, Pruned, stream};
 use crate::engine::{Engine, Inner, blocking};
 use crate::error::{Error, Result};
 use crate::filters::{self, Filters};
@@ -47,19 +48,13 @@ pub(crate) fn emit_of_container(inner: &Inner, action: &str, container: &crate::
 
 /// Lets go of the volumes of a container whose run is over, or never began.
 pub(crate) async fn release(inner: &Arc<Inner>, container: &crate::Container) {
-    let volumes = container.plan.iter().filter_map(|mount| match &mount.kind {
-        MountKind::Volume { name, .. } => Some(name.clone()),
-        _ => None,
-    });
-    let volumes: std::collections::BTreeSet<String> = volumes.collect();
-    if volumes.is_empty() {
+    let is_volume = |mount: &PlannedMount| matches!(mount.kind, MountKind::Volume { .. });
+    if !container.plan.iter().any(is_volume) {
         return;
     }
     let (inner, holder) = (Arc::clone(inner), container.id.to_string());
     let released = blocking(move || {
-        volumes
-            .iter()
-            .for_each(|name| inner.volumes.unmount(name, &holder));
+        inner.volumes.release(&holder);
         Ok(())
     });
     if let Err(error) = released.await {
@@ -69,16 +64,17 @@ pub(crate) async fn release(inner: &Arc<Inner>, container: &crate::Container) {
 
 /// The containers, running or not, that have a volume in their plan.
 pub(crate) fn users(inner: &Inner, name: &str) -> Vec<Id> {
-    let uses = |c: &Arc<crate::Container>| {
-        c.plan
-            .iter()
-            .any(|m| matches!(&m.kind, MountKind::Volume { name: n, .. } if n == name))
-    };
+    users_that(inner, name, |_, _| true)
+}
+
+/// Those of them that, with one of the mounts, are as asked.
+fn users_that(inner: &Inner, name: &str, are: impl Fn(&crate::Container, &PlannedMount) -> bool) -> Vec<Id> {
+    let is_of = |m: &PlannedMount| matches!(&m.kind, MountKind::Volume { name: n, .. } if n == name);
     inner
         .containers
         .snapshots()
         .iter()
-        .filter(|c| uses(c))
+        .filter(|c| c.plan.iter().any(|m| is_of(m) && are(c, m)))
         .map(|c| c.id.clone())
         .collect()
 }
@@ -240,8 +236,9 @@ impl Engine {
         filters::check_keys(filters, &["all", "label", "label!"])?;
         let all = filters::boolean(filters, "all")?.unwrap_or(false);
         let mut pruned = Pruned::default();
-        for volume in self.volume_list(&Filters::new()).await? {
-            // What a plugin has is not ours to call unused: another host may use it.
+        // What a plugin has is not ours to call unused, another host may use it: none is asked.
+        let inner = Arc::clone(&self.inner);
+        for volume in blocking(move || Ok(inner.volumes.list()?)).await? {
             let wanted = (all || volume.anonymous)
                 && volume.driver == volume::LOCAL
                 && users(&self.inner, &volume.name).is_empty()
@@ -270,13 +267,13 @@ impl Engine {
         Ok(pruned)
     }
 
-    /// Bytes a volume takes on disk, as far as they can be counted.
+    /// Bytes a volume takes on disk with its snapshots, as far as they can be counted.
     pub async fn volume_size(&self, volume: &Volume) -> u64 {
         if volume.driver != volume::LOCAL {
             return 0;
         }
         let path = volume.mountpoint.clone();
-        blocking(move || Ok(disk_bytes(&path))).await.unwrap_or(0)
+        blocking(move || Ok(volume_bytes(&path))).await.unwrap_or(0)
     }
 
     /// How many containers have a volume.
@@ -285,8 +282,15 @@ impl Engine {
     }
 }
 
+/// What a volume and its snapshots take, which lie beside its content.
+fn volume_bytes(mountpoint: &Path) -> u64 {
+    let beside = mountpoint.parent().and_then(|home| std::fs::read_dir(home).ok());
+    let parts = beside.into_iter().flatten().flatten();
+    parts.map(|part| disk_bytes(&part.path())).sum()
+}
+
 /// Allocated bytes below a directory; hard links count once.
-fn disk_bytes(dir: &std::path::Path) -> u64 {
+fn disk_bytes(dir: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
     let mut seen = std::collections::HashSet::new();
     let mut open = vec![dir.to_owned()];

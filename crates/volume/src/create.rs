@@ -42,18 +42,14 @@ impl Volumes {
             return self.create_with(&driver, &name, anonymous, request);
         }
         let mut state = self.lock();
-        if let Ok(existing) = self.get(&name) {
+        if let Some(existing) = self.who_has(&mut state, &name)? {
             if explicit && existing.driver != request.driver {
                 return Err(VolumeError::NameTaken(name));
             }
             if existing.driver == LOCAL {
                 self.make_directory(&name)?;
             }
-            // Somebody else has it now, too.
-            self.inner.store.db().write(|tx| {
-                table::settle(tx, &name)?;
-                Ok::<_, VolumeError>(())
-            })?;
+            self.share(&name)?;
             return Ok((existing, false));
         }
         options::check(&name, &request.driver_opts)?;
@@ -61,28 +57,12 @@ impl Volumes {
         if anonymous {
             labels.insert(ANONYMOUS_LABEL.to_owned(), String::new());
         }
-        let now = Timestamp::now();
         let volume = Volume {
-            mountpoint: self.path(&name),
-            name,
-            driver: LOCAL.to_owned(),
             labels,
             options: request.driver_opts,
-            created_at: Timestamp::from_second(now.as_second()).unwrap_or(now),
             anonymous,
-            scope: LOCAL.to_owned(),
-            status: Default::default(),
+            ..Volume::bare(&name, self.path(&name), Timestamp::now())
         };
-        if self
-            .inner
-            .store
-            .db()
-            .read(table::removals)?
-            .contains(&volume.name)
-        {
-            self.put_aside(&mut state, &volume.name)?;
-        }
-        self.finish_renames_of(&volume.name)?;
         // The row first: a row without a directory is completed at the next start, so a crash in between
         // leaves a volume with its labels, not a directory nobody knows the meaning of.
         self.inner.store.db().write_durable(|tx| {
@@ -97,6 +77,14 @@ impl Volumes {
             return Err(error);
         }
         Ok((volume, true))
+    }
+
+    /// Somebody else has it now, too, whatever becomes of what it was made for.
+    pub(crate) fn share(&self, name: &str) -> Result<(), VolumeError> {
+        self.inner.store.db().write(|tx| {
+            table::settle(tx, name)?;
+            Ok(())
+        })
     }
 
     /// What volumes were made for is there now, by the transaction that this is part of.

@@ -20,6 +20,12 @@ pub enum VolumeError {
     /// It has one already.
     #[error("volume {volume} has a snapshot {snapshot:?} already")]
     SnapshotTaken { volume: String, snapshot: String },
+    /// Its content cannot be exchanged under who uses it.
+    #[error(
+        "restore {name}: containers that run have the volume - [{}]: stop them, or restore to a new volume",
+        holders.join(", ")
+    )]
+    Held { name: String, holders: Vec<String> },
     /// Nothing in the trash is called so.
     #[error("{0}: no such volume in the trash")]
     NotInTrash(String),
@@ -97,7 +103,8 @@ impl VolumeError {
             | VolumeError::UnknownDriver { .. } => ErrorClass::NotFound,
             VolumeError::NameTaken(_)
             | VolumeError::AmbiguousTrash { .. }
-            | VolumeError::SnapshotTaken { .. } => ErrorClass::Conflict,
+            | VolumeError::SnapshotTaken { .. }
+            | VolumeError::Held { .. } => ErrorClass::Conflict,
             VolumeError::InvalidName(_)
             | VolumeError::NameTooShort(_)
             | VolumeError::NameTooLong(_)

@@ -22,7 +22,6 @@ mod mount;
 mod name;
 mod options;
 mod plugin;
-mod plugin_volumes;
 mod recover;
 mod remove;
 mod rename;
@@ -74,16 +73,33 @@ pub struct Volume {
     pub status: BTreeMap<String, serde_json::Value>,
 }
 
+impl Volume {
+    /// One of ours, of which nothing is known but its name, its place and its age.
+    fn bare(name: &str, mountpoint: PathBuf, created: Timestamp) -> Volume {
+        Volume {
+            name: name.to_owned(),
+            driver: LOCAL.to_owned(),
+            mountpoint,
+            labels: BTreeMap::new(),
+            options: BTreeMap::new(),
+            created_at: seconds(created),
+            anonymous: false,
+            scope: LOCAL.to_owned(),
+            status: BTreeMap::new(),
+        }
+    }
+}
+
 /// The volumes of a data root. Clones share them.
 #[derive(Clone)]
 pub struct Volumes {
     inner: Arc<Inner>,
+    plugins: plugin::Plugins,
 }
 
 struct Inner {
     store: Store,
     dir: PathBuf,
-    plugins: plugin::Plugins,
     state: Mutex<State>,
 }
 
@@ -124,12 +140,21 @@ impl Volumes {
             inner: Arc::new(Inner {
                 store,
                 dir,
-                plugins: plugin::Plugins::new(plugins),
                 state: Mutex::default(),
             }),
+            plugins: plugin::Plugins::new(plugins),
         };
         volumes.recover()?;
         Ok(volumes)
+    }
+
+    /// The same volumes for work that nobody waits for, or that is not to wait for plugins: they get little time, and one
+    /// that is silent once is not asked again.
+    pub fn hasty(&self) -> Volumes {
+        Volumes {
+            inner: Arc::clone(&self.inner),
+            plugins: self.plugins.hasty(),
+        }
     }
 
     /// The volume called `name`, as it is recorded here.
@@ -178,4 +203,16 @@ impl Volumes {
 
 fn data(dir: &Path, name: &str) -> PathBuf {
     dir.join(name).join("_data")
+}
+
+/// What is recorded of a time.
+fn seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+/// Makes the names in a directory last.
+fn sync(dir: &Path) -> Result<(), VolumeError> {
+    let opened = fs::File::open(dir).map_err(|cause| VolumeError::at("open", dir, cause))?;
+    let synced = opened.sync_all();
+    synced.map_err(|cause| VolumeError::at("sync", dir, cause))
 }

@@ -42,16 +42,13 @@ impl Volumes {
         Ok(source)
     }
 
-    /// Takes the note back; not an error when there is none.
-    pub fn unmount(&self, name: &str, holder: &str) {
-        self.unmount_with(name, holder);
-        let mut state = self.lock();
-        if let Some(holders) = state.holders.get_mut(name) {
+    /// Takes all notes of a holder back; not an error when there are none.
+    pub fn release(&self, holder: &str) {
+        self.let_go_of("a holder's", |mounted| mounted.holder == holder);
+        self.lock().holders.retain(|_, holders| {
             holders.remove(holder);
-            if holders.is_empty() {
-                state.holders.remove(name);
-            }
-        }
+            !holders.is_empty()
+        });
     }
 
     /// Who uses the volume, as far as this process was told.
@@ -109,18 +106,11 @@ mod tests {
 
     fn volume(options: &[(&str, &str)]) -> Volume {
         Volume {
-            name: "vol".into(),
-            driver: "local".into(),
-            mountpoint: "/v/vol/_data".into(),
-            labels: Default::default(),
             options: options
                 .iter()
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
                 .collect(),
-            created_at: Timestamp::UNIX_EPOCH,
-            anonymous: false,
-            scope: LOCAL.to_owned(),
-            status: Default::default(),
+            ..Volume::bare("vol", "/v/vol/_data".into(), Timestamp::UNIX_EPOCH)
         }
     }
 

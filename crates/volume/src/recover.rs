@@ -1,6 +1,6 @@
 //! After a crash: rows and directories are brought together again, never at the cost of data.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fs;
 
 use jiff::Timestamp;
@@ -29,23 +29,29 @@ pub enum Stray {
 
 impl Volumes {
     pub(crate) fn recover(&self) -> Result<(), VolumeError> {
+        let hasty = self.hasty();
         for name in self.inner.store.db().read(table::pending)? {
             tracing::info!(
                 volume = name,
                 "what the volume was made for was never finished: it goes"
             );
-            if let Err(error) = self.remove(&name, true) {
-                // A plugin may be away; ours go.
-                if self.get(&name)?.driver == LOCAL {
-                    return Err(error);
-                }
-                tracing::warn!(volume = name, %error, "the volume stays");
+            // A plugin may be away; ours go.
+            let is_ours = self.get(&name)?.driver == LOCAL;
+            match hasty.remove(&name, false) {
+                Err(error) if is_ours => return Err(error),
+                Err(error) => tracing::warn!(volume = name, %error, "the volume stays"),
+                Ok(()) => {}
             }
         }
         for (old, new) in self.inner.store.db().read(table::intentions)? {
-            self.finish_rename(&old, &new)?;
+            // Both directories stay, and one volume's trouble is not the others'.
+            if let Err(error) = self.finish_rename(&old, &new) {
+                tracing::error!(old, new, %error, "a volume has not got its new name");
+            }
         }
-        self.strays()?.iter().try_for_each(|stray| self.repair(stray))
+        let mut strays = self.strays()?;
+        strays.retain(|stray| !matches!(stray, Stray::Moving { .. }));
+        strays.iter().try_for_each(|stray| self.repair(stray))
     }
 
     /// What is wrong now. Volumes that are made or removed at this moment are among it: what counts is what is still
@@ -80,7 +86,10 @@ impl Volumes {
             }),
         );
         strays.extend(self.strays_in_trash(&from, &to)?);
-        let removing: HashSet<String> = self.inner.store.db().read(table::removals)?.into_iter().collect();
+        let mut removing: HashSet<String> =
+            self.inner.store.db().read(table::removals)?.into_iter().collect();
+        // What has the name by now is not what was removed.
+        removing.retain(|name| !known.contains(name));
         strays.extend(removing.iter().cloned().map(Stray::Removing));
         let copies = self.lock().copies.clone();
         for name in names {
@@ -113,24 +122,14 @@ impl Volumes {
 
     /// Takes over a directory that has a volume's shape but no row, and that nobody has asked to remove: the database is
     /// older than the directory.
-    fn adopt(&self, name: &str) -> Result<(), VolumeError> {
+    pub(crate) fn adopt(&self, name: &str) -> Result<(), VolumeError> {
         tracing::warn!(volume = name, "a volume without a record is taken over");
         let created = fs::metadata(self.path(name))
             .and_then(|meta| meta.modified())
             .ok()
             .and_then(|time| Timestamp::try_from(time).ok())
             .unwrap_or_else(Timestamp::now);
-        let volume = Volume {
-            name: name.to_owned(),
-            driver: LOCAL.to_owned(),
-            mountpoint: self.path(name),
-            labels: BTreeMap::new(),
-            options: BTreeMap::new(),
-            created_at: Timestamp::from_second(created.as_second()).unwrap_or(created),
-            anonymous: false,
-            scope: LOCAL.to_owned(),
-            status: Default::default(),
-        };
+        let volume = Volume::bare(name, self.path(name), created);
         self.inner.store.db().write_durable(|tx| {
             table::insert(tx, &volume, false)?;
             Ok(())

@@ -42,7 +42,11 @@ impl Volumes {
     /// Goes on with a removal that was cut off.
     pub(crate) fn finish_removal(&self, name: &str) -> Result<(), VolumeError> {
         let mut state = self.lock();
-        let aside = self.put_aside(&mut state, name)?;
+        let aside = match self.get(name) {
+            // The directory is another volume's by now.
+            Ok(_) => self.forget_removal(name).map(|()| None)?,
+            Err(_) => self.put_aside(&mut state, name)?,
+        };
         drop(state);
         aside.map_or(Ok(()), |aside| self.delete_aside(&aside))
     }
@@ -50,11 +54,15 @@ impl Volumes {
     /// Renames the directory of a volume without a row; what it is called now, if there was one.
     pub(crate) fn put_aside(&self, state: &mut State, name: &str) -> Result<Option<String>, VolumeError> {
         let renamed = self.hide(state, name)?;
+        self.forget_removal(name)?;
+        Ok(renamed)
+    }
+
+    fn forget_removal(&self, name: &str) -> Result<(), VolumeError> {
         self.inner.store.db().write(|tx| {
             table::end_removal(tx, name)?;
-            Ok::<_, VolumeError>(())
-        })?;
-        Ok(renamed)
+            Ok(())
+        })
     }
 
     /// Gives a directory, if it is there, a name under which it is deleted whatever happens.

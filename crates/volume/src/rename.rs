@@ -1,6 +1,9 @@
 //! Another name for a volume, and volumes that are made with content: of another one, or of an archive.
 //!
 //! A crash leaves the volume under one of its names, whole; a copy is a volume only once it is complete.
+//!
+//! There is one way onto a name, whoever wants it: what a crash or a failure left there is brought to its end before
+//! (see [`Volumes::who_has`]), so that no two directories meet.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
@@ -11,14 +14,15 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use crate::remove::REMOVED;
-use crate::{LOCAL, Volume, VolumeError, Volumes, copy_up, name, table};
+use crate::{LOCAL, State, Volume, VolumeError, Volumes, copy_up, name, sync, table};
 
 impl Volumes {
     /// Gives a volume another name. That no container knows it by the old one is the engine's to see to.
     pub fn rename(&self, old: &str, new: &str) -> Result<Volume, VolumeError> {
         name::check(new)?;
-        let state = self.lock();
-        let mut volume = self.get(old)?;
+        let mut state = self.lock();
+        let found = self.who_has(&mut state, old)?;
+        let mut volume = found.ok_or_else(|| VolumeError::NotFound(old.to_owned()))?;
         if volume.driver != LOCAL {
             return Err(VolumeError::OfPlugin {
                 action: "rename",
@@ -26,9 +30,7 @@ impl Volumes {
                 driver: volume.driver,
             });
         }
-        if old == new || self.get(new).is_ok() {
-            return Err(VolumeError::NameTaken(new.to_owned()));
-        }
+        self.make_name_free(&mut state, new)?;
         new.clone_into(&mut volume.name);
         volume.mountpoint = self.path(new);
         volume.anonymous = false;
@@ -45,20 +47,54 @@ impl Volumes {
         Ok(volume)
     }
 
-    /// Goes on with renames away from a name that did not come to their end.
-    pub(crate) fn finish_renames_of(&self, name: &str) -> Result<(), VolumeError> {
-        let begun = self.inner.store.db().read(table::intentions)?;
-        let begun = begun.iter().filter(|(old, _)| old == name);
-        begun
-            .into_iter()
-            .try_for_each(|(old, new)| self.finish_rename(old, new))
+    /// The volume that has a name. What was begun with the name is finished before: renames to it and away from it, and
+    /// the removal of the one before. A directory with a volume's shape becomes a volume again, as at the next start.
+    pub(crate) fn who_has(&self, state: &mut State, name: &str) -> Result<Option<Volume>, VolumeError> {
+        for (old, new) in self.inner.store.db().read(table::intentions)? {
+            if old == name || new == name {
+                self.finish_rename(&old, &new)?;
+            }
+        }
+        let has = || match self.get(name) {
+            Err(VolumeError::NotFound(_)) => Ok(None),
+            other => other.map(Some),
+        };
+        if let Some(volume) = has()? {
+            return Ok(Some(volume));
+        }
+        if self
+            .inner
+            .store
+            .db()
+            .read(table::removals)?
+            .iter()
+            .any(|removed| removed == name)
+        {
+            self.put_aside(state, name)?;
+        }
+        if self.path(name).is_dir() {
+            self.adopt(name)?;
+        }
+        has()
     }
 
-    /// Moves the directory, and forgets the intent.
+    /// Refuses a name that a volume has; of another, nothing is left.
+    pub(crate) fn make_name_free(&self, state: &mut State, name: &str) -> Result<(), VolumeError> {
+        match self.who_has(state, name)? {
+            Some(_) => Err(VolumeError::NameTaken(name.to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// Moves the directory, and forgets the intent. Where something else is in the way, both stay as they are.
     pub(crate) fn finish_rename(&self, old: &str, new: &str) -> Result<(), VolumeError> {
         let (from, to) = (self.home(old), self.home(new));
-        if from.is_dir() && !to.exists() {
+        if from.is_dir() {
             fs::rename(&from, &to).map_err(|cause| VolumeError::at("rename", &from, cause))?;
+        }
+        // Even if the directory was moved by a daemon before: whether that lasts, nobody knows.
+        for parent in [from.parent(), to.parent()].into_iter().flatten() {
+            sync(parent)?;
         }
         self.inner.store.db().write_durable(|tx| {
             table::intended(tx, old)?;
@@ -135,37 +171,34 @@ impl Volumes {
     }
 
     /// The directory under its name first, whole, then the row: between the two it is a volume that the next start
-    /// takes over.
+    /// takes over. Without the row nothing is left.
     fn take_in(
         &self,
         labels: BTreeMap<String, String>,
         aside: &str,
         new: &str,
     ) -> Result<Volume, VolumeError> {
-        let _state = self.lock();
-        let home = self.home(new);
-        if self.get(new).is_ok() || home.exists() {
-            return Err(VolumeError::NameTaken(new.to_owned()));
-        }
-        fs::rename(self.home(aside), &home)
-            .map_err(|cause| VolumeError::at("create directory", &home, cause))?;
-        let now = Timestamp::now();
+        let mut state = self.lock();
+        self.make_name_free(&mut state, new)?;
+        let (aside, home) = (self.home(aside), self.home(new));
+        fs::rename(&aside, &home).map_err(|cause| VolumeError::at("create directory", &home, cause))?;
         let mut volume = Volume {
-            name: new.to_owned(),
-            mountpoint: self.path(new),
-            driver: LOCAL.to_owned(),
             labels,
-            options: BTreeMap::new(),
-            created_at: Timestamp::from_second(now.as_second()).unwrap_or(now),
-            anonymous: false,
-            scope: LOCAL.to_owned(),
-            status: Default::default(),
+            ..Volume::bare(new, self.path(new), Timestamp::now())
         };
         volume.labels.remove(crate::ANONYMOUS_LABEL);
-        self.inner.store.db().write_durable(|tx| {
-            table::insert(tx, &volume, false)?;
-            Ok::<_, VolumeError>(())
-        })?;
+        let recorded = sync(&self.inner.dir).and_then(|()| {
+            self.inner.store.db().write_durable(|tx| {
+                table::insert(tx, &volume, false)?;
+                Ok::<_, VolumeError>(())
+            })
+        });
+        if let Err(error) = recorded {
+            if let Err(left) = fs::rename(&home, &aside) {
+                tracing::warn!(volume = new, error = %left, "the next start takes over a volume that was not recorded");
+            }
+            return Err(error);
+        }
         Ok(volume)
     }
 }

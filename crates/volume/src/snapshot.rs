@@ -9,7 +9,8 @@
 //! back, and away. Its directory is all there is to know of it, and appears only when it is complete. Going back is one
 //! exchange of two directories: whatever happens, the volume has the old content or the new, whole.
 //!
-//! That nobody writes meanwhile is the engine's to see to.
+//! That nobody writes meanwhile is the engine's to see to; who has begun to use a volume while a snapshot was copied for it
+//! keeps it as it is.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -19,7 +20,7 @@ use jiff::Timestamp;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::rename::copy;
-use crate::{Volume, VolumeError, Volumes, data, name};
+use crate::{Volume, VolumeError, Volumes, data, name, seconds, sync};
 
 const DIRECTORY: &str = "snapshots";
 
@@ -55,7 +56,7 @@ impl Volumes {
             snapshots.push(Snapshot {
                 path: data(&dir, &name),
                 name,
-                created_at: Timestamp::from_second(created.as_second()).unwrap_or(created),
+                created_at: seconds(created),
             });
         }
         snapshots.sort_by(|left, right| left.name.cmp(&right.name));
@@ -130,16 +131,23 @@ impl Volumes {
         aside.map_or(Ok(()), |aside| self.delete_aside(&aside))
     }
 
-    /// Gives a volume the content of one of its snapshots, which stays. What it held since is gone.
+    /// Gives a volume the content of one of its snapshots, which stays. What it held since is gone. Refused while a holder
+    /// has it mounted, however shortly before the end of the copy that was.
     pub fn snapshot_restore(&self, volume: &str, snapshot: &str) -> Result<Volume, VolumeError> {
         let original = self.own(volume, "restore")?;
         let from = self.snapshot(volume, snapshot)?.path;
         self.fill_aside(
             |data| copy(&from, data),
             |aside| {
-                let _state = self.lock();
+                let state = self.lock();
                 if self.get(volume)? != original {
                     return Err(VolumeError::NotFound(volume.to_owned()));
+                }
+                if let Some(holders) = state.holders.get(volume) {
+                    return Err(VolumeError::Held {
+                        name: volume.to_owned(),
+                        holders: holders.iter().cloned().collect(),
+                    });
                 }
                 let (new, old) = (self.path(aside), self.path(volume));
                 renameat_with(CWD, &new, CWD, &old, RenameFlags::EXCHANGE)
@@ -156,12 +164,4 @@ impl Volumes {
         let from = self.snapshot(volume, snapshot)?.path;
         self.fill_new(new, labels, |data| copy(&from, data))
     }
-}
-
-/// A client that is told of a name finds it after a power cut, too.
-fn sync(dir: &std::path::Path) -> Result<(), VolumeError> {
-    let opened = fs::File::open(dir).map_err(|cause| VolumeError::at("open", dir, cause))?;
-    opened
-        .sync_all()
-        .map_err(|cause| VolumeError::at("sync", dir, cause))
 }

@@ -17,7 +17,7 @@ use std::fs;
 use jiff::Timestamp;
 use spec::Id;
 
-use crate::{ANONYMOUS_LABEL, LOCAL, Volume, VolumeError, Volumes, name, recover::Stray, table};
+use crate::{ANONYMOUS_LABEL, LOCAL, Volume, VolumeError, Volumes, name, recover::Stray, seconds, table};
 
 pub(crate) const DIRECTORY: &str = ".trash";
 /// Digits of an id: enough for people to tell a few hundred apart.
@@ -39,18 +39,16 @@ pub(crate) fn place(id: &str) -> String {
     format!("{DIRECTORY}/{id}")
 }
 
-fn seconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
-}
-
 impl Volumes {
-    /// Moves a volume to the trash. One without any content is not worth it, nor is one whose content is elsewhere:
+    /// Moves a volume to the trash. One without any content, now and in snapshots, is not worth it, nor is one whose content is elsewhere:
     /// it is removed, and the answer is `None`. That nobody uses it is the engine's to see to.
     pub fn discard(&self, name: &str) -> Result<Option<Trashed>, VolumeError> {
         let mut state = self.lock();
-        let volume = self.get(name)?;
-        let is_empty = |path| fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
-        if volume.driver != LOCAL || volume.options.contains_key("device") || is_empty(&volume.mountpoint) {
+        let found = self.who_has(&mut state, name)?;
+        let volume = found.ok_or_else(|| VolumeError::NotFound(name.to_owned()))?;
+        let is_elsewhere = volume.driver != LOCAL || volume.options.contains_key("device");
+        let is_empty = || fs::read_dir(&volume.mountpoint).is_ok_and(|mut entries| entries.next().is_none());
+        if is_elsewhere || (is_empty() && self.snapshots(name)?.is_empty()) {
             drop(state);
             self.remove(name, false)?;
             return Ok(None);
@@ -104,16 +102,13 @@ impl Volumes {
 
     /// Makes a volume of what is in the trash, under its old name or another. Nothing that is there is touched.
     pub fn restore(&self, which: &str, new: Option<&str>) -> Result<Volume, VolumeError> {
-        let _state = self.lock();
+        let mut state = self.lock();
         let Trashed { id, mut volume, .. } = self.find_trashed(which)?;
         if let Some(new) = new {
             new.clone_into(&mut volume.name);
         }
         name::check(&volume.name)?;
-        self.finish_renames_of(&volume.name)?;
-        if self.get(&volume.name).is_ok() || self.home(&volume.name).exists() {
-            return Err(VolumeError::NameTaken(volume.name));
-        }
+        self.make_name_free(&mut state, &volume.name)?;
         volume.mountpoint = self.path(&volume.name);
         // Somebody wants it now.
         volume.anonymous = false;
@@ -187,21 +182,11 @@ impl Volumes {
     /// The database is older than the directory: its time begins now.
     pub(crate) fn adopt_trash(&self, id: &str) -> Result<(), VolumeError> {
         tracing::warn!(id, "a removed volume without a record is kept in the trash");
-        let now = seconds(Timestamp::now());
+        let now = Timestamp::now();
         let trashed = Trashed {
             id: id.to_owned(),
-            volume: Volume {
-                name: id.to_owned(),
-                driver: LOCAL.to_owned(),
-                mountpoint: self.path(&place(id)),
-                labels: Default::default(),
-                options: Default::default(),
-                created_at: now,
-                anonymous: false,
-                scope: LOCAL.to_owned(),
-                status: Default::default(),
-            },
-            since: now,
+            volume: Volume::bare(id, self.path(&place(id)), now),
+            since: seconds(now),
         };
         self.inner.store.db().write_durable(|tx| {
             table::discard(tx, &trashed)?;

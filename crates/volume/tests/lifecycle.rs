@@ -258,3 +258,157 @@ fn a_clone_is_a_volume_of_its_own() {
     assert_eq!(volumes.strays().unwrap(), []);
     assert_eq!(volumes.list().unwrap().len(), 5);
 }
+
+#[test]
+fn what_somebody_uses_by_now_is_not_restored() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let volumes = Volumes::open(store.clone(), store.root()).unwrap();
+    let (volume, _) = volumes.create(named("data")).unwrap();
+    let note = volume.mountpoint.join("note");
+    fs::write(&note, "old").unwrap();
+    volumes.snapshot_create("data", Some("first")).unwrap();
+    fs::write(&note, "new").unwrap();
+    volumes.mount("data", "holder").unwrap();
+    let refused = volumes.snapshot_restore("data", "first").unwrap_err();
+    assert!(refused.to_string().contains("[holder]"), "{refused}");
+    assert_eq!(fs::read_to_string(&note).unwrap(), "new");
+    assert_eq!(volumes.strays().unwrap(), []);
+    volumes.release("holder");
+    volumes.snapshot_restore("data", "first").unwrap();
+    assert_eq!(fs::read_to_string(&note).unwrap(), "old");
+}
+
+#[test]
+fn snapshots_are_content_worth_keeping() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let volumes = Volumes::open(store.clone(), store.root()).unwrap();
+    let (volume, _) = volumes.create(named("data")).unwrap();
+    fs::write(volume.mountpoint.join("note"), "x").unwrap();
+    volumes.snapshot_create("data", Some("first")).unwrap();
+    fs::remove_file(volume.mountpoint.join("note")).unwrap();
+    assert!(volumes.discard("data").unwrap().is_some());
+    volumes.restore("data", None).unwrap();
+    volumes.snapshot_restore("data", "first").unwrap();
+    assert_eq!(fs::read_to_string(volume.mountpoint.join("note")).unwrap(), "x");
+}
+
+fn execute(store: &Store, statement: &str) {
+    let done: Result<(), store::DbError> = store.db().write_durable(|tx| {
+        tx.execute(statement, [])?;
+        Ok(())
+    });
+    done.unwrap();
+}
+
+/// Each way onto a name, when a removal of the volume that had it before was cut off.
+#[test]
+fn every_way_onto_a_name_is_free_of_what_was_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let volumes = Volumes::open(store.clone(), store.root()).unwrap();
+    for name in ["source", "spare"] {
+        let (volume, _) = volumes.create(named(name)).unwrap();
+        fs::write(volume.mountpoint.join("note"), name).unwrap();
+    }
+    let trashed = volumes.discard("spare").unwrap().unwrap();
+    type Way<'a> = &'a dyn Fn(&str) -> Result<volume::Volume, VolumeError>;
+    let ways: [(&str, Way<'_>); 4] = [
+        ("", &|name| Ok(volumes.create(named(name))?.0)),
+        ("source", &|name| volumes.clone_volume("source", name)),
+        ("spare", &|name| volumes.restore(&trashed.id, Some(name))),
+        ("source", &|name| volumes.rename("source", name)),
+    ];
+    for (note, way) in ways {
+        let (old, _) = volumes.create(named("name")).unwrap();
+        fs::write(old.mountpoint.join("gone"), "").unwrap();
+        execute(&store, "DELETE FROM volume WHERE name = 'name'");
+        execute(&store, "INSERT INTO volume_removal (name) VALUES ('name')");
+        let now = way("name").unwrap();
+        assert!(!now.mountpoint.join("gone").exists());
+        let found = fs::read_to_string(now.mountpoint.join("note")).unwrap_or_default();
+        assert_eq!(found, note);
+        assert!(
+            !volumes
+                .strays()
+                .unwrap()
+                .contains(&Stray::Removing("name".to_owned()))
+        );
+        volumes.remove("name", false).unwrap();
+        // A directory whose row is lost is data, and has the name.
+        fs::create_dir_all(volumes.path("name")).unwrap();
+        fs::write(volumes.path("name").join("kept"), "").unwrap();
+        match way("name") {
+            Ok(volume) => assert!(note.is_empty() && volume.name == "name"),
+            Err(VolumeError::NameTaken(_) | VolumeError::NotFound(_) | VolumeError::NotInTrash(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+        assert!(volumes.path("name").join("kept").exists());
+        if volumes.get("name").is_ok() {
+            volumes.remove("name", false).unwrap();
+        } else {
+            fs::remove_dir_all(volumes.path("name").parent().unwrap()).unwrap();
+        }
+    }
+    // What has the name by now is not what was to be removed.
+    let (kept, _) = volumes.create(named("name")).unwrap();
+    fs::write(kept.mountpoint.join("note"), "x").unwrap();
+    execute(&store, "INSERT INTO volume_removal (name) VALUES ('name')");
+    let removing = Stray::Removing("name".to_owned());
+    assert!(!volumes.strays().unwrap().contains(&removing));
+    volumes.repair(&removing).unwrap();
+    assert!(kept.mountpoint.join("note").exists());
+}
+
+#[test]
+fn two_directories_that_meet_both_stay_and_the_rest_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let volumes = Volumes::open(store.clone(), store.root()).unwrap();
+    let (volume, _) = volumes.create(named("old")).unwrap();
+    fs::write(volume.mountpoint.join("note"), "old").unwrap();
+    volumes.rename("old", "new").unwrap();
+    fs::create_dir_all(&volume.mountpoint).unwrap();
+    fs::write(volume.mountpoint.join("note"), "other").unwrap();
+    execute(
+        &store,
+        "INSERT INTO volume_rename (old, new) VALUES ('old', 'new')",
+    );
+    drop(volumes);
+    let volumes = Volumes::open(store.clone(), store.root()).unwrap();
+    let moving = Stray::Moving {
+        old: "old".to_owned(),
+        new: "new".to_owned(),
+    };
+    assert_eq!(volumes.strays().unwrap(), std::slice::from_ref(&moving));
+    assert!(volumes.repair(&moving).is_err());
+    assert!(volumes.create(named("old")).is_err());
+    for (name, note) in [("old", "other"), ("new", "old")] {
+        let path = volumes.path(name).join("note");
+        assert_eq!(fs::read_to_string(path).unwrap(), note);
+    }
+    // Without the one in the way, it goes on.
+    fs::remove_dir_all(volumes.path("new").parent().unwrap()).unwrap();
+    volumes.repair(&moving).unwrap();
+    assert_eq!(
+        fs::read_to_string(volumes.path("new").join("note")).unwrap(),
+        "other"
+    );
+}
+
+#[test]
+fn a_copy_that_cannot_be_recorded_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let volumes = Volumes::open(store.clone(), store.root()).unwrap();
+    let (volume, _) = volumes.create(named("data")).unwrap();
+    fs::write(volume.mountpoint.join("note"), "x").unwrap();
+    execute(
+        &store,
+        "CREATE TRIGGER full BEFORE INSERT ON volume BEGIN SELECT RAISE(ABORT, 'no'); END",
+    );
+    assert!(volumes.clone_volume("data", "copy").is_err());
+    assert_eq!(volumes.strays().unwrap(), []);
+    assert!(!dir.path().join("volumes/copy").exists());
+}

@@ -505,7 +505,7 @@ pub(super) fn points(engine: &Inner, plan: &[PlannedMount]) -> Vec<MountPoint> {
             MountKind::Volume { name, driver, .. } => {
                 "volume".clone_into(&mut point.kind);
                 point.name.clone_from(name);
-                point.source = engine.volumes.place(name).to_string_lossy().into_owned();
+                point.source = engine.volumes.place(name, None).to_string_lossy().into_owned();
                 point.driver.clone_from(driver);
             }
             MountKind::Tmpfs { .. } => "tmpfs".clone_into(&mut point.kind),
@@ -521,10 +521,12 @@ pub(super) fn points(engine: &Inner, plan: &[PlannedMount]) -> Vec<MountPoint> {
 }
 
 /// Where volumes of plugins are is known only once they are mounted.
-pub(super) fn show_places(engine: &Inner, points: &mut [MountPoint]) {
-    for point in points {
+pub(super) fn show_places(engine: &Inner, container: &mut Container) {
+    let holder = container.id.as_str();
+    for point in &mut container.mounts {
         if point.kind == "volume" && point.driver != volume::LOCAL {
-            point.source = engine.volumes.place(&point.name).to_string_lossy().into_owned();
+            let place = engine.volumes.place(&point.name, Some(holder));
+            point.source = place.to_string_lossy().into_owned();
         }
     }
 }

@@ -351,7 +351,7 @@ impl Owner {
         match launched {
             Ok((launched, supervision)) => {
                 launched.record(&mut self.container);
-                super::mounts::show_places(&self.engine, &mut self.container.mounts);
+                super::mounts::show_places(&self.engine, &mut self.container);
                 self.supervision = Some(supervision);
                 let state = &mut self.container.state;
                 state.status = Status::Running;

@@ -6,6 +6,7 @@
 //! only after all of it.
 
 use monitor::protocol::{Event, Heard};
+use volume::Volumes;
 
 use super::Status;
 use super::mounts::MountKind;
@@ -66,7 +67,7 @@ impl Owner {
         self.publish()?;
         let engine = std::sync::Arc::clone(&self.engine);
         let container = self.container.clone();
-        let removed = blocking(move || remove_parts(&engine, &container)).await;
+        let removed = blocking(move || remove_parts(&engine, &engine.volumes, &container)).await;
         if let Err(error) = removed {
             self.container.state.status = Status::Dead;
             self.container.state.error = error.message.clone();
@@ -114,8 +115,13 @@ impl Owner {
     }
 }
 
-/// Removes everything a container has on disk and in the database. Each step may already be done.
-pub(crate) fn remove_parts(engine: &crate::engine::Inner, container: &super::Container) -> Result<()> {
+/// Removes everything a container has on disk and in the database, with as much patience as `volumes` has. Each step may
+/// already be done.
+pub(crate) fn remove_parts(
+    engine: &crate::engine::Inner,
+    volumes: &Volumes,
+    container: &super::Container,
+) -> Result<()> {
     engine.networks.detach(&container.id)?;
     if engine
         .store
@@ -126,18 +132,20 @@ pub(crate) fn remove_parts(engine: &crate::engine::Inner, container: &super::Con
     {
         engine.store.snapshots().remove(container.snapshot)?;
     }
+    volumes.release(container.id.as_str());
     for mount in &container.plan {
-        if let MountKind::Volume { name, anonymous, .. } = &mount.kind {
-            engine.volumes.unmount(name, container.id.as_str());
+        if let MountKind::Volume {
+            name,
+            driver,
+            anonymous,
+            ..
+        } = &mount.kind
+        {
             let others = crate::volumes::users(engine, name)
                 .into_iter()
                 .any(|id| id != container.id);
-            if container.removing_volumes
-                && *anonymous
-                && !others
-                && engine.volumes.remove(name, true).is_ok()
-            {
-                crate::volumes::emit(engine, "destroy", name, &[]);
+            if container.removing_volumes && *anonymous && !others && volumes.remove(name, false).is_ok() {
+                crate::volumes::emit(engine, "destroy", name, &[("driver", driver)]);
             }
         }
     }

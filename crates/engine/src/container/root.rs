@@ -62,7 +62,7 @@ impl Inner {
             .mount_detached()?;
         let mut sources = Vec::new();
         for mount in &container.plan {
-            if let Some(source) = source(self, mount)? {
+            if let Some(source) = source(self, mount, container.id.as_str())? {
                 sources.push((mount, source));
             }
         }
@@ -98,7 +98,7 @@ fn ids_of(pid: i32) -> std::io::Result<Option<Ids>> {
 
 /// The directory or file of the host that a mount of a container shows. What exists only while the container runs has
 /// none, and neither has a bind whose source is not there.
-fn source(engine: &Inner, mount: &PlannedMount) -> Result<Option<String>> {
+fn source(engine: &Inner, mount: &PlannedMount, holder: &str) -> Result<Option<String>> {
     let path = match &mount.kind {
         MountKind::Bind { source, .. } => source.clone(),
         MountKind::Volume { name, subpath, .. } => {
@@ -109,7 +109,7 @@ fn source(engine: &Inner, mount: &PlannedMount) -> Result<Option<String>> {
             if volume.driver == volume::LOCAL && volume.options.contains_key("device") {
                 return Ok(None);
             }
-            let place = engine.volumes.place(name);
+            let place = engine.volumes.place(name, Some(holder));
             if place.as_os_str().is_empty() {
                 // A plugin's, which is mounted for those who run.
                 return Ok(None);

@@ -7,12 +7,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use spec::Id;
-use volume::{Snapshot, Volume};
+use volume::{Snapshot, Volume, VolumeError};
 
-use super::{disk_bytes, emit};
-use crate::container::MountKind;
+use super::{disk_bytes, emit, users_that};
 use crate::engine::{Engine, Inner, blocking};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A snapshot, as `GET /volumes/{name}/snapshots` tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,17 +35,9 @@ impl From<Snapshot> for VolumeSnapshot {
 
 /// Containers that live and have a volume, or can write to it.
 fn living(inner: &Inner, name: &str, writing: bool) -> Vec<Id> {
-    let containers = inner.containers.snapshots();
-    let has = |container: &crate::Container| {
-        container.plan.iter().any(|mount| {
-            matches!(&mount.kind, MountKind::Volume { name: n, .. } if n == name)
-                && !(writing && mount.read_only)
-        })
-    };
-    let found = containers
-        .iter()
-        .filter(|container| container.state.status.is_alive() && has(container));
-    found.map(|container| container.id.clone()).collect()
+    users_that(inner, name, |container, mount| {
+        container.state.status.is_alive() && !(writing && mount.read_only)
+    })
 }
 
 impl Engine {
@@ -76,9 +67,11 @@ impl Engine {
         let work = blocking(move || {
             let made = inner.volumes.snapshot_create(&volume, snapshot.as_deref())?;
             emit(&inner, "snapshot", &volume, &[("snapshot", &made.name)]);
-            Ok(VolumeSnapshot::from(made))
+            Ok(made)
         });
-        self.while_frozen(&writers, work).await
+        let made = self.while_frozen(&writers, work).await?;
+        // Nobody has to stand still for it to be measured.
+        blocking(move || Ok(VolumeSnapshot::from(made))).await
     }
 
     /// Deletes a snapshot.
@@ -104,17 +97,23 @@ impl Engine {
         blocking(move || {
             if let Some(new) = new {
                 let made = inner.volumes.snapshot_clone(&volume, &snapshot, &new)?;
-                emit(&inner, "create", &new, &[("clonedFrom", &volume), ("snapshot", &snapshot)]);
+                emit(
+                    &inner,
+                    "create",
+                    &new,
+                    &[("clonedFrom", &volume), ("snapshot", &snapshot)],
+                );
                 return Ok(made);
             }
             inner.volumes.snapshot(&volume, &snapshot)?;
             let users = living(&inner, &volume, false);
             if !users.is_empty() {
-                let users: Vec<&str> = users.iter().map(Id::as_str).collect();
-                return Err(Error::conflict(format!(
-                    "restore {volume}: containers that run have the volume - [{}]: stop them, or restore to a new volume",
-                    users.join(", ")
-                )));
+                let holders = users.iter().map(Id::to_string).collect();
+                return Err(VolumeError::Held {
+                    name: volume,
+                    holders,
+                }
+                .into());
             }
             let restored = inner.volumes.snapshot_restore(&volume, &snapshot)?;
             emit(&inner, "snapshot-restore", &volume, &[("snapshot", &snapshot)]);

@@ -4,6 +4,7 @@
 //! anything, every few seconds at the disk: data that nobody has is what a full disk can spare first, so the oldest go as
 //! soon as less is free than is to stay free (`min-free`, and a twentieth in any case). An empty trash wakes nobody.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use volume::{Trashed, Volume};
 
-use super::{disk_bytes, emit};
+use super::{emit, volume_bytes};
 use crate::container::Pruned;
 use crate::engine::{Engine, Inner, blocking};
 use crate::error::{Error, Result};
@@ -36,7 +37,7 @@ pub struct TrashedVolume {
     pub removed_at: String,
     /// When it goes, if the disk has room for so long.
     pub expires_at: String,
-    /// Bytes on the disk.
+    /// Bytes on the disk, with its snapshots.
     pub size: u64,
 }
 
@@ -76,13 +77,16 @@ impl Engine {
     pub async fn volume_trash_empty(&self, which: &[String], rehearse: bool) -> Result<Pruned> {
         let (inner, which) = (Arc::clone(&self.inner), which.to_vec());
         blocking(move || {
-            let chosen = match which.is_empty() {
+            let mut chosen = match which.is_empty() {
                 true => inner.volumes.trash()?,
                 false => {
                     let found = which.iter().map(|which| inner.volumes.find_trashed(which));
-                    found.collect::<std::result::Result<_, _>>()?
+                    found.collect::<std::result::Result<Vec<_>, _>>()?
                 }
             };
+            // By its id and by its name it is the same.
+            let mut seen = HashSet::new();
+            chosen.retain(|trashed| seen.insert(trashed.id.clone()));
             let mut pruned = Pruned::default();
             for trashed in &chosen {
                 let freed = bytes(trashed);
@@ -110,7 +114,7 @@ pub(super) fn remove(inner: &Inner, name: &str, force: bool, at_once: bool) -> R
     }
     let volume = inner.volumes.get(name)?;
     if at_once || inner.live().volume_trash_ttl.is_zero() {
-        let freed = disk_bytes(&volume.mountpoint);
+        let freed = volume_bytes(&volume.mountpoint);
         inner.volumes.remove(name, false)?;
         emit(inner, "destroy", name, &[]);
         return Ok(freed);
@@ -131,7 +135,7 @@ fn purge(inner: &Inner, trashed: &Trashed, why: &str) -> Result<()> {
 }
 
 fn bytes(trashed: &Trashed) -> u64 {
-    disk_bytes(&trashed.volume.mountpoint)
+    volume_bytes(&trashed.volume.mountpoint)
 }
 
 fn expiry(trashed: &Trashed, ttl: Duration) -> Timestamp {
@@ -166,36 +170,29 @@ pub(crate) async fn keep(engine: Engine) {
     }
 }
 
-/// Deletes what is over its time, and what the disk has no room for; when to look again.
+/// Deletes what is over its time, and what the disk has no room for; when to look again. What cannot be deleted stays, and
+/// holds up nothing behind it.
 fn sweep(inner: &Inner) -> Result<Option<Duration>> {
     let ttl = inner.live().volume_trash_ttl;
-    let mut left = Vec::new();
+    let mut stays = false;
+    // The oldest first: the time of all that come after it is over later.
     for trashed in inner.volumes.trash()? {
-        if expiry(&trashed, ttl) <= Timestamp::now() {
-            tracing::info!(
-                volume = trashed.volume.name,
-                "a removed volume is deleted: its time in the trash is over"
-            );
-            purge(inner, &trashed, "age")?;
-        } else {
-            left.push(trashed);
+        if inner.shutdown.is_cancelled() {
+            return Ok(None);
+        }
+        let until = expiry(&trashed, ttl).duration_since(Timestamp::now());
+        let until = Duration::try_from(until).unwrap_or_default();
+        let (why, told) = match () {
+            () if until.is_zero() => ("age", "its time in the trash is over"),
+            () if !inner.store.room().has(LEAST_FREE) => ("space", "the disk is nearly full"),
+            () => return Ok(Some(until.clamp(Duration::from_millis(100), LOOK))),
+        };
+        let volume = &trashed.volume.name;
+        tracing::info!(volume, "a removed volume is deleted: {told}");
+        if let Err(Error { message, .. }) = purge(inner, &trashed, why) {
+            tracing::warn!(volume, error = message, "a removed volume stays in the trash");
+            stays = true;
         }
     }
-    let mut left = left.into_iter();
-    let next = loop {
-        let Some(trashed) = left.next() else {
-            return Ok(None);
-        };
-        if inner.store.room().has(LEAST_FREE) {
-            break expiry(&trashed, ttl);
-        }
-        tracing::info!(
-            volume = trashed.volume.name,
-            "a removed volume is deleted: the disk is nearly full"
-        );
-        purge(inner, &trashed, "space")?;
-    };
-    let until = next.duration_since(Timestamp::now());
-    let until = Duration::try_from(until).unwrap_or_default();
-    Ok(Some(until.clamp(Duration::from_millis(100), LOOK)))
+    Ok(stays.then_some(LOOK))
 }

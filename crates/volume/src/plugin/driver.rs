@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Component, PathBuf};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::PluginError;
 use super::http::{self, Address};
+use super::{GivenUp, PluginError};
 
 /// How much of a plugin's words an error repeats.
 const QUOTED: usize = 300;
@@ -21,6 +23,7 @@ pub(crate) struct Driver {
     pub(crate) name: String,
     pub(super) address: Address,
     pub(super) timeout: Duration,
+    pub(super) given_up: Option<GivenUp>,
 }
 
 /// A volume as its plugin knows it.
@@ -118,9 +121,9 @@ impl Driver {
         if !found.is_absolute() || found.components().any(|part| part == Component::ParentDir) {
             return wrong("is not an absolute path");
         }
-        match found.canonicalize() {
-            Ok(real) if real.parent().is_none() => wrong("is the host's root"),
-            Ok(real) if real.is_dir() => Ok(real),
+        match look(found, self.timeout) {
+            Ok((real, _)) if real.parent().is_none() => wrong("is the host's root"),
+            Ok((real, true)) => Ok(real),
             Ok(_) => wrong("is not a directory"),
             // In words of ours: to clients the system's mean that the container's program is missing.
             Err(error) if error.kind() == io::ErrorKind::NotFound => wrong("is not there"),
@@ -135,16 +138,25 @@ impl Driver {
 
     fn call(&self, call: &'static str, question: &Value) -> Result<Answer, PluginError> {
         let body = question.to_string();
-        let asked = http::ask(
-            &self.address,
-            &format!("/{call}"),
-            body.into_bytes(),
-            self.timeout,
-        );
-        let (status, body) = asked.map_err(|cause| PluginError::Silent {
-            plugin: self.name.clone(),
-            call,
-            cause,
+        let is_given_up = self.given_up.as_ref().is_some_and(|names| names.has(&self.name));
+        let asked = match is_given_up {
+            true => Err(io::Error::other("it was silent before")),
+            false => http::ask(
+                &self.address,
+                &format!("/{call}"),
+                body.into_bytes(),
+                self.timeout,
+            ),
+        };
+        let (status, body) = asked.map_err(|cause| {
+            if let Some(names) = &self.given_up {
+                names.add(&self.name);
+            }
+            PluginError::Silent {
+                plugin: self.name.clone(),
+                call,
+                cause,
+            }
         })?;
         let quoted = || {
             String::from_utf8_lossy(&body)
@@ -189,6 +201,25 @@ impl Driver {
             reason,
         }
     }
+}
+
+/// Where a path leads, and whether to a directory. A mountpoint whose server is gone may never say so: the thread that waits
+/// for it is left behind.
+fn look(path: PathBuf, timeout: Duration) -> io::Result<(PathBuf, bool)> {
+    let (tell, told) = mpsc::channel();
+    let look = move || {
+        let found = path.canonicalize().map(|real| {
+            let is_directory = real.is_dir();
+            (real, is_directory)
+        });
+        // Nobody may be waiting any more.
+        let _ = tell.send(found);
+    };
+    thread::Builder::new().name("mountpoint".to_owned()).spawn(look)?;
+    told.recv_timeout(timeout).unwrap_or_else(|_| {
+        let late = "nothing is heard of it in time (--volume-plugin-timeout)";
+        Err(io::Error::new(io::ErrorKind::TimedOut, late))
+    })
 }
 
 /// An empty body says nothing, and that nothing went wrong.

@@ -62,8 +62,11 @@ pub(super) fn ask(
         answer
     };
     // Callers may be anywhere, in another runtime too, and none of this may wait there.
-    std::thread::scope(|scope| scope.spawn(asked).join())
-        .unwrap_or_else(|_| Err(io::Error::other("the exchange broke down")))
+    std::thread::scope(|scope| {
+        let asking = std::thread::Builder::new().name("plugin".to_owned());
+        let answer = asking.spawn_scoped(scope, asked)?.join();
+        answer.unwrap_or_else(|_| Err(io::Error::other("the exchange broke down")))
+    })
 }
 
 async fn exchange(address: &Address, path: &str, body: Vec<u8>) -> io::Result<(u16, Vec<u8>)> {

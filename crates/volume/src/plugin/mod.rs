@@ -14,18 +14,23 @@
 
 mod driver;
 mod http;
+mod volumes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-pub(crate) use driver::{Driver, Listed};
+pub(crate) use driver::Driver;
+use driver::Listed;
 use http::Address;
 
 /// How long a call may take when nobody says.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// How long plugins may take that nobody has asked for by name, or that hold something else up.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where plugins are, and how patient the engine is with them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,11 +102,33 @@ pub enum PluginError {
 #[derive(Debug, Clone)]
 pub(crate) struct Plugins {
     settings: PluginSettings,
+    given_up: Option<GivenUp>,
+}
+
+/// Names of plugins that were silent once and are not to be asked again.
+#[derive(Debug, Clone, Default)]
+struct GivenUp(Arc<Mutex<BTreeSet<String>>>);
+
+impl GivenUp {
+    fn has(&self, name: &str) -> bool {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(name)
+    }
+
+    fn add(&self, name: &str) {
+        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        names.insert(name.to_owned());
+    }
 }
 
 impl Plugins {
     pub(crate) fn new(settings: PluginSettings) -> Plugins {
-        Plugins { settings }
+        Plugins {
+            settings,
+            given_up: None,
+        }
     }
 
     /// The volume plugin of this name, which has said that it is one.
@@ -114,6 +141,7 @@ impl Plugins {
             name: name.to_owned(),
             address: address(place)?,
             timeout: self.settings.timeout,
+            given_up: self.given_up.clone(),
         };
         driver.activate()?;
         Ok(driver)
@@ -126,20 +154,23 @@ impl Plugins {
             .unwrap_or_default()
     }
 
-    /// The same with less patience.
-    pub(crate) fn within(&self, patience: Duration) -> Plugins {
-        Plugins::new(PluginSettings {
-            timeout: self.settings.timeout.min(patience),
-            ..self.settings.clone()
-        })
+    /// The same with less patience, and none for one that was silent once.
+    pub(crate) fn hasty(&self) -> Plugins {
+        Plugins {
+            settings: PluginSettings {
+                timeout: self.settings.timeout.min(PATIENCE),
+                ..self.settings.clone()
+            },
+            given_up: Some(GivenUp::default()),
+        }
     }
 
     /// Every volume plugin that answers soon; one that does not is left out, and the log says so.
-    pub(crate) fn answering(&self, patience: Duration) -> Vec<Driver> {
+    pub(crate) fn answering(&self) -> Vec<Driver> {
         let mut drivers = Vec::new();
-        let patient = self.within(patience);
+        let hasty = self.hasty();
         for name in self.names() {
-            match patient.find(&name) {
+            match hasty.find(&name) {
                 Ok(driver) => drivers.push(driver),
                 Err(PluginError::OtherKind(_)) => {}
                 Err(error) => tracing::warn!(plugin = name, %error, "a plugin's volumes are not shown"),

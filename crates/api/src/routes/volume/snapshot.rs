@@ -47,11 +47,16 @@ async fn restore(
     query: Query,
 ) -> Result<Response> {
     let new = query.text("name");
+    let is_new = new.is_some();
     let restored = carry_out(async move {
         let restored = state
             .engine
             .volume_snapshot_restore(&volume, &snapshot, new.as_deref());
         restored.await
     });
-    Ok(ok(&views::volume::volume(&restored.await?)))
+    let volume = views::volume::volume(&restored.await?);
+    Ok(match is_new {
+        true => created(&volume),
+        false => ok(&volume),
+    })
 }

@@ -4,24 +4,23 @@
 //! and options, and who has had it mounted. The note of a mount is written before the plugin is asked for it and taken away
 //! after it was asked to let go, so that whatever is mounted when the daemon is killed is known to the next one. The lock is
 //! never held while a plugin is asked: it may take as long as it is allowed to.
+//!
+//! A place counts until its plugin is asked to let go of it; whatever comes of that, it is never used again. Nobody waits
+//! long for a plugin to let go: the note of one that is silent stays.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::plugin::{Driver, Listed, Plugins};
+use super::{Driver, Listed};
 use crate::table::Mounted;
 use crate::{ANONYMOUS_LABEL, CreateVolume, LOCAL, PluginError, Volume, VolumeError, Volumes, table};
-
-/// How long plugins may take that were not asked for by name.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Volumes {
     /// Names of the volume plugins that answer.
     pub fn plugins(&self) -> Vec<String> {
-        let drivers = self.inner.plugins.answering(PATIENCE);
+        let drivers = self.plugins.answering();
         drivers.into_iter().map(|driver| driver.name).collect()
     }
 
@@ -36,7 +35,7 @@ impl Volumes {
             return Ok(volume);
         }
         let failed = |cause| failed("get", name, cause);
-        let driver = self.inner.plugins.find(&volume.driver).map_err(failed)?;
+        let driver = self.plugins.find(&volume.driver).map_err(failed)?;
         let told = driver.get(name).map_err(failed)?;
         take_over(
             &mut volume,
@@ -61,7 +60,7 @@ impl Volumes {
             .into_iter()
             .map(|volume| (volume.name.clone(), volume))
             .collect();
-        for driver in self.inner.plugins.answering(PATIENCE) {
+        for driver in self.plugins.answering() {
             let (listed, scope) = match driver.list().and_then(|listed| Ok((listed, driver.scope()?))) {
                 Ok(told) => told,
                 Err(error) => {
@@ -102,7 +101,7 @@ impl Volumes {
                 false
             }
         };
-        self.inner.plugins.answering(PATIENCE).into_iter().find(has)
+        self.plugins.answering().into_iter().find(has)
     }
 
     /// The plugin that a volume is to be made with, if not with ours; `named` when somebody has chosen the name.
@@ -112,13 +111,19 @@ impl Volumes {
         named: Option<&str>,
         driver: &str,
     ) -> Result<Option<Driver>, VolumeError> {
-        if driver == LOCAL || self.get(name).is_ok() {
-            return Ok(None);
-        }
-        if driver.is_empty() {
-            return Ok(named.and_then(|name| self.unrecorded_owner(name)));
-        }
-        match self.inner.plugins.find(driver) {
+        let recorded = match self.get(name) {
+            Err(VolumeError::NotFound(_)) => None,
+            other => Some(other?.driver),
+        };
+        let driver = match recorded.as_deref() {
+            _ if driver == LOCAL => return Ok(None),
+            Some(LOCAL) => return Ok(None),
+            Some(recorded) if !driver.is_empty() && driver != recorded => return Ok(None),
+            Some(recorded) => recorded,
+            None if driver.is_empty() => return Ok(named.and_then(|name| self.unrecorded_owner(name))),
+            None => driver,
+        };
+        match self.plugins.find(driver) {
             Ok(driver) => Ok(Some(driver)),
             Err(PluginError::NotFound(driver)) => Err(VolumeError::UnknownDriver {
                 name: name.to_owned(),
@@ -128,7 +133,8 @@ impl Volumes {
         }
     }
 
-    /// Has a plugin make a volume, unless it has it, and records whose it is.
+    /// Has a plugin make a volume, unless it has it, and records whose it is. One that is recorded already, before or by
+    /// somebody else meanwhile, stays as it is; if the plugin has lost it, it is made again with the options it had.
     pub(crate) fn create_with(
         &self,
         driver: &Driver,
@@ -139,7 +145,11 @@ impl Volumes {
         let failed = |cause| failed("create", name, cause);
         let existed = driver.get(name).map_err(failed)?.is_some();
         if !existed {
-            driver.create(name, &request.driver_opts).map_err(failed)?;
+            let before = self.get(name).ok();
+            let options = before
+                .as_ref()
+                .map_or(&request.driver_opts, |volume| &volume.options);
+            driver.create(name, options).map_err(failed)?;
         }
         let mut volume = unrecorded(driver, name);
         volume.labels = request.labels;
@@ -149,13 +159,18 @@ impl Volumes {
             volume.labels.insert(ANONYMOUS_LABEL.to_owned(), String::new());
         }
         let recorded = {
-            let _state = self.lock();
-            match self.get(name) {
-                Ok(_) => Err(VolumeError::NameTaken(name.to_owned())),
-                Err(_) => self.inner.store.db().write_durable(|tx| {
+            let mut state = self.lock();
+            match self.who_has(&mut state, name) {
+                Ok(Some(other)) if other.driver == driver.name => {
+                    self.share(name)?;
+                    return Ok((other, false));
+                }
+                Ok(Some(_)) => Err(VolumeError::NameTaken(name.to_owned())),
+                Ok(None) => self.inner.store.db().write_durable(|tx| {
                     table::insert(tx, &volume, request.pending && !existed)?;
                     Ok::<_, VolumeError>(())
                 }),
+                Err(error) => Err(error),
             }
         };
         if let Err(error) = recorded {
@@ -167,14 +182,16 @@ impl Volumes {
         Ok((volume, !existed))
     }
 
-    /// Has a plugin remove a volume. With `force` it is forgotten even if the plugin is away.
+    /// Has a plugin remove a volume. One that it does not know any more is forgotten; with `force` also if the plugin is away.
     pub(crate) fn remove_with(&self, volume: &Volume, force: bool) -> Result<(), VolumeError> {
         let name = &volume.name;
-        let removed = self
-            .inner
-            .plugins
-            .find(&volume.driver)
-            .and_then(|driver| driver.remove(name));
+        let removed = self.plugins.find(&volume.driver).and_then(|driver| {
+            let is_gone = || matches!(driver.get(name), Ok(None));
+            match driver.remove(name) {
+                Err(PluginError::Refused { .. }) if is_gone() => Ok(()),
+                removed => removed,
+            }
+        });
         match removed {
             Ok(()) => {}
             Err(error @ (PluginError::NotFound(_) | PluginError::Silent { .. })) if force => {
@@ -214,7 +231,7 @@ impl Volumes {
             return Ok(PathBuf::from(&mounted.place));
         }
         let failed = |cause| failed("error while mounting volume", name, cause);
-        let driver = self.inner.plugins.find(&volume.driver).map_err(failed)?;
+        let driver = self.plugins.find(&volume.driver).map_err(failed)?;
         note("")?;
         let place = driver.mount(name, holder).map_err(failed).and_then(|place| {
             if place.starts_with(&self.inner.dir) || self.inner.dir.starts_with(&place) {
@@ -241,73 +258,78 @@ impl Volumes {
         });
         if place.is_err() {
             // It may have mounted it and said something wrong, or too late.
-            self.unmount_with(name, holder);
+            self.let_go_of("a volume's", |mounted| {
+                mounted.name == *name && mounted.holder == holder
+            });
         }
         place
     }
 
-    /// Has a plugin let go of a volume, if it was asked to mount it for this holder.
-    pub(crate) fn unmount_with(&self, name: &str, holder: &str) {
+    /// Has plugins let go of what is mounted for anybody else than `holders`: a daemon before was killed.
+    pub fn unmount_all_but(&self, holders: &BTreeSet<String>) {
+        self.let_go_of("an earlier daemon's", |mounted| {
+            !holders.contains(&mounted.holder)
+        });
+    }
+
+    /// Has plugins let go of some mounts; of `whose` is for the log.
+    pub(crate) fn let_go_of(&self, whose: &str, which: impl Fn(&Mounted) -> bool) {
         let mounted = match self.inner.store.db().read(table::mounted) {
             Ok(mounted) => mounted,
             Err(error) => {
-                tracing::warn!(volume = name, %error, "what a plugin has mounted cannot be read");
+                tracing::warn!(whose, %error, "what plugins have mounted cannot be read");
                 return;
             }
         };
-        for one in mounted {
-            if one.name == name && one.holder == holder {
-                self.let_go(&self.inner.plugins, &one);
-            }
+        let hasty = self.hasty();
+        for one in mounted.into_iter().filter(which) {
+            hasty.let_go(one);
         }
     }
 
-    /// Has plugins let go of what is mounted for anybody else than `holders`: a daemon before was killed.
-    pub fn unmount_all_but(&self, holders: &BTreeSet<String>) -> Result<(), VolumeError> {
-        let plugins = self.inner.plugins.within(PATIENCE);
-        let mut silent = BTreeSet::new();
-        for one in self.inner.store.db().read(table::mounted)? {
-            if holders.contains(&one.holder) || silent.contains(&one.driver) {
-                continue;
-            }
-            if !self.let_go(&plugins, &one) {
-                silent.insert(one.driver);
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the plugin has done so, or said why not; while it is away the note stays, for the next start.
-    fn let_go(&self, plugins: &Plugins, mounted: &Mounted) -> bool {
-        let Mounted { name, holder, .. } = mounted;
-        let asked = plugins
+    /// While the plugin is away the note stays, for the next start, but without the place.
+    fn let_go(&self, mounted: Mounted) {
+        let Mounted { name, holder, .. } = &mounted;
+        let asked = self
+            .plugins
             .find(&mounted.driver)
             .and_then(|driver| driver.unmount(name, holder));
         if let Err(error) = &asked {
             tracing::warn!(volume = name, %error, "a plugin has not unmounted a volume");
         }
-        if matches!(asked, Err(PluginError::Silent { .. } | PluginError::NotFound(_))) {
-            return false;
-        }
-        let forgotten = self.inner.store.db().write_durable(|tx| {
-            table::end_mount(tx, name, holder)?;
+        let is_away = matches!(asked, Err(PluginError::Silent { .. } | PluginError::NotFound(_)));
+        let noted = self.inner.store.db().write_durable(|tx| {
+            match is_away {
+                true => table::begin_mount(
+                    tx,
+                    &Mounted {
+                        place: String::new(),
+                        ..mounted.clone()
+                    },
+                )?,
+                false => table::end_mount(tx, name, holder)?,
+            }
             Ok::<_, VolumeError>(())
         });
-        if let Err(error) = forgotten {
+        if let Err(error) = noted {
             tracing::warn!(volume = name, %error, "that a volume was unmounted could not be recorded");
         }
-        true
     }
 
-    /// Where the content of a volume is to be seen: ours always, a plugin's while it is mounted.
-    pub fn place(&self, name: &str) -> PathBuf {
+    /// Where the content of a volume is to be seen: ours always, a plugin's while it is mounted, for `holder` first. Empty
+    /// where it is nowhere.
+    pub fn place(&self, name: &str, holder: Option<&str>) -> PathBuf {
         let is_ours = self.get(name).map_or(true, |volume| volume.driver == LOCAL);
         if is_ours {
             return self.path(name);
         }
-        let mounted = self.inner.store.db().read(table::mounted).unwrap_or_default();
-        let found = mounted.into_iter().find(|mounted| mounted.name == name);
-        found.map_or_else(PathBuf::new, |mounted| PathBuf::from(mounted.place))
+        let mut mounted = self.inner.store.db().read(table::mounted).unwrap_or_default();
+        mounted.retain(|mounted| mounted.name == name && !mounted.place.is_empty());
+        let own = mounted
+            .iter()
+            .find(|mounted| Some(mounted.holder.as_str()) == holder);
+        let found = own.or(mounted.first());
+        found.map_or_else(PathBuf::new, |mounted| PathBuf::from(&mounted.place))
     }
 }
 
@@ -321,17 +343,9 @@ fn failed(action: &'static str, name: &str, cause: PluginError) -> VolumeError {
 
 /// A volume of which nothing is known but whose it is.
 fn unrecorded(driver: &Driver, name: &str) -> Volume {
-    let now = Timestamp::now();
     Volume {
-        name: name.to_owned(),
         driver: driver.name.clone(),
-        mountpoint: PathBuf::new(),
-        labels: BTreeMap::new(),
-        options: BTreeMap::new(),
-        created_at: Timestamp::from_second(now.as_second()).unwrap_or(now),
-        anonymous: false,
-        scope: LOCAL.to_owned(),
-        status: BTreeMap::new(),
+        ..Volume::bare(name, PathBuf::new(), Timestamp::now())
     }
 }
 
