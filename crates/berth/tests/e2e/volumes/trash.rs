@@ -1,6 +1,7 @@
 //! Removed volumes can be had back for a while, and no longer.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use crate::support::{Daemon, retry};
 
@@ -83,7 +84,8 @@ fn what_was_removed_comes_back_under_its_name_or_another() {
     );
     let place = daemon.dir.path().join("root/volumes/.trash");
     assert_eq!(std::fs::read_dir(&place).unwrap().count(), 1);
-    let done = daemon.ok(&["volume", "trash", "empty", "-f"]);
+    // Named twice, it is one.
+    let done = daemon.ok(&["volume", "trash", "empty", "-f", ids[1], "data"]);
     assert_eq!(
         done,
         rehearsed
@@ -217,4 +219,52 @@ fn space_and_check_know_the_trash() {
     assert_eq!(trash(&daemon, "{{.Name}}"), "found\n");
     daemon.ok(&["volume", "trash", "restore", "found"]);
     assert_eq!(read(&daemon, "found"), "kept\n");
+}
+
+/// A directory that cannot be moved, since something is mounted on it.
+struct Busy(PathBuf);
+
+impl Busy {
+    fn new(path: PathBuf) -> Busy {
+        let mounted = Command::new("mount").arg("--bind").arg(&path).arg(&path).status();
+        assert!(mounted.unwrap().success());
+        Busy(path)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn what_cannot_be_deleted_holds_up_nothing_behind_it() {
+    guard!();
+    let mut daemon = Daemon::start();
+    for name in ["stuck", "behind"] {
+        write(&daemon, name, name);
+        daemon.ok(&["volume", "rm", name]);
+    }
+    let listed = trash(&daemon, "{{.ID}} {{.Name}}");
+    let id = listed.lines().find_map(|line| line.strip_suffix(" stuck"));
+    let busy = Busy::new(daemon.dir.path().join("root/volumes/.trash").join(id.unwrap()));
+    daemon.args.extend(["--volume-trash-ttl".into(), "1s".into()]);
+    daemon.crash_and_restart();
+    let left = retry(|| (trash(&daemon, "{{.Name}}") == "stuck\n").then_some(()));
+    assert!(left.is_some(), "{}", daemon.log());
+    drop(busy);
+    is_empty_soon(&daemon);
+}
+
+#[test]
+fn snapshots_are_part_of_the_size() {
+    guard!();
+    let daemon = Daemon::start();
+    let fill = "head -c 3000000 /dev/zero > /d/big";
+    daemon.ok(&["run", "--rm", "-v", "data:/d", "box:1", "sh", "-c", fill]);
+    daemon.ok(&["volume", "snapshot", "create", "data"]);
+    daemon.ok(&["volume", "rm", "data"]);
+    let size = trash(&daemon, "{{.Size}}");
+    assert!(size.starts_with('6'), "{size}");
 }
