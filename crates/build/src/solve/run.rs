@@ -7,7 +7,7 @@ mod bring;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, join_all};
@@ -68,7 +68,6 @@ struct There<O: Operation> {
     vertex: VertexId,
     /// Every key that leads to it; the last is the one the cache knows.
     keys: Vec<Digest>,
-    inputs: Vec<Known<O>>,
     value: OnceCell<Value<O>>,
     told: AtomicBool,
 }
@@ -85,6 +84,9 @@ struct Run<O: Operation> {
     graph: Arc<Graph<O>>,
     conditions: Conditions<O>,
     places: Semaphore,
+    /// What is known of each vertex of the graph. Results do not hold each other, or as many would be let go of inside
+    /// each other as lie on each other.
+    known: Vec<OnceLock<Known<O>>>,
     /// One cell per key, so that equal vertices run once.
     cells: Mutex<HashMap<Digest, Arc<OnceCell<Settled<O>>>>>,
     first_failure: Mutex<Option<(VertexId, Halt<O::Error>)>>,
@@ -104,6 +106,7 @@ pub async fn solve<O: Operation>(
     let _stop_when_dropped = conditions.stop.clone().drop_guard();
     let run = Arc::new(Run {
         places: Semaphore::new(conditions.places.max(1)),
+        known: graph.vertices.iter().map(|_| OnceLock::new()).collect(),
         graph: graph.clone(),
         conditions,
         cells: Mutex::new(HashMap::new()),
@@ -123,7 +126,11 @@ pub async fn solve<O: Operation>(
         waiting.insert(*id, run.clone().watched(*id, run.clone().settle(*id, inputs)));
     }
     join_all(waiting.values().cloned()).await;
-    run.clone().values_of(&wanted, &waiting).await;
+    run.clone().values_of(&wanted, &order).await;
+    // What nobody needed until now is not needed any more.
+    for known in order.iter().filter_map(|id| run.known(*id)) {
+        run.tell_known(known).await;
+    }
     if let Some((id, halt)) = lock(&run.first_failure).take() {
         return Err(match halt {
             Halt::Failed(error) => SolveError::Failed(id, error),
@@ -136,10 +143,9 @@ pub async fn solve<O: Operation>(
         traces: BTreeMap::new(),
     };
     for id in order {
-        let Some(Some(Ok(known))) = waiting.get(&id).map(|settled| settled.clone().now_or_never()) else {
+        let Some(known) = run.known(id) else {
             return Err(SolveError::Stopped);
         };
-        run.tell_known(&known).await;
         let value = known.value_here();
         if wanted.values.contains(&id) {
             let Some(value) = value.clone() else {
@@ -149,8 +155,8 @@ pub async fn solve<O: Operation>(
             done.results.insert(id, Solved { value, identity });
         }
         let trace = Trace {
-            definition: known.definition,
-            identity: known.identity,
+            definition: known.definition.clone(),
+            identity: known.identity.clone(),
             inputs: graph.inputs(id).to_vec(),
             value,
         };
@@ -187,6 +193,11 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl<O: Operation> Run<O> {
+    /// What is known of a vertex that is settled.
+    fn known(&self, id: VertexId) -> Option<&Known<O>> {
+        self.known.get(id.0)?.get()
+    }
+
     /// Records the first failure and asks everything else to stop.
     fn note(&self, vertex: VertexId, halt: Halt<O::Error>) {
         lock(&self.first_failure).get_or_insert((vertex, halt));
@@ -215,6 +226,9 @@ impl<O: Operation> Run<O> {
     async fn settle(self: Arc<Self>, id: VertexId, inputs: Vec<Waiting<O>>) -> Settled<O> {
         let mut origin = None;
         let settled = self.clone().solve_vertex(id, inputs, &mut origin).await;
+        if let (Ok(known), Some(slot)) = (&settled, self.known.get(id.0)) {
+            let _ = slot.set(known.clone());
+        }
         let outcome = match (&settled, origin) {
             (Ok(_), Some(Origin::There)) => return settled,
             (Ok(known), Some(Origin::Cached)) => Outcome::Cached(seen(known)),
@@ -256,7 +270,7 @@ impl<O: Operation> Run<O> {
         let own = key(&definition, &identities(&inputs));
         let cell = lock(&self.cells).entry(own.clone()).or_default().clone();
         let work = async {
-            let (settled, from) = match self.find_or_make(id, &definition, own, inputs).await {
+            let (settled, from) = match self.clone().find_or_make(id, &definition, own, inputs).await {
                 Ok((known, origin)) => (Ok(known), origin),
                 Err(halt) => (Err(halt), Origin::Made),
             };
@@ -267,7 +281,7 @@ impl<O: Operation> Run<O> {
     }
 
     async fn find_or_make(
-        &self,
+        self: Arc<Self>,
         id: VertexId,
         definition: &Digest,
         own: Digest,
@@ -291,13 +305,12 @@ impl<O: Operation> Run<O> {
             identity: solved.identity,
             way: Arc::new(Way::Here(solved.value)),
         };
-        let there = |identity: Digest, keys: Vec<Digest>, inputs: Vec<Known<O>>| Known {
+        let there = |identity: Digest, keys: Vec<Digest>| Known {
             definition: definition.clone(),
             identity,
             way: Arc::new(Way::There(There {
                 vertex: id,
                 keys,
-                inputs,
                 value: OnceCell::new(),
                 told: AtomicBool::new(false),
             })),
@@ -306,12 +319,12 @@ impl<O: Operation> Run<O> {
             match cache.find(&own).map_err(Halt::Failed)? {
                 Some(Found::Here(solved)) => return Ok((here(solved), Origin::Cached)),
                 Some(Found::There(identity)) => {
-                    return Ok((there(identity, vec![own], inputs), Origin::There));
+                    return Ok((there(identity, vec![own]), Origin::There));
                 }
                 None => {}
             }
         }
-        let values = self.values(&inputs).await?;
+        let values = self.clone().values(&inputs).await?;
         let by_content = self
             .by_content(operation, definition, &own, &inputs, &values)
             .await?;
@@ -328,7 +341,7 @@ impl<O: Operation> Run<O> {
                     return Ok((here(solved), Origin::Cached));
                 }
                 Some(Found::There(identity)) => {
-                    return Ok((there(identity, keys, inputs), Origin::There));
+                    return Ok((there(identity, keys), Origin::There));
                 }
                 None => {}
             }

@@ -494,3 +494,66 @@ async fn the_rest_is_brought_where_it_is_wanted() {
         (2, 0)
     );
 }
+
+#[tokio::test]
+async fn what_is_shared_is_told_when_nobody_can_need_it_any_more() {
+    // Both are known elsewhere, and so is what they share. The first can be brought; the other is made, and that, too.
+    let mut bench = Bench::default();
+    let shared = bench.sum("shared", 1, &[]);
+    let brought = bench.sum("brought", 1, &[shared]);
+    let made = bench.sum("made", 1, &[shared]);
+    let mut afar = Afar::default();
+    let below = key(&Digest::sha256(b"shared"), &[]);
+    afar.known.insert(below.clone(), (below.clone(), None));
+    for (name, value) in [("brought", Some(7)), ("made", None)] {
+        let own = key(&Digest::sha256(name.as_bytes()), std::slice::from_ref(&below));
+        afar.known.insert(own.clone(), (own, value));
+    }
+    bench.cache = Arc::new(Memory(Mutex::default(), afar));
+    let (log, runs) = (bench.log.clone(), bench.runs());
+    let results = bench.solve(&[brought, made], true).await.unwrap();
+    assert_eq!((results[&brought].value, results[&made].value), (7, 2));
+    assert_eq!(runs.load(Ordering::SeqCst), 2);
+    assert_eq!(
+        (log.of(shared), log.of(brought), log.of(made)),
+        ("made".into(), "cached".into(), "made".into())
+    );
+    let told = log.0.lock().unwrap().len();
+    assert_eq!(told, 3, "each is told once");
+}
+
+#[tokio::test]
+async fn what_was_known_is_told_when_something_else_fails() {
+    let (mut bench, ids) = far_chain(2, &[1]);
+    bench.graph.vertices[ids[2].0].operation.work =
+        Arc::new(|_, _| Box::pin(async { Err("it broke".to_owned()) }));
+    let log = bench.log.clone();
+    let error = bench.solve(&ids[2..], true).await.unwrap_err();
+    assert_eq!(error, SolveError::Failed(ids[2], "it broke".to_owned()));
+    assert_eq!(
+        (log.of(ids[0]), log.of(ids[1]), log.of(ids[2])),
+        ("cached".into(), "cached".into(), "failed".into())
+    );
+}
+
+/// However many steps lie on each other that are known and nowhere, none is made inside another one.
+#[tokio::test]
+async fn long_chains_that_cannot_be_brought_are_made() {
+    const LENGTH: usize = 20_000;
+    let mut bench = Bench::default();
+    let (mut afar, mut below, mut ids) = (Afar::default(), Vec::new(), Vec::new());
+    for at in 0..LENGTH {
+        let name = format!("step {at}");
+        let own = key(&Digest::sha256(name.as_bytes()), &below);
+        afar.known.insert(own.clone(), (own.clone(), None));
+        below = vec![own];
+        let inputs: Vec<VertexId> = ids.last().copied().into_iter().collect();
+        ids.push(bench.sum(&name, 1, &inputs));
+    }
+    bench.cache = Arc::new(Memory(Mutex::default(), afar));
+    let (log, runs) = (bench.log.clone(), bench.runs());
+    let results = bench.solve(&ids[LENGTH - 1..], true).await.unwrap();
+    assert_eq!(results[&ids[LENGTH - 1]].value, LENGTH as u64);
+    assert_eq!(runs.load(Ordering::SeqCst), LENGTH);
+    assert_eq!(log.0.lock().unwrap().len(), LENGTH, "each is told once");
+}

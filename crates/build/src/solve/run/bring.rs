@@ -1,42 +1,51 @@
 //! Values of results: those that are here, and those that are known and elsewhere.
 //!
 //! The first who needs a value that is elsewhere has the cache bring it, or makes it where that cannot be; everybody else
-//! who needs it waits. It is told once, when it is known which of both it was; one that nobody needed, at the end.
+//! who needs it waits. It is told once, when it is known which of both it was; one that nobody needed, at the end: before,
+//! somebody else may still need it.
+//!
+//! Each is brought or made by a task of its own, so that nothing here goes as deep as steps lie on each other.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, join_all, try_join_all};
+use futures_util::future::{BoxFuture, join_all};
 use spec::Digest;
 
-use super::{Halt, Known, Run, There, Value, Waiting, Way, identities, lock, seen};
+use super::{Halt, Known, Run, There, Value, Way, identities, lock, seen};
 use crate::solve::{Conditions, Made, Operation, Outcome, Seen, Solved, VertexId, Wanted, key};
 
 impl<O: Operation> Run<O> {
-    pub(super) async fn values(&self, known: &[Known<O>]) -> Result<Vec<O::Value>, Halt<O::Error>> {
-        // What could not be brought or made was noted there.
-        let values = known.iter().map(|known| self.value(known));
-        try_join_all(values).await.map_err(|_| Halt::Stopped)
+    pub(super) async fn values(self: Arc<Self>, known: &[Known<O>]) -> Result<Vec<O::Value>, Halt<O::Error>> {
+        let values = known.iter().map(|known| self.clone().value(known.clone()));
+        // All of them end, whatever becomes of one; what could not be brought or made was noted there.
+        let values = join_all(values).await.into_iter();
+        values.collect::<Result<_, _>>().map_err(|_| Halt::Stopped)
     }
 
     /// The value of a result, which is brought here or made where it is not.
-    pub(super) fn value<'a>(&'a self, known: &'a Known<O>) -> BoxFuture<'a, Value<O>> {
+    pub(super) fn value(self: Arc<Self>, known: Known<O>) -> BoxFuture<'static, Value<O>> {
         async move {
             match &*known.way {
                 Way::Here(value) => Ok(value.clone()),
-                Way::There(there) => there.value.get_or_init(|| self.bring(known, there)).await.clone(),
+                Way::There(there) => {
+                    let bring = || {
+                        let work = self.clone().bring(known.clone());
+                        self.clone().watched(there.vertex, work)
+                    };
+                    there.value.get_or_init(bring).await.clone()
+                }
             }
         }
         .boxed()
     }
 
-    async fn bring(&self, known: &Known<O>, there: &There<O>) -> Value<O> {
-        let brought = self.fetch_or_make(known, there).await;
-        for input in &there.inputs {
-            self.tell_known(input).await;
-        }
+    async fn bring(self: Arc<Self>, known: Known<O>) -> Value<O> {
+        let Way::There(there) = &*known.way else {
+            return Err(Halt::Stopped);
+        };
+        let brought = self.clone().fetch_or_make(&known, there).await;
         let outcome = match &brought {
             Ok((solved, true)) => Outcome::Cached(Seen {
                 value: Some(solved.value.clone()),
@@ -57,7 +66,7 @@ impl<O: Operation> Run<O> {
 
     /// The result, and whether it was the cache's.
     async fn fetch_or_make(
-        &self,
+        self: Arc<Self>,
         known: &Known<O>,
         there: &There<O>,
     ) -> Result<(Solved<O::Value>, bool), Halt<O::Error>> {
@@ -68,17 +77,18 @@ impl<O: Operation> Run<O> {
         if let Some(value) = self.fetch(operation, there, &identity).await? {
             return Ok((Solved { value, identity }, true));
         }
-        let values = self.values(&there.inputs).await?;
-        let own = key(&known.definition, &identities(&there.inputs));
+        let inputs = self.inputs(there)?;
+        let values = self.clone().values(&inputs).await?;
+        let own = key(&known.definition, &identities(&inputs));
         let by_content = self
-            .by_content(operation, &known.definition, &own, &there.inputs, &values)
+            .by_content(operation, &known.definition, &own, &inputs, &values)
             .await?;
         let mut keys = vec![own];
         keys.extend(by_content.iter().map(|(key, _)| key.clone()));
         let parts = by_content.map(|(_, parts)| parts);
         // Those above know it by this name already.
         let made = self
-            .make(operation, identity, &keys, parts, &there.inputs, &values)
+            .make(operation, identity, &keys, parts, &inputs, &values)
             .await?;
         Ok((made, false))
     }
@@ -112,7 +122,7 @@ impl<O: Operation> Run<O> {
         let made = Made {
             operation,
             keys: &keys,
-            inputs: &identities(&there.inputs),
+            inputs: &identities(&self.inputs(there)?),
             parts: parts.as_deref(),
             solved: &solved,
         };
@@ -120,45 +130,32 @@ impl<O: Operation> Run<O> {
         Ok(Some(solved.value))
     }
 
-    /// Tells a result that nobody needed the value of, and those below it first.
-    pub(super) fn tell_known<'a>(&'a self, known: &'a Known<O>) -> BoxFuture<'a, ()> {
-        async move {
-            let Way::There(there) = &*known.way else {
-                return;
-            };
-            if there.told.swap(true, Ordering::AcqRel) {
-                return;
-            }
-            for input in &there.inputs {
-                self.tell_known(input).await;
-            }
+    /// What a result that is elsewhere is made on.
+    fn inputs(&self, there: &There<O>) -> Result<Vec<Known<O>>, Halt<O::Error>> {
+        let inputs = self.graph.inputs(there.vertex).iter();
+        let known = inputs.map(|input| self.known(*input).cloned());
+        known.collect::<Option<_>>().ok_or(Halt::Stopped)
+    }
+
+    /// Tells a result that nobody needed the value of.
+    pub(super) async fn tell_known(&self, known: &Known<O>) {
+        if let Way::There(there) = &*known.way
+            && !there.told.swap(true, Ordering::AcqRel)
+        {
             let outcome = Outcome::Cached(seen(known));
             self.conditions.observer.settled(there.vertex, &outcome).await;
         }
-        .boxed()
     }
 
     /// Brings or makes the values that are wanted, and of the rest what the cache has.
-    pub(super) async fn values_of(
-        self: Arc<Self>,
-        wanted: &Wanted<'_>,
-        waiting: &HashMap<VertexId, Waiting<O>>,
-    ) {
-        let known = |id: &VertexId| waiting.get(id)?.clone().now_or_never()?.ok();
-        let needed = wanted.values.iter().filter_map(|id| Some((*id, known(id)?)));
-        let tasks: Vec<_> = needed
-            .map(|(id, known)| {
-                let run = self.clone();
-                let work = async move { run.value(&known).await };
-                self.clone().watched(id, work)
-            })
-            .collect();
-        join_all(tasks).await;
+    pub(super) async fn values_of(self: Arc<Self>, wanted: &Wanted<'_>, order: &[VertexId]) {
+        let needed = wanted.values.iter().filter_map(|id| self.known(*id));
+        join_all(needed.map(|known| self.clone().value(known.clone()))).await;
         if !wanted.fetch_rest || lock(&self.first_failure).is_some() {
             return;
         }
-        let rest: Vec<Known<O>> = waiting.keys().filter_map(known).collect();
-        join_all(rest.iter().map(|known| self.fetch_only(known))).await;
+        let rest = order.iter().filter_map(|id| self.known(*id));
+        join_all(rest.map(|known| self.fetch_only(known))).await;
     }
 
     async fn fetch_only(&self, known: &Known<O>) {
