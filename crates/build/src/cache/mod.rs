@@ -100,6 +100,36 @@ impl BuildCache {
         Ok(imported.filter(|parts| parts.iter().any(Option::is_some)))
     }
 
+    /// The result with this key that is here.
+    fn here(&self, key: &Digest) -> Result<Option<Solved<Tree>>, BuildError> {
+        let Some(row) = self.store.db().read(|db| rows::find(db, key))? else {
+            return Ok(None);
+        };
+        if let Some(snapshot) = row.tree.snapshot {
+            self.lease.hold_snapshot(snapshot);
+            // Looked at again now that it is held: before, it could still have gone.
+            let there = self
+                .store
+                .snapshots()
+                .get(snapshot)
+                .is_ok_and(|info| info.committed);
+            if !there {
+                self.store
+                    .db()
+                    .write(|tx| rows::remove(tx, row.record).map_err(BuildError::from))?;
+                return Ok(None);
+            }
+        }
+        self.used
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(row.record);
+        Ok(Some(Solved {
+            value: row.tree,
+            identity: row.identity,
+        }))
+    }
+
     /// Keeps a snapshot until the build is over.
     pub fn hold(&self, snapshot: SnapshotId) {
         self.lease.hold_snapshot(snapshot);
@@ -119,33 +149,22 @@ impl BuildCache {
 
 impl Cache<StepOperation> for BuildCache {
     fn find(&self, key: &Digest) -> Result<Option<Found<Tree>>, BuildError> {
-        let elsewhere = || self.imported.iter().find_map(|imported| imported.identity(key));
-        let Some(row) = self.store.db().read(|db| rows::find(db, key))? else {
-            return Ok(elsewhere().map(Found::There));
-        };
-        if let Some(snapshot) = row.tree.snapshot {
-            self.lease.hold_snapshot(snapshot);
-            // Looked at again now that it is held: before, it could still have gone.
-            let there = self
-                .store
-                .snapshots()
-                .get(snapshot)
-                .is_ok_and(|info| info.committed);
-            if !there {
-                self.store
-                    .db()
-                    .write(|tx| rows::remove(tx, row.record).map_err(BuildError::from))?;
-                return Ok(elsewhere().map(Found::There));
+        if let Some(solved) = self.here(key)? {
+            return Ok(Some(Found::Here(solved)));
+        }
+        let elsewhere: Vec<Digest> = self
+            .imported
+            .iter()
+            .filter_map(|known| known.identity(key))
+            .collect();
+        // What was made here in another way and is known to be the same need not be brought.
+        for identity in &elsewhere {
+            if let Some(solved) = self.here(identity)? {
+                self.also(key, &solved)?;
+                return Ok(Some(Found::Here(solved)));
             }
         }
-        self.used
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(row.record);
-        Ok(Some(Found::Here(Solved {
-            value: row.tree,
-            identity: row.identity,
-        })))
+        Ok(elsewhere.into_iter().next().map(Found::There))
     }
 
     fn bring<'a>(&'a self, key: &'a Digest) -> BoxFuture<'a, Result<Option<Brought<Tree>>, BuildError>> {
