@@ -481,10 +481,6 @@ async fn run(
         );
         build.reporter.say(BuildEvent::ErrorText(text)).await;
     }
-    for text in build.cache.complaints() {
-        let text = format!("[Warning] {text}\n");
-        build.reporter.say(BuildEvent::ErrorText(text)).await;
-    }
     Ok((plan, done))
 }
 
@@ -528,7 +524,11 @@ async fn work(
         // What is not needed here is exported all the same.
         fetch_rest: build.request.cache_export == CacheExport::Max,
     };
-    let done = match solve(graph.clone(), wanted, conditions).await {
+    let solved = solve(graph.clone(), wanted, conditions).await;
+    for text in build.cache.complaints() {
+        build.reporter.warn(text).await;
+    }
+    let done = match solved {
         Ok(done) => done,
         Err(SolveError::Stopped) => return Err(BuildError::Cancelled),
         Err(SolveError::Failed(vertex, error)) => {

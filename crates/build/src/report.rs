@@ -98,6 +98,14 @@ impl Reporter {
         }
     }
 
+    /// Warns of something that the build goes on without.
+    pub async fn warn(&self, text: String) {
+        let text_reader = BuildEvent::ErrorText(format!("[Warning] {text}\n"));
+        self.say(text_reader).await;
+        let id = self.begin_before(text).await;
+        self.end_before(id, None).await;
+    }
+
     /// Says text of a step, to readers of the text only.
     pub async fn text(&self, number: StepNumber, text: impl Into<String>) {
         if let Some(transcript) = &self.transcript {
