@@ -3,13 +3,14 @@
 //! A cache that cannot be read is told and forgotten, since a build can do without. One that cannot be written fails the
 //! build, unless its client says otherwise: whoever asked for it relies on it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bollard_buildkit_proto::moby::buildkit::v1::{CacheOptionsEntry, SolveRequest};
 use build::BuildError;
 use build::exchange::{
-    CacheExport, CacheGoal, CacheSource, CacheTarget, Draft, Imported, Origin, Wish, import,
+    CacheExport, CacheGoal, CacheSource, CacheTarget, Draft, INLINE_ARGUMENT, Imported, MAX_TOP, Origin,
+    Wish, import,
 };
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -31,10 +32,6 @@ use crate::session::{Session, login};
 const MANIFEST: &str = "cache.manifest";
 /// How clients call the store of a directory.
 const STORE: &str = "local:";
-/// The build argument by which old clients ask for an inline cache.
-const INLINE_ARGUMENT: &str = "build-arg:BUILDKIT_INLINE_CACHE";
-/// Most bytes of the document that a cache begins with.
-const MAX_TOP: u64 = 4 << 20;
 const PENDING: usize = 64;
 
 fn wish(entry: &CacheOptionsEntry) -> Wish {
@@ -50,12 +47,10 @@ pub fn targets(request: &SolveRequest) -> Result<Vec<CacheTarget>, Failure> {
     let mut targets: Vec<CacheTarget> = exports
         .map(|entry| CacheTarget::read(&wish(entry)))
         .collect::<Result<_, BuildError>>()?;
-    let asked = request.frontend_attrs.get(INLINE_ARGUMENT).map(String::as_str);
-    if matches!(asked, Some("1" | "true")) && !targets.iter().any(|target| target.goal == CacheGoal::Inline) {
-        let kind = "inline".to_owned();
-        let options = BTreeMap::new();
-        targets.push(CacheTarget::read(&Wish { kind, options })?);
-    }
+    let asked = request
+        .frontend_attrs
+        .get(&format!("build-arg:{INLINE_ARGUMENT}"));
+    CacheTarget::add_inline(&mut targets, asked.map(String::as_str));
     Ok(targets)
 }
 
@@ -66,22 +61,12 @@ pub fn export_of(request: &SolveRequest) -> Result<CacheExport, Failure> {
 
 /// What a client names to be read, in the request of the build and in the attributes of its frontend.
 fn wishes(request: &SolveRequest, attributes: &HashMap<String, String>) -> Result<Vec<Wish>, Failure> {
-    #[derive(serde::Deserialize)]
-    struct Entry {
-        #[serde(rename = "Type", default)]
-        kind: String,
-        #[serde(rename = "Attrs", default)]
-        options: Option<BTreeMap<String, String>>,
-    }
     let imports = request.cache.iter().flat_map(|cache| &cache.imports);
     let mut wishes: Vec<Wish> = imports.map(wish).collect();
     if let Some(text) = attributes.get("cache-imports").filter(|text| !text.is_empty()) {
-        let entries: Vec<Entry> = serde_json::from_str(text)
+        let entries: Vec<Wish> = serde_json::from_str(text)
             .map_err(|error| Failure::invalid(format!("failed to unmarshal cache-imports: {error}")))?;
-        wishes.extend(entries.into_iter().map(|entry| Wish {
-            kind: entry.kind,
-            options: entry.options.unwrap_or_default(),
-        }));
+        wishes.extend(entries);
     }
     let names = attributes
         .get("cache-from")
@@ -116,7 +101,7 @@ pub async fn imports(
         let step = job.begin(&format!("importing cache manifest from {title}"));
         let reading = async {
             match (source?, session) {
-                (CacheSource::Registry(name), session) => {
+                (CacheSource::Registry(name) | CacheSource::Named(name), session) => {
                     let auth = match session {
                         Some(session) => login(session, name.domain()).await,
                         None => None,
@@ -130,8 +115,7 @@ pub async fn imports(
                         images: service.images.clone(),
                         digest,
                     };
-                    let lease = service.images.store().lease();
-                    Ok(import(Arc::new(origin), &title, &lease).await?)
+                    Ok(import(Arc::new(origin), &title).await?)
                 }
                 (CacheSource::Local { .. }, None) => Err(Failure::invalid(
                     "a cache in a directory needs the client's session",
@@ -157,12 +141,7 @@ struct Directory {
 }
 
 impl Directory {
-    async fn small(&self, digest: &Digest, size: u64, most: u64) -> Result<Vec<u8>, BuildError> {
-        if size > most {
-            return Err(
-                Failure::invalid(format!("{digest} has {size} bytes, at most {most} are read")).into(),
-            );
-        }
+    async fn read(&self, digest: &Digest, size: u64) -> Result<Vec<u8>, BuildError> {
         Ok(content::read(&self.session, &self.store, digest, size).await?)
     }
 }
@@ -171,17 +150,18 @@ impl Origin for Directory {
     fn top(&self) -> BoxFuture<'_, Result<Vec<u8>, BuildError>> {
         async move {
             let size = content::size(&self.session, &self.store, &self.digest).await?;
-            self.small(&self.digest, size, MAX_TOP).await
+            if size > MAX_TOP {
+                let digest = &self.digest;
+                let text = format!("{digest} has {size} bytes, at most {MAX_TOP} are read");
+                return Err(Failure::invalid(text).into());
+            }
+            self.read(&self.digest, size).await
         }
         .boxed()
     }
 
-    fn document<'a>(
-        &'a self,
-        of: &'a Descriptor,
-        _: &'a Lease,
-    ) -> BoxFuture<'a, Result<Vec<u8>, BuildError>> {
-        async move { self.small(&of.digest, of.size, MAX_TOP).await }.boxed()
+    fn document<'a>(&'a self, of: &'a Descriptor) -> BoxFuture<'a, Result<Vec<u8>, BuildError>> {
+        async move { self.read(&of.digest, of.size).await }.boxed()
     }
 
     fn layer<'a>(&'a self, of: &'a Descriptor, lease: &'a Lease) -> BoxFuture<'a, Result<(), BuildError>> {
@@ -236,6 +216,8 @@ pub async fn export(
             written = write(service, job, answer, &target, &step) => written,
             () = job.stop.cancelled() => Err(Failure::new(tonic::Code::Cancelled, "context canceled")),
         };
+        // Its documents are of no use here, however it ended.
+        service.builder.sweep().await?;
         step.end(written.as_ref().err().map(|failure| failure.message.clone()));
         match written {
             Ok(Some(top)) => {
@@ -318,13 +300,7 @@ async fn write(
                 content::write(&session, &store, &blob.digest, file).await?;
                 step.progress(&what, blob.size, blob.size, true);
             }
-            let (top, images) = (written.top.clone(), service.images.clone());
-            drop(written);
-            // Its documents are of no use here.
-            tokio::task::spawn_blocking(move || images.sweep())
-                .await
-                .map_err(Failure::broken)?;
-            Ok(Some(top))
+            Ok(Some(written.top))
         }
         (CacheGoal::Local(_), None) => Err(Failure::invalid(
             "a cache in a directory needs the client's session",

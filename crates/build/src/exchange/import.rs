@@ -13,14 +13,16 @@ use spec::image::{Descriptor, Document, Manifest, media_type};
 use store::Lease;
 
 use super::document::{CONTENT, Config, Layer, Record};
-use super::{CONFIG, DIFF_ID, INLINE, Origin};
+use super::{CONFIG, DIFF_ID, INLINE, MAX_DOCUMENT, Origin};
 use crate::cache::Parts;
 use crate::error::BuildError;
 use crate::solve::key;
 use crate::step::{Tree, now};
 
-/// Most records of one document, most layers, and most layers on top of each other.
+/// Most records of a cache, most inputs with the ways in which they are known, most layers, and most layers on top of each
+/// other. What images carry each for itself counts together.
 const MAX_RECORDS: usize = 50_000;
+const MAX_LINKS: usize = 400_000;
 const MAX_LAYERS: usize = 20_000;
 const MAX_STACK: usize = 512;
 /// Most images of an index that are looked into.
@@ -32,6 +34,9 @@ pub struct Imported {
     origin: Arc<dyn Origin>,
     layers: Vec<Stacked>,
     entries: HashMap<Digest, Arc<Entry>>,
+    /// How much was read for it.
+    records: usize,
+    links: usize,
 }
 
 /// A layer that can be brought here, unless something about it is missing.
@@ -66,51 +71,63 @@ impl fmt::Display for Imported {
 }
 
 /// Reads the cache at `origin`, which people know as `title`. An image that carries none is an empty one.
-pub async fn import(origin: Arc<dyn Origin>, title: &str, lease: &Lease) -> Result<Imported, BuildError> {
-    let mut imported = Imported {
-        title: title.to_owned(),
-        origin: origin.clone(),
-        layers: Vec::new(),
-        entries: HashMap::new(),
-    };
+pub async fn import(origin: Arc<dyn Origin>, title: &str) -> Result<Imported, BuildError> {
+    let mut imported = Imported::empty(title, origin.clone());
     let wrong = |detail: String| BuildError::invalid(format!("{title} is no build cache: {detail}"));
-    let top = read(&origin.top().await?).map_err(&wrong)?;
-    let (config, layers) = match &top {
+    let (config, blobs, images) = match read(&origin.top().await?).map_err(&wrong)? {
         Document::Index(index) => {
             let config = index.manifests.iter().find(|of| of.media_type == CONFIG);
-            (config, &index.manifests)
+            (config.cloned(), index.manifests, Vec::new())
         }
-        Document::Manifest(manifest) => {
-            let config = Some(&manifest.config).filter(|of| of.media_type == CONFIG);
-            (config, &manifest.layers)
+        Document::Manifest(manifest) if manifest.config.media_type == CONFIG => {
+            (Some(manifest.config), manifest.layers, Vec::new())
         }
+        Document::Manifest(manifest) => (None, Vec::new(), vec![manifest]),
     };
     if let Some(config) = config {
-        let text = origin.document(config, lease).await?;
-        let config = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
-        imported.add(config, layers).map_err(&wrong)?;
-        return Ok(imported);
+        let text = document(&*origin, &config).await?;
+        let add = move |imported: &mut Imported| {
+            let config = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+            imported.add(config, &blobs)
+        };
+        return imported.take_in(add).await?.map_err(&wrong);
     }
-    let images = match top {
-        Document::Manifest(manifest) => vec![manifest],
-        Document::Index(index) => {
-            let mut images = Vec::new();
-            let single = |of: &&Descriptor| media_type::is_manifest(&of.media_type);
-            for of in index.manifests.iter().filter(single).take(MAX_IMAGES) {
-                if let Document::Manifest(manifest) =
-                    read(&origin.document(of, lease).await?).map_err(&wrong)?
-                {
-                    images.push(manifest);
-                }
-            }
-            images
-        }
-    };
     for manifest in images {
-        let text = origin.document(&manifest.config, lease).await?;
-        imported.add_inline(&manifest, &text).map_err(&wrong)?;
+        imported = of_image(imported, manifest).await?.map_err(&wrong)?;
+    }
+    // One after the other, so that only what is taken in of them is held.
+    let single = |of: &&Descriptor| media_type::is_manifest(&of.media_type);
+    for of in blobs.iter().filter(single).take(MAX_IMAGES) {
+        if let Document::Manifest(manifest) = read(&document(&*origin, of).await?).map_err(&wrong)? {
+            imported = of_image(imported, manifest).await?.map_err(&wrong)?;
+        }
     }
     Ok(imported)
+}
+
+/// Takes in what an image carries.
+async fn of_image(imported: Imported, manifest: Manifest) -> Result<Result<Imported, String>, BuildError> {
+    let text = document(&*imported.origin, &manifest.config).await?;
+    let add = move |imported: &mut Imported| imported.add_inline(&manifest, &text);
+    imported.take_in(add).await
+}
+
+/// A document that the first one names, where it is small enough.
+async fn document(origin: &dyn Origin, of: &Descriptor) -> Result<Vec<u8>, BuildError> {
+    let too_large = |size: u64| {
+        let digest = &of.digest;
+        BuildError::invalid(format!(
+            "the document {digest} has {size} bytes, at most {MAX_DOCUMENT} are read"
+        ))
+    };
+    if of.size > MAX_DOCUMENT {
+        return Err(too_large(of.size));
+    }
+    let bytes = origin.document(of).await?;
+    match bytes.len() as u64 {
+        size if size > MAX_DOCUMENT => Err(too_large(size)),
+        _ => Ok(bytes),
+    }
 }
 
 /// A manifest or an index, which need not say which of both it is.
@@ -128,7 +145,6 @@ fn read(bytes: &[u8]) -> Result<Document, String> {
 }
 
 /// By what a record is known.
-#[derive(Clone)]
 struct Name {
     own: Digest,
     identity: Digest,
@@ -136,6 +152,26 @@ struct Name {
 }
 
 impl Imported {
+    fn empty(title: &str, origin: Arc<dyn Origin>) -> Imported {
+        Imported {
+            title: title.to_owned(),
+            origin,
+            layers: Vec::new(),
+            entries: HashMap::new(),
+            records: 0,
+            links: 0,
+        }
+    }
+
+    /// Has `add` add to it, which may take a while.
+    async fn take_in(
+        mut self,
+        add: impl FnOnce(&mut Imported) -> Result<(), String> + Send + 'static,
+    ) -> Result<Result<Imported, String>, BuildError> {
+        let add = move || add(&mut self).map(|()| self);
+        Ok(tokio::task::spawn_blocking(add).await?)
+    }
+
     /// Whether nobody is spared anything by it.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -219,14 +255,18 @@ impl Imported {
 
     /// Takes in a document; `blobs` are the layers that can be had.
     fn add(&mut self, config: Config, blobs: &[Descriptor]) -> Result<(), String> {
-        if config.records.len() > MAX_RECORDS || config.layers.len() > MAX_LAYERS {
+        let first = self.layers.len();
+        let inputs = config.records.iter().flat_map(|record| &record.inputs);
+        self.records += config.records.len();
+        self.links += inputs.map(|ways| 1 + ways.len()).sum::<usize>();
+        let layers = first + config.layers.len();
+        if self.records > MAX_RECORDS || self.links > MAX_LINKS || layers > MAX_LAYERS {
             return Err(format!(
-                "{} records and {} layers, at most {MAX_RECORDS} and {MAX_LAYERS} are read",
-                config.records.len(),
-                config.layers.len()
+                "it has {} records with {} inputs and {layers} layers, at most {MAX_RECORDS}, {MAX_LINKS} and \
+                 {MAX_LAYERS} are read",
+                self.records, self.links
             ));
         }
-        let first = self.layers.len();
         self.layers.extend(stacked(&config.layers, blobs, first)?);
         let depths = depths(&config.layers)?;
         let names = names(&config.records)?;
@@ -240,7 +280,7 @@ impl Imported {
                 whole.then(|| At {
                     top: first + top,
                     adds: result.adds.unwrap_or(true),
-                    created: result.created.clone().unwrap_or_else(now),
+                    created: time(result.created.as_deref()),
                 })
             });
             let entry = Arc::new(Entry {
@@ -270,6 +310,12 @@ impl Imported {
         }
         true
     }
+}
+
+/// A time that is told; now for anything else.
+fn time(told: Option<&str>) -> String {
+    let told: Option<jiff::Timestamp> = told.and_then(|time| time.parse().ok());
+    told.map_or_else(now, |time| time.to_string())
 }
 
 fn stacked(layers: &[Layer], blobs: &[Descriptor], first: usize) -> Result<Vec<Stacked>, String> {
@@ -321,13 +367,12 @@ fn depths(layers: &[Layer]) -> Result<Vec<usize>, String> {
 
 /// By what each record is known; `None` for those that are made in ways that are not ours.
 fn names(records: &[Record]) -> Result<Vec<Option<Name>>, String> {
-    #[derive(Clone)]
     enum State {
         New,
         Open,
         Done(Option<Name>),
     }
-    let mut states = vec![State::New; records.len()];
+    let mut states: Vec<State> = records.iter().map(|_| State::New).collect();
     for start in 0..records.len() {
         let mut way = vec![start];
         while let Some(&index) = way.last() {
@@ -349,11 +394,11 @@ fn names(records: &[Record]) -> Result<Vec<Option<Name>>, String> {
                 }
             }
             if waits.is_empty() {
-                let of = |below: usize| match states.get(below) {
-                    Some(State::Done(name)) => name.clone(),
+                let identity = |below: usize| match states.get(below) {
+                    Some(State::Done(Some(name))) => Some(name.identity.clone()),
                     _ => None,
                 };
-                let name = name(record, records, of);
+                let name = name(record, records, identity);
                 if let Some(slot) = states.get_mut(index) {
                     *slot = State::Done(name);
                 }
@@ -374,7 +419,7 @@ fn names(records: &[Record]) -> Result<Vec<Option<Name>>, String> {
     Ok(states.into_iter().map(name).collect())
 }
 
-fn name(record: &Record, records: &[Record], of: impl Fn(usize) -> Option<Name>) -> Option<Name> {
+fn name(record: &Record, records: &[Record], identity: impl Fn(usize) -> Option<Digest>) -> Option<Name> {
     let definition: Digest = record.digest.parse().ok()?;
     let (mut identities, mut parts) = (Vec::new(), Vec::new());
     for links in &record.inputs {
@@ -382,7 +427,7 @@ fn name(record: &Record, records: &[Record], of: impl Fn(usize) -> Option<Name>)
             let link = links.iter().find(|link| link.selector == selector)?;
             usize::try_from(link.link).ok()
         };
-        identities.push(of(index("")?)?.identity);
+        identities.push(identity(index("")?)?);
         parts.push(index(CONTENT).and_then(|index| records.get(index)?.digest.parse().ok()));
     }
     let own = key(&definition, &identities);

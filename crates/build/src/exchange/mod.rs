@@ -28,7 +28,7 @@ use crate::error::BuildError;
 
 pub use export::{Draft, Form, Written};
 pub use import::{Imported, import};
-pub use wish::{CacheGoal, CacheSource, CacheTarget, Wish};
+pub use wish::{CacheGoal, CacheSource, CacheTarget, INLINE_ARGUMENT, Wish};
 
 pub(crate) use export::inline;
 
@@ -49,20 +49,18 @@ const CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
 pub(crate) const INLINE: &str = "moby.buildkit.cache.v0";
 /// The annotation of a layer that tells its diff ID.
 const DIFF_ID: &str = "containerd.io/uncompressed";
-/// Most bytes of a document; what BuildKit reads.
+/// Most bytes of the document that everything begins with; what registries take.
+pub const MAX_TOP: u64 = 4 << 20;
+/// Most bytes of every other document; what BuildKit reads.
 const MAX_DOCUMENT: u64 = 1 << 20;
 
 /// Where an imported cache lies.
 pub trait Origin: Send + Sync + 'static {
-    /// The document that everything begins with.
+    /// The document that everything begins with, of at most [`MAX_TOP`] bytes.
     fn top(&self) -> BoxFuture<'_, Result<Vec<u8>, BuildError>>;
 
-    /// A small document, verified.
-    fn document<'a>(
-        &'a self,
-        of: &'a Descriptor,
-        lease: &'a Lease,
-    ) -> BoxFuture<'a, Result<Vec<u8>, BuildError>>;
+    /// A document of the size that is said, verified. It is kept nowhere; who asks has looked at the size.
+    fn document<'a>(&'a self, of: &'a Descriptor) -> BoxFuture<'a, Result<Vec<u8>, BuildError>>;
 
     /// Brings a layer into the store, verified, where `lease` keeps it.
     fn layer<'a>(&'a self, of: &'a Descriptor, lease: &'a Lease) -> BoxFuture<'a, Result<(), BuildError>>;

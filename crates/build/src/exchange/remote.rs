@@ -10,9 +10,7 @@ use spec::image::{Descriptor, media_type};
 use store::Lease;
 use tokio::sync::mpsc;
 
-use super::{
-    CacheGoal, CacheSource, CacheTarget, Draft, Form, Imported, MAX_DOCUMENT, Origin, Written, import,
-};
+use super::{CacheGoal, CacheSource, CacheTarget, Draft, Form, Imported, MAX_TOP, Origin, Written, import};
 use crate::builder::Builder;
 use crate::error::BuildError;
 use crate::request::{BuildEvent, BuildRequest};
@@ -25,19 +23,12 @@ impl Origin for Remote {
         async move { Ok(self.0.top().await?) }.boxed()
     }
 
-    fn document<'a>(
-        &'a self,
-        of: &'a Descriptor,
-        _: &'a Lease,
-    ) -> BoxFuture<'a, Result<Vec<u8>, BuildError>> {
+    fn document<'a>(&'a self, of: &'a Descriptor) -> BoxFuture<'a, Result<Vec<u8>, BuildError>> {
         async move {
-            if media_type::is_manifest(&of.media_type) || media_type::is_index(&of.media_type) {
-                return Ok(self.0.manifest(&of.digest).await?);
+            match media_type::is_manifest(&of.media_type) || media_type::is_index(&of.media_type) {
+                true => Ok(self.0.manifest(&of.digest).await?),
+                false => Ok(self.0.document(of).await?),
             }
-            if of.size > MAX_DOCUMENT {
-                return Err(too_large(of));
-            }
-            Ok(self.0.document(of).await?)
         }
         .boxed()
     }
@@ -53,25 +44,26 @@ struct Here {
     image: Image,
 }
 
+impl Here {
+    fn read(&self, of: &Descriptor, most: u64) -> Result<Vec<u8>, BuildError> {
+        let content = self.images.store().content();
+        Ok(content.read(&of.digest, most).map_err(image::ImageError::from)?)
+    }
+}
+
 impl Origin for Here {
     fn top(&self) -> BoxFuture<'_, Result<Vec<u8>, BuildError>> {
         async move {
             let manifest = &self.image.manifest_descriptor;
             let digest = self.image.manifest_digest.clone();
-            read(
-                &self.images,
-                &Descriptor::new(&manifest.media_type, digest, manifest.size),
-            )
+            let of = Descriptor::new(&manifest.media_type, digest, manifest.size);
+            self.read(&of, MAX_TOP)
         }
         .boxed()
     }
 
-    fn document<'a>(
-        &'a self,
-        of: &'a Descriptor,
-        _: &'a Lease,
-    ) -> BoxFuture<'a, Result<Vec<u8>, BuildError>> {
-        async move { read(&self.images, of) }.boxed()
+    fn document<'a>(&'a self, of: &'a Descriptor) -> BoxFuture<'a, Result<Vec<u8>, BuildError>> {
+        async move { self.read(of, of.size) }.boxed()
     }
 
     fn layer<'a>(&'a self, of: &'a Descriptor, lease: &'a Lease) -> BoxFuture<'a, Result<(), BuildError>> {
@@ -88,26 +80,11 @@ impl Origin for Here {
     }
 }
 
-fn too_large(of: &Descriptor) -> BuildError {
-    BuildError::invalid(format!(
-        "the document {} has {} bytes, at most {MAX_DOCUMENT} are read",
-        of.digest, of.size
-    ))
-}
-
-fn read(images: &Images, of: &Descriptor) -> Result<Vec<u8>, BuildError> {
-    let content = images.store().content();
-    Ok(content
-        .read(&of.digest, MAX_DOCUMENT)
-        .map_err(image::ImageError::from)?)
-}
-
 impl Builder {
     /// Reads the cache that lies in a registry under `name`, by itself or in an image.
     pub async fn import_cache(&self, name: &Reference, auth: Option<&Auth>) -> Result<Imported, BuildError> {
         let origin = Remote(RemoteParts::new(&self.images, name, auth)?);
-        let lease = self.images.store().lease();
-        import(Arc::new(origin), &name.familiar(), &lease).await
+        import(Arc::new(origin), &name.familiar()).await
     }
 
     /// The same of an image that is here; `None` where there is none of this name.
@@ -121,8 +98,7 @@ impl Builder {
             images: self.images.clone(),
             image,
         };
-        let lease = self.images.store().lease();
-        import(Arc::new(origin), &name.familiar(), &lease).await.map(Some)
+        import(Arc::new(origin), &name.familiar()).await.map(Some)
     }
 
     /// Reads the caches that a request names. One that cannot be read is told, and done without.
@@ -132,20 +108,26 @@ impl Builder {
         output: &mpsc::Sender<BuildEvent>,
     ) -> Result<(), BuildError> {
         for source in std::mem::take(&mut request.cache_sources) {
-            let CacheSource::Registry(name) = &source else {
-                return Err(BuildError::invalid(
-                    "a cache in a directory needs the client's session",
-                ));
+            let (name, may_be_here) = match &source {
+                CacheSource::Named(name) => (name, true),
+                CacheSource::Registry(name) => (name, false),
+                CacheSource::Local { .. } => {
+                    return Err(BuildError::invalid(
+                        "a cache in a directory needs the client's session",
+                    ));
+                }
             };
             if request.no_cache {
                 continue;
             }
             let reading = async {
-                // An image that is here is what clients of the classic builder mean.
-                match self.import_cache_here(name).await? {
-                    Some(imported) if !imported.is_empty() => Ok(imported),
-                    _ => self.import_cache(name, request.logins.get(name.domain())).await,
+                if may_be_here
+                    && let Ok(Some(imported)) = self.import_cache_here(name).await
+                    && !imported.is_empty()
+                {
+                    return Ok(imported);
                 }
+                self.import_cache(name, request.logins.get(name.domain())).await
             };
             let read = tokio::select! {
                 read = reading => read,
@@ -180,26 +162,14 @@ impl Builder {
             };
             let text = format!("Exporting cache to {}\n", name.familiar());
             let _ = output.send(BuildEvent::Text(text)).await;
-            let (draft, mode) = (solution.clone(), target.mode);
-            let collect = move || {
-                let mut collected = Draft::default();
-                draft.draft_cache(&mut collected, mode)?;
-                Ok::<_, BuildError>(collected)
+            let exported = tokio::select! {
+                exported = self.write_cache(solution, target, name) => exported,
+                () = solution.build().request.stop.cancelled() => Err(BuildError::Cancelled),
             };
-            let draft = tokio::task::spawn_blocking(collect).await??;
-            if draft.is_empty() {
-                continue;
-            }
-            let (progress, mut events) = mpsc::channel(1);
-            let auth = solution.build().request.logins.get(name.domain()).cloned();
-            let pushing = self.export_cache(draft, target.form, name, auth, progress);
-            let drain = async { while events.recv().await.is_some() {} };
-            let pushed = tokio::select! {
-                (pushed, ()) = async { tokio::join!(pushing, drain) } => pushed,
-                () = solution.build().request.stop.cancelled() => return Err(BuildError::Cancelled),
-            };
-            match pushed {
-                Ok(_) => {}
+            self.sweep().await?;
+            match exported {
+                Ok(()) => {}
+                Err(BuildError::Cancelled) => return Err(BuildError::Cancelled),
                 Err(error) if target.ignore_error => {
                     let text = format!(
                         "[Warning] the cache was not exported to {}: {error}\n",
@@ -215,7 +185,31 @@ impl Builder {
         Ok(image)
     }
 
-    /// Writes a cache into a registry under `name`; what the name points to then.
+    async fn write_cache(
+        &self,
+        solution: &Arc<Solution>,
+        target: &CacheTarget,
+        name: &Reference,
+    ) -> Result<(), BuildError> {
+        let (drafted, mode) = (solution.clone(), target.mode);
+        let collect = move || {
+            let mut draft = Draft::default();
+            drafted.draft_cache(&mut draft, mode)?;
+            Ok::<_, BuildError>(draft)
+        };
+        let draft = tokio::task::spawn_blocking(collect).await??;
+        if draft.is_empty() {
+            return Ok(());
+        }
+        let (progress, mut events) = mpsc::channel(1);
+        let auth = solution.build().request.logins.get(name.domain()).cloned();
+        let pushing = self.export_cache(draft, target.form, name, auth, progress);
+        let drain = async { while events.recv().await.is_some() {} };
+        tokio::join!(pushing, drain).0.map(|_| ())
+    }
+
+    /// Writes a cache into a registry under `name`; what the name points to then. Its documents are of no use here
+    /// afterwards, however it ended: see [`Builder::sweep`].
     pub async fn export_cache(
         &self,
         draft: Draft,
@@ -230,15 +224,18 @@ impl Builder {
             auth,
             ..PushOptions::default()
         };
-        let blobs = written.blobs.clone();
+        let Written { top, blobs, lease } = written;
         self.images
-            .push_parts(name, written.top.clone(), blobs, options, progress)
+            .push_parts(name, top.clone(), blobs, options, progress)
             .await?;
-        let Written { top, lease, .. } = written;
         drop(lease);
-        // Its documents are of no use here.
+        Ok(top)
+    }
+
+    /// Removes what nothing keeps any more.
+    pub async fn sweep(&self) -> Result<(), BuildError> {
         let images = self.images.clone();
         tokio::task::spawn_blocking(move || images.sweep()).await?;
-        Ok(top)
+        Ok(())
     }
 }

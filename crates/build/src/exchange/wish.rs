@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Deserializer};
 use spec::{Digest, ErrorClass, Reference};
 
 use super::{CacheExport, Form};
@@ -10,11 +11,20 @@ use crate::error::BuildError;
 /// Kinds of stores that BuildKit knows and this engine does not reach.
 const FOREIGN: [&str; 3] = ["gha", "s3", "azblob"];
 
-/// A cache by its kind and options, as it is written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The build argument by which old clients ask for a cache inside the image.
+pub const INLINE_ARGUMENT: &str = "BUILDKIT_INLINE_CACHE";
+
+/// A cache by its kind and options, as it is written; outputs of builds are written alike.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Wish {
+    #[serde(rename = "Type", default)]
     pub kind: String,
+    #[serde(rename = "Attrs", default, deserialize_with = "options")]
     pub options: BTreeMap<String, String>,
+}
+
+fn options<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 impl Wish {
@@ -95,6 +105,8 @@ impl Wish {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CacheSource {
     Registry(Reference),
+    /// An image: the one that is here, or its registry's.
+    Named(Reference),
     /// A directory of the client, and the document in it that everything begins with.
     Local {
         directory: String,
@@ -103,6 +115,14 @@ pub enum CacheSource {
 }
 
 impl CacheSource {
+    /// As users write it; a bare name is an image's, which may be here.
+    pub fn parse(text: &str) -> Result<CacheSource, BuildError> {
+        Ok(match CacheSource::read(&Wish::parse(text)?)? {
+            CacheSource::Registry(name) if !text.contains('=') => CacheSource::Named(name),
+            other => other,
+        })
+    }
+
     pub fn read(wish: &Wish) -> Result<CacheSource, BuildError> {
         match wish.kind.as_str() {
             "registry" => Ok(CacheSource::Registry(wish.name()?)),
@@ -121,7 +141,7 @@ impl CacheSource {
     /// How people know it.
     pub fn title(&self) -> String {
         match self {
-            CacheSource::Registry(name) => name.familiar(),
+            CacheSource::Registry(name) | CacheSource::Named(name) => name.familiar(),
             CacheSource::Local { directory, .. } => format!("local:{directory}"),
         }
     }
@@ -185,6 +205,22 @@ impl CacheTarget {
         })
     }
 
+    /// Adds the cache inside the image, where [`INLINE_ARGUMENT`] has a value that asks for it.
+    pub fn add_inline(targets: &mut Vec<CacheTarget>, argument: Option<&str>) {
+        let known = targets.iter().any(|target| target.goal == CacheGoal::Inline);
+        if matches!(argument, Some("1" | "true")) && !known {
+            targets.push(CacheTarget {
+                goal: CacheGoal::Inline,
+                mode: CacheExport::No,
+                form: Form {
+                    oci: true,
+                    manifest: true,
+                },
+                ignore_error: false,
+            });
+        }
+    }
+
     /// How much has to be remembered of a build for all of them.
     pub fn most(targets: &[CacheTarget]) -> CacheExport {
         let modes = targets.iter().map(|target| target.mode);
@@ -229,6 +265,40 @@ mod tests {
             }
         );
         assert_eq!(CacheTarget::most(&[old]), CacheExport::Min);
+    }
+
+    #[test]
+    fn only_bare_names_are_those_of_images_that_may_be_here() {
+        let name = Reference::parse_normalized("a/b").unwrap().or_latest();
+        assert_eq!(
+            CacheSource::parse("a/b").unwrap(),
+            CacheSource::Named(name.clone())
+        );
+        assert_eq!(
+            CacheSource::parse("type=registry,ref=a/b").unwrap(),
+            CacheSource::Registry(name)
+        );
+    }
+
+    #[test]
+    fn old_clients_ask_for_an_inline_cache_once() {
+        let mut targets = Vec::new();
+        for asked in [None, Some("0"), Some("1"), Some("true")] {
+            CacheTarget::add_inline(&mut targets, asked);
+        }
+        let said = CacheTarget::read(&Wish::parse("type=inline").unwrap()).unwrap();
+        assert_eq!(targets, [said]);
+    }
+
+    #[test]
+    fn documents_of_clients_are_read() {
+        let wishes: Vec<Wish> = serde_json::from_str(
+            r#"[{"Type":"registry","Attrs":{"ref":"a"}},{"Type":"inline","Attrs":null},{"Attrs":{}}]"#,
+        )
+        .unwrap();
+        assert_eq!(wishes[0], Wish::parse("type=registry,ref=a").unwrap());
+        assert_eq!(wishes[1], Wish::parse("type=inline").unwrap());
+        assert_eq!(wishes[2].kind, "");
     }
 
     #[test]

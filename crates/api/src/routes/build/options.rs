@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api_types::lenient;
-use build::exchange::{CacheGoal, CacheSource, CacheTarget, Wish};
+use build::exchange::{CacheGoal, CacheSource, CacheTarget, INLINE_ARGUMENT, Wish};
 use build::{Limits, Ulimit};
 use serde::de::DeserializeOwned;
 use spec::{Platform, Reference};
@@ -160,7 +160,7 @@ fn cache_sources(query: &Query) -> Result<Vec<CacheSource>> {
         let wish = Wish::parse(text).map_err(refused)?;
         match wish.kind.as_str() {
             "local" => Err(no_directory()),
-            _ => CacheSource::read(&wish).map_err(refused),
+            _ => CacheSource::parse(text).map_err(refused),
         }
     };
     wishes.map(read).collect()
@@ -177,11 +177,8 @@ fn cache_targets(query: &Query, build_args: &BTreeMap<String, Option<String>>) -
             _ => targets.push(target),
         }
     }
-    let asked = build_args.get("BUILDKIT_INLINE_CACHE").and_then(Option::as_deref);
-    if matches!(asked, Some("1" | "true")) && !targets.iter().any(|target| target.goal == CacheGoal::Inline) {
-        let wish = Wish::parse("type=inline").map_err(refused)?;
-        targets.push(CacheTarget::read(&wish).map_err(refused)?);
-    }
+    let asked = build_args.get(INLINE_ARGUMENT).and_then(Option::as_deref);
+    CacheTarget::add_inline(&mut targets, asked);
     Ok(targets)
 }
 

@@ -15,7 +15,6 @@ use build::exchange::Wish;
 use buildkit::SessionBuild;
 use futures_util::StreamExt;
 use http::StatusCode;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use spec::Id;
 use tokio::sync::mpsc;
@@ -76,14 +75,6 @@ fn line(id: &str, aux: Value) -> ProgressMessage {
         aux: Some(aux),
         ..ProgressMessage::default()
     }
-}
-
-#[derive(Debug, Deserialize)]
-struct Output {
-    #[serde(rename = "Type", default)]
-    kind: String,
-    #[serde(rename = "Attrs", default)]
-    attributes: Option<HashMap<String, String>>,
 }
 
 fn read(query: &Query) -> Result<SessionBuild> {
@@ -176,10 +167,9 @@ fn ulimits(query: &Query) -> Result<String> {
 
 /// Without a word the result becomes an image here, under the names that are given.
 fn outputs(query: &Query) -> Result<Vec<(String, HashMap<String, String>)>> {
-    let asked: Vec<Output> = document(query, "outputs", "error reading outputs")?;
+    let asked: Vec<Wish> = document(query, "outputs", "error reading outputs")?;
     let names: Vec<String> = tags(&query.all("t"))?.iter().map(ToString::to_string).collect();
-    let image = |attributes: Option<HashMap<String, String>>| {
-        let mut attributes = attributes.unwrap_or_default();
+    let image = |mut attributes: HashMap<String, String>| {
         if !names.is_empty() {
             attributes
                 .entry("name".to_owned())
@@ -191,12 +181,12 @@ fn outputs(query: &Query) -> Result<Vec<(String, HashMap<String, String>)>> {
         return Err(ApiError::invalid("multiple outputs not supported"));
     }
     Ok(match asked.into_iter().next() {
-        None => vec![image(None)],
-        Some(Output { kind, attributes }) => match kind.as_str() {
-            "" | "moby" | "image" => vec![image(attributes)],
+        None => vec![image(HashMap::new())],
+        Some(Wish { kind, options }) => match kind.as_str() {
+            "" | "moby" | "image" => vec![image(options.into_iter().collect())],
             // Nothing is to become of it but what the cache remembers.
             "cacheonly" => Vec::new(),
-            _ => vec![(kind, attributes.unwrap_or_default())],
+            _ => vec![(kind, options.into_iter().collect())],
         },
     })
 }

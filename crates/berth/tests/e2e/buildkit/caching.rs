@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Lab, lab};
+use super::{Lab, files_with, lab};
 use crate::private::Registry;
 use crate::support::text;
 
@@ -97,6 +97,14 @@ fn large(lab: &Lab) -> Vec<PathBuf> {
     found
 }
 
+/// Documents of caches in the engine's store, where they are of no use.
+fn documents(lab: &Lab) -> Vec<PathBuf> {
+    files_with(
+        &lab.daemon.dir.path().join("root/content"),
+        b"buildkit.cacheconfig",
+    )
+}
+
 fn half_done(lab: &Lab) -> usize {
     std::fs::read_dir(lab.daemon.dir.path().join("root/content/ingest"))
         .unwrap()
@@ -125,10 +133,44 @@ fn a_cache_in_a_registry_spares_another_engine_the_steps() {
         assert_eq!(made(&other), made(&lab), "{form}");
         // What is not part of the image was not fetched.
         assert_eq!(large(&other), Vec::<PathBuf>::new(), "{form}");
-        // What came is known here from now on.
+        // What came is known here from now on; what only its name was known of is made.
+        let (_, shown) = other.ok(&["buildx", "build", "-t", "app:1", "."]);
+        assert_eq!(known(&shown), (4, 6), "{form}: {shown}");
+        assert_eq!(made(&other), made(&lab), "{form}");
         other.daemon.ok(&["builder", "prune", "-f"]);
+        assert_eq!(documents(&lab), Vec::<PathBuf>::new(), "{form}");
         assert_eq!(half_done(&other), 0);
     }
+}
+
+/// Made here in another way, with the same content.
+#[test]
+fn what_is_here_is_not_brought_again() {
+    let lab = lab!();
+    let Some(shop) = Shop::open(&lab) else { return };
+    let write = |lab: &Lab, way: &str| {
+        let base = shop.name("base:1");
+        let dockerfile = format!(
+            "FROM {base} AS tools\nRUN echo one > /tool{way}\nFROM {base}\nCOPY --from=tools /tool /tool\n"
+        );
+        lab.write("Dockerfile", &dockerfile);
+    };
+    let to = format!("type=registry,ref={}", shop.name("cache:same"));
+    let from = format!("type=registry,ref={}", shop.name("cache:same"));
+    write(&lab, "");
+    lab.ok(&["buildx", "build", "-t", "app:1", "--cache-to", &to, "."]);
+    let other = shop.other();
+    let layers = || {
+        let format = "{{json .RootFS.Layers}}";
+        other.daemon.ok(&["image", "inspect", "-f", format, "app:1"])
+    };
+    write(&other, " && true");
+    other.ok(&["buildx", "build", "-t", "app:1", "."]);
+    let before = layers();
+    write(&other, "");
+    let (_, shown) = other.ok(&["buildx", "build", "-t", "app:1", "--cache-from", &from, "."]);
+    assert_eq!(known(&shown), (2, 2), "{shown}");
+    assert_eq!(layers(), before);
 }
 
 #[test]
@@ -245,7 +287,7 @@ fn an_image_carries_the_cache_of_its_own_layers() {
         &lab.context().join("above.tar").display().to_string(),
         "above:1",
     ]);
-    let saved = super::files_with(&lab.context(), b"moby.buildkit.cache.v0");
+    let saved = files_with(&lab.context(), b"moby.buildkit.cache.v0");
     assert_eq!(saved, Vec::<PathBuf>::new());
 }
 
@@ -271,6 +313,27 @@ fn our_client_reads_and_writes_caches() {
     ]);
     assert_eq!(shown.matches("Using cache").count(), 7, "{shown}");
     assert_eq!(made(&other), made(&lab));
+    // An image of this name that is here is not what is asked for.
+    let third = shop.other();
+    let context = third.context().display().to_string();
+    third.write(
+        "Dockerfile",
+        &format!("FROM {}\nRUN echo other > /other\n", shop.name("base:1")),
+    );
+    third.daemon.ok(&[
+        "build",
+        "-t",
+        &shop.name("cache:own"),
+        "--cache-to",
+        "type=inline",
+        &context,
+    ]);
+    shop.furnish(&third);
+    let shown = third
+        .daemon
+        .ok(&["build", "-t", "app:1", "--cache-from", &from, &context]);
+    assert_eq!(shown.matches("Using cache").count(), 7, "{shown}");
+    let context = other.context().display().to_string();
     // A registry that is away: reading is done without, writing fails, unless it is said not to matter.
     let gone = "type=registry,ref=127.0.0.1:1/no:1";
     let shown = other.daemon.ok(&["build", "--cache-from", gone, &context]);
@@ -290,6 +353,7 @@ fn our_client_reads_and_writes_caches() {
         &context,
     ]);
     assert!(shown.contains("[Warning] the cache was not exported"), "{shown}");
+    assert_eq!(documents(&other), Vec::<PathBuf>::new());
     for (flag, value, part) in [
         ("--cache-to", "type=local,dest=x", "BuildKit's protocol"),
         ("--cache-from", "type=local,src=x", "BuildKit's protocol"),
@@ -340,9 +404,15 @@ fn a_cache_that_cannot_be_used_is_done_without() {
     let other = shop.other();
     let (_, shown) = other.ok(&["buildx", "build", "-t", "app:1", "--cache-from", &from, "."]);
     assert!(shown.contains("RUN cat /proc"), "{shown}");
+    assert!(shown.contains("a result of the cache local:"), "{shown}");
     assert!(made(&other).ends_with("content\nb\n"));
     assert_ne!(made(&other), made(&lab));
     assert_eq!(half_done(&other), 0);
+    // That is told, too, when the build fails.
+    let failing = shop.other();
+    failing.write("Dockerfile", &format!("{}RUN exit 3\n", shop.dockerfile));
+    let (_, said) = failing.fails(&["buildx", "build", "--cache-from", &from, "."]);
+    assert!(said.contains("a result of the cache local:"), "{said}");
     // A document that is damaged.
     for document in blobs(&cache, |bytes| bytes.starts_with(b"{")) {
         std::fs::write(document, "{}").unwrap();
@@ -374,6 +444,7 @@ fn a_cache_that_cannot_be_used_is_done_without() {
         ".",
     ]);
     assert_eq!(half_done(&lab), 0);
+    assert_eq!(documents(&lab), Vec::<PathBuf>::new());
 }
 
 /// The blobs of a directory in OCI's layout whose content is as it should be.

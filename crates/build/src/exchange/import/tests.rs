@@ -10,7 +10,6 @@ impl Origin for Nowhere {
     fn document<'a>(
         &'a self,
         _: &'a Descriptor,
-        _: &'a Lease,
     ) -> futures_util::future::BoxFuture<'a, Result<Vec<u8>, BuildError>> {
         self.top()
     }
@@ -36,12 +35,7 @@ fn blob(name: &str) -> Descriptor {
 }
 
 fn read(text: &str, blobs: &[Descriptor]) -> Result<Imported, String> {
-    let mut imported = Imported {
-        title: "test".to_owned(),
-        origin: Arc::new(Nowhere),
-        layers: Vec::new(),
-        entries: HashMap::new(),
-    };
+    let mut imported = Imported::empty("test", Arc::new(Nowhere));
     let config = serde_json::from_str(text).map_err(|error| error.to_string())?;
     imported.add(config, blobs)?;
     Ok(imported)
@@ -183,4 +177,116 @@ fn long_chains_are_read() {
         .collect();
     let imported = read(&format!(r#"{{"records":[{}]}}"#, records.join(",")), &[]).unwrap();
     assert_eq!(imported.entries.len(), 5_000);
+}
+
+/// What lies on many records is known by their names and holds nothing else of them.
+#[test]
+fn records_on_many_others_are_read() {
+    let x = digest("x");
+    let wide = vec![r#"[{"link":1}]"#; 20_000].join(",");
+    let on_it = vec![r#"[{"link":0}]"#; 20_000].join(",");
+    let text = format!(
+        r#"{{"records":[{{"digest":"{x}","inputs":[{wide}]}},{{"digest":"{x}"}},{{"digest":"{x}","inputs":[{on_it}]}}]}}"#
+    );
+    let imported = read(&text, &[]).unwrap();
+    let below = key(&x, &vec![key(&x, &[]); 20_000]);
+    let above = key(&x, &vec![below; 20_000]);
+    assert_eq!(imported.parts(&above).unwrap().len(), 20_000);
+}
+
+#[test]
+fn what_images_carry_counts_together() {
+    let x = digest("x");
+    let mut imported = Imported::empty("test", Arc::new(Nowhere));
+    let links = Record {
+        results: Vec::new(),
+        digest: x.to_string(),
+        inputs: vec![Vec::new(); MAX_LINKS / 2],
+    };
+    let records = vec![
+        Record {
+            results: Vec::new(),
+            digest: x.to_string(),
+            inputs: Vec::new(),
+        };
+        MAX_RECORDS / 2 - 1
+    ];
+    let layers = vec![Layer { blob: x, parent: -1 }; MAX_LAYERS / 2];
+    let carried = Config {
+        layers,
+        records: [vec![links], records].concat(),
+    };
+    imported.add(carried.clone(), &[]).unwrap();
+    imported.add(carried, &[]).unwrap();
+    let more = |layers: &str, records: &str| {
+        serde_json::from_str(&format!(r#"{{"layers":[{layers}],"records":[{records}]}}"#)).unwrap()
+    };
+    let record = format!(r#"{{"digest":"{}"}}"#, digest("y"));
+    let layer = format!(r#"{{"blob":"{}","parent":-1}}"#, digest("y"));
+    imported.add(more("", ""), &[]).unwrap();
+    assert!(
+        imported
+            .add(more(&layer, ""), &[])
+            .unwrap_err()
+            .contains("at most")
+    );
+    assert!(
+        imported
+            .add(more("", &record), &[])
+            .unwrap_err()
+            .contains("at most")
+    );
+}
+
+/// Serves a document with layers of an image that say they are large.
+struct Large;
+
+impl Origin for Large {
+    fn top(&self) -> futures_util::future::BoxFuture<'_, Result<Vec<u8>, BuildError>> {
+        let of = |kind: &str| {
+            let digest = digest(kind);
+            format!(
+                r#"{{"mediaType":"{kind}","digest":"{digest}","size":{}}}"#,
+                MAX_DOCUMENT + 1
+            )
+        };
+        let text = format!(
+            r#"{{"schemaVersion":2,"config":{},"layers":[{}]}}"#,
+            of(CONFIG),
+            of(media_type::OCI_LAYER_GZIP)
+        );
+        Box::pin(async { Ok(text.into_bytes()) })
+    }
+
+    fn document<'a>(
+        &'a self,
+        _: &'a Descriptor,
+    ) -> futures_util::future::BoxFuture<'a, Result<Vec<u8>, BuildError>> {
+        panic!("it is asked for")
+    }
+
+    fn layer<'a>(
+        &'a self,
+        _: &'a Descriptor,
+        _: &'a Lease,
+    ) -> futures_util::future::BoxFuture<'a, Result<(), BuildError>> {
+        panic!("it is asked for")
+    }
+}
+
+#[tokio::test]
+async fn large_documents_are_not_asked_for() {
+    let error = import(Arc::new(Large), "test").await.unwrap_err();
+    assert!(error.to_string().contains("at most 1048576 are read"), "{error}");
+}
+
+#[test]
+fn times_are_times() {
+    assert_eq!(
+        time(Some("2024-01-01T00:00:00.5+02:00")),
+        "2023-12-31T22:00:00.5Z"
+    );
+    for told in [None, Some(""), Some("yesterday\nRUN x")] {
+        assert!(time(told).parse::<jiff::Timestamp>().is_ok(), "{told:?}");
+    }
 }
