@@ -90,13 +90,8 @@ fn with_nextest(filter: &[String]) -> Result<Counts> {
     let mut in_output = false;
     let succeeded = watch(&mut command, |line| {
         let text = line.trim_start();
-        // Of a second try it says "TRY 2 FAIL [".
-        let told = text
-            .trim_start_matches("TRY ")
-            .trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
-        let status = ["PASS [", "FAIL [", "SIGNAL [", "TIMEOUT ["]
-            .iter()
-            .any(|s| told.starts_with(s));
+        let told = told(text);
+        let status = told.is_some();
         if status || text.starts_with("Summary [") {
             in_output = false;
         }
@@ -109,7 +104,7 @@ fn with_nextest(filter: &[String]) -> Result<Counts> {
             counts.passed = number_before(summary, " passed");
             counts.failed = number_before(summary, " failed") + number_before(summary, " timed out");
         }
-        if told.starts_with("PASS [") {
+        if told == Some("PASS") {
             in_output = true;
             return true;
         }
@@ -121,6 +116,17 @@ fn with_nextest(filter: &[String]) -> Result<Counts> {
         bail!("cargo nextest failed before the tests ended");
     }
     Ok(counts)
+}
+
+/// How a test ended, in a line that says so: `PASS [`, `SIGSEGV [`, and of another try `TRY 2 FAIL [`.
+fn told(line: &str) -> Option<&str> {
+    let (head, _) = line.split_once(" [")?;
+    let word = head.rsplit(' ').find(|word| !word.is_empty())?;
+    let is_status = |text: &str| {
+        text.bytes()
+            .all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'-' | b' '))
+    };
+    (word != "Summary" && is_status(head)).then_some(word)
 }
 
 fn number_before(text: &str, word: &str) -> u64 {
@@ -158,7 +164,22 @@ fn with_cargo(filter: &[String]) -> Result<Counts> {
 
 #[cfg(test)]
 mod tests {
-    use super::number_before;
+    use super::{number_before, told};
+
+    #[test]
+    fn ends_are_told_from_output() {
+        for (line, end) in [
+            ("PASS [   0.008s] (1/2) store::kill x", Some("PASS")),
+            ("TRY 1 FAIL [  11.424s] (───) berth::e2e x", Some("FAIL")),
+            ("TRY 2 SIGSEGV [   0.1s] x", Some("SIGSEGV")),
+            ("SIGKILL [   0.1s] x", Some("SIGKILL")),
+            ("Summary [  12.3s] 120 tests run", None),
+            ("left: [1, 2]", None),
+            ("thread 'x' [1]", None),
+        ] {
+            assert_eq!(told(line), end, "{line}");
+        }
+    }
 
     #[test]
     fn reads_summaries() {

@@ -240,14 +240,24 @@ pub fn create(launch: Launch<'_>) -> Result<Created, LaunchError> {
 
 /// The process that a child made inside the container, when that one has got there.
 pub(crate) fn born(channel: &mut Channel, mut child: Unstarted) -> Result<Unstarted, LaunchError> {
-    let joined = channel
-        .expect(Stage::Joined)
-        .map_err(|error| child.explain(error))?
-        .pop();
-    let Some(pidfd) = joined else { return Ok(child) };
-    let pid = sys::process::number(pidfd.as_fd()).during("the process that was born in the container")?;
-    // The one that brought it there is done, and is reaped here.
-    Ok(Unstarted::new(Child { pid, pidfd }))
+    let adopt = |pidfd: OwnedFd| {
+        let pid = sys::process::number(pidfd.as_fd()).during("the process that was born in the container")?;
+        Ok(Unstarted::new(Child { pid, pidfd }))
+    };
+    match channel.expect(Stage::Joined) {
+        // The one that brought it there is done, and is reaped here.
+        Ok(mut fds) => fds.pop().map_or(Ok(child), adopt),
+        Err(error) => {
+            // It may be the newborn that failed, before the one that brought it there could say that it is there. Nobody
+            // else would reap it, and its pid namespace would not end.
+            if let Ok(Received::Reached(mut fds)) = channel.receive(Stage::Joined)
+                && let Some(Ok(mut newborn)) = fds.pop().map(adopt)
+            {
+                return Err(newborn.explain(error));
+            }
+            Err(child.explain(error))
+        }
+    }
 }
 
 /// A filter that asks somebody, and what he is told.

@@ -117,6 +117,10 @@ impl Pull<'_> {
                 }
                 State::Verifying => {}
                 State::Done => {
+                    // A short check may be over before anybody looked.
+                    if !verifying {
+                        self.report.say_of(&id, "Verifying Checksum").await;
+                    }
                     self.report.say_of(&id, "Download complete").await;
                     return Ok(());
                 }
