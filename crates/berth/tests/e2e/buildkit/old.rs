@@ -131,26 +131,4 @@ fn an_old_client_hears_why_its_build_failed() {
     let done = build(&lab, &program, &["-o", &to, "."]);
     assert!(done.status.success(), "{}", text(&done.stderr));
     assert!(out.join("x/Dockerfile").is_file());
-    // What comes on standard input has no way here.
-    let mut command = Command::new(&program);
-    let tar = Command::new("tar")
-        .args(["-cf", "-", "."])
-        .current_dir(lab.context())
-        .output()
-        .unwrap();
-    let archive = lab.daemon.dir.path().join("context.tar");
-    std::fs::write(&archive, tar.stdout).unwrap();
-    let done = command
-        .args(["build", "-"])
-        .env("DOCKER_HOST", lab.daemon.socket())
-        .env("DOCKER_BUILDKIT", "1")
-        .stdin(std::fs::File::open(&archive).unwrap())
-        .output()
-        .unwrap();
-    assert!(!done.status.success());
-    assert!(
-        text(&done.stderr).contains("from standard input"),
-        "{}",
-        text(&done.stderr)
-    );
 }
