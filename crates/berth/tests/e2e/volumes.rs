@@ -9,6 +9,12 @@ use std::process::Command;
 
 use crate::support::{BERTH, Daemon, text};
 
+/// A volume that its options mount.
+fn in_memory(daemon: &Daemon, name: &str) {
+    let options = ["-o", "type=tmpfs", "-o", "device=tmpfs"];
+    daemon.ok(&[&["volume", "create"], &options[..], &[name]].concat());
+}
+
 #[test]
 fn volumes_are_filled_shared_and_outlive_containers() {
     guard!();

@@ -6,7 +6,7 @@ use crate::connect::context::{self, Certificates, Context};
 use crate::connect::endpoint::{DEFAULT_SOCKET, resolve};
 use crate::failure::{Failure, Failures, Outcome};
 use crate::flags::{Flag, Matches};
-use crate::format::listing::{Format, Listing, Row, render};
+use crate::format::listing::{FORMAT, Format, Listing, Row, render};
 use crate::json::Value;
 use crate::session::{Session, print, say};
 use crate::template::{Missing, Template};
@@ -22,13 +22,7 @@ const LS: Command = Command::new(
     |session, matches| Box::pin(ls(session, matches)),
 )
 .aliases(&["list"])
-.flags(&[&[
-    Flag::text(
-        "format",
-        "Layout: 'table', 'table TEMPLATE', 'json' or a Go template",
-    ),
-    Flag::bool("quiet", "Show names only").short('q'),
-]]);
+.flags(&[&[FORMAT, Flag::bool("quiet", "Show names only").short('q')]]);
 
 const SHOW: Command = Command::new(
     "show",

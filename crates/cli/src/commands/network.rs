@@ -10,7 +10,7 @@ use crate::commands::pruning::Mode;
 use crate::commands::system::check;
 use crate::failure::{Failure, Failures, Outcome};
 use crate::flags::{Flag, Matches};
-use crate::format::listing::{Format, Listing, Row, render};
+use crate::format::listing::{FORMAT, Format, Listing, Row, render};
 use crate::format::{short_id, time};
 use crate::grammar::devices::list;
 use crate::grammar::env::{check_label, pairs as to_map};
@@ -47,10 +47,7 @@ const LS: Command = Command::new(
         .short('f')
         .value("filter")
         .check(filter::check),
-    Flag::text(
-        "format",
-        "Layout: 'table', 'table TEMPLATE', 'json' or a Go template",
-    ),
+    FORMAT,
     Flag::bool("no-trunc", "Do not cut values short"),
     Flag::bool("quiet", "Show IDs only").short('q'),
 ]]);

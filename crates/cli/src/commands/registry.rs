@@ -6,7 +6,7 @@ use crate::command::{Arity, Command};
 use crate::connect::config::Config;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Flag, Matches};
-use crate::format::listing::{Format, Listing, Row, render};
+use crate::format::listing::{FORMAT, Format, Listing, Row, render};
 use crate::format::{ellipsis, printable};
 use crate::grammar::filter::{self, Filters};
 use crate::session::{Session, print, say};
@@ -49,10 +49,7 @@ pub const SEARCH: Command = Command::new(
         .short('f')
         .value("filter")
         .check(filter::check),
-    Flag::text(
-        "format",
-        "Layout: 'table', 'table TEMPLATE', 'json' or a Go template",
-    ),
+    FORMAT,
     Flag::int("limit", "How many results at most"),
     Flag::bool("no-trunc", "Do not cut values short"),
 ]]);

@@ -11,7 +11,7 @@ use crate::commands::inspect;
 use crate::commands::pruning::Mode;
 use crate::failure::{Failure, Failures, Outcome};
 use crate::flags::{Flag, Matches};
-use crate::format::listing::{Format, Listing, Row, render};
+use crate::format::listing::{FORMAT, Format, Listing, Row, render};
 use crate::format::size;
 use crate::grammar::env::{check_label, pairs as to_map};
 use crate::grammar::filter::{self, Filters};
@@ -48,10 +48,7 @@ const LS: Command = Command::new(
         .short('f')
         .value("filter")
         .check(filter::check),
-    Flag::text(
-        "format",
-        "Layout: 'table', 'table TEMPLATE', 'json' or a Go template",
-    ),
+    FORMAT,
     Flag::bool("quiet", "Show names only").short('q'),
 ]]);
 

@@ -5,8 +5,15 @@
 
 use super::table;
 use crate::failure::Failure;
+use crate::flags::Flag;
 use crate::json::Value;
 use crate::template::{Missing, Template};
+
+/// The flag of every command that lists.
+pub const FORMAT: Flag = Flag::text(
+    "format",
+    "Layout: 'table', 'table TEMPLATE', 'json' or a Go template",
+);
 
 pub struct Listing {
     /// Cell name and heading, e.g. ("ID", "CONTAINER ID").

@@ -183,15 +183,7 @@ fn in_a_user_namespace_too() {
 fn what_cannot_be_is_refused_with_a_reason() {
     guard!();
     let daemon = Daemon::start();
-    daemon.ok(&[
-        "volume",
-        "create",
-        "-o",
-        "type=tmpfs",
-        "-o",
-        "device=tmpfs",
-        "memory",
-    ]);
+    super::in_memory(&daemon, "memory");
     for (flag, mount, complaint) in [
         (
             "--mount",

@@ -60,15 +60,7 @@ fn what_cannot_be_kept_or_brought_back_is_said() {
     let daemon = Daemon::start();
     run(&daemon, "touch /d/x");
     daemon.ok(&["volume", "snapshot", "create", "data", "one"]);
-    daemon.ok(&[
-        "volume",
-        "create",
-        "-o",
-        "type=tmpfs",
-        "-o",
-        "device=tmpfs",
-        "memory",
-    ]);
+    super::in_memory(&daemon, "memory");
     daemon.ok(&[
         "run",
         "-d",

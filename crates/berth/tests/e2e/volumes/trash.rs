@@ -15,6 +15,11 @@ fn read(daemon: &Daemon, volume: &str) -> String {
     daemon.ok(&["run", "--rm", "-v", &mount, "box:1", "cat", "/d/note"])
 }
 
+fn events(daemon: &Daemon) -> String {
+    let past = ["events", "--since", "1h", "--until", "0s"];
+    daemon.ok(&[&past[..], &["--filter", "type=volume"]].concat())
+}
+
 fn trash(daemon: &Daemon, format: &str) -> String {
     daemon.ok(&["volume", "trash", "ls", "--format", format])
 }
@@ -102,15 +107,7 @@ fn what_nobody_can_miss_is_not_kept() {
     let daemon = Daemon::start();
     // Without content, with content elsewhere, of a container that takes its own along, and where it is asked for.
     daemon.ok(&["volume", "create", "empty"]);
-    daemon.ok(&[
-        "volume",
-        "create",
-        "-o",
-        "type=tmpfs",
-        "-o",
-        "device=tmpfs",
-        "memory",
-    ]);
+    super::in_memory(&daemon, "memory");
     write(&daemon, "named", "text");
     daemon.ok(&["volume", "rm", "empty", "memory"]);
     daemon.ok(&["run", "--rm", "-v", "/d", "box:1", "touch", "/d/x"]);
@@ -139,15 +136,7 @@ fn its_time_is_over_one_day() {
     write(&daemon, "data", "text");
     daemon.ok(&["volume", "rm", "data"]);
     is_empty_soon(&daemon);
-    let events = daemon.ok(&[
-        "events",
-        "--since",
-        "1h",
-        "--until",
-        "0s",
-        "--filter",
-        "type=volume",
-    ]);
+    let events = events(&daemon);
     assert!(
         events.contains("volume purge data") && events.contains("reason=age"),
         "{events}"
@@ -173,15 +162,7 @@ fn a_disk_without_room_is_given_it() {
         .extend(["--config-file".into(), file.display().to_string()]);
     daemon.crash_and_restart();
     is_empty_soon(&daemon);
-    let events = daemon.ok(&[
-        "events",
-        "--since",
-        "1h",
-        "--until",
-        "0s",
-        "--filter",
-        "type=volume",
-    ]);
+    let events = events(&daemon);
     assert!(events.contains("reason=space"), "{events}");
 }
 

@@ -5,7 +5,7 @@ use crate::client::query::Query;
 use crate::command::{Arity, Command};
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Flag, Matches};
-use crate::format::listing::{Format, Listing, Row, render};
+use crate::format::listing::{FORMAT, Format, Listing, Row, render};
 use crate::format::{duration, ellipsis, printable, short_id, size, time};
 use crate::grammar::filter::{self, Filters};
 use crate::json::Value;
@@ -18,10 +18,7 @@ pub const FLAGS: &[Flag] = &[
         .short('f')
         .value("filter")
         .check(filter::check),
-    Flag::text(
-        "format",
-        "Layout: 'table', 'table TEMPLATE', 'json' or a Go template",
-    ),
+    FORMAT,
     Flag::int("last", "Show the last N created containers, whatever their state")
         .short('n')
         .default("-1"),

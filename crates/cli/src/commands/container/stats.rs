@@ -7,7 +7,7 @@ use crate::client::query::{Query, segment};
 use crate::command::{Arity, Command};
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Flag, Matches};
-use crate::format::listing::{Format, Listing, Row, render};
+use crate::format::listing::{FORMAT, Format, Listing, Row, render};
 use crate::format::{short_id, size};
 use crate::json::Value;
 use crate::session::{Session, print};
@@ -24,10 +24,7 @@ pub const COMMAND: Command = Command::new(
 )
 .flags(&[&[
     Flag::bool("all", "Show stopped containers too").short('a'),
-    Flag::text(
-        "format",
-        "Layout: 'table', 'table TEMPLATE', 'json' or a Go template",
-    ),
+    FORMAT,
     Flag::bool("no-stream", "Show the first result and end"),
     Flag::bool("no-trunc", "Do not cut values short"),
 ]]);

@@ -4,7 +4,7 @@ use crate::client::query::{Query, name};
 use crate::command::{Arity, Command};
 use crate::failure::Outcome;
 use crate::flags::{Flag, Matches};
-use crate::format::listing::{Format, Listing, Row, render};
+use crate::format::listing::{FORMAT, Format, Listing, Row, render};
 use crate::format::{duration, ellipsis, printable, short_id, size, time};
 use crate::session::{Session, print};
 
@@ -16,10 +16,7 @@ pub const COMMAND: Command = Command::new(
     |session, matches| Box::pin(run(session, matches)),
 )
 .flags(&[&[
-    Flag::text(
-        "format",
-        "Layout: 'table', 'table TEMPLATE', 'json' or a Go template",
-    ),
+    FORMAT,
     Flag::bool("human", "Show sizes and dates for people")
         .short('H')
         .default("true"),

@@ -6,7 +6,7 @@ use crate::command::{Arity, Command};
 use crate::commands::container::list::pairs;
 use crate::failure::Outcome;
 use crate::flags::{Flag, Matches};
-use crate::format::listing::{Format, Listing, Row, render};
+use crate::format::listing::{FORMAT, Format, Listing, Row, render};
 use crate::format::{duration, short_id, size, time};
 use crate::grammar::filter::{self, Filters};
 use crate::json::Value;
@@ -19,10 +19,7 @@ const FLAGS: &[Flag] = &[
         .short('f')
         .value("filter")
         .check(filter::check),
-    Flag::text(
-        "format",
-        "Layout: 'table', 'table TEMPLATE', 'json' or a Go template",
-    ),
+    FORMAT,
     Flag::bool("no-trunc", "Do not cut values short"),
     Flag::bool("quiet", "Show IDs only").short('q'),
     Flag::bool("tree", "Show the platforms of each image"),

@@ -5,7 +5,7 @@ use crate::command::{Arity, Command};
 use crate::commands::{container, volume};
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Flag, Matches};
-use crate::format::listing::{Format, Listing, Row, render};
+use crate::format::listing::{FORMAT, Format, Listing, Row, render};
 use crate::format::{duration, short_id, size, time};
 use crate::json::Value;
 use crate::session::{Session, print};
@@ -17,13 +17,7 @@ pub const COMMAND: Command = Command::new(
     Arity::Exactly(0),
     |session, matches| Box::pin(run(session, matches)),
 )
-.flags(&[&[
-    Flag::text(
-        "format",
-        "Layout: 'table', 'table TEMPLATE', 'json' or a Go template",
-    ),
-    Flag::bool("verbose", "Show every object").short('v'),
-]]);
+.flags(&[&[FORMAT, Flag::bool("verbose", "Show every object").short('v')]]);
 
 const SUMMARY: Listing = Listing {
     columns: &[

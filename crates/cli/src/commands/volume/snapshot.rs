@@ -4,7 +4,7 @@ use crate::client::query::{Query, segment};
 use crate::command::{Arity, Command};
 use crate::failure::{Failures, Outcome};
 use crate::flags::{Flag, Matches};
-use crate::format::listing::{Format, Listing, Row, render};
+use crate::format::listing::{FORMAT, Format, Listing, Row, render};
 use crate::format::size;
 use crate::json::Value;
 use crate::session::{Session, print, say};
@@ -28,13 +28,7 @@ const LS: Command = Command::new(
     |session, matches| Box::pin(ls(session, matches)),
 )
 .aliases(&["list"])
-.flags(&[&[
-    Flag::text(
-        "format",
-        "Layout: 'table', 'table TEMPLATE', 'json' or a Go template",
-    ),
-    Flag::bool("quiet", "Show names only").short('q'),
-]]);
+.flags(&[&[FORMAT, Flag::bool("quiet", "Show names only").short('q')]]);
 
 const RM: Command = Command::new(
     "rm",

@@ -7,7 +7,7 @@ use crate::command::{Arity, Command};
 use crate::commands::pruning::Mode;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Flag, Matches};
-use crate::format::listing::{Format, Listing, Row, render};
+use crate::format::listing::{FORMAT, Format, Listing, Row, render};
 use crate::format::size;
 use crate::json::Value;
 use crate::session::{Session, print, say};
@@ -22,13 +22,7 @@ const LS: Command = Command::new(
     |session, matches| Box::pin(ls(session, matches)),
 )
 .aliases(&["list"])
-.flags(&[&[
-    Flag::text(
-        "format",
-        "Layout: 'table', 'table TEMPLATE', 'json' or a Go template",
-    ),
-    Flag::bool("quiet", "Show ids only").short('q'),
-]]);
+.flags(&[&[FORMAT, Flag::bool("quiet", "Show ids only").short('q')]]);
 
 const RESTORE: Command = Command::new(
     "restore",
