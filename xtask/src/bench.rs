@@ -44,7 +44,7 @@ pub fn run(args: &[String]) -> Result<()> {
     packages::install(&[packages::BUILD, packages::RUN, packages::BENCH])?;
     let rows = rest.get(1..).unwrap_or_default();
     match subject {
-        "engine" => engine::run(runs),
+        "engine" => engine::run(runs, rows),
         "images" => images::run(&images::Plan::full(runs), rows),
         "runtime" => runtime::run(runs),
         "build" => build::run(runs, rows),

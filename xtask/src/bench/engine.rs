@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::docker::Peer;
 use super::pair::{self, Row};
@@ -13,10 +13,13 @@ use crate::process::capture;
 
 pub const IMAGE: &str = "bench:1";
 const STEPS: usize = 10;
+const MEMORY: &str = "memory";
 /// Bytes.
 const OUTPUT: u64 = 256 << 20;
 
-pub fn run(runs: usize) -> Result<()> {
+/// `words` choose the rows whose names hold one of them; `memory` is one of the names.
+pub fn run(runs: usize, words: &[String]) -> Result<()> {
+    let chosen = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
     let binary = engine::build()?;
     let scratch = Scratch::new("berth-bench")?;
     let tar = fixture::root_filesystem(&scratch)?;
@@ -46,7 +49,7 @@ pub fn run(runs: usize) -> Result<()> {
     let exec = ["exec", "idle", "true"];
     let no_cache = ["build", "-q", "--no-cache", context_text.as_str()];
     let cached = ["build", "-q", context_text.as_str()];
-    let rows = [
+    let mut rows = vec![
         Row {
             name: "run --rm IMAGE true",
             peer: Box::new(|| peer.client(&with_network)),
@@ -90,9 +93,16 @@ pub fn run(runs: usize) -> Result<()> {
             goal: Some(1.0 / 3.0),
         },
     ];
+    rows.retain(|row| chosen(row.name));
+    ensure!(
+        !rows.is_empty() || chosen(MEMORY),
+        "nothing of the engine is measured under {words:?}"
+    );
     println!("{}\n", fixture::machine(&[("docker", peer.version()?)])?);
     pair::print(&rows, runs)?;
-    memory::compare(&peer, &ours)?;
+    if chosen(MEMORY) {
+        memory::compare(&peer, &ours)?;
+    }
     drop(rows);
     ours.clean_up()
 }
