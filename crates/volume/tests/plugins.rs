@@ -5,11 +5,16 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use store::Store;
 use volume::{CreateVolume, PluginSettings, VolumeError, Volumes};
@@ -44,10 +49,13 @@ impl Plugin {
         plugin
     }
 
-    fn serve(&self, mut connection: UnixStream) {
-        let mut reader = BufReader::new(connection.try_clone().unwrap());
+    fn serve(&self, mut connection: impl Read + Write) {
+        let mut reader = BufReader::new(&mut connection);
         let (mut call, mut length) = (String::new(), 0);
-        reader.read_line(&mut call).unwrap();
+        // Who does not trust the certificate says nothing.
+        if !reader.read_line(&mut call).is_ok_and(|length| length > 0) {
+            return;
+        }
         let call = call.split(' ').nth(1).unwrap().trim_start_matches('/').to_owned();
         loop {
             let mut header = String::new();
@@ -66,6 +74,36 @@ impl Plugin {
         let body = self.answer(&call, name).to_string();
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
         let _ = connection.write_all(&[head.as_bytes(), body.as_bytes()].concat());
+    }
+
+    /// Listens on a port of loopback as well, over TLS, for those who show a certificate of the authority in `keys`.
+    fn listen(self: &Arc<Plugin>, keys: &Path) -> u16 {
+        let certificate = |name: &str| CertificateDer::from_pem_file(keys.join(name)).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate("ca.crt")).unwrap();
+        let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+        let key = PrivateKeyDer::from_pem_file(keys.join("plugin.key")).unwrap();
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(clients.build().unwrap())
+            .with_single_cert(vec![certificate("plugin.crt")], key)
+            .unwrap();
+        let config = Arc::new(config);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let plugin = Arc::clone(self);
+        std::thread::spawn(move || {
+            for connection in listener.incoming().flatten() {
+                let (plugin, config) = (Arc::clone(&plugin), Arc::clone(&config));
+                std::thread::spawn(move || {
+                    let tls = ServerConnection::new(config).unwrap();
+                    plugin.serve(StreamOwned::new(tls, connection));
+                });
+            }
+        });
+        port
     }
 
     fn answer(&self, call: &str, name: &str) -> Value {
@@ -232,4 +270,126 @@ fn what_a_plugin_that_is_away_was_to_make_stays_and_the_rest_is_opened() {
     drop(volumes);
     assert!(open(dir.path(), plugins.path()).list().unwrap().is_empty());
     assert!(plugin.volumes.lock().unwrap().is_empty());
+}
+
+/// An authority, another one, and certificates of the first for a plugin on loopback and for us.
+fn keys() -> Option<tempfile::TempDir> {
+    const MAKE: &str = "
+        make() { name=$1; shift
+                 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=$name \
+                     -keyout $name.key -out $name.crt \"$@\"; }
+        make ca && make other &&
+        make plugin -CA ca.crt -CAkey ca.key -addext basicConstraints=critical,CA:FALSE \
+            -addext subjectAltName=IP:127.0.0.1 &&
+        make client -CA ca.crt -CAkey ca.key -addext basicConstraints=critical,CA:FALSE";
+    let dir = tempfile::tempdir().unwrap();
+    let made = std::process::Command::new("sh")
+        .args(["-c", MAKE])
+        .current_dir(&dir)
+        .output();
+    match made {
+        Ok(made) if made.status.success() => Some(dir),
+        _ => {
+            println!("skipped: needs openssl (package openssl)");
+            None
+        }
+    }
+}
+
+#[test]
+fn one_on_another_host_is_reached_over_tls_and_only_if_it_is_who_it_says() {
+    let Some(keys) = keys() else { return };
+    let (dir, plugins, elsewhere) = (
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+    );
+    let plugin = Plugin::start(elsewhere.path(), None);
+    let port = plugin.listen(keys.path());
+    let volumes = open(dir.path(), plugins.path());
+    let path = |name: &str| keys.path().join(name);
+    let known =
+        json!({"CAFile": path("ca.crt"), "CertFile": path("client.crt"), "KeyFile": path("client.key")});
+    let with = |changes: Value| {
+        let mut tls = known.clone();
+        tls.as_object_mut()
+            .unwrap()
+            .extend(changes.as_object().unwrap().clone());
+        tls
+    };
+    let describe = |name: &str, address: &str, tls: &Value| {
+        let text = json!({"Name": name, "Addr": address, "TLSConfig": tls}).to_string();
+        fs::write(plugins.path().join(format!("{name}.json")), text).unwrap();
+        CreateVolume {
+            name: Some(format!("of-{name}")),
+            driver: name.to_owned(),
+            ..CreateVolume::default()
+        }
+    };
+    let here = format!("https://127.0.0.1:{port}");
+    let another_name = format!("https://localhost:{port}");
+    for (name, address, tls) in [
+        ("known", &here, &known),
+        // What is behind the host is nothing to the protocol.
+        ("deep", &format!("{here}/a/plugin"), &known),
+        (
+            "trusting",
+            &another_name,
+            &with(json!({"CAFile": "", "InsecureSkipVerify": true})),
+        ),
+    ] {
+        volumes.create(describe(name, address, tls)).unwrap();
+        volumes.mount(&format!("of-{name}"), "one").unwrap();
+        let place = volumes.place(&format!("of-{name}"), Some("one"));
+        assert_eq!(place, plugin.home.join(format!("of-{name}")));
+    }
+    let before = plugin.calls.lock().unwrap().clone();
+    for (name, address, tls, said) in [
+        // No roots but the system's, and those of somebody else.
+        ("stranger", &here, &with(json!({"CAFile": ""})), "UnknownIssuer"),
+        (
+            "wrong",
+            &here,
+            &with(json!({"CAFile": path("other.crt")})),
+            "UnknownIssuer",
+        ),
+        ("renamed", &another_name, &known, "not valid for name"),
+        // The plugin wants to know who asks; what is heard of that depends on who is quicker.
+        (
+            "nobody",
+            &here,
+            &with(json!({"CertFile": "", "KeyFile": ""})),
+            "does not answer",
+        ),
+        (
+            "half",
+            &here,
+            &with(json!({"KeyFile": ""})),
+            "one of CertFile and KeyFile without the other",
+        ),
+        (
+            "lost",
+            &here,
+            &with(json!({"CAFile": "/nowhere/ca.crt"})),
+            "/nowhere/ca.crt",
+        ),
+        ("typed", &here, &json!({"CAFile": 7}), "TLSConfig cannot be read"),
+        (
+            "plain",
+            &format!("tcp://127.0.0.1:{port}"),
+            &known,
+            "https://HOST:PORT",
+        ),
+    ] {
+        let refused = volumes
+            .create(describe(name, address, tls))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refused.contains(said) && refused.contains(name),
+            "{name}: {refused}"
+        );
+    }
+    assert_eq!(*plugin.calls.lock().unwrap(), before);
+    assert_eq!(volumes.list().unwrap().len(), 3);
 }

@@ -1,9 +1,11 @@
-//! One question to a plugin and its answer: HTTP/1.1 with JSON in both directions, a connection for each.
+//! One question to a plugin and its answer: HTTP/1.1 with JSON in both directions, a connection for each, over TLS where
+//! the plugin's address says so.
 //!
 //! The whole exchange has one deadline, and the answer a limit, whatever the other side does.
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,30 +13,64 @@ use http::{Request, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+
+use super::tls::TlsSettings;
 
 /// More than any list of volumes needs.
 const LIMIT: usize = 16 << 20;
 const KIND: &str = "application/vnd.docker.plugins.v1.2+json";
 
 /// Where a plugin listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) enum Address {
     Unix(PathBuf),
     Tcp(String),
+    Tls {
+        host: String,
+        name: ServerName<'static>,
+        client: Arc<ClientConfig>,
+    },
 }
 
 impl Address {
-    pub(super) fn parse(text: &str) -> Result<Address, String> {
+    /// Reads an address; `tls` is what its description says about TLS.
+    pub(super) fn parse(text: &str, tls: Option<&TlsSettings>) -> Result<Address, String> {
+        // What is behind the host is not part of the protocol's paths.
+        let host = |text: &str, port: u16| -> Option<String> {
+            let host = text.split('/').next().filter(|host| !host.is_empty())?;
+            let (_, behind) = host.rsplit_once(']').unwrap_or(("", host));
+            Some(match behind.contains(':') {
+                true => host.to_owned(),
+                false => format!("{host}:{port}"),
+            })
+        };
+        if let Some(host) = text.strip_prefix("https://").and_then(|rest| host(rest, 443)) {
+            let (name, _) = host.rsplit_once(':').unwrap_or((&host, ""));
+            let name = name.trim_start_matches('[').trim_end_matches(']').to_owned();
+            let name = ServerName::try_from(name)
+                .map_err(|_| format!("the address {text:?} has no host whose certificate can be checked"))?;
+            let client = tls.cloned().unwrap_or_default().client()?;
+            return Ok(Address::Tls { host, name, client });
+        }
+        if tls.is_some() {
+            return Err(format!(
+                "TLSConfig is for an address https://HOST:PORT, and this is {text:?}"
+            ));
+        }
         if let Some(path) = text.strip_prefix("unix://").filter(|path| path.starts_with('/')) {
             return Ok(Address::Unix(path.into()));
         }
-        if let Some(host) = text.strip_prefix("tcp://").filter(|host| !host.is_empty()) {
-            return Ok(Address::Tcp(host.trim_end_matches('/').to_owned()));
+        let plain = text.strip_prefix("tcp://").or(text.strip_prefix("http://"));
+        if let Some(host) = plain.and_then(|rest| host(rest, 80)) {
+            return Ok(Address::Tcp(host));
         }
         Err(format!(
-            "the address {text:?} is neither unix:///PATH nor tcp://HOST:PORT"
+            "the address {text:?} is none of unix:///PATH, tcp://HOST:PORT, http://HOST:PORT and https://HOST:PORT"
         ))
     }
 }
@@ -73,6 +109,11 @@ async fn exchange(address: &Address, path: &str, body: Vec<u8>) -> io::Result<(u
     match address {
         Address::Unix(socket) => converse(UnixStream::connect(socket).await?, path, body).await,
         Address::Tcp(host) => converse(TcpStream::connect(host).await?, path, body).await,
+        Address::Tls { host, name, client } => {
+            let stream = TcpStream::connect(host).await?;
+            let connector = TlsConnector::from(Arc::clone(client));
+            converse(connector.connect(name.clone(), stream).await?, path, body).await
+        }
     }
 }
 
@@ -114,22 +155,68 @@ fn wrong(error: hyper::Error) -> io::Error {
             "the connection ended before the answer did",
         );
     }
-    io::Error::other(error)
+    // Its own words say only where it happened.
+    match std::error::Error::source(&error) {
+        Some(cause) => io::Error::other(cause.to_string()),
+        None => io::Error::other(error),
+    }
 }
 
 #[cfg(test)]
+#[allow(clippy::panic)]
 mod tests {
     use super::*;
 
+    fn plain(text: &str) -> Result<Address, String> {
+        Address::parse(text, None)
+    }
+
     #[test]
     fn addresses() {
-        assert_eq!(
-            Address::parse("unix:///run/x"),
-            Ok(Address::Unix("/run/x".into()))
-        );
-        assert_eq!(Address::parse("tcp://host:1/"), Ok(Address::Tcp("host:1".into())));
-        for wrong in ["", "unix://x", "http://x", "tcp://"] {
-            assert!(Address::parse(wrong).is_err(), "{wrong}");
+        assert!(matches!(plain("unix:///run/x"), Ok(Address::Unix(path)) if path == PathBuf::from("/run/x")));
+        for (text, at) in [
+            ("tcp://host:1/", "host:1"),
+            ("http://host", "host:80"),
+            ("tcp://[::1]:7", "[::1]:7"),
+        ] {
+            assert!(
+                matches!(plain(text), Ok(Address::Tcp(host)) if host == at),
+                "{text}"
+            );
+        }
+        for wrong in ["", "unix://x", "ftp://x", "tcp://", "http:///x"] {
+            assert!(plain(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn addresses_with_tls() {
+        let settings = |text: &str| serde_json::from_str::<TlsSettings>(text).unwrap();
+        let blind = settings(r#"{"InsecureSkipVerify": true}"#);
+        for (text, at, called) in [
+            (
+                "https://shelf.example/plugin",
+                "shelf.example:443",
+                "shelf.example",
+            ),
+            ("https://[2001:db8::1]:7", "[2001:db8::1]:7", "2001:db8::1"),
+            ("https://192.0.2.1:7", "192.0.2.1:7", "192.0.2.1"),
+        ] {
+            let Ok(Address::Tls { host, name, .. }) = Address::parse(text, Some(&blind)) else {
+                panic!("{text}");
+            };
+            assert_eq!((host.as_str(), name.to_str().as_ref()), (at, called));
+        }
+        for (wrong, tls, said) in [
+            ("tcp://host:1", "{}", "https://HOST:PORT"),
+            ("unix:///run/x", "{}", "https://HOST:PORT"),
+            ("https://a b:1", "{}", "certificate"),
+            ("https://h", r#"{"CertFile": "/x"}"#, "KeyFile"),
+            ("https://h", r#"{"CAFile": "/nowhere/ca.pem"}"#, "/nowhere/ca.pem"),
+            ("https://h", r#"{"CAFile": "/dev/null"}"#, "/dev/null"),
+        ] {
+            let refused = Address::parse(wrong, Some(&settings(tls))).map(drop).unwrap_err();
+            assert!(refused.contains(said), "{wrong}: {refused}");
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! DIRECTORY/NAME.sock, DIRECTORY/NAME/NAME.sock     where one listens
-//! DIRECTORY/NAME.spec                               its address: unix:///path or tcp://HOST:PORT
-//! DIRECTORY/NAME.json                               {"Name": …, "Addr": …}
+//! DIRECTORY/NAME.spec                               its address: unix:///path, tcp://HOST:PORT or https://HOST:PORT
+//! DIRECTORY/NAME.json                               {"Name": …, "Addr": …, "TLSConfig": …}
 //! ```
 //!
 //! A plugin is found by its name at the moment it is needed, so one may come and go. It is trusted as root is, since its
@@ -14,6 +14,7 @@
 
 mod driver;
 mod http;
+mod tls;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,8 @@ use std::time::Duration;
 pub(crate) use driver::Driver;
 use driver::Listed;
 use http::Address;
+use serde::Deserialize as _;
+use tls::TlsSettings;
 
 /// How long a call may take when nobody says.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -226,15 +229,17 @@ fn address(place: &Path) -> Result<Address, PluginError> {
     }
     let text = fs::read_to_string(place).map_err(|error| wrong(error.to_string()))?;
     if place.extension().is_some_and(|extension| extension == "spec") {
-        return Address::parse(text.trim()).map_err(wrong);
+        return Address::parse(text.trim(), None).map_err(wrong);
     }
     let document: serde_json::Value =
         serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-    if document.get("TLSConfig").is_some_and(|tls| !tls.is_null()) {
-        return Err(wrong(
-            "TLSConfig is not supported: let the plugin listen on a unix socket".to_owned(),
-        ));
-    }
+    let tls = match document.get("TLSConfig").filter(|tls| !tls.is_null()) {
+        None => None,
+        Some(tls) => Some(
+            TlsSettings::deserialize(tls)
+                .map_err(|error| wrong(format!("TLSConfig cannot be read: {error}")))?,
+        ),
+    };
     let text = document.get("Addr").and_then(|address| address.as_str());
-    Address::parse(text.unwrap_or_default()).map_err(wrong)
+    Address::parse(text.unwrap_or_default(), tls.as_ref()).map_err(wrong)
 }

@@ -413,7 +413,7 @@ fn one_that_lies_is_told_of_and_leaves_nothing() {
     )
     .unwrap();
     for (name, complaint) in [
-        ("spec", "is neither unix:///PATH nor tcp://HOST:PORT"),
+        ("spec", "is none of unix:///PATH, tcp://HOST:PORT"),
         ("json", "plugin \"json\" does not answer Plugin.Activate"),
         ("nosuch", "plugin \"nosuch\" not found"),
     ] {
