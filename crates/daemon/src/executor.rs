@@ -65,6 +65,7 @@ fn bind(source: &std::path::Path) -> MountKind {
         propagation: String::new(),
         recursive: true,
         create: false,
+        read_only_top: false,
         own: true,
     }
 }

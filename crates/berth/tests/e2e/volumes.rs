@@ -1,5 +1,6 @@
 //! Data that outlives containers.
 
+mod mounts;
 mod ownership;
 mod plugins;
 mod snapshots;

@@ -5,7 +5,7 @@
 //! bundle's mounts; a source that vanished meanwhile is an error that names it.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use api_types::{Mount, MountPoint};
@@ -42,6 +42,9 @@ pub enum MountKind {
         propagation: String,
         recursive: bool,
         create: bool,
+        /// Read-only is meant for the mount itself and not for those below it.
+        #[serde(default)]
+        read_only_top: bool,
         /// A directory or file of the engine's own: who owns it is told in ids of the image, not of the host.
         #[serde(default)]
         own: bool,
@@ -330,6 +333,7 @@ fn parse_bind(text: &str) -> Result<PlannedMount> {
             propagation,
             recursive: true,
             create: true,
+            read_only_top: false,
             own: false,
         }
     } else {
@@ -410,6 +414,7 @@ fn parse_mount(engine: &Inner, mount: &Mount) -> Result<(PlannedMount, Option<Cr
                 propagation: options.propagation,
                 recursive: !options.non_recursive,
                 create: options.create_mountpoint,
+                read_only_top: options.read_only_non_recursive,
                 own: false,
             }
         }
@@ -598,7 +603,13 @@ fn is_translated(volume: &runtime::Mount) -> bool {
 }
 
 fn bundle_one(engine: &Inner, container: &Container, mount: &PlannedMount) -> Result<runtime::Mount> {
-    let access = if mount.read_only { "rro" } else { "rw" };
+    let access = match &mount.kind {
+        _ if !mount.read_only => "rw",
+        MountKind::Bind {
+            read_only_top: true, ..
+        } => "ro",
+        _ => "rro",
+    };
     let bind = |source: String, propagation: &str, recursive: bool| {
         let propagation = if propagation.is_empty() {
             "rprivate"
@@ -640,9 +651,13 @@ fn bundle_one(engine: &Inner, container: &Container, mount: &PlannedMount) -> Re
             Ok(bind(source.clone(), propagation, *recursive))
         }
         MountKind::Volume { name, subpath, .. } => match engine.volumes.mount(name, container.id.as_str())? {
-            VolumeSource::Directory(path) => {
-                let path = beneath(&path, subpath)?;
-                Ok(bind(path, "", true))
+            VolumeSource::Directory(base) => {
+                let mut made = bind(beneath(&base, subpath)?, "", true);
+                // Another container that has the volume may put a link there between now and the mount.
+                if !subpath.is_empty() {
+                    made.options.push(format!("x-berth.beneath={}", base.display()));
+                }
+                Ok(made)
             }
             VolumeSource::Mount {
                 fstype,
@@ -732,7 +747,7 @@ fn stacked(destination: &str, overlay: &sys::mount::Overlay) -> runtime::Mount {
     }
 }
 
-/// A path below a volume that symbolic links inside it cannot lead out of.
+/// A path below a volume that symbolic links inside it do not lead out of, as it is now.
 pub(super) fn beneath(base: &Path, subpath: &str) -> Result<String> {
     let utf8 = |path: &Path| {
         path.to_str()
@@ -742,23 +757,22 @@ pub(super) fn beneath(base: &Path, subpath: &str) -> Result<String> {
     if subpath.is_empty() {
         return utf8(base);
     }
-    let dir = std::fs::File::open(base)?;
-    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
-    let found = rustix::fs::openat2(
-        &dir,
-        subpath,
-        flags,
-        rustix::fs::Mode::empty(),
-        rustix::fs::ResolveFlags::BENEATH | rustix::fs::ResolveFlags::NO_SYMLINKS,
-    )
-    .map_err(|error| {
-        Error::invalid(format!(
-            "cannot access path {}/{subpath}: {error}",
-            base.display()
-        ))
-    })?;
-    drop(found);
+    open_beneath(base, subpath)
+        .map_err(|error| {
+            Error::invalid(format!(
+                "cannot access path {}/{subpath}: {error}",
+                base.display()
+            ))
+        })
+        .map(drop)?;
     utf8(&base.join(subpath))
+}
+
+/// The same, held: what is put there later makes no difference.
+pub(super) fn open_beneath(base: &Path, subpath: &str) -> std::io::Result<OwnedFd> {
+    let base = std::fs::File::open(base)?;
+    let path = rustix::fs::OFlags::PATH;
+    sys::beneath::open_beneath(base.as_fd(), subpath, path, rustix::fs::Mode::empty())
 }
 
 #[cfg(test)]
@@ -776,6 +790,7 @@ mod tests {
                 propagation: "rslave".into(),
                 recursive: true,
                 create: true,
+                read_only_top: false,
                 own: false,
             }
         );

@@ -14,6 +14,7 @@ use spec::runtime::{
     Rlimit, Root, Spec, User,
 };
 
+use super::mounts::{MountKind, PlannedMount};
 use super::security::Security;
 use super::user::Identity;
 use super::{Container, clocks, defaults, devices};
@@ -329,9 +330,23 @@ fn linux(
             &host.readonly_paths,
             defaults::READONLY_PATHS.map(str::to_owned).to_vec(),
         ),
-        rootfs_propagation: "rprivate".to_owned(),
+        rootfs_propagation: rootfs_propagation(container).to_owned(),
         ..Linux::default()
     })
+}
+
+/// Set last, so for the whole tree it would take back what a bind was asked to share.
+fn rootfs_propagation(container: &Container) -> &'static str {
+    let shares = |mount: &PlannedMount| match &mount.kind {
+        MountKind::Bind { propagation, .. } => {
+            propagation.contains("shared") || propagation.contains("slave")
+        }
+        _ => false,
+    };
+    match container.plan.iter().any(shares) {
+        true => "private",
+        false => "rprivate",
+    }
 }
 
 fn namespaces(container: &Container, prepared: &Prepared, own_clocks: bool) -> Vec<Namespace> {

@@ -98,9 +98,9 @@ fn ids_of(pid: i32) -> std::io::Result<Option<Ids>> {
 
 /// The directory or file of the host that a mount of a container shows. What exists only while the container runs has
 /// none, and neither has a bind whose source is not there.
-fn source(engine: &Inner, mount: &PlannedMount, holder: &str) -> Result<Option<String>> {
-    let path = match &mount.kind {
-        MountKind::Bind { source, .. } => source.clone(),
+fn source(engine: &Inner, mount: &PlannedMount, holder: &str) -> Result<Option<Source>> {
+    let (base, below) = match &mount.kind {
+        MountKind::Bind { source, .. } => (source.into(), ""),
         MountKind::Volume { name, subpath, .. } => {
             let Ok(volume) = engine.volumes.get(name) else {
                 return Ok(None);
@@ -114,11 +114,33 @@ fn source(engine: &Inner, mount: &PlannedMount, holder: &str) -> Result<Option<S
                 // A plugin's, which is mounted for those who run.
                 return Ok(None);
             }
-            mounts::beneath(&place, subpath)?
+            (place, subpath.as_str())
         }
         MountKind::Tmpfs { .. } | MountKind::Image { .. } | MountKind::Overlay { .. } => return Ok(None),
     };
-    Ok(Path::new(&path).exists().then_some(path))
+    let path = mounts::beneath(&base, below)?;
+    Ok(Path::new(&path).exists().then(|| Source {
+        path,
+        base,
+        below: below.to_owned(),
+    }))
+}
+
+/// Where a mount's content is on the host.
+struct Source {
+    path: String,
+    base: PathBuf,
+    /// The part of the path that others may write to.
+    below: String,
+}
+
+impl Source {
+    fn tree(&self) -> std::io::Result<Tree> {
+        match self.below.as_str() {
+            "" => Tree::open(CWD, Path::new(&self.path), true),
+            below => Tree::of(mounts::open_beneath(&self.base, below)?.as_fd(), true),
+        }
+    }
 }
 
 /// What to mount on; made where it is missing, as the start would.
@@ -142,7 +164,7 @@ fn target(root: BorrowedFd<'_>, destination: &Path, directory: bool) -> std::io:
 }
 
 /// Runs inside the new namespace.
-fn stack(layers: OwnedFd, sources: &[(&PlannedMount, String)], container: &Container) -> Result<OwnedFd> {
+fn stack(layers: OwnedFd, sources: &[(&PlannedMount, Source)], container: &Container) -> Result<OwnedFd> {
     // Nothing that happens here is to be seen elsewhere.
     sys::mount::set_propagation(Path::new("/"), Propagation::Private, true)?;
     let place = rustix::fs::open(
@@ -155,9 +177,9 @@ fn stack(layers: OwnedFd, sources: &[(&PlannedMount, String)], container: &Conta
     root.attach(place.as_fd())?;
     for (mount, source) in sources {
         let destination = Path::new(&mount.destination);
-        let target = target(root.as_fd(), destination, Path::new(source).is_dir())
+        let target = target(root.as_fd(), destination, Path::new(&source.path).is_dir())
             .map_err(|error| Error::invalid(format!("cannot mount at {}: {error}", mount.destination)))?;
-        let tree = Tree::open(CWD, Path::new(source), true)?;
+        let tree = source.tree()?;
         let read_only = if mount.read_only { Attributes::READ_ONLY } else { 0 };
         tree.set(
             Attributes {
@@ -168,7 +190,8 @@ fn stack(layers: OwnedFd, sources: &[(&PlannedMount, String)], container: &Conta
             true,
         )?;
         tree.attach(target.as_fd()).map_err(|error| {
-            Error::invalid(format!("cannot mount {source} at {}: {error}", mount.destination))
+            let (path, destination) = (&source.path, &mount.destination);
+            Error::invalid(format!("cannot mount {path} at {destination}: {error}"))
         })?;
     }
     Ok(root.into_fd())

@@ -6,8 +6,12 @@
 //!
 //! Sources: OCI runtime-spec 1.3 config.md "Linux mount options", mount(8), mount_setattr(2).
 
+use std::path::PathBuf;
+
 use spec::runtime::Mount;
 use sys::mount::{Attributes, Propagation};
+
+const BENEATH: &str = "x-berth.beneath=";
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Options {
@@ -22,6 +26,8 @@ pub(crate) struct Options {
     pub copy_up: bool,
     /// An id-mapped mount, and whether with its submounts.
     pub idmap: Option<bool>,
+    /// The directory that no link may lead a bind's source out of (`x-berth.beneath=`, an engine's word).
+    pub beneath: Option<PathBuf>,
     pub data: Vec<String>,
 }
 
@@ -104,6 +110,10 @@ impl Options {
             self.propagation = propagation;
             return;
         }
+        if let Some(base) = word.strip_prefix(BENEATH) {
+            self.beneath = Some(base.into());
+            return;
+        }
         match word {
             "bind" => self.bind = Some(self.bind.unwrap_or(false)),
             "rbind" => self.bind = Some(true),
@@ -143,6 +153,13 @@ mod tests {
             options: words.iter().map(|w| (*w).to_owned()).collect(),
             ..Mount::default()
         })
+    }
+
+    #[test]
+    fn the_word_that_bounds_a_source_is_no_filesystems() {
+        let options = parse(&["rbind", "x-berth.beneath=/volumes/a b/_data"]);
+        assert_eq!(options.beneath, Some("/volumes/a b/_data".into()));
+        assert!(options.data.is_empty());
     }
 
     #[test]

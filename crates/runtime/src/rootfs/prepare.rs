@@ -296,6 +296,11 @@ fn is_dev(mount: &Mount, kind: &str) -> bool {
 }
 
 fn bind(source: &Path, recursive: bool, options: &Options) -> std::io::Result<Tree> {
+    if let Some(base) = &options.beneath {
+        let tree = bind_beneath(base, source, recursive)?;
+        set_bind_attributes(&tree, options)?;
+        return Ok(tree);
+    }
     let tree = match Tree::open(CWD, source, recursive) {
         // The kernel copies mounts of the caller's own namespace only.
         Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => match of_process(source) {
@@ -306,6 +311,18 @@ fn bind(source: &Path, recursive: bool, options: &Options) -> std::io::Result<Tr
     };
     set_bind_attributes(&tree, options)?;
     Ok(tree)
+}
+
+/// A source in a directory that others write to while this happens (a volume): what was looked at before may be a link
+/// by now, so it is found and copied by descriptors, and nothing leads out.
+fn bind_beneath(base: &Path, source: &Path, recursive: bool) -> std::io::Result<Tree> {
+    let below = source
+        .strip_prefix(base)
+        .map_err(|_| std::io::Error::other(format!("it is not in {}", base.display())))?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let base = rustix::fs::open(base, flags, Mode::empty())?;
+    let found = sys::beneath::open_beneath(base.as_fd(), below, OFlags::PATH, Mode::empty())?;
+    Tree::of(found.as_fd(), recursive)
 }
 
 /// The process and the path below its root, of a source like `/proc/PID/root/dev/shm`.
@@ -377,4 +394,33 @@ fn by_descriptor(extra: &ExtraMount<'_>) -> Result<Prepared, LaunchError> {
 
 fn is_directory(tree: &Tree) -> std::io::Result<bool> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(tree)?.st_mode) == FileType::Directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_does_not_lead_a_source_out_of_its_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().join("volume");
+        std::fs::create_dir_all(base.join("sub")).unwrap();
+        std::os::unix::fs::symlink("/etc", base.join("absolute")).unwrap();
+        std::os::unix::fs::symlink("../..", base.join("relative")).unwrap();
+        std::os::unix::fs::symlink("sub", base.join("inside")).unwrap();
+        for out in ["absolute", "relative", "sub/../../volume"] {
+            let refused = bind_beneath(&base, &base.join(out), true).unwrap_err();
+            assert_eq!(
+                refused.raw_os_error(),
+                Some(rustix::io::Errno::XDEV.raw_os_error()),
+                "{out}"
+            );
+        }
+        assert!(bind_beneath(&base, Path::new("/etc"), true).is_err());
+        if rustix::process::geteuid().is_root() {
+            bind_beneath(&base, &base.join("inside"), true).unwrap();
+        } else {
+            println!("skipped in part: copying a mount needs root");
+        }
+    }
 }
