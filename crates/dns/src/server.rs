@@ -304,7 +304,9 @@ impl Server {
             });
         }
         let Known::Addresses(mut addresses) = self.tables.addresses(name) else {
-            return None;
+            // No answer, but no denial either: the asker goes on with its search domains.
+            let is_address = matches!(question.kind, wire::A | wire::AAAA);
+            return (is_address && self.tables.stays(name)).then(Vec::new);
         };
         addresses.retain(|address| match address {
             IpAddr::V4(_) => question.kind == wire::A,

@@ -34,6 +34,9 @@ pub struct Container {
     pub upstreams: Vec<SocketAddr>,
     /// False where no network of the container leads outside.
     pub forward: bool,
+    /// Names without a dot are asked of nobody else: the container appends its search domains first (`ndots`).
+    #[serde(default)]
+    pub single_labels_stay: bool,
 }
 
 /// A container's view of one network.
@@ -146,6 +149,11 @@ impl Tables {
         }
     }
 
+    /// Whether a lower-case name that is nobody's here is nobody's at all.
+    pub(crate) fn stays(&self, name: &str) -> bool {
+        self.container.value.single_labels_stay && !name.contains('.')
+    }
+
     /// The addresses of a lower-case name: the first network that knows it decides.
     pub(crate) fn addresses(&self, name: &str) -> Known {
         for member in &self.container.value.networks {
@@ -217,6 +225,7 @@ mod tests {
                 networks,
                 upstreams: vec![],
                 forward: true,
+                single_labels_stay: false,
             },
         )
         .unwrap();

@@ -33,6 +33,15 @@ impl Drop for Fixture {
 }
 
 fn serve(upstreams: Vec<SocketAddr>, forward: bool) -> Fixture {
+    serve_as(Container {
+        upstreams,
+        forward,
+        ..Container::default()
+    })
+}
+
+/// With the container's own table, but its networks.
+fn serve_as(own: Container) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let address = |text: &str| text.parse::<IpAddr>().unwrap();
     let mut network = Network {
@@ -60,15 +69,7 @@ fn serve(upstreams: Vec<SocketAddr>, forward: bool) -> Fixture {
         links: BTreeMap::new(),
     }];
     let container = table::path(dir.path(), "cc");
-    table::write(
-        &container,
-        &Container {
-            networks,
-            upstreams,
-            forward,
-        },
-    )
-    .unwrap();
+    table::write(&container, &Container { networks, ..own }).unwrap();
 
     let (sockets, ports) = Sockets::open().unwrap();
     let mut server = Server::new(sockets, Config { container }).unwrap();
@@ -374,4 +375,28 @@ fn every_query_is_written_down_with_who_answered() {
         ]
     );
     assert!(entries.iter().all(|e| e.time > 1_600_000_000_000_000));
+}
+
+#[test]
+fn names_without_a_dot_stay_where_the_asker_completes_them() {
+    let server = serve_as(Container {
+        upstreams: vec![upstream(RCODE::NoError, "192.0.2.7")],
+        forward: true,
+        single_labels_stay: true,
+        ..Container::default()
+    });
+    for kind in [TYPE::A, TYPE::AAAA] {
+        let answer = ask(server.udp, &query("nobody", kind));
+        let answer = Packet::parse(&answer).unwrap();
+        assert_eq!((answer.rcode(), answer.answers.len()), (RCODE::NoError, 0));
+    }
+    assert_eq!(addresses(&ask(server.udp, &query("web", TYPE::A))), ["10.9.0.2"]);
+    // With a domain it is a name like others, and without an end of its own one is asked for as ever.
+    let answer = ask(server.udp, &query("nobody.example", TYPE::A));
+    assert_eq!(addresses(&answer), ["192.0.2.7"]);
+    let open = serve(vec![upstream(RCODE::NoError, "192.0.2.7")], true);
+    assert_eq!(
+        addresses(&ask(open.udp, &query("nobody", TYPE::A))),
+        ["192.0.2.7"]
+    );
 }

@@ -1,7 +1,7 @@
 //! The resolver's tables: written whenever who is in a network, or what it is called, changes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::PoisonError;
 
 use dns::table::{self, Membership};
@@ -10,7 +10,7 @@ use spec::Id;
 use crate::error::Error;
 use crate::model::Endpoint;
 use crate::records::SandboxRecord;
-use crate::resolv::{self, Resolv};
+use crate::resolv::{self, Resolution, Resolv};
 use crate::state::{Inner, State};
 
 /// Every name of an endpoint, in the order the API shows them: the container's, its aliases, its short id, its host
@@ -63,7 +63,7 @@ fn network_table(state: &State, network: &Id) -> Option<table::Network> {
     Some(written)
 }
 
-fn container_table(state: &State, sandbox: &SandboxRecord, upstreams: Vec<SocketAddr>) -> table::Container {
+fn container_table(state: &State, sandbox: &SandboxRecord, resolution: Resolution) -> table::Container {
     let mut endpoints: Vec<_> = sandbox.endpoints.iter().collect();
     endpoints.sort_by_key(|a| {
         (
@@ -72,22 +72,25 @@ fn container_table(state: &State, sandbox: &SandboxRecord, upstreams: Vec<Socket
         )
     });
     let is_internal = |id: &Id| state.networks.get(id).is_some_and(|n| n.network.internal);
+    let networks: Vec<Membership> = endpoints
+        .iter()
+        .filter(|a| {
+            state
+                .networks
+                .get(&a.endpoint.network_id)
+                .is_some_and(|n| n.has_names())
+        })
+        .map(|a| Membership {
+            network: a.endpoint.network_id.to_string(),
+            links: links(&a.links),
+        })
+        .collect();
     table::Container {
         forward: endpoints.iter().any(|a| !is_internal(&a.endpoint.network_id)),
-        upstreams,
-        networks: endpoints
-            .iter()
-            .filter(|a| {
-                state
-                    .networks
-                    .get(&a.endpoint.network_id)
-                    .is_some_and(|n| n.has_names())
-            })
-            .map(|a| Membership {
-                network: a.endpoint.network_id.to_string(),
-                links: links(&a.links),
-            })
-            .collect(),
+        upstreams: resolution.upstreams,
+        // Without names of containers the server only stands between the container and the host's servers.
+        single_labels_stay: resolution.single_labels_stay && !networks.is_empty(),
+        networks,
     }
 }
 
@@ -134,8 +137,8 @@ impl Inner {
                 .get(container)
                 .filter(|s| s.resolver)
                 .map(|sandbox| {
-                    let upstreams = resolv::resolve(Resolv::of_host(), &sandbox.dns, true).upstreams;
-                    container_table(&state, sandbox, upstreams)
+                    let resolution = resolv::resolve(Resolv::of_host(), &sandbox.dns, true);
+                    container_table(&state, sandbox, resolution)
                 })
         };
         match written {

@@ -88,6 +88,8 @@ pub(crate) struct Resolution {
     pub(crate) embedded: bool,
     /// Whom it asks for other names.
     pub(crate) upstreams: Vec<SocketAddr>,
+    /// Names without a dot are completed by whoever asks, so they are asked of nobody else.
+    pub(crate) single_labels_stay: bool,
 }
 
 /// Works it out. `names` is true where container names are resolved, that is in user-defined networks.
@@ -105,8 +107,11 @@ pub(crate) fn resolve(host: Resolv, dns: &DnsConfig, names: bool) -> Resolution 
             text: render(&resolv, &[]),
             embedded,
             upstreams: Vec::new(),
+            single_labels_stay: false,
         };
     }
+    let ndots = resolv.options.iter().rev().find_map(|o| o.strip_prefix("ndots:"));
+    let single_labels_stay = ndots.and_then(|n| n.parse::<u32>().ok()).is_some_and(|n| n > 0);
     let asked = std::mem::replace(&mut resolv.servers, vec![dns::ADDRESS.into()]);
     let mut comments = vec![format!(
         "ExtServers: [{}]",
@@ -124,6 +129,7 @@ pub(crate) fn resolve(host: Resolv, dns: &DnsConfig, names: bool) -> Resolution 
         text: render(&resolv, &comments),
         embedded,
         upstreams,
+        single_labels_stay,
     }
 }
 
@@ -160,7 +166,7 @@ mod tests {
     #[test]
     fn user_networks_ask_the_embedded_resolver() {
         let resolution = resolve(host(), &DnsConfig::default(), true);
-        assert!(resolution.embedded);
+        assert!(resolution.embedded && !resolution.single_labels_stay);
         assert_eq!(resolution.upstreams.len(), 2);
         assert!(
             resolution
@@ -179,6 +185,7 @@ mod tests {
         };
         let resolution = resolve(host(), &own, true);
         assert!(resolution.text.contains("options ndots:2\n") && !resolution.text.contains("search"));
+        assert!(resolution.single_labels_stay);
         assert_eq!(resolution.upstreams, ["9.9.9.9:53".parse().unwrap()]);
     }
 
