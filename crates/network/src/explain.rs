@@ -1,12 +1,12 @@
 //! Who can reach a published port, and which rules say so: read from the records, the host's addresses, and, without
 //! touching them, the filters of others that have a say.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use spec::Id;
 
 use crate::error::Error;
-use crate::firewall::{PortRule, ruleset};
+use crate::firewall::{PortRule, ports};
 use crate::link;
 use crate::model::PublishedPort;
 use crate::state::Networks;
@@ -58,6 +58,9 @@ impl Networks {
         let tag = &inner.config.instance.tag;
         let explained = state.port_rules(sandbox).into_iter().filter_map(|rule| {
             let leads = state.way_in(sandbox, rule.host_ip.is_ipv4())?;
+            if rule.routed {
+                return Some(routed(tag, &rule, &leads.endpoint.network_name, &filters));
+            }
             let port = sandbox.ports.iter().find(|port| {
                 (port.proto, port.host_ip, port.host_port) == (rule.proto, rule.host_ip, rule.host_port)
             })?;
@@ -83,9 +86,7 @@ impl Networks {
                 ));
             }
             if !rule.host_ip.is_loopback() {
-                notes.extend(filters.iter().map(|filter| {
-                    format!("{filter} drops what its rules do not accept, and has its say too")
-                }));
+                notes.extend(filters.iter().map(also));
             }
             Some(Explained {
                 port: port.clone(),
@@ -99,6 +100,45 @@ impl Networks {
         });
         Ok(explained.collect())
     }
+}
+
+/// A port that is open at the container's own address.
+fn routed(tag: &str, rule: &PortRule, network: &str, filters: &[String]) -> Explained {
+    let address = rule.target.ip();
+    let (set, element) = ports::shown(rule);
+    let mut notes = vec![format!(
+        "machines need a route to {address} through this host; there is no port of the host that leads there"
+    )];
+    notes.extend(filters.iter().map(also));
+    Explained {
+        port: PublishedPort {
+            container_port: rule.target.port(),
+            proto: rule.proto,
+            host_ip: match address.is_ipv4() {
+                true => Ipv4Addr::UNSPECIFIED.into(),
+                false => Ipv6Addr::UNSPECIFIED.into(),
+            },
+            host_port: 0,
+            count: rule.count,
+            routed: true,
+        },
+        network: network.to_owned(),
+        target: rule.target,
+        addresses: vec![address],
+        from: vec![
+            format!("every machine that routes to {address}"),
+            "this host".to_owned(),
+            "containers of every network that is not internal".to_owned(),
+        ],
+        rules: vec![format!(
+            "inet {tag}, chain forward: to a bridge, set {set} {{ {element} }}: accept"
+        )],
+        notes,
+    }
+}
+
+fn also(filter: &String) -> String {
+    format!("{filter} drops what its rules do not accept, and has its say too")
 }
 
 fn from(rule: &PortRule) -> Vec<String> {
@@ -124,7 +164,7 @@ fn from(rule: &PortRule) -> Vec<String> {
 }
 
 fn rules(tag: &str, rule: &PortRule) -> Vec<String> {
-    let (map, element) = ruleset::shown(rule);
+    let (map, element) = ports::shown(rule);
     vec![
         format!("inet {tag}, chain publish: map {map} {{ {element} }}"),
         format!("inet {tag}, chain forward: to a bridge, destination was rewritten: accept"),

@@ -10,6 +10,7 @@
 mod conntrack;
 pub(crate) mod expression;
 mod gate;
+pub(crate) mod ports;
 pub(crate) mod ruleset;
 
 use std::net::Ipv4Addr;
@@ -21,7 +22,8 @@ use sys::netlink::{Failure, Message, Reply, Socket};
 use crate::error::Error;
 use expression::{Element, Hook, OUTPUT, Rule};
 pub(crate) use gate::Gate;
-pub(crate) use ruleset::{BridgeRules, Desired, PortRule};
+pub(crate) use ports::PortRule;
+pub(crate) use ruleset::{BridgeRules, Desired};
 
 /// The firewall of one instance.
 #[derive(Debug)]
@@ -170,7 +172,7 @@ impl Firewall {
         after: &[PortRule],
         desired: impl FnOnce() -> Desired,
     ) -> Result<(), Error> {
-        let (old, new) = (ruleset::port_elements(before), ruleset::port_elements(after));
+        let (old, new) = (ports::port_elements(before), ports::port_elements(after));
         let removed: Vec<Element> = old.iter().filter(|e| !new.contains(e)).cloned().collect();
         let added: Vec<Element> = new.into_iter().filter(|e| !old.contains(e)).collect();
         self.change(&removed, &added, desired)?;

@@ -381,6 +381,10 @@ pub struct PublishedPort {
     /// How many ports from these two on.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub count: u16,
+    /// It is open at the container's own address, on a network in the mode `routed`: `host_ip` only says the family, and
+    /// `host_port` is 0.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub routed: bool,
 }
 
 fn one() -> u16 {
@@ -396,7 +400,10 @@ impl PublishedPort {
     pub fn singles(&self) -> impl Iterator<Item = PublishedPort> + '_ {
         (0..self.count).map(|n| PublishedPort {
             container_port: self.container_port.saturating_add(n),
-            host_port: self.host_port.saturating_add(n),
+            host_port: match self.routed {
+                true => 0,
+                false => self.host_port.saturating_add(n),
+            },
             count: 1,
             ..self.clone()
         })
@@ -409,8 +416,8 @@ impl PublishedPort {
 
     pub(crate) fn is_followed_by(&self, other: &PublishedPort) -> bool {
         let next = |first: u16, port: u16| first.checked_add(self.count) == Some(port);
-        (self.proto, self.host_ip) == (other.proto, other.host_ip)
-            && next(self.host_port, other.host_port)
+        (self.proto, self.host_ip, self.routed) == (other.proto, other.host_ip, other.routed)
+            && (self.routed || next(self.host_port, other.host_port))
             && next(self.container_port, other.container_port)
     }
 }

@@ -223,6 +223,9 @@ impl Ports {
 
     /// Takes up what a container held when the daemon last ran. The sockets are had if they can be.
     pub(crate) fn adopt(&mut self, container: &Id, published: &PublishedPort) {
+        if published.routed {
+            return;
+        }
         let (proto, address) = (published.proto, published.host_ip);
         let (first, last) = (published.host_port, published.last_host_port());
         if last - first >= MOST_HELD {
@@ -261,7 +264,8 @@ impl Ports {
     pub(crate) fn keep_only(&mut self, container: &Id, kept: &[PublishedPort]) {
         let is_kept = |proto: Proto, address: IpAddr, first: u16, last: u16| {
             kept.iter().any(|port| {
-                (port.proto, port.host_ip) == (proto, address)
+                !port.routed
+                    && (port.proto, port.host_ip) == (proto, address)
                     && port.host_port <= first
                     && last <= port.last_host_port()
             })

@@ -122,8 +122,11 @@ impl State {
         wanted: &[PortRequest],
         publishing: &Publishing,
     ) -> Result<Vec<PublishedPort>, Error> {
-        let gateway4 = self.way_in(sandbox, true).map(|a| &a.endpoint);
-        let gateway6 = self.way_in(sandbox, false).map(|a| &a.endpoint);
+        let (way4, way6) = (self.way_in(sandbox, true), self.way_in(sandbox, false));
+        let routed4 = way4.is_some_and(|way| self.is_routed(way, true));
+        let routed6 = way6.is_some_and(|way| self.is_routed(way, false));
+        let gateway4 = way4.map(|a| &a.endpoint);
+        let gateway6 = way6.map(|a| &a.endpoint);
         let Some(shown) = gateway4.or(gateway6) else {
             return Ok(Vec::new());
         };
@@ -152,10 +155,30 @@ impl State {
                 gateway4.map(|_| Ipv4Addr::UNSPECIFIED.into()),
                 gateway6.map(|_| Ipv6Addr::UNSPECIFIED.into()),
             ];
-            let addresses: Vec<IpAddr> = match port.host_ip.or(default) {
+            let wanted: Vec<IpAddr> = match port.host_ip.or(default) {
                 None => everywhere.into_iter().flatten().collect(),
                 Some(address) => vec![address],
             };
+            // Where nothing is translated there is no address of the host to listen on.
+            let (routed, addresses): (Vec<IpAddr>, Vec<IpAddr>) =
+                wanted.into_iter().partition(|address| match address.is_ipv4() {
+                    true => routed4,
+                    false => routed6,
+                });
+            published.extend(routed.iter().map(|address| PublishedPort {
+                container_port: port.container_port,
+                proto: port.proto,
+                host_ip: match address.is_ipv4() {
+                    true => Ipv4Addr::UNSPECIFIED.into(),
+                    false => Ipv6Addr::UNSPECIFIED.into(),
+                },
+                host_port: 0,
+                count: port.count,
+                routed: true,
+            }));
+            if addresses.is_empty() {
+                continue;
+            }
             if addresses.iter().any(|a| a.is_ipv6() && a.is_loopback()) {
                 return Err(refuse(
                     "a port cannot be published on ::1, since the kernel leads no connection from there to a container; \
@@ -196,6 +219,7 @@ impl State {
                 host_ip,
                 host_port,
                 count: port.count,
+                routed: false,
             }));
         }
         Ok(published)
@@ -251,8 +275,12 @@ fn without(ports: &[PublishedPort], remove: &[PortRequest]) -> Result<Vec<Publis
         };
         port.proto == request.proto
             && port.container_port == request.container_port
-            && host_port
-            && request.host_ip.is_none_or(|address| address == port.host_ip)
+            // The host's side of what was asked for is not kept where there is none.
+            && (port.routed || host_port)
+            && request.host_ip.is_none_or(|address| match port.routed {
+                true => address.is_ipv4() == port.host_ip.is_ipv4(),
+                false => address == port.host_ip,
+            })
     };
     let singles: Vec<PublishedPort> = ports.iter().flat_map(PublishedPort::singles).collect();
     if let Some(request) = remove
@@ -319,6 +347,7 @@ mod tests {
             host_ip: Ipv4Addr::UNSPECIFIED.into(),
             host_port: 100,
             count: 10,
+            routed: false,
         };
         let left = without(std::slice::from_ref(&range), &[fixed(None, 104, 104)]).unwrap();
         let shape: Vec<_> = left.iter().map(|port| (port.host_port, port.count)).collect();

@@ -169,7 +169,8 @@ fn hold(tx: &Transaction<'_>, container: &Id, sandbox: &SandboxRecord) -> rusqli
     let mut port = tx.prepare_cached(
         "INSERT INTO port (proto, host_ip, host_port, last_port, container) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
-    for held in &sandbox.ports {
+    // What is open at the container's own address takes nothing of the host.
+    for held in sandbox.ports.iter().filter(|port| !port.routed) {
         let (proto, address) = (held.proto.to_string(), held.host_ip.to_string());
         let (first, last) = (held.host_port, held.last_host_port());
         if overlapping.exists(params![proto, address, first, last])? {

@@ -29,6 +29,9 @@ pub(crate) enum GatewayMode {
     Nat,
     /// The same, and whoever routes to the containers' own addresses reaches every port of them.
     NatUnprotected,
+    /// A router that translates nothing: whoever routes to the containers' own addresses reaches what they publish, and
+    /// what they send leaves with their own address.
+    Routed,
     /// Nothing: it has no address among them. For internal networks.
     Isolated,
 }
@@ -95,9 +98,7 @@ impl Settings {
             "" | "nat" => Ok(GatewayMode::Nat),
             "nat-unprotected" => Ok(GatewayMode::NatUnprotected),
             "isolated" => Ok(GatewayMode::Isolated),
-            "routed" => Err(Error::Invalid(format!(
-                "option {key}=routed is not offered by this engine; nat-unprotected also lets whoever routes to containers reach them"
-            ))),
+            "routed" => Ok(GatewayMode::Routed),
             other => Err(invalid(key, other)),
         };
         let source = |key: &str, ipv4: bool| match options.get(key).filter(|v| !v.is_empty()) {
@@ -168,7 +169,7 @@ mod tests {
             (BRIDGE_NAME, "a-name-that-is-too-long"),
             (ENABLE_ICC, "maybe"),
             (HOST_BINDING, "localhost"),
-            ("com.docker.network.bridge.gateway_mode_ipv4", "routed"),
+            (GATEWAY_MODE_IPV4, "direct"),
             (SOURCE_IPV4, "2001:db8::1"),
             (SOURCE_IPV6, "::"),
         ] {

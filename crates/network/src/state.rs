@@ -21,7 +21,7 @@ use sys::netlink::Socket;
 use crate::address::Prefix;
 use crate::driver::{Bridge, Driver};
 use crate::error::Error;
-use crate::firewall::{BridgeRules, Desired, Firewall, Gate, PortRule};
+use crate::firewall::{BridgeRules, Desired, Firewall, Gate, PortRule, ports};
 use crate::ipam::{AddressPool, Subnet};
 use crate::model::{EndpointInfo, Network, NetworkConfig, SavedSandbox, SubnetStatus};
 use crate::port::Ports;
@@ -145,13 +145,19 @@ impl NetworkState {
                 .iter()
                 .filter_map(|s| Some((s.prefix, bridge.settings.source(s.prefix.is_ipv4())?)))
                 .collect(),
-            unprotected: self
-                .subnets
-                .iter()
-                .map(|s| s.prefix)
-                .filter(|p| bridge.settings.gateway_mode(p.is_ipv4()) == GatewayMode::NatUnprotected)
-                .collect(),
+            unprotected: self.subnets_in(GatewayMode::NatUnprotected),
+            routed: self.subnets_in(GatewayMode::Routed),
         })
+    }
+
+    fn subnets_in(&self, mode: GatewayMode) -> Vec<Prefix> {
+        let subnets = self.subnets.iter().map(|subnet| subnet.prefix);
+        let is_in = |subnet: &Prefix| self.gateway_mode(subnet.is_ipv4()) == Some(mode);
+        subnets.filter(is_in).collect()
+    }
+
+    fn gateway_mode(&self, ipv4: bool) -> Option<GatewayMode> {
+        self.bridge().map(|bridge| bridge.settings.gateway_mode(ipv4))
     }
 }
 
@@ -207,27 +213,36 @@ impl State {
         })
     }
 
+    /// Whether the endpoint's network only routes to containers of this family.
+    pub(crate) fn is_routed(&self, attached: &Attached, ipv4: bool) -> bool {
+        let network = self.networks.get(&attached.endpoint.network_id);
+        network.and_then(|network| network.gateway_mode(ipv4)) == Some(GatewayMode::Routed)
+    }
+
     /// Where a container's published ports lead.
     pub(crate) fn port_rules(&self, sandbox: &SandboxRecord) -> Vec<PortRule> {
         if sandbox.ports.is_empty() {
             return Vec::new();
         }
-        let target4 = self.way_in(sandbox, true).and_then(|a| a.endpoint.ipv4);
-        let target6 = self.way_in(sandbox, false).and_then(|a| a.endpoint.ipv6);
-        let rules = sandbox.ports.iter().filter_map(|port| {
-            let target = match port.host_ip.is_ipv4() {
-                true => IpAddr::from(target4?),
-                false => IpAddr::from(target6?),
+        let way = |ipv4: bool| {
+            let attached = self.way_in(sandbox, ipv4)?;
+            let endpoint = &attached.endpoint;
+            let target = match ipv4 {
+                true => IpAddr::from(endpoint.ipv4?),
+                false => IpAddr::from(endpoint.ipv6?),
             };
-            Some(PortRule {
-                proto: port.proto,
-                host_ip: port.host_ip,
-                host_port: port.host_port,
-                target: (target, port.container_port).into(),
-                count: port.count,
-            })
+            Some((target, self.is_routed(attached, ipv4)))
+        };
+        let (way4, way6) = (way(true), way(false));
+        let rules = sandbox.ports.iter().filter_map(|port| {
+            // The way in may have become another one since the port was taken. One that was routed has no port of the
+            // host to be led from.
+            match if port.host_ip.is_ipv4() { way4 } else { way6 }? {
+                (_, false) if port.routed => None,
+                (target, routed) => Some(PortRule::of(port, target, routed)),
+            }
         });
-        rules.collect()
+        ports::without_repeats(rules.collect())
     }
 
     /// Everything the firewall should hold, without the ports of `except`.

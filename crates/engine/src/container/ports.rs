@@ -113,7 +113,10 @@ pub(super) fn reach(explained: &Explained) -> PortReach {
     };
     PortReach {
         port: format!("{}/{}", range(port.container_port), port.proto),
-        published: format!("{outside}:{}", range(port.host_port)),
+        published: match port.routed {
+            true => "routed".to_owned(),
+            false => format!("{outside}:{}", range(port.host_port)),
+        },
         network: explained.network.clone(),
         target: explained.target.to_string(),
         addresses: explained.addresses.iter().map(IpAddr::to_string).collect(),
@@ -162,7 +165,10 @@ pub(super) fn published(container: &Container, published: &[PublishedPort]) -> P
     for port in published.iter().flat_map(PublishedPort::singles) {
         let binding = PortBinding {
             host_ip: port.host_ip.to_string(),
-            host_port: port.host_port.to_string(),
+            host_port: match port.routed {
+                true => String::new(),
+                false => port.host_port.to_string(),
+            },
         };
         map.entry(key(port.container_port, port.proto))
             .or_default()

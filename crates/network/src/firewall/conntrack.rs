@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use rustix::io::Errno;
 use sys::netlink::{Attributes, Failure, Message, Reply, Socket};
 
-use super::ruleset::PortRule;
+use super::ports::PortRule;
 use crate::model::Proto;
 
 const SUBSYSTEM: u16 = 1 << 8;

@@ -453,6 +453,17 @@ impl Rule {
             .compare(R0, true, &port.to_be_bytes())
     }
 
+    /// The packet is of this protocol.
+    pub(crate) fn protocol(self, protocol: u8) -> Rule {
+        self.meta(16, R0).compare(R0, true, &[protocol])
+    }
+
+    /// Protocol, destination address and destination port together are in the set.
+    pub(crate) fn open(self, family: u8, set: &str) -> Rule {
+        let (rule, _) = self.port_key(family, true);
+        rule.lookup(set, R0, None, false)
+    }
+
     /// The destination is an address of this host.
     pub(crate) fn for_this_host(self) -> Rule {
         let (result_address_type, destination, local) = (3, 2, 2u32);

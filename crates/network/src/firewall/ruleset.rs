@@ -17,6 +17,8 @@
 //!              an internal bridge on either side              drop
 //!              to a bridge, destination was rewritten         accept   a published port
 //!              to a bridge, to @unprotected*                  accept   networks that ask for it
+//!              to a bridge, to @open*                         accept   a published port of a network that is routed
+//!              to a bridge, to @routed*, ICMP                 accept
 //!              to a bridge                                    drop     isolation; no routing to containers
 //! postrouting  from sources*, not to a bridge                 source nat to what the map says
 //!              from @masquerade*, not to a bridge             masquerade
@@ -27,7 +29,7 @@
 //! An `accept` ends only this table's chain. Another engine that sets the FORWARD policy of iptables to DROP still
 //! drops; that is its table, and it stays as it is.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use sys::netlink::Message;
 
@@ -36,8 +38,8 @@ use super::expression::{
     Rule, Set, TYPE_IFNAME, TYPE_IPV4, TYPE_IPV6, TYPE_PROTO, TYPE_SERVICE, Verdict, concatenated,
 };
 use super::gate::{self, Gate};
+use super::ports::{PortRule, octets, port_elements};
 use crate::address::{Prefix, from_number};
-use crate::model::Proto;
 
 const BRIDGES: &str = "bridges";
 const INTERNAL: &str = "internal";
@@ -51,12 +53,19 @@ const SOURCES4: &str = "sources4";
 const SOURCES6: &str = "sources6";
 const UNPROTECTED4: &str = "unprotected4";
 const UNPROTECTED6: &str = "unprotected6";
-const PUBLISH4: &str = "publish4";
-const PUBLISH4_ANY: &str = "publish4_any";
-const PUBLISH6: &str = "publish6";
-const PUBLISH6_ANY: &str = "publish6_any";
-const RANGES4: &str = "ranges4";
-const RANGES6: &str = "ranges6";
+const ROUTED4: &str = "routed4";
+const ROUTED6: &str = "routed6";
+pub(super) const OPEN4: &str = "open4";
+pub(super) const OPEN6: &str = "open6";
+/// Protocols in the IP header.
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+pub(super) const PUBLISH4: &str = "publish4";
+pub(super) const PUBLISH4_ANY: &str = "publish4_any";
+pub(super) const PUBLISH6: &str = "publish6";
+pub(super) const PUBLISH6_ANY: &str = "publish6_any";
+pub(super) const RANGES4: &str = "ranges4";
+pub(super) const RANGES6: &str = "ranges6";
 
 /// What a bridge adds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,17 +80,8 @@ pub(crate) struct BridgeRules {
     pub(crate) sources: Vec<(Prefix, IpAddr)>,
     /// Those whose containers are reached by whoever routes to them.
     pub(crate) unprotected: Vec<Prefix>,
-}
-
-/// What a published port adds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PortRule {
-    pub(crate) proto: Proto,
-    pub(crate) host_ip: IpAddr,
-    pub(crate) host_port: u16,
-    pub(crate) target: SocketAddr,
-    /// How many ports from these on.
-    pub(crate) count: u16,
+    /// Those whose containers are reached at their own addresses, at published ports alone, and leave with them.
+    pub(crate) routed: Vec<Prefix>,
 }
 
 /// Everything that depends on networks and ports.
@@ -116,15 +116,18 @@ fn sets() -> Vec<Set> {
         data: Some((kind, length)),
         ..range(name, kind, length)
     };
-    let ranges = |name, address, parts: &'static [u32]| Set {
+    let open = |name, address, parts: &'static [u32]| Set {
         interval: true,
         parts,
-        data: Some((address, parts[1])),
         ..set(
             name,
             concatenated(&[TYPE_PROTO, address, TYPE_SERVICE]),
             8 + parts[1],
         )
+    };
+    let ranges = |name, address, parts: &'static [u32]| Set {
+        data: Some((address, parts[1])),
+        ..open(name, address, parts)
     };
     vec![
         set(BRIDGES, TYPE_IFNAME, 16),
@@ -139,6 +142,10 @@ fn sets() -> Vec<Set> {
         sources(SOURCES6, TYPE_IPV6, 16),
         range(UNPROTECTED4, TYPE_IPV4, 4),
         range(UNPROTECTED6, TYPE_IPV6, 16),
+        range(ROUTED4, TYPE_IPV4, 4),
+        range(ROUTED6, TYPE_IPV6, 16),
+        open(OPEN4, TYPE_IPV4, &[1, 4, 2]),
+        open(OPEN6, TYPE_IPV6, &[1, 16, 2]),
         map(PUBLISH4, &[TYPE_PROTO, TYPE_IPV4, TYPE_SERVICE], 12, TYPE_IPV4, 8),
         map(PUBLISH4_ANY, &[TYPE_PROTO, TYPE_SERVICE], 8, TYPE_IPV4, 8),
         map(
@@ -342,6 +349,36 @@ fn always() -> Vec<(&'static str, Rule)> {
                 .outgoing(BRIDGES, true)
                 .verdict(Verdict::Accept),
         ),
+        (
+            "forward",
+            rule()
+                .outgoing(BRIDGES, true)
+                .open(NFPROTO_IPV4, OPEN4)
+                .verdict(Verdict::Accept),
+        ),
+        (
+            "forward",
+            rule()
+                .outgoing(BRIDGES, true)
+                .open(NFPROTO_IPV6, OPEN6)
+                .verdict(Verdict::Accept),
+        ),
+        (
+            "forward",
+            rule()
+                .destination(NFPROTO_IPV4, ROUTED4)
+                .outgoing(BRIDGES, true)
+                .protocol(ICMP)
+                .verdict(Verdict::Accept),
+        ),
+        (
+            "forward",
+            rule()
+                .destination(NFPROTO_IPV6, ROUTED6)
+                .outgoing(BRIDGES, true)
+                .protocol(ICMPV6)
+                .verdict(Verdict::Accept),
+        ),
         ("forward", rule().outgoing(BRIDGES, true).verdict(Verdict::Drop)),
         (
             "postrouting",
@@ -427,7 +464,7 @@ pub(crate) fn bridge_elements(bridge: &BridgeRules) -> Vec<Element> {
         elements.extend(range(all, subnet));
         let chosen = bridge.sources.iter().find(|(prefix, _)| prefix == subnet);
         match chosen {
-            _ if !bridge.masquerade => {}
+            _ if !bridge.masquerade || bridge.routed.contains(subnet) => {}
             None => elements.extend(range(masqueraded, subnet)),
             Some((_, address)) => {
                 let map = if subnet.is_ipv4() { SOURCES4 } else { SOURCES6 };
@@ -447,122 +484,12 @@ pub(crate) fn bridge_elements(bridge: &BridgeRules) -> Vec<Element> {
         };
         elements.extend(range(set, subnet));
     }
+    for subnet in &bridge.routed {
+        let set = if subnet.is_ipv4() { ROUTED4 } else { ROUTED6 };
+        elements.extend(range(set, subnet));
+    }
     if bridge.icc {
         elements.push(plain(SAME, &pair));
     }
     elements
-}
-
-fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    }
-}
-
-/// The map elements of published ports, sorted by set. Ports that have the same numbers inside are one element together;
-/// the kernel cannot add to a port, so others are one each.
-pub(crate) fn port_elements(ports: &[PortRule]) -> Vec<Element> {
-    let mut elements = Vec::with_capacity(ports.len());
-    for port in ports {
-        if port.count > 1 && port.host_port == port.target.port() {
-            elements.push(range_element(port));
-            continue;
-        }
-        elements.extend((0..port.count).map(|n| {
-            let inside = port.target.port().saturating_add(n);
-            port_element(&PortRule {
-                host_port: port.host_port.saturating_add(n),
-                target: (port.target.ip(), inside).into(),
-                ..*port
-            })
-        }));
-    }
-    elements.sort_by_key(|element| element.set);
-    elements
-}
-
-/// The map that a published port is in, and its element as `nft list` writes it; of many elements, the first and last.
-pub(crate) fn shown(port: &PortRule) -> (&'static str, String) {
-    let elements = port_elements(std::slice::from_ref(port));
-    let set = elements.first().map_or("", |element| element.set);
-    let last = port.host_port.saturating_add(port.count - 1);
-    let address = match port.host_ip.is_unspecified() && elements.iter().all(|e| e.last_key.is_none()) {
-        true => String::new(),
-        false if port.host_ip.is_unspecified() => format!("{}/0 . ", port.host_ip),
-        false => format!("{} . ", port.host_ip),
-    };
-    let target = |n: u16| format!("{} . {}", port.target.ip(), port.target.port().saturating_add(n));
-    let text = match elements.as_slice() {
-        [one] if one.last_key.is_some() => {
-            format!(
-                "{} . {address}{}-{last} : {}",
-                port.proto,
-                port.host_port,
-                port.target.ip()
-            )
-        }
-        [_] => format!("{} . {address}{} : {}", port.proto, port.host_port, target(0)),
-        _ => format!(
-            "{} . {address}{} : {}, …, {} . {address}{last} : {}",
-            port.proto,
-            port.host_port,
-            target(0),
-            port.proto,
-            target(port.count - 1)
-        ),
-    };
-    (set, text)
-}
-
-/// Parts of a concatenation are padded to four bytes each.
-fn padded(port: u16) -> Vec<u8> {
-    [&port.to_be_bytes()[..], &[0, 0]].concat()
-}
-
-fn range_element(port: &PortRule) -> Element {
-    let (set, last_address) = match port.host_ip {
-        IpAddr::V4(_) => (RANGES4, vec![0xff; 4]),
-        IpAddr::V6(_) => (RANGES6, vec![0xff; 16]),
-    };
-    let address = octets(port.host_ip);
-    let last_address = if port.host_ip.is_unspecified() {
-        last_address
-    } else {
-        address.clone()
-    };
-    let key = |address: &[u8], port_number: u16| {
-        [&[port.proto.number(), 0, 0, 0], address, &padded(port_number)].concat()
-    };
-    let last = port.host_port.saturating_add(port.count - 1);
-    Element {
-        set,
-        key: key(&address, port.host_port),
-        last_key: Some(key(&last_address, last)),
-        data: Some(octets(port.target.ip())),
-        ends_range: false,
-    }
-}
-
-fn port_element(port: &PortRule) -> Element {
-    let set = match (port.host_ip.is_ipv4(), port.host_ip.is_unspecified()) {
-        (true, true) => PUBLISH4_ANY,
-        (true, false) => PUBLISH4,
-        (false, true) => PUBLISH6_ANY,
-        (false, false) => PUBLISH6,
-    };
-    let mut key = vec![port.proto.number(), 0, 0, 0];
-    if !port.host_ip.is_unspecified() {
-        key.extend(octets(port.host_ip));
-    }
-    key.extend(padded(port.host_port));
-    let mut data = octets(port.target.ip());
-    data.extend(padded(port.target.port()));
-    Element {
-        set,
-        key,
-        last_key: None,
-        data: Some(data),
-        ends_range: false,
-    }
 }

@@ -12,4 +12,5 @@ mod ports;
 mod publish;
 mod repair;
 mod respect;
+mod routed;
 mod traffic;
