@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use host::*;
 use network::PortChoice::Fixed;
@@ -54,28 +56,91 @@ fn flushed_rules_come_back_by_themselves() {
     });
 }
 
+/// Connections whose packets come in all the time, also while there are no rules.
 #[test]
 fn connections_outlive_a_flush() {
+    const CLIENTS: usize = 4;
+    const FLUSHES: usize = 20;
     machine(|host| {
         let networks = host.open();
         let a = networks.attach(&with_port("a", 8080)).unwrap();
         let listener = in_namespace(a.netns.as_fd(), Kind::Network, || TcpListener::bind("0.0.0.0:80"))
             .unwrap()
             .unwrap();
-        let mut client =
-            inside(&host.lan, || TcpStream::connect((HOST, 8080))).expect("a connection to a published port");
-        let (mut served, _) = listener.accept().unwrap();
-        let tag = host.tag();
-        for round in 0..20u8 {
-            sh("nft flush ruleset");
-            comes("the table", || sh("nft list tables").contains(&tag));
-            client.write_all(&[round]).unwrap();
-            let mut byte = [0];
-            served.read_exact(&mut byte).unwrap();
-            assert_eq!(byte, [round]);
-            served.write_all(&byte).unwrap();
-            client.read_exact(&mut byte).unwrap();
-        }
+        let stop = AtomicBool::new(false);
+        let answers = AtomicUsize::new(0);
+        let lost: Vec<std::io::Error> = std::thread::scope(|scope| {
+            let mut clients = Vec::new();
+            for _ in 0..CLIENTS {
+                let mut client = inside(&host.lan, || TcpStream::connect((HOST, 8080)))
+                    .expect("a connection to a published port");
+                let (mut served, _) = listener.accept().unwrap();
+                for stream in [&client, &served] {
+                    stream.set_nodelay(true).unwrap();
+                    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+                }
+                scope.spawn(move || {
+                    let mut byte = [0];
+                    while let Ok(1) = served.read(&mut byte) {
+                        if served.write_all(&byte).is_err() {
+                            break;
+                        }
+                    }
+                });
+                let (stop, answers) = (&stop, &answers);
+                clients.push(scope.spawn(move || -> std::io::Result<()> {
+                    let mut byte = [7];
+                    while !stop.load(Ordering::SeqCst) {
+                        client.write_all(&byte)?;
+                        client.read_exact(&mut byte)?;
+                        answers.fetch_add(1, Ordering::SeqCst);
+                    }
+                    Ok(())
+                }));
+            }
+            let tag = host.tag();
+            for _ in 0..FLUSHES {
+                sh("nft flush ruleset");
+                comes("the table", || {
+                    sh("nft list tables")
+                        .lines()
+                        .any(|line| line == format!("table inet {tag}"))
+                });
+                let so_far = answers.load(Ordering::SeqCst);
+                comes("answers", || {
+                    answers.load(Ordering::SeqCst) > so_far + CLIENTS
+                        || clients.iter().any(|c| c.is_finished())
+                });
+            }
+            stop.store(true, Ordering::SeqCst);
+            let ended = clients.into_iter().map(|client| client.join().unwrap());
+            ended.filter_map(Result::err).collect()
+        });
+        let answers = answers.load(Ordering::SeqCst);
+        println!(
+            "{answers} answers over {CLIENTS} connections and {FLUSHES} flushes, {} lost",
+            lost.len()
+        );
+        assert!(lost.is_empty(), "{lost:?}");
+    });
+}
+
+/// What keeps connections translated goes with the daemon, however that ends, and is in nobody's way.
+#[test]
+fn the_table_that_holds_connections_is_the_daemons_alone() {
+    machine(|host| {
+        let held = format!("table inet {}-hold", host.tag());
+        let tables = || sh("nft list tables");
+        let networks = host.open();
+        assert!(tables().contains(&held), "{}", tables());
+        sh("nft flush ruleset");
+        assert!(tables().contains(&held), "{}", tables());
+        drop(networks);
+        comes("its end", || !tables().contains(&held));
+        let networks = host.open();
+        assert!(tables().contains(&held), "{}", tables());
+        networks.tear_down().unwrap();
+        assert_eq!(tables(), "");
     });
 }
 
