@@ -2,9 +2,10 @@
 
 use std::io::{Read as _, Write as _};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::support::{Daemon, retry, text};
+use crate::support::{Daemon, retry, signal, text};
 
 #[test]
 fn containers_find_each_other_by_name_and_ports_reach_them() {
@@ -123,6 +124,169 @@ fn ports_change_while_a_container_runs_and_are_explained() {
     ]);
     let refused = daemon.fails(&["update", "--publish-add", "80", "alone"]).1;
     assert!(refused.contains("no network of its own"), "{refused}");
+}
+
+/// Connections through a published port that are in use all the time, while daemons are killed and replaced.
+#[test]
+fn no_connection_is_lost_while_daemons_go_and_come() {
+    const CLIENTS: usize = 8;
+    const LIVES: usize = 4;
+    guard!();
+    let mut daemon = Daemon::start();
+    daemon.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "echo",
+        "-p",
+        "127.0.0.1::80",
+        "box:1",
+        "nc",
+        "-ll",
+        "-p",
+        "80",
+        "-e",
+        "cat",
+    ]);
+    let address = daemon.ok(&["port", "echo", "80"]).trim().to_owned();
+    let (stop, answers) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let lost: Vec<std::io::Error> = std::thread::scope(|scope| {
+        let mut clients = Vec::new();
+        for n in 0..CLIENTS {
+            // The server may not listen yet.
+            let client = retry(|| {
+                let mut client = std::net::TcpStream::connect(&address).ok()?;
+                client.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
+                client.write_all(b"?").ok()?;
+                client.read_exact(&mut [0]).ok()?;
+                Some(client)
+            });
+            let mut client =
+                client.unwrap_or_else(|| panic!("no connection {n} to {address}\n{}", daemon.log()));
+            let (stop, answers) = (&stop, &answers);
+            clients.push(scope.spawn(move || -> std::io::Result<()> {
+                let mut line = [0; 16];
+                while !stop.load(Ordering::SeqCst) {
+                    client.write_all(b"are you there? \n")?;
+                    client.read_exact(&mut line)?;
+                    answers.fetch_add(1, Ordering::SeqCst);
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Ok(())
+            }));
+        }
+        for life in 0..LIVES {
+            match life % 2 {
+                0 => daemon.crash_and_restart(),
+                _ => {
+                    signal(&daemon.child.id().to_string(), "-TERM");
+                    daemon.child.wait().unwrap();
+                    daemon.start_again();
+                }
+            }
+            // Each daemon has seen traffic.
+            let so_far = answers.load(Ordering::SeqCst);
+            let more = retry(|| {
+                let ended = clients.iter().any(|client| client.is_finished());
+                (ended || answers.load(Ordering::SeqCst) > so_far + CLIENTS).then_some(())
+            });
+            assert!(more.is_some(), "no answers after daemon {life}");
+        }
+        stop.store(true, Ordering::SeqCst);
+        let ended = clients.into_iter().map(|client| client.join().unwrap());
+        ended.filter_map(Result::err).collect()
+    });
+    println!(
+        "{} answers over {CLIENTS} connections and {LIVES} daemons, {} lost",
+        answers.load(Ordering::SeqCst),
+        lost.len()
+    );
+    assert!(lost.is_empty(), "{lost:?}\n{}", daemon.log());
+}
+
+/// The mode `routed`: what lists and `inspect` show is what Docker's clients know, and the way in is explained.
+#[test]
+fn routed_ports_are_shown_without_a_port_of_the_host() {
+    guard!();
+    if !std::path::Path::new("/proc/net/if_inet6").exists() {
+        println!("skipped: the kernel has no IPv6");
+        return;
+    }
+    let daemon = Daemon::start();
+    daemon.ok(&[
+        "network",
+        "create",
+        "--ipv6",
+        "-o",
+        "com.docker.network.bridge.gateway_mode_ipv6=routed",
+        "lab",
+    ]);
+    daemon.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "--network",
+        "lab",
+        "-p",
+        "18437:80",
+        "box:1",
+        "sleep",
+        "1000",
+    ]);
+    let shown = "{\"80/tcp\":[{\"HostIp\":\"0.0.0.0\",\"HostPort\":\"18437\"},{\"HostIp\":\"::\",\"HostPort\":\"\"}]}";
+    let seen = daemon.ok(&["inspect", "-f", "{{json .NetworkSettings.Ports}}", "web"]);
+    let sorted = |text: &str| {
+        let mut ports: serde_json::Value = serde_json::from_str(text).unwrap();
+        let bindings = ports["80/tcp"].as_array_mut().unwrap();
+        bindings.sort_by_key(|binding| binding["HostIp"].to_string());
+        ports
+    };
+    assert_eq!(sorted(&seen), sorted(shown));
+    let explained = daemon.ok(&["port", "--explain", "web"]);
+    let address = daemon.ok(&[
+        "inspect",
+        "-f",
+        "{{.NetworkSettings.Networks.lab.GlobalIPv6Address}}",
+        "web",
+    ]);
+    for words in [
+        "80/tcp -> routed, leads to",
+        "every machine that routes to",
+        "set open6 {",
+        address.trim(),
+        "80/tcp -> 0.0.0.0:18437",
+    ] {
+        assert!(explained.contains(words), "{words} in\n{explained}");
+    }
+    if let Some(output) = daemon.docker(&["ps", "--format", "{{.Ports}}"]) {
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(
+            text(&output.stdout).contains("0.0.0.0:18437->80/tcp"),
+            "{}",
+            text(&output.stdout)
+        );
+    }
+    // Both go and come, and the record of the container agrees with the network's after a crash.
+    let mut daemon = daemon;
+    daemon.ok(&["update", "--publish-add", "81", "web"]);
+    daemon.crash_and_restart();
+    let ports = daemon.ok(&["inspect", "-f", "{{json .NetworkSettings.Ports}}", "web"]);
+    assert!(ports.contains("81/tcp") && ports.contains("80/tcp"), "{ports}");
+    daemon.ok(&["update", "--publish-rm", "80", "web"]);
+    let ports = daemon.ok(&["inspect", "-f", "{{json .NetworkSettings.Ports}}", "web"]);
+    assert!(!ports.contains("\"80/tcp\":[{"), "{ports}");
+    let (_, refused) = daemon.fails(&[
+        "network",
+        "create",
+        "-o",
+        "com.docker.network.bridge.gateway_mode_ipv4=direct",
+        "wrong",
+    ]);
+    assert!(
+        refused.contains("gateway_mode_ipv4") && refused.contains("direct"),
+        "{refused}"
+    );
 }
 
 /// A link of the host for as long as a test needs one.

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod beside;
 mod drivers;
 mod host;
 mod latency;
 mod lifecycle;
+mod model;
 mod names;
 mod outside;
 mod ports;

@@ -186,3 +186,77 @@ fn two_cannot_have_one_port() {
         networks.attach(&second).unwrap();
     });
 }
+
+/// CRC-32C (Castagnoli), which SCTP packets carry.
+fn crc32c(bytes: &[u8]) -> u32 {
+    let crc = bytes.iter().fold(!0u32, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| match crc & 1 {
+            1 => (crc >> 1) ^ 0x82f6_3b78,
+            _ => crc >> 1,
+        })
+    });
+    !crc
+}
+
+/// The first packet of an association: an INIT chunk.
+fn init(from: u16, to: u16) -> Vec<u8> {
+    let mut packet = [
+        from.to_be_bytes(),
+        to.to_be_bytes(),
+        [0; 2],
+        [0; 2],
+        [0; 2],
+        [0; 2],
+    ]
+    .concat();
+    packet.extend([1, 0, 0, 20, 0, 0, 0, 7, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1]);
+    let crc = crc32c(&packet).to_le_bytes();
+    packet[8..12].copy_from_slice(&crc);
+    packet
+}
+
+/// A kernel without SCTP sockets still translates SCTP, so both ends are raw sockets here.
+#[test]
+fn sctp_is_translated_whether_or_not_the_host_has_sockets_for_it() {
+    machine(|host| {
+        let networks = host.open();
+        let wanted = SandboxRequest {
+            ports: vec![
+                publish(Proto::Sctp, 36412, None, Fixed(36400)),
+                publish(Proto::Sctp, 36413, None, Fixed(36413)),
+            ],
+            ..request("core", &["bridge"])
+        };
+        let core = networks.attach(&wanted).unwrap();
+        let map = sh(&format!("nft list map inet {} publish4_any", host.tag()));
+        for element in [
+            "sctp . 36400 : 172.17.0.2 . 36412",
+            "sctp . 36413 : 172.17.0.2 . 36413",
+        ] {
+            assert!(map.contains(element), "{map}");
+        }
+        let raw = || {
+            let socket = rustix::net::socket_with(
+                rustix::net::AddressFamily::INET,
+                rustix::net::SocketType::RAW,
+                rustix::net::SocketFlags::empty(),
+                Some(rustix::net::ipproto::SCTP),
+            );
+            socket.unwrap()
+        };
+        let listening = inside(&core.netns, raw);
+        let patience = Some(std::time::Duration::from_secs(30));
+        rustix::net::sockopt::set_socket_timeout(&listening, rustix::net::sockopt::Timeout::Recv, patience)
+            .unwrap();
+        let asking = inside(&host.lan, raw);
+        let to = std::net::SocketAddr::new(HOST.parse().unwrap(), 0);
+        let packet = init(5000, 36400);
+        rustix::net::sendto(&asking, &packet, rustix::net::SendFlags::empty(), &to).unwrap();
+        let mut buffer = [0u8; 256];
+        let (_, length) =
+            rustix::net::recv(&listening, &mut buffer[..], rustix::net::RecvFlags::empty()).unwrap();
+        // Behind the IPv4 header, whose source is the client's.
+        assert_eq!(buffer[12..16], [198, 51, 100, 2]);
+        assert_eq!(buffer[20..length], init(5000, 36412)[..]);
+    });
+}
