@@ -8,6 +8,7 @@
 mod build;
 mod docker;
 mod engine;
+mod files;
 mod fixture;
 mod images;
 mod memory;

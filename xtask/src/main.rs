@@ -39,8 +39,8 @@ fn run(args: &[String]) -> Result<()> {
         Some("bench") => bench::run(rest),
         // In a container's network namespace, for `bench net`.
         Some("dns-load") => match rest {
-            [name, seconds] => bench::net::ask_for(name, seconds.parse()?),
-            _ => bail!("dns-load takes a name and seconds"),
+            [name, seconds, pace] => bench::net::ask_for(name, seconds.parse()?, pace.parse()?),
+            _ => bail!("dns-load takes a name, seconds and a pace"),
         },
         Some("check") => check::run(),
         Some("soak") => soak::run_for(rest),

@@ -62,7 +62,11 @@ pub const BENCH: &[Package] = &[
     package("docker-registry", "docker-registry"),
 ];
 
-pub const BENCH_NET: &[Package] = &[package("iperf3", "iperf3"), package("wrk", "wrk")];
+pub const BENCH_NET: &[Package] = &[
+    package("iperf3", "iperf3"),
+    package("wrk", "wrk"),
+    package("fio", "fio"),
+];
 
 /// Installs what is missing. Nothing is asked and no service of a package is started.
 pub fn install(groups: &[&[Package]]) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Networks against Debian's dockerd and against a bridge with two veth pairs that nobody manages: what a packet costs, what
-//! a name costs, and what joining, publishing and starting cost. Rows are chosen by name: `bench net 10 ports dns`.
+//! a name costs, and what joining, publishing and starting cost; and what files cost on the mounts of a container
+//! (`files`). Rows are chosen by name: `bench net 10 ports dns`.
 //!
 //! Everything that sends or asks runs in a container's own network namespace (entered by its process), so both engines
 //! and the bare bridge are measured by the same programs.
@@ -12,41 +13,46 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::docker::Peer;
 use super::engine::IMAGE;
+use super::files;
 use super::fixture;
 use super::pair::{self, Row, median, milliseconds, timed};
 use crate::engine::{self, Daemon, Scratch};
 use crate::process::{capture, output, run as run_command};
 
-const ROWS: [&str; 7] = [
+const ROWS: [&str; 9] = [
     "throughput",
     "requests",
     "first",
+    "start",
     "connect",
     "ports",
     "many",
     "dns",
+    "files",
 ];
 /// Containers on one network in the row `many`.
 const MANY: usize = 250;
 const NETWORK: &str = "bench";
+/// Queries per second at which names are to be quick.
+const PACE: u32 = 1000;
 /// Seconds of each measurement of throughput.
 const SECONDS: &str = "3";
 
 /// One engine, or the other.
-struct Side<'a> {
-    name: &'static str,
+pub(super) struct Side<'a> {
+    pub(super) name: &'static str,
     client: Box<dyn Fn(&[&str]) -> Command + 'a>,
     /// Where ports are published: the peer has a network namespace of its own.
     host: Option<String>,
 }
 
 impl Side<'_> {
-    fn ok(&self, args: &[&str]) -> Result<String> {
+    pub(super) fn ok(&self, args: &[&str]) -> Result<String> {
         Ok(capture(&mut (self.client)(args))?.trim().to_owned())
     }
 
     /// Starts a container that stays, and gives its process.
-    fn start(&self, name: &str, options: &[&str], words: &[&str]) -> Result<u32> {
+    pub(super) fn start(&self, name: &str, options: &[&str], words: &[&str]) -> Result<u32> {
         let head = ["run", "-d", "--name", name, "--network", NETWORK];
         self.ok(&[&head[..], options, &[IMAGE], words].concat())?;
         let pid = self.ok(&["inspect", "-f", "{{.State.Pid}}", name])?;
@@ -59,7 +65,7 @@ impl Side<'_> {
         self.ok(&["inspect", "-f", &template, name])
     }
 
-    fn remove(&self, names: &[&str]) -> Result<()> {
+    pub(super) fn remove(&self, names: &[&str]) -> Result<()> {
         self.ok(&[&["rm", "-f"], names].concat()).map(drop)
     }
 
@@ -113,10 +119,12 @@ pub fn run(runs: usize, wanted: &[String]) -> Result<()> {
             "throughput" => throughput(&sides)?,
             "requests" => requests(&sides)?,
             "first" => first(&sides, runs)?,
+            "start" => start(&sides, runs)?,
             "connect" => connect(&sides, runs)?,
             "ports" => ports(&sides, runs)?,
             "many" => many(&sides, runs)?,
-            _ => dns(&sides)?,
+            "dns" => dns(&sides)?,
+            _ => files::run(&sides, &scratch.0)?,
         }
         println!();
     }
@@ -240,11 +248,6 @@ fn throughput(sides: &[Side<'_>]) -> Result<()> {
                 });
             }
         }
-        let middle = |figures: &[f64]| {
-            let mut sorted = figures.to_vec();
-            sorted.sort_by(f64::total_cmp);
-            sorted.get(sorted.len() / 2).copied().unwrap_or_default()
-        };
         let (bare, docker, berth) = (
             middle(&bares),
             middle(figures.first().map_or(&[], Vec::as_slice)),
@@ -259,41 +262,70 @@ fn throughput(sides: &[Side<'_>]) -> Result<()> {
     sides.iter().try_for_each(|side| side.remove(&["sink", "source"]))
 }
 
-/// Requests per second to a small web server behind a published port, each on a connection of its own.
+/// Requests per second to a small web server, each on a connection of its own: from a container to a container and from
+/// the host to a published port.
 fn requests(sides: &[Side<'_>]) -> Result<()> {
-    println!("| what | docker | berth |");
-    println!("|---|---|---|");
-    let mut cells = Vec::new();
+    const SERVER: [&str; 6] = ["httpd", "-f", "-p", "80", "-h", "/etc"];
+    println!("| requests per second | bare | docker | berth | berth of bare | goal |");
+    println!("|---|---|---|---|---|---|");
+    let bare = Bare::make()?;
+    let mut serve = Bare::program(0, "busybox");
+    serve.args(SERVER);
+    let _bare_server = Server::start(serve)?;
+    let mut places = Vec::new();
     for side in sides {
-        side.start(
-            "web",
-            &["-p", "18080:80"],
-            &["busybox", "httpd", "-f", "-p", "80", "-h", "/etc"],
-        )?;
-        let mut wrk = side.on_host("wrk");
-        wrk.args([
-            "-t",
-            "2",
-            "-c",
-            "16",
-            "-d",
-            &format!("{SECONDS}s"),
-            "http://127.0.0.1:18080/",
-        ]);
-        let report = capture(&mut wrk)?;
-        let line = report.lines().find(|line| line.starts_with("Requests/sec:"));
-        cells.push(
-            line.and_then(|line| line.split_whitespace().nth(1))
-                .context("wrk counted nothing")?
-                .to_owned(),
-        );
-        side.remove(&["web"])?;
+        let command = [&["busybox"][..], &SERVER].concat();
+        side.start("web", &["-p", "18080:80"], &command)?;
+        let client = side.start("source", &[], &["sleep", "100000"])?;
+        places.push((side, client, side.address("web")?));
     }
-    println!(
-        "| requests per second to a published port | {} |",
-        cells.join(" | ")
-    );
-    Ok(())
+    for (what, published) in [
+        ("container to container", false),
+        ("host to published port", true),
+    ] {
+        let (mut bares, mut figures) = (Vec::new(), vec![Vec::new(); places.len()]);
+        for _ in 0..3 {
+            bares.push(wrk(Bare::program(1, "wrk"), "10.199.199.2:80")?);
+            for (figure, (side, client, address)) in figures.iter_mut().zip(&places) {
+                figure.push(match published {
+                    false => wrk(inside(*client, "wrk"), &format!("{address}:80"))?,
+                    true => wrk(side.on_host("wrk"), "127.0.0.1:18080")?,
+                });
+            }
+        }
+        let bare = middle(&bares);
+        let docker = figures.first().map_or(0.0, |figures| middle(figures));
+        let berth = figures.last().map_or(0.0, |figures| middle(figures));
+        println!(
+            "| {what} | {bare:.0} | {docker:.0} | {berth:.0} | {:.2} | 0.95 |",
+            berth / bare
+        );
+    }
+    drop(bare);
+    sides.iter().try_for_each(|side| side.remove(&["web", "source"]))
+}
+
+fn wrk(mut client: Command, address: &str) -> Result<f64> {
+    let seconds = format!("{SECONDS}s");
+    client.args([
+        "-t",
+        "2",
+        "-c",
+        "16",
+        "-d",
+        &seconds,
+        &format!("http://{address}/"),
+    ]);
+    let report = capture(&mut client)?;
+    let line = report.lines().find(|line| line.starts_with("Requests/sec:"));
+    let figure = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
+    figure.context("wrk counted nothing")
+}
+
+fn middle(figures: &[f64]) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }
 
 fn pairs<'a>(sides: &'a [Side<'a>], name: &'static str, goal: Option<f64>, args: Vec<String>) -> Row<'a> {
@@ -325,6 +357,44 @@ fn first(sides: &[Side<'_>], runs: usize) -> Result<()> {
         &[pairs(sides, "first packet after start", Some(1.0 / 15.0), args)],
         runs,
     )
+}
+
+/// What the network adds to a start, with namespaces prepared: the same command with and without one, in turn.
+fn start(sides: &[Side<'_>], runs: usize) -> Result<()> {
+    println!("| median of a start | docker | berth | goal |");
+    println!("|---|---|---|---|");
+    let mut medians = Vec::new();
+    for side in sides {
+        let (mut with, mut without) = (Vec::new(), Vec::new());
+        for run in 0..=runs {
+            let start = |network| {
+                timed((side.client)(&[
+                    "run",
+                    "--rm",
+                    "--network",
+                    network,
+                    IMAGE,
+                    "true",
+                ]))
+            };
+            let (a, b) = (start(NETWORK)?, start("none")?);
+            if run > 0 {
+                with.push(a);
+                without.push(b);
+            }
+        }
+        medians.push((median(with), median(without)));
+    }
+    let row = |what: &str, goal: &str, of: &dyn Fn(&(Duration, Duration)) -> Duration| {
+        let cells: Vec<String> = medians.iter().map(|pair| milliseconds(of(pair))).collect();
+        println!("| {what} | {} | {goal} |", cells.join(" | "));
+    };
+    row("on a network", "", &|pair| pair.0);
+    row("on none", "", &|pair| pair.1);
+    row("what the network adds", "2 ms", &|pair| {
+        pair.0.saturating_sub(pair.1)
+    });
+    Ok(())
 }
 
 fn connect(sides: &[Side<'_>], runs: usize) -> Result<()> {
@@ -401,36 +471,44 @@ fn many(sides: &[Side<'_>], runs: usize) -> Result<()> {
     pair::print(&[pairs(sides, "start beside 250 containers", None, args)], runs)?;
     for side in sides {
         let pid = side.ok(&["inspect", "-f", "{{.State.Pid}}", "many0"])?.parse()?;
-        println!("\n{}: {}", side.name, load(pid, "many249", 3)?);
+        println!("\n{}: {}", side.name, load(pid, "many249", 0)?);
+        println!("{}: {}", side.name, load(pid, "many249", PACE)?);
         let names: Vec<String> = (0..MANY).map(|n| format!("many{n}")).collect();
         side.remove(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
     }
     Ok(())
 }
 
-/// Names of containers, asked as fast as answers come.
+/// Names of containers, asked as fast as answers come, and at the pace of the goal.
 fn dns(sides: &[Side<'_>]) -> Result<()> {
     for side in sides {
         side.start("asked", &[], &["sleep", "100000"])?;
         let pid = side.start("asker", &[], &["sleep", "100000"])?;
-        println!("{}: {}", side.name, load(pid, "asked", 3)?);
+        println!("{}: {}", side.name, load(pid, "asked", 0)?);
+        println!(
+            "{}: {} (goal: p99 under 1 ms)",
+            side.name,
+            load(pid, "asked", PACE)?
+        );
         side.remove(&["asked", "asker"])?;
     }
     Ok(())
 }
 
 /// Runs [`ask_for`] in a container's network namespace.
-fn load(pid: u32, name: &str, seconds: u64) -> Result<String> {
+fn load(pid: u32, name: &str, pace: u32) -> Result<String> {
     let own = std::env::current_exe()?;
     let mut command = inside(pid, own.to_str().context("our own path is no text")?);
-    Ok(capture(command.args(["dns-load", name, &seconds.to_string()]))?
-        .trim()
-        .to_owned())
+    Ok(
+        capture(command.args(["dns-load", name, SECONDS, &pace.to_string()]))?
+            .trim()
+            .to_owned(),
+    )
 }
 
-/// `xtask dns-load NAME SECONDS`, for use inside a container's namespace: asks 127.0.0.11 for a name, one query after the
-/// other, and says how many were answered and how long the slowest hundredth took.
-pub fn ask_for(name: &str, seconds: u64) -> Result<()> {
+/// `xtask dns-load NAME SECONDS PACE`, for use inside a container's namespace: asks 127.0.0.11 for a name, so often in a
+/// second, or with 0 one query after the other, and says how many were answered and how long the slowest hundredth took.
+pub fn ask_for(name: &str, seconds: u64, pace: u32) -> Result<()> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.set_read_timeout(Some(Duration::from_secs(2)))?;
     socket.connect("127.0.0.11:53")?;
@@ -449,6 +527,10 @@ pub fn ask_for(name: &str, seconds: u64) -> Result<()> {
         }
         let Some(number) = query.get_mut(..2) else { break };
         number.copy_from_slice(&id.to_be_bytes());
+        if pace > 0 {
+            let due = begun + Duration::from_secs(1) / pace * u32::from(id);
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
         let start = Instant::now();
         socket.send(&query)?;
         let length = socket.recv(&mut answer)?;
