@@ -328,6 +328,18 @@ fn describe(seen: &Seen) -> Finding {
             "its files are gone".to_owned(),
             "a container begins anew from its image, a layer is unpacked again when it is needed",
         ),
+        Seen::Snapshot(store::Stray::Object(name)) => (
+            "object",
+            name.clone(),
+            "no layer has it".to_owned(),
+            "it is removed",
+        ),
+        Seen::Snapshot(store::Stray::LostObject { layer, object }) => (
+            "object",
+            object.clone(),
+            format!("layer {layer} has a file with it, and it is not in its place"),
+            "it is put back from the layer's own link",
+        ),
         Seen::Files(id) => (
             "snapshot",
             id.to_string(),

@@ -26,6 +26,8 @@ pub struct EngineConfig {
     pub root: PathBuf,
     /// How layers lie there.
     pub storage_driver: store::StorageDriver,
+    /// Whether files that are equal in several layers are kept once.
+    pub store_dedup: bool,
     /// Where sockets lie; gone at reboot.
     pub run_dir: PathBuf,
     /// Names on the host.
@@ -150,7 +152,11 @@ impl Inner {
         std::fs::create_dir_all(&config.run_dir).map_err(|error| {
             Error::internal(format!("cannot create {}: {error}", config.run_dir.display()))
         })?;
-        let store = Store::open_with(&config.root, config.storage_driver)?;
+        let options = store::Options {
+            driver: config.storage_driver,
+            dedup: config.store_dedup.then_some(store::DEDUP_FROM),
+        };
+        let store = Store::open_as(&config.root, options)?;
         // What requests of the last daemon were in the middle of.
         remove_if_there(&config.root.join("tmp"))?;
         let registry = registry::Client::new(config.live.registry.clone())

@@ -58,22 +58,39 @@ fn space(inner: &Inner) -> Result<Space> {
             false => space.build_cache += bytes,
         }
     }
+    let mut of_images = Vec::new();
     for snapshot in store.snapshots().list()? {
         let bytes = store.snapshots().disk_bytes(snapshot.id);
         if rooted.snapshots.contains(&snapshot.id) {
             space.images += bytes;
+            of_images.push(snapshot.id);
         } else if snapshot.owner.starts_with("container:") {
             space.containers += bytes;
         } else {
             space.build_cache += bytes;
         }
     }
+    // What layers share is there once, and an image's if any image has it.
+    let (theirs, others) = store
+        .snapshots()
+        .shared_bytes(&of_images)
+        .map_err(store::SnapshotError::from)?;
+    space.images += theirs;
+    space.build_cache += others;
+    space.other += measured(&root.join("objects"))?.saturating_sub(theirs + others);
     containers(&root.join("containers"), &mut space)?;
     let removed_volumes = measured(&root.join("volumes/.trash"))?;
     space.volumes = measured(&root.join("volumes"))?.saturating_sub(removed_volumes);
     space.downloads = measured(&root.join("content/ingest"))?;
     space.trash = measured(&root.join("trash"))? + removed_volumes;
-    let known = ["containers", "content", "snapshots", "trash", "volumes"];
+    let known = [
+        "containers",
+        "content",
+        "objects",
+        "snapshots",
+        "trash",
+        "volumes",
+    ];
     let database = ["meta.db", "meta.db-wal", "meta.db-shm", "reserve", "lock"];
     for entry in read_dir(root)? {
         let name = entry.file_name();

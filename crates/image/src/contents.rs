@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, openat, readlinkat};
 use serde::{Deserialize, Serialize};
-use store::SnapshotId;
+use store::{SharedFiles, SnapshotId};
 use sys::beneath::{is_whiteout, open_beneath_no_links};
 
 use crate::error::ImageError;
@@ -227,7 +227,11 @@ impl Images {
     fn open_in(&self, snapshot: SnapshotId, path: &Path) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW;
         let root = self.root_of(snapshot)?;
-        Ok(open_beneath_no_links(root.as_fd(), path, flags, Mode::empty())?.into())
+        let file: File = open_beneath_no_links(root.as_fd(), path, flags, Mode::empty())?.into();
+        match SharedFiles::beside(&self.inner.store.snapshots().fs(snapshot))? {
+            Some(shared) => shared.content(file),
+            None => Ok(file),
+        }
     }
 
     /// The contents, and the sum of the layers.

@@ -143,6 +143,7 @@ impl Store {
             .iter()
             .map(|id| self.inner.snapshots.disk_bytes(*id))
             .sum::<u64>();
+        freed.bytes += self.inner.snapshots.freed_with(&freed.snapshots)?;
         Ok(freed)
     }
 

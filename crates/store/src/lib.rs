@@ -6,6 +6,7 @@
 //! ROOT/meta.db                    SQLite in WAL mode; every room owns its own tables
 //! ROOT/content/blobs/<alg>/<hex>  complete, verified, never changed
 //! ROOT/content/ingest/<key hash>  a download under way; resumable by its key
+//! ROOT/objects/                   content that layers share, see `objects`
 //! ROOT/snapshots/<n>/{fs,work}    one layer, or one writable layer; how it lies there is its driver's
 //! ROOT/snapshots/empty            the lower directory of a writable layer that has no parent
 //! ROOT/trash/                     renamed away, being deleted
@@ -27,6 +28,7 @@ mod failure;
 mod gc;
 mod lease;
 mod lock;
+mod objects;
 mod open;
 mod reserve;
 mod room;
@@ -44,7 +46,8 @@ pub use db::{Db, DbError};
 pub use failure::PathError;
 pub use gc::{Freed, GcError, Roots};
 pub use lease::Lease;
-pub use open::OpenError;
+pub use objects::{HeldObject, SharedFiles};
+pub use open::{DEDUP_FROM, OpenError, Options};
 pub use room::{Gate, MinFree, NoRoom, Room};
 pub use snapshot::{
     Part, RemoveError, SnapshotError, SnapshotId, SnapshotInfo, Snapshots, StorageDriver, Stray, Usage,

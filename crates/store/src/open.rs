@@ -12,6 +12,7 @@ use crate::db::{Db, DbError};
 use crate::failure::{Context, PathError};
 use crate::lease::Leases;
 use crate::lock::RootLock;
+use crate::objects::Objects;
 use crate::room::Room;
 use crate::snapshot::{SnapshotError, Snapshots, StorageDriver};
 use crate::trash::Trash;
@@ -50,14 +51,32 @@ impl OpenError {
     }
 }
 
+/// How a store keeps what it is given from now on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Options {
+    pub driver: StorageDriver,
+    /// Equal files of layers are kept once if they have at least so many bytes. Refused where the driver, the kernel or the
+    /// filesystem cannot.
+    pub dedup: Option<u64>,
+}
+
+/// Smaller files may stay in their layers: each one shared takes an inode and two names more.
+pub const DEDUP_FROM: u64 = 512;
+
 impl Store {
     /// [`Store::open_with`] the driver that suits.
     pub fn open(root: &Path) -> Result<Store, OpenError> {
         Store::open_with(root, StorageDriver::Auto)
     }
 
-    /// Takes the data root `root`, creating it if needed, and removes what a crash left there.
+    /// [`Store::open_as`] with this driver.
     pub fn open_with(root: &Path, driver: StorageDriver) -> Result<Store, OpenError> {
+        let dedup = None;
+        Store::open_as(root, Options { driver, dedup })
+    }
+
+    /// Takes the data root `root`, creating it if needed, and removes what a crash left there.
+    pub fn open_as(root: &Path, options: Options) -> Result<Store, OpenError> {
         if !root.is_dir() {
             create(root, 0o711)?;
         }
@@ -70,11 +89,18 @@ impl Store {
             create(&path, 0o700)?;
             fs::set_permissions(&path, Permissions::from_mode(0o700)).at("protect", &path)?;
         }
-        let trash = Trash::open(root.join("trash"))?;
+        let objects = Objects::of_root(&root);
+        let trash = Trash::open(root.join("trash"), objects.clone())?;
         let db = Arc::new(Db::open(&root.join("meta.db"))?);
         let room = Room::new(&root);
         let content = Content::create(&root.join("content"), trash.clone(), room.clone())?;
-        let snapshots = Snapshots::open(root.join("snapshots"), Arc::clone(&db), trash.clone(), driver)?;
+        let snapshots = Snapshots::open(
+            root.join("snapshots"),
+            Arc::clone(&db),
+            trash.clone(),
+            objects,
+            options,
+        )?;
         Ok(Store {
             inner: Arc::new(Inner {
                 root,

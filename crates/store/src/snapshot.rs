@@ -41,6 +41,8 @@ use spec::{Digest, ErrorClass};
 
 use crate::db::{Db, DbError};
 use crate::failure::PathError;
+use crate::objects::Objects;
+use crate::open::Options;
 use crate::trash::Trash;
 
 pub use driver::StorageDriver;
@@ -155,6 +157,9 @@ struct Inner {
     dir: PathBuf,
     /// Makes new ones.
     driver: &'static dyn driver::Driver,
+    objects: Objects,
+    /// Files of new layers from this size on are shared.
+    dedup: Option<u64>,
     db: Arc<Db>,
     trash: Trash,
     settler: settle::Settler,
@@ -165,14 +170,17 @@ impl Snapshots {
         dir: PathBuf,
         db: Arc<Db>,
         trash: Trash,
-        driver: StorageDriver,
+        objects: Objects,
+        options: Options,
     ) -> Result<Snapshots, SnapshotError> {
         db.migrate("snapshot", table::STEPS)?;
-        let driver = Snapshots::choose(&dir, driver)?;
+        let driver = Snapshots::choose(&dir, options)?;
         let snapshots = Snapshots {
             inner: Arc::new(Inner {
                 dir,
                 driver,
+                objects,
+                dedup: options.dedup,
                 db,
                 trash,
                 settler: settle::Settler::default(),

@@ -12,9 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{CWD, Mode, OFlags, openat, renameat};
 use rustix::io::Errno;
-use sys::beneath::{Removed, list, remove_tree};
+use sys::beneath::{DIRECTORY, Removed, list, remove_tree};
 
 use crate::failure::{Context, PathError};
+use crate::objects::{HOLDS, Objects, are_held_in};
 
 #[derive(Clone)]
 pub(crate) struct Trash {
@@ -24,6 +25,8 @@ pub(crate) struct Trash {
 struct Inner {
     path: PathBuf,
     dir: File,
+    /// What layers among it hold.
+    objects: Objects,
     next: AtomicU64,
     /// What could not be deleted when it should have been, for want of descriptors for one.
     stuck: Mutex<Vec<OsString>>,
@@ -36,13 +39,14 @@ pub(crate) struct Discarded {
 }
 
 impl Trash {
-    pub(crate) fn open(path: PathBuf) -> Result<Trash, PathError> {
+    pub(crate) fn open(path: PathBuf, objects: Objects) -> Result<Trash, PathError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = openat(CWD, &path, flags, Mode::empty()).at("open", &path)?;
         Ok(Trash {
             inner: Arc::new(Inner {
                 path,
                 dir: dir.into(),
+                objects,
                 next: AtomicU64::new(0),
                 stuck: Mutex::default(),
             }),
@@ -79,7 +83,37 @@ impl Trash {
     }
 
     fn remove(&self, name: &OsStr) -> Result<Removed, PathError> {
-        remove_tree(self.inner.dir.as_fd(), name).at("delete", &self.inner.path.join(name))
+        let trash = self.inner.dir.as_fd();
+        let path = self.inner.path.join(name);
+        let mut removed = Removed::default();
+        let mut add = |more: Removed| {
+            removed.bytes += more.bytes;
+            removed.inodes += more.inodes;
+        };
+        if are_held_in(&path) {
+            let home = openat(trash, name, DIRECTORY, Mode::empty()).at("open", &path)?;
+            // What it holds comes last, when none of its own files is an object's other name.
+            for (part, _) in list(home.as_fd()).at("read", &path)? {
+                if part != HOLDS {
+                    add(remove_tree(home.as_fd(), &part).at("delete", &path)?);
+                }
+            }
+            let bytes = self.inner.objects.release(home.as_fd()).at("delete", &path)?;
+            add(Removed { bytes, inodes: 0 });
+        }
+        add(remove_tree(trash, name).at("delete", &path)?);
+        Ok(removed)
+    }
+
+    /// Deletes the layers that an earlier process left and that hold objects. After a power cut such an object may have lost
+    /// its content, so nobody may take it before.
+    pub(crate) fn empty_of_layers(&self) -> Result<(), PathError> {
+        for (name, _) in list(self.inner.dir.as_fd()).at("read", &self.inner.path)? {
+            if are_held_in(&self.inner.path.join(&name)) {
+                self.remove(&name)?;
+            }
+        }
+        Ok(())
     }
 
     /// Discards and deletes.

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use killed::{Told, able, assert_whole, killed};
 use spec::{Digest, ErrorClass};
-use store::{Roots, SnapshotId, Store};
+use store::{Options, Roots, SharedFiles, SnapshotId, Snapshots, StorageDriver, Store};
 
 const ROOT: &str = "STORE_KILL_TEST_ROOT";
 const DRIVER: &str = "STORE_KILL_TEST_DRIVER";
@@ -39,9 +39,44 @@ const COPYING_POINTS: &[(&str, usize)] = &[
     ("utimensat", 16),
 ];
 
+/// The same where layers share files: links besides.
+const SHARING_POINTS: &[(&str, usize)] = &[
+    ("mkdir,mkdirat", 24),
+    ("rename,renameat,renameat2", 24),
+    ("unlink,unlinkat", 60),
+    ("link,linkat", 30),
+    ("fsetxattr", 16),
+    ("fchown", 24),
+];
+
+fn open(root: &Path, driver: &str) -> Result<Store, store::OpenError> {
+    let options = match driver {
+        "sharing" => Options {
+            driver: StorageDriver::Overlay,
+            dedup: Some(1),
+        },
+        driver => Options {
+            driver: driver.parse().unwrap(),
+            dedup: None,
+        },
+    };
+    Store::open_as(root, options)
+}
+
+/// What is in a file of a layer.
+fn read(snapshots: &Snapshots, layer: SnapshotId, name: &str) -> String {
+    let dir = snapshots.fs(layer);
+    let file = fs::File::open(dir.join(name)).unwrap();
+    let file = match SharedFiles::beside(&dir).unwrap() {
+        Some(shared) => shared.content(file).unwrap(),
+        None => file,
+    };
+    std::io::read_to_string(file).unwrap()
+}
+
 /// The work of one process, told step by step.
 fn work(root: &Path, driver: &str, mut done: impl FnMut(String)) {
-    let store = Store::open_with(&root.join("store"), driver.parse().unwrap()).unwrap();
+    let store = open(&root.join("store"), driver).unwrap();
     let content = store.content();
     let kept = content.put(b"kept").unwrap();
     done(format!("blob {kept}"));
@@ -65,6 +100,7 @@ fn work(root: &Path, driver: &str, mut done: impl FnMut(String)) {
         }
         let id = snapshots.create(parent, "unpack:1").unwrap();
         fs::write(snapshots.fs(id).join("file"), name).unwrap();
+        fs::write(snapshots.fs(id).join("same"), "in every layer").unwrap();
         snapshots.commit(id, Some(&chain), Some(&chain)).unwrap()
     };
     let bottom = layer(None, "bottom");
@@ -124,11 +160,8 @@ fn check(root: &Path, at: &str) {
                     Some(id),
                     "{at}: {line}"
                 );
-                assert_eq!(
-                    fs::read_to_string(snapshots.fs(id).join("file")).unwrap(),
-                    *name,
-                    "{at}"
-                );
+                assert_eq!(read(snapshots, id, "file"), *name, "{at}");
+                assert_eq!(read(snapshots, id, "same"), "in every layer", "{at}");
             }
             ["container", id] => {
                 let id: SnapshotId = id.parse().unwrap();
@@ -153,6 +186,7 @@ fn check(root: &Path, at: &str) {
         }
     }
     assert_whole(&store, at);
+    assert_eq!(snapshots.strays().unwrap(), [], "{at}");
 }
 
 #[test]
@@ -169,6 +203,18 @@ fn no_half_copy_is_taken_for_a_whole_one() {
         return;
     }
     kill_at("vfs", COPYING_POINTS);
+}
+
+#[test]
+fn what_layers_share_is_there_as_long_as_any_has_it() {
+    if !able() {
+        return;
+    }
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: overlayfs' attributes need root");
+        return;
+    }
+    kill_at("sharing", SHARING_POINTS);
 }
 
 fn kill_at(driver: &str, points: &[(&str, usize)]) {

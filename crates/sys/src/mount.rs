@@ -7,6 +7,7 @@
 //! (Linux 5.12), mount_namespaces(7).
 
 mod mapped;
+mod objects;
 mod overlay;
 
 use std::ffi::CString;
@@ -21,6 +22,7 @@ use rustix::mount::{
 };
 
 pub use mapped::IdMap;
+pub use objects::Objects;
 pub use overlay::Overlay;
 
 /// What mount_setattr(2) changes. `set` and `clear` are bits of this type's constants.

@@ -37,6 +37,7 @@ pub fn config(directory: &Path, instance: &Instance) -> EngineConfig {
     EngineConfig {
         root: directory.join("root"),
         storage_driver: engine::store::StorageDriver::Auto,
+        store_dedup: false,
         run_dir: run_dir.clone(),
         instance: instance.clone(),
         cgroup_driver: engine::cgroup::Driver::Cgroupfs,

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use spec::Digest;
 use store::{SnapshotId, Store};
 use sys::beneath::get_xattr;
-use sys::mount::Overlay;
+use sys::mount::{Objects, Overlay};
 
 use super::place::{Ownership, Placer};
 use super::run::{PlannedMount, RunPlan, remove_mount_point};
@@ -343,7 +343,7 @@ impl Prepared {
                     "a bind mount cannot come from an empty image",
                 ));
             }
-            Some(Some(snapshot)) => merged(&build.store, snapshot, &path)?,
+            Some(Some(snapshot)) => self.whole(build, merged(&build.store, snapshot, &path)?)?,
         };
         let read_only = mount.read_only.unwrap_or(true);
         let source = match read_only {
@@ -358,12 +358,44 @@ impl Prepared {
         Ok(())
     }
 
+    /// A file of a layer that has its content elsewhere, as a copy.
+    fn whole(&mut self, build: &Build, source: MountSource) -> Result<MountSource, BuildError> {
+        let fail = |error: io::Error| BuildError::io("reading the source of a bind mount", &error);
+        let MountSource::Path(path) = &source else {
+            return Ok(source);
+        };
+        let meta = fs::symlink_metadata(path).map_err(fail)?;
+        if !meta.is_file() || !store::SharedFiles::has_elsewhere(path).map_err(fail)? {
+            return Ok(source);
+        }
+        let room = Scratch::create(&build.store, None, &build.id)?;
+        let copy = build.store.snapshots().fs(room.id()?).join("file");
+        self._written.push(room);
+        let copied = || -> io::Result<()> {
+            // The layer's directory is above the file, however deep that lies.
+            let snapshots = build.store.root().join("snapshots");
+            let layer = path
+                .ancestors()
+                .find(|at| at.ancestors().nth(2) == Some(snapshots.as_path()));
+            let shared = layer.map(store::SharedFiles::beside).transpose()?.flatten();
+            let shared = shared.ok_or(io::ErrorKind::NotFound)?;
+            let mut content = shared.content(fs::File::open(path)?)?;
+            let mut file = fs::File::create(&copy)?;
+            io::copy(&mut content, &mut file)?;
+            chown(&copy, Some(meta.uid()), Some(meta.gid()))?;
+            file.set_permissions(meta.permissions())?;
+            file.set_modified(meta.modified()?)
+        };
+        copied().map_err(fail)?;
+        Ok(MountSource::Path(copy))
+    }
+
     /// The same files, with room for changes that nobody will see after the step.
     fn writable(&mut self, build: &Build, source: MountSource) -> Result<MountSource, BuildError> {
         let fail = |error: io::Error| BuildError::io("preparing a writable bind mount", &error);
-        let lower = match source {
-            MountSource::Overlay(overlay) => overlay.lower,
-            MountSource::Path(path) if path.is_dir() => vec![path],
+        let (lower, objects) = match source {
+            MountSource::Overlay(overlay) => (overlay.lower, overlay.objects),
+            MountSource::Path(path) if path.is_dir() => (vec![path], None),
             MountSource::Path(path) => {
                 let name = format!("file{}", self.mounts.len());
                 let copy = self.private_dir().map_err(fail)?.join(name);
@@ -386,6 +418,7 @@ impl Prepared {
             // A driver without overlays: room for changes is a copy.
             let below = Overlay {
                 lower,
+                objects,
                 read_only: true,
                 ..Overlay::default()
             };
@@ -401,6 +434,7 @@ impl Prepared {
             upper: own.upper,
             work: own.work,
             read_only: false,
+            objects,
         }))
     }
 }
@@ -475,7 +509,8 @@ fn merged(store: &Store, snapshot: SnapshotId, path: &str) -> Result<MountSource
     let tree = mount_snapshot(store, snapshot)?;
     let real = real_path(tree.as_fd(), path).map_err(fail)?;
     let mut lower = Vec::new();
-    'layers: for layer in store.snapshots().overlay(snapshot)?.lower {
+    let overlay = store.snapshots().overlay(snapshot)?;
+    'layers: for layer in overlay.lower {
         let place = layer.join(&real);
         match fs::symlink_metadata(&place) {
             Ok(meta) if meta.is_dir() => lower.push(place),
@@ -496,18 +531,20 @@ fn merged(store: &Store, snapshot: SnapshotId, path: &str) -> Result<MountSource
             }
         }
     }
-    match (lower.pop(), lower.is_empty()) {
-        (None, _) => Err(fail(io::ErrorKind::NotFound.into())),
-        (Some(only), true) => Ok(MountSource::Path(only)),
-        (Some(last), false) => {
-            lower.push(last);
-            Ok(MountSource::Overlay(Overlay {
-                lower,
-                upper: None,
-                work: None,
-                read_only: true,
-            }))
-        }
+    let objects = overlay.objects.map(|objects| Objects {
+        layers: lower.len(),
+        ..objects
+    });
+    match (lower.as_slice(), &objects) {
+        ([], _) => Err(fail(io::ErrorKind::NotFound.into())),
+        ([only], None) => Ok(MountSource::Path(only.clone())),
+        _ => Ok(MountSource::Overlay(Overlay {
+            lower,
+            upper: None,
+            work: None,
+            read_only: true,
+            objects,
+        })),
     }
 }
 

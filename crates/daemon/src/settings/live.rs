@@ -50,6 +50,7 @@ impl Settings {
             ("hosts", self.hosts != next.hosts),
             ("data-root", self.data_root != next.data_root),
             ("storage-driver", self.storage_driver != next.storage_driver),
+            ("store-dedup", self.store_dedup != next.store_dedup),
             ("exec-root", self.exec_root != next.exec_root),
             ("pidfile", self.pidfile != next.pidfile),
             ("group", self.group != next.group),

@@ -28,6 +28,7 @@ pub(crate) struct Settings {
     pub(crate) hosts: Vec<String>,
     pub(crate) data_root: PathBuf,
     pub(crate) storage_driver: engine::store::StorageDriver,
+    pub(crate) store_dedup: bool,
     pub(crate) exec_root: PathBuf,
     pub(crate) pidfile: PathBuf,
     pub(crate) group: Option<String>,
@@ -131,6 +132,7 @@ impl Settings {
             value: driver.clone(),
             reason,
         })?;
+        let store_dedup = file.boolean("store-dedup", options.store_dedup)?.unwrap_or(false);
         let tls = tls(
             &mut file,
             options.tls,
@@ -224,6 +226,7 @@ impl Settings {
             hosts,
             data_root,
             storage_driver,
+            store_dedup,
             exec_root,
             pidfile,
             instance,

@@ -698,7 +698,16 @@ fn bundle_one(engine: &Inner, container: &Container, mount: &PlannedMount) -> Re
         } => {
             let overlay = engine.store.snapshots().overlay(*snapshot)?;
             match overlay.lower.as_slice() {
-                [single] => Ok(bind(beneath(single, subpath)?, "", true)),
+                [single] => {
+                    let single = beneath(single, subpath)?;
+                    Ok(match overlay.objects {
+                        None => bind(single, "", true),
+                        Some(_) => {
+                            let lower = vec![single.into()];
+                            stacked(&mount.destination, &sys::mount::Overlay { lower, ..overlay })
+                        }
+                    })
+                }
                 _ => {
                     if !subpath.is_empty() {
                         return Err(Error::invalid(format!(
@@ -737,6 +746,14 @@ fn stacked(destination: &str, overlay: &sys::mount::Overlay) -> runtime::Mount {
             options.push(format!("workdir={}", work.display()));
         }
         _ => options.push("ro".to_owned()),
+    }
+    if let Some(objects) = &overlay.objects {
+        // The runtime's own: the kernel has no one option for it.
+        options.push(format!(
+            "x-berth.objects={}:{}",
+            objects.layers,
+            objects.dir.display()
+        ));
     }
     runtime::Mount {
         destination: destination.into(),

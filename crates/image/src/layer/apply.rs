@@ -26,6 +26,7 @@ use sys::beneath::{
     file_xattrs, is_whiteout, proc_path, remove_tree, resolve_in_root, set_file_xattr, set_xattr, xattrs,
 };
 
+use super::emit::open_file;
 use super::inside::Inside;
 use super::lowers::{Lowers, Visible};
 use super::parents::{Missing, Parents, clean};
@@ -363,16 +364,19 @@ impl Target<'_> {
 
     /// Copies a file of a lower layer to its place in this one; gives the directory it is in.
     fn bring_up(&mut self, path: &Path) -> io::Result<Option<OwnedFd>> {
-        let lowers = self.below.lowers.as_ref();
-        let Some(found) = lowers.map(|lowers| lowers.find(path)).transpose()?.flatten() else {
+        let Some(lowers) = self.below.lowers.as_ref() else {
             return Ok(None);
         };
-        if found.is_directory() {
+        let Some(found) = lowers.find(path)?.filter(|found| !found.is_directory()) else {
             return Ok(None);
-        }
+        };
+        let content = match FileType::from_raw_mode(found.stat.st_mode) {
+            FileType::RegularFile => Some(lowers.open_file(&found)?),
+            _ => None,
+        };
         let parent = path.parent().unwrap_or(Path::new(""));
         let dir = self.parents.find(parent, &mut self.below)?;
-        copy_up(&found, dir.as_fd())?;
+        copy_up(&found, content, dir.as_fd())?;
         Ok(Some(dir.try_clone()?))
     }
 
@@ -514,24 +518,23 @@ fn is_replaced(error: &io::Error) -> bool {
 }
 
 /// Copies a file, link or device under its own name, complete with its metadata.
-fn copy_up(found: &Visible, to: BorrowedFd<'_>) -> io::Result<()> {
+fn copy_up(found: &Visible, content: Option<File>, to: BorrowedFd<'_>) -> io::Result<()> {
     let (from, name): (BorrowedFd<'_>, &OsString) = (found.dir.as_fd(), &found.name);
     let stat = &found.stat;
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => {
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let mut source = File::from(openat(from, name, flags, Mode::empty())?);
+    match (FileType::from_raw_mode(stat.st_mode), content) {
+        (_, Some(mut source)) => {
+            let file = open_file(from, name)?;
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
             let mut target = File::from(openat(to, name, flags, Mode::RUSR)?);
             io::copy(&mut source, &mut target)?;
-            copy_metadata(stat, source.as_fd(), target.as_fd())?;
+            copy_metadata(stat, file.as_fd(), target.as_fd())?;
             return Ok(futimens(&target, &stat_times(stat))?);
         }
-        FileType::Symlink => {
+        (FileType::Symlink, None) => {
             let value = readlinkat(from, name, Vec::new())?;
             symlinkat(&*value, to, name)?;
         }
-        kind => {
+        (kind, None) => {
             let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
             mknodat(to, name, kind, mode, stat.st_rdev)?;
         }

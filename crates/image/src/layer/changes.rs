@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, openat, readlinkat};
 use serde::{Serialize, Serializer};
-use store::Part;
+use store::{Part, SharedFiles};
 use sys::beneath::{is_whiteout, list, xattrs};
 
-use super::emit::open_file;
+use super::emit::{content, open_file};
 use super::lowers::{Lowers, Visible, is_opaque};
 use super::{Found, LayerError, is_overlay_xattr, walk};
 
@@ -61,6 +61,7 @@ pub(super) fn compare(part: &Part) -> Result<Comparison<'_>, LayerError> {
     let mut comparison = Comparison {
         part,
         lowers: Lowers::open(&part.below)?,
+        shared: shared(part)?,
         found: BTreeMap::new(),
         touched: Vec::new(),
     };
@@ -84,6 +85,8 @@ pub(super) fn compare(part: &Part) -> Result<Comparison<'_>, LayerError> {
 pub(super) struct Comparison<'a> {
     part: &'a Part,
     lowers: Lowers,
+    /// Of the snapshot itself, where it is a layer.
+    shared: Option<SharedFiles>,
     pub(super) found: BTreeMap<PathBuf, Kind>,
     /// Directories of a whole one whose time alone differs.
     pub(super) touched: Vec<PathBuf>,
@@ -107,7 +110,7 @@ impl Comparison<'_> {
             return Ok(());
         }
         if found.kind() != FileType::Directory {
-            if !is_same(found, &below, None)? {
+            if !self.is_same(found, &below, None)? {
                 self.note(found.path, Kind::Modified);
             }
             return Ok(());
@@ -146,7 +149,7 @@ impl Comparison<'_> {
             return Ok(());
         };
         if found.kind() != FileType::Directory {
-            if below.is_directory() || !is_same(found, &below, Some(self.part))? {
+            if below.is_directory() || !self.is_same(found, &below, Some(self.part))? {
                 self.note(found.path, Kind::Modified);
             }
             return Ok(());
@@ -163,6 +166,36 @@ impl Comparison<'_> {
         self.hidden(found)
     }
 
+    /// A file that overlayfs copied up keeps its time, so one with the same metadata is the same; where times have
+    /// no fraction, the content decides. In a whole one it decides unless the file was not touched since it was copied.
+    fn is_same(&self, found: &Found<'_>, below: &Visible, whole: Option<&Part>) -> io::Result<bool> {
+        let (a, b) = (found.stat, &below.stat);
+        if FileType::from_raw_mode(b.st_mode) != found.kind() || !has_same_metadata(found, below)? {
+            return Ok(false);
+        }
+        match found.kind() {
+            FileType::Symlink => {
+                let own = readlinkat(found.dir, found.name, Vec::new())?;
+                Ok(own == readlinkat(&below.dir, &below.name, Vec::new())?)
+            }
+            FileType::RegularFile => {
+                if a.st_size != b.st_size || !has_same_time(found, below) {
+                    return Ok(false);
+                }
+                let known = match whole {
+                    Some(part) => !part.changed_after(a),
+                    None => a.st_mtime_nsec != 0,
+                };
+                Ok(known
+                    || has_same_content(
+                        content(self.shared.as_ref(), open_file(found.dir, found.name)?)?,
+                        self.lowers.open_file(below)?,
+                    )?)
+            }
+            _ => Ok(a.st_rdev == b.st_rdev),
+        }
+    }
+
     pub(super) fn note(&mut self, path: &Path, kind: Kind) {
         self.found.insert(path.to_owned(), kind);
         for parent in path.ancestors().skip(1) {
@@ -174,33 +207,11 @@ impl Comparison<'_> {
     }
 }
 
-/// A file that overlayfs copied up keeps its time, so one with the same metadata is the same; where times have
-/// no fraction, the content decides. In a whole one it decides unless the file was not touched since it was copied.
-fn is_same(found: &Found<'_>, below: &Visible, whole: Option<&Part>) -> io::Result<bool> {
-    let (a, b) = (found.stat, &below.stat);
-    if FileType::from_raw_mode(b.st_mode) != found.kind() || !has_same_metadata(found, below)? {
-        return Ok(false);
-    }
-    match found.kind() {
-        FileType::Symlink => {
-            let own = readlinkat(found.dir, found.name, Vec::new())?;
-            Ok(own == readlinkat(&below.dir, &below.name, Vec::new())?)
-        }
-        FileType::RegularFile => {
-            if a.st_size != b.st_size || !has_same_time(found, below) {
-                return Ok(false);
-            }
-            let known = match whole {
-                Some(part) => !part.changed_after(a),
-                None => a.st_mtime_nsec != 0,
-            };
-            Ok(known
-                || has_same_content(
-                    open_file(found.dir, found.name)?,
-                    open_file(below.dir.as_fd(), &below.name)?,
-                )?)
-        }
-        _ => Ok(a.st_rdev == b.st_rdev),
+/// Where the content of files is that a layer's directory has without.
+pub(super) fn shared(part: &Part) -> Result<Option<SharedFiles>, LayerError> {
+    match part.is_layer() {
+        true => SharedFiles::beside(&part.dir).map_err(|error| LayerError::path("open", &part.dir, error)),
+        false => Ok(None),
     }
 }
 

@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, openat, stat
 use store::Part;
 use sys::beneath::{file_xattrs, is_whiteout, open_beneath_no_links, xattrs};
 
-use super::changes::{Comparison, Kind, compare};
+use super::changes::{Comparison, Kind, compare, shared};
 use super::lowers::{Lowers, is_opaque};
 use super::tar::display;
 use super::{Emitter, Found, LayerError, WHITEOUT, WHITEOUT_OPAQUE, is_overlay_xattr, walk};
@@ -40,7 +40,9 @@ pub fn diff_part(part: &Part, out: impl Write, options: DiffOptions) -> Result<(
     let root = openat(CWD, &part.dir, flags, Mode::empty())
         .map_err(|error| LayerError::path("open", &part.dir, error.into()))?;
     let lowers = Lowers::open(&part.below)?;
-    let mut emitter = Emitter::new(out, options.nanoseconds).with_latest(options.latest);
+    let mut emitter = Emitter::new(out, options.nanoseconds)
+        .with_latest(options.latest)
+        .with_shared(shared(part)?);
     if root_differs(root.as_fd(), &lowers)? {
         emitter.add_open_directory(root.as_fd(), b".")?;
     }
@@ -49,7 +51,7 @@ pub fn diff_part(part: &Part, out: impl Write, options: DiffOptions) -> Result<(
         return emitter.finish().map(|_| ());
     }
     walk(root.as_fd(), |found| {
-        entry(found, &lowers, &mut emitter)?;
+        entry(part, found, &lowers, &mut emitter)?;
         Ok(())
     })?;
     emitter.finish().map(|_| ())
@@ -106,7 +108,12 @@ fn all_names(root: BorrowedFd<'_>, comparison: &mut Comparison<'_>) -> Result<()
     Ok(())
 }
 
-fn entry<W: Write>(found: &Found<'_>, lowers: &Lowers, emitter: &mut Emitter<W>) -> Result<(), LayerError> {
+fn entry<W: Write>(
+    part: &Part,
+    found: &Found<'_>,
+    lowers: &Lowers,
+    emitter: &mut Emitter<W>,
+) -> Result<(), LayerError> {
     let path = found.path.as_os_str().as_bytes();
     let failed = |cause| LayerError::entry("read", path, cause);
     if is_whiteout(found.stat) {
@@ -117,7 +124,7 @@ fn entry<W: Write>(found: &Found<'_>, lowers: &Lowers, emitter: &mut Emitter<W>)
         let mark = mark(found.path, &[WHITEOUT, found.name.as_bytes()].concat());
         return emitter.add_mark(&mark, found.stat);
     }
-    refuse_redirected(found)?;
+    refuse_redirected(part, found)?;
     emitter.add(found, path)?;
     // overlayfs makes every new directory opaque to spare itself lookups; it is only worth telling where it
     // hides something.
@@ -136,11 +143,12 @@ fn mark(path: &Path, name: &[u8]) -> Vec<u8> {
     path.as_os_str().as_bytes().to_vec()
 }
 
-/// The engine mounts without these features, so only an upper directory of another engine can have them.
-fn refuse_redirected(found: &Found<'_>) -> Result<(), LayerError> {
+/// The engine mounts writable directories without these features, so only one of another engine can have them. Files of
+/// layers are another matter: theirs the engine made itself.
+fn refuse_redirected(part: &Part, found: &Found<'_>) -> Result<(), LayerError> {
     let feature = match found.kind() {
         FileType::Directory => "redirect",
-        FileType::RegularFile => "metacopy",
+        FileType::RegularFile if !part.is_layer() => "metacopy",
         _ => return Ok(()),
     };
     let key = format!("trusted.overlay.{feature}");

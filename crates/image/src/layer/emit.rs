@@ -9,6 +9,7 @@ use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, major, minor, openat, readlinkat};
 use rustix::io::Errno;
+use store::SharedFiles;
 use sys::beneath::{file_xattrs, xattrs};
 
 use super::tar::{Entry, Kind, Time, Writer};
@@ -33,6 +34,8 @@ pub(crate) struct Emitter<W> {
     ids: Option<Ids>,
     /// Whether holes in files are left out.
     sparse: bool,
+    /// Where the content of files is that have none of their own.
+    shared: Option<SharedFiles>,
     /// Where files with several names went first.
     links: HashMap<(u64, u64), Vec<u8>>,
 }
@@ -45,6 +48,7 @@ impl<W: Write> Emitter<W> {
             latest: None,
             ids: None,
             sparse: false,
+            shared: None,
             links: HashMap::new(),
         }
     }
@@ -58,6 +62,12 @@ impl<W: Write> Emitter<W> {
     /// Leaves holes in files out. Not for layers: whether a file has holes is no property of its content.
     pub(crate) fn with_holes(mut self) -> Emitter<W> {
         self.sparse = true;
+        self
+    }
+
+    /// Reads directories of layers, which may share their files.
+    pub(crate) fn with_shared(mut self, shared: Option<SharedFiles>) -> Emitter<W> {
+        self.shared = shared;
         self
     }
 
@@ -150,6 +160,7 @@ impl<W: Write> Emitter<W> {
         }
         entry.size = u64::try_from(stat.st_size).unwrap_or(0);
         entry.xattrs = wanted(file_xattrs(file.as_fd())?);
+        let file = content(self.shared.as_ref(), file)?;
         if self.sparse {
             entry.chunks = holes::parts(&file, &stat)?;
         }
@@ -219,6 +230,14 @@ impl From<LayerError> for Failure {
 pub(super) fn open_file(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     Ok(openat(dir, name, flags, Mode::empty())?.into())
+}
+
+/// The file to read for what is in `file`.
+pub(super) fn content(shared: Option<&SharedFiles>, file: File) -> io::Result<File> {
+    match shared {
+        Some(shared) => shared.content(file),
+        None => Ok(file),
+    }
 }
 
 fn wanted(mut xattrs: Vec<(OsString, Vec<u8>)>) -> Vec<(OsString, Vec<u8>)> {

@@ -6,19 +6,23 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, openat, statat};
 use rustix::io::Errno;
+use store::SharedFiles;
 use sys::beneath::{get_xattr, is_whiteout, list};
 
+use super::emit::{content, open_file};
 use super::{LayerError, OPAQUE_XATTR};
 
 /// A stack of layer directories, top first.
 pub(super) struct Lowers {
     dirs: Vec<OwnedFd>,
+    shared: Option<SharedFiles>,
 }
 
 /// The topmost entry of a path that is visible.
@@ -50,9 +54,21 @@ impl Lowers {
             openat(CWD, path, flags, Mode::empty())
                 .map_err(|error| LayerError::path("open layer", path, error.into()))
         };
+        let shared = match paths.first() {
+            Some(top) => {
+                SharedFiles::beside(top).map_err(|error| LayerError::path("open layer", top, error))?
+            }
+            None => None,
+        };
         Ok(Lowers {
+            shared,
             dirs: paths.iter().map(open).collect::<Result<_, _>>()?,
         })
+    }
+
+    /// Opens a file that one of the layers has, to read what is in it.
+    pub(super) fn open_file(&self, found: &Visible) -> io::Result<File> {
+        content(self.shared.as_ref(), open_file(found.dir.as_fd(), &found.name)?)
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -15,6 +15,7 @@ mod picture;
 
 mod archives;
 mod containers;
+mod sharing;
 mod stores;
 
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -22,12 +23,13 @@ use std::path::{Path, PathBuf};
 
 use image::layer::{Change, DiffOptions, Kind, apply_part, changes, diff_part};
 use picture::{Picture, merged, picture};
-use store::{SnapshotId, StorageDriver, Store};
+use store::{Options, SnapshotId, StorageDriver, Store};
 
 /// A store with one driver.
 pub struct Bench {
     dir: tempfile::TempDir,
     pub driver: StorageDriver,
+    dedup: bool,
     pub store: Store,
 }
 
@@ -37,17 +39,47 @@ impl Bench {
             println!("skipped: mounts, devices and trusted attributes need root");
             return None;
         }
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open_with(&dir.path().join("root"), driver).unwrap();
-        Some(Bench { dir, driver, store })
+        Some(Bench::open(tempfile::tempdir().unwrap(), driver, false))
+    }
+
+    /// Layers are stacked, and share every file that is not empty.
+    pub fn sharing() -> Option<Bench> {
+        let bench = Bench::new(StorageDriver::Overlay)?;
+        let Bench { dir, store, .. } = bench;
+        drop(store);
+        Some(Bench::open(dir, StorageDriver::Overlay, true))
+    }
+
+    fn open(dir: tempfile::TempDir, driver: StorageDriver, dedup: bool) -> Bench {
+        let options = Options {
+            driver,
+            dedup: (dedup && driver == StorageDriver::Overlay).then_some(1),
+        };
+        let store = Store::open_as(&dir.path().join("root"), options).unwrap();
+        Bench {
+            dir,
+            driver,
+            dedup,
+            store,
+        }
+    }
+
+    /// The same root, opened by another process that shares files or does not.
+    pub fn sharing_from_now_on(self, dedup: bool) -> Bench {
+        let Bench {
+            dir, driver, store, ..
+        } = self;
+        drop(store);
+        Bench::open(dir, driver, dedup)
     }
 
     /// The same root, opened by another process with this driver.
     pub fn reopen(self, driver: StorageDriver) -> Bench {
-        let Bench { dir, store, .. } = self;
+        let Bench {
+            dir, dedup, store, ..
+        } = self;
         drop(store);
-        let store = Store::open_with(&dir.path().join("root"), driver).unwrap();
-        Bench { dir, driver, store }
+        Bench::open(dir, driver, dedup)
     }
 
     /// A layer that `fill` writes, on `parent`.
@@ -155,6 +187,13 @@ macro_rules! each_driver {
         mod overlay {
             $(#[test] fn $case() {
                 if let Some(bench) = crate::Bench::new(store::StorageDriver::Overlay) {
+                    super::$case(bench);
+                }
+            })*
+        }
+        mod sharing {
+            $(#[test] fn $case() {
+                if let Some(bench) = crate::Bench::sharing() {
                     super::$case(bench);
                 }
             })*

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
 use spec::runtime::{Device, Mount};
-use sys::mount::{Filesystem, IdMap, Overlay, Tree};
+use sys::mount::{Filesystem, IdMap, Objects, Overlay, Tree};
 
 use super::devices;
 use super::options::Options;
@@ -57,12 +57,27 @@ pub(super) fn translation(
         .during(&format!("id-mapped mount at {}", mount.destination.display()))
 }
 
-/// An overlay whose layers are translated, from its options as mount(8) has them.
-pub(super) fn overlay(options: &Options, map: IdMap<'_>) -> io::Result<Tree> {
+/// Not the kernel's: where the content of files is that the lowest so many layers have without, `COUNT:DIR`.
+const OBJECTS: &str = "x-berth.objects=";
+
+/// Whether only [`overlay`] can mount it.
+pub(super) fn shares_files(options: &Options) -> bool {
+    options.data.iter().any(|option| option.starts_with(OBJECTS))
+}
+
+/// An overlay whose layers are translated or share files, from its options as mount(8) has them.
+pub(super) fn overlay(options: &Options, map: Option<IdMap<'_>>) -> io::Result<Tree> {
     let value = |key: &str| {
         let found = options.data.iter().find_map(|option| option.strip_prefix(key));
         found.filter(|value| !value.is_empty())
     };
+    let objects = value(OBJECTS).and_then(|value| {
+        let (layers, dir) = value.split_once(':')?;
+        Some(Objects {
+            dir: dir.into(),
+            layers: layers.parse().ok()?,
+        })
+    });
     let lower = value("lowerdir=").unwrap_or_default();
     let overlay = Overlay {
         lower: lower
@@ -73,8 +88,13 @@ pub(super) fn overlay(options: &Options, map: IdMap<'_>) -> io::Result<Tree> {
         upper: value("upperdir=").map(PathBuf::from),
         work: value("workdir=").map(PathBuf::from),
         read_only: options.read_only(),
+        objects,
     };
-    overlay.mount_mapped(map).map(Tree::from_fd)
+    match map {
+        Some(map) => overlay.mount_mapped(map),
+        None => overlay.mount_detached(),
+    }
+    .map(Tree::from_fd)
 }
 
 /// A device outside of `/dev`, and the path in the container where its node waits.

@@ -240,12 +240,16 @@ fn prepare(mount: &Mount, request: &Request<'_>, spares: &mut Vec<Spare>) -> Res
                 let why = "an overlay is translated for a joined user namespace only";
                 LaunchError::Unsupported(format!("mounts: {}: {why}", mount.destination.display()))
             })?;
-            let tree = mapped::overlay(&options, map).map_err(failed)?;
+            let tree = mapped::overlay(&options, Some(map)).map_err(failed)?;
             Source::Tree {
                 tree,
                 directory: true,
             }
         }
+        None if kind == "overlay" && mapped::shares_files(&options) => Source::Tree {
+            tree: mapped::overlay(&options, None).map_err(failed)?,
+            directory: true,
+        },
         None if outside::is_made_outside(&kind) => {
             let made = outside::filesystem(&kind, &source_name, &options, translation.as_ref());
             Source::Tree {

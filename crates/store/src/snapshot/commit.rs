@@ -6,6 +6,10 @@ use spec::Digest;
 use super::create::check_parent;
 use super::{SnapshotError, SnapshotId, Snapshots, recover, table};
 
+/// How many layers of a stack share files, from the lowest: all that do are in one overlay, which takes 500 with that of the
+/// objects. Images may have a few more.
+const MOST_SHARING: usize = 490;
+
 impl Snapshots {
     /// Makes the snapshot a layer. When a layer with this chain ID exists already (somebody else unpacked the
     /// same one meanwhile), this one is dropped and the existing one is the answer.
@@ -41,6 +45,7 @@ impl Snapshots {
         diff: Option<&Digest>,
     ) -> Result<SnapshotId, SnapshotError> {
         let boot = recover::boot_id();
+        self.share(id, parent, chain)?;
         let kept = self.inner.db.write(|tx| {
             let info = table::find(tx, id)
                 .optional()?
@@ -71,6 +76,29 @@ impl Snapshots {
             self.settle_soon();
         }
         Ok(kept)
+    }
+
+    /// Has the files of what is to become a layer kept once with those of others.
+    fn share(
+        &self,
+        id: SnapshotId,
+        parent: Option<SnapshotId>,
+        chain: Option<&Digest>,
+    ) -> Result<(), SnapshotError> {
+        let info = self.get(id)?;
+        let known = chain.is_some_and(|chain| self.by_chain(chain).is_some());
+        if info.committed || info.is_whole() || known {
+            return Ok(());
+        }
+        let mut from = self.inner.dedup;
+        if from.is_some()
+            && let Some(parent) = parent.or(info.parent)
+            && self.stack(parent)?.len() >= MOST_SHARING
+        {
+            from = None;
+        }
+        self.inner.objects.share(&self.home(id), &self.fs(id), from)?;
+        Ok(())
     }
 
     /// Gives a layer its chain ID and diff ID once they are known. When another layer has that chain ID, this

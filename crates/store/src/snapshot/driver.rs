@@ -113,6 +113,7 @@ impl Driver for Layered {
             upper: writable.then(|| fs_in(home)),
             work: writable.then(|| work_in(home)),
             read_only: !writable,
+            objects: None,
         }
     }
 }
@@ -176,8 +177,8 @@ fn make_root(home: &Path, top: Option<&Path>) -> Result<(), PathError> {
 
 /// One directory needs no mount, and no privilege to make one.
 fn tree(overlay: &Overlay) -> io::Result<OwnedFd> {
-    match (overlay.lower.as_slice(), &overlay.upper) {
-        ([only], None) => directory(only),
+    match overlay.single() {
+        Some((only, false)) => directory(only),
         _ => overlay.mount_detached(),
     }
 }

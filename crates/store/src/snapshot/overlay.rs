@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use rustix::fs::Stat;
-use sys::mount::Overlay;
+use sys::mount::{self, Overlay};
 
 use super::driver::nanoseconds;
 use super::{SnapshotError, SnapshotId, SnapshotInfo, Snapshots, table};
+use crate::objects::are_held_in;
 
 /// A snapshot on disk, to be read as what it changes in those below.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,7 @@ pub struct Part {
     /// The directories of those below, top first, by overlayfs' rules.
     pub below: Vec<PathBuf>,
     filled: Option<i64>,
+    layer: bool,
 }
 
 impl Part {
@@ -24,12 +26,18 @@ impl Part {
             dir,
             below,
             filled: None,
+            layer: false,
         }
     }
 
     /// Whether the directory holds everything that shows, so that what it changes is what differs from those below.
     pub fn is_whole(&self) -> bool {
         self.filled.is_some()
+    }
+
+    /// Whether it is a layer, whose files may have their content elsewhere ([`SharedFiles`](crate::SharedFiles)).
+    pub fn is_layer(&self) -> bool {
+        self.layer
     }
 
     /// Whether something in a whole one may have been changed after it was filled from those below. The kernel sets this
@@ -52,7 +60,19 @@ impl Snapshots {
             // overlayfs wants something below: an image from scratch has an empty directory there.
             lower.push(self.empty());
         }
-        Ok(super::driver::of(top.is_whole()).mount(&self.home(id), lower, !top.committed))
+        let mut overlay = super::driver::of(top.is_whole()).mount(&self.home(id), lower, !top.committed);
+        overlay.objects = self.objects_of(&overlay.lower);
+        Ok(overlay)
+    }
+
+    /// Where the content of the layers with these directories is, if any of them shares files.
+    fn objects_of(&self, lower: &[PathBuf]) -> Option<mount::Objects> {
+        let shares = |fs: &PathBuf| fs.parent().is_some_and(are_held_in);
+        let first = lower.iter().position(shares)?;
+        Some(mount::Objects {
+            dir: self.inner.objects.files(),
+            layers: lower.len() - first,
+        })
     }
 
     /// The snapshot as what it changes.
@@ -63,6 +83,7 @@ impl Snapshots {
             dir: self.fs(id),
             below: self.showing(below),
             filled: top.filled,
+            layer: top.committed,
         })
     }
 

@@ -14,10 +14,27 @@ use sys::mount::Overlay;
 use super::driver::{self, Driver, StorageDriver};
 use super::{SnapshotError, Snapshots};
 use crate::failure::Context;
+use crate::objects;
+use crate::open::Options;
 
 impl Snapshots {
     /// The driver for `wanted` in the directory of the snapshots.
-    pub(super) fn choose(dir: &Path, wanted: StorageDriver) -> Result<&'static dyn Driver, SnapshotError> {
+    pub(super) fn choose(dir: &Path, options: Options) -> Result<&'static dyn Driver, SnapshotError> {
+        let driver = Snapshots::choose_driver(dir, options.driver)?;
+        if options.dedup.is_some() {
+            let able = match driver.whole() {
+                true => Err(io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    "the storage driver vfs copies files and shares none",
+                )),
+                false => objects::probe(&dir.join("probe-dedup")),
+            };
+            able.at("use store-dedup (leave it out to start without) in", dir)?;
+        }
+        Ok(driver)
+    }
+
+    fn choose_driver(dir: &Path, wanted: StorageDriver) -> Result<&'static dyn Driver, SnapshotError> {
         if wanted == StorageDriver::Vfs {
             return Ok(driver::of(true));
         }
@@ -66,6 +83,7 @@ fn try_overlay(place: &Path) -> io::Result<()> {
         upper: Some(place.join("upper")),
         work: Some(place.join("work")),
         read_only: false,
+        objects: None,
     };
     let root = overlay.mount_detached()?;
     let dir = |name: &str| -> io::Result<std::os::fd::OwnedFd> {

@@ -3,7 +3,8 @@
 //! - A writable snapshot whose owner died with the daemon goes.
 //! - A directory without a row goes; so does the work directory of a layer.
 //! - A layer whose files may not have reached the disk before a power cut loses its chain ID, and so does
-//!   everything on top of it: it is unpacked again when needed, and collected when nothing refers to it.
+//!   everything on top of it: it is unpacked again when needed, and collected when nothing refers to it. What it shares is
+//!   read once, and what is damaged is shared no more.
 //! - A writable snapshot that lost its directory to a power cut begins anew, as it was created, so that its container
 //!   can be inspected, started and removed.
 
@@ -23,6 +24,10 @@ pub enum Stray {
     Directory(PathBuf),
     /// A row without a directory.
     Lost(SnapshotId),
+    /// What layers shared once, and no layer has.
+    Object(String),
+    /// What a layer shares and nobody finds under its name.
+    LostObject { layer: SnapshotId, object: String },
 }
 
 impl Snapshots {
@@ -32,7 +37,9 @@ impl Snapshots {
         self.distrust_torn()?;
         let rows = self.list()?;
         self.remove_strays(&rows)?;
-        self.restore_missing(&rows)
+        self.restore_missing(&rows)?;
+        self.inner.trash.empty_of_layers()?;
+        Ok(())
     }
 
     fn make_empty(&self) -> Result<(), SnapshotError> {
@@ -66,6 +73,18 @@ impl Snapshots {
 
     fn distrust_torn(&self) -> Result<(), SnapshotError> {
         let boot = boot_id();
+        // First what they share, so that no layer to come takes it: after a crash in between it is done again.
+        let torn: Vec<SnapshotId> = self.inner.db.read(|db| {
+            db.prepare(
+                "SELECT id FROM snapshot \
+                 WHERE committed = 1 AND settled = 0 AND boot <> ?1 AND chain IS NOT NULL",
+            )?
+            .query_map([&boot], |row| row.get(0))?
+            .collect()
+        })?;
+        for id in torn {
+            self.inner.objects.forget_damaged(&self.home(id))?;
+        }
         self.inner.db.write(|tx| {
             let changed = tx.execute(
                 "WITH RECURSIVE torn (id) AS (
@@ -99,8 +118,21 @@ impl Snapshots {
             .filter(|(id, _)| !known.contains(id))
             .map(|(_, path)| Stray::Directory(path))
             .collect();
-        let lost = rows.into_iter().filter(|row| !self.fs(row.id).is_dir());
+        let lost = rows.iter().filter(|row| !self.fs(row.id).is_dir());
         strays.extend(lost.map(|row| Stray::Lost(row.id)));
+        let objects = &self.inner.objects;
+        let unheld = objects
+            .unheld()
+            .at("look for what no layer has in", &objects.files())?;
+        strays.extend(unheld.into_iter().map(Stray::Object));
+        for row in rows.iter().filter(|row| row.committed) {
+            let home = self.home(row.id);
+            let lost = objects.lost(&home).at("read what is shared by", &home)?;
+            strays.extend(lost.into_iter().map(|object| Stray::LostObject {
+                layer: row.id,
+                object,
+            }));
+        }
         Ok(strays)
     }
 
@@ -113,6 +145,13 @@ impl Snapshots {
                 Ok(())
             }
             Stray::Lost(id) => self.restore(&self.get(*id)?),
+            Stray::Object(_) => {
+                self.inner.objects.sweep()?;
+                Ok(())
+            }
+            Stray::LostObject { layer, object } => {
+                Ok(self.inner.objects.put_back(&self.home(*layer), object)?)
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::OptionalExtension as _;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, openat, statat};
@@ -13,7 +13,8 @@ use spec::Digest;
 use sys::beneath::list;
 
 use super::{SnapshotError, SnapshotId, Snapshots, table};
-use crate::failure::Context;
+use crate::failure::{Context, PathError};
+use crate::objects::HeldObject;
 
 /// What a snapshot's own directory takes, parents not counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,7 +36,9 @@ impl Snapshots {
             return Ok(usage);
         }
         let fs = self.fs(id);
-        let usage = measure(&fs).at("measure", &fs)?;
+        let mut usage = measure(&fs).at("measure", &fs)?;
+        // What it shares is its content, too, and counts in each layer that has it.
+        usage.bytes += self.held(id)?.iter().map(|held| held.bytes).sum::<u64>();
         if info.committed {
             self.inner.db.write::<_, SnapshotError>(|tx| {
                 tx.execute(
@@ -84,9 +87,38 @@ impl Snapshots {
         Ok(named.collect())
     }
 
-    /// What its removal gives back; nothing when it is not here.
+    /// What of the disk is its alone, without what it shares; nothing when it is not here.
     pub fn disk_bytes(&self, id: SnapshotId) -> u64 {
-        measure(&self.home(id)).map_or(0, |usage| usage.bytes)
+        // Its links to what it shares are in its home.
+        let shared: u64 = match self.held(id) {
+            Ok(held) => held.iter().map(|held| held.bytes).sum(),
+            Err(_) => 0,
+        };
+        measure(&self.home(id)).map_or(0, |usage| usage.bytes.saturating_sub(shared))
+    }
+
+    /// What the layer shares with others, or could.
+    pub fn held(&self, id: SnapshotId) -> Result<Vec<HeldObject>, PathError> {
+        let home = self.home(id);
+        self.inner.objects.held(&home).at("read what is shared by", &home)
+    }
+
+    /// What would be given back of what layers share if these went.
+    pub fn freed_with(&self, ids: &[SnapshotId]) -> Result<u64, PathError> {
+        let homes: Vec<PathBuf> = ids.iter().map(|id| self.home(*id)).collect();
+        self.inner
+            .objects
+            .freed_with(&homes)
+            .at("measure what layers share in", &self.inner.dir)
+    }
+
+    /// Bytes of what these layers share, each file once, and of what only others do.
+    pub fn shared_bytes(&self, ids: &[SnapshotId]) -> Result<(u64, u64), PathError> {
+        let homes: Vec<PathBuf> = ids.iter().map(|id| self.home(*id)).collect();
+        self.inner
+            .objects
+            .split(&homes)
+            .at("measure what layers share in", &self.inner.dir)
     }
 
     fn remembered(&self, id: SnapshotId) -> Result<Option<Usage>, SnapshotError> {

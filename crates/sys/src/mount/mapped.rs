@@ -20,7 +20,8 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
 
-use super::overlay::{MAX_STACK, SETTINGS, at};
+use super::objects::settings;
+use super::overlay::at;
 use super::{Attributes, Filesystem, Overlay, Propagation, Tree, UserNamespace, set_propagation};
 use crate::namespace::{self, Kind};
 use crate::process::with_filesystem_ids;
@@ -59,8 +60,9 @@ impl IdMap<'_> {
 }
 
 /// The layers as mounts. Upper and work directory must be on one mount: that of the directory with both.
-struct Layers {
+pub(super) struct Layers {
     lower: Vec<Tree>,
+    objects: Option<Tree>,
     writable: Option<Tree>,
 }
 
@@ -80,22 +82,24 @@ impl Overlay {
         }
     }
 
-    fn layers(&self, map: IdMap<'_>) -> io::Result<Layers> {
+    pub(super) fn layers(&self, map: IdMap<'_>) -> io::Result<Layers> {
         let tree = |path: &Path| map.directory(path).map_err(|error| at(path, error));
         // What one overlay does not take becomes one of its own, translated already, as the last layer.
-        let (own, rest) = match self.lower.len() > MAX_STACK {
-            true => self.lower.split_at(MAX_STACK - 1),
-            false => (self.lower.as_slice(), &[][..]),
-        };
-        let mut lower: Vec<Tree> = own.iter().map(|path| tree(path)).collect::<io::Result<_>>()?;
-        if !rest.is_empty() {
-            let rest = Overlay {
-                lower: rest.to_vec(),
-                read_only: true,
-                ..Overlay::default()
-            };
-            lower.push(Tree::from_fd(rest.mount_mapped(map)?));
+        let split = self.split();
+        let own = split.as_ref().map_or(self, |(above, _)| above);
+        let mut lower: Vec<Tree> = own
+            .lower
+            .iter()
+            .map(|path| tree(path))
+            .collect::<io::Result<_>>()?;
+        if let Some((_, below)) = &split {
+            lower.push(Tree::from_fd(below.mount_mapped(map)?));
         }
+        let objects = own
+            .objects
+            .as_ref()
+            .map(|objects| tree(&objects.dir))
+            .transpose()?;
         let writable = match self.upper_and_work()? {
             Some((upper, work)) => {
                 let both = upper.parent().filter(|parent| work.parent() == Some(*parent));
@@ -108,15 +112,22 @@ impl Overlay {
             }
             None => None,
         };
-        Ok(Layers { lower, writable })
+        Ok(Layers {
+            lower,
+            objects,
+            writable,
+        })
     }
 
-    fn mapped_by_descriptor(&self, layers: &Layers, map: IdMap<'_>) -> io::Result<OwnedFd> {
+    pub(super) fn mapped_by_descriptor(&self, layers: &Layers, map: IdMap<'_>) -> io::Result<OwnedFd> {
         let fs = Filesystem::new("overlay")?;
         let context = fs.context.as_fd();
         for (layer, path) in layers.lower.iter().zip(&self.lower) {
             rustix::mount::fsconfig_set_fd(context, "lowerdir+", layer.as_fd())
                 .map_err(|error| at(path, error.into()))?;
+        }
+        if let Some(tree) = &layers.objects {
+            rustix::mount::fsconfig_set_fd(context, "datadir+", tree.as_fd())?;
         }
         if let (Some(tree), Some((upper, work))) = (&layers.writable, self.upper_and_work()?) {
             for (key, path) in [("upperdir", upper), ("workdir", work)] {
@@ -124,7 +135,7 @@ impl Overlay {
                 rustix::mount::fsconfig_set_fd(context, key, directory.as_fd())?;
             }
         }
-        for (key, value) in SETTINGS {
+        for (key, value) in settings(layers.objects.is_some()) {
             fs.string(key, value)?;
         }
         let attributes = self.mount_attributes();
@@ -132,7 +143,7 @@ impl Overlay {
         Ok(mounted?.into_fd())
     }
 
-    fn mapped_by_path(&self, map: IdMap<'_>) -> io::Result<OwnedFd> {
+    pub(super) fn mapped_by_path(&self, map: IdMap<'_>) -> io::Result<OwnedFd> {
         let layers = self.layers(map)?;
         let (_namespace, mounted) =
             namespace::create_with(Kind::Mount, || self.mount_in_own_namespace(&layers, map))?;
@@ -155,7 +166,12 @@ impl Overlay {
             lower.push(number.to_string());
             place(tree, &number.to_string())?;
         }
-        let mut options = vec![("lowerdir", OsString::from(lower.join(":")))];
+        let mut lower = lower.join(":");
+        if let Some(tree) = &layers.objects {
+            place(tree, "d")?;
+            lower.push_str("::d");
+        }
+        let mut options = vec![("lowerdir", OsString::from(lower))];
         if let (Some(tree), Some((upper, work))) = (&layers.writable, self.upper_and_work()?) {
             place(tree, "w")?;
             for (key, path) in [("upperdir", upper), ("workdir", work)] {
@@ -163,7 +179,9 @@ impl Overlay {
                 options.push((key, Path::new("w").join(name).into_os_string()));
             }
         }
-        let mounted = with_filesystem_ids(map.root.0, map.root.1, || self.mount_here(&options))?;
+        let mounted = with_filesystem_ids(map.root.0, map.root.1, || {
+            self.mount_here(&options, settings(layers.objects.is_some()))
+        })?;
         Ok(mounted?.into_fd())
     }
 }
@@ -217,6 +235,7 @@ mod tests {
             upper: Some(dir.path().join("up/fs")),
             work: Some(dir.path().join("up/work")),
             read_only: false,
+            objects: None,
         };
         (dir, overlay)
     }

@@ -7,19 +7,21 @@
 //! which is all that one overlay takes, are stacked in two.
 //!
 //! `metacopy`, `index` and `redirect_dir` are off whatever the kernel's build says: the upper directory alone
-//! must be the complete difference to the layers below it.
+//! must be the complete difference to the layers below it. Layers whose files have their content elsewhere ([`Objects`])
+//! need the first and the last of them, so they become a read-only overlay of their own below the writable one.
 //!
 //! Source: Documentation/filesystems/overlayfs.rst.
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
 use rustix::mount::{MountFlags, MoveMountFlags};
 use serde::{Deserialize, Serialize};
 
+use super::objects::{Objects, explain_objects, settings};
 use super::{Attributes, Filesystem, Propagation, Tree, c_path, set_propagation};
 use crate::namespace::{self, Kind};
 
@@ -34,31 +36,39 @@ pub struct Overlay {
     pub work: Option<PathBuf>,
     #[serde(default)]
     pub read_only: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects: Option<Objects>,
 }
 
 /// Most layers that one overlay takes (Linux, fs/overlayfs/params.h).
 pub(super) const MAX_STACK: usize = 500;
 
-pub(super) const SETTINGS: [(&str, &str); 3] =
-    [("index", "off"), ("metacopy", "off"), ("redirect_dir", "off")];
+pub(super) type Settings = [(&'static str, &'static str); 3];
+
+pub(super) const SETTINGS: Settings = [("index", "off"), ("metacopy", "off"), ("redirect_dir", "off")];
 
 impl Overlay {
     /// The mount, visible to nobody but the holder of the descriptor.
     pub fn mount_detached(&self) -> io::Result<OwnedFd> {
-        match self.single() {
-            Some((directory, writable)) => self.bind(directory, writable),
-            None if self.lower.len() > MAX_STACK => self.on_another(),
-            None => match self.by_layer() {
-                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.by_page(),
-                result => result,
-            },
+        if let Some((directory, writable)) = self.single() {
+            return self.bind(directory, writable);
+        }
+        if let Some((above, below)) = self.split() {
+            return above.on_another(&below);
+        }
+        match (self.by_layer(None), &self.objects) {
+            (Err(error), None) if error.raw_os_error() == Some(libc::EINVAL) => self.by_page(),
+            (Err(error), Some(objects)) if error.raw_os_error() == Some(libc::EINVAL) => {
+                Err(explain_objects(&objects.dir, error))
+            }
+            (result, _) => result,
         }
     }
 
     /// The one directory that this is, when no union is needed, and whether it is written to.
     pub fn single(&self) -> Option<(&Path, bool)> {
         match (self.lower.as_slice(), &self.upper) {
-            ([only], None) => Some((only, false)),
+            ([only], None) if self.objects.is_none() => Some((only, false)),
             ([], Some(upper)) => Some((upper, true)),
             _ => None,
         }
@@ -101,18 +111,19 @@ impl Overlay {
         }
     }
 
-    fn by_layer(&self) -> io::Result<OwnedFd> {
-        if self.lower.is_empty() {
+    /// With `last` as one more layer below the others.
+    fn by_layer(&self, last: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
+        if self.lower.is_empty() && last.is_none() {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "an overlay needs a directory",
             ));
         }
         let fs = Filesystem::new("overlay")?;
+        let context = fs.context.as_fd();
         if let Some((first, rest)) = self.lower.split_first() {
             // The first one tells whether the kernel knows the option at all: unknown is EINVAL, and so the
             // raw error is kept for `mount_detached` to fall back on.
-            let context = fs.context.as_fd();
             if first.as_os_str().len() < 256 {
                 rustix::mount::fsconfig_set_string(context, "lowerdir+", first.as_path()).map_err(
                     |error| {
@@ -130,31 +141,40 @@ impl Overlay {
                 fs.path("lowerdir+", layer).map_err(|error| at(layer, error))?;
             }
         }
+        if let Some(last) = last {
+            rustix::mount::fsconfig_set_fd(context, "lowerdir+", last)?;
+        }
+        if let Some(objects) = &self.objects {
+            fs.path("datadir+", &objects.dir)
+                .map_err(|error| explain_objects(&objects.dir, error))?;
+        }
         if let Some((upper, work)) = self.upper_and_work()? {
             fs.path("upperdir", upper).map_err(|error| at(upper, error))?;
             fs.path("workdir", work).map_err(|error| at(work, error))?;
         }
-        for (key, value) in SETTINGS {
+        for (key, value) in settings(self.objects.is_some()) {
             fs.string(key, value)?;
         }
         Ok(fs.mount(self.mount_attributes())?.into_fd())
     }
 
-    /// For more layers than one overlay takes: the lowest become an overlay of their own, which is the last layer of
-    /// this one. Only a mount of the same namespace can be a layer, so it happens in one that ends here.
-    fn on_another(&self) -> io::Result<OwnedFd> {
-        let (_namespace, mounted) = namespace::create_with(Kind::Mount, || self.mount_on_another())?;
-        mounted
+    /// On top of another one, which is the last layer of this one.
+    fn on_another(&self, below: &Overlay) -> io::Result<OwnedFd> {
+        let mounted = below.mount_detached()?;
+        match self.by_layer(Some(mounted.as_fd())) {
+            // Before Linux 6.15 only a mount of the same namespace can be a layer, so it happens in one that ends here.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EBADF)) => {
+                drop(mounted);
+                let (_namespace, mounted) =
+                    namespace::create_with(Kind::Mount, || self.mount_on_another(below))?;
+                mounted
+            }
+            result => result,
+        }
     }
 
-    fn mount_on_another(&self) -> io::Result<OwnedFd> {
+    pub(super) fn mount_on_another(&self, below: &Overlay) -> io::Result<OwnedFd> {
         set_propagation(Path::new("/"), Propagation::Private, true)?;
-        let (above, below) = self.lower.split_at(MAX_STACK - 1);
-        let below = Overlay {
-            lower: below.to_vec(),
-            read_only: true,
-            ..Overlay::default()
-        };
         let below = below.mount_detached()?;
         // A place that exists everywhere and holds no layer.
         let place = Path::new("/proc");
@@ -167,13 +187,13 @@ impl Overlay {
             c"",
             MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
         )?;
-        let mut lower = above.to_vec();
+        let mut lower = self.lower.clone();
         lower.push(place.to_owned());
         Overlay {
             lower,
             ..self.clone()
         }
-        .by_layer()
+        .by_layer(None)
     }
 
     /// For kernels before 6.5.
@@ -206,13 +226,13 @@ impl Overlay {
             rustix::fs::symlink(std::path::absolute(work)?, "w")?;
             options.extend([("upperdir", "u".into()), ("workdir", "w".into())]);
         }
-        Ok(self.mount_here(&options)?.into_fd())
+        Ok(self.mount_here(&options, SETTINGS)?.into_fd())
     }
 
     /// Mounts below the working directory by mount(2), which takes a page of options where fsconfig(2) takes 256 bytes of
     /// each.
-    pub(super) fn mount_here(&self, options: &[(&str, OsString)]) -> io::Result<Tree> {
-        let settings = SETTINGS.map(|(key, value)| (key, OsString::from(value)));
+    pub(super) fn mount_here(&self, options: &[(&str, OsString)], settings: Settings) -> io::Result<Tree> {
+        let settings = settings.map(|(key, value)| (key, OsString::from(value)));
         let mut data = OsString::new();
         for (key, value) in options.iter().chain(&settings) {
             if !data.is_empty() {
@@ -274,6 +294,7 @@ mod tests {
                 upper: writable.then(|| self.0.join("up")),
                 work: writable.then(|| self.0.join("work")),
                 read_only: false,
+                objects: None,
             }
         }
     }
@@ -324,7 +345,7 @@ mod tests {
         let Some(directories) = Directories::new("layer") else {
             return;
         };
-        check(&directories, Overlay::by_layer);
+        check(&directories, |overlay| overlay.by_layer(None));
     }
 
     #[test]
