@@ -24,6 +24,7 @@ mod containers;
 mod corpus;
 mod crash;
 mod daemon;
+mod dedup;
 mod docker_client;
 mod engines;
 mod events;

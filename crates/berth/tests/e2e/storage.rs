@@ -26,7 +26,7 @@ fn space(daemon: &Daemon) -> (u64, u64) {
 }
 
 /// Within a hundredth, as soon as the daemon's own files rest.
-fn assert_space_is_told(daemon: &Daemon) {
+pub fn assert_space_is_told(daemon: &Daemon) {
     let mut last = (0, 0);
     let told = retry(|| {
         last = space(daemon);

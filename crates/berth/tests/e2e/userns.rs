@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 use crate::support::{Daemon, text};
 
 /// A directory with the files subuid and subgid, both with these lines.
-fn subordinate(lines: &str) -> tempfile::TempDir {
+pub fn subordinate(lines: &str) -> tempfile::TempDir {
     let dir = tempfile::Builder::new().prefix("berth-subid-").tempdir().unwrap();
     for name in ["subuid", "subgid"] {
         std::fs::write(dir.path().join(name), lines).unwrap();

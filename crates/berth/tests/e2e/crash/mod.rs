@@ -39,8 +39,13 @@ fn points(operations: usize) -> Vec<usize> {
 }
 
 fn survive(scenario: &Scenario, victim: Victim) {
+    survive_with(&[], scenario, victim);
+}
+
+/// The same of a daemon with these arguments.
+fn survive_with(args: &[&str], scenario: &Scenario, victim: Victim) {
     guard!();
-    let mut watched = Watched::start();
+    let mut watched = Watched::start(args);
     watched.daemon.ok(&["network", "create", "own"]);
     // Keeps what the first container of an image brings for those after it.
     watched.daemon.ok(&["create", "--name", "first", "box:1", "true"]);
@@ -102,6 +107,26 @@ fn survive(scenario: &Scenario, victim: Victim) {
         "{}",
         watched.daemon.log()
     );
+}
+
+/// What layers share is neither lost nor left behind.
+macro_rules! sharing {
+    ($($test:ident at $scenario:ident;)*) => {
+        $(
+            #[test]
+            fn $test() {
+                survive_with(&["--store-dedup"], &scenarios::$scenario, Victim::Daemon);
+            }
+        )*
+    };
+}
+
+sharing! {
+    sharing_daemon_at_pull at PULL;
+    sharing_daemon_at_load at LOAD;
+    sharing_daemon_at_commit at COMMIT;
+    sharing_daemon_at_build at BUILD;
+    sharing_daemon_at_image_prune at IMAGE_PRUNE;
 }
 
 macro_rules! matrix {

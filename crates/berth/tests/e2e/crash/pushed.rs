@@ -17,7 +17,7 @@ use servers::noise;
 #[test]
 fn a_push_goes_on_from_what_a_killed_daemon_had_sent() {
     guard!();
-    let mut watched = Watched::start();
+    let mut watched = Watched::start(&[]);
     let layers = [1, 2, 3].map(|seed| Tar::default().file("noise", &noise(200_000, seed)).finish());
     let path = watched.daemon.dir.path().join("pushed.tar");
     std::fs::write(&path, Image::of(&layers).archive("pushed:1")).unwrap();

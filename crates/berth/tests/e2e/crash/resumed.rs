@@ -24,7 +24,7 @@ fn done(output: &Output) -> usize {
 #[test]
 fn a_build_goes_on_from_what_a_killed_daemon_had_done() {
     guard!();
-    let mut watched = Watched::start();
+    let mut watched = Watched::start(&[]);
     let context = watched.daemon.dir.path().join("context");
     std::fs::create_dir_all(&context).unwrap();
     std::fs::write(context.join("Dockerfile"), format!("FROM box:1\n{STEPS}")).unwrap();

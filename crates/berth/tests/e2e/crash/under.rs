@@ -331,12 +331,14 @@ pub struct Watched {
 }
 
 impl Watched {
-    pub fn start() -> Watched {
+    /// With these arguments of `berth daemon`.
+    pub fn start(args: &[&str]) -> Watched {
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
         let dir = tempfile::Builder::new().prefix("berth-e2e-").tempdir().unwrap();
-        let (watcher, child) = Watcher::spawn(dir.path(), &[]);
+        let (watcher, child) = Watcher::spawn(dir.path(), &args);
         let daemon = Daemon {
             dir,
-            args: Vec::new(),
+            args,
             environment: Vec::new(),
             child,
         };
