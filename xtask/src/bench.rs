@@ -1,13 +1,15 @@
 //! `cargo xtask bench [engine|images|runtime|build|net] [RUNS] [ROW…]`: what matters, measured against peers on this machine, in
 //! pairs. `bench supervision [ROW…]`: many containers, many execs, memory, output ([`supervision`]). `bench images rehearse
-//! [ROW…]`: whether the rows work at all.
+//! [ROW…]`: whether the rows work at all. `bench family`: what twenty related images take on the disk ([`family`]).
 //!
 //! Peer and we run alternately, at least ten times each after one to warm up, since machines are shared and noisy; the
 //! figures are medians and their ratio. Nothing is compared with a stored number.
 
+mod archive;
 mod build;
 mod docker;
 mod engine;
+mod family;
 mod files;
 mod fixture;
 mod images;
@@ -32,6 +34,11 @@ pub fn run(args: &[String]) -> Result<()> {
         packages::install(&[packages::BUILD, packages::RUN])?;
         return supervision::run(rest);
     }
+    if subject == "family" {
+        ensure!(is_root(), "the benchmark needs root");
+        packages::install(&[packages::BUILD, packages::RUN, packages::BENCH])?;
+        return family::run();
+    }
     if subject == "images" && rest.first().is_some_and(|word| word == "rehearse") {
         ensure!(is_root(), "the benchmark needs root");
         packages::install(&[packages::BUILD, packages::RUN, packages::BENCH])?;
@@ -55,7 +62,7 @@ pub fn run(args: &[String]) -> Result<()> {
         }
         other => {
             bail!(
-                "nothing is measured under the name {other:?}: engine, images, runtime, build, net, supervision"
+                "nothing is measured under the name {other:?}: engine, images, family, runtime, build, net, supervision"
             )
         }
     }

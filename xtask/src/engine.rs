@@ -70,11 +70,12 @@ pub struct Daemon {
     child: Child,
     binary: PathBuf,
     dir: PathBuf,
+    args: Vec<String>,
     pub socket: String,
     log: PathBuf,
 }
 
-fn spawn(binary: &Path, dir: &Path, socket: &str, log: &Path) -> Result<Child> {
+fn spawn(binary: &Path, dir: &Path, socket: &str, args: &[String], log: &Path) -> Result<Child> {
     let mut options = std::fs::OpenOptions::new();
     Command::new(binary)
         .arg("daemon")
@@ -83,6 +84,7 @@ fn spawn(binary: &Path, dir: &Path, socket: &str, log: &Path) -> Result<Child> {
         .arg("--exec-root")
         .arg(dir.join("run"))
         .args(["--host", socket])
+        .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(options.create(true).append(true).open(log)?)
@@ -92,12 +94,19 @@ fn spawn(binary: &Path, dir: &Path, socket: &str, log: &Path) -> Result<Child> {
 
 impl Daemon {
     pub fn start(binary: &Path, dir: &Path) -> Result<Daemon> {
+        Daemon::start_with(binary, dir, &[])
+    }
+
+    /// With further arguments of `berth daemon`.
+    pub fn start_with(binary: &Path, dir: &Path, args: &[&str]) -> Result<Daemon> {
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
         let log = dir.join("daemon.log");
         let socket = format!("unix://{}", dir.join("run/berth.sock").display());
         let mut daemon = Daemon {
-            child: spawn(binary, dir, &socket, &log)?,
+            child: spawn(binary, dir, &socket, &args, &log)?,
             binary: binary.to_owned(),
             dir: dir.to_owned(),
+            args,
             socket,
             log,
         };
@@ -109,7 +118,7 @@ impl Daemon {
     pub fn restart(&mut self) -> Result<Duration> {
         self.stop()?;
         let start = Instant::now();
-        self.child = spawn(&self.binary, &self.dir, &self.socket, &self.log)?;
+        self.child = spawn(&self.binary, &self.dir, &self.socket, &self.args, &self.log)?;
         self.wait_until_ready()?;
         process::capture(&mut self.client(&["version"]))?;
         Ok(start.elapsed())

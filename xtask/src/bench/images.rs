@@ -8,20 +8,18 @@
 //! `bench images rehearse` goes through all rows once with small images and the development build: it shows that they work,
 //! and its figures mean nothing.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
-use super::docker::{NETNS, Peer};
+use super::archive::{self, ADDRESS, Registry};
+use super::docker::Peer;
 use super::fixture;
 use super::pair::{median, milliseconds, timed};
 use crate::engine::{self, Daemon, Profile, Scratch};
-use crate::process::{capture, output};
-
-const ADDRESS: &str = "127.0.0.1:5965";
+use crate::process::capture;
 
 /// How much is measured.
 pub struct Plan {
@@ -54,56 +52,6 @@ impl Plan {
             many: 20,
             profile: Profile::Development,
         }
-    }
-}
-
-/// A registry that ends when dropped.
-struct Registry(Child);
-
-impl Registry {
-    fn start(dir: &Path, in_namespace: bool) -> Result<Registry> {
-        let config = dir.join("registry.yml");
-        std::fs::write(
-            &config,
-            format!(
-                "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp: {{addr: \"{ADDRESS}\"}}\n",
-                dir.join("registry").display()
-            ),
-        )?;
-        let mut command = match in_namespace {
-            true => {
-                let mut command = Command::new("nsenter");
-                command
-                    .arg(format!("--net=/run/netns/{NETNS}"))
-                    .arg("docker-registry");
-                command
-            }
-            false => Command::new("docker-registry"),
-        };
-        let child = command
-            .args(["serve".as_ref(), config.as_os_str()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("cannot start docker-registry")?;
-        if !in_namespace {
-            let deadline = Instant::now() + Duration::from_secs(10);
-            while std::net::TcpStream::connect(ADDRESS).is_err() {
-                if Instant::now() > deadline {
-                    bail!("docker-registry does not listen on {ADDRESS}");
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        }
-        Ok(Registry(child))
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 
@@ -372,18 +320,7 @@ fn seed(scratch: &Scratch, name: &str, layers: &[usize]) -> Result<String> {
     if !archive.exists() {
         write_archive(&archive, layers)?;
     }
-    let mut copy = Command::new("skopeo");
-    copy.args([
-        "copy",
-        "-q",
-        "--dest-tls-verify=false",
-        &format!("docker-archive:{}", archive.display()),
-        &format!("docker://{at}"),
-    ]);
-    let done = output(&mut copy)?;
-    if !done.status.success() {
-        bail!("skopeo: {}", String::from_utf8_lossy(&done.stderr));
-    }
+    archive::seed(&archive, &at)?;
     Ok(at)
 }
 
@@ -391,7 +328,7 @@ fn seed(scratch: &Scratch, name: &str, layers: &[usize]) -> Result<String> {
 fn write_archive(path: &PathBuf, layers: &[usize]) -> Result<()> {
     let dir = path.with_extension("d");
     std::fs::create_dir_all(&dir)?;
-    let (mut names, mut digests) = (Vec::new(), Vec::new());
+    let mut tars = Vec::new();
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     for (number, megabytes) in layers.iter().enumerate() {
         let tree = dir.join(format!("tree{number}"));
@@ -413,46 +350,11 @@ fn write_archive(path: &PathBuf, layers: &[usize]) -> Result<()> {
             std::fs::write(files.join(format!("file{file}")), bytes)?;
         }
         let tar = dir.join(format!("{number}.tar"));
-        capture(
-            Command::new("tar")
-                .args(["--sort=name", "--mtime=@0", "-cf"])
-                .arg(&tar)
-                .arg("-C")
-                .arg(&tree)
-                .arg("."),
-        )?;
-        let sum = capture(Command::new("sha256sum").arg(&tar))?;
-        digests.push(format!(
-            "\"sha256:{}\"",
-            sum.split(' ').next().unwrap_or_default()
-        ));
-        names.push(format!("\"{number}.tar\""));
+        archive::pack(&tree, &tar, 0)?;
         std::fs::remove_dir_all(&tree)?;
+        tars.push(tar);
     }
-    let mut config = std::fs::File::create(dir.join("config.json"))?;
-    write!(
-        config,
-        r#"{{"architecture":"{}","os":"linux","config":{{"Env":["PATH=/bin"]}},"rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#,
-        if cfg!(target_arch = "aarch64") {
-            "arm64"
-        } else {
-            "amd64"
-        },
-        digests.join(",")
-    )?;
-    let manifest = format!(
-        r#"[{{"Config":"config.json","RepoTags":null,"Layers":[{}]}}]"#,
-        names.join(",")
-    );
-    std::fs::write(dir.join("manifest.json"), manifest)?;
-    capture(
-        Command::new("tar")
-            .arg("-cf")
-            .arg(path)
-            .arg("-C")
-            .arg(&dir)
-            .arg("."),
-    )?;
+    archive::write(path, &dir, &tars)?;
     std::fs::remove_dir_all(&dir)?;
     Ok(())
 }
