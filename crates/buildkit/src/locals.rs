@@ -32,6 +32,13 @@ use crate::session::Session;
 
 /// How many directories of clients are kept.
 const MAX_KEYS: usize = 64;
+/// How directories are called that are being removed.
+const GONE: &str = ".gone-";
+
+fn is_gone(path: &Path) -> bool {
+    path.file_name()
+        .is_some_and(|name| name.to_string_lossy().starts_with(GONE))
+}
 
 /// A directory in use.
 #[derive(Debug)]
@@ -172,10 +179,22 @@ impl Locals {
             Purpose::Context => last_begun(&mark).map_or(Trust::Never, Trust::Before),
             Purpose::Dockerfile | Purpose::Ignore => Trust::Never,
         };
-        let bytes = receive(session, selection, (&tree, &staging), trust, |bytes| {
+        let received = receive(session, selection, (&tree, &staging), trust, |bytes| {
             step.transferred(&what, bytes, false)
         })
-        .await?;
+        .await;
+        let bytes = match received {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                // The half of it may be what fills the disk.
+                let slot = claim.slot.clone();
+                let removed = tokio::task::spawn_blocking(move || fs::remove_dir_all(slot)).await;
+                if let Err(failed) = removed.map_err(io::Error::other).and_then(|removed| removed) {
+                    tracing::warn!(%failed, "half of a client's directory is left");
+                }
+                return Err(error);
+            }
+        };
         if let Err(error) = fs::write(&mark, begun.to_string()) {
             tracing::warn!(%error, "the next transfer of a directory will be a whole one");
             let _ = fs::remove_file(&mark);
@@ -213,7 +232,7 @@ impl Locals {
         let mut homes = Vec::new();
         for entry in fs::read_dir(&self.root)? {
             let path = entry?.path();
-            if path.is_dir() && path != keep {
+            if path.is_dir() && path != keep && !is_gone(&path) {
                 let used = fs::metadata(path.join("used")).and_then(|meta| meta.modified());
                 homes.push((used.ok(), path));
             }
@@ -221,9 +240,14 @@ impl Locals {
         homes.sort();
         let surplus = homes.len().saturating_sub(MAX_KEYS - 1);
         for (_, home) in homes.into_iter().take(surplus) {
-            let busy = lock(&self.claimed).keys().any(|slot| slot.starts_with(&home));
-            if !busy {
-                fs::remove_dir_all(&home)?;
+            // Somebody may begin to use it, or make room as well: it goes out of the way while nobody can claim it.
+            let gone = self.root.join(format!("{GONE}{}", spec::Id::random().short()));
+            let claimed = lock(&self.claimed);
+            let busy = claimed.keys().any(|slot| slot.starts_with(&home));
+            let taken = !busy && fs::rename(&home, &gone).is_ok();
+            drop(claimed);
+            if taken {
+                fs::remove_dir_all(&gone)?;
             }
         }
         Ok(())
@@ -234,7 +258,7 @@ impl Locals {
         let mut kept = Vec::new();
         for entry in fs::read_dir(&self.root)? {
             let path = entry?.path();
-            if !path.is_dir() {
+            if !path.is_dir() || is_gone(&path) {
                 continue;
             }
             let busy = lock(&self.claimed).keys().any(|slot| slot.starts_with(&path));
