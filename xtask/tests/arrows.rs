@@ -43,6 +43,12 @@ const ROOMS: &[(&str, u8, &[&str], &str)] = &[
         "a bundle becomes a process without an engine",
     ),
     (
+        "session",
+        1,
+        &["spec", "sys"],
+        "what both ends of a build's session share; it stores and builds nothing",
+    ),
+    (
         "store",
         1,
         &["spec", "sys"],
@@ -94,13 +100,13 @@ const ROOMS: &[(&str, u8, &[&str], &str)] = &[
     (
         "build",
         3,
-        &["image", "spec", "store", "sys"],
+        &["image", "session", "spec", "store", "sys"],
         "steps are run through a trait, not by knowing the engine",
     ),
     (
         "buildkit",
         4,
-        &["build", "image", "spec", "store", "sys"],
+        &["build", "image", "session", "spec", "store", "sys"],
         "a protocol's face on the builder; it knows no containers and no Docker API",
     ),
     (
@@ -112,7 +118,7 @@ const ROOMS: &[(&str, u8, &[&str], &str)] = &[
     (
         "cli",
         5,
-        &["api-types", "spec"],
+        &["api-types", "session", "spec"],
         "the client talks to a daemon like any other client",
     ),
     (

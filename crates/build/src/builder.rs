@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use crate::cache::{
     self, BuildCache, CacheEntry, CacheMounts, CachePolicy, FileDigests, PruneOptions, Pruned, cache_roots,
 };
-use crate::error::BuildError;
+use crate::error::{BuildError, advice};
 use crate::exchange::{CacheExport, CacheTarget};
 use crate::executor::Executor;
 use crate::export;
@@ -125,15 +125,7 @@ impl Builder {
         self.read_caches(&mut prepared.request, &output).await?;
         let solution = Arc::new(self.solve(prepared, output.clone()).await?);
         let image = self.write_caches(&solution, &targets, &output).await?;
-        let (store, reference, id) = (
-            self.store.clone(),
-            solution.build().id.clone(),
-            image.id.to_string(),
-        );
-        let note = move || history::note_image(&store, &reference, &id);
-        if let Err(error) = tokio::task::spawn_blocking(note).await? {
-            tracing::warn!(%error, "which image came of a build is not remembered");
-        }
+        solution.remember(&image).await;
         let reporter = &solution.build().reporter;
         reporter.say(BuildEvent::Image(image.id.clone())).await;
         let text = format!("Successfully built {}\n", image.id.short());
@@ -187,7 +179,7 @@ impl Builder {
             }
         };
         if build.request.explain {
-            build.reporter.say(BuildEvent::Reference(build.id.clone())).await;
+            build.reporter.hand(BuildEvent::Reference(build.id.clone())).await;
         }
         let result = run(
             &build,
@@ -385,11 +377,6 @@ impl Builder {
     }
 }
 
-/// Hints as they stand below a line of the Dockerfile.
-fn advice(hints: &[String]) -> String {
-    hints.iter().map(|hint| format!("  = help: {hint}\n")).collect()
-}
-
 /// The lines of all steps, in the order of their numbers.
 fn codes(stages: &Stages, needed: &[bool], target: usize, request: &BuildRequest) -> Vec<String> {
     let mut codes: Vec<String> = stages
@@ -497,6 +484,7 @@ async fn work(
         stages: planned,
         spoken,
         arguments,
+        images,
         is_recipe,
     } = plan;
     let targets: Vec<VertexId> = spoken.iter().map(|spoken| spoken.vertex).collect();
@@ -554,6 +542,7 @@ async fn work(
         stages: planned,
         spoken,
         arguments,
+        images,
         is_recipe,
     };
     Ok((plan, done))
@@ -586,16 +575,20 @@ struct Speaker {
 impl Observer<StepOperation> for Speaker {
     fn settled<'a>(&'a self, vertex: VertexId, outcome: &'a Outcome<Tree, BuildError>) -> BoxFuture<'a, ()> {
         Box::pin(async move {
+            let reporter = &self.build.reporter;
+            let spoken = self.numbers.get(&vertex);
             if let Some(recorder) = &self.recorder
                 && let Some(explained) = recorder.settled(&self.graph, vertex, outcome).await
                 && self.build.request.explain
             {
-                self.build.reporter.say(BuildEvent::Explained(explained)).await;
+                if let Some(spoken) = spoken.filter(|_| !explained.hit) {
+                    reporter.reason(&spoken.name, &explained.reason).await;
+                }
+                reporter.hand(BuildEvent::Explained(explained)).await;
             }
-            let Some(spoken) = self.numbers.get(&vertex) else {
+            let Some(spoken) = spoken else {
                 return;
             };
-            let reporter = &self.build.reporter;
             let (cached, failure) = match outcome {
                 Outcome::Made(_) => (false, None),
                 Outcome::Cached(_) | Outcome::Merged(_) => (true, None),

@@ -42,6 +42,11 @@ pub enum BuildError {
     Cancelled,
 }
 
+/// Hints as lines below a place in the Dockerfile.
+pub(crate) fn advice(hints: &[String]) -> String {
+    hints.iter().map(|hint| format!("  = help: {hint}\n")).collect()
+}
+
 impl BuildError {
     /// Which kind of failure this is for a client.
     pub fn class(&self) -> ErrorClass {
@@ -67,6 +72,15 @@ impl BuildError {
         match self {
             BuildError::Command { hints, .. } => hints,
             _ => &[],
+        }
+    }
+
+    /// All that can be said of it to a person: the place in the Dockerfile, advice, and what it is.
+    pub fn report(&self) -> String {
+        match (self, self.snippet()) {
+            // It shows its place itself.
+            (BuildError::Dockerfile(_), _) | (_, None) => self.to_string(),
+            (_, Some(snippet)) => format!("{snippet}\n{}{self}", advice(self.hints())),
         }
     }
 

@@ -90,6 +90,12 @@ pub fn needed(plan: &Plan, target: usize) -> Result<Vec<VertexId>, BuildError> {
     Ok(needed)
 }
 
+/// How many layers the stage `target` begins with.
+pub fn base_layers(plan: &Plan, target: usize) -> usize {
+    let base = ancestry(plan, target).ok().and_then(|found| found.base);
+    base.map_or(0, |base| base.manifest.layers.len())
+}
+
 /// Makes the image of the stage `target`, without a name. Blocks.
 pub fn image(
     build: &Arc<Build>,

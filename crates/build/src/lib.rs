@@ -36,7 +36,6 @@ pub mod lint;
 #[cfg(test)]
 mod mangle;
 pub mod parse;
-pub mod pattern;
 mod plan;
 mod prepared;
 pub mod recipe;
@@ -50,6 +49,7 @@ pub mod source;
 mod step;
 mod transcript;
 
+pub use ::session::pattern;
 pub use builder::Builder;
 pub use cache::{CacheEntry, CachePolicy, PruneOptions, Pruned, cache_roots};
 pub use call::Checked;
@@ -62,7 +62,7 @@ pub use executor::{
 pub use history::{BuildRow, Explained};
 pub use plan::context_name;
 pub use prepared::Prepared;
-pub use remote::{Fetched, RemoteContext, fetch, fetch_context};
+pub use remote::{Fetched, RemoteContext, fetch, fetch_context, unpack_context};
 pub use report::{StepId, StepNews};
 pub use request::{BuildEvent, BuildRequest, BuiltContext, NamedContext, Narration};
 pub use solution::Solution;

@@ -34,6 +34,8 @@ pub enum StepNews {
     },
     Output(Output),
     Progress(ProgressEvent),
+    /// Why the cache did not know it.
+    Reason(String),
     Ended {
         cached: bool,
         failure: Option<BuildError>,
@@ -98,6 +100,17 @@ impl Reporter {
         }
     }
 
+    /// Hands on what every reader may want to know of the build as a whole.
+    pub async fn hand(&self, event: BuildEvent) {
+        if let Some(transcript) = &self.transcript {
+            return transcript.say(event).await;
+        }
+        let out = self.out.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(out) = out {
+            let _ = out.send(event).await;
+        }
+    }
+
     /// Warns of something that the build goes on without.
     pub async fn warn(&self, text: String) {
         let text_reader = BuildEvent::ErrorText(format!("[Warning] {text}\n"));
@@ -154,6 +167,16 @@ impl Reporter {
     pub fn has_begun(&self, step: &StepName) -> bool {
         let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
         begun.contains(&step.vertex)
+    }
+
+    /// Why a step was made.
+    pub async fn reason(&self, step: &StepName, reason: &str) {
+        if self.transcript.is_some() || step.title.is_empty() {
+            return;
+        }
+        self.begin(step).await;
+        self.tell(StepId::Vertex(step.vertex), StepNews::Reason(reason.to_owned()))
+            .await;
     }
 
     /// A step has ended.

@@ -14,7 +14,8 @@ use tokio::sync::OnceCell;
 use crate::error::BuildError;
 use crate::exchange::{self, CacheExport, Draft};
 use crate::export;
-use crate::plan::{Plan, StageBase};
+use crate::history;
+use crate::plan::Plan;
 use crate::request::BuiltContext;
 use crate::solve::Done;
 use crate::step::{Build, Tree, mount};
@@ -104,6 +105,16 @@ impl Solution {
         draft.add(&made.build, &made.plan, made.target, &made.done, mode)
     }
 
+    /// Notes which image came of the build, so that it can be asked for by the image's names.
+    pub async fn remember(&self, image: &Image) {
+        let build = &self.made.build;
+        let (store, reference, id) = (build.store.clone(), build.id.clone(), image.id.to_string());
+        let noted = tokio::task::spawn_blocking(move || history::note_image(&store, &reference, &id)).await;
+        if let Err(error) = noted.map_err(BuildError::from).and_then(|noted| noted) {
+            tracing::warn!(%error, "which image came of a build is not remembered");
+        }
+    }
+
     /// The image under every name that the request gives it.
     pub async fn tagged_image(&self) -> Result<Image, BuildError> {
         self.tag(&self.made.build.request.tags).await
@@ -135,19 +146,14 @@ impl Solution {
         )
     }
 
-    /// The images that stages start from, each once, by a name and their digests.
-    pub fn base_images(&self) -> Vec<(Reference, Digest)> {
-        let stages = self.made.plan.stages.iter().flatten();
-        let mut found: Vec<(Reference, Digest)> = Vec::new();
-        for stage in stages {
-            if let StageBase::Image(image) = &stage.base
-                && let Some(name) = image.references.first()
-                && !found.iter().any(|(_, known)| *known == image.id)
-            {
-                found.push((name.clone(), image.id.clone()));
-            }
-        }
-        found
+    /// How many of the image's layers are those of the image that it starts from.
+    pub fn base_layers(&self) -> usize {
+        export::base_layers(&self.made.plan, self.made.target)
+    }
+
+    /// The images that stages start from and that files are taken from, each once, by a name and their digests.
+    pub fn images(&self) -> Vec<(Reference, Digest)> {
+        self.made.plan.images.clone()
     }
 
     /// The snapshot with the files; `None` for no files.

@@ -16,7 +16,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 
-use bollard_buildkit_proto::google::protobuf::Timestamp;
 use http::uri::PathAndQuery;
 use spec::image::Descriptor;
 use spec::{Digest, Hasher};
@@ -27,99 +26,17 @@ use tonic::{Code, Request};
 use tonic_prost::ProstCodec;
 
 use crate::error::Failure;
-use crate::session::{MAX_MESSAGE, Session, header};
+use crate::session::Session;
+use ::session::content::{
+    ACTION_COMMIT, ACTION_WRITE, INFO, InfoRequest, InfoResponse, READ, ReadRequest, ReadResponse, STORE_ID,
+    WRITE, WriteRequest, WriteResponse,
+};
+use ::session::{MAX_MESSAGE, header};
 
-/// By what calls name the store.
-const STORE_ID: &str = "buildkit-attachable-store-id";
-const INFO: &str = "/containerd.services.content.v1.Content/Info";
-const READ: &str = "/containerd.services.content.v1.Content/Read";
-const WRITE: &str = "/containerd.services.content.v1.Content/Write";
 /// How much of a blob goes into one message.
 const PIECE: u64 = 1 << 20;
 /// Messages that may wait to be sent.
 const WAITING: usize = 4;
-
-const ACTION_WRITE: i32 = 1;
-const ACTION_COMMIT: i32 = 2;
-
-/// `containerd.services.content.v1.WriteContentRequest`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct WriteRequest {
-    #[prost(int32, tag = "1")]
-    action: i32,
-    #[prost(string, tag = "2")]
-    r#ref: String,
-    #[prost(int64, tag = "3")]
-    total: i64,
-    #[prost(string, tag = "4")]
-    expected: String,
-    #[prost(int64, tag = "5")]
-    offset: i64,
-    #[prost(bytes = "vec", tag = "6")]
-    data: Vec<u8>,
-    #[prost(btree_map = "string, string", tag = "7")]
-    labels: BTreeMap<String, String>,
-}
-
-/// `containerd.services.content.v1.WriteContentResponse`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct WriteResponse {
-    #[prost(int32, tag = "1")]
-    action: i32,
-    #[prost(message, optional, tag = "2")]
-    started_at: Option<Timestamp>,
-    #[prost(message, optional, tag = "3")]
-    updated_at: Option<Timestamp>,
-    #[prost(int64, tag = "4")]
-    offset: i64,
-    #[prost(int64, tag = "5")]
-    total: i64,
-    #[prost(string, tag = "6")]
-    digest: String,
-}
-
-/// `containerd.services.content.v1.InfoRequest`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct InfoRequest {
-    #[prost(string, tag = "1")]
-    digest: String,
-}
-
-/// `containerd.services.content.v1.InfoResponse`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct InfoResponse {
-    #[prost(message, optional, tag = "1")]
-    info: Option<Info>,
-}
-
-/// `containerd.services.content.v1.Info`, as far as it is looked at.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Info {
-    #[prost(string, tag = "1")]
-    digest: String,
-    #[prost(int64, tag = "2")]
-    size: i64,
-}
-
-/// `containerd.services.content.v1.ReadContentRequest`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct ReadRequest {
-    #[prost(string, tag = "1")]
-    digest: String,
-    #[prost(int64, tag = "2")]
-    offset: i64,
-    #[prost(int64, tag = "3")]
-    size: i64,
-}
-
-/// `containerd.services.content.v1.ReadContentResponse`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct ReadResponse {
-    #[prost(int64, tag = "1")]
-    offset: i64,
-    #[prost(bytes = "vec", tag = "2")]
-    data: Vec<u8>,
-}
 
 async fn ready(session: &Session) -> Result<tonic::client::Grpc<tonic::transport::Channel>, Failure> {
     let mut client = tonic::client::Grpc::new(session.channel());
@@ -130,7 +47,7 @@ async fn ready(session: &Session) -> Result<tonic::client::Grpc<tonic::transport
 
 fn asked<T>(store: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
-    header(request.metadata_mut(), STORE_ID, &[store.to_owned()]);
+    header::add(request.metadata_mut(), STORE_ID, &[store.to_owned()]);
     request
 }
 

@@ -22,9 +22,13 @@ use crate::error::Failure;
 use crate::export;
 use crate::gateway;
 use crate::job::{Job, Log};
+use crate::provenance;
 use crate::service::Service;
 use crate::session::{Conversation, Greeting};
 use crate::usage;
+
+/// Under which clients of this engine are told why steps were made.
+const EXPLAINED: &str = "berth.explained";
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -57,6 +61,7 @@ impl Service {
         let request = &job.request;
         // Better told before the build than found out when the cache is missed.
         cache::targets(request)?;
+        export::check(request)?;
         let answer = match (&request.definition, request.frontend.as_str()) {
             // The client drives the build itself and says what comes of it.
             (None, "") => job.answered().await?,
@@ -75,6 +80,10 @@ impl Service {
         cache::carry(job, &answer).await?;
         let mut said = export::export(self, job, &answer).await?;
         said.extend(cache::export(self, job, &answer).await?);
+        said.extend(provenance::told(job, &answer.results));
+        if let Some(explained) = job.explained() {
+            said.insert(EXPLAINED.to_owned(), explained);
+        }
         Ok(said)
     }
 }

@@ -166,7 +166,12 @@ impl From<BuildError> for Failure {
             (_, ErrorClass::NotImplemented) => Code::Unimplemented,
             _ => Code::Unknown,
         };
-        let details = error.snippet().map(|at| {
+        let told = json!({"text": error.report(), "code": error.exit_code()});
+        let told = Any {
+            type_url: ::session::control::FAILURE.to_owned(),
+            value: told.to_string().into_bytes(),
+        };
+        let place = error.snippet().map(|at| {
             let position = |line: usize| json!({"line": line});
             let source = json!({
                 "info": {
@@ -184,7 +189,7 @@ impl From<BuildError> for Failure {
         Failure {
             code,
             message: words(&error),
-            details: details.into_iter().collect(),
+            details: place.into_iter().chain([told]).collect(),
         }
     }
 }

@@ -17,6 +17,7 @@ use bollard_buildkit_proto::google::protobuf::Timestamp;
 use bollard_buildkit_proto::moby::buildkit::v1::{
     SolveRequest, StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning,
 };
+use serde_json::{Value, json};
 use spec::{Digest, Id};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,9 @@ use crate::result::{Answer, Outcome};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How much output of one step is passed on, as BuildKit has it.
 const MAX_OUTPUT: u64 = 2 << 20;
+
+/// What a client allows so that commands may run without confinement.
+const INSECURE: &str = "security.insecure";
 
 /// The time now as messages write it.
 pub fn now() -> Timestamp {
@@ -194,6 +198,15 @@ pub struct Job {
     answer: Mutex<Option<Result<Answer, Failure>>>,
     answered: Notify,
     counts: Mutex<Counts>,
+    explanation: Mutex<Explanation>,
+}
+
+/// Why the steps of a build were made, where that is asked for.
+#[derive(Debug, Default)]
+pub struct Explanation {
+    /// By what the build is remembered.
+    pub build: String,
+    pub steps: Vec<build::Explained>,
 }
 
 /// How many steps a build has.
@@ -217,6 +230,7 @@ impl Job {
             answer: Mutex::default(),
             answered: Notify::new(),
             counts: Mutex::default(),
+            explanation: Mutex::default(),
         }
     }
 
@@ -256,6 +270,36 @@ impl Job {
 
     pub fn count(&self, change: impl FnOnce(&mut Counts)) {
         change(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub fn explain(&self, change: impl FnOnce(&mut Explanation)) {
+        change(&mut self.explanation.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// What clients of this engine are told about the cache, in the words of `POST /build`.
+    pub fn explained(&self) -> Option<String> {
+        let explanation = self.explanation.lock().unwrap_or_else(PoisonError::into_inner);
+        let steps = explanation.steps.iter().map(|step| {
+            json!({"Explained": {
+                "Number": step.number,
+                "Stage": step.stage,
+                "Instruction": step.code,
+                "Hit": step.hit,
+                "Reason": step.reason,
+                "Milliseconds": step.milliseconds,
+            }})
+        });
+        let build = std::iter::once(json!({"Build": explanation.build}));
+        let all: Vec<Value> = build.chain(steps).collect();
+        (!explanation.build.is_empty()).then(|| json!(all).to_string())
+    }
+
+    /// Whether the client allows commands without confinement.
+    pub fn allows_insecure(&self) -> bool {
+        self.request
+            .entitlements
+            .iter()
+            .any(|allowed| allowed == INSECURE)
     }
 
     pub fn counts(&self) -> Counts {

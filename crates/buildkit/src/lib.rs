@@ -29,6 +29,7 @@ mod gateway;
 mod health;
 mod history;
 mod job;
+mod layouts;
 mod llb;
 mod locals;
 mod provenance;
@@ -36,6 +37,7 @@ mod request;
 mod result;
 mod service;
 mod session;
+mod uploads;
 mod usage;
 
 pub use request::SessionBuild;

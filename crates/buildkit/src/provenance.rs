@@ -7,11 +7,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use build::lint::looks_secret;
 use serde_json::{Map, Value, json};
 use spec::{Digest, Platform, Reference};
 
 use crate::error::Failure;
+use crate::job::Job;
 
 const STATEMENT: &str = "https://in-toto.io/Statement/v0.1";
 const BUILD_TYPE_1: &str =
@@ -39,6 +42,8 @@ pub struct Wanted {
     reproducible: bool,
     /// Only where the image goes away from here. Clients ask for it by default.
     inline_only: bool,
+    /// Nowhere but in what the client is told.
+    told_only: bool,
 }
 
 impl Wanted {
@@ -83,10 +88,29 @@ impl Wanted {
                 builder: fields.get("builder-id").copied().unwrap_or_default().to_owned(),
                 reproducible: yes("reproducible"),
                 inline_only: yes("inline-only"),
+                told_only: yes("told-only"),
             });
         }
         Ok(wanted)
     }
+}
+
+/// Under which clients are told the provenance of a result.
+const TOLD: &str = "buildx.build.provenance";
+
+/// What clients note down of the provenance, by result; each is a document in base64.
+pub fn told(job: &Job, results: &[(String, String)]) -> HashMap<String, String> {
+    let mut told = HashMap::new();
+    for (platform, name) in results {
+        let said = job.outcome(name).and_then(|outcome| outcome.provenance.clone());
+        let Some(said) = said else { continue };
+        let key = match platform.as_str() {
+            "" => TOLD.to_owned(),
+            platform => format!("{TOLD}/{platform}"),
+        };
+        told.insert(key, STANDARD.encode(said.predicate.to_string()));
+    }
+    told
 }
 
 /// What is known of one build.
@@ -98,7 +122,7 @@ pub struct Facts<'a> {
     pub platform: &'a Platform,
     /// The client's directories.
     pub locals: &'a [String],
-    /// Images that stages start from.
+    /// Images that stages start from, and that files are taken from.
     pub images: Vec<(Reference, Digest)>,
     pub begun: SystemTime,
     pub ended: SystemTime,
@@ -110,6 +134,8 @@ pub struct Provenance {
     pub predicate_type: String,
     /// Only for images that go away from here.
     pub inline_only: bool,
+    /// Not beside any image.
+    pub told_only: bool,
     predicate: Value,
     platform: Platform,
 }
@@ -163,7 +189,7 @@ impl Provenance {
                 "infos": [{
                     "filename": facts.dockerfile.0,
                     "language": "Dockerfile",
-                    "data": base64::Engine::encode(&base64::engine::general_purpose::STANDARD, facts.dockerfile.1),
+                    "data": STANDARD.encode(facts.dockerfile.1),
                 }],
             });
             more.insert("source".to_owned(), source);
@@ -221,6 +247,7 @@ impl Provenance {
         Provenance {
             predicate_type: predicate_type.to_owned(),
             inline_only: wanted.inline_only,
+            told_only: wanted.told_only,
             predicate,
             platform: facts.platform.clone(),
         }

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use crate::control::solve_job;
 use crate::error::Failure;
 use crate::service::Service;
+use crate::uploads;
 
 /// A Dockerfile build of a client whose session is open, or about to be.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +27,8 @@ pub struct SessionBuild {
     pub session: String,
     /// As the frontend for Dockerfiles has them.
     pub attributes: HashMap<String, String>,
+    /// The context comes in a request of its own ([`Service::upload`]).
+    pub uploaded: bool,
     /// What becomes of it, by kind of exporter.
     pub outputs: Vec<(String, HashMap<String, String>)>,
     pub caches: Vec<Wish>,
@@ -43,6 +46,10 @@ impl Service {
             let text = format!("a build {} is under way", wanted.reference);
             return Err(Failure::new(tonic::Code::AlreadyExists, text).into());
         }
+        let mut attributes = wanted.attributes;
+        if wanted.uploaded {
+            attributes.insert("context".to_owned(), uploads::of_request(&wanted.reference));
+        }
         let entry = |wish: Wish| CacheOptionsEntry {
             r#type: wish.kind,
             attrs: wish.options.into_iter().collect(),
@@ -55,7 +62,7 @@ impl Service {
             r#ref: wanted.reference.clone(),
             session: wanted.session,
             frontend: "dockerfile.v0".to_owned(),
-            frontend_attrs: wanted.attributes,
+            frontend_attrs: attributes,
             exporters: exporters.collect(),
             entitlements: wanted.entitlements,
             cache: Some(CacheOptions {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 
+use bollard_buildkit_proto::moby::buildkit::v1::Exporter;
 use build::{BuildError, Solution};
 use image::Image;
 use spec::image::ImageConfig;
@@ -54,6 +55,10 @@ pub struct Answer {
 pub struct Attributes(pub BTreeMap<String, String>);
 
 impl Attributes {
+    pub fn of(exporter: &Exporter) -> Attributes {
+        Attributes(exporter.attrs.clone().into_iter().collect())
+    }
+
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0
             .get(key)

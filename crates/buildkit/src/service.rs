@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ::session::MAX_MESSAGE;
 use bollard_buildkit_proto::health::health_server::HealthServer;
 use bollard_buildkit_proto::moby::buildkit::v1::control_server::ControlServer;
 use bollard_buildkit_proto::moby::buildkit::v1::frontend::llb_bridge_server::LlbBridgeServer;
@@ -22,7 +23,8 @@ use crate::history::History;
 use crate::job::Jobs;
 use crate::locals::Locals;
 use crate::result::Outcome;
-use crate::session::{Greeting, MAX_MESSAGE, Session, Sessions};
+use crate::session::{Greeting, Session, Sessions};
+use crate::uploads::Uploads;
 
 /// How a result of this engine is named in a definition.
 const RESULT: &str = "berth-result://";
@@ -36,6 +38,7 @@ pub struct Service {
     pub jobs: Jobs,
     pub locals: Locals,
     pub history: History,
+    pub uploads: Uploads,
     root: PathBuf,
 }
 
@@ -50,6 +53,7 @@ impl Service {
             images,
             sessions: Sessions::default(),
             jobs: Jobs::default(),
+            uploads: Uploads::default(),
             root,
         })
     }

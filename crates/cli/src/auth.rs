@@ -35,23 +35,6 @@ pub fn headers(config: &Config, domain: &str) -> Result<HeaderMap, Failure> {
     header("x-registry-auth", &serde_json::to_vec(&login).unwrap_or_default())
 }
 
-/// The header that carries all logins, for builds.
-pub fn all_headers(config: &Config) -> Result<HeaderMap, Failure> {
-    let mut all = serde_json::Map::new();
-    let mut keys: Vec<String> = config
-        .members("auths")
-        .into_iter()
-        .map(|(name, _)| name)
-        .collect();
-    keys.extend(config.members("credHelpers").into_iter().map(|(name, _)| name));
-    for key in keys {
-        if let Some(login) = find(config, &key)? {
-            all.insert(key, json!(login));
-        }
-    }
-    header("x-registry-config", &serde_json::to_vec(&all).unwrap_or_default())
-}
-
 fn header(name: &'static str, bytes: &[u8]) -> Result<HeaderMap, Failure> {
     let mut headers = HeaderMap::new();
     let value = HeaderValue::from_str(&URL_SAFE.encode(bytes))

@@ -5,16 +5,14 @@
 //!
 //! Rooms: `flags` and `command` describe the command line as data, `commands` holds what each command does, `grammar`
 //! reads values, `client` and `connect` speak HTTP, `terminal` deals with the user's terminal, `template` and `format`
-//! with what is shown, `dockerignore` and `context` with what a build sends.
+//! with what is shown, `pack` with what `cp` sends.
 
 mod auth;
 mod client;
 mod command;
 mod commands;
 mod connect;
-mod context;
 mod dispatch;
-pub mod dockerignore;
 mod extract;
 mod failure;
 mod flags;
@@ -22,6 +20,7 @@ mod format;
 mod grammar;
 mod json;
 mod output;
+mod pack;
 mod progress;
 mod session;
 mod template;

@@ -191,19 +191,19 @@ fn the_next_build_goes_on_from_what_was_done_when_the_daemon_was_killed() {
     let mut build = std::process::Command::new(crate::support::BERTH)
         .args(["build", &path])
         .env("DOCKER_HOST", daemon.socket())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(build.stdout.take().unwrap()));
-    let last = lines.find(|line| line.as_ref().is_ok_and(|line| line.starts_with("Step 4/4")));
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(build.stderr.take().unwrap()));
+    let last = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("[4/4] RUN")));
     assert!(last.is_some(), "the last step begins");
     daemon.crash_and_restart();
     build.wait().unwrap();
     let ended = text.replace("[ ! -e /never ]", "[ ! -e /one ]");
     std::fs::write(daemon.dir.path().join("killed/Dockerfile"), ended).unwrap();
-    let said = daemon.ok(&["build", "-t", "went:on", &path]);
-    assert_eq!(said.matches("Using cache").count(), 2, "{said}");
+    let said = daemon.built(&["-t", "went:on", &path]);
+    assert_eq!(said.matches(" CACHED").count(), 2, "{said}");
     assert_eq!(
         daemon.ok(&["run", "--rm", "went:on", "cat", "/one", "/two"]),
         "done\ndone\n"

@@ -187,6 +187,19 @@ impl Daemon {
         out
     }
 
+    /// What a build by our client shows that must succeed.
+    pub fn built(&self, args: &[&str]) -> String {
+        let output = self.run(&[&["build"], args].concat());
+        let shown = text(&output.stderr);
+        assert!(
+            output.status.success(),
+            "{args:?}: {}\n{shown}\n{}",
+            output.status,
+            self.log()
+        );
+        shown
+    }
+
     /// Exit code and error text of a command that must fail.
     pub fn fails(&self, args: &[&str]) -> (i32, String) {
         let output = self.run(args);

@@ -62,6 +62,10 @@ impl Screen {
             'B' => self.down(number.max(1)),
             'K' if number == 2 => self.lines[self.row].clear(),
             'K' => self.lines[self.row].truncate(self.column),
+            'J' if number == 0 => {
+                self.lines[self.row].truncate(self.column);
+                self.lines.truncate(self.row + 1);
+            }
             other => panic!("a sequence of another kind: {number}{other}"),
         }
     }
@@ -183,10 +187,11 @@ fn lines_change_in_place_on_a_terminal() {
             );
         }
         assert!(pushed.contains("ing ["), "{program}: {pushed}");
-        assert!(
-            built.contains("Sending build context to Docker daemon"),
-            "{program}: {built}"
-        );
+        let words = match program {
+            "docker" => "Sending build context to Docker daemon",
+            _ => "[+] Building",
+        };
+        assert!(built.contains(words), "{program}: {built}");
         daemon.ok(&["rmi", "-f", &image]);
         ends.push(shown);
     }

@@ -13,7 +13,9 @@ mod wanted;
 
 use std::sync::Arc;
 
+use image::Image;
 use spec::image::ContainerSettings;
+use spec::{Digest, Reference};
 
 use crate::error::BuildError;
 use crate::graph::Stages;
@@ -23,6 +25,7 @@ use crate::request::BuiltContext;
 use crate::solve::{Graph, VertexId};
 use crate::step::{Build, FileSource, StepKind, StepOperation};
 use crate::transcript::StepNumber;
+use bases::Wanted;
 
 pub use arguments::{Arguments, PREDEFINED, is_platform_argument};
 pub use bases::Bases;
@@ -80,6 +83,8 @@ pub struct Plan {
     pub stages: Vec<Option<StagePlan>>,
     pub spoken: Vec<Spoken>,
     pub arguments: Arguments,
+    /// The images that anything is taken from, each once.
+    pub images: Vec<(Reference, Digest)>,
     /// Whether a step may have made several layers, or none, and the image's configuration comes from elsewhere.
     pub is_recipe: bool,
 }
@@ -110,6 +115,7 @@ impl<'a> Planner<'a> {
             stages: vec![None; stages.stages.len()],
             spoken: Vec::new(),
             arguments,
+            images: Vec::new(),
             is_recipe: false,
         };
         Planner {
@@ -119,6 +125,18 @@ impl<'a> Planner<'a> {
             plan,
             shown: Shown::default(),
         }
+    }
+
+    /// Gets an image that the build takes something from.
+    async fn image(&mut self, wanted: &Wanted) -> Result<Image, BuildError> {
+        let image = self.bases.get(self.build, wanted).await?;
+        let known = self.plan.images.iter().any(|(_, id)| *id == image.id);
+        let name = image.references.first().cloned();
+        let name = name.or_else(|| Reference::parse_normalized(&wanted.name).ok());
+        if let Some(name) = name.filter(|_| !known) {
+            self.plan.images.push((name, image.id.clone()));
+        }
+        Ok(image)
     }
 
     /// Plans stage after stage. `first` is the step number of the first FROM.

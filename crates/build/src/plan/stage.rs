@@ -69,7 +69,7 @@ impl Planning {
                     statement: statement.clone(),
                     alike: None,
                 };
-                let image = planner.bases.get(planner.build, &wanted).await?;
+                let image = planner.image(&wanted).await?;
                 StageBase::Image(Box::new(image))
             }
         };
@@ -451,7 +451,7 @@ impl Planning {
             statement: statement.clone(),
             alike: None,
         };
-        let image = planner.bases.get(planner.build, &wanted).await?;
+        let image = planner.image(&wanted).await?;
         let kind = StepKind::Base(Some(Box::new(image)));
         self.add_vertex(planner, kind, statement, number, &[]).await
     }

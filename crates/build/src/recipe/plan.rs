@@ -78,6 +78,7 @@ pub fn plan(
         stages: vec![Some(stage)],
         spoken: planning.spoken,
         arguments,
+        images: Vec::new(),
         is_recipe: true,
     })
 }

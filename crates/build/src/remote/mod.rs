@@ -57,12 +57,17 @@ pub async fn fetch_context(
         .await
         .map_err(|error| error.context("error downloading remote context"))?;
     let into = into.to_owned();
-    tokio::task::spawn_blocking(move || take(&fetched, &into)).await?
+    let open = move || {
+        let file = fetched.open();
+        let file = file.map_err(|error| BuildError::io("reading the remote context", &error))?;
+        unpack_context(file, &into)
+    };
+    tokio::task::spawn_blocking(open).await?
 }
 
-fn take(fetched: &Fetched, into: &Path) -> Result<RemoteContext, BuildError> {
+/// Makes a context of a file that came from elsewhere, an archive or a Dockerfile, in the empty directory `into`. Blocks.
+pub fn unpack_context(file: std::fs::File, into: &Path) -> Result<RemoteContext, BuildError> {
     let failed = |error: std::io::Error| BuildError::io("reading the remote context", &error);
-    let file = fetched.open().map_err(failed)?;
     let mut context = RemoteContext {
         directory: into.to_owned(),
         dockerfile: None,

@@ -39,7 +39,7 @@ pub async fn image(
         } else {
             To::Layout
         };
-        let made = export.image(&names, to).await?;
+        let made = export.image(&names, to, attributes).await?;
         step.progress("exporting layers", 0, 0, true);
         step.progress(
             &format!("exporting manifest {}", made.manifest_digest),

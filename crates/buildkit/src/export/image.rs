@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use image::{Image, PushOptions};
+use image::{Image, ImageForm, PushOptions};
 use tokio::sync::mpsc;
 
-use super::{Export, To};
+use super::{Export, To, form};
 use crate::error::Failure;
 use crate::job::Step;
 use crate::result::{Attributes, Outcome};
@@ -70,7 +70,7 @@ async fn work(
     } else {
         To::Here
     };
-    let image = timed(step, "exporting layers", export.image(&names, to)).await?;
+    let image = timed(step, "exporting layers", export.image(&names, to, attributes)).await?;
     step.progress(
         &format!("exporting manifest {}", image.manifest_digest),
         0,
@@ -88,6 +88,9 @@ async fn work(
                 .map_err(|error| Failure::from(build::BuildError::from(error)))
         };
         timed(step, &format!("naming to {name}"), naming).await?;
+    }
+    if let [(_, outcome)] = export.outcomes.as_slice() {
+        outcome.solution.remember(&image).await;
     }
     if attributes.flag("push") {
         push(export, &names, step).await?;
@@ -140,11 +143,17 @@ pub async fn tell_push(step: &Step, mut events: mpsc::Receiver<image::ProgressEv
 
 impl Export<'_> {
     /// The image of the result: one for one platform, an index for several and where something is said about them.
-    pub async fn image(&self, names: &[spec::Reference], to: To) -> Result<Image, Failure> {
+    pub async fn image(
+        &self,
+        names: &[spec::Reference],
+        to: To,
+        attributes: &Attributes,
+    ) -> Result<Image, Failure> {
+        let form = form::read(attributes)?;
         let said_of = |outcome: &Outcome| {
             outcome.provenance.clone().filter(|said| match to {
-                To::Here => !said.inline_only,
-                To::Registry | To::Layout => true,
+                To::Here => !said.inline_only && !said.told_only,
+                To::Registry | To::Layout => !said.told_only,
                 To::DockerArchive => false,
             })
         };
@@ -153,12 +162,12 @@ impl Export<'_> {
             .iter()
             .any(|(_, outcome)| said_of(outcome).is_some());
         match self.outcomes.as_slice() {
-            [(platform, outcome)] if platform.is_empty() && !said => Ok(outcome.image().await?.clone()),
+            [(platform, outcome)] if platform.is_empty() && !said => self.in_form(outcome, &form).await,
             several => {
                 let mut images = Vec::new();
                 let mut statements = Vec::new();
                 for (_, outcome) in several {
-                    let image = outcome.image().await?.clone();
+                    let image = self.in_form(outcome, &form).await?;
                     let said = said_of(outcome);
                     statements.extend(said.map(|said| said.about(&image.manifest_digest, names)));
                     images.push(image);
@@ -170,5 +179,15 @@ impl Export<'_> {
                     .map_err(|error| Failure::from(build::BuildError::from(error)))
             }
         }
+    }
+
+    /// The image of one platform, as the exporter wants it.
+    async fn in_form(&self, outcome: &Outcome, form: &ImageForm) -> Result<Image, Failure> {
+        let image = outcome.image().await?.clone();
+        let below = outcome.solution.base_layers();
+        let (images, form) = (self.service.images.clone(), form.clone());
+        let written = tokio::task::spawn_blocking(move || images.in_form(&image, &form, below));
+        let written = written.await.map_err(Failure::broken)?;
+        written.map_err(|error| Failure::from(build::BuildError::from(error)))
     }
 }

@@ -5,10 +5,13 @@
 
 mod archive;
 mod directory;
+mod form;
 mod image;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+
+use bollard_buildkit_proto::moby::buildkit::v1::SolveRequest;
 
 use crate::error::Failure;
 use crate::job::Job;
@@ -38,6 +41,31 @@ struct Export<'a> {
     job: &'a Arc<Job>,
     /// By platform; a single one has an empty name.
     outcomes: Vec<(String, Arc<Outcome>)>,
+}
+
+/// Refuses what is not understood of exporters, before anything is built.
+pub fn check(request: &SolveRequest) -> Result<(), Failure> {
+    for exporter in &request.exporters {
+        if matches!(exporter.r#type.as_str(), "image" | "moby" | "docker" | "oci") {
+            form::read(&Attributes::of(exporter))?;
+        }
+    }
+    names(request).map(|_| ())
+}
+
+/// The names that the image of a build gets, of all of its exporters.
+pub fn names(request: &SolveRequest) -> Result<Vec<spec::Reference>, Failure> {
+    let mut names = Vec::new();
+    for exporter in &request.exporters {
+        names.extend(Attributes::of(exporter).names()?);
+    }
+    Ok(names)
+}
+
+/// Whether files get no later times than the build's own.
+pub fn rewrites(request: &SolveRequest) -> bool {
+    let mut exporters = request.exporters.iter();
+    exporters.any(|exporter| Attributes::of(exporter).flag("rewrite-timestamp"))
 }
 
 /// Exports what the client said is the result; what clients are told about it.
@@ -70,7 +98,7 @@ pub async fn export(
         give_config(&answer.metadata, platform, outcome)?;
     }
     for (number, exporter) in exporters.iter().enumerate() {
-        let attributes = Attributes(exporter.attrs.clone().into_iter().collect());
+        let attributes = Attributes::of(exporter);
         let said = match exporter.r#type.as_str() {
             "image" => image::export(&export, &attributes).await,
             // Clients take the configuration's digest for the image's ID where they are told it; here it is not.

@@ -5,12 +5,12 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
 
+use ::session::files::{entry, entry_of};
 use bollard_buildkit_proto::fsutil::types::Stat as Entry;
 use build::pattern::Pattern;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, readlinkat, statat};
-use sys::beneath::{list_sorted, resolve_in_root, xattrs};
+use rustix::fs::{Mode, OFlags};
+use sys::beneath::{list_sorted, resolve_in_root};
 
-use super::mode;
 use crate::error::Failure;
 
 /// The most that is read of a file at once, so that an answer fits in one message.
@@ -79,7 +79,10 @@ impl Look {
             pattern.as_ref().is_none_or(|pattern| pattern.matches(&name))
         });
         names
-            .map(|name| entry_of(opened.as_fd(), name, name.to_string_lossy().into_owned()).map_err(&fail))
+            .map(|name| {
+                let told = entry_of(opened.as_fd(), name, name.to_string_lossy().into_owned());
+                told.map(|(entry, _)| entry).map_err(&fail)
+            })
             .collect()
     }
 
@@ -96,53 +99,7 @@ impl Look {
         let above = format!("/{above}");
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let parent = resolve_in_root(self.root.as_fd(), above, flags, Mode::empty()).map_err(&fail)?;
-        entry_of(parent.as_fd(), OsStr::new(name), name.to_owned()).map_err(&fail)
+        let told = entry_of(parent.as_fd(), OsStr::new(name), name.to_owned());
+        told.map(|(entry, _)| entry).map_err(&fail)
     }
-}
-
-fn entry(stat: &Stat, path: String) -> Entry {
-    let major = |device| i64::from(rustix::fs::major(device));
-    let minor = |device| i64::from(rustix::fs::minor(device));
-    let kind = FileType::from_raw_mode(stat.st_mode);
-    let device = matches!(kind, FileType::BlockDevice | FileType::CharacterDevice);
-    Entry {
-        path,
-        mode: mode::of_stat(stat.st_mode),
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        size: if kind == FileType::RegularFile {
-            stat.st_size
-        } else {
-            0
-        },
-        mod_time: stat
-            .st_mtime
-            .saturating_mul(1_000_000_000)
-            .saturating_add(i64::try_from(stat.st_mtime_nsec).unwrap_or(0)),
-        devmajor: if device { major(stat.st_rdev) } else { 0 },
-        devminor: if device { minor(stat.st_rdev) } else { 0 },
-        ..Entry::default()
-    }
-}
-
-/// The entry `name` of the directory `dir`, told under `path`.
-pub fn entry_of(dir: std::os::fd::BorrowedFd<'_>, name: &OsStr, path: String) -> io::Result<Entry> {
-    let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    let mut entry = entry(&stat, path);
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Symlink => {
-            let goal = readlinkat(dir, name, Vec::new())?;
-            entry.linkname = goal.to_string_lossy().into_owned();
-        }
-        FileType::RegularFile | FileType::Directory => {
-            for (key, value) in xattrs(dir, name)? {
-                let key = key.to_string_lossy();
-                if key.starts_with("user.") || key == "security.capability" {
-                    entry.xattrs.insert(key.into_owned(), value);
-                }
-            }
-        }
-        _ => {}
-    }
-    Ok(entry)
 }

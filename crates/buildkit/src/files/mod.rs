@@ -1,12 +1,10 @@
-//! Files between a client and here, by the protocol that its directories are sent with (`fsutil.types.Packet`).
+//! Files between a client and here: its directories as they are wanted, results as they are given.
 
 mod look;
-mod mode;
 mod receive;
 mod send;
-mod tree;
 
+pub use ::session::files::Trust;
 pub use look::Look;
 pub use receive::{Purpose, Selection, receive};
 pub use send::{send_directory, send_stream};
-pub use tree::Trust;

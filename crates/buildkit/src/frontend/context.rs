@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use build::RemoteContext;
 use build::pattern::{Ignore, clean};
 use rustix::fs::{Mode, OFlags};
 use sys::beneath::resolve_in_root;
@@ -132,8 +133,8 @@ async fn remote(
         "[internal] load remote build context {}",
         without_login(url)
     ));
-    let fetched = build::fetch_context(url, directory.path(), false, &job.stop).await;
-    step.end(fetched.as_ref().err().map(crate::error::words));
+    let fetched = fetched(service, job, session, options, directory.path()).await;
+    step.end(fetched.as_ref().err().map(|failure| failure.message.clone()));
     let fetched = fetched?;
     let (name, dockerfile) = match (&options.dockerfile_key, fetched.dockerfile) {
         (Some(key), None) => {
@@ -155,6 +156,29 @@ async fn remote(
         dockerfile,
         context: Directory::Fetched(fetched.directory, directory),
     })
+}
+
+/// Fetches the context, or takes what the client uploads, into an empty directory.
+async fn fetched(
+    service: &Service,
+    job: &Arc<Job>,
+    session: &Session,
+    options: &Options,
+    into: &Path,
+) -> Result<RemoteContext, Failure> {
+    let uploading = service.uploaded(session, &options.context);
+    let uploaded = tokio::select! {
+        uploaded = uploading => uploaded?,
+        () = job.stop.cancelled() => return Err(Failure::new(tonic::Code::Cancelled, "context canceled")),
+    };
+    if let Some(file) = uploaded {
+        let into = into.to_owned();
+        let unpacking = tokio::task::spawn_blocking(move || build::unpack_context(file, &into));
+        return Ok(unpacking.await.map_err(Failure::broken)??);
+    }
+    let argument = options.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR");
+    let keep = matches!(argument, Some(Some(value)) if matches!(value.as_str(), "1" | "true"));
+    Ok(build::fetch_context(&options.context, into, keep, &job.stop).await?)
 }
 
 /// A URL without what may be a password in it.

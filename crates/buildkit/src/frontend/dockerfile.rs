@@ -15,7 +15,9 @@ use super::Options;
 use super::context::{Sources, ignore_of, patterns, sources};
 use crate::cache;
 use crate::error::Failure;
+use crate::export;
 use crate::job::{Job, Step};
+use crate::layouts;
 use crate::llb;
 use crate::provenance::{self, Provenance};
 use crate::result::Outcome;
@@ -78,7 +80,7 @@ pub async fn solve(
                 dockerfile: (&sources.name, &sources.dockerfile),
                 platform: &platform,
                 locals: &locals,
-                images: solution.base_images(),
+                images: solution.images(),
                 begun,
                 ended: SystemTime::now(),
             };
@@ -171,6 +173,11 @@ async fn request(
         hostname: options.hostname.clone(),
         shm_size: options.shm_size,
         limits: options.limits.clone(),
+        tags: export::names(&job.request)?,
+        squash: options.squash,
+        rewrite_timestamp: export::rewrites(&job.request),
+        explain: options.explain,
+        allow_insecure: job.allows_insecure(),
         client: Some(Arc::new(client)),
         named_contexts: contexts.named,
         narration: Narration::Steps,
@@ -205,6 +212,13 @@ async fn contexts(
         let (kind, rest) = value.split_once(':').unwrap_or((value, ""));
         let meaning = match kind {
             "docker-image" => NamedContext::Image(rest.trim_start_matches("//").to_owned()),
+            "oci-layout" => {
+                let (store, digest) = layouts::parse(rest)?;
+                let step = job.begin(&format!("[context {name}] load from oci-layout"));
+                let fetched = layouts::fetch(service, session, &store, &digest, platform).await;
+                step.end(fetched.as_ref().err().map(|failure| failure.message.clone()));
+                NamedContext::Image(fetched?.id.to_string())
+            }
             "local" => {
                 let title = format!("[context {name}] load .dockerignore");
                 let ignore = ignore_of(service, job, session, options, rest, &title).await?;
@@ -235,7 +249,7 @@ async fn contexts(
             }
             other => {
                 return Err(Failure::unimplemented(format!(
-                    "unsupported context source {other} for {name}: use an image, a directory, a URL or a target"
+                    "unsupported context source {other} for {name}: use an image (docker-image, oci-layout), a directory, a URL or a target"
                 )));
             }
         };
@@ -263,8 +277,17 @@ async fn built(
 pub async fn tell(job: &Arc<Job>, mut events: mpsc::Receiver<BuildEvent>, prefix: Option<&str>) {
     let mut steps: HashMap<StepId, Step> = HashMap::new();
     while let Some(event) = events.recv().await {
-        let BuildEvent::Step { id, news } = event else {
-            continue;
+        let (id, news) = match event {
+            BuildEvent::Step { id, news } => (id, news),
+            BuildEvent::Reference(id) => {
+                job.explain(|explanation| explanation.build = id);
+                continue;
+            }
+            BuildEvent::Explained(step) => {
+                job.explain(|explanation| explanation.steps.push(step));
+                continue;
+            }
+            _ => continue,
         };
         match news {
             StepNews::Begun { title, inputs } => {
@@ -292,6 +315,11 @@ pub async fn tell(job: &Arc<Job>, mut events: mpsc::Receiver<BuildEvent>, prefix
                 if let (Some(step), Some(part), Some(current)) = (steps.get(&id), &event.id, event.current) {
                     let total = event.total.unwrap_or(0);
                     step.progress(part, current, total, current == total && total > 0);
+                }
+            }
+            StepNews::Reason(reason) => {
+                if let Some(step) = steps.get(&id) {
+                    step.progress(&format!("cache miss: {reason}"), 0, 0, true);
                 }
             }
             StepNews::Ended { cached, failure } => {

@@ -36,6 +36,10 @@ pub struct Options {
     pub contexts: BTreeMap<String, String>,
     /// Sessions that serve a directory other than the build's own, by the directory's name.
     pub sessions: HashMap<String, String>,
+    /// Tell of each step whether the cache knew it, and why not.
+    pub explain: bool,
+    /// The new layers become one.
+    pub squash: bool,
     /// Attestations that were asked for, by kind.
     pub attestations: BTreeMap<String, String>,
 }
@@ -64,6 +68,8 @@ impl Options {
             pull: get("image-resolve-mode") == "pull",
             network_mode: network(get("force-network-mode"))?,
             extra_hosts: hosts(get("add-hosts"))?,
+            explain: matches!(get("explain"), "1" | "true"),
+            squash: matches!(get("squash"), "1" | "true"),
             hostname: text("build-arg:BUILDKIT_SANDBOX_HOSTNAME", get("hostname")),
             shm_size: number(get("shm-size"), "shm-size")?,
             limits: Limits {
@@ -136,9 +142,15 @@ fn platforms(text: &str) -> Result<Vec<Platform>, Failure> {
 fn network(text: &str) -> Result<String, Failure> {
     match text {
         "" | "sandbox" | "default" => Ok(String::new()),
-        "none" | "host" => Ok(text.to_owned()),
+        // Beyond BuildKit, a network of the engine.
+        name if name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte)) =>
+        {
+            Ok(name.to_owned())
+        }
         other => Err(Failure::invalid(format!(
-            "invalid netmode {other:?}: expected host, none or sandbox"
+            "invalid netmode {other:?}: expected host, none, sandbox or the name of a network"
         ))),
     }
 }
@@ -225,7 +237,7 @@ mod tests {
     fn nonsense_is_named() {
         for (key, value, part) in [
             ("platform", "linux/a/b/c/d", "failed to parse target platform"),
-            ("force-network-mode", "mine", "invalid netmode"),
+            ("force-network-mode", "container:x", "invalid netmode"),
             ("add-hosts", "a", "invalid host"),
             ("shm-size", "big", "is no number"),
             ("ulimit", "nofile", "invalid ulimit"),

@@ -15,6 +15,8 @@ const MAX_INPUTS: usize = 4_096;
 
 /// One operation; its inputs are places in the order, and numbers of results.
 pub struct Node {
+    /// By what others name it.
+    pub digest: String,
     pub op: Op,
     pub inputs: Vec<(usize, usize)>,
     pub metadata: OpMetadata,
@@ -120,6 +122,7 @@ pub fn order(definition: &Definition) -> Result<Ordered, Failure> {
             inputs.push((at, number(input)?));
         }
         nodes.push(Node {
+            digest: digest.clone(),
             metadata: definition.metadata.get(digest).cloned().unwrap_or_default(),
             op,
             inputs,

@@ -10,15 +10,17 @@
 mod exec;
 mod files;
 mod graph;
+mod nested;
 mod read;
 mod source;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bollard_buildkit_proto::pb::Definition;
-use build::{BuildRequest, Narration};
+use build::{BuildRequest, BuiltContext, Narration};
 use spec::Platform;
 use tokio::sync::mpsc;
 
@@ -32,8 +34,29 @@ use crate::session::{Directory, Session, SessionClient};
 
 /// Events that may wait to be told.
 const PENDING: usize = 256;
-/// What a client allows so that commands may run without confinement.
-const INSECURE: &str = "security.insecure";
+
+/// Brings the images here that a definition takes from its client's stores; their ids by what the definition calls them.
+async fn layouts(
+    service: &Service,
+    session: &Session,
+    definition: &Definition,
+) -> Result<HashMap<String, String>, Failure> {
+    let mut found = HashMap::new();
+    for (op, source) in source::layouts(definition) {
+        let (named, digest) = crate::layouts::parse(source.identifier.trim_start_matches(source::LAYOUT))?;
+        let attribute = |key: &str| source.attrs.get(key).filter(|value| !value.is_empty());
+        let store = attribute("oci.store").cloned().unwrap_or(named);
+        let other = match attribute("oci.session") {
+            Some(id) if *id != session.id => Some(service.sessions.get(id).await?),
+            _ => None,
+        };
+        let platform = read::platform_of(&op).unwrap_or_else(Platform::host);
+        let session = other.as_ref().unwrap_or(session);
+        let image = crate::layouts::fetch(service, session, &store, &digest, &platform).await?;
+        found.insert(source.identifier, image.id.to_string());
+    }
+    Ok(found)
+}
 
 /// Does what a definition says.
 pub async fn solve(
@@ -42,11 +65,48 @@ pub async fn solve(
     session: Option<&Session>,
     definition: &Definition,
 ) -> Result<Outcome, Failure> {
-    let result = |identifier: &str| match service.result_called(identifier)? {
-        Some(outcome) => Ok(Some(outcome.solution.as_context()?)),
-        None => Ok::<_, Failure>(None),
+    let place = Place {
+        service,
+        job,
+        session,
     };
-    let read = read::read(definition, &result)?;
+    nested::solve(&place, definition, &mut HashMap::new(), 0).await
+}
+
+/// For whom something is solved.
+struct Place<'a> {
+    service: &'a Service,
+    job: &'a Arc<Job>,
+    session: Option<&'a Session>,
+}
+
+/// Does what a definition says, of which the builds inside are made.
+async fn solve_flat(
+    place: &Place<'_>,
+    definition: &Definition,
+    built: &HashMap<String, BuiltContext>,
+) -> Result<Outcome, Failure> {
+    let Place {
+        service,
+        job,
+        session,
+    } = *place;
+    let layouts = match session {
+        Some(session) => layouts(service, session, definition).await?,
+        None => HashMap::new(),
+    };
+    let read = {
+        let result = |identifier: &str| match service.result_called(identifier)? {
+            Some(outcome) => Ok(Some(outcome.solution.as_context()?)),
+            None => Ok::<_, Failure>(None),
+        };
+        let known = read::Known {
+            results: &result,
+            layouts: &layouts,
+            built,
+        };
+        read::read(definition, &known)?
+    };
     let platform = read.platform.clone().unwrap_or_else(Platform::host);
     let client = session.map(|session| -> Arc<dyn build::Client> {
         Arc::new(SessionClient {
@@ -69,7 +129,7 @@ pub async fn solve(
     let request = BuildRequest {
         platform: Some(platform.clone()),
         client,
-        allow_insecure: job.request.entitlements.iter().any(|allowed| allowed == INSECURE),
+        allow_insecure: job.allows_insecure(),
         cache_imports: cache::imports(service, job, session, &job.request.frontend_attrs).await?,
         cache_export: cache::export_of(&job.request)?,
         narration: Narration::Steps,

@@ -27,6 +27,15 @@ pub struct Read {
 /// Finds what a source stands for, where it is a result of this engine.
 pub type Results<'a> = dyn Fn(&str) -> Result<Option<BuiltContext>, Failure> + 'a;
 
+/// What has to be known before a definition is read.
+pub struct Known<'a> {
+    pub results: &'a Results<'a>,
+    /// Images that came out of the client's stores, by what the definition calls them.
+    pub layouts: &'a HashMap<String, String>,
+    /// What builds inside of the definition made, by their digests.
+    pub built: &'a HashMap<String, BuiltContext>,
+}
+
 /// One operation while it is read.
 pub struct Place<'a> {
     pub node: &'a Node,
@@ -55,7 +64,7 @@ impl Place<'_> {
 }
 
 /// Reads a definition.
-pub fn read(definition: &Definition, results: &Results<'_>) -> Result<Read, Failure> {
+pub fn read(definition: &Definition, known: &Known<'_>) -> Result<Read, Failure> {
     let ordered = order(definition)?;
     let mut directories = BTreeMap::new();
     let mut sessions = HashMap::new();
@@ -69,7 +78,7 @@ pub fn read(definition: &Definition, results: &Results<'_>) -> Result<Read, Fail
                     number: operations.len(),
                     directories: &mut directories,
                     sessions: &mut sessions,
-                    results,
+                    known,
                 };
                 (source::title(op), source::read(op, &mut found)?)
             }
@@ -97,11 +106,14 @@ pub fn read(definition: &Definition, results: &Results<'_>) -> Result<Read, Fail
                 };
                 ("diff".to_owned(), action)
             }
-            Some(op::Op::Build(_)) => {
-                return Err(Failure::unimplemented(
-                    "a definition that is made by another build (BuildOp) is not offered: solve that one first",
-                ));
-            }
+            Some(op::Op::Build(_)) => match known.built.get(&node.digest) {
+                Some(built) => ("build".to_owned(), Action::Built(Box::new(built.clone()))),
+                None => {
+                    return Err(Failure::internal(
+                        "a build inside of the definition was not made first",
+                    ));
+                }
+            },
             None => {
                 return Err(Failure::unimplemented(
                     "the definition has an operation of an unknown kind",
@@ -131,7 +143,7 @@ pub fn read(definition: &Definition, results: &Results<'_>) -> Result<Read, Fail
     })
 }
 
-fn platform_of(op: &Op) -> Option<Platform> {
+pub fn platform_of(op: &Op) -> Option<Platform> {
     op.platform.as_ref().map(|wanted: &Wanted| {
         let variant = Some(wanted.variant.as_str()).filter(|variant| !variant.is_empty());
         Platform::new(&wanted.os, &wanted.architecture, variant)

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bollard_buildkit_proto::pb::SourceOp;
+use bollard_buildkit_proto::pb::{Definition, Op, SourceOp, op};
 use build::recipe::{Action, Web};
+use prost::Message;
 
-use super::read::Results;
+use super::read::Known;
 use crate::error::Failure;
 use crate::session::Directory;
 
@@ -18,7 +19,26 @@ pub struct Found<'a> {
     pub number: usize,
     pub directories: &'a mut BTreeMap<String, Directory>,
     pub sessions: &'a mut HashMap<String, String>,
-    pub results: &'a Results<'a>,
+    pub known: &'a Known<'a>,
+}
+
+/// How images of a client's store are called.
+pub const LAYOUT: &str = "oci-layout://";
+
+/// The operations that take an image out of a store of the client.
+pub fn layouts(definition: &Definition) -> Vec<(Op, SourceOp)> {
+    let decoded = definition
+        .def
+        .iter()
+        .filter_map(|bytes| Op::decode(bytes.as_slice()).ok());
+    let sources = decoded.filter_map(|op| match &op.op {
+        Some(op::Op::Source(source)) if source.identifier.starts_with(LAYOUT) => {
+            let source = source.clone();
+            Some((op, source))
+        }
+        _ => None,
+    });
+    sources.collect()
 }
 
 /// How a source is shown: without what may be a password.
@@ -34,7 +54,7 @@ pub fn title(op: &SourceOp) -> String {
 }
 
 pub fn read(op: &SourceOp, found: &mut Found<'_>) -> Result<Action, Failure> {
-    if let Some(built) = (found.results)(&op.identifier)? {
+    if let Some(built) = (found.known.results)(&op.identifier)? {
         return Ok(Action::Built(Box::new(built)));
     }
     let (scheme, rest) = op.identifier.split_once("://").unwrap_or((&op.identifier, ""));
@@ -87,8 +107,18 @@ pub fn read(op: &SourceOp, found: &mut Found<'_>) -> Result<Action, Failure> {
                 keep_git_dir: attribute("git.keepgitdir") == Some("true"),
             })
         }
+        "oci-layout" => match found.known.layouts.get(&op.identifier) {
+            Some(image) => Ok(Action::Image {
+                name: image.clone(),
+                pull: false,
+            }),
+            None => Err(Failure::invalid(format!(
+                "the source {} needs the session of its client",
+                op.identifier
+            ))),
+        },
         other => Err(Failure::unimplemented(format!(
-            "the source {}: {other} is not offered; there are docker-image, local, git, http and https",
+            "the source {}: {other} is not offered; there are docker-image, oci-layout, local, git, http and https",
             op.identifier
         ))),
     }

@@ -24,7 +24,13 @@ fn definition(name: &str) -> Definition {
 }
 
 fn understood(definition: &Definition) -> Result<Read, Failure> {
-    read(definition, &|_| Ok(None))
+    let (layouts, built) = (HashMap::new(), HashMap::new());
+    let known = read::Known {
+        results: &|_| Ok(None),
+        layouts: &layouts,
+        built: &built,
+    };
+    read(definition, &known)
 }
 
 fn action(name: &str, at: usize) -> Action {
@@ -174,7 +180,7 @@ fn what_is_not_understood_is_named() {
         ..Op::default()
     };
     for (definition, part) in [
-        (of(&[source("oci-layout://x")]), "oci-layout is not offered"),
+        (of(&[source("oci-layout://x")]), "needs the session"),
         (of(&[missing]), "does not hold it"),
         (of(&[exec]), "has no arguments"),
         (of(&[merge]), "uses its input 7 and has 0"),

@@ -16,8 +16,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Request;
 use tonic::transport::Channel;
 
-use super::{Session, header};
+use super::Session;
 use crate::error::Failure;
+use ::session::header;
 
 /// Pieces that may wait in either direction.
 const WAITING: usize = 16;
@@ -110,7 +111,7 @@ async fn carry(channel: Channel, id: &str, connection: UnixStream) {
     };
     let down = async move {
         let mut request = Request::new(ReceiverStream::new(outgoing));
-        header(request.metadata_mut(), "buildkit.ssh.id", &[id.to_owned()]);
+        header::add(request.metadata_mut(), "buildkit.ssh.id", &[id.to_owned()]);
         let mut client = SshClient::new(channel);
         match client.forward_agent(request).await {
             Ok(answers) => {

@@ -19,7 +19,6 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::error::Failure;
@@ -29,8 +28,6 @@ pub use stream::Conversation;
 
 /// How long a session may come after the request that names it.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The largest message that is taken from a client.
-pub const MAX_MESSAGE: usize = 16 << 20;
 
 /// A client's end of a session.
 #[derive(Debug, Clone)]
@@ -162,34 +159,6 @@ impl Sessions {
     }
 }
 
-/// Adds values of a header as clients of the protocol read them: escaped where they are not plain.
-pub fn header(metadata: &mut MetadataMap, name: &'static str, values: &[String]) {
-    let plain = |text: &String| text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
-    let encode = !values.iter().all(plain);
-    for value in values {
-        let text = if encode { escape(value) } else { value.clone() };
-        if let Ok(value) = AsciiMetadataValue::try_from(text) {
-            metadata.append(name, value);
-        }
-    }
-    if encode && let Ok(key) = AsciiMetadataKey::from_bytes(format!("{name}-encoded").as_bytes()) {
-        metadata.insert(key, AsciiMetadataValue::from_static("1"));
-    }
-}
-
-/// As in a URL's query.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 16);
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
-            b' ' => out.push('+'),
-            byte => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
-}
-
 /// A connection that says when it is dropped, which is when its HTTP/2 side has ended.
 struct Watched<S> {
     connection: S,
@@ -223,21 +192,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn headers_are_escaped_all_or_none() {
-        let mut metadata = MetadataMap::new();
-        header(&mut metadata, "a", &["x y".to_owned(), "*".to_owned()]);
-        header(&mut metadata, "b", &["ä b".to_owned(), "*".to_owned()]);
-        let all = |name: &str| -> Vec<String> {
-            let values = metadata.get_all(name).iter();
-            values.map(|value| value.to_str().unwrap().to_owned()).collect()
-        };
-        assert_eq!(all("a"), ["x y", "*"]);
-        assert_eq!(all("b"), ["%C3%A4+b", "%2A"]);
-        assert!(metadata.get("a-encoded").is_none());
-        assert_eq!(all("b-encoded"), ["1"]);
-    }
 
     #[test]
     fn a_greeting_is_read() {

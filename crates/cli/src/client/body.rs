@@ -7,8 +7,6 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::SendRequest;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 
@@ -19,17 +17,7 @@ const LINE_LIMIT: usize = 16 << 20;
 pub enum Body {
     Full(Option<Bytes>),
     /// Pieces from another task or thread; an error breaks the request off.
-    Stream(mpsc::Receiver<io::Result<Bytes>>, Sent),
-}
-
-/// How many bytes of a streamed body were sent. Clones share the count.
-#[derive(Clone, Debug, Default)]
-pub struct Sent(Arc<AtomicU64>);
-
-impl Sent {
-    pub fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
+    Stream(mpsc::Receiver<io::Result<Bytes>>),
 }
 
 impl Body {
@@ -39,35 +27,6 @@ impl Body {
 
     pub fn full(bytes: impl Into<Bytes>) -> Body {
         Body::Full(Some(bytes.into()))
-    }
-
-    /// The count of a streamed body.
-    pub fn sent(&self) -> Option<Sent> {
-        match self {
-            Body::Full(_) => None,
-            Body::Stream(_, sent) => Some(sent.clone()),
-        }
-    }
-
-    /// The same body with `head` in front.
-    pub fn preceded(self, head: Vec<u8>) -> Body {
-        match self {
-            Body::Full(None) => Body::full(head),
-            Body::Full(Some(bytes)) => Body::full([head.as_slice(), &bytes].concat()),
-            Body::Stream(mut pieces, sent) => {
-                let (sender, receiver) = mpsc::channel(1);
-                tokio::spawn(async move {
-                    let mut next = Some(Ok(Bytes::from(head)));
-                    while let Some(piece) = next {
-                        if sender.send(piece).await.is_err() {
-                            return;
-                        }
-                        next = pieces.recv().await;
-                    }
-                });
-                Body::Stream(receiver, sent)
-            }
-        }
     }
 
     /// The same body once more, where it can be sent twice.
@@ -86,7 +45,7 @@ impl Body {
                 sender,
                 buffer: Vec::with_capacity(CHUNK),
             },
-            Body::Stream(receiver, Sent::default()),
+            Body::Stream(receiver),
         )
     }
 }
@@ -144,12 +103,9 @@ impl HttpBody for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match self.get_mut() {
             Body::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Body::Stream(receiver, sent) => receiver.poll_recv(cx).map(|piece| {
-                if let Some(Ok(piece)) = &piece {
-                    sent.0.fetch_add(piece.len() as u64, Ordering::Relaxed);
-                }
-                piece.map(|piece| piece.map(Frame::data))
-            }),
+            Body::Stream(receiver) => receiver
+                .poll_recv(cx)
+                .map(|piece| piece.map(|piece| piece.map(Frame::data))),
         }
     }
 

@@ -57,6 +57,33 @@ impl Client {
         }
     }
 
+    /// Sends a request that changes the connection to `protocol`, which our caller speaks.
+    pub async fn take_over(
+        &self,
+        path: &str,
+        mut headers: http::HeaderMap,
+        protocol: &'static str,
+    ) -> Result<TokioIo<hyper::upgrade::Upgraded>, Failure> {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static(protocol));
+        let reply = self.send(Method::POST, path, headers, Body::empty()).await?;
+        let failed = |reason: String| {
+            Failure::text(format!(
+                "the daemon does not speak {protocol} at {path}: {reason}"
+            ))
+        };
+        if reply.status() != http::StatusCode::SWITCHING_PROTOCOLS {
+            return Err(failed(format!("it answered {}", reply.status())));
+        }
+        let Some(mut response) = reply.into_response() else {
+            return Err(failed("no answer".into()));
+        };
+        let upgraded = hyper::upgrade::on(&mut response).await;
+        upgraded
+            .map(TokioIo::new)
+            .map_err(|error| failed(error.to_string()))
+    }
+
     /// Sends a request that may take over the connection, where the daemon knows the protocol.
     pub async fn upgrade(
         &self,

@@ -1,15 +1,16 @@
-//! Progress of pull, push, load, import and build: a stream of JSON messages shown as lines.
+//! Progress of pull, push, load and import (builds: `build`): a stream of JSON messages shown as lines.
 //!
 //! On a terminal every layer has one line that changes in place (`live`), with a bar (`bar`) where there is room; elsewhere
 //! each change of state is a line of its own and counts are left out. Text of the daemon is made printable before it
 //! reaches a terminal.
 
 mod bar;
+pub mod build;
 mod live;
 
-use crate::client::body::{Lines, Sent};
+use crate::client::body::Lines;
 use crate::failure::Failure;
-use crate::format::{printable, size};
+use crate::format::printable;
 use crate::session::print;
 use crate::terminal;
 use api_types::ProgressMessage;
@@ -59,31 +60,6 @@ pub async fn show(mut lines: Lines, to: To, aux: &mut dyn FnMut(&serde_json::Val
         screen.show(&message)?;
     }
     Ok(())
-}
-
-/// Says how much of a body was sent while `work` goes on: on a terminal again and again in one line, elsewhere once.
-pub async fn sending<T>(
-    what: &str,
-    sent: &Sent,
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    let mut screen = Screen::of(To::Stdout);
-    let line = || format!("{what}  {}", size::decimal(sent.bytes() as f64));
-    let mut ticks = tokio::time::interval(std::time::Duration::from_millis(100));
-    tokio::pin!(work);
-    let done = loop {
-        tokio::select! {
-            done = &mut work => break done,
-            _ = ticks.tick() => if let Screen::Live(live) = &mut screen {
-                live.set("context", &line(), terminal::size())?;
-            },
-        }
-    };
-    match &mut screen {
-        Screen::Live(live) => live.set("context", &line(), terminal::size())?,
-        Screen::Plain(_) => print(&format!("{}\n", line()))?,
-    }
-    done
 }
 
 fn error_of(message: &ProgressMessage) -> Option<String> {

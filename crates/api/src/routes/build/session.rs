@@ -13,7 +13,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use build::exchange::Wish;
 use buildkit::SessionBuild;
-use futures_util::StreamExt;
 use http::StatusCode;
 use serde_json::{Value, json};
 use spec::Id;
@@ -33,10 +32,9 @@ const UPLOAD: &str = "upload-request";
 const PENDING: usize = 64;
 
 pub async fn handle(state: &AppState, query: &Query, body: Body) -> Result<Response> {
-    if query.get("buildid").starts_with(UPLOAD) {
-        // The build that wants it is refused, and with these words.
-        let mut body = body.into_data_stream();
-        while let Some(Ok(_)) = body.next().await {}
+    let upload = query.get("buildid").strip_prefix(UPLOAD);
+    if let Some(build) = upload.and_then(|rest| rest.strip_prefix(':')) {
+        state.buildkit.upload(build, body.into_data_stream()).await;
         return Ok(StatusCode::OK.into_response());
     }
     let wanted = read(query);
@@ -79,11 +77,6 @@ fn line(id: &str, aux: Value) -> ProgressMessage {
 
 fn read(query: &Query) -> Result<SessionBuild> {
     let remote = query.get("remote");
-    if remote == UPLOAD {
-        return Err(ApiError::not_implemented(
-            "a context from standard input needs a docker client of version 23 or newer, or DOCKER_BUILDKIT=0",
-        ));
-    }
     let session = query.get("session");
     if session.is_empty() {
         return Err(ApiError::invalid(
@@ -96,7 +89,7 @@ fn read(query: &Query) -> Result<SessionBuild> {
             attributes.insert(name.to_owned(), value.to_owned());
         }
     };
-    if remote != SESSION {
+    if remote != SESSION && remote != UPLOAD {
         set("context", remote);
     }
     set("filename", query.get("dockerfile"));
@@ -134,6 +127,7 @@ fn read(query: &Query) -> Result<SessionBuild> {
             id => id.to_owned(),
         },
         session: session.to_owned(),
+        uploaded: remote == UPLOAD,
         attributes,
         outputs: outputs(query)?,
         caches: caches.map_err(|error| ApiError::new(error.class(), error.to_string()))?,
@@ -236,7 +230,11 @@ mod tests {
     fn what_lacks_a_session_is_refused() {
         let refused = |query: &str| read(&Query::parse(query)).unwrap_err().message;
         assert!(refused("version=2").contains("needs a session"));
-        assert!(refused("version=2&session=s&remote=upload-request").contains("from standard input"));
+        let uploaded = read(&Query::parse(
+            "version=2&session=s&buildid=b&remote=upload-request",
+        ))
+        .unwrap();
+        assert!(uploaded.uploaded && !uploaded.attributes.contains_key("context"));
         assert!(refused("version=2&session=s&outputs=%5B%7B%7D%2C%7B%7D%5D").contains("multiple outputs"));
         assert!(refused("version=2&session=s&extrahosts=h").contains("expected name:address"));
     }

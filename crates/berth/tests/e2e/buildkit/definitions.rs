@@ -2,7 +2,9 @@
 
 use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
 use bollard_buildkit_proto::moby::buildkit::v1::{Exporter, SolveRequest};
-use bollard_buildkit_proto::pb::Definition;
+use bollard_buildkit_proto::pb::{
+    BuildInput, BuildOp, Definition, FileAction, FileActionMkFile, FileOp, Input, Op, file_action, op,
+};
 use hyper_util::rt::TokioIo;
 use prost::Message;
 use tonic::transport::{Channel, Endpoint};
@@ -36,7 +38,7 @@ fn solve_as(daemon: &Daemon, name: &str, definition: Definition) -> Result<(), t
     })
 }
 
-async fn connect(daemon: &Daemon) -> Channel {
+pub async fn connect(daemon: &Daemon) -> Channel {
     let socket = daemon.dir.path().join("run/berth.sock");
     let connector = tower::service_fn(move |_: http::Uri| {
         let socket = socket.clone();
@@ -158,4 +160,92 @@ fn what_cannot_be_solved_is_refused_and_leaves_nothing() {
     let error = solve_as(&daemon, "broken", broken).unwrap_err();
     assert_eq!(error.code(), tonic::Code::InvalidArgument, "{error}");
     assert_eq!(daemon.ok(&["images", "-aq"]), before);
+}
+
+/// A definition of operations in the order given, each of which uses the one before.
+fn chain(ops: Vec<op::Op>) -> Definition {
+    let mut def = Vec::new();
+    let mut last: Option<Vec<u8>> = None;
+    for op in ops.into_iter().map(Some).chain([None]) {
+        let inputs = last.iter().map(|bytes: &Vec<u8>| Input {
+            digest: spec::Digest::sha256(bytes).to_string(),
+            index: 0,
+        });
+        let op = Op {
+            inputs: inputs.collect(),
+            op,
+            ..Op::default()
+        };
+        let bytes = op.encode_to_vec();
+        def.push(bytes.clone());
+        last = Some(bytes);
+    }
+    Definition {
+        def,
+        ..Definition::default()
+    }
+}
+
+fn file(path: &str, data: Vec<u8>) -> op::Op {
+    op::Op::File(FileOp {
+        actions: vec![FileAction {
+            input: -1,
+            secondary_input: -1,
+            output: 0,
+            action: Some(file_action::Action::Mkfile(FileActionMkFile {
+                path: path.to_owned(),
+                mode: 0o644,
+                data,
+                timestamp: -1,
+                ..FileActionMkFile::default()
+            })),
+        }],
+    })
+}
+
+fn built(name: &str) -> op::Op {
+    op::Op::Build(BuildOp {
+        builder: -1,
+        inputs: [("buildkit.llb.definition".to_owned(), BuildInput { input: 0 })]
+            .into_iter()
+            .collect(),
+        attrs: [("llbbuild.filename".to_owned(), name.to_owned())]
+            .into_iter()
+            .collect(),
+        ..BuildOp::default()
+    })
+}
+
+#[test]
+fn a_definition_that_a_build_makes_is_solved() {
+    guard!();
+    let daemon = Daemon::start();
+    let inner = chain(vec![file("/made", b"inside\n".to_vec())]);
+    let middle = chain(vec![
+        file("/inner.llb", inner.encode_to_vec()),
+        built("inner.llb"),
+    ]);
+    let outer = chain(vec![
+        file("/middle.llb", middle.encode_to_vec()),
+        built("middle.llb"),
+    ]);
+    solve_as(&daemon, "nested", outer).unwrap();
+    daemon.ok(&["create", "--name", "nested", "nested:1", "/made"]);
+    let out = daemon.dir.path().join("made");
+    daemon.ok(&["cp", "nested:/made", &out.display().to_string()]);
+    assert_eq!(std::fs::read_to_string(out).unwrap(), "inside\n");
+    for (definition, words) in [
+        (
+            chain(vec![file("/x", b"no definition".to_vec()), built("x")]),
+            "is no definition",
+        ),
+        (chain(vec![file("/x", Vec::new()), built("y")]), "y: no such file"),
+    ] {
+        let refused = solve_as(&daemon, "refused", definition).unwrap_err();
+        assert!(
+            refused.message().contains(words),
+            "{words}: {}",
+            refused.message()
+        );
+    }
 }

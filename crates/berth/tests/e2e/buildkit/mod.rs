@@ -4,7 +4,9 @@ mod asking;
 mod building;
 mod caching;
 mod definitions;
+mod interchange;
 mod old;
+mod ours;
 mod sending;
 
 use std::path::{Path, PathBuf};

@@ -31,7 +31,7 @@ macro_rules! old_client {
     }};
 }
 
-fn build(lab: &Lab, program: &PathBuf, args: &[&str]) -> Output {
+fn command(lab: &Lab, program: &PathBuf, args: &[&str]) -> Command {
     let mut command = Command::new(program);
     command
         .arg("build")
@@ -42,7 +42,11 @@ fn build(lab: &Lab, program: &PathBuf, args: &[&str]) -> Output {
         .env("DOCKER_BUILDKIT", "1")
         .env("BUILDKIT_PROGRESS", "plain")
         .stdin(Stdio::null());
-    command.output().unwrap()
+    command
+}
+
+fn build(lab: &Lab, program: &PathBuf, args: &[&str]) -> Output {
+    command(lab, program, args).output().unwrap()
 }
 
 #[test]
@@ -111,6 +115,40 @@ fn an_old_client_builds_with_its_session() {
     let shown = text(&again.stderr);
     assert!(again.status.success() && shown.contains("CACHED"), "{shown}");
     assert!(lab.run_image("old:1", &["cat", "/file"]).starts_with("changed"));
+}
+
+#[test]
+fn an_old_client_sends_its_context_from_standard_input() {
+    let (lab, program) = old_client!();
+    lab.write("sub/D", "FROM box:1\nCOPY file /\n");
+    lab.write("file", "of the archive\n");
+    let archive = Command::new("tar")
+        .args(["-c", "-C"])
+        .arg(lab.context())
+        .arg(".")
+        .output()
+        .unwrap();
+    let input = lab.daemon.dir.path().join("input");
+    let fed = |args: &[&str], bytes: &[u8]| {
+        std::fs::write(&input, bytes).unwrap();
+        let mut command = command(&lab, &program, args);
+        command.stdin(std::fs::File::open(&input).unwrap());
+        command.output().unwrap()
+    };
+    let done = fed(&["-t", "archive:1", "-f", "sub/D", "-"], &archive.stdout);
+    assert!(
+        done.status.success(),
+        "{}{}",
+        text(&done.stderr),
+        lab.daemon.log()
+    );
+    assert_eq!(lab.run_image("archive:1", &["cat", "/file"]), "of the archive\n");
+    let done = fed(&["-t", "text:1", "-"], b"FROM box:1\nRUN echo said > /said\n");
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    assert_eq!(lab.run_image("text:1", &["cat", "/said"]), "said\n");
+    // What is no context ends the build, and the client with it.
+    let done = fed(&["-t", "none:1", "-"], archive.stdout.get(..700).unwrap());
+    assert!(!done.status.success(), "{}", text(&done.stderr));
 }
 
 #[test]

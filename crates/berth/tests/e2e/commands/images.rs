@@ -133,24 +133,11 @@ fn built() {
         made
         $ inspect -f "{{json .Config.Labels}} {{.Config.WorkingDir}}" app:1
         {"who":"ann"} /app
-        @ $CLIENT build --no-cache app | grep Sending
-        Sending build context to Docker daemon  …
-        % build app
-        @ $CLIENT build -t app:2 --label x=y --no-cache app | tail -n2
-        Successfully built <id>
-        Successfully tagged app:2
-        @ $CLIENT build -t app:3 -f - app < app/Dockerfile | tail -n1
-        Successfully tagged app:3
-        @ printf 'FROM box:1\nRUN exit 7\n' | $CLIENT build -t bad:1 -
-        …
-        Step 1/2 : FROM box:1
-        ---> <id>
-        Step 2/2 : RUN exit 7
-        ---> Running in <id>
-        --> Dockerfile:2:1
-        |
-        2 | RUN exit 7
-        | ^^^^^^^^^^
+        $ build -q -t app:2 --label x=y --no-cache app
+        <digest>
+        @ $CLIENT build -q -t app:3 -f - app < app/Dockerfile
+        <digest>
+        @ printf 'FROM box:1\nRUN exit 7\n' | $CLIENT build -t bad:1 - >/dev/null
         ! returned a non-zero code: 7
         [7]
         @ printf 'FROM box:1\nFROB x\n' | $CLIENT build - >/dev/null

@@ -44,8 +44,8 @@ pub struct Client {
 
 const OURS: Client = Client {
     name: "berth",
-    cached: "Using cache",
-    classic: true,
+    cached: "CACHED",
+    classic: false,
     build: |daemon, args| run(Command::new(BERTH).args(args), daemon),
 };
 

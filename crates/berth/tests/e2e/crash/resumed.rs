@@ -10,15 +10,26 @@ use crate::support::text;
 
 const STEPS: &str = "RUN echo one > /one\nCOPY file /file\nRUN echo two > /two\nWORKDIR /made\nRUN cat /one /file /two > all\n";
 
-/// How many steps a build says are done: what they came to is told when it is kept.
+/// How many steps a build says are done, or known: either is told when the result is kept.
 fn done(output: &Output) -> usize {
-    let is_result = |line: &&str| {
-        line.strip_prefix(" ---> ")
-            .is_some_and(|id| id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    steps(output, |end| end == "CACHED" || end.starts_with("DONE "))
+}
+
+/// How many steps of the Dockerfile ended so. The image that it starts from is no step that was made.
+fn steps(output: &Output, ended: impl Fn(&str) -> bool) -> usize {
+    let shown = text(&output.stderr);
+    let lines = || {
+        shown
+            .lines()
+            .filter_map(|line| line.strip_prefix('#')?.split_once(' '))
     };
-    let shown = text(&output.stdout);
-    // The image that it starts from is no step that was made.
-    shown.lines().filter(is_result).count().saturating_sub(1)
+    let made = |title: &str| title.starts_with('[') && title.contains("] ") && !title.contains("FROM");
+    let numbers: std::collections::BTreeSet<&str> = lines()
+        .filter(|(_, rest)| made(rest) && !rest.starts_with("[internal]"))
+        .map(|(number, _)| number)
+        .collect();
+    let end = |number: &&&str| lines().any(|(of, rest)| of == **number && ended(rest));
+    numbers.iter().filter(end).count()
 }
 
 #[test]
@@ -45,7 +56,7 @@ fn a_build_goes_on_from_what_a_killed_daemon_had_done() {
     let before = Inventory::of(&watched.daemon);
     let (operations, output) = watched.watcher.count(Victim::Daemon, || build(&watched));
     assert!(output.status.success(), "{output:?}");
-    assert_eq!(done(&output), 5, "{}", text(&output.stdout));
+    assert_eq!(done(&output), 5, "{}", text(&output.stderr));
     clean(&watched);
     let (mut kills, mut kept) = (0, 0);
     for point in points(operations) {
@@ -58,14 +69,14 @@ fn a_build_goes_on_from_what_a_killed_daemon_had_done() {
         kept += done(&output);
         watched.start_again();
         let again = build(&watched);
-        let shown = text(&again.stdout);
+        let shown = text(&again.stderr);
         let at = format!("killed before operation {point}, {call}");
         assert!(again.status.success(), "{at}: {again:?}");
-        let cached = shown.matches(" ---> Using cache").count();
+        let cached = steps(&again, |end| end == "CACHED");
         assert!(
             cached >= done(&output),
             "{at}: {cached} steps from the cache, and before the kill:\n{}\nthen:\n{shown}",
-            text(&output.stdout)
+            text(&output.stderr)
         );
         assert_eq!(
             watched.daemon.ok(&["run", "--rm", "built:1", "cat", "/made/all"]),

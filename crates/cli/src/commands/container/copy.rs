@@ -7,7 +7,6 @@ use crate::client::body::{Body, BodyWriter};
 use crate::client::query::{Query, segment};
 use crate::command::{Arity, Command};
 use crate::commands::image::archive::upload;
-use crate::context;
 use crate::extract;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Flag, Matches};
@@ -294,7 +293,7 @@ async fn to(session: &Session, matches: &Matches, container: &str, source: &str,
     std::thread::Builder::new()
         .name("upload".into())
         .spawn(move || {
-            let result = context::pack_tree(&local, &name, keep, &mut writer).map(|bytes| {
+            let result = crate::pack::pack_tree(&local, &name, keep, &mut writer).map(|bytes| {
                 counter.store(bytes, std::sync::atomic::Ordering::Relaxed);
             });
             BodyWriter::finish(writer, result);

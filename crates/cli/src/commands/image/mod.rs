@@ -2,12 +2,9 @@
 
 pub mod archive;
 pub mod build;
-mod built;
-mod explain;
 pub mod explore;
 pub mod history;
 pub mod list;
-mod print_context;
 pub mod prune;
 pub mod pull;
 pub mod remove;

@@ -350,3 +350,48 @@ proptest! {
         }
     }
 }
+
+/// What a build gives is laid over what a directory holds.
+#[test]
+fn a_merge_keeps_what_it_does_not_name() {
+    let place = Place::new();
+    let tree = place.tree();
+    std::fs::create_dir_all(tree.join("kept/deep")).unwrap();
+    std::fs::write(tree.join("kept/deep/file"), "kept").unwrap();
+    std::fs::write(tree.join("same"), "old").unwrap();
+    std::fs::create_dir(tree.join("was-directory")).unwrap();
+    std::os::unix::fs::symlink(place.dir.path().join("outside"), tree.join("link")).unwrap();
+    let mut update = Update::merge(&tree, &place.dir.path().join("staging")).unwrap();
+    let of = |path: &str, mode: u32| Entry {
+        path: path.to_owned(),
+        mode,
+        uid: 4711,
+        ..Entry::default()
+    };
+    let directory = mode::of_stat(0o040_755);
+    let entries = [
+        of("kept", directory),
+        of("kept/new", 0o644),
+        of("link", directory),
+        of("link/inside", 0o644),
+        of("same", 0o600),
+        of("was-directory", 0o644),
+    ];
+    for (number, entry) in (0..).zip(entries) {
+        if let Some(id) = update.entry(entry).unwrap() {
+            assert_eq!(id, number);
+            update.data(id, b"new").unwrap();
+            update.data(id, b"").unwrap();
+        }
+    }
+    update.end();
+    update.finish().unwrap();
+    let read = |path: &str| std::fs::read_to_string(tree.join(path)).unwrap();
+    assert_eq!(read("kept/deep/file"), "kept");
+    for path in ["kept/new", "link/inside", "same", "was-directory"] {
+        assert_eq!(read(path), "new", "{path}");
+        let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(tree.join(path)).unwrap());
+        assert_eq!(owner, self::owner().0);
+    }
+    place.untouched();
+}

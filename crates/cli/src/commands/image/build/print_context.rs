@@ -3,12 +3,11 @@
 
 use std::path::Path;
 
-use crate::commands::image::build::{find_dockerfile, inside_of};
-use crate::context;
-use crate::dockerignore::Rules;
+use super::context::{find_dockerfile, rules};
 use crate::failure::{Failure, Outcome};
 use crate::format::size;
 use crate::session::say;
+use session::pattern::Ignore;
 
 /// What was seen so far.
 #[derive(Default)]
@@ -25,8 +24,7 @@ pub fn run(directory: &Path, file: &str) -> Outcome {
         "-" => None,
         file => Some(find_dockerfile(&root, file)?),
     };
-    let inside = dockerfile.as_deref().and_then(|path| inside_of(&root, path));
-    let rules = context::rules(&root, dockerfile.as_deref(), inside.as_deref()).map_err(Failure::text)?;
+    let rules = rules(&root, dockerfile.as_deref())?;
     let mut seen = Seen::default();
     walk(&root, "", &rules, &mut seen)?;
     say(&format!(
@@ -38,7 +36,7 @@ pub fn run(directory: &Path, file: &str) -> Outcome {
     Ok(0)
 }
 
-fn walk(root: &Path, relative: &str, rules: &Rules, seen: &mut Seen) -> Result<(), Failure> {
+fn walk(root: &Path, relative: &str, rules: &Ignore, seen: &mut Seen) -> Result<(), Failure> {
     let path = root.join(relative);
     let failed = |error: std::io::Error| Failure::text(format!("{}: {error}", path.display()));
     let mut entries: Vec<_> = std::fs::read_dir(&path)
@@ -53,14 +51,13 @@ fn walk(root: &Path, relative: &str, rules: &Rules, seen: &mut Seen) -> Result<(
             format!("{relative}/{name}")
         };
         let meta = entry.metadata().map_err(failed)?;
-        let excluded = rules.excludes(&child);
+        let verdict = rules.judge(&child);
         let slash = if meta.is_dir() { "/" } else { "" };
         let why = match rules.decider(&child) {
-            Some((Some(line), rule)) => format!("   (line {line}: {rule})"),
-            Some((None, reason)) => format!("   ({reason})"),
+            Some((line, rule)) => format!("   (line {line}: {rule})"),
             None => String::new(),
         };
-        if excluded {
+        if verdict.ignored {
             say(&format!("left out  {:>10}  {child}{slash}{why}", ""))?;
             seen.left_out += 1;
         } else if !meta.is_dir() {
@@ -71,7 +68,7 @@ fn walk(root: &Path, relative: &str, rules: &Rules, seen: &mut Seen) -> Result<(
             seen.files += 1;
             seen.bytes += meta.len();
         }
-        if meta.is_dir() && (!excluded || rules.below(&child)) {
+        if meta.is_dir() && !verdict.prune {
             walk(root, &child, rules, seen)?;
         }
     }

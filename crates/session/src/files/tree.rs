@@ -108,6 +108,8 @@ pub struct Update {
     links: Vec<(String, String)>,
     incoming: HashMap<u32, Incoming>,
     trust: Trust,
+    /// What lies here stays, and what comes is this owner's.
+    merge: Option<(u32, u32)>,
     /// What was taken for the same and not asked for, so that it still can be.
     trusted: Vec<(u32, Entry)>,
     sampled: (u32, u64),
@@ -134,6 +136,7 @@ impl Update {
             links: Vec::new(),
             incoming: HashMap::new(),
             trust,
+            merge: None,
             trusted: Vec::new(),
             sampled: (0, 0),
             next: 0,
@@ -141,8 +144,34 @@ impl Update {
         })
     }
 
+    /// Begins a transfer that lays its files over what lies in `root`, all of them as this process's own.
+    pub fn merge(root: &Path, staging: &Path) -> Result<Update, TreeError> {
+        let empty = tempfile::tempdir_in(staging).map_err(|cause| TreeError::Write {
+            path: staging.display().to_string(),
+            cause,
+        })?;
+        let owner = (
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        );
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let update = Update::begin(empty.path(), staging, Trust::Never)?;
+        Ok(Update {
+            root: rustix::fs::open(root, flags, Mode::empty()).map_err(at(&root.display().to_string()))?,
+            merge: Some(owner),
+            ..update
+        })
+    }
+
     /// Takes the next entry. The number of the file, if its data is wanted.
-    pub fn entry(&mut self, entry: Entry) -> Result<Option<u32>, TreeError> {
+    pub fn entry(&mut self, mut entry: Entry) -> Result<Option<u32>, TreeError> {
+        if let Some((user, group)) = self.merge {
+            (entry.uid, entry.gid) = (user, group);
+            // Others than root may give no file rights.
+            entry
+                .xattrs
+                .retain(|key, _| user == 0 || key.starts_with("user."));
+        }
         let id = self.next;
         self.next = self.next.wrapping_add(1);
         if self.seen.len() >= MAX_ENTRIES {
@@ -166,7 +195,10 @@ impl Update {
             self.links.push((path, entry.linkname));
             return Ok(None);
         }
-        let old = self.old.get(&path).copied();
+        let old = match self.merge {
+            None => self.old.get(&path).copied(),
+            Some(_) => self.look(&path),
+        };
         let same = old.is_some_and(|old| self.is_same(&entry, &old));
         // A directory keeps what lies in it; everything else of another kind makes place first.
         if let Some(old) = old
@@ -364,6 +396,12 @@ impl Update {
             cause,
         })?;
         Ok((parent, PathBuf::from(name)))
+    }
+
+    /// What lies at a path.
+    fn look(&self, path: &str) -> Option<Stat> {
+        let (parent, name) = self.parent(path).ok()?;
+        statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW).ok()
     }
 
     fn make_directory(&self, entry: &Entry) -> Result<(), TreeError> {

@@ -15,8 +15,21 @@ pub struct Explanations {
 }
 
 impl Explanations {
-    /// Takes a document of the stream, if it is one of ours.
-    pub fn take(&mut self, document: &Value) {
+    /// What the engine says beside the result.
+    pub fn of(said: &std::collections::HashMap<String, String>) -> Explanations {
+        let mut explanations = Explanations::default();
+        let text = said
+            .get("berth.explained")
+            .map(String::as_str)
+            .unwrap_or_default();
+        for document in serde_json::from_str::<Vec<Value>>(text).unwrap_or_default() {
+            explanations.take(&document);
+        }
+        explanations
+    }
+
+    /// Takes one of its documents.
+    fn take(&mut self, document: &Value) {
         if let Some(id) = document.get("Build").and_then(Value::as_str) {
             self.build = id.to_owned();
         }

@@ -1,0 +1,201 @@
+//! Caches between this engine and BuildKit itself, the one in Debian's dockerd: either reads what the other wrote.
+//!
+//! A hit across is not expected (`docs/building.md`, "Caches that travel"); an error would be told.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::private::Registry;
+use crate::support::{Daemon, text};
+
+/// dockerd with a root and a socket of its own, and no bridge and no rules.
+struct Peer {
+    child: Child,
+    dir: tempfile::TempDir,
+    client: PathBuf,
+}
+
+impl Peer {
+    /// `Err`: why there is none.
+    fn start() -> Result<Peer, String> {
+        let old = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/clients/old/usr/bin/docker");
+        if !old.is_file() {
+            return Err(
+                "needs a docker client of before version 23, which cargo xtask test fetches".to_owned(),
+            );
+        }
+        // The socket's path is short, and nothing of it is on a filesystem in memory, which overlays may lack.
+        let dir = tempfile::Builder::new()
+            .prefix("peer-")
+            .tempdir_in("/var/tmp")
+            .unwrap();
+        let log = std::fs::File::create(dir.path().join("log")).unwrap();
+        let socket = dir.path().join("docker.sock");
+        let child = Command::new("dockerd")
+            .args(["--host", &format!("unix://{}", socket.display())])
+            .arg("--data-root")
+            .arg(dir.path().join("root"))
+            .arg("--exec-root")
+            .arg(dir.path().join("exec"))
+            .arg("--pidfile")
+            .arg(dir.path().join("pid"))
+            .args([
+                "--bridge",
+                "none",
+                "--iptables=false",
+                "--ip6tables=false",
+                "--ip-forward=false",
+            ])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
+        let child = child.map_err(|error| format!("needs dockerd (docker.io): {error}"))?;
+        let peer = Peer {
+            child,
+            dir,
+            client: old,
+        };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !peer.docker(&["version"]).status.success() {
+            if Instant::now() > deadline {
+                let log = std::fs::read_to_string(peer.dir.path().join("log")).unwrap_or_default();
+                return Err(format!("needs a dockerd that comes up:\n{log}"));
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        Ok(peer)
+    }
+
+    fn docker(&self, args: &[&str]) -> Output {
+        Command::new(&self.client)
+            .args(args)
+            .env(
+                "DOCKER_HOST",
+                format!("unix://{}", self.dir.path().join("docker.sock").display()),
+            )
+            .env("DOCKER_CONFIG", self.dir.path().join("config"))
+            .env("DOCKER_BUILDKIT", "1")
+            .env("BUILDKIT_PROGRESS", "plain")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// What it shows of something that must succeed.
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.docker(args);
+        let shown = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "docker {args:?}: {shown}");
+        shown
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let _ = self.child.wait();
+    }
+}
+
+/// The lines of the step that read a cache: its end is in them.
+fn import(shown: &str, name: &str) -> String {
+    let title = format!("importing cache manifest from {name}");
+    let head = shown.lines().find(|line| line.ends_with(&title));
+    let number = head
+        .and_then(|line| line.split_whitespace().next())
+        .unwrap_or("no step");
+    let lines = shown
+        .lines()
+        .filter(|line| line.split_whitespace().next() == Some(number));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn caches_are_read_by_buildkit_and_by_us() {
+    guard!();
+    let peer = match Peer::start() {
+        Ok(peer) => peer,
+        Err(reason) => {
+            println!("skipped: {reason}");
+            return;
+        }
+    };
+    let daemon = Daemon::start();
+    let Some(registry) = Registry::start("") else {
+        return;
+    };
+    let name = |rest: &str| format!("127.0.0.1:{}/{rest}", registry.port);
+    daemon.ok(&["tag", "box:1", &name("base:1")]);
+    daemon.ok(&["push", &name("base:1")]);
+    let context = daemon.dir.path().join("context");
+    std::fs::create_dir_all(&context).unwrap();
+    std::fs::write(context.join("file"), "content").unwrap();
+    let dockerfile = format!(
+        "FROM {base} AS tools\nRUN echo tool > /tool\nFROM {base}\nCOPY --from=tools /tool /\nCOPY file /\nRUN echo run > /run-of-it\n",
+        base = name("base:1")
+    );
+    std::fs::write(context.join("Dockerfile"), dockerfile).unwrap();
+    let context = context.display().to_string();
+
+    // Ours, in the form that this BuildKit knows, and inside an image.
+    let (cache, image) = (name("cache:ours"), name("app:ours"));
+    let to = format!("type=registry,ref={cache},mode=max,image-manifest=false");
+    let both = ["--cache-to", &to, "--cache-to", "type=inline"];
+    daemon.built(&[&both[..], &["-t", &image, "--push", &context]].concat());
+    for from in [&cache, &image] {
+        let args = [
+            "build",
+            "--network",
+            "none",
+            "--no-cache=false",
+            "--cache-from",
+            from,
+            "-t",
+            "app:1",
+            &context,
+        ];
+        let shown = peer.ok(&args);
+        let told = import(&shown, from);
+        assert!(
+            told.contains("DONE") && !told.contains("ERROR"),
+            "{from}: {told}\n{shown}"
+        );
+    }
+
+    // Theirs, inside an image.
+    let theirs = name("app:theirs");
+    let inline = [
+        "build",
+        "--network",
+        "none",
+        "--build-arg",
+        "BUILDKIT_INLINE_CACHE=1",
+        "-t",
+        &theirs,
+        &context,
+    ];
+    peer.ok(&inline);
+    peer.ok(&["push", &theirs]);
+    let from = format!("type=registry,ref={theirs}");
+    let shown = daemon.built(&[
+        "--no-cache-filter",
+        "tools",
+        "--cache-from",
+        &from,
+        "-t",
+        "app:2",
+        &context,
+    ]);
+    let told = import(&shown, &theirs);
+    assert!(
+        told.contains("DONE") && !told.contains("ERROR"),
+        "{told}\n{shown}"
+    );
+    assert_eq!(
+        daemon.ok(&["run", "--rm", "app:2", "cat", "/tool", "/run-of-it"]),
+        "tool\nrun\n"
+    );
+}

@@ -1,0 +1,203 @@
+//! `--cache-from` and `--cache-to`. A cache in a directory is laid out as OCI has it: the blobs go through the session, the
+//! index is read and written here.
+
+use crate::failure::Failure;
+use crate::grammar::csv;
+use bollard_buildkit_proto::moby::buildkit::v1::CacheOptionsEntry;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+/// By what an index names what it holds.
+const NAME: &str = "org.opencontainers.image.ref.name";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// The name where none is given.
+const LATEST: &str = "latest";
+
+/// All caches of one build.
+#[derive(Debug, Default)]
+pub struct Caches {
+    pub imports: Vec<CacheOptionsEntry>,
+    pub exports: Vec<CacheOptionsEntry>,
+    /// Directories by the names that the engine has for them.
+    pub stores: BTreeMap<String, PathBuf>,
+    /// A directory that gets an index, and the name in it.
+    pub written: Option<(PathBuf, String)>,
+}
+
+/// `type=KIND,key=value…`, or the name of an image.
+fn read(text: &str) -> Result<CacheOptionsEntry, Failure> {
+    let bad = |why: String| Failure::text(format!("invalid cache {text:?}: {why}"));
+    let registry = |name: &str| CacheOptionsEntry {
+        r#type: "registry".to_owned(),
+        attrs: HashMap::from([("ref".to_owned(), name.to_owned())]),
+    };
+    if !text.contains('=') {
+        return Ok(registry(text));
+    }
+    let mut attrs = HashMap::new();
+    for field in csv::fields(text).map_err(bad)? {
+        let Some((key, value)) = field.split_once('=') else {
+            return Err(bad(format!("{field:?} is no key=value")));
+        };
+        attrs.insert(key.trim().to_lowercase(), value.to_owned());
+    }
+    match attrs.remove("type") {
+        Some(kind) => Ok(CacheOptionsEntry { r#type: kind, attrs }),
+        None => Err(bad("type is required".to_owned())),
+    }
+}
+
+impl Caches {
+    pub fn of(from: &[String], to: &[String]) -> Result<Caches, Failure> {
+        let mut caches = Caches::default();
+        // A name with options is one, whatever is between its commas.
+        let from = from.iter().flat_map(|text| match text.contains('=') {
+            true => vec![text.as_str()],
+            false => text.split(',').filter(|name| !name.is_empty()).collect(),
+        });
+        for text in from {
+            let mut entry = read(text)?;
+            if entry.r#type == "local" {
+                let Some(place) = entry.attrs.get("src").cloned() else {
+                    return Err(Failure::text(format!(
+                        "invalid cache {text:?}: src is required for type=local"
+                    )));
+                };
+                if !entry.attrs.contains_key("digest") {
+                    let name = entry.attrs.get("tag").map_or(LATEST, String::as_str);
+                    match find(Path::new(&place), name)? {
+                        Some(digest) => entry.attrs.insert("digest".to_owned(), digest),
+                        None => {
+                            // The first build of many has no cache to read.
+                            eprintln!("WARNING: there is no cache {name} in {place}");
+                            continue;
+                        }
+                    };
+                }
+                caches
+                    .stores
+                    .insert(format!("local:{place}"), PathBuf::from(&place));
+            }
+            caches.imports.push(entry);
+        }
+        for text in to {
+            let entry = read(text)?;
+            if entry.r#type == "local" {
+                let Some(place) = entry.attrs.get("dest").cloned() else {
+                    return Err(Failure::text(format!(
+                        "invalid cache {text:?}: dest is required for type=local"
+                    )));
+                };
+                let name = entry.attrs.get("tag").map_or(LATEST, String::as_str).to_owned();
+                caches
+                    .stores
+                    .insert(format!("local:{place}"), PathBuf::from(&place));
+                caches.written = Some((PathBuf::from(place), name));
+            }
+            caches.exports.push(entry);
+        }
+        Ok(caches)
+    }
+}
+
+fn index(place: &Path) -> Result<Option<Value>, Failure> {
+    let path = place.join("index.json");
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Failure::text(format!("cannot read {}: {error}", path.display()))),
+    };
+    let read = serde_json::from_slice(&text);
+    read.map(Some)
+        .map_err(|error| Failure::text(format!("{} is no index: {error}", path.display())))
+}
+
+fn manifests(index: &Value) -> Vec<Value> {
+    let found = index.get("manifests").and_then(Value::as_array);
+    found.cloned().unwrap_or_default()
+}
+
+fn is_called(descriptor: &Value, name: &str) -> bool {
+    let annotations = descriptor.get("annotations");
+    annotations.and_then(|all| all.get(NAME)).and_then(Value::as_str) == Some(name)
+}
+
+/// The digest of what a directory in OCI's layout holds under a name.
+pub fn find(place: &Path, name: &str) -> Result<Option<String>, Failure> {
+    let Some(index) = index(place)? else {
+        return Ok(None);
+    };
+    let manifests = manifests(&index);
+    let found = manifests.iter().find(|descriptor| is_called(descriptor, name));
+    // A single one needs no name.
+    let found = found.or(match manifests.as_slice() {
+        [only] if name == LATEST => Some(only),
+        _ => None,
+    });
+    let digest = found.and_then(|descriptor| descriptor.get("digest"));
+    Ok(digest.and_then(Value::as_str).map(str::to_owned))
+}
+
+/// Notes in a directory in OCI's layout what lies there under these names; what had one of them before has none any more.
+pub fn note(place: &Path, descriptor: &Value, names: &[String]) -> Result<(), Failure> {
+    let mut all = index(place)?.as_ref().map(manifests).unwrap_or_default();
+    all.retain(|known| !names.iter().any(|name| is_called(known, name)));
+    for name in names {
+        let mut descriptor = descriptor.clone();
+        descriptor["annotations"][NAME] = json!(name);
+        all.push(descriptor);
+    }
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": all});
+    let write = |name: &str, text: String| {
+        let draft = place.join(format!(".{name}.{}", spec::Id::random().short()));
+        let written = std::fs::write(&draft, text).and_then(|()| std::fs::rename(&draft, place.join(name)));
+        written
+            .map_err(|error| Failure::text(format!("cannot write {}: {error}", place.join(name).display())))
+    };
+    write("oci-layout", json!({"imageLayoutVersion": "1.0.0"}).to_string())?;
+    write("index.json", index.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_knows_what_was_noted_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = |digest: &str| json!({"digest": digest, "size": 1, "mediaType": "x"});
+        assert_eq!(find(dir.path(), "latest").unwrap(), None);
+        note(dir.path(), &one("sha256:a"), &["latest".to_owned()]).unwrap();
+        note(dir.path(), &one("sha256:b"), &["other".to_owned()]).unwrap();
+        note(dir.path(), &one("sha256:c"), &["latest".to_owned()]).unwrap();
+        let found = |name: &str| find(dir.path(), name).unwrap();
+        assert_eq!(found("latest").as_deref(), Some("sha256:c"));
+        assert_eq!(found("other").as_deref(), Some("sha256:b"));
+        assert_eq!(found("nosuch"), None);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn caches_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        note(dir.path(), &json!({"digest": "sha256:a"}), &["latest".to_owned()]).unwrap();
+        let place = dir.path().display().to_string();
+        let texts = |list: &[String]| list.to_vec();
+        let from = texts(&["a,b".to_owned(), format!("type=local,src={place}")]);
+        let caches = Caches::of(&from, &[format!("type=local,dest={place},mode=max")]).unwrap();
+        assert_eq!(caches.imports.len(), 3);
+        assert_eq!(caches.imports[2].attrs["digest"], "sha256:a");
+        assert_eq!(caches.exports[0].attrs["mode"], "max");
+        assert_eq!(caches.written, Some((dir.path().to_owned(), "latest".to_owned())));
+        for text in ["type=local", "type=local,x", "mode=max"] {
+            assert!(Caches::of(&[], &[text.to_owned()]).is_err(), "{text}");
+        }
+        assert!(
+            Caches::of(&["type=local,src=/nosuch".to_owned()], &[])
+                .unwrap()
+                .imports
+                .is_empty()
+        );
+    }
+}

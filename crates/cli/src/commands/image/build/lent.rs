@@ -1,0 +1,172 @@
+//! What the engine may ask this client for while it builds: named contexts, secrets, agents for keys, logins.
+
+use super::caches;
+use super::context;
+use crate::auth;
+use crate::connect::config::Config;
+use crate::failure::Failure;
+use session::lend::{Lent, Login};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How an engine names a store of images in OCI's layout that its client has.
+const LAYOUT_STORE: &str = "oci:";
+
+/// `NAME=VALUE`: lends what has to be lent for it, and says what the name stands for.
+pub fn named_context(
+    text: &str,
+    lent: &mut Lent,
+    attributes: &mut HashMap<String, String>,
+) -> Result<(), Failure> {
+    let Some((name, value)) = text
+        .split_once('=')
+        .filter(|(name, value)| !name.is_empty() && !value.is_empty())
+    else {
+        return Err(Failure::text(format!(
+            "invalid context {text:?}: expected NAME=VALUE"
+        )));
+    };
+    let meaning = if let Some(layout) = value.strip_prefix("oci-layout://") {
+        layout_context(name, layout, lent)?
+    } else if value.starts_with("docker-image://") || context::is_remote(value) {
+        value.to_owned()
+    } else {
+        let root = context::directory(Path::new(value))?;
+        let shared = match name {
+            // These are the build's own.
+            "context" | "dockerfile" => format!("_{name}"),
+            name => name.to_owned(),
+        };
+        lent.directories.insert(shared.clone(), root);
+        format!("local:{shared}")
+    };
+    attributes.insert(format!("context:{name}"), meaning);
+    Ok(())
+}
+
+/// `DIRECTORY[:TAG][@DIGEST]`
+fn layout_context(name: &str, text: &str, lent: &mut Lent) -> Result<String, Failure> {
+    let (place, digest) = match text.split_once('@') {
+        Some((place, digest)) => (place, Some(digest.to_owned())),
+        None => (text, None),
+    };
+    let (place, tag) = match place.rsplit_once(':') {
+        Some((before, tag)) if !tag.contains('/') => (before, tag),
+        _ => (place, "latest"),
+    };
+    let digest = match digest {
+        Some(digest) => Some(digest),
+        None => caches::find(Path::new(place), tag)?,
+    };
+    let Some(digest) = digest else {
+        return Err(Failure::text(format!(
+            "the context {name}: there is no image {tag} in the directory {place}"
+        ))
+        .hint("it needs an index.json in OCI's layout; name the image with :TAG or @DIGEST"));
+    };
+    let id = spec::Id::random().to_string();
+    lent.stores
+        .insert(format!("{LAYOUT_STORE}{id}"), PathBuf::from(place));
+    Ok(format!("oci-layout://{id}@{digest}"))
+}
+
+/// `default`, `ID` or `ID=SOCKET`.
+pub fn agent(text: &str, lent: &mut Lent) -> Result<(), Failure> {
+    let (id, place) = match text.split_once('=') {
+        Some((id, place)) => (id, Some(place.to_owned())),
+        None => (text, None),
+    };
+    let place = match place.filter(|place| !place.is_empty()) {
+        Some(place) => place,
+        None => std::env::var("SSH_AUTH_SOCK")
+            .ok()
+            .filter(|place| !place.is_empty())
+            .ok_or_else(|| {
+                Failure::text(format!(
+                    "invalid --ssh {text}: the variable SSH_AUTH_SOCK is not set"
+                ))
+                .hint("start an agent (eval $(ssh-agent); ssh-add), or name its socket: --ssh ID=SOCKET")
+            })?,
+    };
+    let meta = std::fs::metadata(&place)
+        .map_err(|error| Failure::text(format!("invalid --ssh {text}: {place}: {error}")))?;
+    if !std::os::unix::fs::FileTypeExt::is_socket(&meta.file_type()) {
+        return Err(
+            Failure::text(format!("invalid --ssh {text}: {place} is no agent's socket"))
+                .hint("keys are lent by an agent only: ssh-add the key, then --ssh default"),
+        );
+    }
+    let id = if id.is_empty() { "default" } else { id };
+    lent.agents.insert(id.to_owned(), PathBuf::from(place));
+    Ok(())
+}
+
+/// Looks up the login of a registry as `pull` does.
+pub fn logins(directory: &Path) -> session::lend::Logins {
+    let directory = directory.to_owned();
+    Arc::new(move |host: &str| {
+        let config = Config::load(&directory);
+        let found = auth::find(&config, auth::key(host)).map_err(|failure| failure.message)?;
+        Ok(found.and_then(|login| {
+            let token = !login.identitytoken.is_empty();
+            let (user, secret) = match token {
+                true => (String::new(), login.identitytoken),
+                false => (login.username, login.password),
+            };
+            (!secret.is_empty()).then_some(Login { user, secret })
+        }))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_get_meanings() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut lent, mut attributes) = (Lent::default(), HashMap::new());
+        let mut add = |text: &str| named_context(text, &mut lent, &mut attributes);
+        let place = dir.path().display();
+        add(&format!("src={place}")).unwrap();
+        add(&format!("context={place}")).unwrap();
+        add("base=docker-image://box:1").unwrap();
+        add("repo=https://h/x.git").unwrap();
+        let digest = spec::Digest::sha256(b"x");
+        add(&format!("layout=oci-layout://{place}:1@{digest}")).unwrap();
+        for text in [
+            "x",
+            "=y",
+            "x=",
+            "x=/nosuch/place",
+            &format!("x=oci-layout://{place}"),
+        ] {
+            assert!(add(text).is_err(), "{text}");
+        }
+        assert_eq!(attributes["context:src"], "local:src");
+        assert_eq!(attributes["context:context"], "local:_context");
+        assert_eq!(attributes["context:base"], "docker-image://box:1");
+        assert_eq!(attributes["context:repo"], "https://h/x.git");
+        let layout = attributes["context:layout"]
+            .strip_prefix("oci-layout://")
+            .unwrap();
+        let (id, of) = layout.split_once('@').unwrap();
+        assert_eq!((of, lent.stores.len()), (digest.to_string().as_str(), 1));
+        assert_eq!(lent.stores[&format!("oci:{id}")], dir.path());
+    }
+
+    #[test]
+    fn only_agents_are_forwarded() {
+        let dir = tempfile::tempdir().unwrap();
+        let (key, socket) = (dir.path().join("key"), dir.path().join("socket"));
+        std::fs::write(&key, "key").unwrap();
+        let _listening = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let mut lent = Lent::default();
+        agent(&format!("mine={}", socket.display()), &mut lent).unwrap();
+        assert_eq!(lent.agents["mine"], socket);
+        let said = agent(&format!("mine={}", key.display()), &mut lent).unwrap_err();
+        assert!(said.message.contains("no agent's socket"), "{}", said.message);
+        assert!(agent("x=/nosuch", &mut lent).is_err());
+    }
+}

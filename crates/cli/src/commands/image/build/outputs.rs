@@ -1,0 +1,239 @@
+//! `--output`: what becomes of a build's result. `DIRECTORY` and `-` are short for the files in a directory and as an archive.
+
+use crate::failure::Failure;
+use crate::flags::Matches;
+use crate::grammar::csv;
+use crate::terminal;
+use session::lend::Output;
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+/// The store of an image that is written blob by blob.
+pub const STORE: &str = "export";
+
+/// One exporter of the engine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exporter {
+    pub kind: String,
+    pub attributes: HashMap<String, String>,
+}
+
+/// All of them, and what they need of the client.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Outputs {
+    pub exporters: Vec<Exporter>,
+    pub lent: BTreeMap<usize, Output>,
+    /// The directory of an image in OCI's layout.
+    pub layout: Option<PathBuf>,
+}
+
+/// Whether a kind makes an image, which has names.
+fn is_image(kind: &str) -> bool {
+    matches!(kind, "moby" | "image" | "oci" | "docker")
+}
+
+fn read(text: &str) -> Result<(String, BTreeMap<String, String>), Failure> {
+    let bad = |why: String| Failure::text(format!("invalid output {text:?}: {why}"));
+    let fields = csv::fields(text).map_err(bad)?;
+    if let [only] = fields.as_slice()
+        && !only.contains('=')
+    {
+        let kind = if only == "-" { "tar" } else { "local" };
+        return Ok((
+            kind.to_owned(),
+            BTreeMap::from([("dest".to_owned(), only.clone())]),
+        ));
+    }
+    let mut options = BTreeMap::new();
+    for field in &fields {
+        let Some((key, value)) = field.split_once('=') else {
+            return Err(bad(format!("{field:?} is no key=value")));
+        };
+        options.insert(key.trim().to_lowercase(), value.to_owned());
+    }
+    match options.remove("type") {
+        Some(kind) => Ok((kind, options)),
+        None => Err(bad("type is required".to_owned())),
+    }
+}
+
+impl Outputs {
+    /// Those that the flags ask for.
+    pub fn of(matches: &Matches, names: &[spec::Reference]) -> Result<Outputs, Failure> {
+        let mut outputs = Outputs::default();
+        let mut nothing = false;
+        for text in matches.list("output") {
+            let (kind, options) = read(text)?;
+            nothing |= kind == "cacheonly";
+            outputs.add(&kind, options)?;
+        }
+        let (load, push) = (matches.bool("load"), matches.bool("push"));
+        if push
+            && let Some(image) = outputs
+                .exporters
+                .iter_mut()
+                .find(|e| matches!(e.kind.as_str(), "image" | "moby"))
+        {
+            image.attributes.insert("push".to_owned(), "true".to_owned());
+        } else if push || load || (outputs.exporters.is_empty() && !nothing) {
+            let mut attributes = HashMap::new();
+            if push {
+                attributes.insert("push".to_owned(), "true".to_owned());
+            }
+            let kind = "moby".to_owned();
+            outputs.exporters.push(Exporter { kind, attributes });
+        }
+        for exporter in outputs
+            .exporters
+            .iter_mut()
+            .filter(|exporter| is_image(&exporter.kind))
+        {
+            finish(exporter, matches, names)?;
+        }
+        Ok(outputs)
+    }
+
+    fn add(&mut self, kind: &str, mut options: BTreeMap<String, String>) -> Result<(), Failure> {
+        let number = self.exporters.len();
+        let dest = options.remove("dest").filter(|dest| !dest.is_empty());
+        let kept = matches!(options.get("tar").map(String::as_str), Some("false" | "0"));
+        let kind = match (kind, &dest) {
+            ("cacheonly", _) => return Ok(()),
+            ("local", None) => return Err(Failure::text("dest is required for local output")),
+            ("local", Some(dest)) => {
+                self.lent.insert(number, Output::Directory(PathBuf::from(dest)));
+                "local"
+            }
+            ("oci", Some(dest)) if kept => {
+                self.layout = Some(PathBuf::from(dest));
+                "oci"
+            }
+            ("tar" | "oci", _) | ("docker", Some(_)) => {
+                self.lent.insert(number, file(kind, dest.as_deref())?);
+                kind
+            }
+            ("docker" | "moby", None) => "moby",
+            ("registry", None) => {
+                options.insert("push".to_owned(), "true".to_owned());
+                "image"
+            }
+            ("image", None) => "image",
+            ("image" | "registry" | "moby", Some(_)) => {
+                return Err(Failure::text(format!("dest not supported for {kind} output")));
+            }
+            (other, _) => {
+                return Err(Failure::text(format!(
+                    "unknown type of output {other:?}: use local, tar, oci, docker, image, registry or cacheonly"
+                )));
+            }
+        };
+        self.exporters.push(Exporter {
+            kind: kind.to_owned(),
+            attributes: options.into_iter().collect(),
+        });
+        Ok(())
+    }
+
+    /// Whether the standard output is taken.
+    pub fn takes_stdout(&self) -> bool {
+        self.lent.values().any(|output| *output == Output::Stdout)
+    }
+}
+
+fn file(kind: &str, dest: Option<&str>) -> Result<Output, Failure> {
+    match dest {
+        None | Some("-") if terminal::stdout_is_terminal() => Err(Failure::text(format!(
+            "dest file is required for {kind} output: it is not written to a terminal"
+        ))),
+        None | Some("-") => Ok(Output::Stdout),
+        Some(path) => {
+            let path = PathBuf::from(path);
+            match path.is_dir() {
+                true => Err(Failure::text(format!(
+                    "destination of the {kind} output is a directory: {}",
+                    path.display()
+                ))),
+                false => Ok(Output::File(path)),
+            }
+        }
+    }
+}
+
+/// Names, annotations and times of an image.
+fn finish(exporter: &mut Exporter, matches: &Matches, names: &[spec::Reference]) -> Result<(), Failure> {
+    if !names.is_empty() {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let name = exporter.attributes.entry("name".to_owned());
+        name.or_insert_with(|| names.join(","));
+    }
+    if matches.bool("rewrite-timestamp") {
+        exporter
+            .attributes
+            .insert("rewrite-timestamp".to_owned(), "true".to_owned());
+    }
+    for text in matches.list("annotation") {
+        let Some((key, value)) = text.split_once('=') else {
+            return Err(Failure::text(format!(
+                "invalid annotation {text:?}: expected KEY=VALUE"
+            )));
+        };
+        let (kind, key) = match key.split_once(':') {
+            Some((kind, key)) => (format!("-{kind}"), key),
+            None => (String::new(), key),
+        };
+        exporter
+            .attributes
+            .insert(format!("annotation{kind}.{key}"), value.to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(texts: &[&str]) -> Result<Outputs, Failure> {
+        let mut outputs = Outputs::default();
+        for text in texts {
+            let (kind, options) = read(text)?;
+            outputs.add(&kind, options)?;
+        }
+        Ok(outputs)
+    }
+
+    #[test]
+    fn outputs_are_read() {
+        let outputs = of(&[
+            "out",
+            "type=oci,dest=/x/image.tar,compression=zstd",
+            "type=registry,name=a/b",
+            "type=docker",
+            "type=oci,dest=layout,tar=false",
+            "type=cacheonly",
+        ])
+        .unwrap();
+        let kinds: Vec<&str> = outputs.exporters.iter().map(|e| e.kind.as_str()).collect();
+        assert_eq!(kinds, ["local", "oci", "image", "moby", "oci"]);
+        assert_eq!(outputs.lent[&0], Output::Directory("out".into()));
+        assert_eq!(outputs.lent[&1], Output::File("/x/image.tar".into()));
+        assert_eq!(outputs.lent.len(), 2);
+        assert_eq!(outputs.layout, Some("layout".into()));
+        assert_eq!(outputs.exporters[1].attributes["compression"], "zstd");
+        assert_eq!(outputs.exporters[2].attributes["push"], "true");
+    }
+
+    #[test]
+    fn nonsense_is_named() {
+        for (text, part) in [
+            ("type=local", "dest is required"),
+            ("dest=x", "type is required"),
+            ("type=tape", "unknown type of output"),
+            ("type=image,dest=x", "dest not supported"),
+            ("type=tar,dest=/", "is a directory"),
+            ("type=tar,x", "is no key=value"),
+        ] {
+            let said = of(&[text]).unwrap_err().message;
+            assert!(said.contains(part), "{text}: {said}");
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! The giving end: everything is named, then what is asked for is sent.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use bollard_buildkit_proto::fsutil::types::packet::PacketType;
+use bollard_buildkit_proto::fsutil::types::{Packet, Stat as Entry};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
+use sys::beneath::{list_sorted, open_beneath_no_links};
+use tokio::sync::mpsc;
+
+use super::entry::entry_of;
+use super::select::Selection;
+use super::{mode, packet};
+
+/// How much of a file goes into one packet.
+const PIECE: usize = 256 << 10;
+/// How deep directories are kept open; below, they are opened from the root again.
+const OPEN: usize = 64;
+
+/// A tree that is given.
+pub struct Tree {
+    pub root: OwnedFd,
+    /// The directory that it lies in for the other end.
+    pub prefix: Option<String>,
+    pub selection: Selection,
+    /// Files that are one here are one there, and everybody's files become root's: what a context is.
+    pub context: bool,
+}
+
+impl Tree {
+    /// All of a tree, as it is.
+    pub fn whole(root: OwnedFd, prefix: Option<String>) -> Tree {
+        Tree {
+            root,
+            prefix,
+            selection: Selection::default(),
+            context: false,
+        }
+    }
+}
+
+/// Names everything, then answers requests until there are no more. Blocks.
+pub fn give(
+    trees: &[Tree],
+    send: &mut dyn FnMut(Packet) -> io::Result<()>,
+    mut asking: mpsc::UnboundedReceiver<u32>,
+) -> io::Result<()> {
+    let mut files: HashMap<u32, (usize, PathBuf)> = HashMap::new();
+    let mut number = 0;
+    for (tree, given) in trees.iter().enumerate() {
+        if let Some(prefix) = &given.prefix {
+            let entry = Entry {
+                path: prefix.clone(),
+                mode: mode::of_stat(0o040_755),
+                ..Entry::default()
+            };
+            send(stat(entry))?;
+            number += 1;
+        }
+        let mut links: HashMap<(u64, u64), String> = HashMap::new();
+        walk(given, &mut |mut entry, status, path| {
+            let regular = mode::kind(entry.mode) == FileType::RegularFile;
+            if let Some(prefix) = &given.prefix {
+                entry.path = format!("{prefix}/{}", entry.path);
+            }
+            if given.context {
+                (entry.uid, entry.gid) = (0, 0);
+                // A socket is none for anybody else.
+                if mode::kind(entry.mode) == FileType::Socket {
+                    return Ok(());
+                }
+                if regular && status.st_nlink > 1 {
+                    let first = links.entry((status.st_dev, status.st_ino));
+                    match first {
+                        std::collections::hash_map::Entry::Occupied(first) => {
+                            entry.linkname.clone_from(first.get());
+                        }
+                        std::collections::hash_map::Entry::Vacant(first) => {
+                            first.insert(entry.path.clone());
+                        }
+                    }
+                }
+            }
+            if regular && entry.linkname.is_empty() {
+                files.insert(number, (tree, path.to_owned()));
+            }
+            number += 1;
+            send(stat(entry))
+        })?;
+    }
+    send(packet(PacketType::PacketStat))?;
+    let mut buffer = vec![0; PIECE];
+    while let Some(id) = asking.blocking_recv() {
+        let Some((tree, path)) = files.remove(&id) else {
+            continue;
+        };
+        let Some(tree) = trees.get(tree) else {
+            continue;
+        };
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let told = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let opened = open_beneath_no_links(tree.root.as_fd(), &path, flags, Mode::empty());
+        let mut file = File::from(opened.map_err(told)?);
+        loop {
+            let length = file.read(&mut buffer).map_err(told)?;
+            let data = buffer.get(..length).unwrap_or_default().to_vec();
+            send(Packet {
+                id,
+                data,
+                ..packet(PacketType::PacketData)
+            })?;
+            if length == 0 {
+                break;
+            }
+        }
+    }
+    send(packet(PacketType::PacketFin))
+}
+
+fn stat(entry: Entry) -> Packet {
+    Packet {
+        stat: Some(entry),
+        ..packet(PacketType::PacketStat)
+    }
+}
+
+type Visit<'a> = dyn FnMut(Entry, Stat, &Path) -> io::Result<()> + 'a;
+
+/// A directory whose names are being gone through.
+struct Level {
+    path: PathBuf,
+    /// `None` below [`OPEN`] levels.
+    dir: Option<OwnedFd>,
+    names: std::vec::IntoIter<OsString>,
+    /// What is to be said of it once something in it is wanted.
+    unsaid: Option<(Entry, Stat)>,
+}
+
+/// Everything of a tree that is selected, directories before what lies in them, names in the order of the protocol.
+fn walk(tree: &Tree, visit: &mut Visit<'_>) -> io::Result<()> {
+    let open = |path: &Path| {
+        let place = match path.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => path,
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        open_beneath_no_links(tree.root.as_fd(), place, flags, Mode::empty())
+    };
+    let level = |path: PathBuf, depth: usize, unsaid| {
+        let dir = open(&path)?;
+        let names = list_sorted(dir.as_fd())?.into_iter();
+        Ok::<_, io::Error>(Level {
+            path,
+            dir: (depth < OPEN).then_some(dir),
+            names,
+            unsaid,
+        })
+    };
+    let mut levels = vec![level(PathBuf::new(), 0, None)?];
+    while let Some(top) = levels.last_mut() {
+        let Some(name) = top.names.next() else {
+            levels.pop();
+            continue;
+        };
+        let path = top.path.join(&name);
+        let shown = path.to_string_lossy().into_owned();
+        let choice = tree.selection.judge(&shown);
+        if !choice.wanted && !choice.below {
+            continue;
+        }
+        let reopened = match &top.dir {
+            Some(_) => None,
+            None => Some(open(&top.path)?),
+        };
+        let Some(dir) = top.dir.as_ref().or(reopened.as_ref()) else {
+            continue;
+        };
+        let told = match entry_of(dir.as_fd(), &name, shown) {
+            // It went while it was looked at.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            told => told?,
+        };
+        let directory = FileType::from_raw_mode(told.1.st_mode) == FileType::Directory;
+        if choice.wanted {
+            for level in &mut levels {
+                if let Some((entry, status)) = level.unsaid.take() {
+                    visit(entry, status, &level.path)?;
+                }
+            }
+            visit(told.0, told.1, &path)?;
+            if directory {
+                let depth = levels.len();
+                levels.push(level(path, depth, None)?);
+            }
+        } else if directory {
+            let depth = levels.len();
+            levels.push(level(path, depth, Some(told))?);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is told of a directory, and what comes of asking for everything.
+    fn told(tree: Tree) -> (Vec<Entry>, HashMap<u32, Vec<u8>>) {
+        let (mut entries, mut data) = (Vec::new(), HashMap::<u32, Vec<u8>>::new());
+        let (asked, asking) = mpsc::unbounded_channel();
+        let mut asked = Some(asked);
+        let mut send = |packet: Packet| {
+            match (packet.r#type(), packet.stat) {
+                (PacketType::PacketStat, Some(entry)) => {
+                    if let Some(asked) = &asked {
+                        asked.send(u32::try_from(entries.len()).unwrap()).unwrap();
+                    }
+                    entries.push(entry);
+                }
+                (PacketType::PacketStat, None) => drop(asked.take()),
+                (PacketType::PacketData, _) => data.entry(packet.id).or_default().extend(packet.data),
+                _ => {}
+            }
+            Ok(())
+        };
+        give(&[tree], &mut send, asking).unwrap();
+        (entries, data)
+    }
+
+    fn context(root: &Path, include: &[&str], exclude: &[&str], paths: Option<&[&str]>) -> Tree {
+        let owned = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+        let opened = OwnedFd::from(File::open(root).unwrap());
+        let paths = paths.map(owned);
+        let selection =
+            Selection::new(opened.as_fd(), &owned(include), &owned(exclude), paths.as_deref()).unwrap();
+        Tree {
+            root: opened,
+            prefix: None,
+            selection,
+            context: true,
+        }
+    }
+
+    fn names(tree: Tree) -> Vec<String> {
+        told(tree).0.into_iter().map(|entry| entry.path).collect()
+    }
+
+    #[test]
+    fn what_is_selected_is_told_with_the_directories_above_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        std::fs::create_dir_all(root.join("a/b")).unwrap();
+        std::fs::create_dir_all(root.join("c/d")).unwrap();
+        for file in ["a/b/x", "a/b/y", "a.txt", "c/d/z"] {
+            std::fs::write(root.join(file), file).unwrap();
+        }
+        std::fs::hard_link(root.join("a/b/x"), root.join("c/same")).unwrap();
+        std::os::unix::fs::symlink("../a/b", root.join("c/link")).unwrap();
+        let all = [
+            "a", "a/b", "a/b/x", "a/b/y", "a.txt", "c", "c/d", "c/d/z", "c/link", "c/same",
+        ];
+        assert_eq!(names(context(root, &[], &[], None)), all);
+        assert_eq!(names(context(root, &["c/d"], &[], None)), ["c", "c/d", "c/d/z"]);
+        assert_eq!(
+            names(context(root, &[], &["a", "c/*", "!c/d"], None)),
+            ["a.txt", "c", "c/d", "c/d/z"]
+        );
+        assert_eq!(
+            names(context(root, &[], &["*", "!a/b/y"], None)),
+            ["a", "a/b", "a/b/y"]
+        );
+        // A link that is named brings what it leads to.
+        assert_eq!(
+            names(context(root, &[], &[], Some(&["c/link/x"]))),
+            ["a", "a/b", "a/b/x", "c", "c/link"]
+        );
+        assert_eq!(
+            names(context(root, &[], &[], Some(&["**/*.txt", "c/**/z"]))),
+            ["a.txt", "c", "c/d", "c/d/z"]
+        );
+        assert_eq!(
+            names(context(root, &[], &[], Some(&["a/*/x", "nosuch"]))),
+            ["a", "a/b", "a/b/x"]
+        );
+        assert_eq!(names(context(root, &[], &[], Some(&[]))), Vec::<String>::new());
+        assert_eq!(names(context(root, &[], &[], Some(&["."]))), all);
+        let (entries, data) = told(context(root, &[], &[], None));
+        let last = entries.last().unwrap();
+        assert_eq!((last.path.as_str(), last.linkname.as_str()), ("c/same", "a/b/x"));
+        assert_eq!(entries.iter().map(|entry| entry.uid).max(), Some(0));
+        assert_eq!(
+            (data[&2].as_slice(), data.contains_key(&9)),
+            (&b"a/b/x"[..], false)
+        );
+    }
+
+    #[test]
+    fn deep_directories_are_walked_with_few_of_them_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep: PathBuf = (0..200).map(|_| "d").collect();
+        std::fs::create_dir_all(dir.path().join(&deep)).unwrap();
+        std::fs::write(dir.path().join(&deep).join("file"), "x").unwrap();
+        let (entries, data) = told(context(dir.path(), &[], &[], None));
+        assert_eq!(entries.len(), 201);
+        assert_eq!(data[&200], b"x");
+    }
+}
