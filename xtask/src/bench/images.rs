@@ -8,7 +8,7 @@
 //! `bench images rehearse` goes through all rows once with small images and the development build: it shows that they work,
 //! and its figures mean nothing.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -325,7 +325,7 @@ fn seed(scratch: &Scratch, name: &str, layers: &[usize]) -> Result<String> {
 }
 
 /// A docker archive; each layer has files of a megabyte that compress to half, the lowest busybox as well.
-fn write_archive(path: &PathBuf, layers: &[usize]) -> Result<()> {
+fn write_archive(path: &Path, layers: &[usize]) -> Result<()> {
     let dir = path.with_extension("d");
     std::fs::create_dir_all(&dir)?;
     let mut tars = Vec::new();

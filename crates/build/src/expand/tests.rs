@@ -138,3 +138,15 @@ fn growth_and_depth_are_bounded() {
     let deep = "${N:-".repeat(10_000);
     assert_eq!(expand_word(&deep, '\\', &variables), Err(ExpandError::TooDeep));
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn no_words_make_it_panic(text in "[$\\{\\}a:+?#%/'\"\\\\ \n*\\-]{0,40}") {
+        let variables = |name: &str| (name == "a").then(|| "$a*".to_owned());
+        let _ = expand_word(&text, '\\', &variables);
+        let _ = expand_words(&text, '`', &variables);
+        let _ = expand_document(&text, '\\', &variables);
+    }
+}

@@ -1,6 +1,7 @@
 //! Texts by chance: whatever a Dockerfile holds, it is read or refused with a place in it.
 
 use proptest::prelude::*;
+use session::pattern::Ignore;
 
 use super::parse;
 use crate::graph::Stages;
@@ -54,6 +55,28 @@ fn dockerfiles_with_mistakes_are_read_or_refused() {
         });
     }
     assert!(refused > 0);
+}
+
+/// Rules made of what stands in Dockerfiles, judged over paths made of the same.
+#[test]
+fn rules_with_mistakes_are_read_or_refused() {
+    let corpus = include_str!("../../../berth/tests/e2e/corpus/copy.cases");
+    let paths: Vec<&str> = corpus.split_whitespace().step_by(97).take(24).collect();
+    let mut read = 0;
+    mangle(corpus, 3, |text| {
+        if let Ok(ignore) = Ignore::parse(&String::from_utf8_lossy(text)) {
+            read += 1;
+            for path in &paths {
+                let verdict = ignore.judge(path);
+                let decider = ignore.decider(path);
+                assert_eq!(
+                    decider.is_some_and(|(_, rule)| !rule.starts_with('!')),
+                    verdict.ignored
+                );
+            }
+        }
+    });
+    assert!(read > 0);
 }
 
 proptest! {

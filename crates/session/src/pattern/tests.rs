@@ -145,7 +145,6 @@ fn paths_are_cleaned() {
 mod properties {
     use proptest::prelude::*;
 
-    use crate::expand::{expand_document, expand_word, expand_words};
     use crate::pattern::{Ignore, Pattern, clean};
 
     /// Names and patterns of few letters, so that many match.
@@ -185,28 +184,6 @@ mod properties {
         rules.iter().map(line).collect()
     }
 
-    /// Rules made of what stands in Dockerfiles, judged over paths made of the same.
-    #[test]
-    fn rules_with_mistakes_are_read_or_refused() {
-        let corpus = include_str!("../../../berth/tests/e2e/corpus/copy.cases");
-        let paths: Vec<&str> = corpus.split_whitespace().step_by(97).take(24).collect();
-        let mut read = 0;
-        crate::mangle::mangle(corpus, 3, |text| {
-            if let Ok(ignore) = Ignore::parse(&String::from_utf8_lossy(text)) {
-                read += 1;
-                for path in &paths {
-                    let verdict = ignore.judge(path);
-                    let decider = ignore.decider(path);
-                    assert_eq!(
-                        decider.is_some_and(|(_, rule)| !rule.starts_with('!')),
-                        verdict.ignored
-                    );
-                }
-            }
-        });
-        assert!(read > 0);
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
@@ -233,14 +210,6 @@ mod properties {
                 ignore.judge(&path);
                 ignore.decider(&path);
             }
-        }
-
-        #[test]
-        fn no_words_make_it_panic(text in "[$\\{\\}a:+?#%/'\"\\\\ \n*\\-]{0,40}") {
-            let variables = |name: &str| (name == "a").then(|| "$a*".to_owned());
-            let _ = expand_word(&text, '\\', &variables);
-            let _ = expand_words(&text, '`', &variables);
-            let _ = expand_document(&text, '\\', &variables);
         }
     }
 }

@@ -66,7 +66,7 @@ impl Step {
         let Some(started) = &self.started else {
             return Duration::ZERO;
         };
-        let end = self.ended.unwrap_or_else(|| now());
+        let end = self.ended.unwrap_or_else(now);
         between(started, &end)
     }
 
