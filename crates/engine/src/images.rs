@@ -144,16 +144,18 @@ impl Engine {
     }
 
     /// Takes a name away, and the image with it where it was the last one and nothing uses it. With platforms, only what
-    /// belongs to them alone goes, and the names stay as long as something to run does.
+    /// belongs to them alone goes, and the names stay as long as something to run does. An image that others were committed
+    /// from loses its name only, unless it is forced; `with_parents` takes what is left so along with its last child.
     pub async fn image_remove(
         &self,
         name: &str,
         force: bool,
+        with_parents: bool,
         platforms: Vec<Platform>,
     ) -> Result<Vec<ImageDeleteResponseItem>> {
         let (inner, name) = (Arc::clone(&self.inner), name.to_owned());
         blocking(move || match platforms.as_slice() {
-            [] => remove(&inner, &name, force),
+            [] => remove(&inner, &name, force, with_parents),
             platforms => remove_platforms(&inner, &name, force, platforms),
         })
         .await
@@ -229,6 +231,9 @@ impl Engine {
                     && users(&inner, &image.id).is_empty()
                     && filters::label_filters_match(&filters, &image.config.config.labels)
                     && !young;
+                let mut children = inner.images.children_of(&image.id)?;
+                children.retain(|child| !rehearsed.contains(child));
+                let unwanted = unwanted && children.is_empty();
                 if unwanted && rehearse {
                     pruned.deleted.extend(deletion(&image));
                     rehearsed.push(image.id);
@@ -339,7 +344,12 @@ fn users(inner: &Inner, id: &Digest) -> Vec<Arc<Container>> {
         .collect()
 }
 
-fn remove(inner: &Inner, name: &str, force: bool) -> Result<Vec<ImageDeleteResponseItem>> {
+fn remove(
+    inner: &Inner,
+    name: &str,
+    force: bool,
+    with_parents: bool,
+) -> Result<Vec<ImageDeleteResponseItem>> {
     let image = inner.images.resolve(name)?;
     let short = image.id.short().to_owned();
     let users = users(inner, &image.id);
@@ -369,7 +379,13 @@ fn remove(inner: &Inner, name: &str, force: bool) -> Result<Vec<ImageDeleteRespo
         return untag(inner, reference, &image.id);
     }
     refuse_in_use(&users, &shown, &image.id, force)?;
-    let deleted = delete(inner, &image.id)?;
+    if !force && !image.references.is_empty() && !inner.images.children_of(&image.id)?.is_empty() {
+        return untag_all(inner, &image.references, &image.id);
+    }
+    let mut deleted = delete(inner, &image.id)?;
+    if with_parents {
+        deleted.extend(delete_nameless(inner, image.parent)?);
+    }
     inner.images.gc(|_| Ok(store::Roots::default()))?;
     Ok(deleted)
 }
@@ -430,6 +446,35 @@ fn untag(inner: &Inner, reference: &Reference, id: &Digest) -> Result<Vec<ImageD
         untagged: reference.familiar(),
         ..Default::default()
     }])
+}
+
+fn untag_all(inner: &Inner, names: &[Reference], id: &Digest) -> Result<Vec<ImageDeleteResponseItem>> {
+    let mut items = Vec::new();
+    for name in names {
+        items.extend(untag(inner, name, id)?);
+    }
+    Ok(items)
+}
+
+/// Deletes an image of which nothing but a child was left, and so on with what it was committed from.
+fn delete_nameless(inner: &Inner, parent: Option<Digest>) -> Result<Vec<ImageDeleteResponseItem>> {
+    let mut items = Vec::new();
+    let mut next = parent;
+    while let Some(id) = next {
+        // It may be gone for long.
+        let Ok(image) = inner.images.resolve(id.as_str()) else {
+            break;
+        };
+        let wanted = !image.references.is_empty()
+            || !inner.images.children_of(&id)?.is_empty()
+            || !users(inner, &id).is_empty();
+        if wanted {
+            break;
+        }
+        items.extend(delete(inner, &id)?);
+        next = image.parent;
+    }
+    Ok(items)
 }
 
 /// What deleting it would say.

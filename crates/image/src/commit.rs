@@ -27,6 +27,17 @@ pub struct CommitLayers {
 impl Images {
     /// Writes the layers, the configuration and the manifest, and registers the image. Blocks.
     pub fn commit_layers(&self, commit: CommitLayers) -> Result<Image, ImageError> {
+        self.commit(commit, None)
+    }
+
+    /// The same, and the image is known as a child of its parent from then on, as those are that were made by committing a
+    /// container. Blocks.
+    pub fn commit_child(&self, commit: CommitLayers) -> Result<Image, ImageError> {
+        let parent = commit.parent.as_ref().map(|parent| parent.id.clone());
+        self.commit(commit, parent.as_ref())
+    }
+
+    fn commit(&self, commit: CommitLayers, known_parent: Option<&Digest>) -> Result<Image, ImageError> {
         let lease = self.inner.store.lease();
         let mut config = commit.config;
         let (mut layers, mut top) = match &commit.parent {
@@ -56,7 +67,8 @@ impl Images {
             Some(top) => top,
             None => self.empty_snapshot(&lease)?,
         };
-        self.write_image(layers, &config, top, commit.reference.as_ref(), &lease)
+        let reference = commit.reference.as_ref();
+        self.write_image(layers, &config, top, reference, known_parent, &lease)
     }
 
     /// Writes configuration and manifest of layers that are here, and registers the image.
@@ -66,6 +78,7 @@ impl Images {
         config: &ImageConfig,
         top: SnapshotId,
         reference: Option<&Reference>,
+        parent: Option<&Digest>,
         lease: &Lease,
     ) -> Result<Image, ImageError> {
         let raw = serde_json::to_vec(config)?;
@@ -84,12 +97,15 @@ impl Images {
             extra: Default::default(),
         };
         let target = self.put_document(&serde_json::to_vec(&manifest)?, media_type::OCI_MANIFEST, lease)?;
-        let names: Vec<Reference> = reference.map(Reference::or_latest).into_iter().collect();
         let unpacked = UnpackedManifest {
             manifest: target.digest.clone(),
             top,
         };
-        self.register(&target, &names, &[unpacked])?;
+        let names: Vec<Reference> = reference.map(Reference::or_latest).into_iter().collect();
+        match parent {
+            Some(parent) => self.register_child(&target, &names, &[unpacked], parent)?,
+            None => self.register(&target, &names, &[unpacked])?,
+        }
         self.view(&target, None, target.digest.as_str())
     }
 

@@ -1,5 +1,6 @@
 //! How an image came to be, newest step first.
 
+use spec::Reference;
 use spec::image::History;
 
 use crate::error::ImageError;
@@ -9,7 +10,8 @@ use crate::images::Images;
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryItem {
-    /// The image's ID for the newest step, `<missing>` for all others.
+    /// The image's ID for the newest step, that of its parent for the one before if it was committed from an image that
+    /// is here, and so on; `<missing>` for all others.
     pub id: String,
     /// RFC 3339 time, empty where the image does not say.
     pub created: String,
@@ -17,7 +19,7 @@ pub struct HistoryItem {
     pub comment: String,
     /// Bytes of the unpacked layer; 0 for steps that changed only settings.
     pub size: u64,
-    /// Names of the image, on the newest step.
+    /// Names of that image.
     pub tags: Vec<String>,
 }
 
@@ -42,9 +44,21 @@ impl Images {
             items.push(item(&History::default(), measured(true)?));
         }
         items.reverse();
-        if let Some(newest) = items.first_mut() {
-            newest.id = image.id.to_string();
-            newest.tags = image.repo_tags();
+        // A commit adds one step, so each parent that is here is the image of the step before.
+        let mut shown = Some((image.id.clone(), image.repo_tags()));
+        for item in &mut items {
+            let Some((id, tags)) = shown else { break };
+            let parent = self.parent_of(&id)?;
+            (item.id, item.tags) = (id.to_string(), tags);
+            shown = match parent {
+                Some(parent) if self.target(&parent)?.is_some() => {
+                    let (names, _) = self.names_of(&parent)?;
+                    let tags = names.iter().filter(|name| name.tag().is_some());
+                    let tags = tags.map(Reference::familiar).collect();
+                    Some((parent, tags))
+                }
+                _ => None,
+            };
         }
         Ok(items)
     }

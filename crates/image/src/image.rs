@@ -34,6 +34,8 @@ pub struct Image {
     pub size: u64,
     /// RFC 3339 time of the last change to its names, empty if it has none.
     pub last_tagged: String,
+    /// What it was committed from.
+    pub parent: Option<Digest>,
 }
 
 impl Image {
@@ -71,6 +73,8 @@ pub struct ImageSummary {
     pub size: u64,
     pub config: ImageConfig,
     pub platform: Platform,
+    /// What it was committed from.
+    pub parent: Option<Digest>,
 }
 
 /// One manifest of an image.
@@ -137,6 +141,7 @@ impl Images {
             repo_digests,
             size,
             last_tagged,
+            parent: self.parent_of(&target.digest)?,
         })
     }
 

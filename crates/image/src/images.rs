@@ -1,7 +1,7 @@
 //! The image store: what is shared by all operations, and its tables.
 //!
 //! ```text
-//!   image           one row per target; its names, blobs and snapshots hang from it
+//!   image           one row per target, with what it was committed from; its names, blobs and snapshots hang from it
 //!   image_name      canonical name -> target; the one place where names live
 //!   image_blob      every blob an image needs: the roots of garbage collection
 //!   image_snapshot  the top layer of each unpacked manifest
@@ -70,6 +70,10 @@ const STEPS: &[&str] = &[
         location TEXT NOT NULL,
         PRIMARY KEY (blob, domain, path)
     ) STRICT, WITHOUT ROWID;
+",
+    "
+    ALTER TABLE image ADD COLUMN parent TEXT;
+    CREATE INDEX image_parent ON image (parent);
 ",
 ];
 

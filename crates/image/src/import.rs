@@ -67,6 +67,7 @@ impl Images {
             &config,
             top,
             options.reference.as_ref(),
+            None,
             &lease,
         )?;
         Reporter(progress).say_blocking(ProgressEvent {

@@ -39,6 +39,7 @@ mod images;
 mod import;
 mod index;
 pub mod layer;
+mod lineage;
 mod list;
 mod load;
 mod names;

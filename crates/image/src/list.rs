@@ -18,6 +18,7 @@ struct Known {
     names: HashMap<Digest, Vec<Reference>>,
     /// Bytes of each layer by its chain ID, where it was measured.
     layers: HashMap<Digest, Option<u64>>,
+    parents: HashMap<Digest, Digest>,
 }
 
 impl Images {
@@ -28,6 +29,7 @@ impl Images {
         let known = Known {
             names: self.all_names()?,
             layers: self.inner.store.snapshots().layer_sizes()?,
+            parents: self.all_parents()?,
         };
         for target in self.targets()? {
             match self.summary(&target, &known) {
@@ -74,6 +76,7 @@ impl Images {
             size,
             platform: config.platform(),
             config,
+            parent: known.parents.get(&target.digest).cloned(),
             target: target.clone(),
         })
     }

@@ -7,6 +7,7 @@ use store::{DbError, SnapshotId, rusqlite};
 
 use crate::error::ImageError;
 use crate::images::{Images, now};
+use crate::lineage;
 
 /// An unpacked manifest of an image.
 pub(crate) struct UnpackedManifest {
@@ -41,6 +42,23 @@ impl Images {
             return Ok(());
         }
         db.write_durable(|tx| register(tx, target, blobs, names, unpacked).map_err(DbError::from))?;
+        Ok(())
+    }
+
+    /// Registers an image that was committed from `parent`.
+    pub(crate) fn register_child(
+        &self,
+        target: &Descriptor,
+        names: &[Reference],
+        unpacked: &[UnpackedManifest],
+        parent: &Digest,
+    ) -> Result<(), ImageError> {
+        let blobs = self.inner.documents.blobs_here(&self.inner.store, target)?;
+        self.inner.store.db().write_durable(|tx| {
+            register(tx, target, &blobs, names, unpacked)
+                .and_then(|()| lineage::record(tx, &target.digest, parent))
+                .map_err(DbError::from)
+        })?;
         Ok(())
     }
 

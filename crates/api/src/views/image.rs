@@ -45,8 +45,12 @@ pub fn inspect(image: &Image) -> ImageInspect {
         },
         descriptor: Some(descriptor(&image.target)),
         manifests: List::null(),
-        parent: String::new(),
+        parent: parent(image.parent.as_ref()),
     }
+}
+
+fn parent(id: Option<&spec::Digest>) -> String {
+    id.map(ToString::to_string).unwrap_or_default()
 }
 
 /// What an image says about its containers; what is not set is left out.
@@ -90,7 +94,7 @@ pub fn summary(row: &Row, containers: usize, shared: Option<u64>) -> ImageSummar
         created: seconds(row.created.as_deref().unwrap_or_default()),
         id: row.id.to_string(),
         labels: Map::from(row.config.config.labels.clone()),
-        parent_id: String::new(),
+        parent_id: parent(row.parent.as_ref()),
         descriptor: Some(descriptor(&row.target)),
         manifests: List::null(),
         repo_digests: List::from(row.repo_digests.clone()),

@@ -103,7 +103,6 @@ pub const IMAGE: &[(&str, Excuse)] = &[
     ("Created", Excuse::Value),
     ("Size", Excuse::Value),
     ("VirtualSize", Excuse::Value),
-    // Which image another was made from is not kept here.
     ("Parent", Excuse::Value),
     ("Metadata.LastTagTime", Excuse::Value),
     ("Descriptor.digest", Excuse::Value),

@@ -38,6 +38,7 @@ mod inside;
 mod inventory;
 mod layers;
 mod lifecycle;
+mod lineage;
 mod logs;
 mod metrics;
 mod modes;

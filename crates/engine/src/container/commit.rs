@@ -115,7 +115,7 @@ fn commit(
     lease.hold_snapshot(copy);
     let copied = copy_layer(inner, container, copy);
     let image = copied.and_then(|()| {
-        Ok(inner.images.commit_layers(CommitLayers {
+        Ok(inner.images.commit_child(CommitLayers {
             parent,
             layers: vec![copy],
             config,

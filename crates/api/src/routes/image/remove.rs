@@ -19,10 +19,15 @@ pub async fn handle(
         return Err(ApiError::invalid("image name cannot be blank"));
     }
     let force = query.flag("force");
+    let with_parents = !query.flag("noprune");
     let platforms = match version.has(50) {
         true => platform::documents(&query, "platforms")?,
         false => Vec::new(),
     };
-    let steps = carry_out(async move { state.engine.image_remove(&name, force, platforms).await }).await?;
+    let remove = async move {
+        let engine = state.engine;
+        engine.image_remove(&name, force, with_parents, platforms).await
+    };
+    let steps = carry_out(remove).await?;
     Ok(ok(&steps))
 }
