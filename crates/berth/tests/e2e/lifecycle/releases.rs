@@ -1,5 +1,7 @@
 //! State that an earlier release wrote, and state of a release that is newer.
 
+use std::collections::BTreeMap;
+
 use store::rusqlite::Connection;
 
 use super::{STATE, inspect};
@@ -9,6 +11,8 @@ use crate::support::{Daemon, command, log_of, text};
 const ITS_BOOT: &str = "5ddb8c7d-4354-486d-b36a-d0d47a1a1d91";
 /// The database as the first schema of every room was, with data, and the documents of its image.
 const FIRST: &str = include_str!("schema-1/meta.sql");
+/// The steps that led from there to the present schemas.
+const LATER: &str = include_str!("schema-1/later.sql");
 const DOCUMENTS: [&[u8]; 2] = [
     include_bytes!("schema-1/manifest.json"),
     include_bytes!("schema-1/config.json"),
@@ -30,24 +34,64 @@ fn stop(daemon: &mut Daemon) {
     );
 }
 
-fn versions(daemon: &Daemon) -> Vec<(String, i64)> {
-    let db = Connection::open(database(daemon)).unwrap();
-    let mut select = db
-        .prepare("SELECT name, version FROM component ORDER BY name")
-        .unwrap();
+/// The version of each room's tables.
+fn versions(db: &Connection) -> BTreeMap<String, i64> {
+    let mut select = db.prepare("SELECT name, version FROM component").unwrap();
     let rows = select
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
         .unwrap();
     rows.map(Result::unwrap).collect()
 }
 
-#[test]
-fn state_of_the_first_schema_is_read() {
-    guard!();
-    let mut daemon = Daemon::start();
-    let present = versions(&daemon);
-    stop(&mut daemon);
-    // The directories that belong to the rows, of which one layer has files.
+/// Tables and indexes as they are defined, whatever the spaces.
+fn definitions(db: &Connection) -> BTreeMap<String, String> {
+    let mut select = db
+        .prepare("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'")
+        .unwrap();
+    let rows = select
+        .query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))
+        .unwrap();
+    let plain = |sql: String| {
+        let lines = sql
+            .lines()
+            .map(|line| line.split("--").next().unwrap_or_default());
+        let words: Vec<&str> = lines.flat_map(str::split_whitespace).collect();
+        words.join(" ").replace("( ", "(").replace(" )", ")")
+    };
+    rows.map(Result::unwrap)
+        .map(|(name, sql)| (name, plain(sql)))
+        .collect()
+}
+
+/// The recorded steps: room, the version that each led to, and what it did.
+fn steps() -> Vec<(&'static str, i64, &'static str)> {
+    let sections = LATER.split("--# ").skip(1);
+    sections
+        .map(|section| {
+            let (head, sql) = section.split_once('\n').unwrap();
+            let (room, version) = head.split_once(' ').unwrap();
+            (room, version.parse().unwrap(), sql)
+        })
+        .collect()
+}
+
+/// Writes the database as it was when every room had made `version - 1` steps, or all that it has.
+fn write(db: &Connection, root: &std::path::Path, version: i64) {
+    // Layers that were not on the disk for sure when the machine went down are not trusted; here it did not.
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let first = FIRST
+        .replace("@ROOT@", &root.display().to_string())
+        .replace(ITS_BOOT, boot.trim());
+    db.execute_batch(&first).unwrap();
+    for (room, number, sql) in steps().into_iter().filter(|(_, number, _)| *number <= version) {
+        db.execute_batch(sql).unwrap();
+        let update = "UPDATE component SET version = ?2 WHERE name = ?1 AND version = ?2 - 1";
+        assert_eq!(db.execute(update, (room, number)).unwrap(), 1, "{room} {number}");
+    }
+}
+
+/// Puts the state of an earlier release in the place of the daemon's, which does not run.
+fn go_back(daemon: &Daemon, version: i64) {
     let root = daemon.dir.path().join("root");
     for kept in ["containers", "snapshots", "volumes"] {
         let _ = std::fs::remove_dir_all(root.join(kept));
@@ -56,12 +100,7 @@ fn state_of_the_first_schema_is_read() {
         let _ = std::fs::remove_file(root.join(file));
     }
     let db = Connection::open(root.join("meta.db")).unwrap();
-    // Layers that were not on the disk for sure when the machine went down are not trusted; here it did not.
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-    let first = FIRST
-        .replace("@ROOT@", &root.display().to_string())
-        .replace(ITS_BOOT, boot.trim());
-    db.execute_batch(&first).unwrap();
+    write(&db, &root, version);
     let containers: Vec<String> = {
         let mut select = db.prepare("SELECT id FROM containers").unwrap();
         let rows = select.query_map([], |row| row.get(0)).unwrap();
@@ -69,6 +108,7 @@ fn state_of_the_first_schema_is_read() {
     };
     drop(db);
     assert_eq!(containers.len(), 2);
+    // The directories that belong to the rows, of which one layer has files.
     for id in &containers {
         std::fs::create_dir_all(root.join("containers").join(id)).unwrap();
     }
@@ -76,15 +116,14 @@ fn state_of_the_first_schema_is_read() {
         let digest = spec::Digest::sha256(document);
         std::fs::write(root.join("content/blobs/sha256").join(digest.hex()), document).unwrap();
     }
+    std::fs::create_dir_all(root.join("snapshots/1")).unwrap();
     let copied = std::process::Command::new("cp")
         .arg("-a")
         .arg(daemon.dir.path().join("base"))
-        .arg(root.join("fs"))
+        .arg(root.join("snapshots/1/fs"))
         .status()
         .unwrap();
     assert!(copied.success());
-    std::fs::create_dir_all(root.join("snapshots/1")).unwrap();
-    std::fs::rename(root.join("fs"), root.join("snapshots/1/fs")).unwrap();
     for snapshot in ["2", "3", "4"] {
         for part in ["fs", "work"] {
             std::fs::create_dir_all(root.join("snapshots").join(snapshot).join(part)).unwrap();
@@ -92,23 +131,39 @@ fn state_of_the_first_schema_is_read() {
     }
     std::fs::create_dir_all(root.join("volumes/kept/_data")).unwrap();
     std::fs::write(root.join("volumes/kept/_data/file"), "kept\n").unwrap();
-    daemon.start_again();
-    assert_eq!(
-        versions(&daemon),
-        present,
-        "every room is brought to its present version"
-    );
-    // All of it is there, and can be used.
-    assert_eq!(inspect(&daemon, "ended", STATE), "exited 4");
+}
+
+#[test]
+fn state_of_every_earlier_schema_is_read() {
+    guard!();
+    let mut daemon = Daemon::start();
+    let present = versions(&Connection::open(database(&daemon)).unwrap());
+    let newest = present.values().copied().max().unwrap();
+    for version in 1..=newest {
+        stop(&mut daemon);
+        go_back(&daemon, version);
+        daemon.start_again();
+        assert_eq!(
+            versions(&Connection::open(database(&daemon)).unwrap()),
+            present,
+            "every room is brought from {version} to its present version"
+        );
+        is_all_there(&daemon);
+    }
+}
+
+/// All that the state holds can be looked at, used and removed.
+fn is_all_there(daemon: &Daemon) {
+    assert_eq!(inspect(daemon, "ended", STATE), "exited 4");
     assert_eq!(
         inspect(
-            &daemon,
+            daemon,
             "ended",
             "{{.HostConfig.RestartPolicy.Name}} {{.Config.Labels.team}}"
         ),
         "on-failure a"
     );
-    assert_eq!(inspect(&daemon, "made", STATE), "created 0");
+    assert_eq!(inspect(daemon, "made", STATE), "created 0");
     assert_eq!(
         daemon.ok(&["volume", "inspect", "-f", "{{.Labels.team}}", "kept"]),
         "a\n"
@@ -125,7 +180,7 @@ fn state_of_the_first_schema_is_read() {
     );
     daemon.ok(&["start", "made"]);
     daemon.ok(&["wait", "made"]);
-    assert_eq!(inspect(&daemon, "made", STATE), "exited 0");
+    assert_eq!(inspect(daemon, "made", STATE), "exited 0");
     let cat = [
         "run",
         "--rm",
@@ -145,21 +200,33 @@ fn state_of_the_first_schema_is_read() {
     assert_eq!(daemon.ok(&["system", "check"]), "Nothing is wrong.\n");
 }
 
+/// A step that was released must never change, and one that is new has to be recorded: what the recorded steps lead to is
+/// what a new root has.
+#[test]
+fn the_recorded_steps_are_those_of_the_program() {
+    guard!();
+    let daemon = Daemon::start();
+    let own = Connection::open(database(&daemon)).unwrap();
+    let recorded = Connection::open_in_memory().unwrap();
+    write(&recorded, daemon.dir.path(), i64::MAX);
+    assert_eq!(
+        versions(&recorded),
+        versions(&own),
+        "record the new step in later.sql"
+    );
+    assert_eq!(definitions(&recorded), definitions(&own));
+}
+
 #[test]
 fn state_of_a_newer_release_is_refused_and_left_alone() {
     guard!();
     let mut daemon = Daemon::start();
     daemon.ok(&["volume", "create", "kept"]);
+    let rooms: Vec<String> = versions(&Connection::open(database(&daemon)).unwrap())
+        .into_keys()
+        .collect();
     stop(&mut daemon);
-    for room in [
-        "engine",
-        "volume",
-        "network",
-        "image",
-        "snapshot",
-        "build",
-        "build_history",
-    ] {
+    for room in rooms {
         let set = |change: &str| {
             let db = Connection::open(database(&daemon)).unwrap();
             let update = format!("UPDATE component SET version = version {change} WHERE name = '{room}'");
