@@ -3,13 +3,26 @@
 
 use std::path::Path;
 
+use sys::features::Call;
+
 /// The oldest kernel with everything this engine uses without a fallback.
 const OLDEST: (u32, u32) = (5, 15);
 const NAMESPACES: [&str; 7] = ["pid", "net", "mnt", "uts", "ipc", "cgroup", "user"];
 
-/// What was found out about the kernel.
+/// Without these nothing can be isolated or connected. Root has them, unless it is a container's or a service's that was
+/// left fewer.
+const CAPABILITIES: [&str; 2] = ["CAP_SYS_ADMIN", "CAP_NET_ADMIN"];
+
+/// What was found out about the kernel, and about what this process may do.
 struct Found {
     release: String,
+    /// /proc is there, which everything else is read from.
+    proc: bool,
+    calls: Vec<Call>,
+    /// Of [`CAPABILITIES`], those it does not have.
+    powerless: Vec<&'static str>,
+    /// Why the packet filter cannot be asked.
+    filter: Option<String>,
     /// Or none is wanted.
     overlay: bool,
     /// Of [`NAMESPACES`], those it does not have.
@@ -26,6 +39,10 @@ pub(crate) fn check(wants_overlay: bool) -> Result<(), String> {
         .any(|line| line.split_whitespace().last() == Some("overlay"));
     judge(&Found {
         release: rustix::system::uname().release().to_string_lossy().into_owned(),
+        proc: Path::new("/proc/self/status").exists(),
+        calls: sys::features::missing_calls(),
+        powerless: powerless(),
+        filter: network::check_kernel().err().map(|error| error.to_string()),
         // A module that is not loaded yet is, when it is asked for.
         overlay: !wants_overlay || listed || sys::mount::Filesystem::new("overlay").is_ok(),
         missing: NAMESPACES
@@ -34,6 +51,14 @@ pub(crate) fn check(wants_overlay: bool) -> Result<(), String> {
             .collect(),
         mounts: std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(),
     })
+}
+
+fn powerless() -> Vec<&'static str> {
+    let Ok(permitted) = sys::caps::permitted() else {
+        return Vec::new();
+    };
+    let has = |name: &&str| sys::caps::number(name).is_some_and(|number| permitted.contains(number));
+    CAPABILITIES.into_iter().filter(|name| !has(name)).collect()
 }
 
 fn judge(found: &Found) -> Result<(), String> {
@@ -48,6 +73,21 @@ fn judge(found: &Found) -> Result<(), String> {
             found.release, OLDEST.0, OLDEST.1
         ));
     }
+    if !found.proc {
+        return Err("/proc is not there: mount -t proc proc /proc".to_owned());
+    }
+    if let Some(Call { name, since }) = found.calls.first() {
+        return Err(format!(
+            "the kernel has no {name}, which Linux {since} and newer have: a system call filter over the daemon hides it, \
+             so run the daemon without that filter (seccomp)"
+        ));
+    }
+    if let Some(name) = found.powerless.first() {
+        return Err(format!(
+            "the daemon has no {name}: it runs in a container or service that was left without; give it the capability, \
+             or run its container with --privileged"
+        ));
+    }
     if !found.overlay {
         return Err(
             "the kernel has no overlayfs: load the module overlay or enable CONFIG_OVERLAY_FS, or choose --storage-driver vfs"
@@ -57,6 +97,11 @@ fn judge(found: &Found) -> Result<(), String> {
     if let Some(kind) = found.missing.first() {
         return Err(format!(
             "the kernel has no {kind} namespaces: enable CONFIG_NAMESPACES and its options"
+        ));
+    }
+    if let Some(reason) = &found.filter {
+        return Err(format!(
+            "the kernel has no nftables: load the module nf_tables or enable CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET ({reason})"
         ));
     }
     // proc_pid_mountinfo(5): the type follows the dash.
@@ -80,6 +125,10 @@ mod tests {
     fn good() -> Found {
         Found {
             release: "6.1.0-18-amd64".to_owned(),
+            proc: true,
+            calls: Vec::new(),
+            powerless: Vec::new(),
+            filter: None,
             overlay: true,
             missing: Vec::new(),
             mounts: "30 23 0:26 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw\n".to_owned(),
@@ -104,6 +153,30 @@ mod tests {
             })
             .is_err()
         );
+        let hidden = Found {
+            calls: vec![Call {
+                name: "fsopen",
+                since: "5.2",
+            }],
+            ..good()
+        };
+        assert!(judge(&hidden).unwrap_err().contains("no fsopen, which Linux 5.2"));
+        let bare = Found {
+            proc: false,
+            calls: hidden.calls,
+            ..good()
+        };
+        assert!(judge(&bare).unwrap_err().contains("mount -t proc"));
+        let weak = Found {
+            powerless: vec!["CAP_NET_ADMIN"],
+            ..good()
+        };
+        assert!(judge(&weak).unwrap_err().contains("no CAP_NET_ADMIN"));
+        let open = Found {
+            filter: Some("why".to_owned()),
+            ..good()
+        };
+        assert!(judge(&open).unwrap_err().contains("CONFIG_NF_TABLES"));
         let flat = Found {
             overlay: false,
             ..good()

@@ -27,6 +27,11 @@ pub(crate) use gate::Gate;
 pub(crate) use ports::PortRule;
 pub(crate) use ruleset::{BridgeRules, Desired};
 
+/// Whether the kernel's packet filter can be used; changes nothing.
+pub fn check_kernel() -> Result<(), Error> {
+    Firewall::open("")?.foreign_filters().map(drop)
+}
+
 /// The firewall of one instance.
 #[derive(Debug)]
 pub(crate) struct Firewall {

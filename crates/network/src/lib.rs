@@ -60,6 +60,7 @@ pub use check::Stray;
 pub use dns::log::Entry as DnsEntry;
 pub use error::Error;
 pub use explain::Explained;
+pub use firewall::check_kernel;
 pub use ipam::AddressPool;
 pub use model::{
     CreateNetwork, DefaultBridge, DnsConfig, Endpoint, EndpointInfo, EndpointRequest, Ipam, IpamPool,

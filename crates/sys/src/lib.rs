@@ -10,6 +10,7 @@ pub mod bpf;
 pub mod caps;
 pub mod event;
 pub mod fd;
+pub mod features;
 pub mod memory;
 pub mod mount;
 pub mod namespace;
