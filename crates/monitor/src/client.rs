@@ -226,7 +226,7 @@ impl Monitor {
             line.extend_from_slice(&byte);
         }
         match serde_json::from_slice(&line) {
-            Ok(Response::Done) => {}
+            Ok(Response::Done | Response::Watching(_)) => {}
             Ok(other) => return Err(unexpected(other)),
             Err(error) => return Err(self.unreachable(&error.into())),
         }
@@ -283,6 +283,12 @@ impl Monitor {
             .receive(&stream)
             .map_err(|error| self.unreachable(&error))?;
         match response {
+            // What cannot be done to a process is told with an exit code.
+            Response::Failed(failed)
+                if failed.class == ErrorClass::NotImplemented && failed.exit_code.is_none() =>
+            {
+                Err(self.too_old(failed))
+            }
             Response::Failed(failed) => Err(failed),
             response => Ok(response),
         }
@@ -295,8 +301,20 @@ impl Monitor {
         }
     }
 
+    fn too_old(&self, failed: Failed) -> Failed {
+        Failed {
+            message: format!(
+                "the monitor of container {} is of an earlier release and cannot do this ({}); restart the container to \
+                 give it a monitor of the present one",
+                self.id, failed.message
+            ),
+            ..failed
+        }
+    }
+
     fn unreachable(&self, error: &io::Error) -> Failed {
         let reason = match error.kind() {
+            _ if wire::is_unknown(error) => format!("it answers in the words of another release ({error})"),
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "no answer in time".to_owned(),
             io::ErrorKind::UnexpectedEof => "it left".to_owned(),
             _ => error.to_string(),
@@ -324,4 +342,47 @@ fn unexpected(response: Response) -> Failed {
         ErrorClass::Internal,
         format!("unexpected answer of the monitor: {response:?}"),
     )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// A monitor that reads one request and gives one answer, whatever was asked.
+    fn answering(answer: &'static [u8], ask: impl FnOnce(&Monitor) -> Failed) -> Failed {
+        let dir = tempfile::tempdir().unwrap();
+        let id = "0123456789abcdef";
+        let listener = socket::Listener::bind(dir.path(), id).unwrap();
+        listener.socket.set_nonblocking(false).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (stream, _) = listener.socket.accept().unwrap();
+                wire::Lines::default()
+                    .receive::<serde_json::Value>(&stream)
+                    .unwrap();
+                sys::fd::send_fds(&stream, answer, &[]).unwrap();
+            });
+            ask(&Monitor::at(dir.path(), id))
+        })
+    }
+
+    #[test]
+    fn a_monitor_of_another_release_is_named_as_the_reason() {
+        let old = br#"{"failed":{"message":"this monitor does not know the request","class":"not_implemented","exit_code":null}}
+"#;
+        let failed = answering(old, |monitor| monitor.kill(15).unwrap_err());
+        assert_eq!(failed.class, ErrorClass::NotImplemented);
+        assert!(
+            failed.message.contains("earlier release") && failed.message.contains("restart the container"),
+            "{failed}"
+        );
+        let new = b"{\"danced\":{\"on\":\"ice\"}}\n";
+        let failed = answering(new, |monitor| monitor.state().unwrap_err());
+        assert_eq!(failed.class, ErrorClass::Unavailable);
+        assert!(
+            failed.message.contains("the words of another release"),
+            "{failed}"
+        );
+    }
 }

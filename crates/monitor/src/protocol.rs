@@ -3,6 +3,24 @@
 //! Every message is one JSON document on one line. Descriptors travel with the first byte of the line. A client
 //! sends one [`Request`] and reads one [`Response`]; after [`Request::Watch`] was answered it reads [`Event`]s until
 //! the monitor leaves. The launch socket carries exactly one [`Launch`] and one [`Reply`].
+//!
+//! # Versions
+//!
+//! A monitor lives as long as its container, so a daemon meets monitors of earlier releases, and after a return to an
+//! earlier release those of later ones. (The launch socket connects two processes of one program and is not part of
+//! this.) So that they understand each other:
+//!
+//! - What was released stays: nothing is renamed or loses a field, and a field that is added has a default.
+//! - What a side does not know it passes over: a field is ignored, an event is left out, and a request is answered by
+//!   a failure of class NotImplemented, after which the connection goes on.
+//! - A monitor says in answer to [`Request::Watch`] which version it speaks ([`Hello`]).
+//!
+//! | version | what it added |
+//! |---|---|
+//! | 1 | everything but what follows; [`Request::Watch`] is answered with [`Response::Done`] |
+//! | 2 | [`Response::Watching`]; a request that is not known does not end the connection |
+//!
+//! `tests/protocol/` holds what each version says, word for word, and a test holds the types against it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +31,9 @@ use spec::ErrorClass;
 use sys::mount::Overlay;
 
 pub use crate::log::LogConfig;
+
+/// The version of what is said here.
+pub const VERSION: u32 = 2;
 
 /// The longest line either side accepts. An `exec` carries an environment, a launch hundreds of layers.
 pub const MAX_LINE: usize = 4 << 20;
@@ -152,6 +173,7 @@ pub enum Request {
     ExecState {
         exec_id: String,
     },
+    /// Answered with [`Response::Watching`]; from then on events follow.
     Watch,
     /// The exit has been taken note of: leave now.
     Release,
@@ -177,7 +199,35 @@ pub enum Response {
     State(State),
     ExecStarted { pid: i32 },
     ExecState(ExecState),
+    Watching(Hello),
     Failed(Failed),
+}
+
+/// What a monitor says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Of this protocol.
+    pub version: u32,
+    /// Of the program that the monitor runs.
+    pub release: String,
+}
+
+impl Hello {
+    /// Of this program.
+    pub fn own() -> Hello {
+        Hello {
+            version: VERSION,
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    /// Of the monitors that say nothing of themselves.
+    pub fn first() -> Hello {
+        Hello {
+            version: 1,
+            release: "unknown".to_owned(),
+        }
+    }
 }
 
 /// What the monitor knows of its container.

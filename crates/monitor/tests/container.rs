@@ -11,7 +11,7 @@ use std::process::Command;
 
 use fixture::{ALL, Box, OUTPUT, PATIENCE, events, frame, frames, program};
 use monitor::client::Monitor;
-use monitor::protocol::{AttachStreams, Event, ExecRequest};
+use monitor::protocol::{AttachStreams, Event, ExecRequest, Hello, Response};
 use serde_json::json;
 use spec::ErrorClass;
 
@@ -419,6 +419,65 @@ fn a_second_monitor_for_the_same_container_is_refused() {
     let failed = container.start().unwrap_err();
     assert!(failed.message.contains("control socket"), "{failed}");
     assert!(monitor.state().unwrap().exited.is_none());
+}
+
+#[test]
+fn words_of_a_later_release_are_refused_and_the_conversation_goes_on() {
+    let Some(container) = Box::new(&["sleep", "1000"]) else {
+        return;
+    };
+    let (_monitor, started) = container.start().unwrap();
+    let mut stream = UnixStream::connect(container.socket()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+        .write_all(b"{\"dance\":{\"on\":\"ice\"}}\n\"state\"\n\"watch\"\n{]\n")
+        .unwrap();
+    let mut said = String::new();
+    // Nonsense ends it.
+    stream.read_to_string(&mut said).unwrap();
+    let answers: Vec<Response> = said
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let [
+        Response::Failed(unknown),
+        Response::State(state),
+        Response::Watching(hello),
+        Response::Failed(nonsense),
+    ] = &answers[..]
+    else {
+        panic!("{said}");
+    };
+    assert_eq!(unknown.class(), ErrorClass::NotImplemented);
+    assert_eq!(state.pid, started.pid);
+    assert_eq!(*hello, Hello::own());
+    assert_eq!(nonsense.class(), ErrorClass::Invalid);
+}
+
+#[test]
+fn nothing_is_held_open_for_processes_that_have_ended() {
+    let Some(container) = Box::new(&["sleep", "1000"]) else {
+        return;
+    };
+    let (monitor, _) = container.start().unwrap();
+    let pid = monitor.state().unwrap().monitor_pid;
+    let open = || std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    let run = |name: &str| {
+        monitor.exec(&exec(name, &["true"], None), None).unwrap();
+        container.eventually("it has ended", || !monitor.exec_state(name).unwrap().running);
+    };
+    // What execs inherit is opened for the first of them, and stays.
+    run("first");
+    let before = open();
+    for number in 0..20 {
+        run(&format!("e{number}"));
+    }
+    container.eventually("their descriptors are gone", || open() <= before);
+    assert_eq!(monitor.exec_state("e0").unwrap().exit_code, Some(0));
+    assert_eq!(
+        monitor.exec_kill("e0", 9).unwrap_err().class(),
+        ErrorClass::Conflict
+    );
 }
 
 #[test]

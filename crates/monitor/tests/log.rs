@@ -335,6 +335,46 @@ fn following_ends_at_the_asked_time() {
 }
 
 #[test]
+fn a_clock_that_was_put_back_hides_no_line() {
+    let root = TempDir::new().unwrap();
+    let config = config(&root, None, 1, false);
+    let lines = ["10:00", "11:00", "11:01", "10:02", "10:03"];
+    let entries = lines.map(|time| {
+        format!("{{\"log\":\"{time}\\n\",\"stream\":\"stdout\",\"time\":\"2026-01-01T{time}:00Z\"}}\n")
+    });
+    fs::write(path(&config), entries.concat()).unwrap();
+    let between = Some("2026-01-01T10:30:00Z".parse().unwrap());
+    for follow in [false, true] {
+        let early = ReadOptions {
+            until: between,
+            follow,
+            ..everything()
+        };
+        // An end that has passed ends a follower, too.
+        assert_eq!(
+            texts(&config, early),
+            ["10:00\n", "10:02\n", "10:03\n"],
+            "{follow}"
+        );
+    }
+    let late = ReadOptions {
+        since: between,
+        ..everything()
+    };
+    assert_eq!(texts(&config, late), ["11:00\n", "11:01\n"]);
+    // An entry of a time to come does not end a follower before that time has come.
+    let ahead = Timestamp::now() + Duration::from_secs(3600);
+    let entry = format!("{{\"log\":\"ahead\\n\",\"stream\":\"stdout\",\"time\":\"{ahead}\"}}\n");
+    fs::write(path(&config), [entry, entries[0].clone()].concat()).unwrap();
+    let soon = ReadOptions {
+        until: Some(Timestamp::now() + Duration::from_millis(200)),
+        follow: true,
+        ..everything()
+    };
+    assert_eq!(texts(&config, soon), ["10:00\n"]);
+}
+
+#[test]
 fn a_torn_frame_is_cut_off() {
     let root = TempDir::new().unwrap();
     let config = config_of(Format::Local, &root, None, 1, false);

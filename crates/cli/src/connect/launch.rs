@@ -58,7 +58,6 @@ pub async fn start(endpoint: &Endpoint) -> Result<Stream, Failure> {
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(errors)
-        .current_dir("/")
         .spawn()
         .map_err(|error| failed("/proc/self/exe", error))?;
     let begun = Instant::now();
@@ -113,6 +112,10 @@ fn tail(path: &Path, before: u64) -> String {
 pub fn become_daemon() -> i32 {
     if let Err(error) = rustix::process::setsid() {
         eprintln!("berth: cannot leave the session: {error}");
+    }
+    // Nobody's directory is held by a daemon.
+    if let Err(error) = rustix::process::chdir("/") {
+        eprintln!("berth: cannot go to the root directory: {error}");
     }
     let error = Command::new("/proc/self/exe").arg("daemon").exec();
     eprintln!("berth: cannot become the daemon: {error}");

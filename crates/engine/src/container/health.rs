@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use tokio::io::AsyncReadExt as _;
 use tokio::task::JoinHandle;
 
+use super::age::age;
 use super::exec::ExecStart;
 use super::owner::Command;
 use super::{Container, Handle};
@@ -146,10 +147,9 @@ pub(super) fn watch(engine: &Arc<Inner>, container: &Container, handle: Handle) 
     };
     let container = container.clone();
     Some(tokio::spawn(async move {
-        // One that another daemon has started has run before; from here on a clock counts that nobody sets.
+        // One that another daemon has started has run before.
         let watched = tokio::time::Instant::now();
-        let before = container.state.started_at.unwrap_or_else(Timestamp::now);
-        let before = Duration::try_from(Timestamp::now().duration_since(before)).unwrap_or_default();
+        let before = age(container.state.pid).unwrap_or_default();
         let ran = || before + watched.elapsed();
         let mut health = container
             .state

@@ -12,6 +12,7 @@
 //! whose writable snapshot was not made; a name belongs to one container from before its creation until after
 //! its removal.
 
+mod age;
 mod archive;
 mod attach;
 mod clocks;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use monitor::protocol::{Event, ExitRecord, Heard, Response};
+use monitor::protocol::{Event, ExitRecord, Heard, Hello, Response};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -396,9 +396,11 @@ impl Owner {
             Some(Ok(Heard::Answer(Response::Failed(error)))) => {
                 tracing::error!(container = %self.container.id, %error, "the container's monitor tells nothing");
             }
+            Some(Ok(Heard::Answer(Response::Watching(hello)))) => self.met(hello),
+            Some(Ok(Heard::Answer(Response::Done))) => self.met(Hello::first()),
             Some(Ok(Heard::Answer(_))) => {}
             Some(Err(error)) => {
-                tracing::warn!(container = %self.container.id, %error, "the monitor sent an event nobody knows");
+                tracing::warn!(container = %self.container.id, %error, "the monitor said something that nobody knows");
             }
             // The monitor is gone. If it left an exit record the container ended; if not, nobody can know.
             None => {
@@ -431,6 +433,7 @@ impl Owner {
     /// How it ended when no monitor was left to say so.
     pub(super) fn lost(&self) -> ExitRecord {
         let killed = self.supervision.as_ref().is_some_and(Supervision::was_ended);
+        let ran = self.supervision.as_ref().and_then(Supervision::ran);
         if !killed {
             tracing::error!(container = %self.container.id, "the container's monitor died; its exit code is unknown");
         }
@@ -440,7 +443,7 @@ impl Owner {
             oom_killed: false,
             started_at: self.container.state.started_at.unwrap_or_default(),
             finished_at: Timestamp::now(),
-            ran_nanos: None,
+            ran_nanos: ran.and_then(|ran| u64::try_from(ran.as_nanos()).ok()),
             peak_memory: None,
         }
     }

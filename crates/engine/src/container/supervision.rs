@@ -4,13 +4,16 @@
 //! that its events come through, without waiting; so whatever comes out of that stream says that it is there, and when
 //! nothing has come [`PATIENCE`] after a question, its container, and no other, is shown as one whose monitor does not
 //! answer. The question stays in the stream: its answer, whenever it comes, ends the silence.
+//!
+//! A monitor is as old as its container, and says which release it is of. Another one than the daemon's is told in the log
+//! once; what it does not understand, or says that nobody here understands, costs nothing else ([`monitor::protocol`]).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use monitor::client::Monitor;
-use monitor::protocol::{Heard, Request};
+use monitor::protocol::{Heard, Hello, Request, VERSION};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -18,6 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Container;
+use super::age::age;
 use super::owner::{Answer, Command, Owner};
 use crate::engine::{Engine, blocking};
 use crate::error::{Error, Result};
@@ -49,6 +53,10 @@ pub(crate) struct Supervision {
     process: Option<i32>,
     /// It was ended because it did not answer.
     ended: bool,
+    /// What it has said of itself.
+    hello: Option<Hello>,
+    /// When it was started, with its container.
+    begun: Option<Instant>,
 }
 
 impl Supervision {
@@ -56,6 +64,9 @@ impl Supervision {
     pub(super) fn new(monitor: Monitor, watch: std::os::unix::net::UnixStream) -> Result<Supervision> {
         watch.set_nonblocking(true)?;
         let process = monitor::client::process_of(&watch).ok();
+        let begun = process
+            .and_then(age)
+            .and_then(|age| Instant::now().checked_sub(age));
         let watch = UnixStream::from_std(watch)?;
         let (read, questions) = watch.into_split();
         Ok(Supervision {
@@ -67,6 +78,8 @@ impl Supervision {
             curious: Vec::new(),
             process,
             ended: false,
+            hello: None,
+            begun,
         })
     }
 
@@ -114,6 +127,11 @@ impl Supervision {
         }
     }
 
+    /// How long its container has run.
+    pub(super) fn ran(&self) -> Option<Duration> {
+        self.begun.map(|begun| begun.elapsed())
+    }
+
     pub(super) fn was_ended(&self) -> bool {
         self.ended
     }
@@ -149,6 +167,30 @@ impl Owner {
             tracing::info!(container = %self.container.id, "the container's monitor answers again");
             self.publish_only();
         }
+    }
+
+    /// Its monitor has said who it is, as it does each time it is asked.
+    pub(super) fn met(&mut self, hello: Hello) {
+        let Some(supervision) = &mut self.supervision else {
+            return;
+        };
+        if supervision.hello.as_ref() == Some(&hello) {
+            return;
+        }
+        let container = &self.container.id;
+        let Hello { version, release } = &hello;
+        if *version > VERSION {
+            tracing::warn!(
+                %container, release, version,
+                "the container's monitor is of a later release than this daemon: what it says beyond version {VERSION} is left out"
+            );
+        } else if hello != Hello::own() {
+            tracing::info!(
+                %container, release, version,
+                "the container goes on with a monitor of another release until it is started anew"
+            );
+        }
+        supervision.hello = Some(hello);
     }
 
     /// Nothing has come from a monitor that was asked.

@@ -85,14 +85,13 @@ impl Pipe {
 
     fn start(&mut self, connect_first: bool) -> io::Result<()> {
         let (ours, theirs) = UnixStream::pair()?;
-        // Our own binary, also when its file has been replaced.
+        // Our own binary, also when its file has been replaced. The root directory is the monitor's already.
         Command::new("/proc/self/exe")
             .arg(crate::forward::ROLE)
             .arg(self.forward.source.id.chars().take(12).collect::<String>())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .current_dir("/")
             .spawn()?;
         ours.set_read_timeout(Some(FIRST_ANSWER))?;
         let told = Forward {

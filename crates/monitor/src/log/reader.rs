@@ -28,7 +28,7 @@ use super::tail::{self, Found};
 pub struct ReadOptions {
     /// Leave out what is older.
     pub since: Option<Timestamp>,
-    /// Stop at what is newer.
+    /// Leave out what is newer, and follow no longer than this.
     pub until: Option<Timestamp>,
     /// Only the last entries, counted before any other choice.
     pub tail: Option<u64>,
@@ -136,8 +136,9 @@ impl Reader {
     fn open_files(config: &LogFiles, mut options: ReadOptions) -> io::Result<Self> {
         let (mut watch, mut event) = (None, None);
         let directory = config.path.parent().unwrap_or(Path::new("/"));
-        // A container that never ran has no directory for its log, and nothing to wait for.
-        options.follow &= directory.is_dir();
+        // A container that never ran has no directory for its log, and nothing to wait for. Nor is there after an end that
+        // has passed.
+        options.follow &= directory.is_dir() && options.until.is_none_or(|until| until > Timestamp::now());
         if options.follow {
             // Watched before anything is read: whatever is written from here on wakes.
             let made = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
@@ -190,8 +191,14 @@ impl Reader {
             // Asked before reading: whoever finishes has written everything before.
             let finished = self.stop.finish.load(Ordering::Acquire);
             if let Some(line) = self.next_line()? {
-                if self.options.until.is_some_and(|until| line.time > until) {
-                    break;
+                // Passed over, not the end: where the clock was put back, earlier lines follow later ones.
+                if let Some(until) = self.options.until
+                    && line.time > until
+                {
+                    if self.options.follow && Timestamp::now() > until {
+                        break;
+                    }
+                    continue;
                 }
                 let early = self.options.since.is_some_and(|since| line.time < since);
                 if line.is_of(self.options.stdout, self.options.stderr) && !early {

@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 use super::internal;
 use super::poller::Token;
 use super::supervisor::{MAIN, Phase, Supervisor};
-use crate::protocol::{Event, Failed, Request, Response, State};
+use crate::protocol::{Event, Failed, Hello, Request, Response, State};
 use crate::wire::{self, Filled, Lines};
 
 /// A watcher that takes nothing is dropped when this much is kept for it.
@@ -99,6 +99,12 @@ impl Supervisor {
             match control.lines.next::<Request>() {
                 Ok(Some((request, fds))) => self.answer(number, request, fds),
                 Ok(None) => return,
+                // Of a later release: what it asks next may be known.
+                Err(error) if wire::is_unknown(&error) => {
+                    let text = format!("this monitor does not know the request: {error}");
+                    let failed = Failed::new(ErrorClass::NotImplemented, text);
+                    self.reply(number, &Response::Failed(failed));
+                }
                 Err(error) => {
                     let failed = Failed::new(ErrorClass::Invalid, format!("no such request: {error}"));
                     self.reply(number, &Response::Failed(failed));
@@ -135,7 +141,7 @@ impl Supervisor {
     fn carry_out(&mut self, request: Request, fds: Vec<OwnedFd>) -> Result<Response, Failed> {
         match request {
             Request::State => Ok(Response::State(self.state())),
-            Request::Watch => Ok(Response::Done),
+            Request::Watch => Ok(Response::Watching(Hello::own())),
             Request::Attach(streams) => {
                 let stream = fds.into_iter().next().ok_or_else(|| {
                     Failed::new(ErrorClass::Invalid, "an attach comes with one stream socket")

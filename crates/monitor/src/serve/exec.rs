@@ -20,7 +20,8 @@ pub(super) struct Exec {
     pub(super) pid: i32,
     pub(super) session: u32,
     pub(super) exit_code: Option<i32>,
-    pidfd: OwnedFd,
+    /// As long as it runs.
+    pidfd: Option<OwnedFd>,
 }
 
 /// What additional processes have of the container's: read from its configuration, and opened, for the first of them.
@@ -138,7 +139,7 @@ impl Supervisor {
             pid,
             session: self.next_session,
             exit_code: None,
-            pidfd: running.pidfd,
+            pidfd: Some(running.pidfd),
         };
         self.execs.insert(exec_id, exec);
         Ok(Response::ExecStarted { pid })
@@ -172,10 +173,8 @@ impl Supervisor {
 
     pub(super) fn exec_kill(&self, exec_id: &str, signal: i32) -> Result<Response, Failed> {
         let exec = self.find(exec_id)?;
-        if exec.exit_code.is_some() {
-            return Err(not_running(exec_id));
-        }
-        sys::process::send_signal(exec.pidfd.as_fd(), signal)
+        let process = exec.pidfd.as_ref().ok_or_else(|| not_running(exec_id))?;
+        sys::process::send_signal(process.as_fd(), signal)
             .map_err(|error| internal(&format!("send signal {signal}"), &error))?;
         Ok(Response::Done)
     }
@@ -198,6 +197,7 @@ impl Supervisor {
             .find(|(_, exec)| exec.pid == pid && exec.exit_code.is_none());
         let Some((exec_id, exec)) = found else { return };
         exec.exit_code = Some(exit.code());
+        exec.pidfd = None;
         let (exec_id, number) = (exec_id.clone(), exec.session);
         // All that the process wrote is in its pipes by now. What processes that it left behind may still write is
         // read, so that they are not stopped by it, but nobody waits for it.

@@ -152,13 +152,31 @@ fn after_a_reboot_every_container_is_what_it_is_said_to_be() {
     assert_eq!(daemon.ok(&["system", "check"]), "Nothing is wrong.\n");
 }
 
+/// As long as ours.
+const OTHER_RELEASE: &str = "0.0.9";
+
+/// Writes the program with the number of another release, wherever it says its own.
+fn of_another_release(program: &std::path::Path) {
+    let own = env!("CARGO_PKG_VERSION");
+    assert_eq!(own.len(), OTHER_RELEASE.len(), "choose another number");
+    std::fs::copy(BERTH, program).unwrap();
+    let edit = format!("s/{}/{OTHER_RELEASE}/g", own.replace('.', "[.]"));
+    let edited = Command::new("sed")
+        .args(["-i", &edit])
+        .arg(program)
+        .env("LC_ALL", "C")
+        .status()
+        .unwrap();
+    assert!(edited.success());
+}
+
 #[test]
 fn another_program_goes_on_with_what_the_last_one_ran() {
     guard!();
     let dir = tempfile::Builder::new().prefix("berth-e2e-").tempdir().unwrap();
-    // The same program is another one to the kernel, and its file is gone when the next one comes.
+    // Of another release, as its monitors say; its file is gone when the next one comes.
     let old = dir.path().join("old-berth");
-    std::fs::copy(BERTH, &old).unwrap();
+    of_another_release(&old);
     let like = command(dir.path(), &[]);
     let child = Command::new(&old)
         .args(like.get_args())
@@ -222,6 +240,11 @@ fn another_program_goes_on_with_what_the_last_one_ran() {
     );
     assert_eq!(daemon.ok(&["port", "counts"]), port);
     assert_eq!(daemon.ok(&["exec", "counts", "echo", "well"]), "well\n");
+    let log = daemon.log();
+    let told = log
+        .lines()
+        .filter(|line| line.contains("a monitor of another release") && line.contains(OTHER_RELEASE));
+    assert_eq!(told.count(), 2, "{log}");
     daemon.ok(&["exec", "leaves", "touch", "/end"]);
     let gone = retry(|| {
         (!daemon

@@ -137,6 +137,9 @@ fn a_client_that_finds_none_starts_one() {
     let status = machine.ok(&["cat", &format!("/proc/{}/stat", running[0])]);
     let session = status.rsplit(") ").next().unwrap().split(' ').nth(3).unwrap();
     assert_eq!(session, running[0], "{status}");
+    // Nor to the directory that its client was called in.
+    let directory = machine.ok(&["readlink", &format!("/proc/{}/cwd", running[0])]);
+    assert_eq!(directory, "/\n");
     assert!(machine.log().contains("ready"), "{}", machine.log());
     // Later clients find it, docker's by its socket too.
     assert!(
