@@ -484,3 +484,65 @@ fn all_logs_together_stay_within_the_budget() {
     assert!(before.iter().all(Option::is_some), "{before:?}");
     assert_eq!(names.map(|name| last(&daemon, name)), before);
 }
+
+/// Bytes that the daemon has read so far, of whatever.
+fn read_by(daemon: &Daemon) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{}/io", daemon.child.id())).unwrap();
+    let read = text.lines().find_map(|line| line.strip_prefix("rchar: "));
+    read.unwrap().trim().parse().unwrap()
+}
+
+/// How long something takes depends on the machine, how much is read for it does not.
+#[test]
+fn the_last_lines_of_a_gigabyte_are_read_from_the_end() {
+    guard!();
+    let daemon = Daemon::start();
+    let expected: String = (99_991..=100_000).map(|number| format!("{number}\n")).collect();
+    for driver in ["json-file", "local"] {
+        let options = format!("--log-driver={driver}");
+        let count = ["busybox", "seq", "1", "100000"];
+        let run = [
+            "run",
+            "--name",
+            driver,
+            &options,
+            "--log-opt",
+            "max-size=-1",
+            "--log-opt",
+            "max-file=3",
+        ];
+        daemon.ok(&[&run[..], &["box:1"], &count].concat());
+        let id = daemon.ok(&["inspect", "-f", "{{.Id}}", driver]);
+        let id = id.trim();
+        let log = daemon
+            .dir
+            .path()
+            .join("root/containers")
+            .join(id)
+            .join(match driver {
+                "local" => "local-logs/container.log".to_owned(),
+                _ => format!("{id}-json.log"),
+            });
+        // The same again and again, as entries may be.
+        let entries = std::fs::read(&log).unwrap();
+        let mut file = std::fs::File::options().append(true).open(&log).unwrap();
+        while file.metadata().unwrap().len() < 1 << 30 {
+            std::io::Write::write_all(&mut file, &entries).unwrap();
+        }
+        let tail = |expected: &str| {
+            let before = read_by(&daemon);
+            assert_eq!(daemon.ok(&["logs", "--tail", "10", driver]), expected, "{driver}");
+            let read = read_by(&daemon) - before;
+            assert!(read < 1 << 20, "{driver}: {read} bytes were read for ten lines");
+        };
+        tail(&expected);
+        // The same where it was put aside, and the newest file has only some of the lines.
+        let mut aside = log.clone().into_os_string();
+        aside.push(".1");
+        std::fs::rename(&log, &aside).unwrap();
+        tail(&expected);
+        daemon.ok(&["start", "-a", driver]);
+        tail(&expected);
+        daemon.ok(&["rm", driver]);
+    }
+}
