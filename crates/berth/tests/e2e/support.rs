@@ -270,8 +270,9 @@ pub fn command(dir: &Path, args: &[String]) -> Command {
     command
 }
 
-impl Drop for Daemon {
-    fn drop(&mut self) {
+impl Daemon {
+    /// Removes what it has on the host: its containers and networks.
+    pub fn clear(&self) {
         let ids = self.run(&["ps", "-aq"]);
         for id in text(&ids.stdout).split_whitespace() {
             self.run(&["rm", "-f", "-v", id]);
@@ -280,9 +281,18 @@ impl Drop for Daemon {
         for id in text(&networks.stdout).split_whitespace() {
             self.run(&["network", "rm", id]);
         }
-        // SIGTERM, so that bridge and rules of the instance go too where the daemon removes them.
-        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
-        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Not where the test has ended it: its number may be another's by now.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.clear();
+            // SIGTERM, so that bridge and rules of the instance go too where the daemon removes them.
+            let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+            let _ = self.child.wait();
+        }
         let tag = format!("berth-{}", &tag_of(&self.dir.path().join("root")));
         let _ = Command::new("ip")
             .args(["link", "del", &tag])

@@ -17,6 +17,16 @@ struct Host {
     systemd: Systemd,
 }
 
+impl Drop for Host {
+    fn drop(&mut self) {
+        // In peace: one that ends with its systemd would leave its bridge and rules on the host.
+        if matches!(self.daemon.child.try_wait(), Ok(None)) && !std::thread::panicking() {
+            self.daemon.clear();
+            self.end("-TERM");
+        }
+    }
+}
+
 fn spawn(systemd: &Systemd, dir: &Path, args: &[String]) -> Child {
     let daemon = command(dir, args);
     systemd
@@ -45,16 +55,20 @@ impl Host {
         Some(Host { daemon, systemd })
     }
 
-    fn crash_and_restart(&mut self) {
-        // What is a child of ours only waits for the daemon, whose number is one of the systemd's namespace.
+    /// What is a child of ours only waits for the daemon, whose number is one of the systemd's namespace.
+    fn end(&mut self, signal: &str) {
         let number = std::fs::read_to_string(self.daemon.dir.path().join("run/berth.pid")).unwrap();
         let killed = self
             .systemd
             .command(Path::new("kill"))
-            .args(["-9", number.trim()])
+            .args([signal, number.trim()])
             .status();
         assert!(killed.unwrap().success());
         self.daemon.child.wait().unwrap();
+    }
+
+    fn crash_and_restart(&mut self) {
+        self.end("-9");
         self.daemon.child = spawn(&self.systemd, self.daemon.dir.path(), &self.daemon.args);
         self.daemon.wait_until_ready();
     }
