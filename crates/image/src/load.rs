@@ -11,7 +11,7 @@ mod archive;
 mod docker;
 mod layout;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 
@@ -19,12 +19,11 @@ use spec::image::{Descriptor, Document, Manifest};
 use spec::{Digest, Platform, Reference};
 use store::Lease;
 
-use crate::document::children;
 use crate::error::ImageError;
 use crate::images::Images;
-use crate::platform::is_runnable;
 use crate::progress::{Progress, ProgressEvent, Reporter, short};
 use crate::registered::UnpackedManifest;
+use crate::signature::runnable_parts;
 
 /// How to load.
 #[derive(Debug, Clone, Default)]
@@ -123,14 +122,12 @@ impl Images {
     ) -> Result<(), ImageError> {
         let store = &self.inner.store;
         let document = self.inner.documents.manifest(store, &image.target)?;
-        let mut parts = BTreeSet::new();
-        if let Document::Index(index) = &*document {
+        let parts = runnable_parts(&document);
+        if let Document::Index(_) = &*document {
             let here = self.inner.documents.manifests_here(store, &image.target)?;
             if here.is_empty() {
                 return Err(ImageError::NothingHere(image.target.digest.to_string()));
             }
-            let runnable = children(index).filter(|entry| is_runnable(entry));
-            parts.extend(runnable.map(|entry| &entry.digest));
         }
         for name in &image.names {
             self.demand_signature_of_brought(name, &image.target.digest, &parts, signatures)?;

@@ -117,8 +117,8 @@ impl Images {
         };
         let before = self.named(&name)?;
         let resolved = pull.documents(&wanted, options.platform.as_ref()).await?;
-        let signed = [&resolved.target.digest, &resolved.descriptor.digest];
-        self.demand_signature(&pull.repository, &name, &signed).await?;
+        self.demand_signature(&pull.repository, &name, &resolved.target)
+            .await?;
         // Not before the registry has it: until a word is said, a refusal is an answer and no broken stream.
         report
             .say_at(&wanted, format!("Pulling from {}", shown_path(&name)))

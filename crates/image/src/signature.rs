@@ -7,12 +7,15 @@
 //! ```
 //!
 //! A signature counts when one of the wanted keys verifies it and its payload names the image; what else is there is
-//! passed over, since anybody who may push may put more beside an image. Sources: cosign's SIGNATURE_SPEC.md and
+//! passed over, since anybody who may push may put more beside an image. An index is signed as a whole: itself, as cosign
+//! signs what a name leads to, or by all its entries that may be run; one entry alone says nothing of what the name stands
+//! for elsewhere. Sources: cosign's SIGNATURE_SPEC.md and
 //! containers' container-signature(5).
 
 mod brought;
 mod key;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -22,9 +25,10 @@ use serde::{Deserialize, Serialize};
 use spec::image::{Descriptor, Document, Manifest};
 use spec::{Digest, Reference};
 
-use crate::document::parse;
+use crate::document::{children, parse};
 use crate::error::ImageError;
 use crate::images::Images;
+use crate::platform::is_runnable;
 
 pub(crate) use brought::is_signatures;
 pub use key::{KeyError, PublicKey};
@@ -37,6 +41,8 @@ const TYPE: &str = "cosign container image signature";
 const MAX_PAYLOAD: u64 = 1 << 20;
 /// Most signatures of one image that are looked at.
 const MOST: usize = 256;
+/// Most entries of an index whose signatures are asked for one by one.
+const MOST_PARTS: usize = 64;
 /// Most bytes of a file with a key.
 const MAX_KEY: u64 = 64 << 10;
 
@@ -141,13 +147,38 @@ impl Images {
         Ok(found)
     }
 
-    /// Refuses an image that a rule wants signed and that is not: none of `digests`, the target or the manifest for
-    /// the platform, has a signature by one of the rule's keys.
+    /// The signatures by which all that a name stands for is signed: those of the target or, where that is an index without
+    /// any, of each of its entries that may be run; none as soon as one of these has none.
+    async fn signatures_of_all(
+        &self,
+        repository: &Repository,
+        target: &Digest,
+        document: &Document,
+        keys: &[NamedKey],
+    ) -> Result<Vec<Verified>, ImageError> {
+        let found = self.signatures(repository, target, keys).await?;
+        let parts = runnable_parts(document);
+        if !found.is_empty() || parts.len() > MOST_PARTS {
+            return Ok(found);
+        }
+        let mut all = Vec::new();
+        for part in parts {
+            let found = self.signatures(repository, part, keys).await?;
+            if found.is_empty() {
+                return Ok(Vec::new());
+            }
+            all.extend(found);
+        }
+        Ok(all)
+    }
+
+    /// Refuses a target that a rule wants signed and that is not, as a whole ([`Images::signatures_of_all`]): its name will
+    /// stand for all of it, for every platform.
     pub(crate) async fn demand_signature(
         &self,
         repository: &Repository,
         name: &Reference,
-        digests: &[&Digest],
+        target: &Descriptor,
     ) -> Result<(), ImageError> {
         let Some(rule) = self
             .inner
@@ -159,12 +190,16 @@ impl Images {
         };
         let paths = rule.signed_by.clone();
         let keys = crate::download::blocking(move || read_keys(&paths)).await??;
-        for digest in digests {
-            if !self.signatures(repository, digest, &keys).await?.is_empty() {
-                return Ok(());
-            }
+        let (images, of) = (self.clone(), target.clone());
+        let document = move || images.inner.documents.manifest(&images.inner.store, &of);
+        let document = crate::download::blocking(document).await??;
+        let found = self
+            .signatures_of_all(repository, &target.digest, &document, &keys)
+            .await?;
+        match found.is_empty() {
+            true => Err(unsigned(name, rule.prefix, keys)),
+            false => Ok(()),
         }
-        Err(unsigned(name, rule.prefix, keys))
     }
 
     /// Verifies the image `name` with `keys`, or with those of the rule for its name. What is here under the name is
@@ -192,23 +227,29 @@ impl Images {
         };
         let images = self.clone();
         let of = name.clone();
-        let here = crate::download::blocking(move || images.resolve(&of.canonical())).await?;
-        let digests = match here {
-            Ok(image) => vec![image.id, image.manifest_digest],
+        let here = move || -> Result<(Digest, Document), ImageError> {
+            let target = images.find(&of.canonical())?;
+            let document = images.inner.documents.manifest(&images.inner.store, &target)?;
+            Ok((target.digest, Document::clone(&document)))
+        };
+        let (target, document) = match crate::download::blocking(here).await? {
+            Ok(here) => here,
             Err(ImageError::NotFound(_)) => {
                 let wanted = match (name.digest(), name.tag()) {
                     (Some(digest), _) => digest.to_string(),
                     (None, tag) => tag.unwrap_or("latest").to_owned(),
                 };
-                vec![repository.manifest(&wanted).await?.digest]
+                let fetched = repository.manifest(&wanted).await?;
+                let document = parse(&fetched.media_type, &fetched.digest, &fetched.bytes)?;
+                (fetched.digest, document)
             }
             Err(error) => return Err(error),
         };
-        for digest in &digests {
-            let found = self.signatures(&repository, digest, &keys).await?;
-            if !found.is_empty() {
-                return Ok(found);
-            }
+        let found = self
+            .signatures_of_all(&repository, &target, &document, &keys)
+            .await?;
+        if !found.is_empty() {
+            return Ok(found);
         }
         Err(ImageError::NotSigned {
             name: name.familiar(),
@@ -218,6 +259,17 @@ impl Images {
                 .collect::<Vec<_>>()
                 .join(", "),
         })
+    }
+}
+
+/// The entries of an index that may be run, for whatever platform.
+pub(crate) fn runnable_parts(document: &Document) -> BTreeSet<&Digest> {
+    match document {
+        Document::Manifest(_) => BTreeSet::new(),
+        Document::Index(index) => children(index)
+            .filter(|entry| is_runnable(entry))
+            .map(|entry| &entry.digest)
+            .collect(),
     }
 }
 

@@ -624,3 +624,95 @@ async fn a_loaded_image_may_be_signed_at_its_registry() {
     .await;
     load(&user, saved).await.unwrap();
 }
+
+/// A name that leads to an index stands for every platform of it: one signed entry does not let it in.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_is_pulled_when_it_is_signed_or_all_of_it() {
+    if !is_root() {
+        return;
+    }
+    let Some(server) = DistributionRegistry::start(false) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (private, public) = key_pair(dir.path(), "ours", P256);
+    let world = World::new();
+    let host = spec::Platform::host();
+    let host = format!("{}/{}", host.os, host.architecture);
+    let (name, other) = (server.name("app:1"), server.name("app:other"));
+    let mine = world
+        .import(&name, tar_of(&[("file", b"for this machine")]))
+        .await;
+    let theirs = world.import(&other, tar_of(&[("file", b"for another")])).await;
+    world.push(&name).await.unwrap();
+    world.push(&other).await.unwrap();
+    let push = world
+        .images
+        .registry()
+        .repository(&name.parse().unwrap(), &Auth::Anonymous, Access::Push)
+        .unwrap();
+    let entry = |image: &image::Image, platform: &str| {
+        let (os, architecture) = platform.split_once('/').unwrap();
+        serde_json::json!({
+            "mediaType": media_type::OCI_MANIFEST, "digest": image.id, "size": image.target.size,
+            "platform": {"os": os, "architecture": architecture},
+        })
+    };
+    // What is never run needs no signature.
+    let about = attach(&push, "", vec![(b"about it".to_vec(), b"nothing".to_vec())]).await;
+    let attested = serde_json::json!({
+        "mediaType": media_type::OCI_MANIFEST, "digest": about.digest, "size": about.size,
+        "platform": {"os": "unknown", "architecture": "unknown"},
+        "annotations": {"vnd.docker.reference.type": "attestation-manifest"},
+    });
+    let index = Packed::index(&[entry(&mine, &host), entry(&theirs, "linux/riscv64"), attested]);
+    let bytes = index.blobs[0].clone();
+    push.manifest_put("1", media_type::OCI_INDEX, bytes.into())
+        .await
+        .unwrap();
+    let tag = |digest: &Digest| format!("{}.sig", digest.to_string().replace(':', "-"));
+    let signed = async |digest: &Digest| {
+        let right = payload(digest);
+        let signature = sign(dir.path(), &private, "-sha256", &right);
+        attach(&push, &tag(digest), vec![(right, signature)]).await;
+    };
+    let reference: spec::Reference = name.parse().unwrap();
+    let strict = || strict(&format!("127.0.0.1:{}", server.port), &[&public]);
+
+    signed(&mine.id).await;
+    let user = strict();
+    assert!(matches!(user.pull(&name).await, Err(ImageError::Unsigned { .. })));
+    let verified = user.images.verify(&reference, None, Vec::new()).await;
+    assert!(matches!(verified, Err(ImageError::NotSigned { .. })));
+    // What is signed can be had by its own digest.
+    let alone = format!("{}@{}", server.name("app"), mine.id);
+    assert_eq!(user.pull(&alone).await.unwrap().0.id, mine.id);
+
+    signed(&theirs.id).await;
+    let (image, _) = user.pull(&name).await.unwrap();
+    assert_eq!(image.id, index.digest);
+    let verified = user.images.verify(&reference, None, Vec::new()).await.unwrap();
+    let digests: Vec<&Digest> = verified.iter().map(|verified| &verified.digest).collect();
+    let (mut wanted, mut digests) = (vec![&mine.id, &theirs.id], digests);
+    wanted.sort();
+    digests.sort();
+    assert_eq!(digests, wanted);
+
+    // The index's own signature says all of it.
+    attach(
+        &push,
+        &tag(&mine.id),
+        vec![(payload(&mine.id), b"rubbish".to_vec())],
+    )
+    .await;
+    let fresh = strict();
+    assert!(matches!(
+        fresh.pull(&name).await,
+        Err(ImageError::Unsigned { .. })
+    ));
+    signed(&index.digest).await;
+    fresh.pull(&name).await.unwrap();
+    let verified = fresh.images.verify(&reference, None, Vec::new()).await.unwrap();
+    assert_eq!(verified.len(), 1);
+    assert_eq!(verified[0].digest, index.digest);
+}
