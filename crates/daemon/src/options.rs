@@ -138,6 +138,9 @@ pub(crate) struct Options {
     /// After how long unused parts of the build cache go, such as 168h
     #[arg(long, value_name = "DURATION")]
     pub(crate) build_cache_age: Option<String>,
+    /// Most bytes that one layer may unpack to, such as 20g (128g unless given)
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_layer_size: Option<String>,
     /// How long removed volumes can be had back, such as 168h (24h unless given, 0: not at all)
     #[arg(long, value_name = "DURATION")]
     pub(crate) volume_trash_ttl: Option<String>,

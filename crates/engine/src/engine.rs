@@ -165,6 +165,7 @@ impl Inner {
         store.room().keep(config.live.min_free);
         images.set_max_downloads(config.live.max_downloads);
         images.set_max_uploads(config.live.max_uploads);
+        images.set_max_layer(config.live.max_layer_size);
         let networks = Networks::open(store.clone(), config.network.clone())?;
         let volumes = Volumes::open_with(store.clone(), store.root(), config.volume_plugins.clone())?;
         let records = Records::open(store.clone())?;

@@ -27,6 +27,8 @@ pub struct LiveConfig {
     pub max_uploads: usize,
     /// Space on the disk that pulls, loads and builds leave free.
     pub min_free: store::MinFree,
+    /// Most bytes of one layer, unpacked.
+    pub max_layer_size: u64,
     /// How long removed volumes can be had back; not at all when zero.
     pub volume_trash_ttl: std::time::Duration,
     /// Whether the daemon says more in its log.
@@ -44,6 +46,7 @@ impl Default for LiveConfig {
             max_downloads: image::MAX_DOWNLOADS,
             max_uploads: image::MAX_UPLOADS,
             min_free: store::MinFree::default(),
+            max_layer_size: image::MAX_LAYER,
             volume_trash_ttl: crate::volumes::trash::DEFAULT_TTL,
             debug: false,
         }
@@ -92,6 +95,7 @@ impl Engine {
         self.inner.store.room().keep(live.min_free);
         self.inner.images.set_max_downloads(live.max_downloads);
         self.inner.images.set_max_uploads(live.max_uploads);
+        self.inner.images.set_max_layer(live.max_layer_size);
         let attributes = live.attributes();
         *self.inner.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(live);
         self.inner.trash.notify_one();

@@ -148,7 +148,10 @@ impl ImageError {
             ImageError::Read(cause)
                 if matches!(
                     cause.kind(),
-                    io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput
+                    io::ErrorKind::UnexpectedEof
+                        | io::ErrorKind::InvalidData
+                        | io::ErrorKind::InvalidInput
+                        | io::ErrorKind::FileTooLarge
                 ) =>
             {
                 ErrorClass::Invalid

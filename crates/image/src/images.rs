@@ -12,7 +12,7 @@
 //!
 //! The last three are hints: rows may outlive their blobs, and whoever uses one asks the content store first.
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Transaction;
@@ -92,6 +92,8 @@ pub(crate) struct Inner {
     pub documents: Documents,
     pub downloads: Downloads,
     pub max_uploads: AtomicUsize,
+    /// Bytes of one layer, unpacked.
+    pub max_layer: AtomicU64,
     pub chains: ChainLocks,
     pub roots: Mutex<Vec<RootSource>>,
 }
@@ -107,6 +109,7 @@ impl Images {
                 documents: Documents::default(),
                 downloads: Downloads::default(),
                 max_uploads: AtomicUsize::new(crate::MAX_UPLOADS),
+                max_layer: AtomicU64::new(crate::MAX_LAYER),
                 chains: ChainLocks::default(),
                 roots: Mutex::default(),
             }),

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use spec::image::{ContainerSettings, History, ImageConfig};
 use spec::{Platform, Reference, chain_id};
 
+use crate::bounded::Bounded;
 use crate::compression;
 use crate::error::ImageError;
 use crate::image::Image;
@@ -38,7 +39,7 @@ impl Images {
         let lease = self.inner.store.lease();
         let snapshots = self.inner.store.snapshots();
         let pending = Pending::create(snapshots, None, &lease)?;
-        let mut tar = compression::decoder(reader);
+        let mut tar = Bounded::new(compression::decoder(reader), self.max_layer());
         let written = write_layer(self.inner.store.content(), Some(&pending.part()?), |out| {
             let copied = copy(&mut tar, out)?;
             match copied {

@@ -25,6 +25,7 @@
 )]
 
 pub mod archive;
+mod bounded;
 mod chain;
 mod collect;
 mod commit;
@@ -60,6 +61,7 @@ mod unpack;
 mod usage;
 mod write;
 
+pub use bounded::MAX_LAYER;
 pub use commit::CommitLayers;
 pub use contents::{Comparison, Contents, Entry, LayerContents, Setting, Wasted};
 pub use download::MAX_DOWNLOADS;

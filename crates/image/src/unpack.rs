@@ -18,6 +18,7 @@ use spec::image::{Descriptor, ImageConfig, Manifest};
 use spec::{Digest, Hasher};
 use store::{Lease, Part, SnapshotId, Snapshots};
 
+use crate::bounded::Bounded;
 use crate::error::ImageError;
 use crate::image::{Image, chains};
 use crate::images::Images;
@@ -199,7 +200,14 @@ impl Images {
             (false, None) => Beneath::Coming(&lowers),
         };
         let gate = self.inner.store.room().gate();
-        let outcome = apply_layer(counted, &part.dir, beneath, &job.blob.digest, gate);
+        let outcome = apply_layer(
+            counted,
+            self.max_layer(),
+            &part.dir,
+            beneath,
+            &job.blob.digest,
+            gate,
+        );
         // A broken source explains a failed unpacking better than the unpacking does.
         verified()?;
         let actual = outcome?;
@@ -275,9 +283,10 @@ pub(crate) fn check_layers(
     })
 }
 
-/// Applies a compressed layer to a directory and gives back its diff ID.
+/// Applies a compressed layer of at most `most` bytes to a directory and gives back its diff ID.
 pub(crate) fn apply_layer(
     source: impl Read + Send,
+    most: u64,
     directory: &Path,
     beneath: Beneath<'_>,
     blob: &Digest,
@@ -288,7 +297,7 @@ pub(crate) fn apply_layer(
         let (used, spare) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
-        scope.spawn(move || decompress(source, &blocks, &spare, &stopped));
+        scope.spawn(move || decompress(source, most, &blocks, &spare, &stopped));
         let mut reader = Hashed {
             inner: Blocks {
                 gate: Some(gate),
@@ -310,12 +319,13 @@ pub(crate) fn apply_layer(
 
 fn decompress(
     source: impl Read + Send,
+    most: u64,
     blocks: &mpsc::SyncSender<io::Result<Vec<u8>>>,
     spare: &mpsc::Receiver<Vec<u8>>,
     stop: &AtomicBool,
 ) {
     let work = || -> io::Result<()> {
-        let mut decoder = compression::decoder(source);
+        let mut decoder = Bounded::new(compression::decoder(source), most);
         while !stop.load(Ordering::Relaxed) {
             // Memory that was used already costs the kernel nothing.
             let mut block = spare.try_recv().unwrap_or_default();

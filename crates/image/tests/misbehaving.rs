@@ -6,6 +6,7 @@ mod support;
 
 use registry::ClientConfig;
 use spec::Digest;
+use spec::image::media_type;
 use support::servers::memory::{Fault, MemoryRegistry};
 use support::servers::{Request, noise};
 use support::{World, is_root, tar_of};
@@ -196,4 +197,80 @@ async fn a_push_sits_out_what_passes() {
         registry.manifest("app", "1").is_none(),
         "a manifest without its blobs"
     );
+}
+
+/// Some kilobytes that unpack to much more than is allowed: from a registry, in an archive, and as a tree.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_unpacks_to_more_than_is_allowed_is_refused_and_leaves_nothing() {
+    use std::io::Write as _;
+    if !is_root() {
+        return;
+    }
+    let tar = tar_of(&[("zeros", &vec![0; 8 << 20])]);
+    let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    bomb.write_all(&tar).unwrap();
+    let bomb = bomb.finish().unwrap();
+    assert!(bomb.len() < 20_000);
+    let registry = MemoryRegistry::start(|_, _| None);
+    let config = serde_json::to_vec(&serde_json::json!({
+        "architecture": spec::Platform::host().architecture, "os": "linux",
+        "rootfs": {"type": "layers", "diff_ids": [Digest::sha256(&tar)]},
+    }))
+    .unwrap();
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST,
+        "config": {"mediaType": media_type::OCI_CONFIG, "digest": registry.put_blob(&config), "size": config.len()},
+        "layers": [{"mediaType": media_type::OCI_LAYER_GZIP, "digest": registry.put_blob(&bomb), "size": bomb.len()}],
+    });
+    registry.put_manifest(
+        "app",
+        "1",
+        media_type::OCI_MANIFEST,
+        serde_json::to_vec(&manifest).unwrap(),
+    );
+    let name = registry.name("app:1");
+    let archive = tar_of(&[
+        ("c.json", &config),
+        ("l.tar.gz", &bomb),
+        (
+            "manifest.json",
+            br#"[{"Config":"c.json","RepoTags":["bomb:1"],"Layers":["l.tar.gz"]}]"#,
+        ),
+    ]);
+    let world = World::new();
+    world.images.set_max_layer(1 << 20);
+    let mut refusals = vec![world.pull(&name).await.unwrap_err()];
+    let (images, loaded) = (world.images.clone(), archive.clone());
+    refusals.push(
+        support::blocking(move || {
+            images
+                .load(loaded.as_slice(), image::LoadOptions::default(), support::log().0)
+                .unwrap_err()
+        })
+        .await,
+    );
+    let (images, tree) = (world.images.clone(), bomb.clone());
+    refusals.push(
+        support::blocking(move || {
+            images
+                .import(tree.as_slice(), image::ImportOptions::default(), support::log().0)
+                .unwrap_err()
+        })
+        .await,
+    );
+    for refused in refusals {
+        let said = refused.to_string();
+        assert!(
+            said.contains("more than 1048576 bytes") && said.contains("max-layer-size"),
+            "{said}"
+        );
+        assert_eq!(refused.class(), spec::ErrorClass::Invalid, "{said}");
+    }
+    world.images.gc(|_| Ok(store::Roots::default())).unwrap();
+    assert_eq!(world.images.store().content().list().unwrap(), []);
+    assert_eq!(world.images.store().snapshots().list().unwrap(), []);
+    assert!(world.partial_downloads().is_empty());
+    // What is allowed goes through.
+    world.images.set_max_layer(16 << 20);
+    world.pull(&name).await.unwrap();
 }

@@ -51,6 +51,8 @@ pub(crate) struct Settings {
     pub(crate) certs_d: Vec<PathBuf>,
     pub(crate) cdi_spec_dirs: Vec<PathBuf>,
     pub(crate) min_free: engine::store::MinFree,
+    /// Most bytes of one layer, unpacked.
+    pub(crate) max_layer_size: u64,
     pub(crate) volume_trash_ttl: Duration,
     pub(crate) volume_plugins: engine::volume::PluginSettings,
     pub(crate) max_downloads: usize,
@@ -196,6 +198,8 @@ impl Settings {
             proxies: file.proxies(options.http_proxy, options.https_proxy, options.no_proxy)?,
             limit_rate: size(&mut file, "limit-rate", options.limit_rate)?,
             min_free: min_free(&mut file, options.min_free)?,
+            max_layer_size: size(&mut file, "max-layer-size", options.max_layer_size)?
+                .unwrap_or(image::MAX_LAYER),
             volume_trash_ttl: volume_trash_ttl(&mut file, options.volume_trash_ttl)?,
             volume_plugins: volume_plugins(
                 &mut file,

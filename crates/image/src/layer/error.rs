@@ -51,7 +51,9 @@ impl LayerError {
     /// Which kind of failure this is for a client.
     pub fn class(&self) -> ErrorClass {
         match self {
-            LayerError::Tar(TarError::Read { .. }) => ErrorClass::Internal,
+            LayerError::Tar(TarError::Read { cause, .. }) if cause.kind() != io::ErrorKind::FileTooLarge => {
+                ErrorClass::Internal
+            }
             LayerError::Tar(_)
             | LayerError::Outside { .. }
             | LayerError::Name { .. }
@@ -59,6 +61,8 @@ impl LayerError {
             LayerError::Entry { cause, .. } | LayerError::Path { cause, .. } | LayerError::Output(cause) => {
                 match cause.kind() {
                     io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorClass::Unavailable,
+                    // Of the archive: more comes out than is allowed.
+                    io::ErrorKind::FileTooLarge => ErrorClass::Invalid,
                     // Something is mounted where the archive wants something else.
                     io::ErrorKind::ResourceBusy => ErrorClass::Conflict,
                     io::ErrorKind::ReadOnlyFilesystem => ErrorClass::Forbidden,

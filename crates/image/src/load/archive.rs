@@ -9,6 +9,7 @@ use std::io::Read;
 use spec::Digest;
 use store::Lease;
 
+use crate::bounded::too_large;
 use crate::compression;
 use crate::error::ImageError;
 use crate::images::Images;
@@ -56,6 +57,9 @@ pub(crate) fn take_in(images: &Images, reader: impl Read + Send, lease: &Lease) 
         let outside = || ImageError::Archive(format!("{} leads outside of it", display(&entry.path)));
         let name = normal(&String::from_utf8_lossy(&entry.path)).ok_or_else(outside)?;
         match entry.kind {
+            Kind::File if entry.size > images.max_layer() => {
+                return Err(ImageError::Read(too_large(images.max_layer())));
+            }
             Kind::File => {
                 let blob = take_file(images, &name, &mut archive.content())?;
                 lease.hold_blob(&blob.0);
