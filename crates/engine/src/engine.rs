@@ -66,6 +66,8 @@ pub(crate) struct Inner {
     pub(crate) volumes: Volumes,
     /// Something was put into the trash, or its time changed.
     pub(crate) trash: tokio::sync::Notify,
+    /// Compressed layers may go.
+    pub(crate) blobs: crate::blobs::Wake,
     pub(crate) records: Records,
     pub(crate) containers: Registry,
     pub(crate) execs: Execs,
@@ -108,6 +110,8 @@ impl Engine {
             .spawn(crate::container::keep_to_budget(engine.clone()));
         let trash = crate::volumes::trash::keep(engine.clone());
         engine.inner.tasks.spawn(trash);
+        let blobs = crate::blobs::keep(engine.clone());
+        engine.inner.tasks.spawn(blobs);
         Ok(engine)
     }
 
@@ -189,6 +193,7 @@ impl Inner {
             networks,
             volumes,
             trash: Default::default(),
+            blobs: Default::default(),
             records,
             containers: Registry::default(),
             execs: Execs::default(),

@@ -8,6 +8,7 @@
 //! - Errors carry a class and Docker's words.
 
 mod activity;
+mod blobs;
 pub mod cdi;
 mod check;
 mod container;

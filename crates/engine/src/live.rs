@@ -29,6 +29,8 @@ pub struct LiveConfig {
     pub min_free: store::MinFree,
     /// Most bytes of one layer, unpacked.
     pub max_layer_size: u64,
+    /// Which compressed layers stay on the disk.
+    pub image_blobs: image::BlobPolicy,
     /// How long removed volumes can be had back; not at all when zero.
     pub volume_trash_ttl: std::time::Duration,
     /// Whether the daemon says more in its log.
@@ -47,6 +49,7 @@ impl Default for LiveConfig {
             max_uploads: image::MAX_UPLOADS,
             min_free: store::MinFree::default(),
             max_layer_size: image::MAX_LAYER,
+            image_blobs: image::BlobPolicy::default(),
             volume_trash_ttl: crate::volumes::trash::DEFAULT_TTL,
             debug: false,
         }
@@ -96,9 +99,13 @@ impl Engine {
         self.inner.images.set_max_downloads(live.max_downloads);
         self.inner.images.set_max_uploads(live.max_uploads);
         self.inner.images.set_max_layer(live.max_layer_size);
+        let policy_changed = self.inner.live().image_blobs != live.image_blobs;
         let attributes = live.attributes();
         *self.inner.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(live);
         self.inner.trash.notify_one();
+        if policy_changed {
+            self.inner.blobs.policy.notify_one();
+        }
         let id = &self.inner.daemon_id;
         self.inner.events.publish("daemon", "reload", id, attributes);
         Ok(())

@@ -8,6 +8,7 @@ use store::{Freed, Roots, SnapshotId, rusqlite};
 
 use crate::error::ImageError;
 use crate::images::Images;
+use crate::recipe;
 
 impl Images {
     /// Removes blobs and layers that neither an image, nor a writable snapshot, nor a lease, nor a source given
@@ -102,11 +103,11 @@ impl Images {
 impl Images {
     /// Every blob and layer that images have.
     pub fn rooted(&self) -> Result<Roots, ImageError> {
-        let mut roots = self
-            .inner
-            .store
-            .db()
-            .write::<_, store::DbError>(|tx| Ok(image_roots(tx)?))?;
+        let mut roots = self.inner.store.db().write::<_, store::DbError>(|tx| {
+            let mut roots = image_roots(tx)?;
+            roots.blobs.extend(recipe::recipes(tx)?);
+            Ok(roots)
+        })?;
         let snapshots = self.inner.store.snapshots();
         for top in roots.snapshots.clone() {
             let mut next = snapshots.parent(top);

@@ -52,6 +52,49 @@ pub fn gzip_encoder<W: Write>(out: W, level: u32) -> GzEncoder<W> {
         .write(out, flate2::Compression::new(level.min(9)))
 }
 
+/// Step in which compressors get what they compress.
+const STEP: usize = 256 * 1024;
+
+/// A writer that passes on what it gets in steps of one size, whatever the sizes that come: what a compressor makes of the
+/// same bytes depends on these.
+pub(crate) struct Even<W> {
+    out: W,
+    block: Vec<u8>,
+}
+
+impl<W: Write> Even<W> {
+    pub(crate) fn new(out: W) -> Even<W> {
+        Even {
+            out,
+            block: Vec::with_capacity(STEP),
+        }
+    }
+
+    /// Passes on the rest.
+    pub(crate) fn finish(mut self) -> io::Result<W> {
+        self.out.write_all(&self.block)?;
+        Ok(self.out)
+    }
+}
+
+impl<W: Write> Write for Even<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = STEP.saturating_sub(self.block.len()).min(bytes.len());
+        self.block
+            .extend_from_slice(bytes.get(..room).unwrap_or_default());
+        if self.block.len() >= STEP {
+            self.out.write_all(&self.block)?;
+            self.block.clear();
+        }
+        Ok(room)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        // A flush would show in what is made.
+        Ok(())
+    }
+}
+
 enum Decoder<'a> {
     /// Not looked at yet.
     Unknown(Option<Box<dyn Read + Send + 'a>>),

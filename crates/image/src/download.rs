@@ -197,7 +197,7 @@ impl Job {
 
     /// One attempt; true beside an error says that it went on from an earlier one.
     async fn attempt(&self) -> Result<bool, (ImageError, bool)> {
-        if self.store.content().has(&self.blob.digest) {
+        if self.store.content().is_stored(&self.blob.digest) {
             let path = self.store.content().path(&self.blob.digest);
             let file = File::open(path).map_err(|e| (ImageError::Read(e), false))?;
             self.written.open(file, self.blob.size);

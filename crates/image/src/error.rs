@@ -108,6 +108,15 @@ pub enum ImageError {
     Db(#[from] DbError),
     #[error("writing image document: {0}")]
     Json(#[from] serde_json::Error),
+    /// A compressed layer that was let go.
+    #[error(
+        "the compressed layer {blob} is not on the disk and cannot be had again: {why}; pull or load the image once more"
+    )]
+    NotBrought {
+        blob: Digest,
+        why: String,
+        class: ErrorClass,
+    },
     /// The disk took the bytes no longer.
     #[error("storing {1}: {0}")]
     Store(#[source] io::Error, Digest),
@@ -156,6 +165,7 @@ impl ImageError {
             {
                 ErrorClass::Invalid
             }
+            ImageError::NotBrought { class, .. } => *class,
             ImageError::Registry(error) => error.class(),
             ImageError::Content(error) => error.class(),
             ImageError::Ingest(error) => error.class(),

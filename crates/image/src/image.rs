@@ -203,11 +203,14 @@ impl Images {
         }
     }
 
-    /// Bytes of the blobs below `target` and of the unpacked layers of all its platforms, each counted once.
+    /// Bytes on the disk for the blobs below `target` and of the unpacked layers of all its platforms, each counted once.
     pub(crate) fn size_of(&self, target: &Descriptor) -> Result<u64, ImageError> {
         let store = &self.inner.store;
         let blobs = self.inner.documents.blobs_here(store, target)?;
-        let blobs: u64 = blobs.iter().map(|blob| blob.size).sum();
+        let blobs: u64 = blobs
+            .iter()
+            .map(|blob| store.content().held_bytes(&blob.digest, blob.size))
+            .sum();
         Ok(blobs + self.unpacked_size(self.layers_of(target)?)?)
     }
 

@@ -8,9 +8,11 @@
 //!   layer_blob      diff ID -> compressed forms known, so that a layer is compressed once
 //!   blob_origin     where a blob was pulled from or pushed to, for mounts across repositories
 //!   upload          where a registry takes the rest of a blob whose push was cut short
+//!   layer_recipe    compressed layers whose files may be missing, and how they are had again
 //! ```
 //!
-//! The last three are hints: rows may outlive their blobs, and whoever uses one asks the content store first.
+//! `layer_blob`, `blob_origin` and `upload` are hints: rows may outlive their blobs, and whoever uses one asks the content
+//! store first.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +24,7 @@ use crate::chain::ChainLocks;
 use crate::document::Documents;
 use crate::download::Downloads;
 use crate::error::ImageError;
+use crate::recipe;
 
 const STEPS: &[&str] = &[
     "
@@ -75,6 +78,7 @@ const STEPS: &[&str] = &[
     ALTER TABLE image ADD COLUMN parent TEXT;
     CREATE INDEX image_parent ON image (parent);
 ",
+    recipe::STEP,
 ];
 
 /// Says what else must be kept, inside the transaction of a garbage collection.
@@ -96,24 +100,29 @@ pub(crate) struct Inner {
     pub max_layer: AtomicU64,
     pub chains: ChainLocks,
     pub roots: Mutex<Vec<RootSource>>,
+    /// An image came, or what it is made of was used.
+    pub changed: Arc<tokio::sync::Notify>,
 }
 
 impl Images {
     /// Opens the image store of `store` and brings its tables up to date.
     pub fn open(store: Store, registry: registry::Client) -> Result<Images, ImageError> {
         store.db().migrate("image", STEPS)?;
-        Ok(Images {
-            inner: Arc::new(Inner {
-                store,
-                registry,
-                documents: Documents::default(),
-                downloads: Downloads::default(),
-                max_uploads: AtomicUsize::new(crate::MAX_UPLOADS),
-                max_layer: AtomicU64::new(crate::MAX_LAYER),
-                chains: ChainLocks::default(),
-                roots: Mutex::default(),
-            }),
-        })
+        recipe::load(&store)?;
+        let inner = Arc::new(Inner {
+            store,
+            registry,
+            documents: Documents::default(),
+            downloads: Downloads::default(),
+            max_uploads: AtomicUsize::new(crate::MAX_UPLOADS),
+            max_layer: AtomicU64::new(crate::MAX_LAYER),
+            chains: ChainLocks::default(),
+            roots: Mutex::default(),
+            changed: Arc::default(),
+        });
+        inner.store.content().bring_with(recipe::bringer(&inner));
+        inner.store.keep_dependents(recipe::dependents(&inner));
+        Ok(Images { inner })
     }
 
     /// The store the images live in.
@@ -136,6 +145,12 @@ impl Images {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(Arc::new(source));
+    }
+
+    /// Notified after an image was registered, and when one was pushed or saved: then compressed layers may be on the disk
+    /// that need not be ([`Images::reduce`]).
+    pub fn changed(&self) -> Arc<tokio::sync::Notify> {
+        Arc::clone(&self.inner.changed)
     }
 
     /// How many layers are downloaded at once, over all pulls (3 unless changed).

@@ -14,6 +14,7 @@ mod changes;
 mod diff;
 mod emit;
 mod error;
+mod files;
 mod holes;
 mod inside;
 mod lowers;
@@ -30,6 +31,7 @@ pub use error::LayerError;
 pub use tree::tree_tar;
 
 pub(crate) use emit::Emitter;
+pub(crate) use files::Files;
 pub(crate) use lowers::is_opaque;
 pub(crate) use parents::{Missing, Parents, clean};
 pub(crate) use place::{Made, Options as PlaceOptions, overwrite, place, set_directory, times};

@@ -7,14 +7,14 @@
 //! ```
 //!
 //! An image is identified by the digest of its target, an index or a manifest, as Docker's containerd store
-//! does. Names point to targets; an image without a name is dangling. Every document and compressed layer is
-//! kept as it came, so that a push never changes a digest; of an index only the platforms that were pulled are
-//! here.
+//! does. Names point to targets; an image without a name is dangling. Every document is kept as it came, and so is
+//! every compressed layer that cannot be had again bit for bit, so that a push never changes a digest; of an index
+//! only the platforms that were pulled are here.
 //!
-//! Invariants: what [`Images::resolve`] finds has its manifest, configuration and layers as verified blobs; a
-//! snapshot labelled with a chain ID was made from a layer whose digest and diff ID were both verified. A
-//! failed operation leaves nothing that is visible, at most the resumable beginning of a download; what became
-//! unreferenced is removed by [`Images::gc`].
+//! Invariants: what [`Images::resolve`] finds has its manifest, configuration and layers as verified blobs, or the
+//! layers unpacked with what it takes to make the same blobs of them ([`BlobPolicy`]); a snapshot labelled with a
+//! chain ID was made from a layer whose digest and diff ID were both verified. A failed operation leaves nothing that
+//! is visible, at most the resumable beginning of a download; what became unreferenced is removed by [`Images::gc`].
 //!
 //! `pull` and `push` are async. Everything else blocks (disk, compression) and belongs on a blocking thread;
 //! `load` and `import` must not run on a thread of the async runtime itself.
@@ -49,6 +49,7 @@ mod platform;
 mod progress;
 mod pull;
 mod push;
+mod recipe;
 mod recode;
 mod registered;
 mod remove_platform;
@@ -77,6 +78,7 @@ pub use parts::{LayerPart, RemoteParts};
 pub use progress::{Progress, ProgressEvent};
 pub use pull::PullOptions;
 pub use push::{MAX_UPLOADS, PushOptions, PushResult};
+pub use recipe::{BlobPolicy, Reduced};
 pub use recode::{ImageForm, LayerCompression};
 pub use registry::Auth;
 pub use remove_platform::{PlatformsRemoved, SUBJECT};

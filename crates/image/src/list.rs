@@ -57,7 +57,8 @@ impl Images {
         let (_, config) = self.choose(target, None, target.digest.as_str())?;
         let references = known.names.get(&target.digest).cloned().unwrap_or_default();
         let blobs = self.inner.documents.blobs_here(store, target)?;
-        let mut size: u64 = blobs.iter().map(|blob| blob.size).sum();
+        let held = |blob: &Descriptor| store.content().held_bytes(&blob.digest, blob.size);
+        let mut size: u64 = blobs.iter().map(held).sum();
         for chain in self.layers_of(target)? {
             size += match known.layers.get(&chain) {
                 Some(Some(bytes)) => *bytes,
@@ -110,7 +111,10 @@ impl Images {
             return Ok(summary);
         }
         let blobs = self.inner.documents.blobs_here(store, &summary.descriptor)?;
-        summary.content_size = blobs.iter().map(|blob| blob.size).sum();
+        summary.content_size = blobs
+            .iter()
+            .map(|blob| content.held_bytes(&blob.digest, blob.size))
+            .sum();
         let here = self.inner.documents.manifests_here(store, &summary.descriptor)?;
         let mut needed = here
             .iter()

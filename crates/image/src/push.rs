@@ -68,7 +68,10 @@ impl Images {
         report
             .say(format!("The push refers to repository [{}]", name.name()))
             .await;
-        self.push_plan_to(&name, &plan, &options, &report).await?;
+        let pushed = self.push_plan_to(&name, &plan, &options, &report).await;
+        drop(lease);
+        self.inner.changed.notify_one();
+        pushed?;
         let tag = tag_of(&name, &plan);
         let (digest, size) = (plan.target.digest.clone(), plan.target.size);
         if let Some(index) = &plan.instead_of {

@@ -8,7 +8,7 @@ use std::io::{self, BufReader, Write};
 use spec::image::{Descriptor, media_type};
 use store::Lease;
 
-use crate::compression::{self, Compression};
+use crate::compression::{self, Compression, Even};
 use crate::error::ImageError;
 use crate::image::Image;
 use crate::images::Images;
@@ -131,7 +131,9 @@ impl Images {
     }
 }
 
-fn copy<W: Write>(from: &mut dyn io::Read, mut to: W) -> Result<W, ImageError> {
+/// In even steps, so that the same comes of it when it is made again.
+fn copy<W: Write>(from: &mut dyn io::Read, to: W) -> Result<W, ImageError> {
+    let mut to = Even::new(to);
     io::copy(from, &mut to).map_err(ImageError::Write)?;
-    Ok(to)
+    to.finish().map_err(ImageError::Write)
 }

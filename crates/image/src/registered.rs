@@ -42,6 +42,7 @@ impl Images {
             return Ok(());
         }
         db.write_durable(|tx| register(tx, target, blobs, names, unpacked).map_err(DbError::from))?;
+        self.inner.changed.notify_one();
         Ok(())
     }
 

@@ -89,7 +89,10 @@ impl Images {
         for digest in saved.blobs.keys() {
             lease.hold_blob(digest);
         }
-        self.write_archive(&saved, out)
+        let written = self.write_archive(&saved, out);
+        drop(lease);
+        self.inner.changed.notify_one();
+        written
     }
 
     /// Every blob of an image, each after those that it names; all of them stay while the lease is held.

@@ -47,7 +47,8 @@ impl Images {
         for (number, target) in self.targets()?.into_iter().enumerate() {
             let mut mine: HashMap<(bool, Digest), u64> = HashMap::new();
             for blob in self.inner.documents.blobs_here(store, &target)? {
-                mine.insert((false, blob.digest), blob.size);
+                let held = store.content().held_bytes(&blob.digest, blob.size);
+                mine.insert((false, blob.digest), held);
             }
             for (_, manifest) in self.inner.documents.manifests_here(store, &target)? {
                 let Some(config) = self.config_here(&manifest) else {

@@ -15,6 +15,7 @@ use spec::image::{Descriptor, media_type};
 use spec::{Digest, Hasher};
 use store::{Content, Part};
 
+use crate::compression::Even;
 use crate::error::ImageError;
 use crate::scratch::ScratchBlob;
 use crate::unpack::Blocks;
@@ -38,7 +39,8 @@ pub(crate) fn write_layer(
     apply_to: Option<&Part>,
     produce: impl FnOnce(&mut dyn Write) -> Result<(), ImageError>,
 ) -> Result<WrittenLayer, ImageError> {
-    let encoder = compression::gzip_encoder(ScratchBlob::new(content)?, LEVEL);
+    // In even steps, so that the same comes of it when it is made again.
+    let encoder = Even::new(compression::gzip_encoder(ScratchBlob::new(content)?, LEVEL));
     let Some(part) = apply_to else {
         let mut sink = Sink {
             hasher: Hasher::new(),
@@ -84,7 +86,7 @@ pub(crate) fn write_layer(
 
 struct Sink {
     hasher: Hasher,
-    encoder: GzEncoder<ScratchBlob>,
+    encoder: Even<GzEncoder<ScratchBlob>>,
     blocks: Option<(mpsc::SyncSender<io::Result<Vec<u8>>>, Vec<u8>)>,
 }
 
@@ -102,7 +104,8 @@ impl Sink {
     }
 
     fn finish(self) -> Result<WrittenLayer, ImageError> {
-        let blob = self.encoder.finish().map_err(ImageError::Write)?;
+        let encoder = self.encoder.finish().map_err(ImageError::Write)?;
+        let blob = encoder.finish().map_err(ImageError::Write)?;
         let (digest, size) = blob.commit(None)?;
         Ok(WrittenLayer {
             diff: self.hasher.finish(),

@@ -4,6 +4,7 @@
 //! the directory is synced after the rename. So a blob that can be seen has the digest it is named after, and
 //! stays after a power cut.
 
+mod away;
 mod ingest;
 
 use std::fs::{self, File};
@@ -18,6 +19,7 @@ use crate::failure::{Context, PathError};
 use crate::room::Room;
 use crate::trash::{Discarded, Trash};
 
+pub use away::{Away, Bring, NotBrought};
 pub use ingest::{Ingest, IngestError};
 
 /// How long the beginning of a blob is kept for a download to be resumed.
@@ -34,6 +36,9 @@ pub enum ContentError {
     /// Bigger than the reader allows for.
     #[error("content {digest} has {size} bytes, at most {max} are read here")]
     TooLarge { digest: Digest, size: u64, max: u64 },
+    /// Its bytes are not on the disk and could not be had again.
+    #[error(transparent)]
+    Away(#[from] NotBrought),
     /// A file operation failed.
     #[error(transparent)]
     Io(#[from] PathError),
@@ -45,6 +50,7 @@ impl ContentError {
         match self {
             ContentError::NotFound(_) => ErrorClass::NotFound,
             ContentError::TooLarge { .. } => ErrorClass::Invalid,
+            ContentError::Away(error) => error.class,
             ContentError::Io(error) => error.class(),
         }
     }
@@ -56,6 +62,7 @@ pub struct Content {
     ingests: PathBuf,
     trash: Trash,
     room: Room,
+    aways: away::Aways,
 }
 
 impl Content {
@@ -66,6 +73,7 @@ impl Content {
             ingests: dir.join("ingest"),
             trash,
             room,
+            aways: away::Aways::default(),
         };
         for algorithm in ALGORITHMS {
             let path = content.blobs.join(algorithm);
@@ -77,14 +85,17 @@ impl Content {
         Ok(content)
     }
 
-    /// Whether the blob is here.
+    /// Whether the blob is here, or can be had again.
     pub fn has(&self, digest: &Digest) -> bool {
         self.size(digest).is_some()
     }
 
     /// The blob's size in bytes.
     pub fn size(&self, digest: &Digest) -> Option<u64> {
-        fs::metadata(self.path(digest)).ok().map(|meta| meta.len())
+        match fs::metadata(self.path(digest)) {
+            Ok(meta) => Some(meta.len()),
+            Err(_) => self.aways.size(digest),
+        }
     }
 
     /// What its removal gives back; nothing when it is not here.
@@ -97,12 +108,18 @@ impl Content {
         self.blobs.join(digest.algorithm()).join(digest.hex())
     }
 
-    /// Opens the blob for reading.
+    /// Opens the blob for reading. One that is not on the disk is brought there first, which may take long.
     pub fn open(&self, digest: &Digest) -> Result<File, ContentError> {
         let path = self.path(digest);
         match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(ContentError::NotFound(digest.clone()))
+                self.bring(digest)?;
+                match File::open(&path) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        Err(ContentError::NotFound(digest.clone()))
+                    }
+                    other => Ok(other.at("open", &path)?),
+                }
             }
             other => Ok(other.at("open", &path)?),
         }
@@ -138,7 +155,7 @@ impl Content {
     /// Stores bytes at hand.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, IngestError> {
         let digest = Digest::sha256(bytes);
-        if self.size(&digest) == Some(bytes.len() as u64) {
+        if self.is_stored(&digest) && self.size(&digest) == Some(bytes.len() as u64) {
             return Ok(digest);
         }
         let mut ingest = Ingest::scratch(self)?;

@@ -17,7 +17,7 @@ use spec::{Digest, ErrorClass};
 use crate::Store;
 use crate::content::ContentError;
 use crate::db::DbError;
-use crate::failure::PathError;
+use crate::failure::{Context, PathError};
 use crate::lease::{Leases, Table};
 use crate::snapshot::SnapshotId;
 use crate::trash::Discarded;
@@ -39,6 +39,10 @@ pub struct Freed {
     /// Bytes on disk.
     pub bytes: u64,
 }
+
+/// Adds what the blobs that stay need themselves. The flag says that all this is undone: nothing but `Roots` may be
+/// changed then. It runs inside the transaction and under the leases' lock.
+pub type Dependents = dyn Fn(&Transaction<'_>, &mut Roots, bool) -> rusqlite::Result<()> + Send + Sync;
 
 /// Garbage collection failed; what was not removed yet is removed by the next one or the next start.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +100,7 @@ impl Store {
         let mut freed = Freed::default();
         self.inner.db.write_durable::<_, GcError>(|tx| {
             let roots = roots(tx)?;
-            freed = self.decide(tx, roots, held.insert(leases.lock()))?;
+            freed = self.decide(tx, roots, held.insert(leases.lock()), false)?;
             for id in &freed.snapshots {
                 tx.prepare_cached("DELETE FROM snapshot WHERE id = ?1")?
                     .execute([id])?;
@@ -121,7 +125,7 @@ impl Store {
         let decide = |tx: &Transaction<'_>| -> Result<Freed, GcError> {
             change(tx)?;
             let roots = roots(tx)?;
-            self.decide(tx, roots, &leases.lock())
+            self.decide(tx, roots, &leases.lock(), true)
         };
         // A transaction that ends with an error leaves everything as it was.
         let undone = self
@@ -147,8 +151,35 @@ impl Store {
         Ok(freed)
     }
 
-    fn decide(&self, tx: &Transaction<'_>, mut roots: Roots, leases: &Table) -> Result<Freed, GcError> {
+    /// Has `dependents` asked at every garbage collection. The first one stays.
+    pub fn keep_dependents(&self, dependents: std::sync::Arc<Dependents>) {
+        // A second one would be of another owner of the same store, which there is not.
+        let _ = self.inner.dependents.set(dependents);
+    }
+
+    /// Takes the files of blobs that can be had again off the disk, except those that a lease holds; gives back the bytes.
+    pub fn let_go(&self, digest: &Digest) -> Result<u64, PathError> {
+        let leases = self.inner.leases.lock();
+        if leases.held.values().any(|held| held.blobs.contains(digest)) {
+            return Ok(0);
+        }
+        self.inner
+            .content
+            .let_go(digest)
+            .at("remove", &self.inner.content.path(digest))
+    }
+
+    fn decide(
+        &self,
+        tx: &Transaction<'_>,
+        mut roots: Roots,
+        leases: &Table,
+        rehearsed: bool,
+    ) -> Result<Freed, GcError> {
         add_leases(&mut roots, leases);
+        if let Some(dependents) = self.inner.dependents.get() {
+            dependents(tx, &mut roots, rehearsed)?;
+        }
         let layers = tx
             .prepare_cached("SELECT id, parent, committed FROM snapshot")?
             .query_map([], |row| {

@@ -40,11 +40,11 @@ use std::sync::Arc;
 
 pub use rusqlite;
 
-pub use content::{Content, ContentError, Ingest, IngestError};
+pub use content::{Away, Bring, Content, ContentError, Ingest, IngestError, NotBrought};
 pub use copy::copy_tree;
 pub use db::{Db, DbError};
 pub use failure::PathError;
-pub use gc::{Freed, GcError, Roots};
+pub use gc::{Dependents, Freed, GcError, Roots};
 pub use lease::Lease;
 pub use objects::{HeldObject, SharedFiles};
 pub use open::{DEDUP_FROM, OpenError, Options};
@@ -68,6 +68,7 @@ struct Inner {
     leases: Arc<lease::Leases>,
     trash: trash::Trash,
     room: Room,
+    dependents: std::sync::OnceLock<std::sync::Arc<Dependents>>,
     /// Last, so that the root is let go after everything else is closed.
     _lock: lock::RootLock,
 }

@@ -110,6 +110,7 @@ impl Store {
                 leases: Arc::new(Leases::default()),
                 trash,
                 room,
+                dependents: std::sync::OnceLock::new(),
                 _lock: lock,
             }),
         })

@@ -230,6 +230,17 @@ impl Snapshots {
         answer(found)
     }
 
+    /// The layers that have this diff ID and whose files are on stable storage, oldest first.
+    pub fn by_diff(&self, diff: &Digest) -> Result<Vec<SnapshotId>, SnapshotError> {
+        Ok(self.inner.db.read(|db| {
+            db.prepare_cached(
+                "SELECT id FROM snapshot WHERE diff = ?1 AND committed = 1 AND settled = 1 ORDER BY id",
+            )?
+            .query_map([diff.as_str()], |row| row.get(0))?
+            .collect()
+        })?)
+    }
+
     /// The chain ID of a layer, when it is known.
     pub fn chain_of(&self, id: SnapshotId) -> Option<Digest> {
         self.get(id).ok()?.chain

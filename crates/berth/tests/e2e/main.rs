@@ -13,6 +13,7 @@ macro_rules! guard {
     };
 }
 
+mod blobs;
 mod buildkit;
 mod builds;
 mod certificates;

@@ -17,6 +17,7 @@ impl Settings {
             max_downloads: self.max_downloads,
             max_uploads: self.max_uploads,
             min_free: self.min_free,
+            image_blobs: self.image_blobs,
             max_layer_size: self.max_layer_size,
             volume_trash_ttl: self.volume_trash_ttl,
             debug: self.debug,

@@ -51,6 +51,7 @@ pub(crate) struct Settings {
     pub(crate) certs_d: Vec<PathBuf>,
     pub(crate) cdi_spec_dirs: Vec<PathBuf>,
     pub(crate) min_free: engine::store::MinFree,
+    pub(crate) image_blobs: image::BlobPolicy,
     /// Most bytes of one layer, unpacked.
     pub(crate) max_layer_size: u64,
     pub(crate) volume_trash_ttl: Duration,
@@ -200,6 +201,8 @@ impl Settings {
             min_free: min_free(&mut file, options.min_free)?,
             max_layer_size: size(&mut file, "max-layer-size", options.max_layer_size)?
                 .unwrap_or(image::MAX_LAYER),
+            image_blobs: parse("--image-blobs", file.text("image-blobs", options.image_blobs)?)?
+                .unwrap_or_default(),
             volume_trash_ttl: volume_trash_ttl(&mut file, options.volume_trash_ttl)?,
             volume_plugins: volume_plugins(
                 &mut file,

@@ -14,6 +14,7 @@ use spec::image::Descriptor;
 use spec::{Digest, Reference};
 
 use super::Plan;
+use crate::download::blocking;
 use crate::error::ImageError;
 use crate::images::Images;
 use crate::progress::{Reporter, Sampler, short};
@@ -68,6 +69,8 @@ impl Images {
             say(format!("Mounted from {from}")).await;
             return Ok(());
         }
+        let (images, digest) = (self.clone(), blob.digest.clone());
+        blocking(move || images.inner.store.content().bring(&digest)).await??;
         let content = self.inner.store.content();
         let size = content
             .size(&blob.digest)

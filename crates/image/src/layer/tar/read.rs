@@ -12,7 +12,7 @@ const BUFFER: usize = 256 * 1024;
 
 /// An archive being read.
 pub(crate) struct Reader<R> {
-    input: BufReader<R>,
+    input: Counted<BufReader<R>>,
     /// Of the current entry's content, not yet read.
     remaining: u64,
     /// To the next block, after the content.
@@ -37,7 +37,10 @@ struct Extension {
 impl<R: Read> Reader<R> {
     pub(crate) fn new(input: R) -> Reader<R> {
         Reader {
-            input: BufReader::with_capacity(BUFFER, input),
+            input: Counted {
+                inner: BufReader::with_capacity(BUFFER, input),
+                position: 0,
+            },
             remaining: 0,
             padding: 0,
             current: "its beginning".to_owned(),
@@ -69,6 +72,11 @@ impl<R: Read> Reader<R> {
                 _ => return self.entry(&header, size, extension).map(Some),
             }
         }
+    }
+
+    /// How many bytes of the archive were taken so far.
+    pub(crate) fn position(&self) -> u64 {
+        self.input.position
     }
 
     /// The content of the entry that [`next`](Self::next) gave last.
@@ -332,6 +340,20 @@ impl<R: Read> Reader<R> {
             entry: self.current.clone(),
             cause,
         }
+    }
+}
+
+/// A reader that knows where it is.
+struct Counted<R> {
+    inner: R,
+    position: u64,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.position += read as u64;
+        Ok(read)
     }
 }
 

@@ -1,0 +1,173 @@
+//! Bringing back a blob whose file is not on the disk: made of its recipe, or fetched from where it came.
+
+use std::sync::{Arc, mpsc};
+
+use registry::{Access, Auth};
+use spec::image::{Descriptor, media_type};
+use spec::{Digest, ErrorClass, Reference};
+use store::{Bring, IngestError, NotBrought};
+
+use super::RecipeError;
+use super::pieces::Recipe;
+use super::replay::replay;
+use super::table::Known;
+use crate::error::ImageError;
+use crate::images::{Images, Inner};
+use crate::layer::Files;
+use crate::scratch::ScratchBlob;
+
+/// What the store asks for blobs.
+pub(crate) fn bringer(inner: &Arc<Inner>) -> Arc<Bring> {
+    let inner = Arc::downgrade(inner);
+    Arc::new(move |blob: &Digest| {
+        let inner = inner.upgrade().ok_or_else(|| NotBrought {
+            message: format!("content {blob} is not here, and the image store is closed"),
+            class: ErrorClass::Unavailable,
+        })?;
+        let images = Images { inner };
+        images.bring_back(blob).map_err(|error| NotBrought {
+            class: error.class(),
+            message: error.to_string(),
+        })
+    })
+}
+
+fn not_brought(blob: &Digest, why: &str, class: ErrorClass) -> ImageError {
+    ImageError::NotBrought {
+        blob: blob.clone(),
+        why: why.to_owned(),
+        class,
+    }
+}
+
+impl Images {
+    /// Puts the file of a blob back on the disk. Blocks.
+    fn bring_back(&self, blob: &Digest) -> Result<(), ImageError> {
+        let content = self.inner.store.content();
+        // One at a time: the next one finds the file.
+        let _turn = self.inner.chains.lock(blob);
+        if content.is_stored(blob) {
+            return Ok(());
+        }
+        let Some(known) = self.known_recipe(blob)?.filter(|known| known.away) else {
+            content.forget_away(blob);
+            return Err(store::ContentError::NotFound(blob.clone()).into());
+        };
+        let mut why = String::new();
+        if let Some(recipe) = &known.recipe {
+            match self.follow(blob, &known, recipe) {
+                Ok(()) => return Ok(()),
+                Err(RecipeError::Write(error)) => return Err(ImageError::Store(error, blob.clone())),
+                Err(error) if !error.is_final() => {
+                    return Err(not_brought(blob, &error.to_string(), ErrorClass::Internal));
+                }
+                Err(error) => {
+                    tracing::warn!(%blob, %error, "a compressed layer cannot be made again");
+                    why = error.to_string();
+                }
+            }
+        }
+        match self.fetch_again(blob, known.size) {
+            Ok(true) => {
+                if known.recipe.is_some() {
+                    // What was wrong with the recipe is so next time, too.
+                    self.forget_recipe(blob)?;
+                }
+                Ok(())
+            }
+            Ok(false) => {
+                // Then it is simply not here, and a pull brings it.
+                self.forget_recipe(blob)?;
+                Err(not_brought(blob, &why, ErrorClass::Internal))
+            }
+            Err(error) => {
+                // A registry that does not give it is none to fetch it from; one that cannot be reached may be later.
+                let refused = matches!(
+                    error.class(),
+                    ErrorClass::NotFound | ErrorClass::Forbidden | ErrorClass::Unauthorized
+                );
+                if refused || known.recipe.is_some() {
+                    self.forget_recipe(blob)?;
+                }
+                let why = match why.is_empty() {
+                    true => error.to_string(),
+                    false => format!("{why}; {error}"),
+                };
+                Err(not_brought(blob, &why, error.class()))
+            }
+        }
+    }
+
+    /// Makes the blob of its layer.
+    fn follow(&self, blob: &Digest, known: &Known, recipe: &Digest) -> Result<(), RecipeError> {
+        let store = &self.inner.store;
+        let lease = store.lease();
+        lease.hold_blob(recipe);
+        let io = |error: store::SnapshotError| RecipeError::Read(std::io::Error::other(error));
+        let layer = *store
+            .snapshots()
+            .by_diff(&known.diff)
+            .map_err(io)?
+            .first()
+            .ok_or_else(|| RecipeError::NoLayer(known.diff.clone()))?;
+        lease.hold_snapshot(layer);
+        let part = store.snapshots().part(layer).map_err(|error| match error {
+            store::SnapshotError::NotFound(_) => RecipeError::NoLayer(known.diff.clone()),
+            other => io(other),
+        })?;
+        let files = Files::open(&part).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => RecipeError::NoLayer(known.diff.clone()),
+            _ => RecipeError::Read(error),
+        })?;
+        let input = store.content().open(recipe).map_err(|error| match error {
+            store::ContentError::NotFound(_) => RecipeError::Broken("its file is not here"),
+            other => RecipeError::Read(std::io::Error::other(other)),
+        })?;
+        let recipe = Recipe::open(input)?;
+        if recipe.head.blob != *blob || recipe.head.diff != known.diff {
+            return Err(RecipeError::Broken("it is of another layer"));
+        }
+        let write = |error: ImageError| RecipeError::Write(std::io::Error::other(error));
+        let out = ScratchBlob::new(store.content()).map_err(write)?;
+        let out = replay(recipe, &files, out)?;
+        match out.commit(Some(blob)) {
+            Ok(_) => Ok(()),
+            Err(ImageError::Ingest(IngestError::DigestMismatch { actual, .. })) => {
+                Err(RecipeError::Other(actual))
+            }
+            Err(error) => Err(write(error)),
+        }
+    }
+
+    /// Fetches the blob from a registry that had it; false if none is known.
+    fn fetch_again(&self, blob: &Digest, size: u64) -> Result<bool, ImageError> {
+        let mut failure = None;
+        for origin in self.origins(blob)? {
+            match self.fetch_from(&origin, blob, size) {
+                Ok(()) => return Ok(true),
+                Err(error) => failure = Some(error),
+            }
+        }
+        failure.map_or(Ok(false), Err)
+    }
+
+    fn fetch_from(&self, origin: &Reference, blob: &Digest, size: u64) -> Result<(), ImageError> {
+        // Blocking work of the daemon is on threads of its runtime's pool; elsewhere nobody could drive a download.
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| ImageError::Worker)?;
+        self.inner.store.room().check()?;
+        let repository = self
+            .inner
+            .registry
+            .repository(origin, &Auth::default(), Access::Pull)?;
+        let descriptor = Descriptor::new(media_type::OCI_LAYER_GZIP, blob.clone(), size);
+        let (told, outcome) = mpsc::channel();
+        let inner = Arc::clone(&self.inner);
+        runtime.spawn(async move {
+            let repository = Arc::new(repository);
+            let download = inner.downloads.join(&inner.store, &repository, &descriptor);
+            // Nobody waits any more only if the process ends.
+            let _ = told.send(download.finished().await);
+        });
+        outcome.recv().map_err(|_| ImageError::Worker)?
+    }
+}
