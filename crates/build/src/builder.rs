@@ -127,8 +127,8 @@ impl Builder {
         let image = self.write_caches(&solution, &targets, &output).await?;
         solution.remember(&image).await;
         let reporter = &solution.build().reporter;
-        reporter.say(BuildEvent::Image(image.id.clone())).await;
-        let text = format!("Successfully built {}\n", image.id.short());
+        reporter.say(BuildEvent::Image(image.shown.clone())).await;
+        let text = format!("Successfully built {}\n", image.shown.short());
         reporter.say(BuildEvent::Text(text)).await;
         for tag in &solution.build().request.tags {
             let text = format!("Successfully tagged {}\n", tag.or_latest().familiar());

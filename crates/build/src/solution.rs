@@ -108,7 +108,7 @@ impl Solution {
     /// Notes which image came of the build, so that it can be asked for by the image's names.
     pub async fn remember(&self, image: &Image) {
         let build = &self.made.build;
-        let (store, reference, id) = (build.store.clone(), build.id.clone(), image.id.to_string());
+        let (store, reference, id) = (build.store.clone(), build.id.clone(), image.shown.to_string());
         let noted = tokio::task::spawn_blocking(move || history::note_image(&store, &reference, &id)).await;
         if let Err(error) = noted.map_err(BuildError::from).and_then(|noted| noted) {
             tracing::warn!(%error, "which image came of a build is not remembered");

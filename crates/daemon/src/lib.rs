@@ -219,6 +219,7 @@ fn engine_config(settings: &Settings) -> EngineConfig {
         root: settings.data_root.clone(),
         storage_driver: settings.storage_driver,
         store_dedup: settings.store_dedup,
+        image_ids: settings.image_id,
         run_dir: settings.exec_root.clone(),
         instance: settings.instance.clone(),
         cgroup_driver: settings.cgroup_driver,

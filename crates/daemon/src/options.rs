@@ -138,6 +138,10 @@ pub(crate) struct Options {
     /// After how long unused parts of the build cache go, such as 168h
     #[arg(long, value_name = "DURATION")]
     pub(crate) build_cache_age: Option<String>,
+    /// Which digest is an image's ID: of its manifest or index (manifest, the default), or of its configuration (config), as in
+    /// Docker's older store
+    #[arg(long, value_name = "KIND")]
+    pub(crate) image_id: Option<String>,
     /// Most bytes that one layer may unpack to, such as 20g (128g unless given)
     #[arg(long, value_name = "SIZE")]
     pub(crate) max_layer_size: Option<String>,

@@ -28,6 +28,8 @@ pub struct EngineConfig {
     pub storage_driver: store::StorageDriver,
     /// Whether files that are equal in several layers are kept once.
     pub store_dedup: bool,
+    /// Which digests users know images by.
+    pub image_ids: image::ImageIds,
     /// Where sockets lie; gone at reboot.
     pub run_dir: PathBuf,
     /// Names on the host.
@@ -167,6 +169,7 @@ impl Inner {
             .map_err(|error| Error::internal(chain(&error)))?;
         let images = Images::open(store.clone(), registry)?;
         store.room().keep(config.live.min_free);
+        images.set_ids(config.image_ids);
         images.set_max_downloads(config.live.max_downloads);
         images.set_max_uploads(config.live.max_uploads);
         images.set_max_layer(config.live.max_layer_size);

@@ -44,10 +44,14 @@ pub struct ImagesPruned {
 
 pub(crate) fn emit(inner: &Inner, action: &str, id: &str, name: &str) {
     let mut attributes = BTreeMap::from([("name".to_owned(), name.to_owned())]);
-    if let Ok(image) = inner.images.resolve(id) {
+    let mut id = id.to_owned();
+    if let Ok(image) = inner.images.resolve(&id) {
         attributes.extend(image.config.config.labels);
+        if id == image.id.as_str() {
+            id = image.shown.to_string();
+        }
     }
-    inner.events.publish("image", action, id, attributes);
+    inner.events.publish("image", action, &id, attributes);
 }
 
 impl Engine {
@@ -210,8 +214,8 @@ impl Engine {
             let image = inner
                 .images
                 .import(Incoming::new(request.source), request.options, progress)?;
-            emit(&inner, "import", image.id.as_str(), image.id.as_str());
-            Ok(image.id)
+            emit(&inner, "import", image.id.as_str(), image.shown.as_str());
+            Ok(image.shown)
         })
         .await
     }
@@ -351,7 +355,7 @@ fn remove(
     with_parents: bool,
 ) -> Result<Vec<ImageDeleteResponseItem>> {
     let image = inner.images.resolve(name)?;
-    let short = image.id.short().to_owned();
+    let short = image.shown.short().to_owned();
     let users = users(inner, &image.id);
     let reference = Reference::parse_normalized(name)
         .ok()
@@ -378,7 +382,7 @@ fn remove(
     {
         return untag(inner, reference, &image.id);
     }
-    refuse_in_use(&users, &shown, &image.id, force)?;
+    refuse_in_use(&users, &shown, &image.shown, force)?;
     if !force && !image.references.is_empty() && !inner.images.children_of(&image.id)?.is_empty() {
         return untag_all(inner, &image.references, &image.id);
     }
@@ -424,7 +428,7 @@ fn remove_platforms(
         let of = container.manifest.as_ref();
         of.is_none_or(|manifest| manifests.contains(&manifest.digest))
     });
-    refuse_in_use(&users, name, &first.id, force)?;
+    refuse_in_use(&users, name, &first.shown, force)?;
     let removed = inner.images.remove_platforms(first, &manifests)?;
     let mut items: Vec<ImageDeleteResponseItem> = removed
         .manifests
@@ -466,12 +470,12 @@ fn delete_nameless(inner: &Inner, parent: Option<Digest>) -> Result<Vec<ImageDel
             break;
         };
         let wanted = !image.references.is_empty()
-            || !inner.images.children_of(&id)?.is_empty()
-            || !users(inner, &id).is_empty();
+            || !inner.images.children_of(&image.id)?.is_empty()
+            || !users(inner, &image.id).is_empty();
         if wanted {
             break;
         }
-        items.extend(delete(inner, &id)?);
+        items.extend(delete(inner, &image.id)?);
         next = image.parent;
     }
     Ok(items)
@@ -483,7 +487,7 @@ fn deletion(image: &ImageSummary) -> Vec<ImageDeleteResponseItem> {
         untagged: name.familiar(),
         ..Default::default()
     });
-    untagged.chain([deleted(&image.id)]).collect()
+    untagged.chain([deleted(&image.shown)]).collect()
 }
 
 fn delete(inner: &Inner, id: &Digest) -> Result<Vec<ImageDeleteResponseItem>> {

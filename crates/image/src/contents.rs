@@ -240,7 +240,7 @@ impl Images {
         lease.hold_snapshot(self.snapshot(image)?);
         let steps = steps(image);
         let mut contents = Contents {
-            id: image.id.to_string(),
+            id: image.shown.to_string(),
             ..Contents::default()
         };
         let mut tree = Tree::new();

@@ -49,7 +49,7 @@ impl Images {
         for item in &mut items {
             let Some((id, tags)) = shown else { break };
             let parent = self.parent_of(&id)?;
-            (item.id, item.tags) = (id.to_string(), tags);
+            (item.id, item.tags) = (self.shown(&id)?.to_string(), tags);
             shown = match parent {
                 Some(parent) if self.target(&parent)?.is_some() => {
                     let (names, _) = self.names_of(&parent)?;

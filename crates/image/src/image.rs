@@ -16,6 +16,8 @@ use crate::platform::{candidates, score};
 pub struct Image {
     /// Digest of the target: of an index or of a manifest.
     pub id: Digest,
+    /// What users know it by: the same, or the digest of the configuration ([`crate::ImageIds`]).
+    pub shown: Digest,
     pub target: Descriptor,
     pub manifest: Manifest,
     pub manifest_digest: Digest,
@@ -63,6 +65,8 @@ impl Image {
 #[derive(Debug, Clone)]
 pub struct ImageSummary {
     pub id: Digest,
+    /// What users know it by.
+    pub shown: Digest,
     pub target: Descriptor,
     pub references: Vec<Reference>,
     pub repo_digests: Vec<String>,
@@ -129,6 +133,7 @@ impl Images {
         let size = self.size_of(target)?;
         Ok(Image {
             id: target.digest.clone(),
+            shown: self.id_of(target),
             target: target.clone(),
             manifest_digest: descriptor.digest.clone(),
             config_digest: manifest.config.digest.clone(),
@@ -141,7 +146,10 @@ impl Images {
             repo_digests,
             size,
             last_tagged,
-            parent: self.parent_of(&target.digest)?,
+            parent: self
+                .parent_of(&target.digest)?
+                .map(|parent| self.shown(&parent))
+                .transpose()?,
         })
     }
 
@@ -196,7 +204,7 @@ impl Images {
             .ok_or_else(|| ImageError::NothingHere(name.to_owned()))
     }
 
-    fn manifest_of(&self, descriptor: &Descriptor) -> Result<Manifest, ImageError> {
+    pub(crate) fn manifest_of(&self, descriptor: &Descriptor) -> Result<Manifest, ImageError> {
         match &*self.inner.documents.manifest(&self.inner.store, descriptor)? {
             Document::Manifest(manifest) => Ok(manifest.clone()),
             Document::Index(_) => Err(ImageError::NothingHere(descriptor.digest.to_string())),

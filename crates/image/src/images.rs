@@ -14,7 +14,7 @@
 //! `layer_blob`, `blob_origin` and `upload` are hints: rows may outlive their blobs, and whoever uses one asks the content
 //! store first.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Transaction;
@@ -98,6 +98,8 @@ pub(crate) struct Inner {
     pub max_uploads: AtomicUsize,
     /// Bytes of one layer, unpacked.
     pub max_layer: AtomicU64,
+    /// Users know images by their configurations.
+    pub config_ids: AtomicBool,
     pub chains: ChainLocks,
     pub roots: Mutex<Vec<RootSource>>,
     /// An image came, or what it is made of was used.
@@ -116,6 +118,7 @@ impl Images {
             downloads: Downloads::default(),
             max_uploads: AtomicUsize::new(crate::MAX_UPLOADS),
             max_layer: AtomicU64::new(crate::MAX_LAYER),
+            config_ids: AtomicBool::new(false),
             chains: ChainLocks::default(),
             roots: Mutex::default(),
             changed: Arc::default(),

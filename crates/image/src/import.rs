@@ -72,7 +72,7 @@ impl Images {
             &lease,
         )?;
         Reporter(progress).say_blocking(ProgressEvent {
-            status: image.id.to_string(),
+            status: image.shown.to_string(),
             ..ProgressEvent::default()
         });
         Ok(image)

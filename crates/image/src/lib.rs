@@ -7,9 +7,10 @@
 //! ```
 //!
 //! An image is identified by the digest of its target, an index or a manifest, as Docker's containerd store
-//! does. Names point to targets; an image without a name is dangling. Every document is kept as it came, and so is
-//! every compressed layer that cannot be had again bit for bit, so that a push never changes a digest; of an index
-//! only the platforms that were pulled are here.
+//! does; what users are shown instead, if the daemon is set so, is said in [`ImageIds`]. Names point to targets; an
+//! image without a name is dangling. Every document is kept as it came, and so is every compressed layer that cannot
+//! be had again bit for bit, so that a push never changes a digest; of an index only the platforms that were pulled
+//! are here.
 //!
 //! Invariants: what [`Images::resolve`] finds has its manifest, configuration and layers as verified blobs, or the
 //! layers unpacked with what it takes to make the same blobs of them ([`BlobPolicy`]); a snapshot labelled with a
@@ -35,6 +36,7 @@ mod document;
 mod download;
 mod error;
 mod history;
+mod ids;
 mod image;
 mod images;
 mod import;
@@ -68,6 +70,7 @@ pub use contents::{Comparison, Contents, Entry, LayerContents, Setting, Wasted};
 pub use download::MAX_DOWNLOADS;
 pub use error::ImageError;
 pub use history::HistoryItem;
+pub use ids::ImageIds;
 pub use image::{Image, ImageSummary, ManifestSummary};
 pub use images::Images;
 pub use import::ImportOptions;

@@ -33,6 +33,12 @@ impl Images {
         Ok(parent.flatten().and_then(|parent| parent.parse().ok()))
     }
 
+    /// The ID under which an image is known to people; its digest where it is not here.
+    pub(crate) fn shown(&self, image: &Digest) -> Result<Digest, ImageError> {
+        let target = self.target(image)?;
+        Ok(target.map_or_else(|| image.clone(), |target| self.id_of(&target)))
+    }
+
     /// The images here that were committed from `image`.
     pub fn children_of(&self, image: &Digest) -> Result<Vec<Digest>, ImageError> {
         let children: Vec<String> = self.inner.store.db().read(|db| {

@@ -70,6 +70,7 @@ impl Images {
         let config = config.0.clone();
         Ok(ImageSummary {
             id: target.digest.clone(),
+            shown: self.id_of(target),
             repo_digests: repo_digests(&references, &target.digest),
             references,
             created: config.created.clone(),
@@ -77,7 +78,11 @@ impl Images {
             size,
             platform: config.platform(),
             config,
-            parent: known.parents.get(&target.digest).cloned(),
+            parent: known
+                .parents
+                .get(&target.digest)
+                .map(|parent| self.shown(parent))
+                .transpose()?,
             target: target.clone(),
         })
     }

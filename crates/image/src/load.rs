@@ -96,14 +96,14 @@ impl Images {
             for reference in names {
                 let status = match &reference {
                     Some(name) => format!("Loaded image: {}", name.familiar()),
-                    None => format!("Loaded image ID: {}", image.target.digest),
+                    None => format!("Loaded image ID: {}", self.id_of(&image.target)),
                 };
                 report.say_blocking(ProgressEvent {
                     status,
                     ..ProgressEvent::default()
                 });
                 loaded.push(Loaded {
-                    id: image.target.digest.clone(),
+                    id: self.id_of(&image.target),
                     reference,
                 });
             }

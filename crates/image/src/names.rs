@@ -24,6 +24,7 @@ pub struct Untagged {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removed {
     pub untagged: Vec<Reference>,
+    /// As users knew it.
     pub deleted: Digest,
 }
 
@@ -75,6 +76,7 @@ impl Images {
     /// images or containers use it.
     pub fn remove_by_digest(&self, id: &Digest) -> Result<Removed, ImageError> {
         let (references, _) = self.names_of(id)?;
+        let shown = self.target(id)?.map(|target| self.id_of(&target));
         self.inner.store.db().make_room();
         let gone = self.inner.store.db().write_durable(|tx| {
             tx.execute("DELETE FROM image WHERE digest = ?1", [id.as_str()])
@@ -85,7 +87,7 @@ impl Images {
         }
         Ok(Removed {
             untagged: references,
-            deleted: id.clone(),
+            deleted: shown.unwrap_or_else(|| id.clone()),
         })
     }
 

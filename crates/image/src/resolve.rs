@@ -1,7 +1,7 @@
 //! From what a user typed to an image: a name, `name@digest`, a full ID or the beginning of one.
 //!
 //! Order, as Docker's: a full ID; a name; the beginning of an ID. So a tag that looks like hexadecimal digits
-//! wins over an ID.
+//! wins over an ID. Where IDs are of configurations and several images have the same one, it is the newest of them.
 
 use spec::image::Descriptor;
 use spec::{Digest, Platform, Reference, ReferenceError};
@@ -36,9 +36,14 @@ impl Images {
             false => name_or_id.parse().ok(),
         };
         if let Some(id) = full {
-            return self
-                .target(&id)?
-                .ok_or_else(|| ImageError::NotFound(id.to_string()));
+            return match self.target(&id)? {
+                Some(target) => Ok(target),
+                None => self
+                    .targets_by_config(id.hex())?
+                    .into_iter()
+                    .next()
+                    .ok_or_else(|| ImageError::NotFound(id.to_string())),
+            };
         }
         let short = name_or_id.strip_prefix("sha256:").unwrap_or(name_or_id);
         let reference = match Reference::parse_normalized(name_or_id) {
@@ -54,6 +59,16 @@ impl Images {
             if found.len() > 1 {
                 return Err(ImageError::Ambiguous(short.to_owned()));
             }
+            let by_config = self.targets_by_config(short)?;
+            let ids: std::collections::BTreeSet<Digest> = by_config
+                .iter()
+                .chain(&found)
+                .map(|target| self.id_of(target))
+                .collect();
+            if ids.len() > 1 {
+                return Err(ImageError::Ambiguous(short.to_owned()));
+            }
+            found.extend(by_config.into_iter().next());
             if let Some(found) = found.pop() {
                 return Ok(found);
             }

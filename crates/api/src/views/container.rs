@@ -5,6 +5,7 @@ use api_types::{
     ContainerInspect, ContainerState, ContainerSummary, Descriptor, EndpointSettings, HealthSummary, List,
     Map, NetworkSettings, NetworkSettingsSummary, PortMap, PortSummary, SummaryHostConfig,
 };
+use engine::image::ImageIds;
 use engine::{Container, Sizes, Status};
 use jiff::Timestamp;
 
@@ -12,14 +13,19 @@ use super::status::{Life, sentence};
 use super::{descriptor, null_when_empty, platform, time};
 
 /// `GET /containers/{id}/json`; `storage` is the name of the storage driver.
-pub fn inspect(container: &Container, storage: &str, sizes: Option<Sizes>) -> ContainerInspect {
+pub fn inspect(
+    container: &Container,
+    ids: ImageIds,
+    storage: &str,
+    sizes: Option<Sizes>,
+) -> ContainerInspect {
     ContainerInspect {
         id: container.id.to_string(),
         created: container.created.to_string(),
         path: container.path.clone(),
         args: container.args.clone(),
         state: state(container),
-        image: container.image_id.to_string(),
+        image: container.shown_image(ids).to_string(),
         resolv_conf_path: container.files.resolv_conf.clone(),
         hostname_path: container.files.hostname.clone(),
         hosts_path: container.files.hosts.clone(),
@@ -56,6 +62,7 @@ pub fn inspect(container: &Container, storage: &str, sizes: Option<Sizes>) -> Co
 pub fn summary(
     container: &Container,
     image: String,
+    ids: ImageIds,
     sizes: Option<Sizes>,
     now: Timestamp,
 ) -> ContainerSummary {
@@ -64,7 +71,7 @@ pub fn summary(
         id: container.id.to_string(),
         names: List::from(vec![format!("/{}", container.name)]),
         image,
-        image_id: container.image_id.to_string(),
+        image_id: container.shown_image(ids).to_string(),
         image_manifest_descriptor: manifest(container),
         command: command(container),
         created: container.created.as_second(),

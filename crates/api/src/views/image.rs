@@ -20,7 +20,7 @@ pub fn inspect(image: &Image) -> ImageInspect {
     let config = &image.config;
     let comment = config.history.last().and_then(|step| step.comment.clone());
     ImageInspect {
-        id: image.id.to_string(),
+        id: image.shown.to_string(),
         repo_tags: List::from(image.repo_tags()),
         repo_digests: List::from(image.repo_digests.clone()),
         comment: comment.unwrap_or_default(),
@@ -92,7 +92,7 @@ pub fn summary(row: &Row, containers: usize, shared: Option<u64>) -> ImageSummar
     ImageSummary {
         containers: i64::try_from(containers).unwrap_or(i64::MAX),
         created: seconds(row.created.as_deref().unwrap_or_default()),
-        id: row.id.to_string(),
+        id: row.shown.to_string(),
         labels: Map::from(row.config.config.labels.clone()),
         parent_id: parent(row.parent.as_ref()),
         descriptor: Some(descriptor(&row.target)),

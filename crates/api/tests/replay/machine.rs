@@ -38,6 +38,7 @@ pub fn config(directory: &Path, instance: &Instance) -> EngineConfig {
         root: directory.join("root"),
         storage_driver: engine::store::StorageDriver::Auto,
         store_dedup: false,
+        image_ids: engine::image::ImageIds::default(),
         run_dir: run_dir.clone(),
         instance: instance.clone(),
         cgroup_driver: engine::cgroup::Driver::Cgroupfs,

@@ -33,6 +33,7 @@ mod faults;
 mod files;
 mod health;
 mod http;
+mod image_ids;
 mod images;
 mod input;
 mod inside;

@@ -13,6 +13,8 @@ use crate::job::Step;
 use crate::result::{Attributes, Outcome};
 use crate::session::login;
 
+/// Under which clients are told the digest of an image.
+pub const DIGEST: &str = "containerimage.digest";
 /// Under which clients are told the digest of an image's configuration.
 pub const CONFIG_DIGEST: &str = "containerimage.config.digest";
 /// Progress that may wait to be told.
@@ -22,7 +24,7 @@ const PENDING: usize = 64;
 pub fn told(image: &Image, names: &[spec::Reference]) -> HashMap<String, String> {
     let descriptor = serde_json::to_vec(&image.target).unwrap_or_default();
     let mut said = HashMap::from([
-        ("containerimage.digest".to_owned(), image.id.to_string()),
+        (DIGEST.to_owned(), image.id.to_string()),
         (CONFIG_DIGEST.to_owned(), image.config_digest.to_string()),
         (
             "containerimage.descriptor".to_owned(),

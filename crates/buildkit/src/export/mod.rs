@@ -101,9 +101,16 @@ pub async fn export(
         let attributes = Attributes::of(exporter);
         let said = match exporter.r#type.as_str() {
             "image" => image::export(&export, &attributes).await,
-            // Clients take the configuration's digest for the image's ID where they are told it; here it is not.
+            // Clients take the configuration's digest for the image's ID where they are told it.
             "moby" => image::export(&export, &attributes).await.map(|mut said| {
-                said.remove(image::CONFIG_DIGEST);
+                match service.images.ids() {
+                    ::image::ImageIds::Manifest => drop(said.remove(image::CONFIG_DIGEST)),
+                    // As Docker's older store, which knows no manifests.
+                    ::image::ImageIds::Config => {
+                        let config = said.get(image::CONFIG_DIGEST).cloned();
+                        said.extend(config.map(|config| (image::DIGEST.to_owned(), config)));
+                    }
+                }
                 said
             }),
             "docker" | "oci" => archive::image(&export, number, &exporter.r#type, &attributes).await,

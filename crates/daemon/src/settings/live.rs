@@ -53,6 +53,7 @@ impl Settings {
             ("data-root", self.data_root != next.data_root),
             ("storage-driver", self.storage_driver != next.storage_driver),
             ("store-dedup", self.store_dedup != next.store_dedup),
+            ("image-id", self.image_id != next.image_id),
             ("exec-root", self.exec_root != next.exec_root),
             ("pidfile", self.pidfile != next.pidfile),
             ("group", self.group != next.group),

@@ -51,6 +51,7 @@ pub(crate) struct Settings {
     pub(crate) certs_d: Vec<PathBuf>,
     pub(crate) cdi_spec_dirs: Vec<PathBuf>,
     pub(crate) min_free: engine::store::MinFree,
+    pub(crate) image_id: image::ImageIds,
     pub(crate) image_blobs: image::BlobPolicy,
     /// Most bytes of one layer, unpacked.
     pub(crate) max_layer_size: u64,
@@ -199,6 +200,7 @@ impl Settings {
             proxies: file.proxies(options.http_proxy, options.https_proxy, options.no_proxy)?,
             limit_rate: size(&mut file, "limit-rate", options.limit_rate)?,
             min_free: min_free(&mut file, options.min_free)?,
+            image_id: parse("--image-id", file.text("image-id", options.image_id)?)?.unwrap_or_default(),
             max_layer_size: size(&mut file, "max-layer-size", options.max_layer_size)?
                 .unwrap_or(image::MAX_LAYER),
             image_blobs: parse("--image-blobs", file.text("image-blobs", options.image_blobs)?)?

@@ -127,7 +127,7 @@ fn commit(
         tracing::warn!(snapshot = %copy, %error, "the copy of a committed container stays until the next start");
     }
     let name = reference.map(|r| r.canonical()).unwrap_or_default();
-    Ok((image?.id, name))
+    Ok((image?.shown, name))
 }
 
 /// Copies the writable layer by way of its tar form, which carries everything a layer can hold.

@@ -118,6 +118,7 @@ fn create(inner: &Inner, mut request: CreateContainer) -> Result<(Container, Vec
         args,
         image: request.config.image.clone(),
         image_id: image.id.clone(),
+        image_config: Some(image.config_digest.clone()),
         manifest: Some(image.manifest_descriptor.clone()),
         platform: image.platform.clone(),
         config: request.config,

@@ -203,7 +203,7 @@ fn launch_blocking(
         rootfs: overlay,
         run_dir: engine.config.run_dir.clone(),
         exit_file: bundle.join("exit.json"),
-        log: logs::config(container)?,
+        log: logs::config(container, engine.images.ids())?,
         tty: container.config.tty,
         open_stdin: container.config.open_stdin,
         stdin_once: container.config.stdin_once,

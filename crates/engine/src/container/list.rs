@@ -166,10 +166,10 @@ impl<'a> Selection<'a> {
 }
 
 fn is_ancestor(c: &Container, name: &str) -> bool {
-    let id = c.image_id.to_string();
-    id == name
+    // By whatever digest users know the image: nobody means one and finds the other.
+    let mut ids = std::iter::once(&c.image_id).chain(&c.image_config);
+    ids.any(|id| id.as_str() == name || id.hex().starts_with(name))
         || c.image == name
-        || c.image_id.hex().starts_with(name)
         || c.image.split(':').next() == Some(name)
 }
 

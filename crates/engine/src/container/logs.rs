@@ -54,7 +54,7 @@ impl Engine {
                 "must specify at least one of 'stdout' or 'stderr'",
             ));
         }
-        let config = config(&container)?;
+        let config = config(&container, self.inner.images.ids())?;
         if config.files.is_none() {
             return Err(Error::new(
                 spec::ErrorClass::NotImplemented,
@@ -104,13 +104,13 @@ impl Engine {
 }
 
 /// The settings a container's log is written and read with.
-pub(super) fn config(container: &Container) -> Result<LogConfig> {
+pub(super) fn config(container: &Container, ids: image::ImageIds) -> Result<LogConfig> {
     let log = &container.host_config.log_config;
     let command: Vec<&str> = std::iter::once(container.path.as_str())
         .chain(container.args.iter().map(String::as_str))
         .collect();
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let image_id = container.image_id.to_string();
+    let image_id = container.shown_image(ids).to_string();
     let subject = Subject {
         id: container.id.as_str(),
         name: &container.name,
@@ -154,12 +154,12 @@ pub(crate) async fn keep_to_budget(engine: Engine) {
     let Some(budget) = engine.inner.config.log_budget else {
         return;
     };
-    let mut exceeded = false;
+    let (mut exceeded, ids) = (false, engine.images().ids());
     loop {
         let logs: Vec<LogFiles> = engine
             .containers()
             .iter()
-            .filter_map(|container| config(container).ok()?.files)
+            .filter_map(|container| config(container, ids).ok()?.files)
             .collect();
         let spent = tokio::task::spawn_blocking(move || monitor::log::enforce(&logs, budget)).await;
         if let Ok(spent) = spent {

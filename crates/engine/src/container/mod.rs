@@ -169,7 +169,11 @@ pub struct Container {
     pub args: Vec<String>,
     /// The image as the user named it.
     pub image: String,
+    /// The image's target.
     pub image_id: Digest,
+    /// The configuration it was made with; unknown of containers of older engines.
+    #[serde(default)]
+    pub image_config: Option<Digest>,
     /// Descriptor of the platform's manifest.
     pub manifest: Option<spec::image::Descriptor>,
     pub platform: Platform,
@@ -213,6 +217,14 @@ pub struct Container {
 }
 
 impl Container {
+    /// The ID of its image, as users know it.
+    pub fn shown_image(&self, ids: image::ImageIds) -> &Digest {
+        match ids {
+            image::ImageIds::Manifest => &self.image_id,
+            image::ImageIds::Config => self.image_config.as_ref().unwrap_or(&self.image_id),
+        }
+    }
+
     /// The attributes events about this container carry: labels, image and name.
     pub(crate) fn attributes(&self) -> BTreeMap<String, String> {
         let mut attributes = self.config.labels.as_map().clone();

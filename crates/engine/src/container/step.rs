@@ -199,6 +199,7 @@ fn transient(step: Step, dir: std::path::PathBuf) -> Result<Container> {
         args: words.collect(),
         image: String::new(),
         image_id: Digest::sha256(b""),
+        image_config: None,
         manifest: None,
         platform: Platform::host(),
         config: step.config,

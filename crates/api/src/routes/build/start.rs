@@ -80,7 +80,7 @@ pub async fn handle(
             Ok(image) => {
                 if quiet {
                     lines
-                        .send(ProgressMessage::stream(format!("{}\n", image.id)))
+                        .send(ProgressMessage::stream(format!("{}\n", image.shown)))
                         .await;
                 }
                 Ok(())

@@ -22,7 +22,12 @@ pub async fn handle(
         false => None,
     };
     Ok(ok(&versions::container::inspect(
-        views::container::inspect(&container, state.engine.store().snapshots().driver(), sizes),
+        views::container::inspect(
+            &container,
+            state.engine.images().ids(),
+            state.engine.store().snapshots().driver(),
+            sizes,
+        ),
         version,
     )))
 }

@@ -34,7 +34,7 @@ pub async fn handle(State(state): State<AppState>, version: ApiVersion, query: Q
             None
         };
         let image = names.of(&state, &container);
-        let row = views::container::summary(&container, image, sizes, now);
+        let row = views::container::summary(&container, image, state.engine.images().ids(), sizes, now);
         rows.push(versions::container::summary(row, version));
     }
     Ok(ok(&rows))
@@ -55,7 +55,9 @@ impl ImageNames {
                 .map(|image| image.id)
         });
         match present {
-            Some(id) if *id != container.image_id => container.image_id.to_string(),
+            Some(id) if *id != container.image_id => {
+                container.shown_image(state.engine.images().ids()).to_string()
+            }
             _ => container.image.clone(),
         }
     }

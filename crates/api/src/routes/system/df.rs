@@ -37,11 +37,11 @@ pub async fn handle(State(state): State<AppState>, version: ApiVersion, query: Q
     } else {
         None
     };
-    let now = Timestamp::now();
+    let (now, ids) = (Timestamp::now(), state.engine.images().ids());
     let containers = kinds.containers.then(|| {
         let rows = usage.containers.iter();
         rows.map(|(container, sizes)| {
-            views::container::summary(container, container.image.clone(), Some(*sizes), now)
+            views::container::summary(container, container.image.clone(), ids, Some(*sizes), now)
         })
         .collect()
     });

@@ -14,6 +14,14 @@ CREATE TABLE upload (
 --# image 3
 ALTER TABLE image ADD COLUMN parent TEXT;
 CREATE INDEX image_parent ON image (parent);
+--# image 4
+CREATE TABLE layer_recipe (
+        blob TEXT PRIMARY KEY,
+        diff TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        recipe TEXT,
+        away INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
 --# network 2
 ALTER TABLE port ADD COLUMN last_port INTEGER;
 UPDATE port SET last_port = host_port;
