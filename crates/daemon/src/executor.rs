@@ -30,7 +30,7 @@ fn planned(mount: &StepMount) -> Result<PlannedMount, ExecError> {
             source: MountSource::Path(source),
             read_only,
             ..
-        } => (bind(source), *read_only),
+        } => (bind(source)?, *read_only),
         StepMount::Bind {
             source: MountSource::Overlay(overlay),
             read_only,
@@ -43,12 +43,12 @@ fn planned(mount: &StepMount) -> Result<PlannedMount, ExecError> {
         ),
         StepMount::Cache {
             source, read_only, ..
-        } => (bind(source), *read_only),
+        } => (bind(source)?, *read_only),
         StepMount::Tmpfs { size, .. } => {
             let options = size.map(|bytes| format!("size={bytes}")).into_iter().collect();
             (MountKind::Tmpfs { options }, false)
         }
-        StepMount::Secret { source, .. } => (bind(source), true),
+        StepMount::Secret { source, .. } => (bind(source)?, true),
     };
     Ok(PlannedMount {
         destination: mount.target().to_owned(),
@@ -59,15 +59,20 @@ fn planned(mount: &StepMount) -> Result<PlannedMount, ExecError> {
     })
 }
 
-fn bind(source: &std::path::Path) -> MountKind {
-    MountKind::Bind {
-        source: source.to_string_lossy().into_owned(),
+fn bind(source: &std::path::Path) -> Result<MountKind, ExecError> {
+    // A similar path would do for another file, or for a link that an image has there.
+    let path = source.to_str().ok_or_else(|| {
+        let why = format!("the mount's source {} is not valid UTF-8", source.display());
+        ExecError::new(why, ErrorClass::Invalid)
+    })?;
+    Ok(MountKind::Bind {
+        source: path.to_owned(),
         propagation: String::new(),
         recursive: true,
         create: false,
         read_only_top: false,
         own: true,
-    }
+    })
 }
 
 fn step(step: &RunStep) -> Result<Step, ExecError> {

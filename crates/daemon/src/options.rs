@@ -167,7 +167,7 @@ pub(crate) struct Options {
     /// Storage driver: overlay, vfs (layers are copied), or auto, which takes overlay where the filesystem carries it
     #[arg(short = 's', long, value_name = "NAME")]
     pub(crate) storage_driver: Option<String>,
-    /// Keep files that are equal in several layers once, on the disk and in memory (Linux 6.5, storage driver overlay)
+    /// Keep files that are equal in several layers once, on the disk and in memory (Linux 6.7, storage driver overlay)
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     pub(crate) store_dedup: Option<bool>,
     /// Serve TCP over TLS

@@ -1,6 +1,7 @@
 //! Content that layers share: each file once, however many layers have it, under whatever names, owners and times.
 //!
 //! ```text
+//! ROOT/objects/boot                since which start of the machine nothing can have been lost
 //! ROOT/objects/key                 what names are made with; nobody but the engine reads it
 //! ROOT/objects/files/<c>/<rest>    the content of one file; its name is a keyed digest of it
 //! ROOT/snapshots/<n>/fs/…          in its place: a file of the same size, owner, mode, times and attributes without
@@ -45,8 +46,9 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use crate::failure::{Context, PathError};
 use name::Key;
 
-pub(crate) use probe::probe;
+pub(crate) use probe::{clear_probe, probe};
 pub use read::SharedFiles;
+pub(crate) use share::How;
 pub use usage::HeldObject;
 
 /// The directory of a layer's links, in its home.
@@ -85,9 +87,9 @@ impl Objects {
         self.inner.dir.join("files")
     }
 
-    /// Whether any layer ever shared anything.
-    fn is_there(&self) -> bool {
-        self.files().is_dir()
+    /// Whether any layer shares anything.
+    pub(crate) fn is_there(&self) -> bool {
+        fs::read_dir(self.files()).is_ok_and(|mut entries| entries.next().is_some())
     }
 
     fn make(&self) -> Result<(), PathError> {

@@ -105,12 +105,15 @@ impl Trash {
         Ok(removed)
     }
 
-    /// Deletes the layers that an earlier process left and that hold objects. After a power cut such an object may have lost
-    /// its content, so nobody may take it before.
-    pub(crate) fn empty_of_layers(&self) -> Result<(), PathError> {
+    /// Takes the names from what layers hold that an earlier process left. After a power cut it may have lost its content, so
+    /// nobody may take it before the layer is deleted.
+    pub(crate) fn release_names(&self) -> Result<(), PathError> {
         for (name, _) in list(self.inner.dir.as_fd()).at("read", &self.inner.path)? {
-            if are_held_in(&self.inner.path.join(&name)) {
-                self.remove(&name)?;
+            let home = self.inner.path.join(&name);
+            if are_held_in(&home)
+                && let Err(error) = self.inner.objects.release_names(&home)
+            {
+                tracing::warn!(%error, "what a removed layer shares may be damaged");
             }
         }
         Ok(())

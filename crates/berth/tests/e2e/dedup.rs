@@ -354,6 +354,36 @@ fn content_that_somebody_deleted_is_found_and_put_back() {
     );
 }
 
+/// A file of an image, mounted: one that has its content elsewhere, one that is whole, and a directory.
+#[test]
+fn parts_of_images_are_mounted() {
+    guard!();
+    let daemon = Daemon::start_with(&["--store-dedup"]);
+    let tar = daemon.dir.path().join("parts.tar");
+    let tree = daemon.dir.path().join("parts");
+    std::fs::create_dir_all(tree.join("etc")).unwrap();
+    std::fs::write(tree.join("etc/large"), lines("large")).unwrap();
+    std::fs::write(tree.join("etc/small"), "small").unwrap();
+    std::os::unix::fs::symlink("large", tree.join("etc/link")).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o751);
+    std::fs::set_permissions(tree.join("etc/large"), mode).unwrap();
+    std::os::unix::fs::chown(tree.join("etc/large"), Some(7), Some(8)).unwrap();
+    let mut pack = Command::new("tar");
+    pack.arg("-C").arg(&tree).arg("-cf").arg(&tar).arg(".");
+    assert!(pack.status().unwrap().success());
+    daemon.ok(&["import", &tar.display().to_string(), "parts:1"]);
+    let shown = |part: &str, script: &str| {
+        let mount = format!("type=image,src=parts:1,dst=/mnt,image-subpath={part}");
+        daemon.ok(&["run", "--rm", "--mount", &mount, "box:1", "sh", "-c", script])
+    };
+    for part in ["etc/large", "etc/link"] {
+        assert_eq!(shown(part, "cat /mnt"), lines("large"), "{part}");
+        assert_eq!(shown(part, "stat -c '%u %g %a' /mnt"), "7 8 751\n", "{part}");
+    }
+    assert_eq!(shown("etc/small", "cat /mnt"), "small");
+    assert_eq!(shown("etc", "cat /mnt/large"), lines("large"));
+}
+
 #[test]
 fn what_cannot_share_refuses_by_name() {
     guard!();

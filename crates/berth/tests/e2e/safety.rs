@@ -8,6 +8,7 @@ mod kernel;
 mod neighbours;
 mod report;
 mod rights;
+mod stages;
 
 use crate::support::Daemon;
 

@@ -13,6 +13,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 use spec::Digest;
 use store::{SnapshotId, Store};
 use sys::beneath::get_xattr;
@@ -512,12 +514,15 @@ fn merged(store: &Store, snapshot: SnapshotId, path: &str) -> Result<MountSource
     let overlay = store.snapshots().overlay(snapshot)?;
     'layers: for layer in overlay.lower {
         let place = layer.join(&real);
-        match fs::symlink_metadata(&place) {
-            Ok(meta) if meta.is_dir() => lower.push(place),
+        match kind_in(&layer, &real) {
+            Ok(Some(FileType::Directory)) => lower.push(place),
             // A file is whole in the topmost layer that has it.
-            Ok(_) if lower.is_empty() => return Ok(MountSource::Path(place)),
-            Ok(_) => break,
-            Err(_) => {}
+            Ok(Some(_)) if lower.is_empty() => return Ok(MountSource::Path(place)),
+            Ok(Some(_)) => break,
+            Ok(None) => {}
+            // What this layer has on the way is no directory, and hides what those below have there.
+            Err(Errno::LOOP | Errno::NOTDIR) => break,
+            Err(error) => return Err(fail(error.into())),
         }
         // A directory that replaced one below hides what lies under it.
         let mut at = PathBuf::new();
@@ -545,6 +550,28 @@ fn merged(store: &Store, snapshot: SnapshotId, path: &str) -> Result<MountSource
             read_only: true,
             objects,
         })),
+    }
+}
+
+/// What one layer alone has at a path that has no link in it where all layers are merged. In one of them a part of it may
+/// be a link, which must lead nowhere: that is an error.
+fn kind_in(layer: &Path, real: &Path) -> rustix::io::Result<Option<FileType>> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let root = rustix::fs::open(layer, flags, Mode::empty())?;
+    if real.as_os_str().is_empty() {
+        return Ok(Some(FileType::Directory));
+    }
+    let opened = rustix::fs::openat2(
+        &root,
+        real,
+        flags,
+        Mode::empty(),
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+    );
+    match opened {
+        Ok(found) => Ok(Some(FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

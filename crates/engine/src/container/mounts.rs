@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use api_types::{Mount, MountPoint};
 use serde::{Deserialize, Serialize};
@@ -699,14 +700,16 @@ fn bundle_one(engine: &Inner, container: &Container, mount: &PlannedMount) -> Re
             let overlay = engine.store.snapshots().overlay(*snapshot)?;
             match overlay.lower.as_slice() {
                 [single] => {
-                    let single = beneath(single, subpath)?;
-                    Ok(match overlay.objects {
-                        None => bind(single, "", true),
-                        Some(_) => {
-                            let lower = vec![single.into()];
-                            stacked(&mount.destination, &sys::mount::Overlay { lower, ..overlay })
-                        }
-                    })
+                    let part = beneath(single, subpath)?;
+                    if overlay.objects.is_none() {
+                        return Ok(bind(part, "", true));
+                    }
+                    if !Path::new(&part).is_dir() {
+                        let file = whole(container, mount, single, subpath)?;
+                        return Ok(bind(file.unwrap_or(part), "", true));
+                    }
+                    let lower = vec![part.into()];
+                    stacked(&mount.destination, &sys::mount::Overlay { lower, ..overlay })
                 }
                 _ => {
                     if !subpath.is_empty() {
@@ -714,36 +717,67 @@ fn bundle_one(engine: &Inner, container: &Container, mount: &PlannedMount) -> Re
                             "image mount of {name}: a subpath needs an image with one layer"
                         )));
                     }
-                    Ok(stacked(&mount.destination, &overlay))
+                    stacked(&mount.destination, &overlay)
                 }
             }
         }
-        MountKind::Overlay { overlay } => Ok(stacked(&mount.destination, overlay)),
+        MountKind::Overlay { overlay } => stacked(&mount.destination, overlay),
     }
 }
 
+/// A file of a layer that has its content elsewhere, as a copy that the container keeps; nothing where it is whole.
+fn whole(container: &Container, mount: &PlannedMount, layer: &Path, subpath: &str) -> Result<Option<String>> {
+    let copied = || -> std::io::Result<Option<PathBuf>> {
+        let meta = std::fs::File::from(open_beneath(layer, subpath)?).metadata()?;
+        // Devices are not opened.
+        let (Some(shared), true) = (store::SharedFiles::beside(layer)?, meta.is_file()) else {
+            return Ok(None);
+        };
+        let (base, reading) = (std::fs::File::open(layer)?, rustix::fs::OFlags::RDONLY);
+        let file = sys::beneath::open_beneath(base.as_fd(), subpath, reading, rustix::fs::Mode::empty())?;
+        let mut content = shared.content(file.into())?;
+        if content.metadata()?.ino() == meta.ino() {
+            return Ok(None);
+        }
+        let name = spec::Digest::sha256(mount.destination.as_bytes());
+        let dir = container.files.dir.join("image-files");
+        std::fs::create_dir_all(&dir)?;
+        let copy = dir.join(name.hex());
+        let mut into = std::fs::File::create(&copy)?;
+        std::io::copy(&mut content, &mut into)?;
+        std::os::unix::fs::fchown(&into, Some(meta.uid()), Some(meta.gid()))?;
+        into.set_permissions(meta.permissions())?;
+        into.set_modified(meta.modified()?)?;
+        Ok(Some(copy))
+    };
+    let copy = copied()
+        .map_err(|error| Error::internal(format!("image mount at {}: {error}", mount.destination)))?;
+    copy.map(|path| plain(&path).map(str::to_owned)).transpose()
+}
+
 /// Directories stacked as overlayfs, mounted in the container's own namespace; one needs no union.
-fn stacked(destination: &str, overlay: &sys::mount::Overlay) -> runtime::Mount {
+fn stacked(destination: &str, overlay: &sys::mount::Overlay) -> Result<runtime::Mount> {
     if let Some((directory, writable)) = overlay.single() {
         let access = if writable && !overlay.read_only {
             "rw"
         } else {
             "ro"
         };
-        return runtime::Mount {
+        return Ok(runtime::Mount {
             destination: destination.into(),
             r#type: Some("bind".to_owned()),
-            source: Some(directory.to_string_lossy().into_owned()),
+            source: Some(plain(directory)?.to_owned()),
             options: vec!["rbind".to_owned(), access.to_owned()],
             ..runtime::Mount::default()
-        };
+        });
     }
-    let lower: Vec<_> = overlay.lower.iter().map(|p| p.to_string_lossy()).collect();
+    let lower = overlay.lower.iter().map(|path| listed(path));
+    let lower = lower.collect::<Result<Vec<_>>>()?;
     let mut options = vec![format!("lowerdir={}", lower.join(":"))];
     match (&overlay.upper, &overlay.work) {
         (Some(upper), Some(work)) if !overlay.read_only => {
-            options.push(format!("upperdir={}", upper.display()));
-            options.push(format!("workdir={}", work.display()));
+            options.push(format!("upperdir={}", plain(upper)?));
+            options.push(format!("workdir={}", plain(work)?));
         }
         _ => options.push("ro".to_owned()),
     }
@@ -752,16 +786,27 @@ fn stacked(destination: &str, overlay: &sys::mount::Overlay) -> runtime::Mount {
         options.push(format!(
             "x-berth.objects={}:{}",
             objects.layers,
-            objects.dir.display()
+            plain(&objects.dir)?
         ));
     }
-    runtime::Mount {
+    Ok(runtime::Mount {
         destination: destination.into(),
         r#type: Some("overlay".to_owned()),
         source: Some("overlay".to_owned()),
         options,
         ..runtime::Mount::default()
-    }
+    })
+}
+
+/// A path that may come from an image as text. A similar one would do for another file, or for a link that an image has there.
+fn plain(path: &Path) -> Result<&str> {
+    path.to_str()
+        .ok_or_else(|| Error::invalid(format!("the path {} is not valid UTF-8", path.display())))
+}
+
+/// A path in the list of overlayfs, where a colon would end it.
+fn listed(path: &Path) -> Result<String> {
+    Ok(plain(path)?.replace('\\', "\\\\").replace(':', "\\:"))
 }
 
 /// A path below a volume that symbolic links inside it do not lead out of, as it is now.

@@ -479,9 +479,167 @@ fn what_a_power_cut_damaged_is_not_taken_again() {
         "the damaged one has no name any more"
     );
     assert_eq!(bench.store.snapshots().by_chain(&chain), None);
+    // What is left is not put back either.
+    let strays = bench.store.snapshots().strays().unwrap();
+    assert_eq!(strays.len(), 1, "{strays:?}");
+    let told = bench.store.snapshots().repair(&strays[0]).unwrap_err();
+    assert!(told.to_string().contains("damaged"), "{told}");
+    assert_eq!(objects(&bench.store).len(), 1);
     let again = unpack(&bench);
     assert_ne!(again, torn);
     assert_eq!(fs::read(bench.root(again).path.join("file")).unwrap(), bytes);
+}
+
+/// As if the machine had gone down before anything was on the disk.
+fn forget_the_boot(store: &Store) {
+    store
+        .db()
+        .write::<_, store::DbError>(|tx| {
+            Ok(tx.execute("UPDATE snapshot SET settled = 0, boot = 'before'", [])?)
+        })
+        .unwrap();
+    fs::write(store.root().join("objects/boot"), "before").unwrap();
+}
+
+/// Layers of build steps have no chain ID.
+#[test]
+fn what_a_power_cut_damaged_in_a_layer_of_a_step_is_not_taken_again() {
+    let Some(bench) = Bench::sharing() else { return };
+    let bytes = content(17, 9000);
+    layer_of(&bench, None, "file", &bytes, 1, 0);
+    let object = objects(&bench.store).remove(0);
+    fs::write(&object, vec![0; 9000]).unwrap();
+    forget_the_boot(&bench.store);
+    let bench = bench.reopen(StorageDriver::Overlay);
+    assert_eq!(objects(&bench.store).len(), 0);
+    let again = layer_of(&bench, None, "file", &bytes, 1, 0);
+    assert_eq!(fs::read(bench.root(again).path.join("file")).unwrap(), bytes);
+}
+
+/// A layer that was being deleted: after a power cut nobody takes what it had; otherwise the start leaves it alone.
+#[test]
+fn what_a_removed_layer_had_is_not_taken_after_a_power_cut() {
+    for cut in [false, true] {
+        let Some(bench) = Bench::sharing() else { return };
+        let bytes = content(18, 9000);
+        layer_of(&bench, None, "file", &bytes, 1, 0);
+        let also = layer_of(&bench, None, "both", &content(19, 9000), 1, 0);
+        let removed = layer_of(&bench, None, "file", &bytes, 1, 0);
+        let doomed = bench.unpacked(
+            None,
+            &Tar::new()
+                .file("alone", &content(20, 9000))
+                .file("both", &content(19, 9000))
+                .finish(),
+        );
+        // Opened once more, so that this boot is noted.
+        let bench = bench.reopen(StorageDriver::Overlay);
+        let root = bench.store.root().to_owned();
+        assert_eq!(objects(&bench.store).len(), 3);
+        for (number, id) in [doomed, removed].into_iter().enumerate() {
+            let home = bench.store.snapshots().fs(id).parent().unwrap().to_owned();
+            bench
+                .store
+                .db()
+                .write::<_, store::DbError>(|tx| Ok(tx.execute("DELETE FROM snapshot WHERE id = ?1", [id])?))
+                .unwrap();
+            fs::rename(&home, root.join(format!("trash/1-{number}-left"))).unwrap();
+        }
+        if cut {
+            for object in objects(&bench.store) {
+                if fs::read(&object).unwrap() == bytes {
+                    fs::write(&object, vec![0; 9000]).unwrap();
+                }
+            }
+            fs::write(root.join("objects/boot"), "before").unwrap();
+        }
+        let bench = bench.reopen(StorageDriver::Overlay);
+        let left = fs::read_dir(root.join("trash")).unwrap().count();
+        assert_eq!(left, 2, "the start deletes nothing itself");
+        // What only the removed one had, and what is damaged, has no name any more.
+        assert_eq!(objects(&bench.store).len(), if cut { 1 } else { 3 });
+        assert_eq!(
+            fs::read(bench.root(also).path.join("both")).unwrap(),
+            content(19, 9000)
+        );
+        let again = layer_of(&bench, None, "file", &bytes, 1, 0);
+        assert_eq!(fs::read(bench.root(again).path.join("file")).unwrap(), bytes);
+    }
+}
+
+/// What lies in a directory that may not be changed stays what it was.
+#[test]
+fn files_in_a_frozen_directory_keep_what_they_are() {
+    use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+    let Some(bench) = Bench::sharing() else { return };
+    for flag in [IFlags::IMMUTABLE, IFlags::APPEND] {
+        let id = bench.store.snapshots().create(None, "unpack:1").unwrap();
+        let dir = bench.store.snapshots().fs(id).join("dir");
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("file"), content(21, 9000)).unwrap();
+        fs::set_permissions(dir.join("file"), Permissions::from_mode(0o4750)).unwrap();
+        lsetxattr(dir.join("file"), "user.mark", b"mine", XattrFlags::empty()).unwrap();
+        let frozen = File::open(&dir).unwrap();
+        let flags = match ioctl_getflags(&frozen) {
+            Ok(flags) => flags,
+            Err(error) => return println!("skipped: no flags here ({error})"),
+        };
+        if let Err(error) = ioctl_setflags(&frozen, flags | flag) {
+            return println!("skipped: flags cannot be set here ({error})");
+        }
+        let layer = bench.store.snapshots().commit(id, None, None);
+        ioctl_setflags(&frozen, flags).unwrap();
+        layer.unwrap();
+        let meta = fs::metadata(dir.join("file")).unwrap();
+        assert_eq!(meta.mode() & 0o7777, 0o4750);
+        let mut value = [0; 4];
+        rustix::fs::lgetxattr(dir.join("file"), "user.mark", &mut value).unwrap();
+        assert_eq!(&value, b"mine");
+        assert_eq!(fs::read(dir.join("file")).unwrap(), content(21, 9000));
+        assert_eq!(objects(&bench.store).len(), 0);
+    }
+}
+
+/// What a start that was killed left of its try goes with any start.
+#[test]
+fn what_is_left_of_a_try_goes_without_the_setting_too() {
+    let Some(bench) = Bench::new(StorageDriver::Overlay) else {
+        return;
+    };
+    let left = bench.store.root().join("snapshots/probe-dedup");
+    fs::create_dir_all(left.join("layer")).unwrap();
+    let _bench = bench.reopen(StorageDriver::Overlay);
+    assert!(!left.exists());
+}
+
+/// Layers laid over others are links of their files. More of them than one overlay takes are whole.
+#[test]
+fn links_of_shared_files_above_the_most_that_share_are_whole() {
+    let Some(bench) = Bench::sharing() else { return };
+    let snapshots = bench.store.snapshots();
+    let bytes = content(22, 5000);
+    let shared = layer_of(&bench, None, "shared", &bytes, 7, 33);
+    let from = snapshots.fs(shared).join("shared");
+    let mut top = None;
+    for number in 0..505 {
+        let id = snapshots.create(top, "unpack:1").unwrap();
+        for name in ["a", "b"] {
+            fs::hard_link(&from, snapshots.fs(id).join(format!("{name}{number}"))).unwrap();
+        }
+        top = Some(snapshots.commit(id, None, None).unwrap());
+    }
+    let top = top.unwrap();
+    let root = bench.root(bench.container(top));
+    for name in ["a0", "b489", "a490", "b504"] {
+        let meta = fs::metadata(root.path.join(name)).unwrap();
+        assert_eq!((meta.uid(), meta.mtime()), (33, 7), "{name}");
+        assert_eq!(fs::read(root.path.join(name)).unwrap(), bytes, "{name}");
+    }
+    assert!(snapshots.held(top).unwrap().is_empty());
+    let own = snapshots.fs(top);
+    assert!(!SharedFiles::has_elsewhere(&own.join("a504")).unwrap());
+    let inode = |name| fs::metadata(own.join(name)).unwrap().ino();
+    assert_eq!(inode("a504"), inode("b504"), "they are one file still");
 }
 
 #[test]

@@ -91,7 +91,15 @@ fn filesystem(kind: &str, mount: &Prepared, target: BorrowedFd<'_>) -> io::Resul
     let mut has_mode = false;
     for option in &mount.options.data {
         has_mode |= option.starts_with("mode=");
-        fs.option(option)?;
+        match option.strip_prefix("lowerdir=") {
+            // More than one option holds goes layer by layer (Linux 6.7).
+            Some(list) if kind == "overlay" && list.len() > 255 && !list.contains("::") => {
+                for layer in super::mapped::layers(list) {
+                    fs.path("lowerdir+", &layer)?;
+                }
+            }
+            _ => fs.option(option)?,
+        }
     }
     if kind == "tmpfs" && !has_mode {
         // As the directory that it covers.

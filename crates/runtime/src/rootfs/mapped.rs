@@ -80,11 +80,7 @@ pub(super) fn overlay(options: &Options, map: Option<IdMap<'_>>) -> io::Result<T
     });
     let lower = value("lowerdir=").unwrap_or_default();
     let overlay = Overlay {
-        lower: lower
-            .split(':')
-            .filter(|path| !path.is_empty())
-            .map(PathBuf::from)
-            .collect(),
+        lower: layers(lower),
         upper: value("upperdir=").map(PathBuf::from),
         work: value("workdir=").map(PathBuf::from),
         read_only: options.read_only(),
@@ -95,6 +91,22 @@ pub(super) fn overlay(options: &Options, map: Option<IdMap<'_>>) -> io::Result<T
         None => overlay.mount_detached(),
     }
     .map(Tree::from_fd)
+}
+
+/// The paths in a list of layers. As overlayfs has it, a colon ends one, and what follows a backslash is a part of it.
+pub(super) fn layers(list: &str) -> Vec<PathBuf> {
+    let mut paths = vec![String::new()];
+    let mut characters = list.chars();
+    while let Some(character) = characters.next() {
+        match (character, paths.last_mut()) {
+            (':', _) => paths.push(String::new()),
+            ('\\', Some(path)) => path.extend(characters.next()),
+            (other, Some(path)) => path.push(other),
+            (_, None) => {}
+        }
+    }
+    paths.retain(|path| !path.is_empty());
+    paths.into_iter().map(PathBuf::from).collect()
 }
 
 /// A device outside of `/dev`, and the path in the container where its node waits.
@@ -159,4 +171,21 @@ fn make_dev(
     rustix::process::umask(umask);
     made??;
     Ok((tree, spares))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_colon_in_a_layers_path_is_a_part_of_it() {
+        let paths = |list| -> Vec<String> {
+            let layers = layers(list).into_iter();
+            layers.map(|path| path.to_string_lossy().into_owned()).collect()
+        };
+        assert_eq!(paths("/a:/b"), ["/a", "/b"]);
+        assert_eq!(paths(r"/a\:/etc:/b\\:/c"), ["/a:/etc", r"/b\", "/c"]);
+        assert_eq!(paths(""), Vec::<String>::new());
+        assert_eq!(paths(r"/a::/b\"), ["/a", "/b"]);
+    }
 }

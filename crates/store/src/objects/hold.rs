@@ -1,11 +1,11 @@
 //! Links of layers to objects: making and removing them, and objects with them.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags, Stat, linkat, mkdirat, openat, statat, unlinkat};
 use rustix::io::Errno;
@@ -168,8 +168,7 @@ impl Objects {
             let Some(name) = Name::parse(held.as_bytes()) else {
                 continue;
             };
-            let damaged = is_damaged(&files, &name, key, &mut buffer).map_err(failed)?;
-            if damaged {
+            if is_damaged(&files, &name, key, &mut buffer) {
                 tracing::warn!(
                     object = name.as_str(),
                     "a file that layers share was damaged when the machine went down"
@@ -181,13 +180,69 @@ impl Objects {
         Ok(())
     }
 
-    /// Puts an object back that was deleted by hand, from the link of a layer.
+    /// Takes the names from what a layer in the trash holds, if nobody else does, or if it is not what it should be. What the
+    /// layer has stays there until it is deleted.
+    pub(crate) fn release_names(&self, home: &Path) -> Result<(), PathError> {
+        let released = || -> io::Result<()> {
+            let (Some(holds), Some(files)) = (open_if_there(&home.join(HOLDS))?, self.open_files()?) else {
+                return Ok(());
+            };
+            for (held, _) in list(holds.as_fd())? {
+                let Some(name) = Name::parse(held.as_bytes()) else {
+                    continue;
+                };
+                let _gate = self.gate();
+                if let (Some(object), Some(own)) = (
+                    look(files.as_fd(), &name.path())?,
+                    look(holds.as_fd(), name.as_str())?,
+                ) && object.st_ino == own.st_ino
+                    && object.st_nlink <= 2
+                {
+                    unlinkat(&files, name.path(), AtFlags::empty())?;
+                }
+            }
+            Ok(())
+        };
+        released().at("give up what is shared by", home)?;
+        self.forget_damaged(home)
+    }
+
+    /// Whether this root was used by an engine since the machine started, so that nothing it wrote can be lost.
+    pub(crate) fn is_of_boot(&self, boot: &str) -> bool {
+        let noted = fs::read_to_string(self.boot_file());
+        !boot.is_empty() && noted.is_ok_and(|noted| noted == boot)
+    }
+
+    /// Says that what an earlier boot left has been looked at.
+    pub(crate) fn note_boot(&self, boot: &str) -> Result<(), PathError> {
+        match self.inner.dir.is_dir() {
+            true => fs::write(self.boot_file(), boot).at("write", &self.boot_file()),
+            false => Ok(()),
+        }
+    }
+
+    fn boot_file(&self) -> PathBuf {
+        self.inner.dir.join("boot")
+    }
+
+    /// Puts an object back that was deleted by hand, from the link of a layer, if that is still what its name says.
     pub(crate) fn put_back(&self, home: &Path, name: &str) -> Result<(), PathError> {
+        let key = self.key()?;
         let restored = || -> io::Result<()> {
             let name = Name::parse(name.as_bytes()).ok_or(io::ErrorKind::InvalidInput)?;
             let (Some(holds), Some(files)) = (open_if_there(&home.join(HOLDS))?, self.open_files()?) else {
                 return Err(io::ErrorKind::NotFound.into());
             };
+            let mut buffer = vec![0; 256 * 1024];
+            if named(&holds, name.as_str(), key, &mut buffer)? != name {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!(
+                        "what the layer has of {} is damaged; remove the images with it and pull or build them again",
+                        name.as_str()
+                    ),
+                ));
+            }
             let _gate = self.gate();
             match mkdirat(&files, name.directory(), Mode::from_raw_mode(0o755)) {
                 Ok(()) | Err(Errno::EXIST) => {}
@@ -202,14 +257,19 @@ impl Objects {
     }
 }
 
-fn is_damaged(files: &OwnedFd, name: &Name, key: &Key, buffer: &mut [u8]) -> io::Result<bool> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    match openat(files, name.path(), flags, Mode::empty()) {
-        Ok(object) => Ok(key.name(File::from(object), buffer)?.0 != *name),
-        // Lost, which is for others to tell.
-        Err(Errno::NOENT) => Ok(false),
-        Err(error) => Err(error.into()),
+fn is_damaged(files: &OwnedFd, name: &Name, key: &Key, buffer: &mut [u8]) -> bool {
+    match named(files, &name.path(), key, buffer) {
+        Ok(is) => is != *name,
+        // Lost, which is for others to tell; what cannot be read is of no use to anybody.
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
+}
+
+/// The name that the file's content has.
+fn named(dir: &OwnedFd, path: &str, key: &Key, buffer: &mut [u8]) -> io::Result<Name> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = openat(dir, path, flags, Mode::empty())?;
+    Ok(key.name(File::from(file), buffer)?.0)
 }
 
 fn hold(files: BorrowedFd<'_>, holds: BorrowedFd<'_>, name: &Name, size: u64) -> io::Result<Held> {

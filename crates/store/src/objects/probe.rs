@@ -14,15 +14,19 @@ use super::{METACOPY, REDIRECT};
 
 /// Tries it in the directory `place`, which is made and removed.
 pub(crate) fn probe(place: &Path) -> io::Result<()> {
-    let clear = || match fs::remove_dir_all(place) {
+    // What one that was killed left.
+    clear_probe(place)?;
+    let outcome = try_it(place);
+    clear_probe(place)?;
+    outcome
+}
+
+/// Removes what a try that was killed left.
+pub(crate) fn clear_probe(place: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(place) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
-    };
-    // What one that was killed left.
-    clear()?;
-    let outcome = try_it(place);
-    clear()?;
-    outcome
+    }
 }
 
 fn try_it(place: &Path) -> io::Result<()> {
@@ -44,7 +48,7 @@ fn try_it(place: &Path) -> io::Result<()> {
             layers: 2,
         }),
     };
-    let root = overlay.mount_detached()?;
+    let root = overlay.mount_detached().map_err(explain)?;
     let mut read = String::new();
     let shown = openat(&root, "file", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     File::from(shown).read_to_string(&mut read)?;
@@ -54,5 +58,30 @@ fn try_it(place: &Path) -> io::Result<()> {
             io::ErrorKind::Unsupported,
             "the filesystem does not keep where a file's content is",
         )),
+    }
+}
+
+/// Kernels without such layers say no more than that an option is unknown.
+fn explain(error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::InvalidInput {
+        return error;
+    }
+    let why = format!("the kernel cannot keep the files of layers once (that needs Linux 6.7): {error}");
+    io::Error::new(io::ErrorKind::Unsupported, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_such_layers_is_told() {
+        let told = explain(io::ErrorKind::InvalidInput.into());
+        assert_eq!(told.kind(), io::ErrorKind::Unsupported);
+        assert!(told.to_string().contains("Linux 6.7"), "{told}");
+        assert_eq!(
+            explain(io::ErrorKind::NotFound.into()).kind(),
+            io::ErrorKind::NotFound
+        );
     }
 }

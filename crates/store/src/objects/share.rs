@@ -1,7 +1,8 @@
 //! A layer's files, one after another, exchanged for ones without content.
 //!
 //! The layer is a directory that nobody else uses yet. What cannot be shared stays as it is: small files, which cost more
-//! than they save; files with holes, which an object does not keep; files that may not be touched (immutable).
+//! than they save; files with holes, which an object does not keep; files that may not be touched, or lie in a
+//! directory that may not (immutable, append-only).
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -12,8 +13,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, fchmod, fchown, fremovexattr,
-    fstat, ftruncate, futimens, linkat, mkdirat, openat, renameat, statat, unlinkat,
+    AtFlags, CWD, FileType, Gid, IFlags, Mode, OFlags, Stat, Timespec, Timestamps, Uid, fchmod, fchown,
+    fremovexattr, fstat, ftruncate, futimens, ioctl_getflags, linkat, mkdirat, openat, renameat, statat,
+    unlinkat,
 };
 use rustix::io::Errno;
 use sys::beneath::{DIRECTORY, file_xattrs, get_xattr, list, open_beneath_no_links, set_file_xattr};
@@ -29,16 +31,27 @@ const BUFFER: usize = 256 * 1024;
 const FRESH: &str = "fresh";
 const COPY: &str = "copy";
 
+/// What becomes of a layer's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    /// Those of this size on are shared.
+    From(u64),
+    /// Those that are shared stay so.
+    AsTheyAre,
+    /// None is shared: the layer cannot be mounted with more that are.
+    Whole,
+}
+
 impl Objects {
-    /// Shares the files of the layer in `home`, whose own directory is `layer`, from this size on.
-    /// Without one only what refers to objects already, because it is linked from another layer, is held.
-    pub(crate) fn share(&self, home: &Path, layer: &Path, from: Option<u64>) -> Result<(), PathError> {
-        if from.is_some() {
+    /// Shares the files of the layer in `home`, whose own directory is `layer`. What refers to objects already, because it is
+    /// linked from another layer, is held, or becomes whole.
+    pub(crate) fn share(&self, home: &Path, layer: &Path, how: How) -> Result<(), PathError> {
+        if matches!(how, How::From(_)) {
             self.make()?;
         } else if !self.is_there() {
             return Ok(());
         }
-        let shared = self.open_sharing(home, layer, from).at("open", home)?;
+        let shared = self.open_sharing(home, layer, how).at("open", home)?;
         let Some(mut sharing) = shared else { return Ok(()) };
         sharing.everything().at("share the files of", layer)?;
         // Of a file that may not be touched after all.
@@ -50,7 +63,7 @@ impl Objects {
         Ok(())
     }
 
-    fn open_sharing(&self, home: &Path, layer: &Path, from: Option<u64>) -> io::Result<Option<Sharing<'_>>> {
+    fn open_sharing(&self, home: &Path, layer: &Path, how: How) -> io::Result<Option<Sharing<'_>>> {
         let Some(files) = self.open_files()? else {
             return Ok(None);
         };
@@ -65,9 +78,9 @@ impl Objects {
             root: openat(CWD, layer, DIRECTORY, Mode::empty())?,
             holds: openat(&home, HOLDS, DIRECTORY, Mode::empty())?,
             home,
-            from,
+            how,
             linked: HashMap::new(),
-            buffer: vec![0; if from.is_some() { BUFFER } else { 0 }],
+            buffer: vec![0; if matches!(how, How::From(_)) { BUFFER } else { 0 }],
         }))
     }
 }
@@ -79,8 +92,8 @@ struct Sharing<'a> {
     root: OwnedFd,
     holds: OwnedFd,
     home: OwnedFd,
-    from: Option<u64>,
-    /// Files with several names that were shared: where, by the inode they had.
+    how: How,
+    /// Files with several names that were exchanged: where, by the inode they had.
     linked: HashMap<u64, PathBuf>,
     buffer: Vec<u8>,
 }
@@ -104,11 +117,17 @@ impl Sharing<'_> {
     fn directory(&mut self, path: &Path) -> io::Result<Vec<OsString>> {
         let dir = open_beneath_no_links(self.root.as_fd(), path, DIRECTORY, Mode::empty())?;
         let before = fstat(&dir)?;
+        let frozen = is_frozen(&dir);
         let (mut below, mut changed) = (Vec::new(), false);
         for (name, _) in list(dir.as_fd())? {
             let stat = statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW)?;
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Directory => below.push(name),
+                FileType::RegularFile if frozen => {
+                    if get_xattr(dir.as_fd(), &name, METACOPY)?.is_some() {
+                        self.adopt(dir.as_fd(), &name, u64::try_from(stat.st_size).unwrap_or(0))?;
+                    }
+                }
                 FileType::RegularFile => {
                     changed |= match self.file(dir.as_fd(), &name, &stat, path) {
                         // Immutable, or append-only.
@@ -132,17 +151,25 @@ impl Sharing<'_> {
         if size == 0 {
             return Ok(false);
         }
-        if get_xattr(dir, name, METACOPY)?.is_some() {
-            self.adopt(dir, name, size)?;
-            return Ok(false);
-        }
-        if self.from.is_none_or(|from| size < from) {
-            return Ok(false);
-        }
         if let Some(first) = self.linked.get(&stat.st_ino) {
             linkat(&self.root, first, &self.home, FRESH, AtFlags::empty())?;
             renameat(&self.home, FRESH, dir, name)?;
             return Ok(true);
+        }
+        if get_xattr(dir, name, METACOPY)?.is_some() {
+            if self.how != How::Whole {
+                self.adopt(dir, name, size)?;
+                return Ok(false);
+            }
+            self.make_whole(dir, name, stat)?;
+            if stat.st_nlink > 1 {
+                self.linked.insert(stat.st_ino, path.join(name));
+            }
+            return Ok(true);
+        }
+        match self.how {
+            How::From(from) if size >= from => {}
+            _ => return Ok(false),
         }
         // Where blocks are missing there are holes; without any, the inode has the content.
         if blocks(stat).saturating_mul(2) < size || stat.st_blocks == 0 {
@@ -193,11 +220,28 @@ impl Sharing<'_> {
         };
         match held {
             Held::Yes => Ok(()),
-            Held::Missing | Held::No => Err(io::Error::other(format!(
-                "{}: its content is not in the store any more",
-                Path::new(name).display()
-            ))),
+            Held::Missing | Held::No => Err(lost(name)),
         }
+    }
+
+    /// Puts a file with its content in the place of one without.
+    fn make_whole(&self, dir: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = openat(dir, name, flags, Mode::empty())?;
+        let object = get_xattr(dir, name, REDIRECT)?.and_then(|value| Name::of_redirect(&value));
+        let object = object.ok_or_else(|| lost(name))?;
+        let mut content = match openat(&self.files, object.path(), flags, Mode::empty()) {
+            Ok(content) => File::from(content),
+            Err(Errno::NOENT) => return Err(lost(name)),
+            Err(error) => return Err(error.into()),
+        };
+        self.clear(FRESH)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fresh = openat(&self.home, FRESH, flags, Mode::RUSR | Mode::WUSR)?;
+        let mut fresh = File::from(fresh);
+        io::copy(&mut content, &mut fresh)?;
+        dress(&fresh, stat, &file_xattrs(file.as_fd())?)?;
+        Ok(renameat(&self.home, FRESH, dir, name)?)
     }
 
     /// The file that takes the place: everything but the content.
@@ -214,20 +258,9 @@ impl Sharing<'_> {
         // First of all: where an inode has room for attributes, these are the ones everybody has.
         set_file_xattr(fresh.as_fd(), OsStr::new(METACOPY), b"")?;
         set_file_xattr(fresh.as_fd(), OsStr::new(REDIRECT), object.redirect().as_bytes())?;
-        fchown(
-            &fresh,
-            Some(Uid::from_raw(stat.st_uid)),
-            Some(Gid::from_raw(stat.st_gid)),
-        )?;
-        fchmod(&fresh, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
-        for (key, value) in xattrs.iter().filter(|(key, _)| is_the_files_own(key)) {
-            match set_file_xattr(fresh.as_fd(), key, value) {
-                Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
-                other => other?,
-            }
-        }
-        futimens(&fresh, &times(stat))?;
-        Ok(fresh)
+        let fresh = File::from(fresh);
+        dress(&fresh, stat, xattrs)?;
+        Ok(fresh.into())
     }
 
     /// Makes the file itself the object; a copy where it has other names, which may be another layer's.
@@ -278,9 +311,40 @@ impl Objects {
     }
 }
 
+fn lost(name: &OsStr) -> io::Error {
+    io::Error::other(format!(
+        "{}: its content is not in the store any more",
+        Path::new(name).display()
+    ))
+}
+
+/// Gives a file what another one has.
+fn dress(file: &File, stat: &Stat, xattrs: &[(OsString, Vec<u8>)]) -> io::Result<()> {
+    fchown(
+        file,
+        Some(Uid::from_raw(stat.st_uid)),
+        Some(Gid::from_raw(stat.st_gid)),
+    )?;
+    fchmod(file, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    for (key, value) in xattrs.iter().filter(|(key, _)| is_the_files_own(key)) {
+        match set_file_xattr(file.as_fd(), key, value) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+            other => other?,
+        }
+    }
+    Ok(futimens(file, &times(stat))?)
+}
+
 fn rewound(mut file: &File) -> io::Result<&File> {
     io::Seek::rewind(&mut file)?;
     Ok(file)
+}
+
+/// Whether the entries of a directory cannot be exchanged (immutable, append-only), which has to be known before a file in it
+/// gives up what it is.
+fn is_frozen(dir: &OwnedFd) -> bool {
+    // Filesystems without such flags say so.
+    ioctl_getflags(dir).is_ok_and(|flags| flags.intersects(IFlags::IMMUTABLE | IFlags::APPEND))
 }
 
 /// What an object has of a file's metadata: everybody whose layer it is may read it.

@@ -5,6 +5,7 @@ use spec::Digest;
 
 use super::create::check_parent;
 use super::{SnapshotError, SnapshotId, Snapshots, recover, table};
+use crate::objects::How;
 
 /// How many layers of a stack share files, from the lowest: all that do are in one overlay, which takes 500 with that of the
 /// objects. Images may have a few more.
@@ -87,17 +88,21 @@ impl Snapshots {
     ) -> Result<(), SnapshotError> {
         let info = self.get(id)?;
         let known = chain.is_some_and(|chain| self.by_chain(chain).is_some());
-        if info.committed || info.is_whole() || known {
+        let possible = self.inner.dedup.is_some() || self.inner.objects.is_there();
+        if info.committed || info.is_whole() || known || !possible {
             return Ok(());
         }
-        let mut from = self.inner.dedup;
-        if from.is_some()
-            && let Some(parent) = parent.or(info.parent)
-            && self.stack(parent)?.len() >= MOST_SHARING
-        {
-            from = None;
-        }
-        self.inner.objects.share(&self.home(id), &self.fs(id), from)?;
+        let below = match parent.or(info.parent) {
+            Some(parent) => self.stack(parent)?.len(),
+            None => 0,
+        };
+        let how = match self.inner.dedup {
+            // What is linked from other layers is shared whatever the setting is now.
+            _ if below >= MOST_SHARING => How::Whole,
+            Some(from) => How::From(from),
+            None => How::AsTheyAre,
+        };
+        self.inner.objects.share(&self.home(id), &self.fs(id), how)?;
         Ok(())
     }
 

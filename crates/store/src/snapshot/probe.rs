@@ -21,13 +21,16 @@ impl Snapshots {
     /// The driver for `wanted` in the directory of the snapshots.
     pub(super) fn choose(dir: &Path, options: Options) -> Result<&'static dyn Driver, SnapshotError> {
         let driver = Snapshots::choose_driver(dir, options.driver)?;
-        if options.dedup.is_some() {
+        let place = dir.join("probe-dedup");
+        if options.dedup.is_none() {
+            objects::clear_probe(&place).at("remove", &place)?;
+        } else {
             let able = match driver.whole() {
                 true => Err(io::Error::new(
                     io::ErrorKind::Unsupported,
                     "the storage driver vfs copies files and shares none",
                 )),
-                false => objects::probe(&dir.join("probe-dedup")),
+                false => objects::probe(&place),
             };
             able.at("use store-dedup (leave it out to start without) in", dir)?;
         }

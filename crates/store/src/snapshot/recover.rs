@@ -38,7 +38,13 @@ impl Snapshots {
         let rows = self.list()?;
         self.remove_strays(&rows)?;
         self.restore_missing(&rows)?;
-        self.inner.trash.empty_of_layers()?;
+        let (objects, boot) = (&self.inner.objects, boot_id());
+        if !objects.is_of_boot(&boot) {
+            self.inner.trash.release_names()?;
+            if let Err(error) = objects.note_boot(&boot) {
+                tracing::warn!(%error, "the next start looks at what removed layers share once more");
+            }
+        }
         Ok(())
     }
 
@@ -76,8 +82,8 @@ impl Snapshots {
         // First what they share, so that no layer to come takes it: after a crash in between it is done again.
         let torn: Vec<SnapshotId> = self.inner.db.read(|db| {
             db.prepare(
-                "SELECT id FROM snapshot \
-                 WHERE committed = 1 AND settled = 0 AND boot <> ?1 AND chain IS NOT NULL",
+                // Layers of build steps have no chain ID, and others take what they share as well.
+                "SELECT id FROM snapshot WHERE committed = 1 AND settled = 0 AND boot <> ?1",
             )?
             .query_map([&boot], |row| row.get(0))?
             .collect()

@@ -4,18 +4,18 @@
 //! writable one puts into its upper directory. So those layers are mounted alone, and the result is the last layer of the
 //! writable one. So are the lowest where there are more layers than one overlay takes.
 //!
-//! Source: Linux, Documentation/filesystems/overlayfs.rst, "Data-only lower layers" (6.5).
+//! Source: Linux, Documentation/filesystems/overlayfs.rst, "Data-only lower layers" (6.5; as an option of their own, which
+//! is what is used here, 6.7).
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::Overlay;
-use super::overlay::{MAX_STACK, SETTINGS, Settings, at};
+use super::overlay::{MAX_STACK, SETTINGS, Settings};
 
 /// Where the content of files is that layers have as metadata alone: sparse files whose attributes `metacopy` and
-/// `redirect` lead here (Linux 6.5, "Data-only lower layers").
+/// `redirect` lead here (Linux 6.7, "Data-only lower layers").
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Objects {
     /// What redirects are relative to.
@@ -62,22 +62,14 @@ impl Overlay {
     }
 }
 
-/// Kernels without such layers say no more than that the option is unknown.
-pub(super) fn explain_objects(dir: &Path, error: io::Error) -> io::Error {
-    if error.kind() != io::ErrorKind::InvalidInput {
-        return at(dir, error);
-    }
-    let why =
-        format!("the kernel cannot keep the files of layers once (store-dedup needs Linux 6.5): {error}");
-    io::Error::new(io::ErrorKind::Unsupported, why)
-}
-
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;
     use std::fs::{self, File};
+    use std::io;
     use std::os::fd::{AsFd, OwnedFd};
     use std::os::unix::fs::{MetadataExt as _, chown};
+    use std::path::Path;
 
     use rustix::fs::{Mode, OFlags, openat};
 
@@ -210,13 +202,21 @@ mod tests {
         }
     }
 
+    /// Whatever is wrong with a directory, it is the one that is named: also the first, and that of the contents.
     #[test]
-    fn a_kernel_without_such_layers_is_told() {
-        let unknown = io::Error::from_raw_os_error(libc::EINVAL);
-        let told = explain_objects(Path::new("/objects"), unknown);
-        assert_eq!(told.kind(), io::ErrorKind::Unsupported);
-        assert!(told.to_string().contains("Linux 6.5"), "{told}");
-        let missing = explain_objects(Path::new("/objects"), io::ErrorKind::NotFound.into());
-        assert!(missing.to_string().contains("/objects"), "{missing}");
+    fn what_cannot_be_a_layer_is_named() {
+        let Some((dir, overlay)) = directories() else {
+            return;
+        };
+        let (_, below) = overlay.split().unwrap();
+        let file = dir.path().join("plain/plain");
+        let mut wrong = below.clone();
+        wrong.lower[0] = file.clone();
+        let told = wrong.mount_detached().unwrap_err().to_string();
+        assert!(told.contains("plain/plain"), "{told}");
+        let mut wrong = below;
+        wrong.objects.as_mut().unwrap().dir = file;
+        let told = wrong.mount_detached().unwrap_err().to_string();
+        assert!(told.contains("plain/plain"), "{told}");
     }
 }

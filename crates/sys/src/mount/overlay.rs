@@ -1,7 +1,7 @@
 //! The union filesystem of read-only layers with one writable directory on top, as a detached mount.
 //!
 //! Three ways, by what is to be mounted and what the kernel can:
-//! one directory needs no union, it is a (read-only) copy of the mount it lies on; Linux 6.5 and newer take
+//! one directory needs no union, it is a (read-only) copy of the mount it lies on; Linux 6.7 and newer take
 //! the layers one by one; older kernels take one option string of at most a page, so the layers get short
 //! names in a throw-away mount namespace of a helper thread and the result is cloned out of there. More than 500 layers,
 //! which is all that one overlay takes, are stacked in two.
@@ -21,7 +21,7 @@ use rustix::fs::CWD;
 use rustix::mount::{MountFlags, MoveMountFlags};
 use serde::{Deserialize, Serialize};
 
-use super::objects::{Objects, explain_objects, settings};
+use super::objects::{Objects, settings};
 use super::{Attributes, Filesystem, Propagation, Tree, c_path, set_propagation};
 use crate::namespace::{self, Kind};
 
@@ -58,9 +58,6 @@ impl Overlay {
         }
         match (self.by_layer(None), &self.objects) {
             (Err(error), None) if error.raw_os_error() == Some(libc::EINVAL) => self.by_page(),
-            (Err(error), Some(objects)) if error.raw_os_error() == Some(libc::EINVAL) => {
-                Err(explain_objects(&objects.dir, error))
-            }
             (result, _) => result,
         }
     }
@@ -127,7 +124,7 @@ impl Overlay {
             if first.as_os_str().len() < 256 {
                 rustix::mount::fsconfig_set_string(context, "lowerdir+", first.as_path()).map_err(
                     |error| {
-                        if error == rustix::io::Errno::INVAL {
+                        if error == rustix::io::Errno::INVAL && self.objects.is_none() {
                             error.into()
                         } else {
                             at(first, error.into())
@@ -146,7 +143,7 @@ impl Overlay {
         }
         if let Some(objects) = &self.objects {
             fs.path("datadir+", &objects.dir)
-                .map_err(|error| explain_objects(&objects.dir, error))?;
+                .map_err(|error| at(&objects.dir, error))?;
         }
         if let Some((upper, work)) = self.upper_and_work()? {
             fs.path("upperdir", upper).map_err(|error| at(upper, error))?;
@@ -196,7 +193,7 @@ impl Overlay {
         .by_layer(None)
     }
 
-    /// For kernels before 6.5.
+    /// For kernels before 6.7.
     fn by_page(&self) -> io::Result<OwnedFd> {
         // The caller's view of the tree must not change: all of it happens in a namespace that ends here.
         let (_namespace, mounted) = namespace::create_with(Kind::Mount, || self.mount_with_short_names())?;
