@@ -15,8 +15,8 @@ use crate::packages;
 use crate::process::{output, root, run};
 
 const SUITE: &str = "bookworm";
-/// Beside what the tests need: loading of modules, and an init system.
-const SYSTEM: &[&str] = &["dbus", "kmod", "procps", "systemd", "util-linux"];
+/// Beside what the tests need: loading of modules and of AppArmor's profiles, and an init system.
+const SYSTEM: &[&str] = &["apparmor", "dbus", "kmod", "procps", "systemd", "util-linux"];
 /// Puts the kernel's modules into the new root and the kernel beside it.
 const KERNEL_HOOK: &str = include_str!("guest/kernel.sh");
 /// The first process: finds the disks and hands over.

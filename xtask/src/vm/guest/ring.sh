@@ -11,6 +11,7 @@ mount -t tmpfs shm /dev/shm
 mount -t mqueue mqueue /dev/mqueue 2>/dev/null
 mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
 mount -t bpf bpf /sys/fs/bpf 2>/dev/null
+mount -t securityfs securityfs /sys/kernel/security 2>/dev/null
 mount -t cgroup2 -o nsdelegate cgroup2 /sys/fs/cgroup || mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t hugetlbfs hugetlbfs /dev/hugepages 2>/dev/null
 ip link set lo up
