@@ -13,7 +13,7 @@ use super::docker::Peer;
 use super::engine::IMAGE;
 use super::fixture;
 use super::pair::{self, Row};
-use crate::engine::{self, Daemon, Scratch};
+use crate::engine::{Daemon, Scratch};
 use crate::process::{capture, run as run_command};
 
 const STEPS: usize = 10;
@@ -67,7 +67,7 @@ fn must<T>(result: Result<T>) -> T {
 }
 
 pub fn run(runs: usize, words: &[String]) -> Result<()> {
-    let binary = engine::build()?;
+    let binary = fixture::binary()?;
     let scratch = Scratch::new("berth-bench")?;
     let tar = fixture::root_filesystem(&scratch)?;
     let peer = Peer::start(&scratch.0)?;

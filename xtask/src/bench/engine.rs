@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use super::docker::Peer;
 use super::pair::{self, Row};
 use super::{fixture, memory};
-use crate::engine::{self, Daemon, Scratch};
+use crate::engine::{Daemon, Scratch};
 use crate::process::capture;
 
 pub const IMAGE: &str = "bench:1";
@@ -20,7 +20,7 @@ const OUTPUT: u64 = 256 << 20;
 /// `words` choose the rows whose names hold one of them; `memory` is one of the names.
 pub fn run(runs: usize, words: &[String]) -> Result<()> {
     let chosen = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
-    let binary = engine::build()?;
+    let binary = fixture::binary()?;
     let scratch = Scratch::new("berth-bench")?;
     let tar = fixture::root_filesystem(&scratch)?;
     let peer = Peer::start(&scratch.0)?;

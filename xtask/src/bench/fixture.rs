@@ -5,8 +5,16 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::engine::Scratch;
+use crate::engine::{self, Scratch};
 use crate::process::{capture, run as run_command};
+
+/// The program that is measured: the release build, or the one that `BERTH_BENCH_BINARY` names, which may be of another revision.
+pub fn binary() -> Result<PathBuf> {
+    match std::env::var_os("BERTH_BENCH_BINARY") {
+        Some(path) => Ok(path.into()),
+        None => engine::build(),
+    }
+}
 
 /// The machine's shape and the versions of those compared, in one line.
 pub fn machine(peers: &[(&str, String)]) -> Result<String> {

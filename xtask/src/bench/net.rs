@@ -16,7 +16,7 @@ use super::engine::IMAGE;
 use super::files;
 use super::fixture;
 use super::pair::{self, Row, median, milliseconds, timed};
-use crate::engine::{self, Daemon, Scratch};
+use crate::engine::{Daemon, Scratch};
 use crate::process::{capture, output, run as run_command};
 
 const ROWS: [&str; 9] = [
@@ -86,7 +86,7 @@ pub fn run(runs: usize, wanted: &[String]) -> Result<()> {
     if let Some(unknown) = wanted.iter().find(|row| !ROWS.contains(&row.as_str())) {
         bail!("bench net has no row {unknown:?}: {}", ROWS.join(", "));
     }
-    let binary = engine::build()?;
+    let binary = fixture::binary()?;
     let scratch = Scratch::new("berth-bench-net")?;
     let tar = fixture::root_filesystem(&scratch)?;
     let peer = Peer::start(&scratch.0)?;

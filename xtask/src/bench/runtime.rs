@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::engine::IMAGE;
 use super::fixture;
 use super::pair::{median, milliseconds, timed};
-use crate::engine::{self, Daemon, Scratch};
+use crate::engine::{Daemon, Scratch};
 use crate::process::{capture, exists, output, run as run_command};
 
 /// Set for ourselves once the version 2 tree of a hybrid host is out of sight.
@@ -51,7 +51,7 @@ pub fn run(runs: usize) -> Result<()> {
             .exec();
         return Err(error).context("cannot run unshare");
     }
-    let binary = engine::build()?;
+    let binary = fixture::binary()?;
     let scratch = Scratch::new("berth-bench-runtime")?;
     let tar = fixture::root_filesystem(&scratch)?;
     let ours_dir = scratch.join("ours");

@@ -1,9 +1,8 @@
 //! `cargo xtask bench supervision [ROW…]`: many containers, many execs, memory, output: where an engine that is quick once
 //! may not be quick for ever.
 //!
-//! Rows are chosen by name, all of them when none is. `BERTH_BENCH_SCALE=10` does a tenth of the work, for a try.
-//! `BERTH_BENCH_BINARY` names a binary that is measured instead of the release build. Where dockerd is installed it does
-//! the same work beside ours, one after the other.
+//! Rows are chosen by name, all of them when none is. `BERTH_BENCH_SCALE=10` does a tenth of the work, for a try. Where
+//! dockerd is installed it does the same work beside ours, one after the other.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -17,7 +16,7 @@ use super::engine::IMAGE;
 use super::fixture;
 use super::memory::{SETTLED, monitors, pss};
 use super::pair::{median, milliseconds, timed};
-use crate::engine::{self, Daemon, Scratch};
+use crate::engine::{Daemon, Scratch};
 use crate::process::{capture, exists, output};
 
 /// Times of one container among others are medians of so many.
@@ -66,10 +65,7 @@ pub fn run(names: &[String]) -> Result<()> {
         let known: Vec<&str> = ROWS.iter().map(|(name, _)| *name).collect();
         bail!("there is no row {unknown:?}: {}", known.join(", "));
     }
-    let binary = match std::env::var_os("BERTH_BENCH_BINARY") {
-        Some(path) => path.into(),
-        None => engine::build()?,
-    };
+    let binary = fixture::binary()?;
     let scale = std::env::var("BERTH_BENCH_SCALE").map_or(Ok(100), |text| text.parse())?;
     let scratch = Scratch::new("berth-bench")?;
     let tar = fixture::root_filesystem(&scratch)?;
