@@ -35,14 +35,15 @@ use crate::session::{Directory, Session, SessionClient};
 /// Events that may wait to be told.
 const PENDING: usize = 256;
 
-/// Brings the images here that a definition takes from its client's stores; their ids by what the definition calls them.
+/// Brings the images here that a definition takes from its client's stores; their ids by the digests of the operations: two
+/// stores may call one image alike, and have it for other platforms.
 async fn layouts(
     service: &Service,
     session: &Session,
     definition: &Definition,
 ) -> Result<HashMap<String, String>, Failure> {
     let mut found = HashMap::new();
-    for (op, source) in source::layouts(definition) {
+    for (node, source) in source::layouts(&graph::order(definition)?.nodes) {
         let (named, digest) = crate::layouts::parse(source.identifier.trim_start_matches(source::LAYOUT))?;
         let attribute = |key: &str| source.attrs.get(key).filter(|value| !value.is_empty());
         let store = attribute("oci.store").cloned().unwrap_or(named);
@@ -50,10 +51,10 @@ async fn layouts(
             Some(id) if *id != session.id => Some(service.sessions.get(id).await?),
             _ => None,
         };
-        let platform = read::platform_of(&op).unwrap_or_else(Platform::host);
+        let platform = read::platform_of(&node.op).unwrap_or_else(Platform::host);
         let session = other.as_ref().unwrap_or(session);
         let image = crate::layouts::fetch(service, session, &store, &digest, &platform).await?;
-        found.insert(source.identifier, image.id.to_string());
+        found.insert(node.digest.clone(), image.id.to_string());
     }
     Ok(found)
 }

@@ -30,7 +30,7 @@ pub type Results<'a> = dyn Fn(&str) -> Result<Option<BuiltContext>, Failure> + '
 /// What has to be known before a definition is read.
 pub struct Known<'a> {
     pub results: &'a Results<'a>,
-    /// Images that came out of the client's stores, by what the definition calls them.
+    /// Images that came out of the client's stores, by the digests of the operations that take them.
     pub layouts: &'a HashMap<String, String>,
     /// What builds inside of the definition made, by their digests.
     pub built: &'a HashMap<String, BuiltContext>,
@@ -76,6 +76,7 @@ pub fn read(definition: &Definition, known: &Known<'_>) -> Result<Read, Failure>
             Some(op::Op::Source(op)) => {
                 let mut found = source::Found {
                     number: operations.len(),
+                    digest: &node.digest,
                     directories: &mut directories,
                     sessions: &mut sessions,
                     known,

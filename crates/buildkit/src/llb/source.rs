@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bollard_buildkit_proto::pb::{Definition, Op, SourceOp, op};
+use bollard_buildkit_proto::pb::{SourceOp, op};
 use build::recipe::{Action, Web};
-use prost::Message;
 
+use super::graph::Node;
 use super::read::Known;
 use crate::error::Failure;
 use crate::session::Directory;
@@ -17,6 +17,8 @@ const WEB_MODE: u32 = 0o600;
 pub struct Found<'a> {
     /// The operation's number.
     pub number: usize,
+    /// By what others name it.
+    pub digest: &'a str,
     pub directories: &'a mut BTreeMap<String, Directory>,
     pub sessions: &'a mut HashMap<String, String>,
     pub known: &'a Known<'a>,
@@ -26,19 +28,11 @@ pub struct Found<'a> {
 pub const LAYOUT: &str = "oci-layout://";
 
 /// The operations that take an image out of a store of the client.
-pub fn layouts(definition: &Definition) -> Vec<(Op, SourceOp)> {
-    let decoded = definition
-        .def
-        .iter()
-        .filter_map(|bytes| Op::decode(bytes.as_slice()).ok());
-    let sources = decoded.filter_map(|op| match &op.op {
-        Some(op::Op::Source(source)) if source.identifier.starts_with(LAYOUT) => {
-            let source = source.clone();
-            Some((op, source))
-        }
+pub fn layouts(nodes: &[Node]) -> impl Iterator<Item = (&Node, &SourceOp)> {
+    nodes.iter().filter_map(|node| match &node.op.op {
+        Some(op::Op::Source(source)) if source.identifier.starts_with(LAYOUT) => Some((node, source)),
         _ => None,
-    });
-    sources.collect()
+    })
 }
 
 /// How a source is shown: without what may be a password.
@@ -107,7 +101,7 @@ pub fn read(op: &SourceOp, found: &mut Found<'_>) -> Result<Action, Failure> {
                 keep_git_dir: attribute("git.keepgitdir") == Some("true"),
             })
         }
-        "oci-layout" => match found.known.layouts.get(&op.identifier) {
+        "oci-layout" => match found.known.layouts.get(found.digest) {
             Some(image) => Ok(Action::Image {
                 name: image.clone(),
                 pull: false,

@@ -255,3 +255,63 @@ fn relink(definition: &mut Definition) {
         definition.def[at] = op.encode_to_vec();
     }
 }
+
+/// Operations as a client sends them; the last one ends the definition.
+fn of_operations(ops: Vec<Op>) -> Definition {
+    Definition {
+        def: ops.iter().map(Message::encode_to_vec).collect(),
+        ..Definition::default()
+    }
+}
+
+#[test]
+fn layouts_are_told_apart_by_their_operations() {
+    let identifier = format!("oci-layout://x@{}", Digest::sha256(b"image"));
+    let layout = |store: &str| Op {
+        op: Some(op::Op::Source(bollard_buildkit_proto::pb::SourceOp {
+            identifier: identifier.clone(),
+            attrs: [("oci.store".to_owned(), store.to_owned())].into(),
+        })),
+        ..Op::default()
+    };
+    let input = |op: &Op| Input {
+        digest: Digest::sha256(&op.encode_to_vec()).to_string(),
+        index: 0,
+    };
+    let (one, two, unused) = (layout("one"), layout("two"), layout("unused"));
+    let merge = Op {
+        inputs: vec![input(&one), input(&two)],
+        op: Some(op::Op::Merge(bollard_buildkit_proto::pb::MergeOp {
+            inputs: [0, 1]
+                .map(|input| bollard_buildkit_proto::pb::MergeInput { input })
+                .to_vec(),
+        })),
+        ..Op::default()
+    };
+    let end = Op {
+        inputs: vec![input(&merge)],
+        ..Op::default()
+    };
+    let definition = of_operations(vec![unused, one, two, merge, end]);
+    let nodes = graph::order(&definition).unwrap().nodes;
+    let layouts: HashMap<String, String> = source::layouts(&nodes)
+        .map(|(node, source)| (node.digest.clone(), source.attrs["oci.store"].clone()))
+        .collect();
+    assert_eq!(layouts.len(), 2, "what nothing uses is not fetched: {layouts:?}");
+    let known = read::Known {
+        results: &|_| Ok(None),
+        layouts: &layouts,
+        built: &HashMap::new(),
+    };
+    let read = read(&definition, &known).unwrap();
+    let images: Vec<&str> = read
+        .recipe
+        .operations
+        .iter()
+        .filter_map(|operation| match &operation.action {
+            Action::Image { name, .. } => Some(name.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(images, ["one", "two"]);
+}
