@@ -91,6 +91,13 @@ impl Locals {
         }
         fs::create_dir_all(&root)?;
         fs::write(&mark, &boot)?;
+        // Who was removing them has ended.
+        for entry in fs::read_dir(&root)? {
+            let path = entry?.path();
+            if is_gone(&path) {
+                fs::remove_dir_all(&path)?;
+            }
+        }
         Ok(Locals {
             root,
             claimed: Arc::default(),
@@ -323,4 +330,22 @@ fn size(path: &Path) -> io::Result<u64> {
         }
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_being_removed_is_gone_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let locals = Locals::open(dir.path()).unwrap();
+        for name in [".gone-1/0/tree", "kept/0/tree"] {
+            fs::create_dir_all(locals.root.join(name)).unwrap();
+            fs::write(locals.root.join(name).join("file"), "x").unwrap();
+        }
+        let locals = Locals::open(dir.path()).unwrap();
+        assert!(!locals.root.join(".gone-1").exists());
+        assert!(locals.root.join("kept/0/tree/file").exists());
+    }
 }
