@@ -89,6 +89,14 @@ pub struct Plan {
     pub is_recipe: bool,
 }
 
+/// The name that a text has for an image; an image's own digest is none.
+fn named(text: &str) -> Option<Reference> {
+    match text.parse::<spec::Digest>() {
+        Ok(_) => None,
+        Err(_) => Reference::parse_normalized(text).ok(),
+    }
+}
+
 /// Decides everything. `needed` says which stages are built; `numbers` the step number of each stage's FROM.
 pub struct Planner<'a> {
     build: &'a Arc<Build>,
@@ -132,7 +140,7 @@ impl<'a> Planner<'a> {
         let image = self.bases.get(self.build, wanted).await?;
         let known = self.plan.images.iter().any(|(_, id)| *id == image.id);
         let name = image.references.first().cloned();
-        let name = name.or_else(|| Reference::parse_normalized(&wanted.name).ok());
+        let name = name.or_else(|| named(&wanted.name));
         if let Some(name) = name.filter(|_| !known) {
             self.plan.images.push((name, image.id.clone()));
         }
@@ -311,4 +319,18 @@ pub fn label_statements(
         escape: like.escape,
     };
     labels.iter().map(statement).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_of_an_image_is_no_name() {
+        let digest = Digest::sha256(b"image");
+        assert_eq!(named(&digest.to_string()), None);
+        for name in ["box:1", &format!("box@{digest}")] {
+            assert_eq!(named(name), Reference::parse_normalized(name).ok());
+        }
+    }
 }
