@@ -19,13 +19,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use bollard_buildkit_proto::fsutil::types::Stat as Entry;
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, Uid, chownat, linkat,
-    makedev, mkdirat, mknodat, openat, readlinkat, renameat_with, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, Uid, chownat, fchmod,
+    fchown, linkat, makedev, mkdirat, mknodat, openat, readlinkat, renameat_with, statat, symlinkat,
+    unlinkat, utimensat,
 };
 use sys::beneath::{list_sorted, open_beneath_no_links, remove_tree};
 
@@ -410,7 +411,7 @@ impl Update {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}
             Err(error) => return Err(at(&entry.path)(error)),
         }
-        dress(parent.as_fd(), name.as_os_str(), entry)
+        dress_directory(parent.as_fd(), &name, entry)
     }
 
     fn make_special(&self, entry: &Entry, kind: FileType, id: u32) -> Result<(), TreeError> {
@@ -546,8 +547,35 @@ fn device(entry: &Entry) -> u64 {
     makedev(part(entry.devmajor), part(entry.devminor))
 }
 
-/// Gives an entry its owner, permissions, attributes and time, in this order: owners take set-id bits away.
-fn dress(dir: std::os::fd::BorrowedFd<'_>, name: &OsStr, entry: &Entry) -> Result<(), TreeError> {
+/// Gives a directory its owner, permissions and attributes. Where files are laid over what others can change, it may have
+/// become a link meanwhile: what is dressed is what was opened, and a link is not opened.
+fn dress_directory(parent: BorrowedFd<'_>, name: &Path, entry: &Entry) -> Result<(), TreeError> {
+    let path = entry.path.as_str();
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = openat(parent, name, flags, Mode::empty()).map_err(at(path))?;
+    let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+    fchown(&directory, Some(uid), Some(gid)).map_err(at(path))?;
+    fchmod(&directory, Mode::from_raw_mode(mode::permissions(entry.mode))).map_err(at(path))?;
+    set_attributes(entry, |key, value| {
+        sys::beneath::set_file_xattr(directory.as_fd(), key, value)
+    })
+}
+
+/// Sets the attributes of an entry that mean something here.
+fn set_attributes(entry: &Entry, set: impl Fn(&OsStr, &[u8]) -> io::Result<()>) -> Result<(), TreeError> {
+    let wanted = |key: &str| key.starts_with("user.") || key == "security.capability";
+    for (key, value) in entry.xattrs.iter().filter(|(key, _)| wanted(key)) {
+        set(OsStr::new(key), value).map_err(|cause| TreeError::Write {
+            path: format!("{} ({key})", entry.path),
+            cause,
+        })?;
+    }
+    Ok(())
+}
+
+/// Gives an entry that is no directory, and lies where nobody else writes, its owner, permissions, attributes and time, in
+/// this order: owners take set-id bits away.
+fn dress(dir: BorrowedFd<'_>, name: &OsStr, entry: &Entry) -> Result<(), TreeError> {
     let fail = at;
     let kind = mode::kind(entry.mode);
     let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
@@ -556,23 +584,12 @@ fn dress(dir: std::os::fd::BorrowedFd<'_>, name: &OsStr, entry: &Entry) -> Resul
     if kind != FileType::Symlink {
         let permissions = Mode::from_raw_mode(mode::permissions(entry.mode));
         rustix::fs::chmodat(dir, name, permissions, AtFlags::empty()).map_err(fail(path))?;
-        for (key, value) in &entry.xattrs {
-            if key.starts_with("user.") || key == "security.capability" {
-                let set = sys::beneath::set_xattr(dir, name, OsStr::new(key), value);
-                set.map_err(|cause| TreeError::Write {
-                    path: format!("{path} ({key})"),
-                    cause,
-                })?;
-            }
-        }
+        set_attributes(entry, |key, value| sys::beneath::set_xattr(dir, name, key, value))?;
     }
-    match kind {
-        FileType::Directory => Ok(()),
-        _ => set_time(dir, Path::new(name), entry.mod_time).map_err(fail(path)),
-    }
+    set_time(dir, Path::new(name), entry.mod_time).map_err(fail(path))
 }
 
-fn set_time(dir: std::os::fd::BorrowedFd<'_>, name: &Path, time: i64) -> rustix::io::Result<()> {
+fn set_time(dir: BorrowedFd<'_>, name: &Path, time: i64) -> rustix::io::Result<()> {
     let time = Timespec {
         tv_sec: time.div_euclid(1_000_000_000),
         tv_nsec: time.rem_euclid(1_000_000_000),

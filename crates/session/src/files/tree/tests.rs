@@ -395,3 +395,22 @@ fn a_merge_keeps_what_it_does_not_name() {
     }
     place.untouched();
 }
+
+#[test]
+fn a_directory_that_becomes_a_link_is_not_followed() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    let update = place.begin();
+    let outside = place.dir.path().join("outside");
+    let mode = || std::fs::metadata(&outside).unwrap().permissions().mode() & 0o7777;
+    let before = mode();
+    // As if somebody had put it there between the look at the name and the making of the directory.
+    std::os::unix::fs::symlink(&outside, place.tree().join("d")).unwrap();
+    let entry = entry("d", 0o040_711, 0, 5);
+    assert!(update.make_directory(&entry).is_err());
+    assert_eq!(mode(), before);
+    std::fs::remove_file(place.tree().join("d")).unwrap();
+    update.make_directory(&entry).unwrap();
+    let made = std::fs::metadata(place.tree().join("d")).unwrap();
+    assert_eq!(made.permissions().mode() & 0o7777, 0o711);
+}
