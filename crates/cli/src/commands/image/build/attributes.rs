@@ -97,6 +97,14 @@ fn attestations(matches: &Matches) -> Result<BTreeMap<String, String>, Failure> 
     Ok(wanted)
 }
 
+/// The engine's own choice has no name.
+fn network(name: &str) -> String {
+    match name {
+        "default" => String::new(),
+        name => name.to_owned(),
+    }
+}
+
 /// All attributes that the flags ask for.
 pub fn attributes(matches: &Matches) -> Result<HashMap<String, String>, Failure> {
     refused(matches)?;
@@ -130,8 +138,7 @@ pub fn attributes(matches: &Matches) -> Result<HashMap<String, String>, Failure>
     set("memory", bytes("memory"));
     set("memswap", bytes("memory-swap"));
     set("shm-size", bytes("shm-size"));
-    let network = matches.text_or_default("network");
-    set("force-network-mode", network.replace("default", ""));
+    set("force-network-mode", network(matches.text_or_default("network")));
     if matches.bool("pull") {
         set("image-resolve-mode", "pull".to_owned());
     }
@@ -200,5 +207,24 @@ fn refused(matches: &Matches) -> Result<(), Failure> {
         other => Err(Failure::text(format!(
             "invalid isolation {other:?} in build config: only 'default' is supported"
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_default_network_has_no_name() {
+        for (given, sent) in [
+            ("default", ""),
+            ("", ""),
+            ("host", "host"),
+            ("none", "none"),
+            ("myproj_default", "myproj_default"),
+            ("defaults", "defaults"),
+        ] {
+            assert_eq!(network(given), sent);
+        }
     }
 }
