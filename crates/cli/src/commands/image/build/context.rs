@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 /// The name of the client's context, and of the directory with the Dockerfile.
 const CONTEXT: &str = "context";
 const DOCKERFILE: &str = "dockerfile";
+/// What a Dockerfile is called that has no name.
+const NAME: &str = "Dockerfile";
 /// How a stream of the session is named as a context.
 const UPLOAD: &str = "http://buildkit-session/";
 /// Dockerfiles above this size are a mistake.
@@ -34,14 +36,22 @@ impl Source {
         self.attributes.insert(key.to_owned(), value.into());
     }
 
-    /// The Dockerfile lies alone in a directory of its own.
-    fn write_dockerfile(&mut self, text: &[u8]) -> Result<PathBuf, Failure> {
+    /// The Dockerfile lies alone in a directory of its own, with what it ignores: nothing beside it is lent.
+    fn write_dockerfile(
+        &mut self,
+        name: &str,
+        text: &[u8],
+        ignore: Option<&[u8]>,
+    ) -> Result<PathBuf, Failure> {
         let failed = |error: io::Error| Failure::text(format!("cannot keep the Dockerfile: {error}"));
         let room = tempfile::tempdir().map_err(failed)?;
         let place = room.path().join("dockerfile");
         std::fs::create_dir(&place).map_err(failed)?;
-        std::fs::write(place.join("Dockerfile"), text).map_err(failed)?;
-        self.set("filename", "Dockerfile");
+        std::fs::write(place.join(name), text).map_err(failed)?;
+        if let Some(ignore) = ignore {
+            std::fs::write(ignore_of(&place.join(name)), ignore).map_err(failed)?;
+        }
+        self.set("filename", name);
         let empty = room.path().join("context");
         std::fs::create_dir(&empty).map_err(failed)?;
         self.directories.insert(DOCKERFILE.to_owned(), place);
@@ -68,21 +78,34 @@ pub fn is_remote(text: &str) -> bool {
         .any(|prefix| text.starts_with(prefix))
 }
 
-fn read_dockerfile(mut source: impl Read) -> Result<Vec<u8>, Failure> {
+fn read_dockerfile(source: impl Read) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     source
-        .by_ref()
-        .take(DOCKERFILE_LIMIT)
+        .take(DOCKERFILE_LIMIT + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| Failure::text(format!("cannot read the Dockerfile: {error}")))?;
+    if bytes.len() as u64 > DOCKERFILE_LIMIT {
+        return Err(Failure::text(format!(
+            "the Dockerfile has more than {} MiB, which are the most",
+            DOCKERFILE_LIMIT >> 20
+        )));
+    }
     Ok(bytes)
+}
+
+/// A Dockerfile or what it ignores, by its name.
+fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
+    let opened = std::fs::File::open(path);
+    read_dockerfile(
+        opened.map_err(|error| Failure::text(format!("cannot read {}: {error}", path.display())))?,
+    )
 }
 
 fn from_url(url: &str, file: &str) -> Result<Source, Failure> {
     let mut source = Source::default();
     source.set("context", url);
     if file == "-" {
-        source.write_dockerfile(&read_dockerfile(io::stdin())?)?;
+        source.write_dockerfile(NAME, &read_dockerfile(io::stdin())?, None)?;
         source.set("dockerfilekey", DOCKERFILE);
     } else if !file.is_empty() {
         source.set("filename", file);
@@ -116,24 +139,19 @@ fn from_directory(path: &Path, file: &str) -> Result<Source, Failure> {
     };
     source.directories.insert(CONTEXT.to_owned(), root.clone());
     if file == "-" {
-        source.write_dockerfile(&read_dockerfile(io::stdin())?)?;
+        source.write_dockerfile(NAME, &read_dockerfile(io::stdin())?, None)?;
         return Ok(source);
     }
     let path = find_dockerfile(&root, file)?;
-    let (place, name) = match inside_of(&root, &path) {
-        Some(name) => (root, name),
-        None => {
-            let name = path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            let above = path.parent().unwrap_or(Path::new("/")).to_owned();
-            (above, name)
-        }
+    let Some(name) = inside_of(&root, &path) else {
+        let ignore = ignore_of(&path);
+        let ignore = ignore.exists().then(|| read_file(&ignore)).transpose()?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        source.write_dockerfile(&name, &read_file(&path)?, ignore.as_deref())?;
+        return Ok(source);
     };
     source.set("filename", name);
-    source.directories.insert(DOCKERFILE.to_owned(), place);
+    source.directories.insert(DOCKERFILE.to_owned(), root);
     Ok(source)
 }
 
@@ -167,13 +185,16 @@ fn inside_of(root: &Path, path: &Path) -> Option<String> {
         .map(str::to_owned)
 }
 
+/// What a Dockerfile ignores of its own.
+fn ignore_of(dockerfile: &Path) -> PathBuf {
+    let mut name = dockerfile.as_os_str().to_owned();
+    name.push(".dockerignore");
+    PathBuf::from(name)
+}
+
 /// The rules of a context: `<Dockerfile>.dockerignore` beside the Dockerfile, or `.dockerignore` at the root.
 pub fn rules(root: &Path, dockerfile: Option<&Path>) -> Result<Ignore, Failure> {
-    let own = dockerfile.map(|path| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".dockerignore");
-        PathBuf::from(name)
-    });
+    let own = dockerfile.map(ignore_of);
     for path in own.into_iter().chain([root.join(".dockerignore")]) {
         match std::fs::read_to_string(&path) {
             Ok(text) => {
@@ -210,8 +231,14 @@ fn from_stdin(file: &str) -> Result<Source, Failure> {
         source.upload = Some((name, Box::new(io::Cursor::new(head).chain(io::stdin()))));
         return Ok(source);
     }
+    if !file.is_empty() {
+        return Err(
+            Failure::text("a Dockerfile comes on the standard input, and -f names another one")
+                .hint("leave -f away, or send an archive that holds the Dockerfile"),
+        );
+    }
     let text = read_dockerfile(io::Cursor::new(head).chain(io::stdin()))?;
-    let empty = source.write_dockerfile(&text)?;
+    let empty = source.write_dockerfile(NAME, &text, None)?;
     source.directories.insert(CONTEXT.to_owned(), empty);
     Ok(source)
 }
@@ -224,6 +251,19 @@ fn is_archive(head: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_dockerfile_is_whole_or_refused() {
+        let limit = usize::try_from(DOCKERFILE_LIMIT).unwrap();
+        assert_eq!(
+            read_dockerfile(io::repeat(b'#').take(DOCKERFILE_LIMIT))
+                .unwrap()
+                .len(),
+            limit
+        );
+        let said = read_dockerfile(io::repeat(b'#')).unwrap_err().message;
+        assert!(said.contains("more than 16 MiB"), "{said}");
+    }
 
     #[test]
     fn kinds_of_sources() {
@@ -247,10 +287,21 @@ mod tests {
         );
         let other = tempfile::tempdir().unwrap();
         let outside = from_directory(other.path(), &root.join("sub/D").display().to_string()).unwrap();
-        assert_eq!(
-            (outside.attributes["filename"].as_str(), place(&outside)),
-            ("D", root.join("sub"))
-        );
+        // Nothing beside it is lent.
+        assert_eq!(outside.attributes["filename"], "D");
+        let lent = |source: &Source| {
+            let names = std::fs::read_dir(place(source)).unwrap();
+            let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(lent(&outside), ["D"]);
+        std::fs::write(dir.path().join("sub/D.dockerignore"), "x").unwrap();
+        let outside = from_directory(other.path(), &root.join("sub/D").display().to_string()).unwrap();
+        assert_eq!(lent(&outside), ["D", "D.dockerignore"]);
+        let kept = place(&outside);
+        drop(outside);
+        assert!(!kept.exists());
         assert!(from_directory(other.path(), "").is_err());
         let remote = from_url("https://h/x.git", "D").unwrap();
         assert_eq!(
