@@ -105,6 +105,13 @@ impl Outputs {
                 "local"
             }
             ("oci", Some(dest)) if kept => {
+                if let Some(first) = &self.layout {
+                    return Err(Failure::text(format!(
+                        "only one output can be a directory in OCI's layout, and {} and {dest} are two",
+                        first.display()
+                    ))
+                    .hint("copy the directory, or write the others as archives (without tar=false)"));
+                }
                 self.layout = Some(PathBuf::from(dest));
                 "oci"
             }
@@ -220,6 +227,13 @@ mod tests {
         assert_eq!(outputs.layout, Some("layout".into()));
         assert_eq!(outputs.exporters[1].attributes["compression"], "zstd");
         assert_eq!(outputs.exporters[2].attributes["push"], "true");
+    }
+
+    #[test]
+    fn a_second_layout_is_refused() {
+        let said = of(&["type=oci,dest=one,tar=false", "type=oci,dest=two,tar=false"]);
+        let said = said.unwrap_err().message;
+        assert!(said.contains("one and two"), "{said}");
     }
 
     #[test]
