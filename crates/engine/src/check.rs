@@ -225,7 +225,7 @@ fn mounts(root: &Path) -> Result<Vec<Seen>> {
 }
 
 /// Spaces and the like are octal numbers in mount tables.
-fn unescape(text: &str) -> PathBuf {
+pub(crate) fn unescape(text: &str) -> PathBuf {
     let mut out = String::new();
     let mut rest = text;
     while let Some((plain, escaped)) = rest.split_once('\\') {

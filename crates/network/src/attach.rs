@@ -173,6 +173,7 @@ impl Inner {
             ports: Vec::new(),
             dns: request.dns.clone(),
             resolver: false,
+            single_labels_stay: false,
         };
         let mut first_link = first_link;
         let mut take = || -> Result<(), Error> {
@@ -208,6 +209,7 @@ impl Inner {
         // Without an interface there is nobody to ask.
         resolution.embedded &= !sandbox.endpoints.is_empty();
         sandbox.resolver = resolution.embedded;
+        sandbox.single_labels_stay = resolution.single_labels_stay;
         let recorded =
             taken.and_then(|()| records::put_sandbox(self.store.db(), &request.container, &sandbox));
         if let Err(error) = recorded {

@@ -3,15 +3,13 @@
 //! One table, `inet <tag>`, holds every rule; networks and ports are elements of its sets and maps, so that publishing
 //! a port is one transaction with one element, whatever else is published. A daemon that starts adopts the table it
 //! finds when it holds what the records say, and otherwise replaces it in one transaction; when somebody else changes
-//! it later, it is replaced in the same way (`watch`). Connections go on, since their translation lives in conntrack, and
-//! since a second table keeps the kernel at it meanwhile (`hold`).
+//! it later, it is replaced in the same way (`watch`). Connections go on, since their translation lives in conntrack.
 //!
 //! No other table is ever read or written.
 
 mod conntrack;
 pub(crate) mod expression;
 mod gate;
-mod hold;
 pub(crate) mod ports;
 pub(crate) mod ruleset;
 
@@ -37,8 +35,6 @@ pub fn check_kernel() -> Result<(), Error> {
 pub(crate) struct Firewall {
     table: String,
     socket: Mutex<Socket>,
-    /// Keeps connections translated while the table is away.
-    hold: Mutex<Option<Socket>>,
 }
 
 impl Firewall {
@@ -48,7 +44,6 @@ impl Firewall {
         Ok(Firewall {
             table: tag.to_owned(),
             socket: Mutex::new(socket),
-            hold: Mutex::new(hold::take(tag)),
         })
     }
 
@@ -92,6 +87,10 @@ impl Firewall {
         let difference = self.differs(desired)?;
         if difference.is_some() {
             self.replace(desired)?;
+            let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(failure) = conntrack::forget_untranslated(&mut socket, desired) {
+                tracing::warn!(%failure, "flows that began while the firewall table was away could not be forgotten; they may go on past it");
+            }
         }
         Ok(difference)
     }
@@ -107,8 +106,6 @@ impl Firewall {
 
     /// Removes the table.
     pub(crate) fn remove(&self) -> Result<(), Error> {
-        // Its table goes with the socket.
-        drop(self.hold.lock().unwrap_or_else(PoisonError::into_inner).take());
         // Adding it first makes the removal succeed when it is gone.
         let mut messages = vec![
             expression::new_table(&self.table),

@@ -381,8 +381,9 @@ pub struct PublishedPort {
     /// How many ports from these two on.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub count: u16,
-    /// It is open at the container's own address, on a network in the mode `routed`: `host_ip` only says the family, and
-    /// `host_port` is 0.
+    /// It is open at the container's own address, on a network in the mode `routed`. `host_ip` only says the family, or, a
+    /// loopback address, that it is not open after all: it was meant for the host alone. `host_port` is what was asked
+    /// for, 0 where that was any.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub routed: bool,
 }
@@ -400,9 +401,9 @@ impl PublishedPort {
     pub fn singles(&self) -> impl Iterator<Item = PublishedPort> + '_ {
         (0..self.count).map(|n| PublishedPort {
             container_port: self.container_port.saturating_add(n),
-            host_port: match self.routed {
-                true => 0,
-                false => self.host_port.saturating_add(n),
+            host_port: match self.host_port {
+                0 => 0,
+                first => first.saturating_add(n),
             },
             count: 1,
             ..self.clone()
@@ -416,8 +417,9 @@ impl PublishedPort {
 
     pub(crate) fn is_followed_by(&self, other: &PublishedPort) -> bool {
         let next = |first: u16, port: u16| first.checked_add(self.count) == Some(port);
+        let any = self.routed && (self.host_port, other.host_port) == (0, 0);
         (self.proto, self.host_ip, self.routed) == (other.proto, other.host_ip, other.routed)
-            && (self.routed || next(self.host_port, other.host_port))
+            && (any || (self.host_port > 0 && next(self.host_port, other.host_port)))
             && next(self.container_port, other.container_port)
     }
 }

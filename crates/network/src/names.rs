@@ -94,6 +94,14 @@ fn container_table(state: &State, sandbox: &SandboxRecord, resolution: Resolutio
     }
 }
 
+/// What the resolver goes by now: the host's servers as they are, with the resolv.conf the container was started with.
+fn resolution(host: Resolv, sandbox: &SandboxRecord) -> Resolution {
+    Resolution {
+        single_labels_stay: sandbox.single_labels_stay,
+        ..resolv::resolve(host, &sandbox.dns, true)
+    }
+}
+
 /// `container:alias` as alias to container; without an alias the container's name stands for itself.
 fn links(links: &[String]) -> BTreeMap<String, String> {
     links
@@ -136,10 +144,7 @@ impl Inner {
                 .sandboxes
                 .get(container)
                 .filter(|s| s.resolver)
-                .map(|sandbox| {
-                    let resolution = resolv::resolve(Resolv::of_host(), &sandbox.dns, true);
-                    container_table(&state, sandbox, resolution)
-                })
+                .map(|sandbox| container_table(&state, sandbox, resolution(Resolv::of_host(), sandbox)))
         };
         match written {
             Some(written) => {
@@ -167,6 +172,25 @@ mod tests {
             of_endpoint(&container, "", &[], container.short()),
             [container.short()]
         );
+    }
+
+    #[test]
+    fn a_container_keeps_what_its_own_file_says_when_the_hosts_changes() {
+        let mut sandbox = SandboxRecord {
+            name: String::new(),
+            hostname: String::new(),
+            endpoints: Vec::new(),
+            ports: Vec::new(),
+            dns: crate::model::DnsConfig::default(),
+            resolver: true,
+            single_labels_stay: false,
+        };
+        let host = || Resolv::parse("nameserver 192.0.2.1\noptions ndots:2\n");
+        let later = resolution(host(), &sandbox);
+        assert!(!later.single_labels_stay);
+        assert_eq!(later.upstreams, ["192.0.2.1:53".parse().unwrap()]);
+        sandbox.single_labels_stay = true;
+        assert!(resolution(Resolv::default(), &sandbox).single_labels_stay);
     }
 
     #[test]

@@ -165,14 +165,32 @@ impl State {
                     true => routed4,
                     false => routed6,
                 });
+            for address in routed.iter().filter(|address| !address.is_unspecified()) {
+                let follows = match address.is_loopback() {
+                    true => {
+                        "the port is not opened: it is meant for the host alone, which reaches the container at its own address"
+                    }
+                    false => "the address is ignored",
+                };
+                tracing::warn!(
+                    container = sandbox.name,
+                    port = %format_args!("{}/{}", port.container_port, port.proto),
+                    %address,
+                    "a port is published on an address of the host, and the container's network is routed: {follows}"
+                );
+            }
             published.extend(routed.iter().map(|address| PublishedPort {
                 container_port: port.container_port,
                 proto: port.proto,
-                host_ip: match address.is_ipv4() {
-                    true => Ipv4Addr::UNSPECIFIED.into(),
-                    false => Ipv6Addr::UNSPECIFIED.into(),
+                host_ip: match address {
+                    address if address.is_loopback() => *address,
+                    IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                    IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
                 },
-                host_port: 0,
+                host_port: match port.host_port {
+                    PortChoice::Fixed(number) => number,
+                    PortChoice::Any | PortChoice::Range(..) => 0,
+                },
                 count: port.count,
                 routed: true,
             }));
@@ -271,14 +289,17 @@ fn without(ports: &[PublishedPort], remove: &[PortRequest]) -> Result<Vec<Publis
         let host_port = match request.host_port {
             PortChoice::Any => true,
             PortChoice::Fixed(number) => number == port.host_port,
-            PortChoice::Range(first, last) => (first..=last).contains(&port.host_port),
+            // Where there is no port of the host, none was chosen from the range.
+            PortChoice::Range(first, last) => {
+                (first..=last).contains(&port.host_port) || (port.routed && port.host_port == 0)
+            }
         };
         port.proto == request.proto
             && port.container_port == request.container_port
-            // The host's side of what was asked for is not kept where there is none.
-            && (port.routed || host_port)
-            && request.host_ip.is_none_or(|address| match port.routed {
-                true => address.is_ipv4() == port.host_ip.is_ipv4(),
+            && host_port
+            // Of addresses of the host only these are kept where they mean nothing.
+            && request.host_ip.is_none_or(|address| match port.routed && !port.host_ip.is_loopback() {
+                true => address.is_ipv4() == port.host_ip.is_ipv4() && !address.is_loopback(),
                 false => address == port.host_ip,
             })
     };
@@ -354,5 +375,41 @@ mod tests {
         assert_eq!(shape, [(100, 4), (105, 5)]);
         let refused = without(&[range], &[fixed(None, 104, 103)]).unwrap_err();
         assert!(refused.to_string().contains("103/tcp"), "{refused}");
+    }
+
+    #[test]
+    fn one_of_two_bindings_goes_where_nothing_is_translated() {
+        let binding = |host_port| PublishedPort {
+            container_port: 80,
+            proto: Proto::Tcp,
+            host_ip: Ipv4Addr::UNSPECIFIED.into(),
+            host_port,
+            count: 1,
+            routed: true,
+        };
+        let both = [binding(8080), binding(8081)];
+        let left = without(&both, &[fixed(None, 8080, 80)]).unwrap();
+        assert_eq!(left, [binding(8081)]);
+        let any = PortRequest {
+            host_port: PortChoice::Any,
+            ..fixed(None, 0, 80)
+        };
+        assert_eq!(without(&both, std::slice::from_ref(&any)).unwrap(), []);
+        assert!(without(&both, &[fixed(None, 9999, 80)]).is_err());
+        // Where any was asked for, a range of them is still one row.
+        let many = PublishedPort {
+            count: 3,
+            ..binding(0)
+        };
+        let at81 = PortRequest {
+            container_port: 81,
+            ..any
+        };
+        let shape: Vec<_> = without(&[many], &[at81]).unwrap();
+        let shape: Vec<_> = shape
+            .iter()
+            .map(|port| (port.container_port, port.count))
+            .collect();
+        assert_eq!(shape, [(80, 1), (82, 1)]);
     }
 }

@@ -236,9 +236,10 @@ impl State {
         let (way4, way6) = (way(true), way(false));
         let rules = sandbox.ports.iter().filter_map(|port| {
             // The way in may have become another one since the port was taken. One that was routed has no port of the
-            // host to be led from.
+            // host to be led from, and what only the host itself is to reach is not opened to all who route here.
             match if port.host_ip.is_ipv4() { way4 } else { way6 }? {
                 (_, false) if port.routed => None,
+                (_, true) if port.host_ip.is_loopback() => None,
                 (target, routed) => Some(PortRule::of(port, target, routed)),
             }
         });

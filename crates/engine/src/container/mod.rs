@@ -35,6 +35,7 @@ mod oci;
 mod owner;
 mod ownership;
 mod ports;
+mod propagation;
 mod prune;
 mod record;
 mod registry;

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use api_types::{Mount, MountPoint};
+use api_types::{BindOptions, Mount, MountPoint};
 use serde::{Deserialize, Serialize};
 use spec::runtime;
 use store::SnapshotId;
@@ -361,6 +361,16 @@ fn parse_bind(text: &str) -> Result<PlannedMount> {
     })
 }
 
+/// What of a bind's options says nothing together.
+fn conflict(options: &BindOptions, read_only: bool) -> Option<&'static str> {
+    match (options.read_only_non_recursive, options.read_only_force_recursive) {
+        (true, true) => Some("ReadOnlyNonRecursive && ReadOnlyForceRecursive"),
+        (true, false) if !read_only => Some("Writable && ReadOnlyNonRecursive"),
+        (false, true) if !read_only => Some("Writable && ReadOnlyForceRecursive"),
+        _ => None,
+    }
+}
+
 /// Reads one entry of `HostConfig.Mounts`.
 fn parse_mount(engine: &Inner, mount: &Mount) -> Result<(PlannedMount, Option<CreateVolume>)> {
     let invalid =
@@ -409,6 +419,9 @@ fn parse_mount(engine: &Inner, mount: &Mount) -> Result<(PlannedMount, Option<Cr
                     "bind source path does not exist: {}",
                     mount.source
                 )));
+            }
+            if let Some(conflict) = conflict(&options, mount.read_only) {
+                return Err(invalid(format!("options conflict: {conflict}")));
             }
             MountKind::Bind {
                 source: clean(&mount.source),
@@ -649,6 +662,7 @@ fn bundle_one(engine: &Inner, container: &Container, mount: &PlannedMount) -> Re
                     ))
                 })?;
             }
+            super::propagation::check(source, propagation)?;
             Ok(bind(source.clone(), propagation, *recursive))
         }
         MountKind::Volume { name, subpath, .. } => match engine.volumes.mount(name, container.id.as_str())? {
@@ -665,6 +679,14 @@ fn bundle_one(engine: &Inner, container: &Container, mount: &PlannedMount) -> Re
                 device,
                 mut options,
             } => {
+                // It is mounted inside the container, so there is no directory of the host to be a part of.
+                if !subpath.is_empty() {
+                    return Err(Error::invalid(format!(
+                        "volume {name}: its part {subpath} cannot be mounted at {}, since the volume has a device of its \
+                         own ({device}); mount the whole volume",
+                        mount.destination
+                    )));
+                }
                 if mount.read_only {
                     options.push("ro".to_owned());
                 }
@@ -840,6 +862,30 @@ pub(super) fn open_beneath(base: &Path, subpath: &str) -> std::io::Result<OwnedF
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_deep_read_only_goes_is_said_of_what_is_read_only() {
+        let options = |top, all| BindOptions {
+            read_only_non_recursive: top,
+            read_only_force_recursive: all,
+            ..BindOptions::default()
+        };
+        for (top, all, read_only, said) in [
+            (false, false, false, None),
+            (true, false, true, None),
+            (false, true, true, None),
+            (true, false, false, Some("Writable && ReadOnlyNonRecursive")),
+            (false, true, false, Some("Writable && ReadOnlyForceRecursive")),
+            (
+                true,
+                true,
+                true,
+                Some("ReadOnlyNonRecursive && ReadOnlyForceRecursive"),
+            ),
+        ] {
+            assert_eq!(conflict(&options(top, all), read_only), said);
+        }
+    }
 
     #[test]
     fn binds() {

@@ -179,7 +179,10 @@ fn stack(layers: OwnedFd, sources: &[(&PlannedMount, Source)], container: &Conta
         let destination = Path::new(&mount.destination);
         let target = target(root.as_fd(), destination, Path::new(&source.path).is_dir())
             .map_err(|error| Error::invalid(format!("cannot mount at {}: {error}", mount.destination)))?;
-        let tree = source.tree()?;
+        let tree = source.tree().map_err(|error| {
+            let (path, destination) = (&source.path, &mount.destination);
+            Error::invalid(format!("cannot mount {path} at {destination}: {error}"))
+        })?;
         let read_only = if mount.read_only { Attributes::READ_ONLY } else { 0 };
         tree.set(
             Attributes {

@@ -22,9 +22,7 @@ const NEWSETELEM: u16 = 12;
 const GETSETELEM: u16 = 13;
 const DELSETELEM: u16 = 14;
 
-const TABLE_FLAGS: u16 = 2;
 const TABLE_USERDATA: u16 = 6;
-const TABLE_HAS_OWNER: u32 = 0x2;
 
 /// Length of `struct nfgenmsg`, with which every message begins.
 const NFGENMSG: usize = 4;
@@ -71,11 +69,6 @@ pub(crate) fn new_table(table: &str) -> Message {
 /// A table with a comment, which `nft list` shows and a later daemon reads.
 pub(crate) fn new_table_with_comment(table: &str, comment: &str) -> Message {
     new_table(table).bytes(TABLE_USERDATA, &user_data(comment))
-}
-
-/// A table that only the socket it is made with can change, and that goes with it.
-pub(crate) fn new_table_of_socket(table: &str) -> Message {
-    new_table(table).be32(TABLE_FLAGS, TABLE_HAS_OWNER)
 }
 
 /// A table of one family alone.

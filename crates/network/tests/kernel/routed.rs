@@ -147,7 +147,11 @@ fn what_is_published_is_reached_at_the_containers_own_address() {
         for port in [8080, 8081, 9050] {
             drop(TcpListener::bind(("0.0.0.0", port)).unwrap());
         }
-        assert!(web.ports.iter().all(|port| port.routed && port.host_port == 0));
+        assert!(
+            web.ports
+                .iter()
+                .all(|port| port.routed && port.host_ip.is_unspecified())
+        );
         // What the next daemon finds is what it would write; a range is one element for each family.
         let before = table(host);
         for element in ["sctp . ", ". 9000-9099"] {
@@ -180,7 +184,7 @@ fn one_family_may_be_routed_and_the_other_translated() {
         all.sort();
         assert_eq!(
             all,
-            [("0.0.0.0".to_owned(), 8080, false), ("::".to_owned(), 0, true)]
+            [("0.0.0.0".to_owned(), 8080, false), ("::".to_owned(), 8080, true)]
         );
         let (inside4, inside6) = (v4(&web).to_string(), v6(&web).to_string());
         let reached = |address: &str, port: u16| inside(&host.lan, || ask(address, port)).is_some();
@@ -246,6 +250,60 @@ fn routed_ports_come_and_go_while_it_runs() {
             .publish(&wanted.container, &[], &[publish(Proto::Tcp, 120, None, Any)])
             .unwrap();
         assert!(table(host).contains(". 121-249"), "{}", table(host));
+    });
+}
+
+/// Two bindings of one port: it is open until the last of them goes.
+#[test]
+fn one_binding_of_two_goes() {
+    machine(|host| {
+        let networks = host.open();
+        create(&networks, "routed", ["routed", "routed"]);
+        let [first, second] = [8080, 8081].map(|port| publish(Proto::Tcp, 80, None, Fixed(port)));
+        let wanted = SandboxRequest {
+            ports: vec![first.clone(), second.clone()],
+            ..request("web", &["routed"])
+        };
+        let web = networks.attach(&wanted).unwrap();
+        let _service = Service::start(web.netns.as_fd(), "web", 80);
+        let inside4 = v4(&web).to_string();
+        networks.publish(&wanted.container, &[], &[first]).unwrap();
+        assert!(inside(&host.lan, || ask(&inside4, 80)).is_some());
+        networks.publish(&wanted.container, &[], &[second]).unwrap();
+        assert_eq!(inside(&host.lan, || ask(&inside4, 80)), None);
+    });
+}
+
+/// What is published for the host alone is opened to nobody else, whichever way the container came to a routed network.
+#[test]
+fn a_port_of_the_loopback_address_is_not_opened() {
+    machine(|host| {
+        let networks = host.open();
+        create(&networks, "a-routed", ["routed", "routed"]);
+        let wanted = SandboxRequest {
+            ports: vec![publish(Proto::Tcp, 80, Some("127.0.0.1"), Fixed(8080))],
+            ..request("direct", &["a-routed"])
+        };
+        let direct = networks.attach(&wanted).unwrap();
+        let _service = Service::start(direct.netns.as_fd(), "direct", 80);
+        let address = v4(&direct).to_string();
+        assert_eq!(inside(&host.lan, || ask(&address, 80)), None);
+        assert!(ask(&address, 80).is_some());
+        networks.publish(&wanted.container, &[], &wanted.ports).unwrap();
+        assert_eq!(networks.published(&wanted.container), []);
+        let wanted = SandboxRequest {
+            ports: wanted.ports,
+            ..request("later", &["bridge"])
+        };
+        let later = networks.attach(&wanted).unwrap();
+        let _service = Service::start(later.netns.as_fd(), "later", 80);
+        assert!(ask("127.0.0.1", 8080).is_some());
+        let more = request("later", &["a-routed"]).endpoints.remove(0);
+        let endpoint = networks
+            .connect(&wanted.container, later.netns.as_fd(), &more)
+            .unwrap();
+        let address = endpoint.ipv4.unwrap().to_string();
+        assert_eq!(inside(&host.lan, || ask(&address, 80)), None);
     });
 }
 

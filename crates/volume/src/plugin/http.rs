@@ -107,23 +107,25 @@ pub(super) fn ask(
 
 async fn exchange(address: &Address, path: &str, body: Vec<u8>) -> io::Result<(u16, Vec<u8>)> {
     match address {
-        Address::Unix(socket) => converse(UnixStream::connect(socket).await?, path, body).await,
-        Address::Tcp(host) => converse(TcpStream::connect(host).await?, path, body).await,
+        // A socket has no name of its own, and HTTP wants one.
+        Address::Unix(socket) => converse(UnixStream::connect(socket).await?, "plugin", path, body).await,
+        Address::Tcp(host) => converse(TcpStream::connect(host).await?, host, path, body).await,
         Address::Tls { host, name, client } => {
             let stream = TcpStream::connect(host).await?;
             let connector = TlsConnector::from(Arc::clone(client));
-            converse(connector.connect(name.clone(), stream).await?, path, body).await
+            converse(connector.connect(name.clone(), stream).await?, host, path, body).await
         }
     }
 }
 
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    host: &str,
     path: &str,
     body: Vec<u8>,
 ) -> io::Result<(u16, Vec<u8>)> {
     let request = Request::post(path)
-        .header(header::HOST, "plugin")
+        .header(header::HOST, host)
         .header(header::USER_AGENT, "berth")
         .header(header::ACCEPT, KIND)
         .header(header::CONTENT_TYPE, KIND)
@@ -192,9 +194,46 @@ mod tests {
     }
 
     #[test]
+    fn a_plugin_on_another_host_is_asked_by_its_name() {
+        use std::io::{BufRead as _, BufReader, Write as _};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let authority = listener.local_addr().unwrap().to_string();
+        let plugin = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let head: Vec<String> = lines
+                .map(Result::unwrap)
+                .take_while(|line| !line.is_empty())
+                .collect();
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+                .unwrap();
+            head
+        });
+        let address = plain(&format!("tcp://{authority}")).unwrap();
+        let answer = ask(
+            &address,
+            "/VolumeDriver.List",
+            Vec::new(),
+            Duration::from_secs(30),
+        )
+        .unwrap();
+        assert_eq!(answer, (200, b"{}".to_vec()));
+        let host = format!("host: {authority}");
+        let head = plugin.join().unwrap();
+        assert!(
+            head.iter().any(|line| line.eq_ignore_ascii_case(&host)),
+            "{head:?}"
+        );
+    }
+
+    #[test]
     fn addresses_with_tls() {
         let settings = |text: &str| serde_json::from_str::<TlsSettings>(text).unwrap();
-        let blind = settings(r#"{"InsecureSkipVerify": true}"#);
+        // What is null is absent.
+        let blind =
+            settings(r#"{"InsecureSkipVerify": true, "CAFile": null, "CertFile": null, "KeyFile": null}"#);
+        settings(r#"{"InsecureSkipVerify": null}"#);
         for (text, at, called) in [
             (
                 "https://shelf.example/plugin",

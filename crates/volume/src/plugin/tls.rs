@@ -17,20 +17,25 @@ use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// `TLSConfig` of a description; what is empty is absent.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct TlsSettings {
-    #[serde(rename = "CAFile")]
+    #[serde(rename = "CAFile", deserialize_with = "or_empty")]
     ca_file: PathBuf,
-    #[serde(rename = "CertFile")]
+    #[serde(rename = "CertFile", deserialize_with = "or_empty")]
     cert_file: PathBuf,
-    #[serde(rename = "KeyFile")]
+    #[serde(rename = "KeyFile", deserialize_with = "or_empty")]
     key_file: PathBuf,
-    #[serde(rename = "InsecureSkipVerify")]
+    #[serde(rename = "InsecureSkipVerify", deserialize_with = "or_empty")]
     insecure_skip_verify: bool,
+}
+
+/// `null` is as good as nothing.
+fn or_empty<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(given: D) -> Result<T, D::Error> {
+    Option::deserialize(given).map(Option::unwrap_or_default)
 }
 
 impl TlsSettings {

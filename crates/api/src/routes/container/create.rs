@@ -128,8 +128,8 @@ fn adapt_mount(mount: &mut Mount, version: ApiVersion) -> Result<()> {
                 "BindOptions.ReadOnlyForceRecursive needs API v1.44 or newer",
             ));
         }
-        // Read-only mounts were not recursive then.
-        options.read_only_non_recursive = true;
+        // Read-only mounts were not recursive then, and nothing else could be said about it.
+        options.read_only_non_recursive = mount.read_only;
     }
     if !version.has(45)
         && mount
@@ -240,9 +240,11 @@ mod tests {
 
     #[test]
     fn old_read_only_binds_are_not_recursive() {
-        let mut mount = bind();
-        adapt_mount(&mut mount, OLD).unwrap();
-        assert!(mount.bind_options.unwrap().read_only_non_recursive);
+        for read_only in [true, false] {
+            let mut mount = Mount { read_only, ..bind() };
+            adapt_mount(&mut mount, OLD).unwrap();
+            assert_eq!(mount.bind_options.unwrap().read_only_non_recursive, read_only);
+        }
         let mut mount = bind();
         adapt_mount(&mut mount, NEW).unwrap();
         assert_eq!(mount.bind_options, None);

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::inventory::Inventory;
 use crate::support::{Daemon, text};
@@ -52,8 +53,10 @@ fn a_part_that_becomes_a_link_meanwhile_leads_nowhere() {
     let secret = daemon.dir.path().join("secret");
     std::fs::create_dir(&secret).unwrap();
     std::fs::write(secret.join("flag"), "host").unwrap();
+    // Now and then it stands still, so that some get what they asked for.
     let swap = format!(
-        "cd /d; while :; do mkdir part; rmdir part; ln -s {} part; rm part; done",
+        "cd /d; while :; do for i in 1 2 3 4 5 6 7 8 9; do mkdir part; rmdir part; ln -s {} part; rm part; done; \
+         mkdir part; touch part/own; busybox usleep 50000; rm -r part; done",
         secret.display()
     );
     daemon.ok(&[
@@ -61,16 +64,26 @@ fn a_part_that_becomes_a_link_meanwhile_leads_nowhere() {
     ]);
     let mount = "type=volume,src=data,dst=/x,volume-subpath=part";
     let (mut mounted, mut refused) = (0, 0);
-    for _ in 0..60 {
+    let patience = Instant::now() + Duration::from_secs(60);
+    let mut tries = 0;
+    while tries < 60 || ((mounted == 0 || refused == 0) && Instant::now() < patience) {
+        tries += 1;
         let output = daemon.run(&["run", "--rm", "--mount", mount, "box:1", "ls", "/x"]);
         let seen = text(&output.stdout);
         assert!(!seen.contains("flag"), "a directory of the host was mounted");
         match output.status.success() {
             true => mounted += 1,
-            false => refused += 1,
+            false => {
+                let said = text(&output.stderr);
+                assert!(said.contains("/part"), "refused for another reason: {said}");
+                refused += 1;
+            }
         }
     }
     println!("{mounted} mounted, {refused} refused");
+    assert!(mounted > 0 && refused > 0, "{mounted} mounted, {refused} refused");
+    let running = daemon.ok(&["inspect", "-f", "{{.State.Running}}", "swapping"]);
+    assert_eq!(running, "true\n", "nothing was swapped any more");
     daemon.ok(&["rm", "-f", "swapping"]);
 }
 
@@ -147,6 +160,73 @@ fn mounts_come_through_where_that_was_asked_for() {
         assert_eq!(seen.is_some(), name == "shared", "{name}");
     }
     daemon.ok(&["rm", "-f", "private", "slave", "shared"]);
+}
+
+/// Nothing comes through a mount that is nobody's peer, and to say otherwise would be silence about it.
+#[test]
+fn what_cannot_come_through_is_refused() {
+    guard!();
+    let daemon = Daemon::start();
+    let shared = Shared::make(&daemon.dir.path().join("tree"));
+    let follower = Shared::make(&daemon.dir.path().join("follower"));
+    let (tree, place) = (shared.0.to_str().unwrap(), follower.0.to_str().unwrap());
+    host(&["mount", "--make-private", place]);
+    let run = |mode: &str| {
+        let bind = format!("{place}:/d:{mode}");
+        let output = daemon.run(&["run", "--rm", "-v", &bind, "box:1", "true"]);
+        (output.status.success(), text(&output.stderr).to_owned())
+    };
+    // The first container unpacks the image.
+    assert_eq!(run("rprivate"), (true, String::new()));
+    let before = Inventory::of(&daemon);
+    for (mode, wanted) in [
+        ("rslave", "shared or slave"),
+        ("slave", "shared or slave"),
+        ("rshared", "shared"),
+        ("shared", "shared"),
+    ] {
+        let (done, said) = run(mode);
+        let why = format!("path {place} is mounted on {place} but it is not a {wanted} mount");
+        assert!(!done && said.contains(&why), "{mode}: {said}");
+    }
+    before.assert_unchanged(&daemon, "refused propagations");
+    // One that follows another can be followed, and has nothing to give.
+    host(&["umount", place]);
+    host(&["mount", "--bind", tree, place]);
+    host(&["mount", "--make-slave", place]);
+    assert_eq!(run("rslave"), (true, String::new()));
+    assert!(run("rshared").1.contains("not a shared mount"));
+}
+
+/// A volume with a device of its own has no directory on the host to find a part in: better none of it than all of it.
+#[test]
+fn a_part_of_a_volume_with_a_device_is_refused() {
+    guard!();
+    let daemon = Daemon::start();
+    daemon.ok(&[
+        "volume",
+        "create",
+        "-o",
+        "type=tmpfs",
+        "-o",
+        "device=tmpfs",
+        "scratch",
+    ]);
+    let mount = |more: &str| format!("type=volume,src=scratch,dst=/x{more}");
+    daemon.ok(&["run", "--rm", "--mount", &mount(""), "box:1", "ls", "/x"]);
+    let before = Inventory::of(&daemon);
+    let (_, said) = daemon.fails(&[
+        "run",
+        "--rm",
+        "--mount",
+        &mount(",volume-subpath=sub"),
+        "box:1",
+        "ls",
+        "/x",
+    ]);
+    assert!(said.contains("volume scratch") && said.contains("sub"), "{said}");
+    before.assert_unchanged(&daemon, "a refused part");
+    daemon.ok(&["volume", "rm", "scratch"]);
 }
 
 #[test]
