@@ -123,11 +123,7 @@ impl Sharing<'_> {
             let stat = statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW)?;
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Directory => below.push(name),
-                FileType::RegularFile if frozen => {
-                    if get_xattr(dir.as_fd(), &name, METACOPY)?.is_some() {
-                        self.adopt(dir.as_fd(), &name, u64::try_from(stat.st_size).unwrap_or(0))?;
-                    }
-                }
+                FileType::RegularFile if frozen => self.adopt_shared(dir.as_fd(), &name, &stat)?,
                 FileType::RegularFile => {
                     changed |= match self.file(dir.as_fd(), &name, &stat, path) {
                         // Immutable, or append-only.
@@ -221,6 +217,14 @@ impl Sharing<'_> {
         match held {
             Held::Yes => Ok(()),
             Held::Missing | Held::No => Err(lost(name)),
+        }
+    }
+
+    /// Of a directory whose entries cannot be exchanged: what its files share already is held.
+    fn adopt_shared(&self, dir: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> io::Result<()> {
+        match get_xattr(dir, name, METACOPY)? {
+            Some(_) => self.adopt(dir, name, u64::try_from(stat.st_size).unwrap_or(0)),
+            None => Ok(()),
         }
     }
 
