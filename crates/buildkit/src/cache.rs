@@ -30,6 +30,8 @@ use crate::session::{Session, login};
 
 /// Under which clients are told what begins a cache that was written; they note it in the index of a directory.
 const MANIFEST: &str = "cache.manifest";
+/// The same for our client, with the number of the cache behind it.
+const OWN_MANIFEST: &str = "berth.cache.manifest";
 /// How clients call the store of a directory.
 const STORE: &str = "local:";
 const PENDING: usize = 64;
@@ -205,7 +207,7 @@ pub async fn export(
     answer: &Answer,
 ) -> Result<HashMap<String, String>, Failure> {
     let mut said = HashMap::new();
-    for target in targets(&job.request)? {
+    for (number, target) in targets(&job.request)?.into_iter().enumerate() {
         let title = match target.goal {
             CacheGoal::Inline => continue,
             CacheGoal::Registry(_) => "exporting cache to registry",
@@ -222,6 +224,8 @@ pub async fn export(
         match written {
             Ok(Some(top)) => {
                 let top = serde_json::to_string(&top).unwrap_or_default();
+                // BuildKit's clients know of one only.
+                said.insert(format!("{OWN_MANIFEST}.{number}"), top.clone());
                 said.insert(MANIFEST.to_owned(), top);
             }
             Ok(None) => {}

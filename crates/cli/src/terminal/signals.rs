@@ -1,4 +1,5 @@
-//! Signals of the client that are the container's business: forwarded by name, and the terminal's size.
+//! Signals of the client: those that are the container's business (forwarded by name, and the terminal's size), and those
+//! that end a command which has something to put away first.
 
 use crate::client::Client;
 use crate::client::query::{Query, segment};
@@ -29,6 +30,16 @@ impl Caught {
                 .map(|signal| (*name, signal))
         };
         Caught(FORWARDED.iter().filter_map(catch).collect())
+    }
+
+    /// Catches what ends a command: ctrl-c, and a request to end.
+    pub fn ending() -> Caught {
+        let catch = |(name, kind)| signal(kind).ok().map(|signal| (name, signal));
+        let kinds = [
+            ("INT", SignalKind::interrupt()),
+            ("TERM", SignalKind::terminate()),
+        ];
+        Caught(kinds.into_iter().filter_map(catch).collect())
     }
 
     /// Changes of the terminal's size.

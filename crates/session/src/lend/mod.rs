@@ -1,7 +1,7 @@
 //! The client's end of a session: what it lends, as services that the engine calls.
 //!
 //! Everything lent has a name, and a call that names something else is refused. A call that fails tells the engine why; the
-//! engine tells it to whoever waits for the build.
+//! engine tells it to whoever waits for the build. When a session ends, however it ends, nothing half written is left.
 
 mod agents;
 mod directories;
@@ -12,6 +12,7 @@ mod stores;
 mod uploads;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -19,10 +20,12 @@ use std::sync::{Arc, Mutex};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
 use tonic::service::Routes;
 
 pub use logins::{Login, Logins};
 pub use outputs::Output;
+pub use stores::Store;
 
 /// What a client lends.
 #[derive(Default)]
@@ -39,7 +42,7 @@ pub struct Lent {
     /// What is read once, by name.
     pub uploads: BTreeMap<String, Box<dyn Read + Send>>,
     /// Directories laid out as OCI has it, by name.
-    pub stores: BTreeMap<String, PathBuf>,
+    pub stores: BTreeMap<String, Store>,
 }
 
 /// What the engine is told when the session is opened.
@@ -84,27 +87,39 @@ const METHODS: [&str; 11] = [
 
 impl Lent {
     /// The services that hand it out.
-    fn routes(self) -> Routes {
+    fn routes(self, busy: &Busy) -> Routes {
         Routes::new(directories::service(self.directories))
             .add_service(secrets::service(self.secrets))
             .add_service(agents::service(self.agents))
             .add_service(logins::service(self.logins))
             .add_service(uploads::service(self.uploads))
-            .add_service(outputs::Sends::of(self.outputs))
-            .add_service(stores::Content::of(self.stores))
+            .add_service(outputs::Sends::of(self.outputs, busy))
+            .add_service(stores::Content::of(self.stores, busy))
             .add_service(Health::service())
     }
 
-    /// Serves on the connection until the engine ends it.
-    pub async fn serve<S>(self, connection: S) -> Result<(), hyper::Error>
+    /// Serves on the connection until the engine ends it, or until `stop`. By the end nobody writes any more, and what
+    /// was not whole is gone.
+    pub async fn serve<S>(self, connection: S, stop: impl Future<Output = ()>) -> Result<(), hyper::Error>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let service = TowerToHyperService::new(self.routes().prepare());
+        let (busy, mut writers) = mpsc::channel(1);
+        let service = TowerToHyperService::new(self.routes(&busy).prepare());
+        drop(busy);
         let http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-        http.serve_connection(TokioIo::new(connection), service).await
+        // Without the connection, every transfer breaks off.
+        let served = tokio::select! {
+            served = http.serve_connection(TokioIo::new(connection), service) => served,
+            () = stop => Ok(()),
+        };
+        while writers.recv().await.is_some() {}
+        served
     }
 }
+
+/// Held by whoever writes something; a session waits for all of them.
+type Busy = mpsc::Sender<Infallible>;
 
 /// What is handed out once.
 type Once<K, T> = Arc<Mutex<BTreeMap<K, T>>>;
@@ -163,3 +178,6 @@ impl health_server::Health for Health {
         Err(tonic::Status::unimplemented("a session's health is not watched"))
     }
 }
+
+#[cfg(test)]
+mod tests;

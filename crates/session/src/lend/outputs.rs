@@ -25,7 +25,7 @@ use tonic::server::NamedService;
 use tonic::{Request, Response, Status, Streaming};
 use tower::Service;
 
-use super::{Once, failed, take};
+use super::{Busy, Once, failed, take};
 use crate::files::{self, Update};
 use crate::header;
 
@@ -51,10 +51,10 @@ pub struct Sends {
 }
 
 impl Sends {
-    pub fn of(outputs: BTreeMap<usize, Output>) -> Sends {
+    pub fn of(outputs: BTreeMap<usize, Output>, busy: &Busy) -> Sends {
         let outputs = Arc::new(Mutex::new(outputs));
-        let streams = streams::FileSendServer::new(Streams(outputs.clone()));
-        let trees = trees::FileSendServer::new(Trees(outputs.clone()));
+        let streams = streams::FileSendServer::new(Streams(outputs.clone(), busy.clone()));
+        let trees = trees::FileSendServer::new(Trees(outputs.clone(), busy.clone()));
         Sends {
             outputs,
             streams: streams.max_decoding_message_size(crate::MAX_MESSAGE),
@@ -107,7 +107,7 @@ impl Service<http::Request<Body>> for Sends {
     }
 }
 
-pub struct Streams(Outputs);
+pub struct Streams(Outputs, Busy);
 
 /// A file under way, which lies under another name until it is whole.
 struct Draft {
@@ -187,6 +187,7 @@ impl streams::FileSend for Streams {
         let mut incoming = request.into_inner();
         let (queue, pieces) = mpsc::channel(WAITING);
         let (result, answers) = mpsc::channel(1);
+        let busy = self.1.clone();
         tokio::task::spawn_blocking(move || {
             if let Err(error) = write(&output, pieces) {
                 let what = match &output {
@@ -195,6 +196,7 @@ impl streams::FileSend for Streams {
                 };
                 let _ = result.blocking_send(Err(failed(format!("cannot write {what}"))(error)));
             }
+            drop(busy);
         });
         tokio::spawn(async move {
             loop {
@@ -213,7 +215,7 @@ impl streams::FileSend for Streams {
     }
 }
 
-pub struct Trees(Outputs);
+pub struct Trees(Outputs, Busy);
 
 #[tonic::async_trait]
 impl trees::FileSend for Trees {
@@ -233,12 +235,14 @@ impl trees::FileSend for Trees {
         let staging = prepare().map_err(failed(format!("cannot write {}", path.display())))?;
         let (requests, outgoing) = mpsc::unbounded_channel();
         let packets = request.into_inner();
+        let busy = self.1.clone();
         tokio::spawn(async move {
             let room = staging.path().to_owned();
             let begin = move || Update::merge(&path, &room);
             // Why it failed was told to the other end.
             let _ = files::take(packets, requests, begin, |_| {}).await;
             drop(staging);
+            drop(busy);
         });
         Ok(Response::new(
             UnboundedReceiverStream::new(outgoing).map(Ok).boxed(),

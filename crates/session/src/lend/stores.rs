@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 use tower::{Service, service_fn};
 
-use super::failed;
+use super::{Busy, failed};
 use crate::content::{
     ACTION_COMMIT, INFO, Info, InfoRequest, InfoResponse, READ, ReadRequest, ReadResponse, STORE_ID, WRITE,
     WriteRequest, WriteResponse,
@@ -33,15 +33,23 @@ const PIECE: usize = 1 << 20;
 /// Messages that may wait.
 const WAITING: usize = 4;
 
-type Stores = Arc<BTreeMap<String, PathBuf>>;
+/// A directory laid out as OCI has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Store {
+    pub place: PathBuf,
+    /// Whether the engine may add to it.
+    pub writable: bool,
+}
+
+type Stores = Arc<BTreeMap<String, Store>>;
 
 /// The service.
 #[derive(Clone)]
-pub struct Content(Stores);
+pub struct Content(Stores, Busy);
 
 impl Content {
-    pub fn of(stores: BTreeMap<String, PathBuf>) -> Content {
-        Content(Arc::new(stores))
+    pub fn of(stores: BTreeMap<String, Store>, busy: &Busy) -> Content {
+        Content(Arc::new(stores), busy.clone())
     }
 }
 
@@ -59,7 +67,7 @@ impl Service<http::Request<Body>> for Content {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let stores = self.0.clone();
+        let (stores, busy) = (self.0.clone(), self.1.clone());
         Box::pin(async move {
             Ok(match request.uri().path() {
                 INFO => {
@@ -74,7 +82,7 @@ impl Service<http::Request<Body>> for Content {
                 }
                 WRITE => {
                     let codec: ProstCodec<WriteResponse, WriteRequest> = ProstCodec::default();
-                    let service = service_fn(move |request| write(stores.clone(), request));
+                    let service = service_fn(move |request| write(stores.clone(), busy.clone(), request));
                     let mut grpc = Grpc::new(codec).max_decoding_message_size(crate::MAX_MESSAGE);
                     grpc.streaming(service, request).await
                 }
@@ -84,8 +92,8 @@ impl Service<http::Request<Body>> for Content {
     }
 }
 
-/// The directory of the store that a call names.
-fn store(stores: &Stores, metadata: &MetadataMap) -> Result<PathBuf, Status> {
+/// The store that a call names.
+fn store(stores: &Stores, metadata: &MetadataMap) -> Result<Store, Status> {
     let name = header::first(metadata, STORE_ID).unwrap_or_default();
     let found = stores.get(&name).cloned();
     found.ok_or_else(|| Status::not_found(format!("no store {name:?} is shared")))
@@ -115,7 +123,7 @@ fn signed(number: u64) -> i64 {
 async fn info(stores: Stores, request: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
     let store = store(&stores, request.metadata())?;
     let digest = request.into_inner().digest;
-    let (_, size) = open(&store, &digest)?;
+    let (_, size) = open(&store.place, &digest)?;
     let info = Info {
         digest,
         size: signed(size),
@@ -129,7 +137,7 @@ async fn read(
 ) -> Result<Response<ReceiverStream<Result<ReadResponse, Status>>>, Status> {
     let store = store(&stores, request.metadata())?;
     let asked = request.into_inner();
-    let (mut file, size) = open(&store, &asked.digest)?;
+    let (mut file, size) = open(&store.place, &asked.digest)?;
     let begin = u64::try_from(asked.offset).unwrap_or(0).min(size);
     let length = match u64::try_from(asked.size) {
         Ok(0) | Err(_) => size - begin,
@@ -167,9 +175,16 @@ async fn read(
 
 async fn write(
     stores: Stores,
+    busy: Busy,
     request: Request<Streaming<WriteRequest>>,
 ) -> Result<Response<ReceiverStream<Result<WriteResponse, Status>>>, Status> {
     let store = store(&stores, request.metadata())?;
+    if !store.writable {
+        let place = store.place.display();
+        return Err(Status::permission_denied(format!(
+            "the store {place} is lent for reading only"
+        )));
+    }
     let mut incoming = request.into_inner();
     let (queue, messages) = mpsc::channel(WAITING);
     let (answers, outgoing) = mpsc::channel(WAITING);
@@ -181,9 +196,10 @@ async fn write(
         }
     });
     tokio::task::spawn_blocking(move || {
-        if let Err(status) = keep(&store, messages, &answers) {
+        if let Err(status) = keep(&store.place, messages, &answers) {
             let _ = answers.blocking_send(Err(status));
         }
+        drop(busy);
     });
     Ok(Response::new(ReceiverStream::new(outgoing)))
 }
@@ -202,39 +218,48 @@ fn keep(
         .tempfile_in(&blobs)
         .map_err(fail(&blobs))?;
     let mut written = 0;
+    // Which blob it is to be is said at the beginning, at the end, or each time; what is said first holds.
+    let mut wanted: Option<Digest> = None;
     let mut hasher: Option<Hasher> = None;
     while let Some(message) = messages.blocking_recv() {
-        let wanted = digest(&message.expected)?;
-        let place = place(store, &wanted);
-        if written == 0 && place.exists() {
-            return Err(Status::already_exists(format!("{wanted} is there already")));
+        if !message.expected.is_empty() {
+            let named = digest(&message.expected)?;
+            let first = wanted.get_or_insert_with(|| named.clone());
+            if *first != named {
+                return Err(Status::invalid_argument(format!("{first} became {named}")));
+            }
+            if written == 0 && place(store, &named).exists() {
+                return Err(Status::already_exists(format!("{named} is there already")));
+            }
         }
         if u64::try_from(message.offset).is_ok_and(|offset| offset != written) {
             return Err(Status::out_of_range(format!(
-                "{wanted} goes on at {}, and {written} bytes are here",
+                "the blob goes on at {}, and {written} bytes are here",
                 message.offset
             )));
         }
-        let hasher = hasher.get_or_insert_with(|| Hasher::like(&wanted));
+        let hasher = hasher.get_or_insert_with(|| wanted.as_ref().map_or_else(Hasher::new, Hasher::like));
         hasher.update(&message.data);
-        draft.write_all(&message.data).map_err(fail(&place))?;
+        draft.write_all(&message.data).map_err(fail(&blobs))?;
         written += message.data.len() as u64;
-        let answer = WriteResponse {
+        let answer = |digest: Option<&Digest>| WriteResponse {
             action: message.action,
             offset: signed(written),
             total: message.total,
-            digest: wanted.to_string(),
+            digest: digest.map(ToString::to_string).unwrap_or_default(),
             ..WriteResponse::default()
         };
         if message.action != ACTION_COMMIT {
-            if answers.blocking_send(Ok(answer)).is_err() {
+            if answers.blocking_send(Ok(answer(wanted.as_ref()))).is_err() {
                 return Ok(());
             }
             continue;
         }
-        if std::mem::replace(hasher, Hasher::like(&wanted)).finish() != wanted {
+        let came = std::mem::take(hasher).finish();
+        if let Some(wanted) = wanted.filter(|wanted| *wanted != came) {
             return Err(Status::failed_precondition(format!("what came is not {wanted}")));
         }
+        let place = place(store, &came);
         let finish = || {
             if let Some(above) = place.parent() {
                 std::fs::create_dir_all(above)?;
@@ -245,7 +270,7 @@ fn keep(
             Ok::<_, io::Error>(())
         };
         finish().map_err(fail(&place))?;
-        let _ = answers.blocking_send(Ok(answer));
+        let _ = answers.blocking_send(Ok(answer(Some(&came))));
         return Ok(());
     }
     Ok(())

@@ -5,6 +5,7 @@ mod building;
 mod caching;
 mod definitions;
 mod interchange;
+mod leaving;
 mod old;
 mod ours;
 mod sending;

@@ -12,12 +12,12 @@ use crate::http::request;
 use crate::support::{BERTH, Daemon, retry, text};
 
 /// A daemon, and a directory to build from.
-struct Place {
-    daemon: Daemon,
+pub(super) struct Place {
+    pub daemon: Daemon,
 }
 
 impl Place {
-    fn start() -> Place {
+    pub fn start() -> Place {
         let daemon = Daemon::start();
         std::fs::create_dir_all(daemon.dir.path().join("context")).unwrap();
         Place { daemon }
@@ -27,13 +27,13 @@ impl Place {
         self.daemon.dir.path().join("context")
     }
 
-    fn write(&self, name: &str, content: &str) {
+    pub fn write(&self, name: &str, content: &str) {
         let path = self.context().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, content).unwrap();
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(BERTH);
         command
             .arg("build")
@@ -49,29 +49,29 @@ impl Place {
     }
 
     /// Standard output and standard error of a build that must succeed.
-    fn ok(&self, args: &[&str]) -> (Vec<u8>, String) {
+    pub fn ok(&self, args: &[&str]) -> (Vec<u8>, String) {
         let output = self.run(args);
         let shown = text(&output.stderr);
         assert!(output.status.success(), "{args:?}: {shown}{}", self.daemon.log());
         (output.stdout, shown)
     }
 
-    fn fails(&self, args: &[&str]) -> (i32, String) {
+    pub fn fails(&self, args: &[&str]) -> (i32, String) {
         let output = self.run(args);
         assert!(!output.status.success(), "{args:?} succeeded");
         (output.status.code().unwrap_or(-1), text(&output.stderr))
     }
 
-    fn said(&self, image: &str, script: &str) -> String {
+    pub fn said(&self, image: &str, script: &str) -> String {
         self.daemon.ok(&["run", "--rm", image, "sh", "-c", script])
     }
 }
 
-fn until(what: &str, holds: &dyn Fn() -> bool) {
+pub(super) fn until(what: &str, holds: &dyn Fn() -> bool) {
     assert!(retry(|| holds().then_some(())).is_some(), "{what}");
 }
 
-fn json(path: &Path) -> Value {
+pub(super) fn json(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 

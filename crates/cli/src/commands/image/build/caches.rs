@@ -5,12 +5,15 @@ use crate::failure::Failure;
 use crate::grammar::csv;
 use bollard_buildkit_proto::moby::buildkit::v1::CacheOptionsEntry;
 use serde_json::{Value, json};
+use session::lend::Store;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 /// By what an index names what it holds.
 const NAME: &str = "org.opencontainers.image.ref.name";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// How our engines tell what begins the cache of this number.
+const TOP: &str = "berth.cache.manifest";
 /// The name where none is given.
 const LATEST: &str = "latest";
 
@@ -20,9 +23,41 @@ pub struct Caches {
     pub imports: Vec<CacheOptionsEntry>,
     pub exports: Vec<CacheOptionsEntry>,
     /// Directories by the names that the engine has for them.
-    pub stores: BTreeMap<String, PathBuf>,
-    /// A directory that gets an index, and the name in it.
-    pub written: Option<(PathBuf, String)>,
+    pub stores: BTreeMap<String, Store>,
+    /// Directories that get an index.
+    pub written: Vec<Written>,
+}
+
+/// A directory that a cache is written to.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Which of the exports it is.
+    pub number: usize,
+    pub place: PathBuf,
+    /// What the cache is called there.
+    pub name: String,
+}
+
+impl Written {
+    /// Notes what the engine wrote. Other engines tell of one cache only.
+    pub fn note(&self, said: &HashMap<String, String>) -> Result<(), Failure> {
+        let own = said.get(&format!("{TOP}.{}", self.number));
+        let Some(top) = own.or_else(|| said.get("cache.manifest")) else {
+            return Ok(());
+        };
+        let top = serde_json::from_str(top).map_err(|error| {
+            Failure::text(format!(
+                "the engine's word about the cache cannot be read: {error}"
+            ))
+        })?;
+        note(&self.place, &top, std::slice::from_ref(&self.name))
+    }
+}
+
+/// A directory as it is lent.
+pub fn store(place: &Path, writable: bool) -> Store {
+    let place = place.to_owned();
+    Store { place, writable }
 }
 
 /// `type=KIND,key=value…`, or the name of an image.
@@ -77,7 +112,7 @@ impl Caches {
                 }
                 caches
                     .stores
-                    .insert(format!("local:{place}"), PathBuf::from(&place));
+                    .insert(format!("local:{place}"), store(Path::new(&place), false));
             }
             caches.imports.push(entry);
         }
@@ -92,8 +127,12 @@ impl Caches {
                 let name = entry.attrs.get("tag").map_or(LATEST, String::as_str).to_owned();
                 caches
                     .stores
-                    .insert(format!("local:{place}"), PathBuf::from(&place));
-                caches.written = Some((PathBuf::from(place), name));
+                    .insert(format!("local:{place}"), store(Path::new(&place), true));
+                caches.written.push(Written {
+                    number: caches.exports.len(),
+                    place: PathBuf::from(place),
+                    name,
+                });
             }
             caches.exports.push(entry);
         }
@@ -141,12 +180,21 @@ pub fn find(place: &Path, name: &str) -> Result<Option<String>, Failure> {
 
 /// Notes in a directory in OCI's layout what lies there under these names; what had one of them before has none any more.
 pub fn note(place: &Path, descriptor: &Value, names: &[String]) -> Result<(), Failure> {
+    let Value::Object(descriptor) = descriptor else {
+        return Err(Failure::text(format!(
+            "what the engine says lies in {} is no descriptor: {descriptor}",
+            place.display()
+        )));
+    };
     let mut all = index(place)?.as_ref().map(manifests).unwrap_or_default();
     all.retain(|known| !names.iter().any(|name| is_called(known, name)));
     for name in names {
         let mut descriptor = descriptor.clone();
-        descriptor["annotations"][NAME] = json!(name);
-        all.push(descriptor);
+        let known = descriptor.get("annotations").and_then(Value::as_object);
+        let mut annotations = known.cloned().unwrap_or_default();
+        annotations.insert(NAME.to_owned(), json!(name));
+        descriptor.insert("annotations".to_owned(), Value::Object(annotations));
+        all.push(Value::Object(descriptor));
     }
     let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": all});
     let write = |name: &str, text: String| {
@@ -179,6 +227,49 @@ mod tests {
     }
 
     #[test]
+    fn an_engine_that_tells_nonsense_gets_no_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["latest".to_owned()];
+        for nonsense in [json!(1), json!("text"), json!([1]), json!(null)] {
+            let said = note(dir.path(), &nonsense, &names).unwrap_err().message;
+            assert!(said.contains("no descriptor"), "{said}");
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        for annotations in [json!("text"), json!([1]), json!(null)] {
+            let descriptor = json!({"digest": "sha256:a", "annotations": annotations});
+            note(dir.path(), &descriptor, &names).unwrap();
+            assert_eq!(find(dir.path(), "latest").unwrap().as_deref(), Some("sha256:a"));
+        }
+        let descriptor = json!({"digest": "sha256:a", "annotations": {"kept": "yes"}});
+        note(dir.path(), &descriptor, &names).unwrap();
+        let noted = index(dir.path()).unwrap().unwrap();
+        assert_eq!(noted["manifests"][0]["annotations"]["kept"], "yes");
+    }
+
+    #[test]
+    fn each_cache_is_noted_where_it_was_written() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let written = |number, dir: &tempfile::TempDir| Written {
+            number,
+            place: dir.path().to_owned(),
+            name: LATEST.to_owned(),
+        };
+        let mut said = HashMap::from([
+            ("cache.manifest".to_owned(), r#"{"digest":"sha256:b"}"#.to_owned()),
+            (format!("{TOP}.0"), r#"{"digest":"sha256:a"}"#.to_owned()),
+            (format!("{TOP}.1"), r#"{"digest":"sha256:b"}"#.to_owned()),
+        ]);
+        written(0, &one).note(&said).unwrap();
+        written(1, &two).note(&said).unwrap();
+        let found = |dir: &tempfile::TempDir| find(dir.path(), LATEST).unwrap();
+        assert_eq!(found(&one).as_deref(), Some("sha256:a"));
+        assert_eq!(found(&two).as_deref(), Some("sha256:b"));
+        said.remove(&format!("{TOP}.0"));
+        written(0, &one).note(&said).unwrap();
+        assert_eq!(found(&one).as_deref(), Some("sha256:b"));
+    }
+
+    #[test]
     fn caches_are_read() {
         let dir = tempfile::tempdir().unwrap();
         note(dir.path(), &json!({"digest": "sha256:a"}), &["latest".to_owned()]).unwrap();
@@ -189,7 +280,22 @@ mod tests {
         assert_eq!(caches.imports.len(), 3);
         assert_eq!(caches.imports[2].attrs["digest"], "sha256:a");
         assert_eq!(caches.exports[0].attrs["mode"], "max");
-        assert_eq!(caches.written, Some((dir.path().to_owned(), "latest".to_owned())));
+        let written = |number, name: &str| Written {
+            number,
+            place: dir.path().to_owned(),
+            name: name.to_owned(),
+        };
+        assert_eq!(caches.written, [written(0, "latest")]);
+        assert!(caches.stores[&format!("local:{place}")].writable);
+        let several = [
+            format!("type=local,dest={place}"),
+            "type=inline".to_owned(),
+            format!("type=local,dest={place},tag=other"),
+        ];
+        let several = Caches::of(&[], &several).unwrap();
+        assert_eq!(several.written, [written(0, "latest"), written(2, "other")]);
+        let read = Caches::of(&from, &[]).unwrap();
+        assert!(!read.stores[&format!("local:{place}")].writable);
         for text in ["type=local", "type=local,x", "mode=max"] {
             assert!(Caches::of(&[], &[text.to_owned()]).is_err(), "{text}");
         }

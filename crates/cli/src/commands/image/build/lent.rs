@@ -66,8 +66,10 @@ fn layout_context(name: &str, text: &str, lent: &mut Lent) -> Result<String, Fai
         .hint("it needs an index.json in OCI's layout; name the image with :TAG or @DIGEST"));
     };
     let id = spec::Id::random().to_string();
-    lent.stores
-        .insert(format!("{LAYOUT_STORE}{id}"), PathBuf::from(place));
+    lent.stores.insert(
+        format!("{LAYOUT_STORE}{id}"),
+        caches::store(Path::new(place), false),
+    );
     Ok(format!("oci-layout://{id}@{digest}"))
 }
 
@@ -153,7 +155,10 @@ mod tests {
             .unwrap();
         let (id, of) = layout.split_once('@').unwrap();
         assert_eq!((of, lent.stores.len()), (digest.to_string().as_str(), 1));
-        assert_eq!(lent.stores[&format!("oci:{id}")], dir.path());
+        assert_eq!(
+            lent.stores[&format!("oci:{id}")],
+            caches::store(dir.path(), false)
+        );
     }
 
     #[test]

@@ -1,29 +1,33 @@
 //! One build: a connection on which we lend, one on which we ask, and what is told shown meanwhile.
 
-use super::attributes::{LINT, attributes, call};
+use super::attributes::{Call, LINT, attributes, call};
 use super::caches::Caches;
 use super::context::Source;
 use super::outputs::{Exporter, Outputs, STORE};
 use super::{explain, lent, told};
 use crate::failure::{Failure, Outcome};
 use crate::flags::Matches;
+use crate::format::printable;
 use crate::grammar::secrets;
 use crate::progress::build::{Mode, Screen};
 use crate::session::{Session, print, say};
+use crate::terminal::signals::Caught;
 use bollard_buildkit_proto::moby::buildkit::v1::{
     CacheOptions, Exporter as Wanted, SolveRequest, StatusResponse,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use session::control::{Control, ControlError, DOCKERFILE};
-use session::lend::{Lent, Opening, PROTOCOL};
+use session::lend::{Lent, Opening, PROTOCOL, Store};
 use std::collections::HashMap;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 /// How often a terminal is drawn.
 const FRAME: Duration = Duration::from_millis(100);
-/// How long what is told may outlast the build.
+/// How long what is told, and what is lent, may outlast the build.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// What is asked of the engine, and what is lent for it.
@@ -62,7 +66,8 @@ fn prepare(session: &Session, matches: &Matches, mode: Mode) -> Result<Build, Fa
     };
     lent.uploads.extend(source.upload.take());
     if let Some(place) = &outputs.layout {
-        lent.stores.insert(STORE.to_owned(), place.clone());
+        let (place, writable) = (place.clone(), true);
+        lent.stores.insert(STORE.to_owned(), Store { place, writable });
     }
     for text in matches.list("build-context") {
         lent::named_context(text, &mut lent, &mut all)?;
@@ -118,8 +123,39 @@ fn entitlements(matches: &Matches) -> Result<Vec<String>, Failure> {
     Ok(matches.list("allow").to_vec())
 }
 
+/// The session in which we lend, as long as the build takes.
+struct Lending {
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<()>,
+}
+
+impl Lending {
+    fn on(connection: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, lent: Lent) -> Lending {
+        let (stop, stopped) = oneshot::channel();
+        let served = tokio::spawn(async move {
+            let stopped = async {
+                let _ = stopped.await;
+            };
+            // A session that breaks is told by the build that needs it.
+            let _ = lent.serve(connection, stopped).await;
+        });
+        Lending { stop, served }
+    }
+
+    /// Lends no more, and waits until nothing half written is left. Who writes to somebody that does not read is not waited for.
+    async fn end(self) {
+        drop(self.stop);
+        let _ = tokio::time::timeout(LAST_WORDS, self.served).await;
+    }
+}
+
 /// Opens both connections.
-async fn connect(session: &Session, lent: Lent, opening: &Opening) -> Result<Control, Failure> {
+async fn connect(
+    session: &Session,
+    lent: Lent,
+    opening: &Opening,
+    lending: &mut Option<Lending>,
+) -> Result<Control, Failure> {
     let mut headers = HeaderMap::new();
     for (name, value) in opening.headers() {
         if let Ok(value) = HeaderValue::from_str(&value) {
@@ -127,19 +163,18 @@ async fn connect(session: &Session, lent: Lent, opening: &Opening) -> Result<Con
         }
     }
     let client = &session.client;
-    let lending = client.take_over("/session", headers, PROTOCOL).await?;
-    tokio::spawn(async move {
-        // A session that breaks is told by the build that needs it.
-        let _ = lent.serve(lending).await;
-    });
+    let connection = client.take_over("/session", headers, PROTOCOL).await?;
+    *lending = Some(Lending::on(connection, lent));
     let asking = client.take_over("/grpc", HeaderMap::new(), PROTOCOL).await?;
     Control::on(asking).await.map_err(|error| failure(&error))
 }
 
 fn failure(error: &ControlError) -> Failure {
     match error.told() {
-        Some(told) => Failure::text(told.text).with_code(told.code.filter(|code| *code != 0).unwrap_or(1)),
-        None => Failure::text(error.to_string()),
+        Some(told) => {
+            Failure::text(printable(&told.text)).with_code(told.code.filter(|code| *code != 0).unwrap_or(1))
+        }
+        None => Failure::text(printable(&error.to_string())),
     }
 }
 
@@ -150,12 +185,39 @@ pub async fn run(session: &Session, matches: &Matches) -> Outcome {
         (true, _) => Mode::Quiet,
         (false, text) => Mode::of(text).map_err(Failure::text)?,
     };
-    let mut build = prepare(session, matches, mode)?;
+    let build = prepare(session, matches, mode)?;
+    // From here on there is something to put away.
+    let mut signals = Caught::ending();
+    let mut lending = None;
+    let outcome = tokio::select! {
+        outcome = solve(session, matches, build, (mode, call), &mut lending) => outcome,
+        name = signals.next() => {
+            let code = if name == "TERM" { 143 } else { 130 };
+            Err(Failure::text("the build was interrupted").with_code(code))
+        }
+    };
+    if let Some(lending) = lending {
+        tokio::select! {
+            () = lending.end() => {}
+            _ = signals.next() => {}
+        }
+    }
+    outcome
+}
+
+/// Has the engine build, or answer a question about the Dockerfile.
+async fn solve(
+    session: &Session,
+    matches: &Matches,
+    mut build: Build,
+    (mode, call): (Mode, Option<Call>),
+    lending: &mut Option<Lending>,
+) -> Outcome {
     let opening = Opening {
         id: build.request.session.clone(),
         shared_key: build.key.clone(),
     };
-    let control = connect(session, std::mem::take(&mut build.lent), &opening).await?;
+    let control = connect(session, std::mem::take(&mut build.lent), &opening, lending).await?;
     if let Some(call) = call {
         let mut request = build.request;
         request
@@ -165,7 +227,11 @@ pub async fn run(session: &Session, matches: &Matches) -> Outcome {
         let key = if call.json { "result.json" } else { "result.txt" };
         let text =
             |key: &str| String::from_utf8_lossy(answer.get(key).map_or(&[][..], Vec::as_slice)).into_owned();
-        let mut shown = text(key);
+        // The document escapes what it must itself.
+        let mut shown = match call.json {
+            true => text(key),
+            false => printable(&text(key)),
+        };
         if !shown.is_empty() && !shown.ends_with('\n') {
             shown.push('\n');
         }
@@ -246,26 +312,19 @@ fn finish(matches: &Matches, build: &Build, said: &HashMap<String, String>) -> O
         .map(String::as_str)
         .unwrap_or_default();
     if matches.bool("quiet") && !build.outputs.takes_stdout() && !digest.is_empty() {
-        say(digest)?;
+        say(&printable(digest))?;
     }
     if matches.bool("explain") {
         let lines = explain::Explanations::of(said).lines();
-        for line in lines {
+        for line in lines.iter().map(|line| printable(line)) {
             match build.outputs.takes_stdout() {
                 true => eprintln!("{line}"),
                 false => say(&line)?,
             }
         }
     }
-    if let Some((place, name)) = &build.caches.written
-        && let Some(top) = said.get("cache.manifest")
-    {
-        let top = serde_json::from_str(top).map_err(|error| {
-            Failure::text(format!(
-                "the engine's word about the cache cannot be read: {error}"
-            ))
-        })?;
-        super::caches::note(place, &top, std::slice::from_ref(name))?;
+    for written in &build.caches.written {
+        written.note(said)?;
     }
     if let Some(place) = &build.outputs.layout {
         let names: Vec<String> = build
