@@ -86,12 +86,15 @@ fn mounts(artifacts: &[Artifact]) -> String {
 }
 
 fn build() -> Result<Vec<Artifact>> {
-    let mut cargo = Command::new("cargo");
-    cargo.args(["test", "--no-run", "--message-format=json-render-diagnostics"]);
-    for room in ROOMS {
-        cargo.args(["--package", room]);
-    }
-    let made = cargo
+    // All of the workspace, as `cargo xtask test` builds it: some packages alone would have other features, and everything
+    // would be built once more.
+    let made = Command::new("cargo")
+        .args([
+            "test",
+            "--workspace",
+            "--no-run",
+            "--message-format=json-render-diagnostics",
+        ])
         .current_dir(root())
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
@@ -117,6 +120,9 @@ fn artifact(message: &Value) -> Option<Artifact> {
     let program = PathBuf::from(message.get("executable")?.as_str()?);
     let directory = Path::new(message.get("manifest_path")?.as_str()?).parent()?;
     let room = directory.file_name()?.to_str()?;
+    if !ROOMS.contains(&room) {
+        return None;
+    }
     let target = message.pointer("/target/name")?.as_str()?;
     let is_test = message.pointer("/profile/test")?.as_bool()?;
     Some(Artifact {
@@ -170,6 +176,9 @@ mod tests {
         assert_eq!(test.test.as_deref(), Some("cgroup::host"));
         assert_eq!(test.directory, Path::new("/w/crates/cgroup"));
         assert!(artifact(&message(false, "/x".into())).unwrap().test.is_none());
+        let mut other = message(true, "/x".into());
+        other["manifest_path"] = "/w/crates/spec/Cargo.toml".into();
+        assert!(artifact(&other).is_none());
         assert!(artifact(&message(true, Value::Null)).is_none());
     }
 }
