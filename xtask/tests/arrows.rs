@@ -23,6 +23,7 @@ const ROOMS: &[(&str, u8, &[&str], &str)] = &[
         "client and server share models, not behaviour",
     ),
     ("sys", 0, &[], "the kernel's face knows nothing of containers"),
+    ("tls", 0, &[], "who is believed is decided by whoever connects"),
     (
         "cgroup",
         1,
@@ -35,7 +36,12 @@ const ROOMS: &[(&str, u8, &[&str], &str)] = &[
         &["spec", "sys"],
         "the resolver outlives the daemon, so it must not need it",
     ),
-    ("registry", 1, &["spec"], "a protocol client stores nothing"),
+    (
+        "registry",
+        1,
+        &["spec", "tls"],
+        "a protocol client stores nothing",
+    ),
     (
         "runtime",
         1,
@@ -63,7 +69,7 @@ const ROOMS: &[(&str, u8, &[&str], &str)] = &[
     (
         "monitor",
         2,
-        &["cgroup", "dns", "runtime", "spec", "sys"],
+        &["cgroup", "dns", "runtime", "spec", "sys", "tls"],
         "a monitor outlives the daemon and its database",
     ),
     (
@@ -75,7 +81,7 @@ const ROOMS: &[(&str, u8, &[&str], &str)] = &[
     (
         "volume",
         2,
-        &["spec", "store", "sys"],
+        &["spec", "store", "sys", "tls"],
         "volumes outlive containers",
     ),
     (
@@ -100,7 +106,7 @@ const ROOMS: &[(&str, u8, &[&str], &str)] = &[
     (
         "build",
         3,
-        &["image", "session", "spec", "store", "sys"],
+        &["image", "session", "spec", "store", "sys", "tls"],
         "steps are run through a trait, not by knowing the engine",
     ),
     (
@@ -118,7 +124,7 @@ const ROOMS: &[(&str, u8, &[&str], &str)] = &[
     (
         "cli",
         5,
-        &["api-types", "session", "spec"],
+        &["api-types", "session", "spec", "tls"],
         "the client talks to a daemon like any other client",
     ),
     (
@@ -136,6 +142,7 @@ const ROOMS: &[(&str, u8, &[&str], &str)] = &[
             "spec",
             "store",
             "sys",
+            "tls",
         ],
         "wiring; the client's commands are not its business",
     ),

@@ -5,8 +5,6 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -155,38 +153,25 @@ fn group_id(named: Option<&str>) -> Result<Option<u32>, String> {
 }
 
 fn acceptor(tls: &Tls) -> Result<TlsAcceptor, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let read = |path: &Path| -> Result<Vec<CertificateDer<'static>>, String> {
-        CertificateDer::pem_file_iter(path)
-            .and_then(Iterator::collect)
-            .map_err(|error| format!("cannot read certificates from {}: {error}", path.display()))
-    };
+    let unread = |error: ::tls::FileError| format!("cannot read {error}");
+    let provider = ::tls::provider();
     let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("TLS cannot be set up: {error}"))?;
     let builder = match &tls.client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
-            let mut roots = rustls::RootCertStore::empty();
-            for certificate in read(path)? {
-                roots
-                    .add(certificate)
-                    .map_err(|error| format!("{} holds no usable authority: {error}", path.display()))?;
-            }
-            let verifier =
-                rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                    .build()
-                    .map_err(|error| {
-                        format!("clients cannot be verified with {}: {error}", path.display())
-                    })?;
+            let roots = Arc::new(::tls::authorities(path).map_err(unread)?);
+            let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(roots, provider)
+                .build()
+                .map_err(|error| format!("clients cannot be verified with {}: {error}", path.display()))?;
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let key = PrivateKeyDer::from_pem_file(&tls.key)
-        .map_err(|error| format!("cannot read the key {}: {error}", tls.key.display()))?;
+    let key = ::tls::private_key(&tls.key).map_err(unread)?;
     let config = builder
-        .with_single_cert(read(&tls.cert)?, key)
-        .map_err(|error| format!("the certificate {} cannot be used: {error}", tls.cert.display()))?;
+        .with_single_cert(::tls::certificates(&tls.cert).map_err(unread)?, key)
+        .map_err(|error| format!("cannot use {}", ::tls::unusable(&tls.cert, &tls.key, error)))?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 

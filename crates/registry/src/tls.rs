@@ -5,7 +5,7 @@
 //! pay for them.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls::client::WebPkiServerVerifier;
@@ -13,8 +13,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::verify_server_name;
 use rustls::crypto::CryptoProvider;
 use rustls::server::ParsedCertificate;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use rustls_pki_types::pem::PemObject;
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 use crate::error::Error;
@@ -37,7 +36,7 @@ pub(crate) fn changed(folder: &Path) -> SystemTime {
 }
 
 pub(crate) fn client_config(choice: &TlsChoice) -> Result<ClientConfig, Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = tls::provider();
     let certificates = match &choice.folder {
         Some((folder, _)) => Folder::read(folder)?,
         None => Folder::default(),
@@ -46,7 +45,7 @@ pub(crate) fn client_config(choice: &TlsChoice) -> Result<ClientConfig, Error> {
         .with_safe_default_protocol_versions()
         .map_err(|e| Error::Tls(e.to_string()))?;
     let builder = if choice.verify && certificates.roots.is_empty() {
-        builder.with_root_certificates(system_roots().clone())
+        builder.with_root_certificates(tls::host_authorities().clone())
     } else if choice.verify {
         let verifier = Pinned::new(certificates.roots, provider)?;
         builder
@@ -55,7 +54,8 @@ pub(crate) fn client_config(choice: &TlsChoice) -> Result<ClientConfig, Error> {
     } else {
         builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+            // The administrator declared the registry insecure.
+            .with_custom_certificate_verifier(Arc::new(tls::Unverified::new()))
     };
     let mut config = match certificates.identity {
         Some((chain, key)) => builder
@@ -65,19 +65,6 @@ pub(crate) fn client_config(choice: &TlsChoice) -> Result<ClientConfig, Error> {
     };
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
-}
-
-fn system_roots() -> &'static RootCertStore {
-    static ROOTS: OnceLock<RootCertStore> = OnceLock::new();
-    ROOTS.get_or_init(|| {
-        let mut store = RootCertStore::empty();
-        let loaded = rustls_native_certs::load_native_certs();
-        for error in &loaded.errors {
-            tracing::warn!(%error, "a system certificate could not be read");
-        }
-        store.add_parsable_certificates(loaded.certs);
-        store
-    })
 }
 
 /// What a host's folder holds: `*.crt` are roots, `*.cert` with the `*.key` of the same name the identity.
@@ -99,14 +86,9 @@ impl Folder {
         names.sort();
         let mut found = Folder::default();
         for path in names {
-            let certificates = |path: &Path| -> Result<Vec<CertificateDer<'static>>, Error> {
-                CertificateDer::pem_file_iter(path)
-                    .map_err(|e| wrong(path, &e))?
-                    .collect::<Result<_, _>>()
-                    .map_err(|e| wrong(path, &e))
-            };
+            let file = |error: tls::FileError| Error::Tls(format!("certificate {error}"));
             match path.extension().and_then(|e| e.to_str()) {
-                Some("crt") => found.roots.extend(certificates(&path)?),
+                Some("crt") => found.roots.extend(tls::certificates(&path).map_err(file)?),
                 Some("cert") if found.identity.is_none() => {
                     let key_path = path.with_extension("key");
                     if !key_path.exists() {
@@ -115,8 +97,8 @@ impl Folder {
                             &"missing, though the certificate of that name exists",
                         ));
                     }
-                    let key = PrivateKeyDer::from_pem_file(&key_path).map_err(|e| wrong(&key_path, &e))?;
-                    found.identity = Some((certificates(&path)?, key));
+                    let key = tls::private_key(&key_path).map_err(file)?;
+                    found.identity = Some((tls::certificates(&path).map_err(file)?, key));
                 }
                 _ => {}
             }
@@ -136,7 +118,7 @@ struct Pinned {
 
 impl Pinned {
     fn new(own: Vec<CertificateDer<'static>>, provider: Arc<CryptoProvider>) -> Result<Pinned, Error> {
-        let mut roots = system_roots().clone();
+        let mut roots = tls::host_authorities().clone();
         roots.add_parsable_certificates(own.iter().cloned());
         let roots = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
             .build()
@@ -193,45 +175,5 @@ impl ServerCertVerifier for Pinned {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.roots.supported_verify_schemes()
-    }
-}
-
-/// Takes any certificate, for registries the administrator declared insecure. Signatures of the handshake are
-/// still checked, so the peer at least owns the key it shows.
-#[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
@@ -171,14 +171,7 @@ fn file_name(url: &url::Url) -> Option<String> {
 fn client() -> Result<reqwest::Client, BuildError> {
     static CLIENT: OnceLock<Result<reqwest::Client, String>> = OnceLock::new();
     let made = CLIENT.get_or_init(|| {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = tls::client(tls::Trust::Host, None).map_err(|error| error.to_string())?;
         reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .user_agent(concat!("berth/", env!("CARGO_PKG_VERSION")))

@@ -1,18 +1,12 @@
 //! TLS to a collector.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme, StreamOwned,
-};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls_pki_types::ServerName;
+use tls::{Identity, Trust};
 
 use super::config::Tls;
 
@@ -53,110 +47,19 @@ pub(super) fn connect(mut stream: TcpStream, host: &str, settings: &Tls) -> io::
 }
 
 fn client_config(settings: &Tls) -> io::Result<ClientConfig> {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(other)?;
-    let builder = if settings.skip_verify {
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyServer(provider)))
-    } else {
-        builder.with_root_certificates(roots(settings.ca.as_deref())?)
+    let trust = match &settings.ca {
+        _ if settings.skip_verify => Trust::Anyone,
+        Some(ca) => Trust::Only(ca),
+        None => Trust::Host,
     };
-    match (&settings.cert, &settings.key) {
-        (Some(cert), Some(key)) => {
-            let key = PrivateKeyDer::from_pem_reader(open(key)?).map_err(|error| of_file(key, &error))?;
-            builder
-                .with_client_auth_cert(certificates(cert)?, key)
-                .map_err(other)
-        }
-        (None, None) => Ok(builder.with_no_client_auth()),
-        _ => Err(other("a client's certificate and its key come together")),
-    }
-}
-
-/// Those of a file, or the host's.
-fn roots(ca: Option<&Path>) -> io::Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    match ca {
-        Some(path) => {
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|error| of_file(path, &error))?;
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    Ok(roots)
-}
-
-fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
-    CertificateDer::pem_reader_iter(open(path)?)
-        .collect::<Result<_, _>>()
-        .map_err(|error| of_file(path, &error))
-}
-
-fn open(path: &Path) -> io::Result<BufReader<File>> {
-    File::open(path)
-        .map(BufReader::new)
-        .map_err(|error| of_file(path, &error))
-}
-
-fn of_file(path: &Path, error: &dyn std::fmt::Display) -> io::Error {
-    io::Error::other(format!("{}: {error}", path.display()))
+    let identity = match (&settings.cert, &settings.key) {
+        (Some(certificates), Some(key)) => Some(Identity { certificates, key }),
+        (None, None) => None,
+        _ => return Err(other("a client's certificate and its key come together")),
+    };
+    tls::client(trust, identity).map_err(other)
 }
 
 fn other(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::other(error)
-}
-
-/// `syslog-tls-skip-verify`: whoever answers is believed; signatures are still checked.
-#[derive(Debug)]
-struct AnyServer(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyServer {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

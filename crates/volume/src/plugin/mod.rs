@@ -24,11 +24,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use self::tls::TlsSettings;
 pub(crate) use driver::Driver;
 use driver::Listed;
 use http::Address;
 use serde::Deserialize as _;
-use tls::TlsSettings;
 
 /// How long a call may take when nobody says.
 const TIMEOUT: Duration = Duration::from_secs(60);
