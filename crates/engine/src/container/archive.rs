@@ -26,7 +26,8 @@ pub struct ArchivePut {
     pub copy_uid_gid: bool,
 }
 
-const PENDING: usize = 16;
+/// How many pieces may wait for a client that does not read.
+const PENDING: usize = 4;
 const PIECE: usize = 256 << 10;
 
 impl Engine {
@@ -178,11 +179,14 @@ pub(crate) struct Outgoing {
 
 impl Write for Outgoing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= PIECE {
+        // A buffer that grows as it is filled is up to twice as large as what is in it.
+        self.buffer.reserve_exact(PIECE - self.buffer.len());
+        let taken = bytes.len().min(PIECE - self.buffer.len());
+        self.buffer.extend_from_slice(&bytes[..taken]);
+        if self.buffer.len() == PIECE {
             self.flush()?;
         }
-        Ok(bytes.len())
+        Ok(taken)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -19,7 +19,7 @@ use crate::live::LiveConfig;
 pub type LogStream = mpsc::Receiver<std::io::Result<Bytes>>;
 
 /// How many pieces may wait for a slow client.
-const PENDING: usize = 32;
+const PENDING: usize = 8;
 /// Lines are gathered up to this size before they are handed on.
 const BATCH: usize = 64 << 10;
 
