@@ -121,3 +121,27 @@ fn collection_keeps_roots_parents_and_leases() {
     assert!(!snapshots.fs(loose).exists());
     drop(lease);
 }
+
+/// What blobs are made again of is whole: neither a layer that a power cut may have torn nor one whose files are gone.
+#[test]
+fn layers_that_are_not_what_they_were_are_nothing_to_copy_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let diff = Digest::sha256(b"diff");
+    let layers = ["torn", "lost", "whole"].map(|name| {
+        let id = store.snapshots().create(None, "unpack:1").unwrap();
+        let chain = Digest::sha256(name.as_bytes());
+        store.snapshots().commit(id, Some(&chain), Some(&diff)).unwrap()
+    });
+    let [torn, lost, whole] = layers;
+    store.snapshots().settle().unwrap();
+    assert_eq!(store.snapshots().by_diff(&diff).unwrap(), layers);
+    let sql = "UPDATE snapshot SET settled = 0, boot = 'an earlier one' WHERE id = ?1";
+    let written = store.db().write::<_, DbError>(|tx| Ok(tx.execute(sql, [torn])?));
+    assert_eq!(written.unwrap(), 1);
+    fs::remove_dir_all(store.snapshots().fs(lost)).unwrap();
+    drop(store);
+    let store = Store::open(dir.path()).unwrap();
+    store.snapshots().settle().unwrap();
+    assert_eq!(store.snapshots().by_diff(&diff).unwrap(), [whole]);
+}

@@ -600,6 +600,39 @@ fn files_in_a_frozen_directory_keep_what_they_are() {
     }
 }
 
+/// A file that may not be changed stays, and is in nobody's way: the links of another one are exchanged after it.
+#[test]
+fn links_after_a_frozen_file_are_shared() {
+    use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+    let Some(bench) = Bench::sharing() else { return };
+    let snapshots = bench.store.snapshots();
+    let id = snapshots.create(None, "unpack:1").unwrap();
+    let dir = snapshots.fs(id);
+    fs::write(dir.join("frozen"), content(23, 9000)).unwrap();
+    fs::write(dir.join("0"), content(24, 9000)).unwrap();
+    // Whatever order they are read in, one of the links comes after it.
+    for number in 1..40 {
+        fs::hard_link(dir.join("0"), dir.join(number.to_string())).unwrap();
+    }
+    let frozen = File::open(dir.join("frozen")).unwrap();
+    let flags = match ioctl_getflags(&frozen) {
+        Ok(flags) => flags,
+        Err(error) => return println!("skipped: no flags here ({error})"),
+    };
+    if let Err(error) = ioctl_setflags(&frozen, flags | IFlags::IMMUTABLE) {
+        return println!("skipped: flags cannot be set here ({error})");
+    }
+    let layer = snapshots.commit(id, None, None);
+    ioctl_setflags(&frozen, flags).unwrap();
+    layer.unwrap();
+    assert_eq!(fs::read(dir.join("frozen")).unwrap(), content(23, 9000));
+    assert_eq!(objects(&bench.store).len(), 1);
+    let inode = fs::metadata(dir.join("0")).unwrap().ino();
+    for number in 1..40 {
+        assert_eq!(fs::metadata(dir.join(number.to_string())).unwrap().ino(), inode);
+    }
+}
+
 /// What a start that was killed left of its try goes with any start.
 #[test]
 fn what_is_left_of_a_try_goes_without_the_setting_too() {

@@ -72,6 +72,12 @@ impl Content {
         self.path(digest).exists()
     }
 
+    /// Whether the blob can be opened without anybody else: its file is there, or what it is made of.
+    pub fn is_at_hand(&self, digest: &Digest) -> bool {
+        let made = || self.aways.find(digest).is_some_and(|away| away.recipe.is_some());
+        self.is_stored(digest) || made()
+    }
+
     /// Bytes on the disk that are there for a blob of `size` bytes that is here: its own, and those it can be made of.
     pub fn held_bytes(&self, digest: &Digest, size: u64) -> u64 {
         let Some(away) = self.aways.find(digest) else {

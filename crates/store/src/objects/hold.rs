@@ -83,13 +83,7 @@ impl Objects {
                 continue;
             };
             let _gate = self.gate();
-            if let (Some(object), Some(own)) = (
-                look(files.as_fd(), &name.path())?,
-                look(holds.as_fd(), name.as_str())?,
-            ) && object.st_ino == own.st_ino
-                && object.st_nlink <= 2
-            {
-                unlinkat(&files, name.path(), AtFlags::empty())?;
+            if let Some(object) = give_up(files.as_fd(), holds.as_fd(), &name)? {
                 bytes += blocks(&object);
                 emptied.insert(name.directory().to_owned());
             }
@@ -192,14 +186,7 @@ impl Objects {
                     continue;
                 };
                 let _gate = self.gate();
-                if let (Some(object), Some(own)) = (
-                    look(files.as_fd(), &name.path())?,
-                    look(holds.as_fd(), name.as_str())?,
-                ) && object.st_ino == own.st_ino
-                    && object.st_nlink <= 2
-                {
-                    unlinkat(&files, name.path(), AtFlags::empty())?;
-                }
+                give_up(files.as_fd(), holds.as_fd(), &name)?;
             }
             Ok(())
         };
@@ -290,6 +277,20 @@ fn hold(files: BorrowedFd<'_>, holds: BorrowedFd<'_>, name: &Name, size: u64) ->
         Err(Errno::MLINK) => Ok(Held::No),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Takes an object's name away if the layer whose links are in `holds` is the last to have it: the name and the layer's link
+/// are all the links there are. The gate is the caller's. Gives the object that lost its name.
+fn give_up(files: BorrowedFd<'_>, holds: BorrowedFd<'_>, name: &Name) -> io::Result<Option<Stat>> {
+    let both = (look(files, &name.path())?, look(holds, name.as_str())?);
+    let (Some(object), Some(own)) = both else {
+        return Ok(None);
+    };
+    if object.st_ino != own.st_ino || object.st_nlink > 2 {
+        return Ok(None);
+    }
+    unlinkat(files, name.path(), AtFlags::empty())?;
+    Ok(Some(object))
 }
 
 pub(super) fn look(dir: BorrowedFd<'_>, path: &str) -> io::Result<Option<Stat>> {

@@ -48,7 +48,7 @@ fn try_it(place: &Path) -> io::Result<()> {
             layers: 2,
         }),
     };
-    let root = overlay.mount_detached().map_err(explain)?;
+    let root = overlay.mount_detached()?;
     let mut read = String::new();
     let shown = openat(&root, "file", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     File::from(shown).read_to_string(&mut read)?;
@@ -58,30 +58,5 @@ fn try_it(place: &Path) -> io::Result<()> {
             io::ErrorKind::Unsupported,
             "the filesystem does not keep where a file's content is",
         )),
-    }
-}
-
-/// Kernels without such layers say no more than that an option is unknown.
-fn explain(error: io::Error) -> io::Error {
-    if error.kind() != io::ErrorKind::InvalidInput {
-        return error;
-    }
-    let why = format!("the kernel cannot keep the files of layers once (that needs Linux 6.7): {error}");
-    io::Error::new(io::ErrorKind::Unsupported, why)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_kernel_without_such_layers_is_told() {
-        let told = explain(io::ErrorKind::InvalidInput.into());
-        assert_eq!(told.kind(), io::ErrorKind::Unsupported);
-        assert!(told.to_string().contains("Linux 6.7"), "{told}");
-        assert_eq!(
-            explain(io::ErrorKind::NotFound.into()).kind(),
-            io::ErrorKind::NotFound
-        );
     }
 }

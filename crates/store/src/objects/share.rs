@@ -148,6 +148,8 @@ impl Sharing<'_> {
             return Ok(false);
         }
         if let Some(first) = self.linked.get(&stat.st_ino) {
+            // What was to take the place of a file that may not be touched may still be there.
+            self.clear(FRESH)?;
             linkat(&self.root, first, &self.home, FRESH, AtFlags::empty())?;
             renameat(&self.home, FRESH, dir, name)?;
             return Ok(true);
@@ -322,14 +324,16 @@ fn lost(name: &OsStr) -> io::Error {
     ))
 }
 
+fn give_owner_and_mode(file: &File, stat: &Stat) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    fchown(file, Some(uid), Some(gid))?;
+    // After the owner, whose change takes the set-user-ID bit away.
+    Ok(fchmod(file, Mode::from_raw_mode(stat.st_mode & 0o7777))?)
+}
+
 /// Gives a file what another one has.
 fn dress(file: &File, stat: &Stat, xattrs: &[(OsString, Vec<u8>)]) -> io::Result<()> {
-    fchown(
-        file,
-        Some(Uid::from_raw(stat.st_uid)),
-        Some(Gid::from_raw(stat.st_gid)),
-    )?;
-    fchmod(file, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    give_owner_and_mode(file, stat)?;
     for (key, value) in xattrs.iter().filter(|(key, _)| is_the_files_own(key)) {
         match set_file_xattr(file.as_fd(), key, value) {
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
@@ -357,13 +361,9 @@ fn bare(file: &File) -> io::Result<()> {
     Ok(fchmod(file, Mode::from_raw_mode(0o444))?)
 }
 
+/// Makes a file again what it was.
 fn restore(file: &File, stat: &Stat, xattrs: &[(OsString, Vec<u8>)]) -> io::Result<()> {
-    fchown(
-        file,
-        Some(Uid::from_raw(stat.st_uid)),
-        Some(Gid::from_raw(stat.st_gid)),
-    )?;
-    fchmod(file, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    give_owner_and_mode(file, stat)?;
     for (key, value) in xattrs {
         set_file_xattr(file.as_fd(), key, value)?;
     }

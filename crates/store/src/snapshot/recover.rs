@@ -102,6 +102,11 @@ impl Snapshots {
                  WHERE chain IS NOT NULL AND id IN (SELECT id FROM torn)",
                 [&boot],
             )?;
+            // Nor is it what anything is made again of. Those above lie on it, and are what they were all the same.
+            tx.execute(
+                "UPDATE snapshot SET diff = NULL WHERE committed = 1 AND settled = 0 AND boot <> ?1",
+                [&boot],
+            )?;
             if changed != 0 {
                 tracing::warn!(
                     layers = changed,
@@ -227,6 +232,7 @@ impl Snapshots {
                  WHERE id IN (SELECT id FROM lost)",
                 [row.id],
             )?;
+            tx.execute("UPDATE snapshot SET diff = NULL WHERE id = ?1", [row.id])?;
             Ok(())
         })
     }

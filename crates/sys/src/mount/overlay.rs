@@ -47,6 +47,15 @@ pub(super) type Settings = [(&'static str, &'static str); 3];
 
 pub(super) const SETTINGS: Settings = [("index", "off"), ("metacopy", "off"), ("redirect_dir", "off")];
 
+/// Kernels that cannot mount layers with their files elsewhere say no more than that an option is unknown.
+fn unknown_option(error: io::Error) -> io::Error {
+    if error.raw_os_error() != Some(libc::EINVAL) {
+        return error;
+    }
+    let why = format!("the kernel cannot mount layers that share files (that needs Linux 6.7): {error}");
+    io::Error::new(io::ErrorKind::Unsupported, why)
+}
+
 impl Overlay {
     /// The mount, visible to nobody but the holder of the descriptor.
     pub fn mount_detached(&self) -> io::Result<OwnedFd> {
@@ -123,12 +132,10 @@ impl Overlay {
             // raw error is kept for `mount_detached` to fall back on.
             if first.as_os_str().len() < 256 {
                 rustix::mount::fsconfig_set_string(context, "lowerdir+", first.as_path()).map_err(
-                    |error| {
-                        if error == rustix::io::Errno::INVAL && self.objects.is_none() {
-                            error.into()
-                        } else {
-                            at(first, error.into())
-                        }
+                    |error| match (error == rustix::io::Errno::INVAL, &self.objects) {
+                        (true, None) => error.into(),
+                        (true, Some(_)) => at(first, unknown_option(error.into())),
+                        (false, _) => at(first, error.into()),
                     },
                 )?;
             } else {
@@ -143,7 +150,7 @@ impl Overlay {
         }
         if let Some(objects) = &self.objects {
             fs.path("datadir+", &objects.dir)
-                .map_err(|error| at(&objects.dir, error))?;
+                .map_err(|error| at(&objects.dir, unknown_option(error)))?;
         }
         if let Some((upper, work)) = self.upper_and_work()? {
             fs.path("upperdir", upper).map_err(|error| at(upper, error))?;
@@ -335,6 +342,15 @@ mod tests {
             write(&frozen, "new", "x").unwrap_err().raw_os_error(),
             Some(libc::EROFS)
         );
+    }
+
+    #[test]
+    fn a_kernel_without_shared_files_is_told() {
+        let told = unknown_option(io::Error::from_raw_os_error(libc::EINVAL));
+        assert_eq!(told.kind(), io::ErrorKind::Unsupported);
+        assert!(told.to_string().contains("Linux 6.7"), "{told}");
+        let other = unknown_option(io::Error::from_raw_os_error(libc::ENOENT));
+        assert_eq!(other.kind(), io::ErrorKind::NotFound);
     }
 
     #[test]
