@@ -1,7 +1,8 @@
-//! One unpacking per chain ID at a time.
+//! One at a time for each digest: one unpacking of a chain ID, and, with locks of their own, one bringing back of a blob.
 //!
-//! Held by blocking threads only. A holder may wait for a download, which never waits for a chain, and for the chains
-//! below its own, which were taken before it: chains are a tree, and all waiting goes towards its root.
+//! Held by blocking threads only. Who unpacks a chain may wait for a download, which never waits for a chain, for a blob that
+//! is brought back, which does not either, and for the chains below its own, which were taken before it: chains are a tree, and
+//! all waiting goes towards its root.
 
 use std::collections::HashSet;
 use std::sync::{Condvar, Mutex, PoisonError};

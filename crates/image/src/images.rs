@@ -101,6 +101,11 @@ pub(crate) struct Inner {
     /// Users know images by their configurations.
     pub config_ids: AtomicBool,
     pub chains: ChainLocks,
+    /// Of blobs that are brought back. Not those of chains: whoever unpacks a layer holds its chain, which has the digest of
+    /// the blob where the lowest layer is not compressed.
+    pub bringing: ChainLocks,
+    /// Drives downloads for threads that are none of the runtime's.
+    pub runtime: Option<tokio::runtime::Handle>,
     pub roots: Mutex<Vec<RootSource>>,
     /// An image came, or what it is made of was used.
     pub changed: Arc<tokio::sync::Notify>,
@@ -120,6 +125,8 @@ impl Images {
             max_layer: AtomicU64::new(crate::MAX_LAYER),
             config_ids: AtomicBool::new(false),
             chains: ChainLocks::default(),
+            bringing: ChainLocks::default(),
+            runtime: tokio::runtime::Handle::try_current().ok(),
             roots: Mutex::default(),
             changed: Arc::default(),
         });

@@ -35,7 +35,8 @@ impl Images {
     ) -> Result<(), ImageError> {
         let store = &self.inner.store;
         lease.hold_blob(&blob.digest);
-        if store.content().has(&blob.digest) {
+        // One that was let go would be fetched from where it came, by whoever opens it; here is somebody who has it.
+        if store.content().is_at_hand(&blob.digest) {
             return Ok(());
         }
         store.room().check()?;

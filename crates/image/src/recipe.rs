@@ -59,7 +59,7 @@ pub(crate) enum RecipeError {
     NoLayer(Digest),
     #[error("what comes of the unpacked layer has the digest {0}: the layer was changed on the disk")]
     Other(Digest),
-    #[error("reading the recipe: {0}")]
+    #[error("reading what it is made of: {0}")]
     Read(#[source] std::io::Error),
     #[error("writing the layer: {0}")]
     Write(#[source] std::io::Error),

@@ -41,9 +41,7 @@ impl Images {
         if names.is_empty() && db.read(|db| is_registered(db, target, blobs, unpacked))? {
             return Ok(());
         }
-        db.write_durable(|tx| register(tx, target, blobs, names, unpacked).map_err(DbError::from))?;
-        self.inner.changed.notify_one();
-        Ok(())
+        self.register_durably(target, blobs, names, unpacked, None)
     }
 
     /// Registers an image that was committed from `parent`.
@@ -55,11 +53,25 @@ impl Images {
         parent: &Digest,
     ) -> Result<(), ImageError> {
         let blobs = self.inner.documents.blobs_here(&self.inner.store, target)?;
+        self.register_durably(target, &blobs, names, unpacked, Some(parent))
+    }
+
+    fn register_durably(
+        &self,
+        target: &Descriptor,
+        blobs: &[Descriptor],
+        names: &[Reference],
+        unpacked: &[UnpackedManifest],
+        parent: Option<&Digest>,
+    ) -> Result<(), ImageError> {
         self.inner.store.db().write_durable(|tx| {
-            register(tx, target, &blobs, names, unpacked)
-                .and_then(|()| lineage::record(tx, &target.digest, parent))
-                .map_err(DbError::from)
+            register(tx, target, blobs, names, unpacked)?;
+            if let Some(parent) = parent {
+                lineage::record(tx, &target.digest, parent)?;
+            }
+            Ok::<_, DbError>(())
         })?;
+        self.inner.changed.notify_one();
         Ok(())
     }
 

@@ -133,6 +133,35 @@ async fn garbage_collection_keeps_what_is_in_use() {
     assert_eq!(world.read(&image, "a").as_deref(), Some("1"));
 }
 
+/// Whoever waits for images that are new hears of every one.
+#[tokio::test]
+async fn a_commit_is_a_change() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new();
+    let changed = world.images.changed();
+    let heard = async || {
+        let now = std::time::Duration::ZERO;
+        tokio::time::timeout(now, changed.notified()).await.is_ok()
+    };
+    let base = world.import("base", tar_of(&[("a", b"1")])).await;
+    assert!(heard().await);
+    assert!(!heard().await);
+    let snapshots = world.images.store().snapshots();
+    let top = world.images.snapshot(&base).unwrap();
+    let writable = snapshots.create(Some(top), "container:x").unwrap();
+    std::fs::write(snapshots.fs(writable).join("a"), "2").unwrap();
+    let commit = CommitLayers {
+        parent: Some(base.clone()),
+        layers: vec![writable],
+        config: base.config.clone(),
+        reference: None,
+    };
+    world.images.commit_child(commit).unwrap();
+    assert!(heard().await);
+}
+
 #[tokio::test]
 async fn commits_stack_layers_and_histories() {
     if !is_root() {

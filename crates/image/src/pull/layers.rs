@@ -75,8 +75,9 @@ impl Pull<'_> {
             if let Some(snapshot) = unpacked {
                 self.lease.hold_snapshot(snapshot);
             }
-            let here = store.content().has(&blob.digest);
-            let ready = here && unpacked.is_some();
+            let ready = unpacked.is_some() && store.content().has(&blob.digest);
+            // One that was let go and has to be fetched again comes from here, with the login of this pull.
+            let here = ready || store.content().is_at_hand(&blob.digest);
             self.report
                 .say_of(
                     &id,

@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 use registry::{Access, Auth};
 use spec::image::{Descriptor, media_type};
 use spec::{Digest, ErrorClass, Reference};
-use store::{Bring, IngestError, NotBrought};
+use store::{Bring, IngestError, NotBrought, SnapshotId};
 
 use super::RecipeError;
 use super::pieces::Recipe;
@@ -40,12 +40,20 @@ fn not_brought(blob: &Digest, why: &str, class: ErrorClass) -> ImageError {
     }
 }
 
+/// A registry that does not give it is none to fetch it from; one that cannot be reached may be later.
+fn is_refusal(error: &ImageError) -> bool {
+    matches!(
+        error.class(),
+        ErrorClass::NotFound | ErrorClass::Forbidden | ErrorClass::Unauthorized
+    )
+}
+
 impl Images {
     /// Puts the file of a blob back on the disk. Blocks.
     fn bring_back(&self, blob: &Digest) -> Result<(), ImageError> {
         let content = self.inner.store.content();
         // One at a time: the next one finds the file.
-        let _turn = self.inner.chains.lock(blob);
+        let _turn = self.inner.bringing.lock(blob);
         if content.is_stored(blob) {
             return Ok(());
         }
@@ -81,13 +89,12 @@ impl Images {
                 Err(not_brought(blob, &why, ErrorClass::Internal))
             }
             Err(error) => {
-                // A registry that does not give it is none to fetch it from; one that cannot be reached may be later.
-                let refused = matches!(
-                    error.class(),
-                    ErrorClass::NotFound | ErrorClass::Forbidden | ErrorClass::Unauthorized
-                );
-                if refused || known.recipe.is_some() {
+                if is_refusal(&error) {
                     self.forget_recipe(blob)?;
+                } else if known.recipe.is_some() {
+                    // It will not be of use again, but there is a registry that may be later.
+                    let recipe = None;
+                    self.record_recipe(blob, &Known { recipe, ..known })?;
                 }
                 let why = match why.is_empty() {
                     true => error.to_string(),
@@ -98,19 +105,35 @@ impl Images {
         }
     }
 
-    /// Makes the blob of its layer.
+    /// Makes the blob of its layer, of which there may be several copies.
     fn follow(&self, blob: &Digest, known: &Known, recipe: &Digest) -> Result<(), RecipeError> {
+        let copies = self.inner.store.snapshots().by_diff(&known.diff);
+        let copies = copies.map_err(|error| RecipeError::Read(std::io::Error::other(error)))?;
+        let mut failure = RecipeError::NoLayer(known.diff.clone());
+        for layer in copies {
+            match self.follow_with(layer, blob, known, recipe) {
+                Ok(()) => return Ok(()),
+                Err(error @ RecipeError::Write(_)) => return Err(error),
+                // One that may be read another time is not the end.
+                Err(error) if failure.is_final() => failure = error,
+                Err(_) => {}
+            }
+        }
+        Err(failure)
+    }
+
+    fn follow_with(
+        &self,
+        layer: SnapshotId,
+        blob: &Digest,
+        known: &Known,
+        recipe: &Digest,
+    ) -> Result<(), RecipeError> {
         let store = &self.inner.store;
         let lease = store.lease();
         lease.hold_blob(recipe);
-        let io = |error: store::SnapshotError| RecipeError::Read(std::io::Error::other(error));
-        let layer = *store
-            .snapshots()
-            .by_diff(&known.diff)
-            .map_err(io)?
-            .first()
-            .ok_or_else(|| RecipeError::NoLayer(known.diff.clone()))?;
         lease.hold_snapshot(layer);
+        let io = |error: store::SnapshotError| RecipeError::Read(std::io::Error::other(error));
         let part = store.snapshots().part(layer).map_err(|error| match error {
             store::SnapshotError::NotFound(_) => RecipeError::NoLayer(known.diff.clone()),
             other => io(other),
@@ -141,19 +164,22 @@ impl Images {
 
     /// Fetches the blob from a registry that had it; false if none is known.
     fn fetch_again(&self, blob: &Digest, size: u64) -> Result<bool, ImageError> {
-        let mut failure = None;
+        let mut failure: Option<ImageError> = None;
         for origin in self.origins(blob)? {
             match self.fetch_from(&origin, blob, size) {
                 Ok(()) => return Ok(true),
-                Err(error) => failure = Some(error),
+                // That one of them refuses says nothing about another that could not be asked.
+                Err(error) if failure.as_ref().is_none_or(is_refusal) => failure = Some(error),
+                Err(_) => {}
             }
         }
         failure.map_or(Ok(false), Err)
     }
 
     fn fetch_from(&self, origin: &Reference, blob: &Digest, size: u64) -> Result<(), ImageError> {
-        // Blocking work of the daemon is on threads of its runtime's pool; elsewhere nobody could drive a download.
-        let runtime = tokio::runtime::Handle::try_current().map_err(|_| ImageError::Worker)?;
+        let runtime = self.inner.runtime.clone();
+        let runtime = runtime.or_else(|| tokio::runtime::Handle::try_current().ok());
+        let runtime = runtime.ok_or(ImageError::Worker)?;
         self.inner.store.room().check()?;
         let repository = self
             .inner

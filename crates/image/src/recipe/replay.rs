@@ -28,9 +28,12 @@ pub(super) fn replay<W: Write>(mut recipe: Recipe<'_>, files: &Files, out: W) ->
                     path: path.display().to_string(),
                     detail: detail.to_owned(),
                 };
-                let found = files
-                    .file(&path)
-                    .map_err(|error| wrong(&format!("cannot be read: {error}")))?;
+                // What cannot be read now may be later; what is not as it was will not be again.
+                let unread = |error: io::Error| {
+                    let why = format!("{} of the unpacked layer: {error}", path.display());
+                    RecipeError::Read(io::Error::new(error.kind(), why))
+                };
+                let found = files.file(&path).map_err(unread)?;
                 let (mut file, found) = found.ok_or_else(|| wrong("is not there"))?;
                 if found != size {
                     return Err(wrong(&format!("has {found} bytes instead of {size}")));
@@ -42,7 +45,7 @@ pub(super) fn replay<W: Write>(mut recipe: Recipe<'_>, files: &Files, out: W) ->
                         Ok(0) => return Err(wrong("ends early")),
                         Ok(read) => read,
                         Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                        Err(error) => return Err(wrong(&format!("cannot be read: {error}"))),
+                        Err(error) => return Err(unread(error)),
                     };
                     tar.write(buffer.get(..read).unwrap_or_default())?;
                     left -= read as u64;
