@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use ::session::content::CACHE_STORE;
+use ::session::control::CACHE_TOP;
 use bollard_buildkit_proto::moby::buildkit::v1::{CacheOptionsEntry, SolveRequest};
 use build::BuildError;
 use build::exchange::{
@@ -30,10 +32,6 @@ use crate::session::{Session, login};
 
 /// Under which clients are told what begins a cache that was written; they note it in the index of a directory.
 const MANIFEST: &str = "cache.manifest";
-/// The same for our client, with the number of the cache behind it.
-const OWN_MANIFEST: &str = "berth.cache.manifest";
-/// How clients call the store of a directory.
-const STORE: &str = "local:";
 const PENDING: usize = 64;
 
 fn wish(entry: &CacheOptionsEntry) -> Wish {
@@ -113,7 +111,7 @@ pub async fn imports(
                 (CacheSource::Local { directory, digest }, Some(session)) => {
                     let origin = Directory {
                         session: session.clone(),
-                        store: format!("{STORE}{directory}"),
+                        store: format!("{CACHE_STORE}{directory}"),
                         images: service.images.clone(),
                         digest,
                     };
@@ -225,7 +223,7 @@ pub async fn export(
             Ok(Some(top)) => {
                 let top = serde_json::to_string(&top).unwrap_or_default();
                 // BuildKit's clients know of one only.
-                said.insert(format!("{OWN_MANIFEST}.{number}"), top.clone());
+                said.insert(format!("{CACHE_TOP}.{number}"), top.clone());
                 said.insert(MANIFEST.to_owned(), top);
             }
             Ok(None) => {}
@@ -291,7 +289,7 @@ async fn write(
             let written = tokio::task::spawn_blocking(move || draft.write(&images, form))
                 .await
                 .map_err(Failure::broken)??;
-            let store = format!("{STORE}{directory}");
+            let store = format!("{CACHE_STORE}{directory}");
             for blob in written.blobs.iter().chain([&written.top]) {
                 let what = format!("writing {}", blob.digest);
                 step.progress(&what, 0, blob.size, false);

@@ -38,7 +38,8 @@ const PIECE: u64 = 1 << 20;
 /// Messages that may wait to be sent.
 const WAITING: usize = 4;
 
-async fn ready(session: &Session) -> Result<tonic::client::Grpc<tonic::transport::Channel>, Failure> {
+/// A client that calls a session by the paths of its methods.
+pub async fn ready(session: &Session) -> Result<tonic::client::Grpc<tonic::transport::Channel>, Failure> {
     let mut client = tonic::client::Grpc::new(session.channel());
     let ready = client.ready().await;
     ready.map_err(|error| Failure::unavailable(error.to_string()))?;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use ::session::control::EXPLAINED;
 use bollard_buildkit_proto::moby::buildkit::v1::control_server::Control;
 use bollard_buildkit_proto::moby::buildkit::v1::{
     BuildHistoryEvent, BuildHistoryRequest, BytesMessage, DiskUsageRequest, DiskUsageResponse, InfoRequest,
@@ -26,9 +27,6 @@ use crate::provenance;
 use crate::service::Service;
 use crate::session::{Conversation, Greeting};
 use crate::usage;
-
-/// Under which clients of this engine are told why steps were made.
-const EXPLAINED: &str = "berth.explained";
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 

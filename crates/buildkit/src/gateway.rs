@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use ::session::header::BUILD;
 use bollard_buildkit_proto::moby::buildkit::v1::VertexWarning;
 use bollard_buildkit_proto::moby::buildkit::v1::frontend::llb_bridge_server::LlbBridge;
 use bollard_buildkit_proto::moby::buildkit::v1::frontend::{
@@ -30,8 +31,6 @@ use crate::llb;
 use crate::result::{Answer, Outcome};
 use crate::service::Service;
 
-/// By what calls name their build.
-const BUILD: &str = "buildkit-controlapi-buildid";
 /// Images of frontends that read Dockerfiles, which we do ourselves.
 const DOCKERFILE_IMAGES: [&str; 2] = ["docker/dockerfile", "docker/dockerfile-upstream"];
 

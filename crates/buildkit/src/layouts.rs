@@ -3,6 +3,7 @@
 //! The documents are read over the session and checked before anything else is asked for; blobs that are here already do
 //! not travel. What came is an image like any other, without a name.
 
+use ::session::content::LAYOUT_STORE;
 use image::Image;
 use spec::image::{Descriptor, Index, Manifest, media_type};
 use spec::{Digest, Platform};
@@ -12,8 +13,6 @@ use crate::error::Failure;
 use crate::service::Service;
 use crate::session::Session;
 
-/// How sessions call the store of a layout.
-const STORE: &str = "oci:";
 /// The largest document.
 const MAX_DOCUMENT: u64 = 4 << 20;
 
@@ -79,7 +78,7 @@ pub async fn fetch(
     digest: &Digest,
     platform: &Platform,
 ) -> Result<Image, Failure> {
-    let store = format!("{STORE}{store}");
+    let store = format!("{LAYOUT_STORE}{store}");
     let (mut bytes, mut kind) = document(session, &store, digest).await?;
     let mut digest = digest.clone();
     if media_type::is_index(&kind) {

@@ -17,6 +17,7 @@
 // A test that panics says so; product code may not.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod address;
 mod cache;
 mod capabilities;
 mod content;

@@ -2,7 +2,7 @@
 //! words, `docs/attestations/slsa-provenance.md`).
 //!
 //! `min` tells sources and what kind of build it was, `max` the build's arguments, labels and the Dockerfile as well.
-//! Values of arguments whose names look like secrets are told by their digests.
+//! Values of arguments whose names look like secrets are told by their digests, addresses of contexts without logins.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
@@ -13,6 +13,7 @@ use build::lint::looks_secret;
 use serde_json::{Map, Value, json};
 use spec::{Digest, Platform, Reference};
 
+use crate::address::without_login;
 use crate::error::Failure;
 use crate::job::Job;
 
@@ -166,8 +167,10 @@ impl Provenance {
             let caches = matches!(key, "cache-imports" | "cache-from");
             kept && !caches && (max || !key.starts_with("build-arg:") && !key.starts_with("label:"))
         };
-        let value = |key: &str, value: &str| match key.strip_prefix("build-arg:") {
-            Some(name) if looks_secret(name) => Digest::sha256(value.as_bytes()).to_string(),
+        let value = |key: &str, value: &str| match key.split_once(':') {
+            Some(("build-arg", name)) if looks_secret(name) => Digest::sha256(value.as_bytes()).to_string(),
+            Some(("context", _)) => without_login(value),
+            None if key == "context" => without_login(value),
             _ => value.to_owned(),
         };
         let arguments: BTreeMap<&str, String> = facts
@@ -293,6 +296,8 @@ mod tests {
             ("attest:provenance", text),
             ("cache-imports", "[{\"Type\":\"local\"}]"),
             ("cache-from", "elsewhere"),
+            ("context", "https://me:sesame@h/x.git"),
+            ("context:a", "https://sesame@h/a.git"),
         ]
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
@@ -329,6 +334,11 @@ mod tests {
             !min.contains("hello") && !min.contains("RlJPTSBh") && !min.contains("attest:"),
             "{min}"
         );
+        assert!(
+            min.contains("https://h/x.git") && min.contains("https://h/a.git"),
+            "{min}"
+        );
+        assert!(!min.contains("sesame"), "{min}");
         let max = made("mode=max").to_string();
         assert!(max.contains("hello") && max.contains("RlJPTSBh"), "{max}");
         assert!(!max.contains("sesame"), "{max}");

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 
+use ::session::control::is_on;
 use bollard_buildkit_proto::moby::buildkit::v1::Exporter;
 use build::{BuildError, Solution};
 use image::Image;
@@ -74,7 +75,7 @@ impl Attributes {
     pub fn flag_or(&self, key: &str, default: bool) -> bool {
         match self.0.get(key).map(String::as_str) {
             None => default,
-            Some(value) => matches!(value.to_ascii_lowercase().as_str(), "" | "1" | "t" | "true"),
+            Some(value) => is_on(value),
         }
     }
 

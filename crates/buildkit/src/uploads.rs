@@ -9,6 +9,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ::session::control::STREAM;
 use ::session::header;
 use bollard_buildkit_proto::moby::upload::v1::upload_client::UploadClient;
 use bytes::Bytes;
@@ -22,8 +23,6 @@ use crate::session::Session;
 
 /// How long a build and the stream that belongs to it wait for each other.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How contexts are named that a session holds ready.
-const SESSION: &str = "http://buildkit-session/";
 /// How a context is named that comes in a request of its own.
 const REQUEST: &str = "berth-upload://";
 /// Pieces that may wait to be written.
@@ -139,11 +138,11 @@ impl Service {
         if let Some(build) = context.strip_prefix(REQUEST) {
             return self.uploads.take(build).await.map(Some);
         }
-        let Some(name) = context.strip_prefix(SESSION) else {
+        let Some(name) = context.strip_prefix(STREAM) else {
             return Ok(None);
         };
         let mut request = Request::new(tokio_stream::empty());
-        header::add(request.metadata_mut(), "urlpath", &[format!("/{name}")]);
+        header::add(request.metadata_mut(), header::UPLOAD, &[format!("/{name}")]);
         header::add(
             request.metadata_mut(),
             "urlhost",

@@ -6,6 +6,12 @@ use bollard_buildkit_proto::google::protobuf::Timestamp;
 
 /// By what calls name the store.
 pub const STORE_ID: &str = "buildkit-attachable-store-id";
+/// The store that an image is exported to blob by blob.
+pub const EXPORT_STORE: &str = "export";
+/// What the name of a store begins with that holds an image in OCI's layout.
+pub const LAYOUT_STORE: &str = "oci:";
+/// What the name of a store begins with that holds a cache.
+pub const CACHE_STORE: &str = "local:";
 pub const INFO: &str = "/containerd.services.content.v1.Content/Info";
 pub const READ: &str = "/containerd.services.content.v1.Content/Read";
 pub const WRITE: &str = "/containerd.services.content.v1.Content/Write";

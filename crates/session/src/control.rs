@@ -17,14 +17,26 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-use crate::{MAX_MESSAGE, header};
+use crate::header::{self, BUILD};
+use crate::{MAX_HEADERS, MAX_MESSAGE};
 
-/// By what calls name their build.
-const BUILD: &str = "buildkit-controlapi-buildid";
 /// The frontend that reads Dockerfiles.
 pub const DOCKERFILE: &str = "dockerfile.v0";
 /// How an engine of this project tells the whole of a failure, beside what BuildKit's clients read.
 pub const FAILURE: &str = "berth/build.failure+json";
+/// Under which engines of this project tell, beside the result, why steps were made.
+pub const EXPLAINED: &str = "berth.explained";
+/// Under which they tell what begins a cache, with the cache's number behind it.
+pub const CACHE_TOP: &str = "berth.cache.manifest";
+/// Under which they tell what begins an image that was written blob by blob, with the exporter's number behind it.
+pub const DESCRIPTOR: &str = "berth.descriptor";
+/// What a context begins with that is a stream of the client's session.
+pub const STREAM: &str = "http://buildkit-session/";
+
+/// Whether a switch among the options of an exporter is on; its bare name turns it on, too.
+pub fn is_on(value: &str) -> bool {
+    matches!(value.to_ascii_lowercase().as_str(), "" | "1" | "t" | "true")
+}
 
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +90,7 @@ impl Control {
             let connection = once.take();
             async move { connection.ok_or_else(|| io::Error::other("the connection has ended")) }
         });
-        let endpoint = Endpoint::from_static("http://localhost");
+        let endpoint = Endpoint::from_static("http://localhost").http2_max_header_list_size(MAX_HEADERS);
         let channel = endpoint.connect_with_connector(connector).await;
         Ok(Control {
             channel: channel.map_err(ControlError::Connection)?,

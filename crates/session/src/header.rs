@@ -4,6 +4,10 @@ use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
 
 /// By what calls name the output of a client that they are about.
 pub const EXPORTER: &str = "buildkit-attachable-exporter-id";
+/// By what calls name their build.
+pub const BUILD: &str = "buildkit-controlapi-buildid";
+/// By what calls name the stream of a client that they read, as a path.
+pub const UPLOAD: &str = "urlpath";
 
 /// Adds values of a header.
 pub fn add(metadata: &mut MetadataMap, name: &'static str, values: &[String]) {

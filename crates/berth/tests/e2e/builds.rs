@@ -168,16 +168,16 @@ fn the_context_can_be_looked_at_before_it_is_sent() {
         "{said}"
     );
     assert!(
-        line("out/keep").starts_with("sent") && line("out/keep").contains("line 3: !out/keep"),
+        line("out/keep").starts_with("offered") && line("out/keep").contains("line 3: !out/keep"),
         "{said}"
     );
     assert!(line("out/drop").contains("line 2: out"), "{said}");
     assert!(
-        line("src/b").starts_with("sent") && line("src/b").contains("5B"),
+        line("src/b").starts_with("offered") && line("src/b").contains("5B"),
         "{said}"
     );
     assert!(
-        said.ends_with("4 files, 37B would be sent; 3 left out\n"),
+        said.ends_with("4 files, 37B may be asked for; 3 left out\n"),
         "{said}"
     );
 }

@@ -4,15 +4,15 @@
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 
+use ::session::content::EXPORT_STORE;
+use ::session::control;
+
 use super::{Export, To, image};
 use crate::error::Failure;
 use crate::files::send_stream;
 use crate::job::Step;
 use crate::result::Attributes;
 use crate::session::Session;
-
-/// How clients call the store that an image is exported to.
-const STORE: &str = "export";
 
 /// An image as an archive. It gets its names in the archive, not here.
 pub async fn image(
@@ -49,13 +49,16 @@ pub async fn image(
         );
         step.progress(&format!("exporting config {}", made.config_digest), 0, 0, true);
         let session = export.service.sessions.get(&export.job.request.session).await?;
+        let mut told = image::told(&made, &names);
         if !attributes.flag_or("tar", true) {
             blobs(export, &session, &made, &step).await?;
-            return Ok(image::told(&made, &names));
+            // Another exporter may tell of another image under the same key.
+            let descriptor = told.get(image::DESCRIPTOR).cloned();
+            told.extend(descriptor.map(|text| (format!("{}.{number}", control::DESCRIPTOR), text)));
+            return Ok(told);
         }
         step.progress("sending tarball", 0, 0, false);
         let (images, id, named) = (export.service.images.clone(), made.id.clone(), names.clone());
-        let told = image::told(&made, &names);
         send_stream(&session, number, &[], move |out| {
             images
                 .save_as(&id, &named, out)
@@ -93,7 +96,7 @@ async fn blobs(
         let file = content
             .open(&blob.digest)
             .map_err(|error| Failure::internal(error.to_string()))?;
-        crate::content::write(session, STORE, &blob.digest, file).await?;
+        crate::content::write(session, EXPORT_STORE, &blob.digest, file).await?;
         step.progress(&what, blob.size, blob.size, true);
     }
     Ok(())

@@ -17,6 +17,8 @@ use crate::session::login;
 pub const DIGEST: &str = "containerimage.digest";
 /// Under which clients are told the digest of an image's configuration.
 pub const CONFIG_DIGEST: &str = "containerimage.config.digest";
+/// Under which clients are told the descriptor of an image.
+pub const DESCRIPTOR: &str = "containerimage.descriptor";
 /// Progress that may wait to be told.
 const PENDING: usize = 64;
 
@@ -26,10 +28,7 @@ pub fn told(image: &Image, names: &[spec::Reference]) -> HashMap<String, String>
     let mut said = HashMap::from([
         (DIGEST.to_owned(), image.id.to_string()),
         (CONFIG_DIGEST.to_owned(), image.config_digest.to_string()),
-        (
-            "containerimage.descriptor".to_owned(),
-            STANDARD.encode(descriptor),
-        ),
+        (DESCRIPTOR.to_owned(), STANDARD.encode(descriptor)),
     ]);
     if !names.is_empty() {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();

@@ -9,14 +9,19 @@ use bollard_buildkit_proto::fsutil::types::Packet;
 use bollard_buildkit_proto::fsutil::types::packet::PacketType;
 use bollard_buildkit_proto::moby::filesync::packet::file_send_client::FileSendClient as TreeClient;
 use bollard_buildkit_proto::moby::filesync::v1::BytesMessage;
-use bollard_buildkit_proto::moby::filesync::v1::file_send_client::FileSendClient;
+use http::uri::PathAndQuery;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Request;
+use tonic::codec::{Codec, EncodeBuf, Encoder};
+use tonic::{Request, Status};
+use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
+use crate::content::ready;
 use crate::error::Failure;
 use crate::session::Session;
 
+/// What takes a stream.
+const SEND: &str = "/moby.filesync.v1.FileSend/DiffCopy";
 /// Messages that may wait to be sent.
 const WAITING: usize = 16;
 /// How much of a file goes into one message.
@@ -24,7 +29,7 @@ const PIECE: usize = 256 << 10;
 
 /// Writes into messages.
 struct Pieces {
-    sender: mpsc::Sender<BytesMessage>,
+    sender: mpsc::Sender<Option<BytesMessage>>,
 }
 
 impl Write for Pieces {
@@ -32,7 +37,7 @@ impl Write for Pieces {
         let piece = bytes.get(..bytes.len().min(PIECE)).unwrap_or_default();
         let data = piece.to_vec();
         self.sender
-            .blocking_send(BytesMessage { data })
+            .blocking_send(Some(BytesMessage { data }))
             .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
         Ok(piece.len())
     }
@@ -42,6 +47,45 @@ impl Write for Pieces {
     }
 }
 
+/// Messages of a stream; `None` breaks it off. Its end would say that all was sent, and for some clients that a call was
+/// cancelled is an end as well.
+struct Breakable;
+
+impl Codec for Breakable {
+    type Encode = Option<BytesMessage>;
+    type Decode = BytesMessage;
+    type Encoder = Breakable;
+    type Decoder = ProstDecoder<BytesMessage>;
+
+    fn encoder(&mut self) -> Breakable {
+        Breakable
+    }
+
+    fn decoder(&mut self) -> ProstDecoder<BytesMessage> {
+        ProstCodec::<BytesMessage, BytesMessage>::default().decoder()
+    }
+}
+
+impl Encoder for Breakable {
+    type Item = Option<BytesMessage>;
+    type Error = Status;
+
+    fn encode(&mut self, message: Option<BytesMessage>, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        match message {
+            Some(message) => ProstEncoder::<BytesMessage>::default().encode(message, out),
+            None => Err(Status::aborted("not all of it could be made")),
+        }
+    }
+}
+
+/// Why not all was sent.
+enum Short {
+    /// It could not be made.
+    Unmade(Failure),
+    /// The client takes no more.
+    Refused(Failure),
+}
+
 /// Sends what `produce` writes to the client's output number `exporter`. `metadata` reaches whoever opens the file.
 pub async fn send_stream(
     session: &Session,
@@ -49,30 +93,43 @@ pub async fn send_stream(
     metadata: &[(&'static str, String)],
     produce: impl FnOnce(&mut dyn Write) -> Result<(), Failure> + Send + 'static,
 ) -> Result<(), Failure> {
-    let (sender, outgoing) = mpsc::channel(WAITING);
+    let (sender, outgoing) = mpsc::channel::<Option<BytesMessage>>(WAITING);
     let mut request = Request::new(ReceiverStream::new(outgoing));
     header::add(request.metadata_mut(), header::EXPORTER, &[exporter.to_string()]);
     for (key, value) in metadata {
         header::add(request.metadata_mut(), key, std::slice::from_ref(value));
     }
     let worker = tokio::task::spawn_blocking(move || {
-        let mut out = io::BufWriter::with_capacity(PIECE, Pieces { sender });
-        produce(&mut out)?;
-        out.flush()
-            .map_err(|error| Failure::unavailable(format!("the client takes no more: {error}")))
+        let pieces = Pieces {
+            sender: sender.clone(),
+        };
+        let mut out = io::BufWriter::with_capacity(PIECE, pieces);
+        let produced = produce(&mut out).and_then(|()| {
+            out.flush()
+                .map_err(|error| Failure::unavailable(format!("the client takes no more: {error}")))
+        });
+        drop(out);
+        produced.map_err(|failure| match sender.blocking_send(None) {
+            Ok(()) => Short::Unmade(failure),
+            Err(_) => Short::Refused(failure),
+        })
     });
-    let mut client = FileSendClient::new(session.channel());
     let sent = async {
-        let mut answers = client.diff_copy(request).await?.into_inner();
+        let mut client = ready(session).await?;
+        let path = PathAndQuery::from_static(SEND);
+        let mut answers = client.streaming(request, path, Breakable).await?.into_inner();
         // The end of the answers says that all was written.
         while answers.message().await?.is_some() {}
         Ok::<(), Failure>(())
     };
     let (sent, produced) = tokio::join!(sent, worker);
     match (sent, produced.map_err(Failure::broken)?) {
+        // That the call ended badly follows from it.
+        (_, Err(Short::Unmade(failure))) => Err(failure),
         // What the client says about its file tells more than that it broke off.
         (Err(error), _) => Err(error),
-        (Ok(()), produced) => produced,
+        (Ok(()), Err(Short::Refused(failure))) => Err(failure),
+        (Ok(()), Ok(())) => Ok(()),
     }
 }
 
@@ -128,5 +185,69 @@ pub async fn send_directory(
     match (conversation, given.map_err(Failure::broken)?) {
         (Err(error), _) => Err(error),
         (Ok(()), given) => given.map_err(|error| Failure::internal(format!("reading the result: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::io::Read;
+
+    use ::session::lend::{Lent, Output};
+
+    use super::*;
+    use crate::session::{Greeting, Sessions};
+
+    #[tokio::test]
+    async fn an_archive_that_cannot_be_made_replaces_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("image.tar");
+        let lent = || Lent {
+            outputs: BTreeMap::from([(0, Output::File(file.clone()))]),
+            ..Lent::default()
+        };
+        std::fs::write(&file, "old").unwrap();
+        let sessions = Sessions::default();
+        for (name, whole) in [("one", false), ("two", true)] {
+            let (near, far) = tokio::io::duplex(1 << 20);
+            let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+            let lent = lent();
+            let lending = tokio::spawn(async move {
+                let stopped = async {
+                    let _ = stopped.await;
+                };
+                lent.serve(near, stopped).await
+            });
+            let (open, greeting) = (
+                sessions.clone(),
+                Greeting {
+                    id: name.to_owned(),
+                    ..Greeting::default()
+                },
+            );
+            tokio::spawn(async move { open.serve(greeting, far).await });
+            let session = sessions.get(name).await.unwrap();
+            let sent = send_stream(&session, 0, &[], move |out| {
+                let written = io::copy(&mut io::repeat(7).take(1 << 20), out);
+                written.map_err(|error| Failure::internal(error.to_string()))?;
+                match whole {
+                    true => Ok(()),
+                    false => Err(Failure::internal("a blob is gone")),
+                }
+            })
+            .await;
+            // By the end nobody writes any more.
+            drop(stop);
+            lending.await.unwrap().unwrap();
+            let left = std::fs::read_dir(dir.path()).unwrap().count();
+            let length = file.metadata().unwrap().len();
+            match whole {
+                true => assert_eq!((sent.is_ok(), left, length), (true, 1, 1 << 20)),
+                false => {
+                    assert_eq!(sent.unwrap_err().message, "a blob is gone");
+                    assert_eq!((left, length), (1, 3));
+                }
+            }
+        }
     }
 }

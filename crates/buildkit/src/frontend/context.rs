@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use sys::beneath::resolve_in_root;
 
 use super::Options;
+use crate::address::without_login;
 use crate::error::Failure;
 use crate::files::{Purpose, Selection};
 use crate::job::Job;
@@ -181,18 +182,6 @@ async fn fetched(
     Ok(build::fetch_context(&options.context, into, keep, &job.stop).await?)
 }
 
-/// A URL without what may be a password in it.
-fn without_login(url: &str) -> String {
-    match (url.split_once("://"), url.split_once('@')) {
-        (Some((scheme, _)), Some((before, after)))
-            if before.len() > scheme.len() && !before[scheme.len() + 3..].contains('/') =>
-        {
-            format!("{scheme}://{after}")
-        }
-        _ => url.to_owned(),
-    }
-}
-
 /// A text file beneath a directory; `None` where there is none. Links lead nowhere outside.
 fn read_beneath(directory: &Path, name: &str) -> Result<Option<Vec<u8>>, Failure> {
     let fail = |error: io::Error| Failure::internal(format!("reading {name}: {error}"));
@@ -252,11 +241,5 @@ mod tests {
         let text = b"\xef\xbb\xbf# no\n/target/\n\n  !  /a/./b \n**/*.o\n.\n";
         assert_eq!(patterns(text).unwrap(), ["target", "!a/b", "**/*.o", "."]);
         assert!(patterns(b"[").is_err());
-    }
-
-    #[test]
-    fn passwords_are_not_shown() {
-        assert_eq!(without_login("https://me:secret@h/x.git#a"), "https://h/x.git#a");
-        assert_eq!(without_login("https://h/x@y"), "https://h/x@y");
     }
 }

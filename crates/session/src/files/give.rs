@@ -103,11 +103,10 @@ pub fn give(
             continue;
         };
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let told = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         let opened = open_beneath_no_links(tree.root.as_fd(), &path, flags, Mode::empty());
-        let mut file = File::from(opened.map_err(told)?);
+        let mut file = File::from(opened.map_err(at(&path))?);
         loop {
-            let length = file.read(&mut buffer).map_err(told)?;
+            let length = file.read(&mut buffer).map_err(at(&path))?;
             let data = buffer.get(..length).unwrap_or_default().to_vec();
             send(Packet {
                 id,
@@ -120,6 +119,22 @@ pub fn give(
         }
     }
     send(packet(PacketType::PacketFin))
+}
+
+/// A failure with the path in the tree that it is about.
+fn at(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| match path.as_os_str().is_empty() {
+        true => error,
+        false => io::Error::new(error.kind(), format!("{}: {error}", path.display())),
+    }
+}
+
+/// `None` where something is gone that was there when it was looked at.
+fn still_there<T>(found: io::Result<T>, path: &Path) -> io::Result<Option<T>> {
+    match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some).map_err(at(path)),
+    }
 }
 
 fn stat(entry: Entry) -> Packet {
@@ -161,6 +176,10 @@ fn walk(tree: &Tree, visit: &mut Visit<'_>) -> io::Result<()> {
             unsaid,
         })
     };
+    let deeper = |path: PathBuf, depth: usize, unsaid| {
+        let opened = level(path.clone(), depth, unsaid);
+        still_there(opened, &path)
+    };
     let mut levels = vec![level(PathBuf::new(), 0, None)?];
     while let Some(top) = levels.last_mut() {
         let Some(name) = top.names.next() else {
@@ -175,15 +194,13 @@ fn walk(tree: &Tree, visit: &mut Visit<'_>) -> io::Result<()> {
         }
         let reopened = match &top.dir {
             Some(_) => None,
-            None => Some(open(&top.path)?),
+            None => still_there(open(&top.path), &top.path)?,
         };
         let Some(dir) = top.dir.as_ref().or(reopened.as_ref()) else {
             continue;
         };
-        let told = match entry_of(dir.as_fd(), &name, shown) {
-            // It went while it was looked at.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            told => told?,
+        let Some(told) = still_there(entry_of(dir.as_fd(), &name, shown), &path)? else {
+            continue;
         };
         let directory = FileType::from_raw_mode(told.1.st_mode) == FileType::Directory;
         if choice.wanted {
@@ -195,11 +212,11 @@ fn walk(tree: &Tree, visit: &mut Visit<'_>) -> io::Result<()> {
             visit(told.0, told.1, &path)?;
             if directory {
                 let depth = levels.len();
-                levels.push(level(path, depth, None)?);
+                levels.extend(deeper(path, depth, None)?);
             }
         } else if directory {
             let depth = levels.len();
-            levels.push(level(path, depth, Some(told))?);
+            levels.extend(deeper(path, depth, Some(told))?);
         }
     }
     Ok(())
@@ -297,6 +314,46 @@ mod tests {
             (data[&2].as_slice(), data.contains_key(&9)),
             (&b"a/b/x"[..], false)
         );
+    }
+
+    /// Gives a directory whose entry `sub` changes once it was told.
+    fn given(change: &dyn Fn(&Path)) -> (io::Result<()>, Vec<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let sub = dir.path().join("above/sub");
+        std::fs::create_dir_all(&sub).unwrap();
+        for file in ["above/sub/x", "above/z"] {
+            std::fs::write(dir.path().join(file), file).unwrap();
+        }
+        let tree = context(dir.path(), &[], &[], None);
+        let (_, asking) = mpsc::unbounded_channel();
+        let mut told = Vec::new();
+        let mut send = |packet: Packet| {
+            if let Some(entry) = packet.stat {
+                if entry.path == "above/sub" {
+                    std::fs::remove_dir_all(&sub).unwrap();
+                    change(&sub);
+                }
+                told.push(entry.path);
+            }
+            Ok(())
+        };
+        let given = give(&[tree], &mut send, asking);
+        (given, told)
+    }
+
+    #[test]
+    fn a_directory_that_goes_is_left_out() {
+        let (given, told) = given(&|_| {});
+        given.unwrap();
+        assert_eq!(told, ["above", "above/sub", "above/z"]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        // A link leads nowhere, and root could read everything else.
+        let (given, _) = given(&|sub| std::os::unix::fs::symlink("/", sub).unwrap());
+        let said = given.unwrap_err().to_string();
+        assert!(said.starts_with("above/sub: "), "{said}");
     }
 
     #[test]

@@ -107,7 +107,8 @@ impl Lent {
         let (busy, mut writers) = mpsc::channel(1);
         let service = TowerToHyperService::new(self.routes(&busy).prepare());
         drop(busy);
-        let http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        http.max_header_list_size(crate::MAX_HEADERS);
         // Without the connection, every transfer breaks off.
         let served = tokio::select! {
             served = http.serve_connection(TokioIo::new(connection), service) => served,

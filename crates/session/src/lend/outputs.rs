@@ -1,7 +1,8 @@
 //! Outputs: a result comes as one stream of bytes, or as a tree of files. Both are calls of one name; which it is says the
 //! output that the call is for.
 //!
-//! A file is seen under its name only when all of it is there. A tree is laid over what its directory holds.
+//! A file is seen under its name only when all of it is there, and it is written once. A tree is laid over what its
+//! directory holds; there may be several, since some engines send the files of each platform in a call of its own.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -10,22 +11,23 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bollard_buildkit_proto::fsutil::types::Packet;
 use bollard_buildkit_proto::moby::filesync::packet::file_send_server as trees;
 use bollard_buildkit_proto::moby::filesync::v1::BytesMessage;
 use bollard_buildkit_proto::moby::filesync::v1::file_send_server as streams;
 use futures_util::StreamExt;
+use hyper::body::Frame;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
 use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 use tonic::server::NamedService;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 use tower::Service;
 
-use super::{Busy, Once, failed, take};
+use super::{Busy, failed};
 use crate::files::{self, Update};
 use crate::header;
 
@@ -40,7 +42,7 @@ pub enum Output {
     Directory(PathBuf),
 }
 
-type Outputs = Once<usize, Output>;
+type Outputs = Arc<Mutex<BTreeMap<usize, Output>>>;
 
 /// The service of both kinds of calls.
 #[derive(Clone)]
@@ -83,7 +85,12 @@ fn number(text: Option<&str>) -> usize {
 
 fn of_call(outputs: &Outputs, metadata: &MetadataMap) -> Result<Output, Status> {
     let number = number(header::first(metadata, header::EXPORTER).as_deref());
-    take(outputs, &number).ok_or_else(|| Status::not_found(format!("there is no output number {number}")))
+    let mut outputs = outputs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let found = match outputs.get(&number) {
+        Some(Output::Directory(path)) => Some(Output::Directory(path.clone())),
+        _ => outputs.remove(&number),
+    };
+    found.ok_or_else(|| Status::not_found(format!("there is no output number {number}")))
 }
 
 impl NamedService for Sends {
@@ -102,8 +109,34 @@ impl Service<http::Request<Body>> for Sends {
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         match self.is_tree(request.headers()) {
             true => self.trees.call(request),
-            false => self.streams.call(request),
+            false => self.streams.call(request.map(|body| Body::new(Whole(body)))),
         }
+    }
+}
+
+/// What comes with a call, which fails where the call was broken off: that a caller gave up is otherwise the same as that
+/// it has sent everything.
+struct Whole(Body);
+
+impl hyper::body::Body for Whole {
+    type Data = <Body as hyper::body::Body>::Data;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Status>>> {
+        let broken = || Poll::Ready(Some(Err(Status::aborted("the call was broken off"))));
+        let frame = ready!(Pin::new(&mut self.0).poll_frame(cx));
+        match frame {
+            None if !self.0.is_end_stream() => broken(),
+            Some(Err(status)) if status.code() == Code::Cancelled => broken(),
+            frame => Poll::Ready(frame),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
     }
 }
 
@@ -117,7 +150,16 @@ struct Draft {
 }
 
 impl Draft {
+    /// What is there already is replaced where it lies, also behind a link, and keeps its permissions.
     fn begin(goal: &Path) -> io::Result<Draft> {
+        let (goal, old) = match goal.canonicalize() {
+            Ok(real) => {
+                let old = real.metadata()?;
+                (real, Some(old))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (goal.to_owned(), None),
+            Err(error) => return Err(error),
+        };
         let name = goal
             .file_name()
             .unwrap_or_default()
@@ -126,11 +168,11 @@ impl Draft {
         let place = goal.with_file_name(format!(".{name}.{}", spec::Id::random().short()));
         let mut options = File::options();
         let file = options.write(true).create_new(true).open(&place)?;
-        Ok(Draft {
-            file,
-            place,
-            goal: goal.to_owned(),
-        })
+        let draft = Draft { file, place, goal };
+        if let Some(old) = old {
+            draft.file.set_permissions(old.permissions())?;
+        }
+        Ok(draft)
     }
 
     fn finish(self) -> io::Result<()> {

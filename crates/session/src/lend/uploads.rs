@@ -13,8 +13,6 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{Once, take};
 use crate::header;
 
-/// By what calls name the stream, as a path.
-pub const PATH: &str = "urlpath";
 /// Messages that may wait to be sent.
 const WAITING: usize = 16;
 /// How much goes into one message.
@@ -34,7 +32,7 @@ impl Upload for Uploads {
         &self,
         request: Request<Streaming<BytesMessage>>,
     ) -> Result<Response<Self::PullStream>, Status> {
-        let path = header::first(request.metadata(), PATH).unwrap_or_default();
+        let path = header::first(request.metadata(), header::UPLOAD).unwrap_or_default();
         let name = path.rsplit('/').next().unwrap_or_default().to_owned();
         let Some(mut stream) = take(&self.0, &name) else {
             return Err(Status::not_found(format!(

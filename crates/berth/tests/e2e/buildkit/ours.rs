@@ -218,6 +218,53 @@ fn layers_are_compressed_as_asked_and_manifests_annotated() {
 }
 
 #[test]
+fn a_layout_knows_its_own_image_beside_other_outputs() {
+    guard!();
+    let place = Place::start();
+    place.write("a", "content\n");
+    place.write("Dockerfile", "FROM box:1\nCOPY a /a\n");
+    let dir = place.daemon.dir.path().join("layout");
+    let to = format!("type=oci,tar=false,compression=zstd,dest={}", dir.display());
+    place.ok(&["-t", "x:1", "-o", &to, "--load", "."]);
+    let index = json(&dir.join("index.json"));
+    let listed = index["manifests"].as_array().unwrap();
+    assert_eq!(listed.len(), 1, "{index}");
+    let digest = listed[0]["digest"].as_str().unwrap();
+    let hex = digest.strip_prefix("sha256:").unwrap();
+    assert!(dir.join("blobs/sha256").join(hex).exists(), "{index}");
+    // The one that stays here is compressed otherwise.
+    let here = place.daemon.ok(&["inspect", "-f", "{{.Id}}", "x:1"]);
+    assert_ne!(here.trim(), digest);
+}
+
+#[test]
+fn an_ignore_file_may_have_many_lines() {
+    guard!();
+    let place = Place::start();
+    let lines: String = (0..2000).map(|number| format!("left-{number}\n")).collect();
+    place.write(".dockerignore", &lines);
+    place.write("left-7", "x");
+    place.write("left-1999", "x");
+    place.write("kept", "x");
+    place.write("Dockerfile", "FROM box:1\nCOPY . /all\n");
+    place.ok(&["-t", "long:1", "."]);
+    assert_eq!(place.said("long:1", "ls /all"), "Dockerfile\nkept\n");
+}
+
+#[test]
+fn a_failure_is_told_however_long_the_dockerfile_is() {
+    guard!();
+    let place = Place::start();
+    let comments = "# a word about what comes of all this\n".repeat(600);
+    place.write("Dockerfile", &format!("FROM box:1\n{comments}RUN exit 3\n"));
+    let (code, said) = place.fails(&["."]);
+    assert_eq!(code, 3, "{said}");
+    for words in ["602 | RUN exit 3", "^^^"] {
+        assert!(said.contains(words), "{words:?}: {said}");
+    }
+}
+
+#[test]
 fn only_files_that_changed_travel() {
     guard!();
     let place = Place::start();

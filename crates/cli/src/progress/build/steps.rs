@@ -111,12 +111,20 @@ pub enum News {
     Ended(usize),
 }
 
+/// What a step is warned of; the same may be told more than once.
+#[derive(Debug, PartialEq, Eq)]
+struct Warning {
+    text: String,
+    url: String,
+    vertex: String,
+}
+
 /// The steps in the order in which they were first heard of.
 #[derive(Debug, Default)]
 pub struct Steps {
     all: Vec<Step>,
     known: HashMap<String, usize>,
-    warned: Vec<String>,
+    warned: Vec<Warning>,
 }
 
 impl Steps {
@@ -173,8 +181,14 @@ impl Steps {
             }
         }
         for warning in &status.warnings {
-            let text = printable(&String::from_utf8_lossy(&warning.short));
-            self.warned.push(text);
+            let warning = Warning {
+                text: printable(&String::from_utf8_lossy(&warning.short)),
+                url: warning.url.clone(),
+                vertex: warning.vertex.clone(),
+            };
+            if !self.warned.contains(&warning) {
+                self.warned.push(warning);
+            }
         }
         news.extend(ended);
         news
@@ -209,7 +223,7 @@ impl Steps {
             "\n{count} {word} found (berth build --check shows the lines):\n"
         ));
         for warning in &self.warned {
-            text.push_str(&format!(" - {warning}\n"));
+            text.push_str(&format!(" - {}\n", warning.text));
         }
         text
     }

@@ -207,6 +207,28 @@ fn messages_are_written_as_json() {
 }
 
 #[test]
+fn a_warning_is_counted_once() {
+    let warned = |vertex: &str, url: &str| StatusResponse {
+        warnings: vec![VertexWarning {
+            vertex: vertex.to_owned(),
+            url: url.to_owned(),
+            short: b"beware".to_vec(),
+            ..VertexWarning::default()
+        }],
+        ..StatusResponse::default()
+    };
+    let mut steps = Steps::default();
+    for _ in 0..2 {
+        steps.take(&warned("a", "one"));
+    }
+    assert_eq!(steps.warnings().matches(" - beware\n").count(), 1);
+    steps.take(&warned("b", "one"));
+    steps.take(&warned("b", "two"));
+    let text = steps.warnings();
+    assert!(text.starts_with("\n3 warnings found"), "{text}");
+}
+
+#[test]
 fn modes_are_known_by_name() {
     assert_eq!(Mode::of("rawjson"), Ok(Mode::Raw));
     assert!(

@@ -5,15 +5,15 @@ use crate::failure::Failure;
 use crate::grammar::csv;
 use bollard_buildkit_proto::moby::buildkit::v1::CacheOptionsEntry;
 use serde_json::{Value, json};
+use session::content::CACHE_STORE;
+use session::control::CACHE_TOP;
 use session::lend::Store;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 /// By what an index names what it holds.
 const NAME: &str = "org.opencontainers.image.ref.name";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-/// How our engines tell what begins the cache of this number.
-const TOP: &str = "berth.cache.manifest";
 /// The name where none is given.
 const LATEST: &str = "latest";
 
@@ -39,10 +39,15 @@ pub struct Written {
 }
 
 impl Written {
-    /// Notes what the engine wrote. Other engines tell of one cache only.
+    /// Notes what the engine wrote. Other engines tell of one cache only; where ours tells nothing of this one, it was not
+    /// written.
     pub fn note(&self, said: &HashMap<String, String>) -> Result<(), Failure> {
-        let own = said.get(&format!("{TOP}.{}", self.number));
-        let Some(top) = own.or_else(|| said.get("cache.manifest")) else {
+        let own = format!("{CACHE_TOP}.");
+        let top = match said.keys().any(|key| key.starts_with(&own)) {
+            true => said.get(&format!("{own}{}", self.number)),
+            false => said.get("cache.manifest"),
+        };
+        let Some(top) = top else {
             return Ok(());
         };
         let top = serde_json::from_str(top).map_err(|error| {
@@ -112,7 +117,7 @@ impl Caches {
                 }
                 caches
                     .stores
-                    .insert(format!("local:{place}"), store(Path::new(&place), false));
+                    .insert(format!("{CACHE_STORE}{place}"), store(Path::new(&place), false));
             }
             caches.imports.push(entry);
         }
@@ -127,7 +132,7 @@ impl Caches {
                 let name = entry.attrs.get("tag").map_or(LATEST, String::as_str).to_owned();
                 caches
                     .stores
-                    .insert(format!("local:{place}"), store(Path::new(&place), true));
+                    .insert(format!("{CACHE_STORE}{place}"), store(Path::new(&place), true));
                 caches.written.push(Written {
                     number: caches.exports.len(),
                     place: PathBuf::from(place),
@@ -140,19 +145,23 @@ impl Caches {
     }
 }
 
-fn index(place: &Path) -> Result<Option<Value>, Failure> {
+type Index = serde_json::Map<String, Value>;
+
+fn index(place: &Path) -> Result<Option<Index>, Failure> {
     let path = place.join("index.json");
     let text = match std::fs::read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Failure::text(format!("cannot read {}: {error}", path.display()))),
     };
-    let read = serde_json::from_slice(&text);
-    read.map(Some)
-        .map_err(|error| Failure::text(format!("{} is no index: {error}", path.display())))
+    let bad = |why: String| Failure::text(format!("{} is no index: {why}", path.display()));
+    match serde_json::from_slice::<Value>(&text).map_err(|error| bad(error.to_string()))? {
+        Value::Object(index) => Ok(Some(index)),
+        _ => Err(bad("it is no object".to_owned())),
+    }
 }
 
-fn manifests(index: &Value) -> Vec<Value> {
+fn manifests(index: &Index) -> Vec<Value> {
     let found = index.get("manifests").and_then(Value::as_array);
     found.cloned().unwrap_or_default()
 }
@@ -178,7 +187,8 @@ pub fn find(place: &Path, name: &str) -> Result<Option<String>, Failure> {
     Ok(digest.and_then(Value::as_str).map(str::to_owned))
 }
 
-/// Notes in a directory in OCI's layout what lies there under these names; what had one of them before has none any more.
+/// Notes in a directory in OCI's layout what lies there under these names; what had one of them before has none any more,
+/// and everything else of the index stays. Of several that note something at once, one waits for the other.
 pub fn note(place: &Path, descriptor: &Value, names: &[String]) -> Result<(), Failure> {
     let Value::Object(descriptor) = descriptor else {
         return Err(Failure::text(format!(
@@ -186,7 +196,12 @@ pub fn note(place: &Path, descriptor: &Value, names: &[String]) -> Result<(), Fa
             place.display()
         )));
     };
-    let mut all = index(place)?.as_ref().map(manifests).unwrap_or_default();
+    let names: BTreeSet<&String> = names.iter().collect();
+    let locked = std::fs::File::open(place).and_then(|directory| directory.lock().map(|()| directory));
+    let _locked =
+        locked.map_err(|error| Failure::text(format!("cannot lock {}: {error}", place.display())))?;
+    let mut index = index(place)?.unwrap_or_default();
+    let mut all = manifests(&index);
     all.retain(|known| !names.iter().any(|name| is_called(known, name)));
     for name in names {
         let mut descriptor = descriptor.clone();
@@ -196,7 +211,9 @@ pub fn note(place: &Path, descriptor: &Value, names: &[String]) -> Result<(), Fa
         descriptor.insert("annotations".to_owned(), Value::Object(annotations));
         all.push(Value::Object(descriptor));
     }
-    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": all});
+    index.entry("schemaVersion").or_insert(json!(2));
+    index.entry("mediaType").or_insert(json!(INDEX));
+    index.insert("manifests".to_owned(), Value::Array(all));
     let write = |name: &str, text: String| {
         let draft = place.join(format!(".{name}.{}", spec::Id::random().short()));
         let written = std::fs::write(&draft, text).and_then(|()| std::fs::rename(&draft, place.join(name)));
@@ -204,7 +221,7 @@ pub fn note(place: &Path, descriptor: &Value, names: &[String]) -> Result<(), Fa
             .map_err(|error| Failure::text(format!("cannot write {}: {error}", place.join(name).display())))
     };
     write("oci-layout", json!({"imageLayoutVersion": "1.0.0"}).to_string())?;
-    write("index.json", index.to_string())
+    write("index.json", Value::Object(index).to_string())
 }
 
 #[cfg(test)]
@@ -256,17 +273,60 @@ mod tests {
         };
         let mut said = HashMap::from([
             ("cache.manifest".to_owned(), r#"{"digest":"sha256:b"}"#.to_owned()),
-            (format!("{TOP}.0"), r#"{"digest":"sha256:a"}"#.to_owned()),
-            (format!("{TOP}.1"), r#"{"digest":"sha256:b"}"#.to_owned()),
+            (format!("{CACHE_TOP}.0"), r#"{"digest":"sha256:a"}"#.to_owned()),
+            (format!("{CACHE_TOP}.1"), r#"{"digest":"sha256:b"}"#.to_owned()),
         ]);
         written(0, &one).note(&said).unwrap();
         written(1, &two).note(&said).unwrap();
         let found = |dir: &tempfile::TempDir| find(dir.path(), LATEST).unwrap();
         assert_eq!(found(&one).as_deref(), Some("sha256:a"));
         assert_eq!(found(&two).as_deref(), Some("sha256:b"));
-        said.remove(&format!("{TOP}.0"));
+        // One that was not written is none of the others.
+        said.remove(&format!("{CACHE_TOP}.0"));
+        written(0, &one).note(&said).unwrap();
+        assert_eq!(found(&one).as_deref(), Some("sha256:a"));
+        said.remove(&format!("{CACHE_TOP}.1"));
         written(0, &one).note(&said).unwrap();
         assert_eq!(found(&one).as_deref(), Some("sha256:b"));
+    }
+
+    #[test]
+    fn what_else_an_index_says_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = json!({"schemaVersion": 2, "mediaType": "y", "annotations": {"a": "b"}, "manifests": []});
+        std::fs::write(dir.path().join("index.json"), old.to_string()).unwrap();
+        // Two images may have one tag.
+        let names = ["1", "2", "1"].map(str::to_owned);
+        note(dir.path(), &json!({"digest": "sha256:a"}), &names).unwrap();
+        let noted = index(dir.path()).unwrap().unwrap();
+        assert_eq!(
+            (&noted["annotations"]["a"], &noted["mediaType"]),
+            (&json!("b"), &json!("y"))
+        );
+        assert_eq!(manifests(&noted).len(), 2);
+        std::fs::write(dir.path().join("index.json"), "[]").unwrap();
+        let said = note(dir.path(), &json!({"digest": "sha256:a"}), &names)
+            .unwrap_err()
+            .message;
+        assert!(said.contains("is no index"), "{said}");
+    }
+
+    #[test]
+    fn builds_that_note_something_at_once_lose_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let note_many = |thread: usize| {
+            for number in 0..50 {
+                let names = [format!("{thread}-{number}")];
+                note(dir.path(), &json!({"digest": "sha256:a"}), &names).unwrap();
+            }
+        };
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                scope.spawn(move || note_many(thread));
+            }
+        });
+        let noted = index(dir.path()).unwrap().unwrap();
+        assert_eq!(manifests(&noted).len(), 200);
     }
 
     #[test]
@@ -286,7 +346,7 @@ mod tests {
             name: name.to_owned(),
         };
         assert_eq!(caches.written, [written(0, "latest")]);
-        assert!(caches.stores[&format!("local:{place}")].writable);
+        assert!(caches.stores[&format!("{CACHE_STORE}{place}")].writable);
         let several = [
             format!("type=local,dest={place}"),
             "type=inline".to_owned(),
@@ -295,7 +355,7 @@ mod tests {
         let several = Caches::of(&[], &several).unwrap();
         assert_eq!(several.written, [written(0, "latest"), written(2, "other")]);
         let read = Caches::of(&from, &[]).unwrap();
-        assert!(!read.stores[&format!("local:{place}")].writable);
+        assert!(!read.stores[&format!("{CACHE_STORE}{place}")].writable);
         for text in ["type=local", "type=local,x", "mode=max"] {
             assert!(Caches::of(&[], &[text.to_owned()]).is_err(), "{text}");
         }

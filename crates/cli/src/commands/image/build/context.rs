@@ -4,6 +4,7 @@
 use crate::failure::Failure;
 use crate::grammar::env;
 use crate::terminal;
+use session::control::STREAM;
 use session::pattern::Ignore;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -14,8 +15,6 @@ const CONTEXT: &str = "context";
 const DOCKERFILE: &str = "dockerfile";
 /// What a Dockerfile is called that has no name.
 const NAME: &str = "Dockerfile";
-/// How a stream of the session is named as a context.
-const UPLOAD: &str = "http://buildkit-session/";
 /// Dockerfiles above this size are a mistake.
 const DOCKERFILE_LIMIT: u64 = 16 << 20;
 
@@ -224,7 +223,7 @@ fn from_stdin(file: &str) -> Result<Source, Failure> {
     };
     if is_archive(&head) {
         let name = spec::Id::random().to_string();
-        source.set("context", format!("{UPLOAD}{name}"));
+        source.set("context", format!("{STREAM}{name}"));
         if !file.is_empty() {
             source.set("filename", file);
         }

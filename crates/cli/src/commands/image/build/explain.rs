@@ -6,6 +6,7 @@ use crate::format::printable;
 use crate::format::table::{DOCKER, align};
 use crate::session::{Session, say};
 use serde_json::Value;
+use session::control::EXPLAINED;
 
 /// What a build told of its steps.
 #[derive(Default)]
@@ -18,10 +19,7 @@ impl Explanations {
     /// What the engine says beside the result.
     pub fn of(said: &std::collections::HashMap<String, String>) -> Explanations {
         let mut explanations = Explanations::default();
-        let text = said
-            .get("berth.explained")
-            .map(String::as_str)
-            .unwrap_or_default();
+        let text = said.get(EXPLAINED).map(String::as_str).unwrap_or_default();
         for document in serde_json::from_str::<Vec<Value>>(text).unwrap_or_default() {
             explanations.take(&document);
         }

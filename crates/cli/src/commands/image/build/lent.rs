@@ -5,13 +5,11 @@ use super::context;
 use crate::auth;
 use crate::connect::config::Config;
 use crate::failure::Failure;
+use session::content::LAYOUT_STORE;
 use session::lend::{Lent, Login};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// How an engine names a store of images in OCI's layout that its client has.
-const LAYOUT_STORE: &str = "oci:";
 
 /// `NAME=VALUE`: lends what has to be lent for it, and says what the name stands for.
 pub fn named_context(
@@ -47,9 +45,9 @@ pub fn named_context(
 
 /// `DIRECTORY[:TAG][@DIGEST]`
 fn layout_context(name: &str, text: &str, lent: &mut Lent) -> Result<String, Failure> {
-    let (place, digest) = match text.split_once('@') {
-        Some((place, digest)) => (place, Some(digest.to_owned())),
-        None => (text, None),
+    let (place, digest) = match text.rsplit_once('@') {
+        Some((place, digest)) if digest.parse::<spec::Digest>().is_ok() => (place, Some(digest.to_owned())),
+        _ => (text, None),
     };
     let (place, tag) = match place.rsplit_once(':') {
         Some((before, tag)) if !tag.contains('/') => (before, tag),
@@ -137,6 +135,11 @@ mod tests {
         add("repo=https://h/x.git").unwrap();
         let digest = spec::Digest::sha256(b"x");
         add(&format!("layout=oci-layout://{place}:1@{digest}")).unwrap();
+        let home = dir.path().join("me@home");
+        std::fs::create_dir(&home).unwrap();
+        let index = format!(r#"{{"manifests": [{{"digest": "{digest}"}}]}}"#);
+        std::fs::write(home.join("index.json"), index).unwrap();
+        add(&format!("home=oci-layout://{place}/me@home")).unwrap();
         for text in [
             "x",
             "=y",
@@ -150,15 +153,16 @@ mod tests {
         assert_eq!(attributes["context:context"], "local:_context");
         assert_eq!(attributes["context:base"], "docker-image://box:1");
         assert_eq!(attributes["context:repo"], "https://h/x.git");
-        let layout = attributes["context:layout"]
-            .strip_prefix("oci-layout://")
-            .unwrap();
-        let (id, of) = layout.split_once('@').unwrap();
-        assert_eq!((of, lent.stores.len()), (digest.to_string().as_str(), 1));
-        assert_eq!(
-            lent.stores[&format!("oci:{id}")],
-            caches::store(dir.path(), false)
-        );
+        assert_eq!(lent.stores.len(), 2);
+        for (name, place) in [("context:layout", dir.path()), ("context:home", home.as_path())] {
+            let layout = attributes[name].strip_prefix("oci-layout://").unwrap();
+            let (id, of) = layout.split_once('@').unwrap();
+            assert_eq!(of, digest.to_string());
+            assert_eq!(
+                lent.stores[&format!("{LAYOUT_STORE}{id}")],
+                caches::store(place, false)
+            );
+        }
     }
 
     #[test]

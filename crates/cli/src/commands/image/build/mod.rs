@@ -105,7 +105,7 @@ pub const COMMAND: Command = Command::new(
     Flag::list("platform", "Platforms of the image, e.g. linux/arm64"),
     Flag::bool(
         "print-context",
-        "Show what would be sent, and which ignore rule decided",
+        "Show which files may be asked for, and which ignore rule decided",
     ),
     Flag::text(
         "progress",

@@ -4,12 +4,10 @@ use crate::failure::Failure;
 use crate::flags::Matches;
 use crate::grammar::csv;
 use crate::terminal;
+use session::control::is_on;
 use session::lend::Output;
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
-
-/// The store of an image that is written blob by blob.
-pub const STORE: &str = "export";
+use std::path::{Path, PathBuf};
 
 /// One exporter of the engine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,7 +22,15 @@ pub struct Outputs {
     pub exporters: Vec<Exporter>,
     pub lent: BTreeMap<usize, Output>,
     /// The directory of an image in OCI's layout.
-    pub layout: Option<PathBuf>,
+    pub layout: Option<Layout>,
+}
+
+/// A directory that an image is written to blob by blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// Which of the exporters writes it.
+    pub number: usize,
+    pub place: PathBuf,
 }
 
 /// Whether a kind makes an image, which has names.
@@ -96,7 +102,7 @@ impl Outputs {
     fn add(&mut self, kind: &str, mut options: BTreeMap<String, String>) -> Result<(), Failure> {
         let number = self.exporters.len();
         let dest = options.remove("dest").filter(|dest| !dest.is_empty());
-        let kept = matches!(options.get("tar").map(String::as_str), Some("false" | "0"));
+        let split = options.get("tar").is_some_and(|value| !is_on(value));
         let kind = match (kind, &dest) {
             ("cacheonly", _) => return Ok(()),
             ("local", None) => return Err(Failure::text("dest is required for local output")),
@@ -104,16 +110,22 @@ impl Outputs {
                 self.lent.insert(number, Output::Directory(PathBuf::from(dest)));
                 "local"
             }
-            ("oci", Some(dest)) if kept => {
+            ("oci" | "docker", None) if split => {
+                return Err(Failure::text(format!(
+                    "dest is required for {kind} output with tar=false"
+                )));
+            }
+            ("oci" | "docker", Some(dest)) if split => {
                 if let Some(first) = &self.layout {
                     return Err(Failure::text(format!(
                         "only one output can be a directory in OCI's layout, and {} and {dest} are two",
-                        first.display()
+                        first.place.display()
                     ))
                     .hint("copy the directory, or write the others as archives (without tar=false)"));
                 }
-                self.layout = Some(PathBuf::from(dest));
-                "oci"
+                let place = PathBuf::from(dest);
+                self.layout = Some(Layout { number, place });
+                kind
             }
             ("tar" | "oci", _) | ("docker", Some(_)) => {
                 self.lent.insert(number, file(kind, dest.as_deref())?);
@@ -155,13 +167,25 @@ fn file(kind: &str, dest: Option<&str>) -> Result<Output, Failure> {
         None | Some("-") => Ok(Output::Stdout),
         Some(path) => {
             let path = PathBuf::from(path);
-            match path.is_dir() {
-                true => Err(Failure::text(format!(
+            let above = match path.parent() {
+                Some(above) if !above.as_os_str().is_empty() => above,
+                _ => Path::new("."),
+            };
+            if path.is_dir() {
+                return Err(Failure::text(format!(
                     "destination of the {kind} output is a directory: {}",
                     path.display()
-                ))),
-                false => Ok(Output::File(path)),
+                )));
             }
+            if !above.is_dir() {
+                return Err(Failure::text(format!(
+                    "cannot write the {kind} output {}: there is no directory {}",
+                    path.display(),
+                    above.display()
+                ))
+                .hint("make the directory, or name another one with dest="));
+            }
+            Ok(Output::File(path))
         }
     }
 }
@@ -212,7 +236,7 @@ mod tests {
     fn outputs_are_read() {
         let outputs = of(&[
             "out",
-            "type=oci,dest=/x/image.tar,compression=zstd",
+            "type=oci,dest=/tmp/image.tar,compression=zstd",
             "type=registry,name=a/b",
             "type=docker",
             "type=oci,dest=layout,tar=false",
@@ -222,18 +246,42 @@ mod tests {
         let kinds: Vec<&str> = outputs.exporters.iter().map(|e| e.kind.as_str()).collect();
         assert_eq!(kinds, ["local", "oci", "image", "moby", "oci"]);
         assert_eq!(outputs.lent[&0], Output::Directory("out".into()));
-        assert_eq!(outputs.lent[&1], Output::File("/x/image.tar".into()));
+        assert_eq!(outputs.lent[&1], Output::File("/tmp/image.tar".into()));
         assert_eq!(outputs.lent.len(), 2);
-        assert_eq!(outputs.layout, Some("layout".into()));
+        let layout = Layout {
+            number: 4,
+            place: "layout".into(),
+        };
+        assert_eq!(outputs.layout, Some(layout));
         assert_eq!(outputs.exporters[1].attributes["compression"], "zstd");
         assert_eq!(outputs.exporters[2].attributes["push"], "true");
     }
 
     #[test]
     fn a_second_layout_is_refused() {
-        let said = of(&["type=oci,dest=one,tar=false", "type=oci,dest=two,tar=false"]);
-        let said = said.unwrap_err().message;
-        assert!(said.contains("one and two"), "{said}");
+        for second in [
+            "type=oci,dest=two,tar=false",
+            "type=docker,dest=two,tar=False",
+            "type=docker,dest=two,tar=no",
+        ] {
+            let said = of(&["type=oci,dest=one,tar=false", second]).unwrap_err().message;
+            assert!(said.contains("one and two"), "{second}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_layout_is_no_archive() {
+        let one = of(&["type=docker,dest=one,tar=0"]).unwrap();
+        assert_eq!(one.layout.unwrap().place, PathBuf::from("one"));
+        assert_eq!((one.lent.len(), one.exporters[0].kind.as_str()), (0, "docker"));
+        for archive in ["true", "1", "T", ""] {
+            let text = format!("type=oci,dest=one,tar={archive}");
+            assert_eq!(of(&[&text]).unwrap().layout, None, "{text}");
+        }
+        for kind in ["oci", "docker"] {
+            let said = of(&[&format!("type={kind},tar=false")]).unwrap_err().message;
+            assert!(said.contains("dest is required"), "{said}");
+        }
     }
 
     #[test]
@@ -244,6 +292,7 @@ mod tests {
             ("type=tape", "unknown type of output"),
             ("type=image,dest=x", "dest not supported"),
             ("type=tar,dest=/", "is a directory"),
+            ("type=oci,dest=/no/such/x.tar", "there is no directory /no/such"),
             ("type=tar,x", "is no key=value"),
         ] {
             let said = of(&[text]).unwrap_err().message;

@@ -1,5 +1,5 @@
-//! `build --print-context`: which files of the context would be sent, and which line of the ignore file decided. Nothing
-//! is sent for it, and no daemon is asked.
+//! `build --print-context`: which files of the context the engine may ask for, and which line of the ignore file decided.
+//! Of these it asks for what steps use. Nothing is sent for it, and no daemon is asked.
 
 use std::path::Path;
 
@@ -28,7 +28,7 @@ pub fn run(directory: &Path, file: &str) -> Outcome {
     let mut seen = Seen::default();
     walk(&root, "", &rules, &mut seen)?;
     say(&format!(
-        "{} files, {} would be sent; {} left out",
+        "{} files, {} may be asked for; {} left out",
         seen.files,
         size::decimal(seen.bytes as f64),
         seen.left_out
@@ -62,7 +62,7 @@ fn walk(root: &Path, relative: &str, rules: &Ignore, seen: &mut Seen) -> Result<
             seen.left_out += 1;
         } else if !meta.is_dir() {
             say(&format!(
-                "sent      {:>10}  {child}{why}",
+                "offered   {:>10}  {child}{why}",
                 size::decimal(meta.len() as f64)
             ))?;
             seen.files += 1;

@@ -3,7 +3,7 @@
 use super::attributes::{Call, LINT, attributes, call};
 use super::caches::Caches;
 use super::context::Source;
-use super::outputs::{Exporter, Outputs, STORE};
+use super::outputs::{Exporter, Outputs};
 use super::{explain, lent, told};
 use crate::failure::{Failure, Outcome};
 use crate::flags::Matches;
@@ -17,6 +17,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
+use session::content::EXPORT_STORE;
 use session::control::{Control, ControlError, DOCKERFILE};
 use session::lend::{Lent, Opening, PROTOCOL, Store};
 use std::collections::HashMap;
@@ -65,9 +66,10 @@ fn prepare(session: &Session, matches: &Matches, mode: Mode) -> Result<Build, Fa
         ..Lent::default()
     };
     lent.uploads.extend(source.upload.take());
-    if let Some(place) = &outputs.layout {
-        let (place, writable) = (place.clone(), true);
-        lent.stores.insert(STORE.to_owned(), Store { place, writable });
+    if let Some(layout) = &outputs.layout {
+        let (place, writable) = (layout.place.clone(), true);
+        lent.stores
+            .insert(EXPORT_STORE.to_owned(), Store { place, writable });
     }
     for text in matches.list("build-context") {
         lent::named_context(text, &mut lent, &mut all)?;
@@ -326,7 +328,7 @@ fn finish(matches: &Matches, build: &Build, said: &HashMap<String, String>) -> O
     for written in &build.caches.written {
         written.note(said)?;
     }
-    if let Some(place) = &build.outputs.layout {
+    if let Some(layout) = &build.outputs.layout {
         let names: Vec<String> = build
             .names
             .iter()
@@ -337,7 +339,8 @@ fn finish(matches: &Matches, build: &Build, said: &HashMap<String, String>) -> O
         } else {
             names
         };
-        super::caches::note(place, &told::descriptor(said)?, &names)?;
+        let descriptor = told::descriptor(said, layout.number)?;
+        super::caches::note(&layout.place, &descriptor, &names)?;
     }
     if let Some(path) = matches.text("iidfile") {
         if digest.is_empty() {

@@ -4,6 +4,7 @@ use crate::failure::Failure;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
+use session::control::DESCRIPTOR;
 use spec::Reference;
 use std::collections::HashMap;
 
@@ -37,9 +38,14 @@ fn value(text: &str) -> Value {
         .unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
-/// Where the image's document lies.
-pub fn descriptor(said: &HashMap<String, String>) -> Result<Value, Failure> {
-    match said.get("containerimage.descriptor").map(|text| value(text)) {
+/// What begins the image that an exporter wrote blob by blob. Other engines tell of one image only.
+pub fn descriptor(said: &HashMap<String, String>, exporter: usize) -> Result<Value, Failure> {
+    let own = format!("{DESCRIPTOR}.");
+    let found = match said.keys().any(|key| key.starts_with(&own)) {
+        true => said.get(&format!("{own}{exporter}")),
+        false => said.get("containerimage.descriptor"),
+    };
+    match found.map(|text| value(text)) {
         Some(descriptor @ Value::Object(_)) => Ok(descriptor),
         _ => Err(Failure::text(
             "the engine does not say what the image's manifest is",
@@ -86,6 +92,16 @@ mod tests {
         write_metadata(&path.display().to_string(), &said).unwrap();
         let told: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         assert_eq!(told.as_object().unwrap().len(), 1);
-        assert!(descriptor(&HashMap::new()).is_err());
+        assert!(descriptor(&HashMap::new(), 0).is_err());
+    }
+
+    #[test]
+    fn each_layout_has_its_own_descriptor() {
+        let document = |digest: &str| STANDARD.encode(format!(r#"{{"digest":"{digest}"}}"#));
+        let mut said = HashMap::from([("containerimage.descriptor".to_owned(), document("last"))]);
+        assert_eq!(descriptor(&said, 0).unwrap()["digest"], "last");
+        said.insert(format!("{DESCRIPTOR}.0"), document("own"));
+        assert_eq!(descriptor(&said, 0).unwrap()["digest"], "own");
+        assert!(descriptor(&said, 1).is_err());
     }
 }
