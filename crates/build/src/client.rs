@@ -1,8 +1,8 @@
 //! What a build asks of the client that wants it, while it runs: files, secrets, an agent for keys.
 //!
-//! A build whose request names no [`Client`] has its context in a directory and its secrets in the request. With one,
-//! the context is asked for once everything is planned, so that only what the instructions name has to travel, and
-//! steps that need nothing of it do not wait for it.
+//! A build whose request names no [`Client`] has its context in a directory, and no secrets. With one, the context is asked
+//! for once everything is planned, so that only what the instructions name has to travel, and steps that need nothing of it
+//! do not wait for it.
 
 use std::fmt::Debug;
 use std::path::PathBuf;

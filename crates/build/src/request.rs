@@ -78,9 +78,8 @@ pub struct BuildRequest {
     pub rewrite_timestamp: bool,
     /// Logins for base images, by the registry's host as references name it (`docker.io` for the Hub).
     pub logins: BTreeMap<String, Auth>,
-    /// Secrets for `RUN --mount=type=secret`, by id.
-    pub secrets: BTreeMap<String, Arc<Vec<u8>>>,
-    /// Whom to ask for the context and for secrets, where they are not above.
+    /// Whom to ask for the context, for secrets and for agents; without it the context lies in its directory, and there is
+    /// nothing of the others.
     pub client: Option<Arc<dyn Client>>,
     /// What names stand for instead of a stage or an image.
     pub named_contexts: BTreeMap<String, NamedContext>,
@@ -125,7 +124,6 @@ impl BuildRequest {
             squash: false,
             rewrite_timestamp: false,
             logins: BTreeMap::new(),
-            secrets: BTreeMap::new(),
             client: None,
             named_contexts: BTreeMap::new(),
             hostname: String::new(),

@@ -276,7 +276,7 @@ impl Job {
         change(&mut self.explanation.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// What clients of this engine are told about the cache, in the words of `POST /build`.
+    /// What our own client is told about the cache.
     pub fn explained(&self) -> Option<String> {
         let explanation = self.explanation.lock().unwrap_or_else(PoisonError::into_inner);
         let steps = explanation.steps.iter().map(|step| {

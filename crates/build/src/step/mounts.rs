@@ -204,10 +204,9 @@ impl Prepared {
             .or(mount.source.as_deref())
             .or(target_name)
             .unwrap_or("default");
-        let content = match (build.request.secrets.get(id), &build.request.client) {
-            (Some(content), _) => Some(content.clone()),
-            (None, Some(client)) => client.secret(id).await?.map(Arc::new),
-            (None, None) => None,
+        let content = match &build.request.client {
+            Some(client) => client.secret(id).await?,
+            None => None,
         };
         let Some(content) = content else {
             if mount.required {

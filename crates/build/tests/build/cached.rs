@@ -249,8 +249,7 @@ async fn secrets_are_nowhere_but_in_the_step() {
     let text = "FROM base\nARG API_TOKEN\nRUN --mount=type=secret,id=key test -s /run/secrets/key\n\
                 RUN --mount=type=secret,id=key,env=KEY test -n \"$KEY\"\n";
     let mut request = lab.request(text);
-    let content = std::sync::Arc::new(SECRET.as_bytes().to_vec());
-    request.secrets.insert("key".to_owned(), content);
+    request.client = Some(lab.lender("key", SECRET));
     let built = lab.build_request(request).await;
     let image = built.image();
     assert!(!built.text.contains(SECRET));

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use build::{BuildError, BuildEvent, BuildRequest, Builder};
-use image::{Image, Images, ImportOptions};
+use build::{Agent, BuildError, BuildEvent, BuildRequest, Builder, Client};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+use image::{Auth, Image, Images, ImportOptions};
 use rustix::fs::{Mode, OFlags, Stat};
 use spec::Reference;
 use spec::image::ContainerSettings;
@@ -44,6 +46,35 @@ impl Built {
             .as_ref()
             .err()
             .unwrap_or_else(|| panic!("it was built:\n{}", self.text))
+    }
+}
+
+#[derive(Debug)]
+struct Lender {
+    context: PathBuf,
+    id: String,
+    secret: Vec<u8>,
+}
+
+impl Client for Lender {
+    fn context(&self, _: Option<Vec<String>>) -> BoxFuture<'_, Result<PathBuf, BuildError>> {
+        ready(Ok(self.context.clone())).boxed()
+    }
+
+    fn named(&self, name: &str) -> BoxFuture<'_, Result<PathBuf, BuildError>> {
+        panic!("no build of these tests has a context called {name}")
+    }
+
+    fn secret(&self, id: &str) -> BoxFuture<'_, Result<Option<Vec<u8>>, BuildError>> {
+        ready(Ok((id == self.id).then(|| self.secret.clone()))).boxed()
+    }
+
+    fn agent(&self, _: &str) -> BoxFuture<'_, Result<Option<Box<dyn Agent>>, BuildError>> {
+        ready(Ok(None)).boxed()
+    }
+
+    fn login(&self, _: &str) -> BoxFuture<'_, Option<Auth>> {
+        ready(None).boxed()
     }
 }
 
@@ -148,6 +179,15 @@ impl Lab {
     pub fn request(&self, dockerfile: &str) -> BuildRequest {
         self.write("Dockerfile", dockerfile);
         BuildRequest::new(&self.context)
+    }
+
+    /// A client that lends this lab's context and one secret.
+    pub fn lender(&self, id: &str, secret: &str) -> Arc<dyn Client> {
+        Arc::new(Lender {
+            context: self.context.clone(),
+            id: id.to_owned(),
+            secret: secret.as_bytes().to_vec(),
+        })
     }
 
     pub async fn build(&self, dockerfile: &str) -> Built {

@@ -1,7 +1,5 @@
 //! RUN with mounts and heredocs.
 
-use std::sync::Arc;
-
 use crate::lab::Lab;
 
 #[tokio::test]
@@ -17,9 +15,7 @@ async fn mounts_are_seen_and_leave_nothing() {
          RUN --mount=type=secret,id=none test ! -e /run/secrets/none\n\
          RUN --mount=type=tmpfs,target=/t echo x > /t/x\n",
     );
-    request
-        .secrets
-        .insert("key".to_owned(), Arc::new(b"s3cret".to_vec()));
+    request.client = Some(lab.lender("key", "s3cret"));
     let built = lab.build_request(request).await;
     let image = built.image();
     assert_eq!(lab.cat(image, "/listed"), "1 2 ");

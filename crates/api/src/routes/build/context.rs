@@ -13,12 +13,11 @@ use engine::image::{archive, compression};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
-use super::extras::Extras;
 use crate::error::{ApiError, Result};
 use crate::request::body;
 
-/// Unpacks the request's body; an empty body is an empty context. `framed`: extras come first.
-pub async fn unpack(root: &Path, body: Body, framed: bool) -> Result<(TempDir, Extras)> {
+/// Unpacks the request's body; an empty body is an empty context.
+pub async fn unpack(root: &Path, body: Body) -> Result<TempDir> {
     let pieces = body::channel(body);
     let directory = make(root).await?;
     let unpacked = tokio::task::spawn_blocking(move || {
@@ -26,19 +25,15 @@ pub async fn unpack(root: &Path, body: Body, framed: bool) -> Result<(TempDir, E
             pieces,
             current: Bytes::new(),
         };
-        let extras = match framed {
-            true => Extras::read(&mut pieces)?,
-            false => Extras::default(),
-        };
         if !pieces.fill().map_err(unreadable)? {
-            return Ok((directory, extras));
+            return Ok(directory);
         }
         let opened = std::fs::File::open(directory.path()).map_err(unreadable)?;
         let options = archive::ExtractOptions::default();
         archive::extract(compression::decoder(pieces), opened.as_fd(), "/", &options).map_err(|error| {
             ApiError::new(error.class(), format!("cannot unpack the build context: {error}"))
         })?;
-        Ok((directory, extras))
+        Ok(directory)
     });
     unpacked
         .await

@@ -2,9 +2,7 @@
 
 mod buildkit;
 mod cache;
-mod call;
 mod context;
-mod extras;
 mod history;
 mod options;
 mod session;

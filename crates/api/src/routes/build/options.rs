@@ -30,31 +30,9 @@ pub struct Options {
     pub limits: Limits,
     /// Only the image's ID is told.
     pub quiet: bool,
-    /// What is wanted instead of an image: `check`, `outline` or `targets`.
-    pub call: Option<Call>,
-    /// Whether steps without confinement are allowed.
-    pub allow_insecure: bool,
     pub squash: bool,
-    pub rewrite_timestamp: bool,
-    /// Tell of each step whether the cache knew it, and why not.
-    pub explain: bool,
     pub cache_sources: Vec<CacheSource>,
     pub cache_targets: Vec<CacheTarget>,
-}
-
-/// What a Dockerfile is asked about itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Call {
-    pub kind: CallKind,
-    /// The answer is a document and not a text.
-    pub json: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CallKind {
-    Check,
-    Outline,
-    Targets,
 }
 
 /// Reads the parameters; what this builder does not do is refused here.
@@ -117,39 +95,8 @@ pub fn read(query: &Query) -> Result<Options> {
                 .collect(),
         },
         quiet: query.flag("q"),
-        call: call(query)?,
-        allow_insecure: allow_insecure(query)?,
-        explain: query.flag("explain"),
         squash: query.flag("squash"),
-        rewrite_timestamp: query.flag("rewritetimestamp"),
     })
-}
-
-/// `call=KIND[,format=json]`, as the docker client writes the flag.
-fn call(query: &Query) -> Result<Option<Call>> {
-    let text = query.get("call");
-    let (kind, format) = text.split_once(",format=").unwrap_or((text, "text"));
-    let kind = match kind {
-        "" | "build" => return Ok(None),
-        "check" | "lint" => CallKind::Check,
-        "outline" => CallKind::Outline,
-        "targets" => CallKind::Targets,
-        other => {
-            return Err(ApiError::invalid(format!(
-                "invalid call {other:?}: use build, check, outline or targets"
-            )));
-        }
-    };
-    let json = match format {
-        "text" | "" => false,
-        "json" => true,
-        other => {
-            return Err(ApiError::invalid(format!(
-                "invalid format {other:?}: use text or json"
-            )));
-        }
-    };
-    Ok(Some(Call { kind, json }))
 }
 
 /// Caches to take steps from: names, or types with options.
@@ -190,23 +137,6 @@ fn no_directory() -> ApiError {
     ApiError::not_implemented(
         "a cache in a directory of the client travels over BuildKit's protocol only: use docker buildx build, or type=registry",
     )
-}
-
-fn allow_insecure(query: &Query) -> Result<bool> {
-    let mut insecure = false;
-    for name in query.all("allow") {
-        match name.as_str() {
-            "security.insecure" => insecure = true,
-            // Every step may have the host's network when it asks for it.
-            "network.host" | "" => {}
-            other => {
-                return Err(ApiError::invalid(format!(
-                    "invalid entitlement {other:?}: use security.insecure or network.host"
-                )));
-            }
-        }
-    }
-    Ok(insecure)
 }
 
 pub fn document<T: DeserializeOwned + Default>(query: &Query, name: &str, what: &str) -> Result<T> {
@@ -264,13 +194,7 @@ mod tests {
         assert_eq!(options.build_args["X"], Some("y".to_owned()));
         assert_eq!(options.build_args["Z"], None);
         assert_eq!(options.labels["l"], "v");
-        assert!(options.no_cache && options.quiet && options.call.is_none() && !options.allow_insecure);
-        let asked = read(&Query::parse("call=check,format=json&allow=security.insecure")).unwrap();
-        let call = Call {
-            kind: CallKind::Check,
-            json: true,
-        };
-        assert_eq!((asked.call, asked.allow_insecure), (Some(call), true));
+        assert!(options.no_cache && options.quiet);
         assert_eq!((options.limits.memory, options.shm_size), (5, 7));
         assert_eq!(options.limits.ulimits[0].hard, 2);
         assert_eq!(options.extra_hosts, ["a:1.1.1.1", "b:2.2.2.2"]);
@@ -280,8 +204,6 @@ mod tests {
     fn what_cannot_be_done_is_refused() {
         assert_eq!(refused("version=3"), "invalid version \"3\"");
         assert!(refused("buildargs=%7B").starts_with("error reading build args: unexpected EOF"));
-        assert!(refused("call=x").contains("use build, check, outline or targets"));
-        assert!(refused("allow=all").contains("use security.insecure"));
         assert!(refused("t=BAD").contains("must be lowercase"));
         assert!(refused("shmsize=x").contains("invalid syntax"));
     }

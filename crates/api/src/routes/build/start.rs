@@ -10,9 +10,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::call;
 use super::context;
-use super::extras::{self, Extras};
 use super::options::{self, Options};
 use super::session;
 use crate::answer::{Lines, stream_job};
@@ -33,42 +31,33 @@ pub async fn handle(
     if query.get("version") == "2" {
         return session::handle(&state, &query, body).await;
     }
-    let framed = is_framed(&headers)?;
+    refuse_documents(&headers)?;
     let mut options = options::read(&query)?;
     // Dropped with the job when the client goes away, which ends every step that runs.
     let stop = CancellationToken::new();
     let root = &state.engine.config().root;
-    let (directory, extras, context) = match options.remote.as_str() {
+    let (directory, context) = match options.remote.as_str() {
         "" => {
-            let (directory, extras) = context::unpack(root, body, framed).await?;
+            let directory = context::unpack(root, body).await?;
             let path = directory.path().to_owned();
-            (directory, extras, path)
+            (directory, path)
         }
         url => {
-            let (directory, extras) = match framed {
-                true => context::unpack(root, body, framed).await?,
-                false => (context::make(root).await?, Extras::default()),
-            };
+            let directory = context::make(root).await?;
             let keep = options.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR");
             let keep = matches!(keep, Some(Some(value)) if matches!(value.as_str(), "1" | "true"));
             let remote = build::fetch_context(url, directory.path(), keep, &stop).await;
             let remote = remote.map_err(|error| ApiError::new(error.class(), error.to_string()))?;
             options.dockerfile = remote.dockerfile.unwrap_or(options.dockerfile);
-            (directory, extras, remote.directory)
+            (directory, remote.directory)
         }
     };
-    let (quiet, call) = (options.quiet, options.call);
+    let quiet = options.quiet;
     let request = BuildRequest {
         stop: stop.clone(),
         logins: auth::registry_logins(&headers),
-        secrets: extras.secrets,
         ..request(options, &context)
     };
-    if let Some(call) = call {
-        let answer = call::answer(&state.builder, call, request).await;
-        let _ = tokio::task::spawn_blocking(move || drop(directory)).await;
-        return answer;
-    }
     stream_job(move |lines| async move {
         let _end_with_client = stop.drop_guard();
         let (output, events) = mpsc::channel(PENDING);
@@ -105,18 +94,15 @@ fn request(options: Options, context: &std::path::Path) -> BuildRequest {
         extra_hosts: options.extra_hosts,
         shm_size: options.shm_size,
         limits: options.limits,
-        allow_insecure: options.allow_insecure,
-        explain: options.explain,
         cache_sources: options.cache_sources,
         cache_targets: options.cache_targets,
         squash: options.squash,
-        rewrite_timestamp: options.rewrite_timestamp,
         ..BuildRequest::new(context)
     }
 }
 
-/// Whether extras come before the context; a document is no context.
-fn is_framed(headers: &HeaderMap) -> Result<bool> {
+/// A document is no context.
+fn refuse_documents(headers: &HeaderMap) -> Result<()> {
     let given = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -127,7 +113,7 @@ fn is_framed(headers: &HeaderMap) -> Result<bool> {
             "unsupported Content-Type header ({given}): must be 'application/x-tar'"
         )));
     }
-    Ok(essence.eq_ignore_ascii_case(extras::MEDIA_TYPE))
+    Ok(())
 }
 
 async fn tell(mut events: mpsc::Receiver<BuildEvent>, lines: &Lines, quiet: bool) {
@@ -146,16 +132,7 @@ fn message(event: BuildEvent) -> Option<ProgressMessage> {
         BuildEvent::ErrorText(text) => ProgressMessage::stream(format!("\u{1b}[91m{text}\u{1b}[0m")),
         BuildEvent::Progress(event) => progress::message(event),
         BuildEvent::Image(digest) => ProgressMessage::aux(json!({"ID": digest.to_string()})),
-        BuildEvent::Reference(id) => ProgressMessage::aux(json!({"Build": id})),
-        BuildEvent::Explained(step) => ProgressMessage::aux(json!({"Explained": {
-            "Number": step.number,
-            "Stage": step.stage,
-            "Instruction": step.code,
-            "Hit": step.hit,
-            "Reason": step.reason,
-            "Milliseconds": step.milliseconds,
-        }})),
-        BuildEvent::Step { .. } => return None,
+        BuildEvent::Step { .. } | BuildEvent::Reference(_) | BuildEvent::Explained(_) => return None,
     })
 }
 
@@ -189,10 +166,10 @@ mod tests {
     #[test]
     fn a_json_body_is_no_context() {
         let mut headers = HeaderMap::new();
-        assert!(is_framed(&headers).is_ok_and(|framed| !framed));
+        assert!(refuse_documents(&headers).is_ok());
         headers.insert(header::CONTENT_TYPE, "application/json".parse().unwrap());
-        assert!(is_framed(&headers).is_err());
-        headers.insert(header::CONTENT_TYPE, extras::MEDIA_TYPE.parse().unwrap());
-        assert!(is_framed(&headers).is_ok_and(|framed| framed));
+        assert!(refuse_documents(&headers).is_err());
+        headers.insert(header::CONTENT_TYPE, "application/x-tar".parse().unwrap());
+        assert!(refuse_documents(&headers).is_ok());
     }
 }
