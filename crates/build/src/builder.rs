@@ -269,6 +269,9 @@ impl Builder {
                 };
                 let platform = operation.platform.clone().unwrap_or_else(|| platform.clone());
                 Some(async move {
+                    if let Some(guest) = build.request.guest(name) {
+                        return Ok::<_, BuildError>((number, guest));
+                    }
                     let auth = match (&build.request.client, spec::Reference::parse_normalized(name)) {
                         (Some(client), Ok(name)) => client.login(name.domain()).await,
                         _ => None,
@@ -277,7 +280,7 @@ impl Builder {
                         found = self.image(name, Some(&platform), *pull, auth) => found?,
                         () = build.request.stop.cancelled() => return Err(BuildError::Cancelled),
                     };
-                    Ok::<_, BuildError>((number, found))
+                    Ok((number, found))
                 })
             });
         let images = futures_util::future::try_join_all(images).await?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use image::{Auth, ProgressEvent};
+use image::{Auth, Guest, Image, ProgressEvent};
 use spec::{Digest, Platform, Reference};
 use tokio_util::sync::CancellationToken;
 
@@ -83,6 +83,8 @@ pub struct BuildRequest {
     pub client: Option<Arc<dyn Client>>,
     /// What names stand for instead of a stage or an image.
     pub named_contexts: BTreeMap<String, NamedContext>,
+    /// Images that are here for this build alone, found by their ids.
+    pub guests: Vec<Guest>,
     /// The host name of every step; empty: one made up.
     pub hostname: String,
     pub narration: Narration,
@@ -103,6 +105,13 @@ pub struct BuildRequest {
 }
 
 impl BuildRequest {
+    /// The guest that is called so.
+    pub(crate) fn guest(&self, id: &str) -> Option<Image> {
+        let mut guests = self.guests.iter();
+        let found = guests.find(|guest| guest.image.id.as_str() == id);
+        found.map(|guest| guest.image.clone())
+    }
+
     /// A build of the `Dockerfile` in `context` with everything else left at its default.
     pub fn new(context: impl Into<PathBuf>) -> BuildRequest {
         BuildRequest {
@@ -126,6 +135,7 @@ impl BuildRequest {
             logins: BTreeMap::new(),
             client: None,
             named_contexts: BTreeMap::new(),
+            guests: Vec::new(),
             hostname: String::new(),
             narration: Narration::default(),
             explain: false,

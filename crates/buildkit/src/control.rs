@@ -97,6 +97,12 @@ pub async fn solve_job(service: &Service, request: SolveRequest) -> Result<HashM
     };
     let result = service.run(&job).await;
     open.end(&result);
+    drop(open);
+    let borrowed = job.has_borrowed();
+    drop(job);
+    if borrowed && let Err(error) = service.builder.sweep().await {
+        tracing::warn!(%error, "what came for a build stays until the next garbage collection");
+    }
     result
 }
 

@@ -9,7 +9,7 @@
 //! follows its log hears everything in order, then the end.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -199,6 +199,8 @@ pub struct Job {
     answered: Notify,
     counts: Mutex<Counts>,
     explanation: Mutex<Explanation>,
+    /// Whether something came for it that goes with it.
+    borrows: AtomicBool,
 }
 
 /// Why the steps of a build were made, where that is asked for.
@@ -231,6 +233,7 @@ impl Job {
             answered: Notify::new(),
             counts: Mutex::default(),
             explanation: Mutex::default(),
+            borrows: AtomicBool::new(false),
         }
     }
 
@@ -292,6 +295,15 @@ impl Job {
         let build = std::iter::once(json!({"Build": explanation.build}));
         let all: Vec<Value> = build.chain(steps).collect();
         (!explanation.build.is_empty()).then(|| json!(all).to_string())
+    }
+
+    /// Notes that something comes for this build that is to go with it.
+    pub fn borrow(&self) {
+        self.borrows.store(true, Ordering::Relaxed);
+    }
+
+    pub fn has_borrowed(&self) -> bool {
+        self.borrows.load(Ordering::Relaxed)
     }
 
     /// Whether the client allows commands without confinement.

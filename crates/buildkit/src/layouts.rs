@@ -1,15 +1,16 @@
 //! Images that a client has in OCI's layout (`oci-layout://STORE@DIGEST`), as named contexts and as sources of definitions.
 //!
 //! The documents are read over the session and checked before anything else is asked for; blobs that are here already do
-//! not travel. What came is an image like any other, without a name.
+//! not travel. What came is here for the build alone ([`Guest`]), and goes when nobody holds it any more.
 
 use ::session::content::LAYOUT_STORE;
-use image::Image;
+use image::Guest;
 use spec::image::{Descriptor, Index, Manifest, media_type};
 use spec::{Digest, Platform};
 
 use crate::content;
 use crate::error::Failure;
+use crate::job::Job;
 use crate::service::Service;
 use crate::session::Session;
 
@@ -73,11 +74,12 @@ fn choose(index: &Index, platform: &Platform) -> Option<Digest> {
 /// Brings an image of the client's store here.
 pub async fn fetch(
     service: &Service,
+    job: &Job,
     session: &Session,
-    store: &str,
-    digest: &Digest,
+    (store, digest): (&str, &Digest),
     platform: &Platform,
-) -> Result<Image, Failure> {
+) -> Result<Guest, Failure> {
+    job.borrow();
     let store = format!("{LAYOUT_STORE}{store}");
     let (mut bytes, mut kind) = document(session, &store, digest).await?;
     let mut digest = digest.clone();
@@ -103,15 +105,13 @@ pub async fn fetch(
     lease.hold_blob(&digest);
     let target = Descriptor::new(&kind, digest, bytes.len() as u64);
     let images = images.clone();
-    let adopt = move || {
+    let receive = move || {
         let kept = images.store().content().put(&bytes);
         kept.map_err(|error| Failure::internal(error.to_string()))?;
-        let adopted = images.adopt(&target);
-        let adopted = adopted.map_err(|error| Failure::from(build::BuildError::from(error)));
-        drop(lease);
-        adopted
+        let guest = images.guest(&target, lease);
+        guest.map_err(|error| Failure::from(build::BuildError::from(error)))
     };
-    tokio::task::spawn_blocking(adopt)
+    tokio::task::spawn_blocking(receive)
         .await
         .map_err(Failure::broken)?
 }

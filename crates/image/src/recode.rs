@@ -122,13 +122,6 @@ impl Images {
         lease.hold_blob(&digest);
         Ok(Descriptor::new(compression.media_type(), digest, size))
     }
-
-    /// Makes an image of documents and layers that are in the store already, as the manifest or index `target` has them.
-    /// `lease` holds what it is made of until it is registered. Blocks.
-    pub fn adopt(&self, target: &Descriptor) -> Result<Image, ImageError> {
-        self.register(target, &[], &[])?;
-        self.view(target, None, target.digest.as_str())
-    }
 }
 
 /// In even steps, so that the same comes of it when it is made again.

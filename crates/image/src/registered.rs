@@ -75,7 +75,7 @@ impl Images {
         Ok(())
     }
 
-    /// Records that a manifest of a registered image is unpacked.
+    /// Records that a manifest of an image is unpacked, if the image is registered.
     pub(crate) fn record_snapshot(
         &self,
         image: &Digest,
@@ -261,7 +261,8 @@ fn is_registered(
 
 fn put_snapshot(tx: &Transaction<'_>, image: &Digest, unpacked: &UnpackedManifest) -> rusqlite::Result<()> {
     tx.execute(
-        "INSERT OR REPLACE INTO image_snapshot (image, manifest, snapshot) VALUES (?1, ?2, ?3)",
+        "INSERT OR REPLACE INTO image_snapshot (image, manifest, snapshot)
+         SELECT digest, ?2, ?3 FROM image WHERE digest = ?1",
         (image.as_str(), unpacked.manifest.as_str(), unpacked.top),
     )?;
     Ok(())

@@ -103,18 +103,23 @@ impl Drop for Pending {
 impl Images {
     /// The snapshot of the image's root filesystem: its top layer. Unpacks what is not unpacked. Blocks.
     pub fn snapshot(&self, image: &Image) -> Result<SnapshotId, ImageError> {
+        self.snapshot_for(image, &self.inner.store.lease())
+    }
+
+    /// The same, held by `lease` besides; of a [`crate::Guest`] nothing else holds it. Blocks.
+    pub fn snapshot_for(&self, image: &Image, lease: &Lease) -> Result<SnapshotId, ImageError> {
         let snapshots = self.inner.store.snapshots();
         if let Some(chain) = image.chain()
             && let Some(known) = snapshots.by_chain(&chain)
         {
+            lease.hold_snapshot(known);
             return Ok(known);
         }
-        let lease = self.inner.store.lease();
         let top = self.unpack_stored(
             &image.manifest_digest,
             &image.manifest,
             &image.config,
-            &lease,
+            lease,
             &|_, _| {},
         )?;
         let unpacked = UnpackedManifest {

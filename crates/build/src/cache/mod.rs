@@ -130,6 +130,11 @@ impl BuildCache {
         }))
     }
 
+    /// What holds snapshots until the build is over.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
     /// Keeps a snapshot until the build is over.
     pub fn hold(&self, snapshot: SnapshotId) {
         self.lease.hold_snapshot(snapshot);

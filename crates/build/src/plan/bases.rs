@@ -91,6 +91,9 @@ async fn resolve(build: &Arc<Build>, wanted: &Wanted) -> Result<Image, BuildErro
 
 async fn find_or_fetch(build: &Arc<Build>, wanted: &Wanted, id: StepId) -> Result<Image, BuildError> {
     let name = wanted.name.clone();
+    if let Some(guest) = build.request.guest(&name) {
+        return Ok(guest);
+    }
     if !build.request.pull {
         let (images, platform) = (build.images.clone(), wanted.platform.clone());
         let asked = name.clone();

@@ -165,9 +165,7 @@ impl StepOperation {
                     if image.manifest.layers.is_empty() {
                         return Ok(None);
                     }
-                    let snapshot = images.snapshot(&image)?;
-                    build.cache.hold(snapshot);
-                    Ok(Some(snapshot))
+                    Ok(Some(images.snapshot_for(&image, build.cache.lease())?))
                 })
                 .await?;
                 Ok(Tree {

@@ -8,6 +8,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::VertexWarning;
 use bollard_buildkit_proto::pb::{Definition, Position, Range, SourceInfo};
 use build::{BuildEvent, BuildRequest, BuiltContext, NamedContext, Narration, StepId, StepNews, Stream};
 use futures_util::future::try_join_all;
+use image::Guest;
 use spec::Platform;
 use tokio::sync::mpsc;
 
@@ -180,6 +181,7 @@ async fn request(
         allow_insecure: job.allows_insecure(),
         client: Some(Arc::new(client)),
         named_contexts: contexts.named,
+        guests: contexts.guests,
         narration: Narration::Steps,
         stop: job.stop.child_token(),
         ..BuildRequest::new(here)
@@ -191,6 +193,7 @@ async fn request(
 struct Contexts {
     named: BTreeMap<String, NamedContext>,
     directories: BTreeMap<String, Directory>,
+    guests: Vec<Guest>,
 }
 
 async fn contexts(
@@ -215,9 +218,12 @@ async fn contexts(
             "oci-layout" => {
                 let (store, digest) = layouts::parse(rest)?;
                 let step = job.begin(&format!("[context {name}] load from oci-layout"));
-                let fetched = layouts::fetch(service, session, &store, &digest, platform).await;
+                let fetched = layouts::fetch(service, job, session, (&store, &digest), platform).await;
                 step.end(fetched.as_ref().err().map(|failure| failure.message.clone()));
-                NamedContext::Image(fetched?.id.to_string())
+                let guest = fetched?;
+                let id = guest.image.id.to_string();
+                contexts.guests.push(guest);
+                NamedContext::Image(id)
             }
             "local" => {
                 let title = format!("[context {name}] load .dockerignore");

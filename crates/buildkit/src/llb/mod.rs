@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use bollard_buildkit_proto::pb::Definition;
 use build::{BuildRequest, BuiltContext, Narration};
+use image::Guest;
 use spec::Platform;
 use tokio::sync::mpsc;
 
@@ -35,13 +36,14 @@ use crate::session::{Directory, Session, SessionClient};
 /// Events that may wait to be told.
 const PENDING: usize = 256;
 
-/// Brings the images here that a definition takes from its client's stores; their ids by the digests of the operations: two
+/// Brings the images here that a definition takes from its client's stores; by the digests of the operations: two
 /// stores may call one image alike, and have it for other platforms.
 async fn layouts(
     service: &Service,
+    job: &Job,
     session: &Session,
     definition: &Definition,
-) -> Result<HashMap<String, String>, Failure> {
+) -> Result<HashMap<String, Guest>, Failure> {
     let mut found = HashMap::new();
     for (node, source) in source::layouts(&graph::order(definition)?.nodes) {
         let (named, digest) = crate::layouts::parse(source.identifier.trim_start_matches(source::LAYOUT))?;
@@ -53,8 +55,8 @@ async fn layouts(
         };
         let platform = read::platform_of(&node.op).unwrap_or_else(Platform::host);
         let session = other.as_ref().unwrap_or(session);
-        let image = crate::layouts::fetch(service, session, &store, &digest, &platform).await?;
-        found.insert(node.digest.clone(), image.id.to_string());
+        let guest = crate::layouts::fetch(service, job, session, (&store, &digest), &platform).await?;
+        found.insert(node.digest.clone(), guest);
     }
     Ok(found)
 }
@@ -92,10 +94,13 @@ async fn solve_flat(
         job,
         session,
     } = *place;
-    let layouts = match session {
-        Some(session) => layouts(service, session, definition).await?,
+    let guests = match session {
+        Some(session) => layouts(service, job, session, definition).await?,
         None => HashMap::new(),
     };
+    let layouts = guests.iter();
+    let layouts = layouts.map(|(node, guest)| (node.clone(), guest.image.id.to_string()));
+    let layouts = layouts.collect();
     let read = {
         let result = |identifier: &str| match service.result_called(identifier)? {
             Some(outcome) => Ok(Some(outcome.solution.as_context()?)),
@@ -133,6 +138,7 @@ async fn solve_flat(
         allow_insecure: job.allows_insecure(),
         cache_imports: cache::imports(service, job, session, &job.request.frontend_attrs).await?,
         cache_export: cache::export_of(&job.request)?,
+        guests: guests.into_values().collect(),
         narration: Narration::Steps,
         stop: job.stop.child_token(),
         ..BuildRequest::new(service.empty()?)

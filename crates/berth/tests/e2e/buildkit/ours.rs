@@ -380,6 +380,16 @@ fn names_stand_for_directories_images_and_layouts() {
         place.said("named:1", "cat /first /read; ls /src; test -x /tool && echo tool"),
         "first\nof the other\nfile\ntool\n"
     );
+    // What the layout held was here for the build alone, whatever came of it.
+    let out = place.daemon.dir.path().join("out");
+    place.write(
+        "Dockerfile",
+        "FROM base AS made\nFROM scratch\nCOPY --from=made /first /\n",
+    );
+    place.ok(&["--build-context", &base, "-o", &out.display().to_string(), "."]);
+    assert_eq!(read(&out.join("first")), "first\n");
+    let nameless = ["images", "-a", "-q", "--filter", "dangling=true"];
+    assert_eq!(place.daemon.ok(&nameless), "");
     for (context, words) in [
         ("x", "expected NAME=VALUE"),
         ("x=/no/such/directory", "/no/such/directory"),
