@@ -36,8 +36,14 @@ pub struct Statement {
 }
 
 impl Images {
-    /// Writes an index of `images` and registers it. What was unpacked of them stays unpacked. Blocks.
-    pub fn commit_index(&self, images: &[Image], statements: &[Statement]) -> Result<Image, ImageError> {
+    /// Writes an index of `images`, each by its manifest's descriptor, and registers it. What was unpacked of them stays
+    /// unpacked. Blocks.
+    pub fn commit_index(
+        &self,
+        images: &[Image],
+        statements: &[Statement],
+        annotations: BTreeMap<String, String>,
+    ) -> Result<Image, ImageError> {
         let lease = self.inner.store.lease();
         let manifests = images.iter().map(|image| {
             let mut descriptor = image.manifest_descriptor.clone();
@@ -64,7 +70,7 @@ impl Images {
             media_type: Some(media_type::OCI_INDEX.to_owned()),
             artifact_type: None,
             manifests,
-            annotations: Default::default(),
+            annotations,
             extra: Default::default(),
         };
         let target = self.put_document(&serde_json::to_vec(&index)?, media_type::OCI_INDEX, &lease)?;
@@ -111,15 +117,15 @@ impl Images {
         Ok(descriptor)
     }
 
-    /// Writes the image `id` to `out` under names that it need not have here. Blocks.
+    /// Writes an image to `out` under names that it need not have here, with what its descriptor says. Blocks.
     pub fn save_as(
         &self,
-        id: &Digest,
+        image: &Image,
         names: &[spec::Reference],
         out: impl std::io::Write,
     ) -> Result<(), ImageError> {
         self.save_images(
-            vec![(vec![self.resolve(id.as_str())?], names.to_vec())],
+            vec![(vec![image.clone()], names.to_vec())],
             out,
             &Default::default(),
         )

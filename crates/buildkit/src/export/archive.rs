@@ -58,10 +58,10 @@ pub async fn image(
             return Ok(told);
         }
         step.progress("sending tarball", 0, 0, false);
-        let (images, id, named) = (export.service.images.clone(), made.id.clone(), names.clone());
+        let (images, image, named) = (export.service.images.clone(), made.clone(), names.clone());
         send_stream(&session, number, &[], move |out| {
             images
-                .save_as(&id, &named, out)
+                .save_as(&image, &named, out)
                 .map_err(|error| Failure::from(build::BuildError::from(error)))
         })
         .await?;

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use image::{Image, ImageForm, PushOptions};
+use image::{Image, PushOptions};
 use tokio::sync::mpsc;
 
-use super::{Export, To, form};
+use super::form::{self, Form};
+use super::{Export, To};
 use crate::error::Failure;
 use crate::job::Step;
 use crate::result::{Attributes, Outcome};
@@ -163,30 +164,41 @@ impl Export<'_> {
             .iter()
             .any(|(_, outcome)| said_of(outcome).is_some());
         match self.outcomes.as_slice() {
-            [(platform, outcome)] if platform.is_empty() && !said => self.in_form(outcome, &form).await,
+            [(platform, outcome)] if platform.is_empty() && !said => {
+                form.annotations.without_index()?;
+                let mut image = self.in_form(outcome, &form).await?;
+                let said = form.annotations.of_descriptor(&outcome.platform);
+                image.target.annotations.extend(said);
+                Ok(image)
+            }
             several => {
                 let mut images = Vec::new();
                 let mut statements = Vec::new();
                 for (_, outcome) in several {
-                    let image = self.in_form(outcome, &form).await?;
+                    let mut image = self.in_form(outcome, &form).await?;
+                    let entry = form.annotations.of_descriptor(&outcome.platform);
+                    image.manifest_descriptor.annotations.extend(entry);
                     let said = said_of(outcome);
                     statements.extend(said.map(|said| said.about(&image.manifest_digest, names)));
                     images.push(image);
                 }
-                let store = self.service.images.clone();
-                tokio::task::spawn_blocking(move || store.commit_index(&images, &statements))
+                let (store, annotations) = (self.service.images.clone(), form.annotations.index.clone());
+                let index = move || store.commit_index(&images, &statements, annotations);
+                let index = tokio::task::spawn_blocking(index)
                     .await
-                    .map_err(Failure::broken)?
-                    .map_err(|error| Failure::from(build::BuildError::from(error)))
+                    .map_err(Failure::broken)?;
+                let mut index = index.map_err(|error| Failure::from(build::BuildError::from(error)))?;
+                index.target.annotations.extend(form.annotations.index_descriptor);
+                Ok(index)
             }
         }
     }
 
     /// The image of one platform, as the exporter wants it.
-    async fn in_form(&self, outcome: &Outcome, form: &ImageForm) -> Result<Image, Failure> {
+    async fn in_form(&self, outcome: &Outcome, form: &Form) -> Result<Image, Failure> {
         let image = outcome.image().await?.clone();
         let below = outcome.solution.base_layers();
-        let (images, form) = (self.service.images.clone(), form.clone());
+        let (images, form) = (self.service.images.clone(), form.of(&outcome.platform));
         let written = tokio::task::spawn_blocking(move || images.in_form(&image, &form, below));
         let written = written.await.map_err(Failure::broken)?;
         written.map_err(|error| Failure::from(build::BuildError::from(error)))

@@ -265,6 +265,79 @@ fn a_failure_is_told_however_long_the_dockerfile_is() {
 }
 
 #[test]
+fn annotations_are_said_where_they_belong() {
+    guard!();
+    let place = Place::start();
+    place.write("a", "content\n");
+    place.write("Dockerfile", "FROM scratch\nCOPY a /a\n");
+    let said = [
+        "--annotation",
+        "index:org.i=1",
+        "--annotation",
+        "index-descriptor:org.top=2",
+        "--annotation",
+        "manifest-descriptor[linux/arm64]:org.entry=3",
+        "--annotation",
+        "manifest[linux/amd64]:org.m=4",
+        "--annotation",
+        "org.all=5",
+    ];
+    let layout = tempfile::tempdir().unwrap();
+    let archive = place.daemon.dir.path().join("archive.tar");
+    let outputs = [
+        format!("type=oci,tar=false,dest={}", layout.path().display()),
+        format!("type=oci,dest={}", archive.display()),
+    ];
+    let platforms = ["--platform", "linux/amd64,linux/arm64"];
+    let to = ["-o", &outputs[0], "-o", &outputs[1], "."];
+    place.ok(&[&platforms[..], &said, &to].concat());
+    let unpacked = tempfile::tempdir().unwrap();
+    unpack(&std::fs::read(&archive).unwrap(), unpacked.path());
+    for root in [layout.path(), unpacked.path()] {
+        let blob = |descriptor: &Value| {
+            let (algorithm, hex) = descriptor["digest"].as_str().unwrap().split_once(':').unwrap();
+            json(&root.join("blobs").join(algorithm).join(hex))
+        };
+        let top = json(&root.join("index.json"))["manifests"][0].clone();
+        assert_eq!(top["annotations"]["org.top"], "2", "{top}");
+        let index = blob(&top);
+        assert_eq!(index["annotations"], serde_json::json!({"org.i": "1"}));
+        for (architecture, entry, manifest) in [
+            (
+                "amd64",
+                Value::Null,
+                serde_json::json!({"org.m": "4", "org.all": "5"}),
+            ),
+            (
+                "arm64",
+                serde_json::json!({"org.entry": "3"}),
+                serde_json::json!({"org.all": "5"}),
+            ),
+        ] {
+            let all = index["manifests"].as_array().unwrap();
+            let of = |entry: &&Value| entry["platform"]["architecture"] == architecture;
+            let found = all.iter().find(of).unwrap();
+            assert_eq!(found["annotations"], entry, "{architecture}");
+            assert_eq!(blob(found)["annotations"], manifest, "{architecture}");
+        }
+    }
+    // One image alone has no index, and its descriptor is the only one.
+    let (_, refused) = place.fails(&["--annotation", "index:org.i=1", "."]);
+    assert!(refused.contains("not supported for single platform"), "{refused}");
+    let told = place.daemon.dir.path().join("told.json");
+    let words = [
+        "--annotation",
+        "manifest-descriptor:org.entry=3",
+        "--metadata-file",
+    ];
+    place.ok(&[&words[..], &[&told.display().to_string(), "."]].concat());
+    assert_eq!(
+        json(&told)["containerimage.descriptor"]["annotations"]["org.entry"],
+        "3"
+    );
+}
+
+#[test]
 fn only_files_that_changed_travel() {
     guard!();
     let place = Place::start();

@@ -44,7 +44,7 @@ pub const COMMAND: Command = Command::new(
         "allow",
         "Allow something of steps (security.insecure, network.host)",
     ),
-    Flag::list("annotation", "Say something beside the image (KEY=VALUE)"),
+    Flag::list("annotation", "Say something beside the image ([TYPE:]KEY=VALUE)"),
     Flag::list(
         "attest",
         "Attestation beside the image (type=provenance,mode=max)",

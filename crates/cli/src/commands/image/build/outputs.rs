@@ -203,20 +203,42 @@ fn finish(exporter: &mut Exporter, matches: &Matches, names: &[spec::Reference])
             .insert("rewrite-timestamp".to_owned(), "true".to_owned());
     }
     for text in matches.list("annotation") {
-        let Some((key, value)) = text.split_once('=') else {
-            return Err(Failure::text(format!(
-                "invalid annotation {text:?}: expected KEY=VALUE"
-            )));
-        };
-        let (kind, key) = match key.split_once(':') {
-            Some((kind, key)) => (format!("-{kind}"), key),
-            None => (String::new(), key),
-        };
-        exporter
-            .attributes
-            .insert(format!("annotation{kind}.{key}"), value.to_owned());
+        let (attributes, value) = annotation(text)?;
+        let said = attributes.into_iter().map(|attribute| (attribute, value.clone()));
+        exporter.attributes.extend(said);
     }
     Ok(())
+}
+
+/// `[KIND[,KIND…][[PLATFORM]]:]KEY=VALUE`, as attributes of an exporter and their value.
+fn annotation(text: &str) -> Result<(Vec<String>, String), Failure> {
+    const KINDS: [&str; 4] = ["manifest", "manifest-descriptor", "index", "index-descriptor"];
+    let Some((key, value)) = text.split_once('=').filter(|(key, _)| !key.is_empty()) else {
+        return Err(Failure::text(format!(
+            "invalid annotation {text:?}: expected [TYPE:]KEY=VALUE"
+        )));
+    };
+    // Keys have colons, too: only letters, commas and dashes are kinds.
+    let prefix = key.split_once(':').and_then(|(before, key)| {
+        let (kinds, platform) = match before.strip_suffix(']').and_then(|before| before.split_once('[')) {
+            Some((kinds, platform)) => (kinds, format!("[{platform}]")),
+            None => (before, String::new()),
+        };
+        let letters = |c: char| c.is_ascii_lowercase() || c == ',' || c == '-';
+        kinds.chars().all(letters).then_some((kinds, platform, key))
+    });
+    let Some((kinds, platform, key)) = prefix else {
+        return Ok((vec![format!("annotation.{key}")], value.to_owned()));
+    };
+    let attribute = |kind: &str| match KINDS.contains(&kind) {
+        true => Ok(format!("annotation-{kind}{platform}.{key}")),
+        false => Err(Failure::text(format!(
+            "unknown annotation type {kind:?} in {text:?}: use {}",
+            KINDS.join(", ")
+        ))),
+    };
+    let attributes = kinds.split(',').map(attribute).collect::<Result<_, _>>()?;
+    Ok((attributes, value.to_owned()))
 }
 
 #[cfg(test)]
@@ -281,6 +303,26 @@ mod tests {
         for kind in ["oci", "docker"] {
             let said = of(&[&format!("type={kind},tar=false")]).unwrap_err().message;
             assert!(said.contains("dest is required"), "{said}");
+        }
+    }
+
+    #[test]
+    fn annotations_say_where_they_belong() {
+        let of = |text: &str| annotation(text).unwrap();
+        let all = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        assert_eq!(of("org.a=b=c"), (all(&["annotation.org.a"]), "b=c".to_owned()));
+        assert_eq!(of("org.a:x=b").0, ["annotation.org.a:x"]);
+        assert_eq!(
+            of("index,manifest-descriptor:org.a=b").0,
+            ["annotation-index.org.a", "annotation-manifest-descriptor.org.a"]
+        );
+        assert_eq!(
+            of("manifest[linux/arm64]:org.a=").0,
+            ["annotation-manifest[linux/arm64].org.a"]
+        );
+        for text in ["x", "=y", "list:a=b", "index,:a=b"] {
+            let said = annotation(text).unwrap_err().message;
+            assert!(said.contains(&format!("{text:?}")), "{text}: {said}");
         }
     }
 
