@@ -2,6 +2,7 @@
 
 use super::caches;
 use super::context;
+use super::keys::KeyAgent;
 use crate::auth;
 use crate::connect::config::Config;
 use crate::failure::Failure;
@@ -71,12 +72,36 @@ fn layout_context(name: &str, text: &str, lent: &mut Lent) -> Result<String, Fai
     Ok(format!("oci-layout://{id}@{digest}"))
 }
 
-/// `default`, `ID` or `ID=SOCKET`.
-pub fn agent(text: &str, lent: &mut Lent) -> Result<(), Failure> {
+/// `default`, `ID`, `ID=SOCKET` or `ID=KEY[,KEY…]`. The agent that holds key files lends them as long as it is held.
+pub fn agent(text: &str, lent: &mut Lent) -> Result<Option<KeyAgent>, Failure> {
     let (id, place) = match text.split_once('=') {
         Some((id, place)) => (id, Some(place.to_owned())),
         None => (text, None),
     };
+    let id = if id.is_empty() { "default" } else { id };
+    let is_socket = |place: &str| {
+        let meta = std::fs::metadata(place)
+            .map_err(|error| Failure::text(format!("invalid --ssh {text}: {place}: {error}")))?;
+        Ok::<_, Failure>(std::os::unix::fs::FileTypeExt::is_socket(&meta.file_type()))
+    };
+    if let Some(places) = place.as_deref().filter(|places| !places.is_empty()) {
+        let places: Vec<&str> = places.split(',').collect();
+        let sockets = places
+            .iter()
+            .map(|place| is_socket(place))
+            .collect::<Result<Vec<_>, _>>()?;
+        if !sockets.contains(&true) {
+            let agent = KeyAgent::with(&places)?;
+            lent.agents.insert(id.to_owned(), agent.socket());
+            return Ok(Some(agent));
+        }
+        if places.len() > 1 {
+            return Err(Failure::text(format!(
+                "invalid --ssh {text}: an agent's socket cannot be lent together with others"
+            ))
+            .hint("give each an id of its own: --ssh ID=SOCKET --ssh OTHER=KEY"));
+        }
+    }
     let place = match place.filter(|place| !place.is_empty()) {
         Some(place) => place,
         None => std::env::var("SSH_AUTH_SOCK")
@@ -89,17 +114,14 @@ pub fn agent(text: &str, lent: &mut Lent) -> Result<(), Failure> {
                 .hint("start an agent (eval $(ssh-agent); ssh-add), or name its socket: --ssh ID=SOCKET")
             })?,
     };
-    let meta = std::fs::metadata(&place)
-        .map_err(|error| Failure::text(format!("invalid --ssh {text}: {place}: {error}")))?;
-    if !std::os::unix::fs::FileTypeExt::is_socket(&meta.file_type()) {
+    if !is_socket(&place)? {
         return Err(
             Failure::text(format!("invalid --ssh {text}: {place} is no agent's socket"))
-                .hint("keys are lent by an agent only: ssh-add the key, then --ssh default"),
+                .hint("SSH_AUTH_SOCK names it; key files are lent with --ssh ID=KEY"),
         );
     }
-    let id = if id.is_empty() { "default" } else { id };
     lent.agents.insert(id.to_owned(), PathBuf::from(place));
-    Ok(())
+    Ok(None)
 }
 
 /// Looks up the login of a registry as `pull` does.
@@ -166,16 +188,18 @@ mod tests {
     }
 
     #[test]
-    fn only_agents_are_forwarded() {
+    fn an_agent_is_lent_by_its_socket() {
         let dir = tempfile::tempdir().unwrap();
-        let (key, socket) = (dir.path().join("key"), dir.path().join("socket"));
-        std::fs::write(&key, "key").unwrap();
+        let socket = dir.path().join("socket");
         let _listening = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         let mut lent = Lent::default();
-        agent(&format!("mine={}", socket.display()), &mut lent).unwrap();
+        let held = agent(&format!("mine={}", socket.display()), &mut lent).unwrap();
+        assert!(held.is_none());
         assert_eq!(lent.agents["mine"], socket);
-        let said = agent(&format!("mine={}", key.display()), &mut lent).unwrap_err();
-        assert!(said.message.contains("no agent's socket"), "{}", said.message);
-        assert!(agent("x=/nosuch", &mut lent).is_err());
+        let both = format!("mine={},{}", socket.display(), dir.path().display());
+        for (text, part) in [("x=/nosuch", "/nosuch"), (&both, "together with others")] {
+            let said = agent(text, &mut lent).err().unwrap().message;
+            assert!(said.contains(part), "{text}: {said}");
+        }
     }
 }

@@ -14,6 +14,7 @@ mod attributes;
 mod caches;
 mod context;
 mod explain;
+mod keys;
 mod lent;
 mod outputs;
 mod print_context;
@@ -128,7 +129,7 @@ pub const COMMAND: Command = Command::new(
     Flag::list("security-opt", "Security options"),
     Flag::bytes("shm-size", "Size of /dev/shm"),
     Flag::bool("squash", "Squash the new layers into one"),
-    Flag::list("ssh", "Let steps use an agent for keys (default or ID=SOCKET)"),
+    Flag::list("ssh", "Let steps use an agent for keys (default, ID=SOCKET or ID=KEY[,KEY])"),
     Flag::list("tag", "Name of the image")
         .short('t')
         .value("list")

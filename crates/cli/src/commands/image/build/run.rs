@@ -3,6 +3,7 @@
 use super::attributes::{Call, LINT, attributes, call};
 use super::caches::Caches;
 use super::context::Source;
+use super::keys::KeyAgent;
 use super::outputs::{Exporter, Outputs};
 use super::{explain, lent, told};
 use crate::failure::{Failure, Outcome};
@@ -42,6 +43,7 @@ struct Build {
     names: Vec<spec::Reference>,
     /// Held as long as the build.
     _source: Source,
+    _keys: Vec<KeyAgent>,
 }
 
 fn prepare(session: &Session, matches: &Matches, mode: Mode) -> Result<Build, Failure> {
@@ -74,8 +76,9 @@ fn prepare(session: &Session, matches: &Matches, mode: Mode) -> Result<Build, Fa
     for text in matches.list("build-context") {
         lent::named_context(text, &mut lent, &mut all)?;
     }
+    let mut keys = Vec::new();
     for text in matches.list("ssh") {
-        lent::agent(text, &mut lent)?;
+        keys.extend(lent::agent(text, &mut lent)?);
     }
     let exporter = |exporter: &Exporter| Wanted {
         r#type: exporter.kind.clone(),
@@ -103,6 +106,7 @@ fn prepare(session: &Session, matches: &Matches, mode: Mode) -> Result<Build, Fa
         caches,
         names,
         _source: source,
+        _keys: keys,
     })
 }
 
