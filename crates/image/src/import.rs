@@ -40,7 +40,7 @@ impl Images {
         let snapshots = self.inner.store.snapshots();
         let pending = Pending::create(snapshots, None, &lease)?;
         let mut tar = Bounded::new(compression::decoder(reader), self.max_layer());
-        let written = write_layer(self.inner.store.content(), Some(&pending.part()?), |out| {
+        let written = write_layer(self.inner.store.content(), &pending.part()?, |out| {
             let copied = copy(&mut tar, out)?;
             match copied {
                 0 => Err(ImageError::Archive(
@@ -68,7 +68,6 @@ impl Images {
             &config,
             top,
             options.reference.as_ref(),
-            None,
             &lease,
         )?;
         Reporter(progress).say_blocking(ProgressEvent {

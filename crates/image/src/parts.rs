@@ -101,16 +101,13 @@ impl Images {
             stack.push(layer);
             next = snapshots.get(layer)?.parent;
         }
-        let (mut below, mut chain, mut parts) = (None, None, Vec::new());
-        for layer in stack.into_iter().rev() {
-            let made = self.commit_layer(layer, below, chain.as_ref(), lease)?;
-            parts.push(LayerPart {
-                blob: made.blob,
-                diff: made.diff,
-            });
-            (below, chain) = (Some(made.snapshot), Some(made.chain));
-        }
-        Ok(parts)
+        stack.reverse();
+        let made = self.commit_stack(&stack, lease)?.into_iter();
+        let parts = made.map(|made| LayerPart {
+            blob: made.blob,
+            diff: made.diff,
+        });
+        Ok(parts.collect())
     }
 
     /// Pushes a document and the blobs that it names, all of which are here.

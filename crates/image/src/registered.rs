@@ -162,16 +162,30 @@ impl Images {
 
     /// Remembers the compressed form of a layer.
     pub(crate) fn record_layer(&self, diff: &Digest, blob: &Descriptor) -> Result<(), ImageError> {
+        self.record_layers(std::iter::once((diff, blob)))
+    }
+
+    /// The same of several.
+    pub(crate) fn record_layers<'a>(
+        &self,
+        layers: impl Iterator<Item = (&'a Digest, &'a Descriptor)>,
+    ) -> Result<(), ImageError> {
+        let mut layers = layers.peekable();
+        if layers.peek().is_none() {
+            return Ok(());
+        }
         self.inner.store.db().write::<_, DbError>(|tx| {
-            tx.prepare_cached(
+            let mut statement = tx.prepare_cached(
                 "INSERT OR REPLACE INTO layer_blob (diff, blob, media_type, size) VALUES (?1, ?2, ?3, ?4)",
-            )?
-            .execute((
-                diff.as_str(),
-                blob.digest.as_str(),
-                &blob.media_type,
-                i64::try_from(blob.size).unwrap_or(i64::MAX),
-            ))?;
+            )?;
+            for (diff, blob) in layers {
+                statement.execute((
+                    diff.as_str(),
+                    blob.digest.as_str(),
+                    &blob.media_type,
+                    i64::try_from(blob.size).unwrap_or(i64::MAX),
+                ))?;
+            }
             Ok(())
         })?;
         Ok(())

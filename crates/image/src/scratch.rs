@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use spec::Digest;
-use store::{Content, Ingest};
+use store::{Content, Ingest, Sealed};
 
 use crate::error::ImageError;
 
@@ -21,6 +21,12 @@ impl ScratchBlob {
     /// How many bytes were written.
     pub fn size(&self) -> u64 {
         self.ingest.as_ref().map_or(0, Ingest::offset)
+    }
+
+    /// Ends the blob, which is still to be made visible.
+    pub fn seal(mut self) -> Result<Sealed, ImageError> {
+        let ingest = self.ingest.take().ok_or(ImageError::Worker)?;
+        Ok(ingest.seal(None, None)?)
     }
 
     /// Verifies against `expected`, if given, and makes the blob visible.

@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use flate2::write::GzEncoder;
 use spec::image::{Descriptor, media_type};
 use spec::{Digest, Hasher};
-use store::{Content, Part};
+use store::{Content, Part, Sealed};
 
 use crate::compression::Even;
 use crate::error::ImageError;
@@ -32,36 +32,43 @@ pub(crate) struct WrittenLayer {
     pub blob: Descriptor,
 }
 
-/// Runs `produce`, which writes an uncompressed tar, and stores what it wrote. With `apply_to` the tar is applied
-/// to that snapshot as well.
+/// A layer whose blob is still to be made visible.
+pub(crate) struct SealedLayer {
+    pub layer: WrittenLayer,
+    pub sealed: Sealed,
+}
+
+impl SealedLayer {
+    fn publish(self, content: &Content) -> Result<WrittenLayer, ImageError> {
+        content.publish(vec![self.sealed])?;
+        Ok(self.layer)
+    }
+}
+
+/// Runs `produce`, which writes an uncompressed tar, and writes that as a layer.
+pub(crate) fn seal_layer(
+    content: &Content,
+    produce: impl FnOnce(&mut dyn Write) -> Result<(), ImageError>,
+) -> Result<SealedLayer, ImageError> {
+    let mut sink = Sink::new(content, None)?;
+    produce(&mut sink)?;
+    sink.finish()
+}
+
+/// Runs `produce`, which writes an uncompressed tar, stores what it wrote, and applies it to a snapshot.
 pub(crate) fn write_layer(
     content: &Content,
-    apply_to: Option<&Part>,
+    part: &Part,
     produce: impl FnOnce(&mut dyn Write) -> Result<(), ImageError>,
 ) -> Result<WrittenLayer, ImageError> {
-    // In even steps, so that the same comes of it when it is made again.
-    let encoder = Even::new(compression::gzip_encoder(ScratchBlob::new(content)?, LEVEL));
-    let Some(part) = apply_to else {
-        let mut sink = Sink {
-            hasher: Hasher::new(),
-            encoder,
-            blocks: None,
-        };
-        produce(&mut sink)?;
-        return sink.finish();
-    };
-    std::thread::scope(|scope| {
+    let sealed = std::thread::scope(|scope| {
         let (blocks, queue) = mpsc::sync_channel(BLOCKS);
         let applying = scope.spawn(move || {
             let mut reader = Blocks::new(queue);
             layer::apply_part(&mut reader, part).map_err(ImageError::Layer)?;
             Ok::<(), ImageError>(())
         });
-        let mut sink = Sink {
-            hasher: Hasher::new(),
-            encoder,
-            blocks: Some((blocks, Vec::with_capacity(BLOCK))),
-        };
+        let mut sink = Sink::new(content, Some((blocks, Vec::with_capacity(BLOCK))))?;
         let produced = produce(&mut sink).and_then(|()| sink.flush_block().map_err(ImageError::Write));
         let blocks = sink.blocks.take();
         if produced.is_err() {
@@ -81,7 +88,8 @@ pub(crate) fn write_layer(
             (Ok(()), Err(reason)) => Err(reason),
             (Ok(()), Ok(())) => sink.finish(),
         }
-    })
+    })?;
+    sealed.publish(content)
 }
 
 struct Sink {
@@ -91,6 +99,18 @@ struct Sink {
 }
 
 impl Sink {
+    fn new(
+        content: &Content,
+        blocks: Option<(mpsc::SyncSender<io::Result<Vec<u8>>>, Vec<u8>)>,
+    ) -> Result<Sink, ImageError> {
+        Ok(Sink {
+            hasher: Hasher::new(),
+            // In even steps, so that the same comes of it when it is made again.
+            encoder: Even::new(compression::gzip_encoder(ScratchBlob::new(content)?, LEVEL)),
+            blocks,
+        })
+    }
+
     fn flush_block(&mut self) -> io::Result<()> {
         if let Some((blocks, block)) = &mut self.blocks
             && !block.is_empty()
@@ -103,14 +123,15 @@ impl Sink {
         Ok(())
     }
 
-    fn finish(self) -> Result<WrittenLayer, ImageError> {
+    fn finish(self) -> Result<SealedLayer, ImageError> {
         let encoder = self.encoder.finish().map_err(ImageError::Write)?;
-        let blob = encoder.finish().map_err(ImageError::Write)?;
-        let (digest, size) = blob.commit(None)?;
-        Ok(WrittenLayer {
+        let sealed = encoder.finish().map_err(ImageError::Write)?.seal()?;
+        let (digest, size) = (sealed.digest().clone(), sealed.size());
+        let layer = WrittenLayer {
             diff: self.hasher.finish(),
             blob: Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size),
-        })
+        };
+        Ok(SealedLayer { layer, sealed })
     }
 }
 

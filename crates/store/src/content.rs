@@ -1,7 +1,7 @@
 //! Content-addressed blobs: `content/blobs/<algorithm>/<hex>`.
 //!
 //! A blob is written under `content/ingest/`, hashed on the way, synced, and only then renamed to its digest;
-//! the directory is synced after the rename. So a blob that can be seen has the digest it is named after, and
+//! the directory is synced after the rename. Several are synced at once ([`Content::publish`]). So a blob that can be seen has the digest it is named after, and
 //! stays after a power cut.
 
 mod away;
@@ -20,7 +20,7 @@ use crate::room::Room;
 use crate::trash::{Discarded, Trash};
 
 pub use away::{Away, Bring, NotBrought};
-pub use ingest::{Ingest, IngestError};
+pub use ingest::{Ingest, IngestError, Sealed};
 
 /// How long the beginning of a blob is kept for a download to be resumed.
 const PARTIAL_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -155,8 +155,16 @@ impl Content {
     /// Stores bytes at hand.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, IngestError> {
         let digest = Digest::sha256(bytes);
-        if self.is_stored(&digest) && self.size(&digest) == Some(bytes.len() as u64) {
-            return Ok(digest);
+        if let Some(sealed) = self.seal(bytes, &digest)? {
+            self.publish(vec![sealed])?;
+        }
+        Ok(digest)
+    }
+
+    /// Bytes at hand, whose digest this is, as a blob to be made visible; nothing where it is here already.
+    pub fn seal(&self, bytes: &[u8], digest: &Digest) -> Result<Option<Sealed>, IngestError> {
+        if self.is_stored(digest) && self.size(digest) == Some(bytes.len() as u64) {
+            return Ok(None);
         }
         let mut ingest = Ingest::scratch(self)?;
         if let Err(cause) = ingest.write_all(bytes) {
@@ -168,7 +176,13 @@ impl Content {
             ingest.abort();
             return Err(failure.into());
         }
-        ingest.commit(Some(&digest), Some(bytes.len() as u64))
+        let sealed = ingest.seal(Some(digest), Some(bytes.len() as u64))?;
+        Ok(Some(sealed))
+    }
+
+    /// Makes blobs visible under their digests, durably. The disk is waited for once, however many they are.
+    pub fn publish(&self, sealed: Vec<Sealed>) -> Result<(), IngestError> {
+        Ok(ingest::publish(sealed)?)
     }
 
     /// Removes a blob; not an error when it is not here.

@@ -40,7 +40,7 @@ use std::sync::Arc;
 
 pub use rusqlite;
 
-pub use content::{Away, Bring, Content, ContentError, Ingest, IngestError, NotBrought};
+pub use content::{Away, Bring, Content, ContentError, Ingest, IngestError, NotBrought, Sealed};
 pub use copy::copy_tree;
 pub use db::{Db, DbError};
 pub use failure::PathError;
@@ -50,8 +50,8 @@ pub use objects::{HeldObject, SharedFiles};
 pub use open::{DEDUP_FROM, OpenError, Options};
 pub use room::{Gate, MinFree, NoRoom, Room};
 pub use snapshot::{
-    Part, RemoveError, SnapshotError, SnapshotId, SnapshotInfo, Snapshots, StorageDriver, Stray, Usage,
-    measure,
+    Label, Part, RemoveError, SnapshotError, SnapshotId, SnapshotInfo, Snapshots, StorageDriver, Stray,
+    Usage, measure,
 };
 
 /// The store of one data root. Clones share it; the root is let go with the last one.

@@ -6,7 +6,7 @@
 //! *diff ID* (the digest of its own tar).
 //!
 //! ```text
-//! create(parent, owner) ──> writable ──commit──> layer ──label_chain──> layer known by its chain ID
+//! create(parent, owner) ──> writable ──commit──> layer ──label_chains─> layer known by its chain ID
 //!         │                    │                   │
 //!         └───── remove <──────┴───────────────────┘   (refused while children exist)
 //! ```
@@ -45,6 +45,7 @@ use crate::objects::Objects;
 use crate::open::Options;
 use crate::trash::Trash;
 
+pub use commit::Label;
 pub use driver::StorageDriver;
 pub use overlay::Part;
 pub use recover::Stray;

@@ -69,6 +69,37 @@ fn a_download_goes_on_and_is_verified() {
 }
 
 #[test]
+fn blobs_become_visible_together_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let content = store.content();
+    let texts: Vec<String> = (0..40).map(|number| format!("text {number}")).collect();
+    let digests: Vec<Digest> = texts.iter().map(|text| Digest::sha256(text.as_bytes())).collect();
+    let seal = |text: &String, digest: &Digest| content.seal(text.as_bytes(), digest).unwrap();
+    let sealed: Vec<_> = texts
+        .iter()
+        .zip(&digests)
+        .filter_map(|(text, digest)| seal(text, digest))
+        .collect();
+    assert_eq!((sealed.len(), content.list().unwrap().len()), (40, 0));
+    assert_eq!((sealed[3].digest(), sealed[3].size()), (&digests[3], 6));
+    content.publish(sealed).unwrap();
+    for (text, digest) in texts.iter().zip(&digests) {
+        assert_eq!(content.read(digest, 100).unwrap(), text.as_bytes());
+        assert!(seal(text, digest).is_none());
+    }
+    // What is given up leaves nothing.
+    let other = Digest::sha256(b"other");
+    drop(content.seal(b"other", &other).unwrap());
+    assert!(!content.has(&other));
+    assert!(content.seal(b"another", &other).is_err());
+    assert_eq!(
+        fs::read_dir(dir.path().join("content/ingest")).unwrap().count(),
+        0
+    );
+}
+
+#[test]
 fn leftovers_of_a_crash_go_at_the_next_start() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();

@@ -91,6 +91,18 @@ fn work(root: &Path, driver: &str, mut done: impl FnMut(String)) {
     let whole = Digest::sha256(b"first half, second half");
     download.commit(Some(&whole), Some(23)).unwrap();
     done(format!("blob {whole}"));
+    let together = ["one of three", "two of three", "three of three"];
+    let seal = |text: &str| {
+        content
+            .seal(text.as_bytes(), &Digest::sha256(text.as_bytes()))
+            .unwrap()
+    };
+    let sealed = together.iter().filter_map(|text| seal(text)).collect();
+    content.publish(sealed).unwrap();
+    let together = together.map(|text| Digest::sha256(text.as_bytes()));
+    for blob in &together {
+        done(format!("blob {blob}"));
+    }
 
     let snapshots = store.snapshots();
     let layer = |parent: Option<SnapshotId>, name: &str| {
@@ -113,7 +125,7 @@ fn work(root: &Path, driver: &str, mut done: impl FnMut(String)) {
     content.put(b"loose").unwrap();
     layer(Some(bottom), "loose");
     let roots = Roots {
-        blobs: [kept, whole].into(),
+        blobs: [kept, whole].into_iter().chain(together).collect(),
         snapshots: [top].into(),
     };
     store.gc(|_| Ok(roots)).unwrap();

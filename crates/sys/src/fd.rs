@@ -20,6 +20,17 @@ use rustix::net::{
 /// How many descriptors one message may carry.
 pub const MAX_FDS: usize = 64;
 
+/// Has the kernel begin to write what a file holds in memory, and waits for nothing. Whether that can be done does not
+/// count: whoever needs the file to be on the disk syncs it, and hears of failures then (sync_file_range(2)).
+#[allow(unsafe_code)]
+pub fn begin_writing_back<F: AsFd>(file: F) {
+    let descriptor = file.as_fd().as_raw_fd();
+    // SAFETY: a system call without pointers, on a descriptor that is borrowed for as long.
+    unsafe {
+        libc::sync_file_range(descriptor, 0, 0, libc::SYNC_FILE_RANGE_WRITE);
+    }
+}
+
 /// Sends all of `bytes`; `fds` travel with the first byte. `bytes` must not be empty when `fds` are given.
 pub fn send_fds<S: AsFd>(socket: S, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     if fds.len() > MAX_FDS || (bytes.is_empty() && !fds.is_empty()) {

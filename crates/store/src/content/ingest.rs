@@ -3,13 +3,15 @@
 //! The file of a download is named after its key, so that another attempt finds what the first one got. Its
 //! lock keeps a second writer out. What a power cut tore is found by the digest, and then thrown away.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -23,6 +25,8 @@ use crate::room::Gate;
 const SCRATCH: &str = "scratch-";
 /// Step of reading back what an earlier attempt wrote.
 const CHUNK: usize = 256 * 1024;
+/// How many files are synced at once.
+const SYNCING: usize = 16;
 
 /// A blob could not be stored. Whatever the reason, nothing became visible.
 #[derive(Debug, thiserror::Error)]
@@ -139,10 +143,22 @@ impl Ingest {
 
     /// Checks what was written and makes it visible under its digest, durably.
     pub fn commit(
-        mut self,
+        self,
         expected: Option<&Digest>,
         expected_size: Option<u64>,
     ) -> Result<Digest, IngestError> {
+        let sealed = self.seal(expected, expected_size)?;
+        let digest = sealed.digest.clone();
+        publish(vec![sealed])?;
+        Ok(digest)
+    }
+
+    /// Checks what was written, which is still to be made visible: [`Content::publish`].
+    pub fn seal(
+        mut self,
+        expected: Option<&Digest>,
+        expected_size: Option<u64>,
+    ) -> Result<Sealed, IngestError> {
         if let Some(size) = expected_size
             && size != self.offset
         {
@@ -165,9 +181,11 @@ impl Ingest {
                 actual,
             });
         }
-        self.publish(&actual)?;
-        self.doomed = false;
-        Ok(actual)
+        sys::fd::begin_writing_back(&self.file);
+        Ok(Sealed {
+            digest: actual,
+            ingest: self,
+        })
     }
 
     /// The digest in the expected one's algorithm. The running hash is sha256; anything else is read again.
@@ -182,15 +200,6 @@ impl Ingest {
         }
     }
 
-    fn publish(&self, digest: &Digest) -> Result<(), PathError> {
-        let dir = self.blobs.join(digest.algorithm());
-        let target = dir.join(digest.hex());
-        self.file.sync_all().at("sync", &self.path)?;
-        fs::rename(&self.path, &target).at("rename to its digest", &self.path)?;
-        let handle = File::open(&dir).at("open", &dir)?;
-        handle.sync_all().at("sync", &dir)
-    }
-
     fn take_in_earlier(&mut self) -> Result<(), PathError> {
         let mut length = 0;
         let hasher = &mut self.hasher;
@@ -201,6 +210,71 @@ impl Ingest {
         self.offset = length;
         Ok(())
     }
+}
+
+/// A blob that is whole and not visible yet. Dropping it gives it up.
+pub struct Sealed {
+    digest: Digest,
+    ingest: Ingest,
+}
+
+impl Sealed {
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    pub fn size(&self) -> u64 {
+        self.ingest.offset
+    }
+
+    fn sync(&self) -> Result<(), PathError> {
+        self.ingest.file.sync_all().at("sync", &self.ingest.path)
+    }
+}
+
+/// Makes blobs visible, each after it is on the disk, and returns when their names are there as well.
+pub(super) fn publish(sealed: Vec<Sealed>) -> Result<(), PathError> {
+    sync(&sealed)?;
+    let mut directories = BTreeSet::new();
+    for mut blob in sealed {
+        let directory = blob.ingest.blobs.join(blob.digest.algorithm());
+        let target = directory.join(blob.digest.hex());
+        fs::rename(&blob.ingest.path, &target).at("rename to its digest", &blob.ingest.path)?;
+        // What has its name now is another attempt's.
+        blob.ingest.doomed = false;
+        directories.insert(directory);
+    }
+    for directory in directories {
+        let handle = File::open(&directory).at("open", &directory)?;
+        handle.sync_all().at("sync", &directory)?;
+    }
+    Ok(())
+}
+
+/// Several wait for the disk at once, so that they share the commits of its journal; one after the other each would wait
+/// for one of its own.
+fn sync(sealed: &[Sealed]) -> Result<(), PathError> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(blob) = sealed.get(next.fetch_add(1, Ordering::Relaxed)) {
+            blob.sync()?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        // A thread that cannot be had leaves its work to the others.
+        let helpers = (1..sealed.len().min(SYNCING))
+            .filter_map(|_| thread::Builder::new().spawn_scoped(scope, &work).ok());
+        let helpers: Vec<_> = helpers.collect();
+        let mut done = work();
+        for helper in helpers {
+            match helper.join() {
+                Ok(other) => done = done.and(other),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        done
+    })
 }
 
 impl Write for Ingest {

@@ -106,30 +106,40 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Gives a layer its chain ID and diff ID once they are known. When another layer has that chain ID, this
-    /// one stays without, and the other one is the answer.
-    pub fn label_chain(
-        &self,
-        id: SnapshotId,
-        chain: &Digest,
-        diff: &Digest,
-    ) -> Result<SnapshotId, SnapshotError> {
-        self.inner.db.write(|tx| {
+    /// Gives layers their chain IDs and diff IDs once they are known. When another layer has one of the chain IDs, the layer
+    /// stays without, and the other one is the answer.
+    pub fn label_chains(&self, labels: &[Label]) -> Result<Vec<SnapshotId>, SnapshotError> {
+        if labels.is_empty() {
+            return Ok(Vec::new());
+        }
+        let label = |tx: &Transaction<'_>, label: &Label| {
+            let id = label.id;
             let info = table::find(tx, id)
                 .optional()?
                 .ok_or(SnapshotError::NotFound(id))?;
             if !info.committed {
                 return Err(SnapshotError::NotCommitted(id));
             }
-            let chain_holder = holder(tx, Some(chain))?.filter(|holder| *holder != id);
-            let chain = chain_holder.is_none().then_some(chain.as_str());
+            let chain_holder = holder(tx, Some(&label.chain))?.filter(|holder| *holder != id);
+            let chain = chain_holder.is_none().then_some(label.chain.as_str());
             tx.execute(
                 "UPDATE snapshot SET chain = ifnull(?2, chain), diff = ?3 WHERE id = ?1",
-                (id, chain, diff.as_str()),
+                (id, chain, label.diff.as_str()),
             )?;
             Ok(chain_holder.unwrap_or(id))
-        })
+        };
+        self.inner
+            .db
+            .write(|tx| labels.iter().map(|one| label(tx, one)).collect())
     }
+}
+
+/// What a layer is known by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Label {
+    pub id: SnapshotId,
+    pub chain: Digest,
+    pub diff: Digest,
 }
 
 fn holder(tx: &Transaction<'_>, chain: Option<&Digest>) -> Result<Option<SnapshotId>, SnapshotError> {

@@ -35,24 +35,34 @@ impl Snapshots {
         {
             return Ok(usage);
         }
-        let fs = self.fs(id);
-        let mut usage = measure(&fs).at("measure", &fs)?;
-        // What it shares is its content, too, and counts in each layer that has it.
-        usage.bytes += self.held(id)?.iter().map(|held| held.bytes).sum::<u64>();
+        let usage = self.measured(id)?;
         if info.committed {
-            self.inner.db.write::<_, SnapshotError>(|tx| {
-                tx.execute(
-                    "UPDATE snapshot SET bytes = ?2, inodes = ?3 WHERE id = ?1",
-                    (id, signed(usage.bytes), signed(usage.inodes)),
-                )?;
-                Ok(())
-            })?;
+            self.remember(&[(id, usage)])?;
         }
         Ok(usage)
     }
 
-    /// Bytes of those layers with these chain IDs that are here, together. What is remembered is looked up in one go: an
-    /// image may have many layers, and every look at the image asks for its size.
+    fn measured(&self, id: SnapshotId) -> Result<Usage, SnapshotError> {
+        let fs = self.fs(id);
+        let mut usage = measure(&fs).at("measure", &fs)?;
+        // What it shares is its content, too, and counts in each layer that has it.
+        usage.bytes += self.held(id)?.iter().map(|held| held.bytes).sum::<u64>();
+        Ok(usage)
+    }
+
+    fn remember(&self, measured: &[(SnapshotId, Usage)]) -> Result<(), SnapshotError> {
+        self.inner.db.write(|tx| {
+            let mut statement =
+                tx.prepare_cached("UPDATE snapshot SET bytes = ?2, inodes = ?3 WHERE id = ?1")?;
+            for (id, usage) in measured {
+                statement.execute((id, signed(usage.bytes), signed(usage.inodes)))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Bytes of those layers with these chain IDs that are here, together. What is remembered is looked up in one go, and what
+    /// is not is noted in one: an image may have many layers, and every look at the image asks for its size.
     pub fn bytes_of_chains(&self, chains: impl IntoIterator<Item = Digest>) -> Result<u64, SnapshotError> {
         let mut unmeasured: Vec<SnapshotId> = Vec::new();
         let mut bytes = self.inner.db.read(|db| {
@@ -68,8 +78,14 @@ impl Snapshots {
             }
             Ok(bytes)
         })?;
+        let mut measured = Vec::new();
         for id in unmeasured {
-            bytes = bytes.saturating_add(self.usage(id)?.bytes);
+            let usage = self.measured(id)?;
+            bytes = bytes.saturating_add(usage.bytes);
+            measured.push((id, usage));
+        }
+        if !measured.is_empty() {
+            self.remember(&measured)?;
         }
         Ok(bytes)
     }
