@@ -51,6 +51,8 @@ pub struct Launch {
     pub run_dir: PathBuf,
     /// Where the [`ExitRecord`] goes.
     pub exit_file: PathBuf,
+    /// Whether it is written. Nobody comes back for that of a build's step, which ends with the daemon that started it.
+    pub records_exit: bool,
     pub log: LogConfig,
     pub tty: bool,
     /// Keep standard input open; otherwise the process reads end-of-file.

@@ -47,6 +47,23 @@ fn output_exit_code_log_and_cleanup() {
 }
 
 #[test]
+fn an_exit_that_nobody_comes_back_for_is_told_and_not_written() {
+    let Some(mut container) = Box::new(&["sh", "-c", "exit 3"]) else {
+        return;
+    };
+    container.launch.records_exit = false;
+    let (monitor, stream) = container.start_attached(OUTPUT);
+    let _ = frames(&stream);
+    let told = events(monitor.watch().unwrap());
+    let [Event::Exited(record)] = told.as_slice() else {
+        panic!("{told:?}");
+    };
+    assert_eq!(record.exit_code, 3);
+    monitor.release().unwrap();
+    assert!(!container.launch.exit_file.exists());
+}
+
+#[test]
 fn a_program_that_is_not_there() {
     let Some(container) = Box::new(&["/bin/nosuch"]) else {
         return;

@@ -47,16 +47,27 @@ impl Launched {
     }
 }
 
+/// What a monitor leaves for whoever comes later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Records {
+    /// How the container ended.
+    Exit,
+    /// Nothing: the container ends with the daemon that started it.
+    Nothing,
+}
+
 /// Starts the container's monitor and process.
 pub(super) async fn launch(
     engine: &Arc<Inner>,
     container: &Container,
     attaching: Vec<PendingAttach>,
+    records: Records,
 ) -> Result<(Launched, Supervision)> {
     let (inner, owned) = (Arc::clone(engine), container.clone());
     let (launched, monitor, watch) = blocking(move || {
         // A monitor that answered has done so itself, and there is nothing to clear.
-        launch_blocking(&inner, &owned, attaching).inspect_err(|_| clear_after_monitor(&inner, &owned))
+        launch_blocking(&inner, &owned, attaching, records)
+            .inspect_err(|_| clear_after_monitor(&inner, &owned))
     })
     .await?;
     Ok((launched, Supervision::new(monitor, watch)?))
@@ -115,6 +126,7 @@ fn launch_blocking(
     engine: &Inner,
     container: &Container,
     attaching: Vec<PendingAttach>,
+    records: Records,
 ) -> Result<(Launched, monitor::client::Monitor, std::os::unix::net::UnixStream)> {
     let host = &container.host_config;
     let mut phases = Phases::begin(engine);
@@ -203,6 +215,7 @@ fn launch_blocking(
         rootfs: overlay,
         run_dir: engine.config.run_dir.clone(),
         exit_file: bundle.join("exit.json"),
+        records_exit: records == Records::Exit,
         log: logs::config(container, engine.images.ids())?,
         tty: container.config.tty,
         open_stdin: container.config.open_stdin,

@@ -347,7 +347,8 @@ impl Owner {
     pub(super) async fn start(&mut self, handle: &Handle) -> Result<()> {
         let attaching = std::mem::take(&mut self.attaching);
         let watch = self.engine.metrics.watch("start");
-        let launched = watch.done(launch::launch(&self.engine, &self.container, attaching).await);
+        let launched =
+            watch.done(launch::launch(&self.engine, &self.container, attaching, launch::Records::Exit).await);
         match launched {
             Ok((launched, supervision)) => {
                 launched.record(&mut self.container);

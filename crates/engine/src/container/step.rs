@@ -130,8 +130,9 @@ impl Engine {
             stdout: true,
             stderr: true,
         };
+        let attaching = vec![PendingAttach { streams, socket }];
         let (_, mut supervision) =
-            launch::launch(&self.inner, container, vec![PendingAttach { streams, socket }]).await?;
+            launch::launch(&self.inner, container, attaching, launch::Records::Nothing).await?;
         let monitor = Arc::clone(&supervision.monitor);
         let killer = {
             let monitor = Arc::clone(&monitor);

@@ -400,8 +400,10 @@ impl Supervisor {
             ran_nanos: u64::try_from(ran.as_nanos()).ok(),
             peak_memory: self.cgroup.peak_memory().ok().flatten(),
         };
-        // On a full disk the record can only be told, not kept; whoever listens now still learns of the exit.
-        let _ = exit::write(&self.launch.exit_file, &record);
+        if self.launch.records_exit {
+            // On a full disk the record can only be told, not kept; whoever listens now still learns of the exit.
+            let _ = exit::write(&self.launch.exit_file, &record);
+        }
         self.tell(&Event::Exited(record.clone()));
         self.phase = Phase::Ended {
             record,
