@@ -79,7 +79,17 @@ impl Builder {
     /// Has the cache keep to its policy. What a build uses now stays.
     pub async fn keep_to_policy(&self) -> Result<Pruned, BuildError> {
         let mut all = Pruned::default();
-        if self.policy.is_empty() {
+        let (used, free) = match rustix::fs::statvfs(self.store.root()) {
+            Ok(disk) => (
+                disk.f_blocks
+                    .saturating_sub(disk.f_bfree)
+                    .saturating_mul(disk.f_frsize),
+                disk.f_bavail.saturating_mul(disk.f_frsize),
+            ),
+            // Only the cache's own limits are left.
+            Err(_) => (u64::MAX, u64::MAX),
+        };
+        if !self.policy.may_be_due(used, free) {
             return Ok(all);
         }
         let entries = self.disk_usage().await?;
@@ -88,8 +98,6 @@ impl Builder {
             .filter(|entry| !entry.shared)
             .map(|entry| entry.size)
             .sum();
-        let free = rustix::fs::statvfs(self.store.root())
-            .map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
         for options in self.policy.due(used, free) {
             let pruned = self.prune(options).await?;
             all.bytes += pruned.bytes;

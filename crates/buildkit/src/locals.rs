@@ -202,7 +202,9 @@ impl Locals {
                 return Err(error);
             }
         };
-        if let Err(error) = fs::write(&mark, begun.to_string()) {
+        if selection.purpose == Purpose::Context
+            && let Err(error) = fs::write(&mark, begun.to_string())
+        {
             tracing::warn!(%error, "the next transfer of a directory will be a whole one");
             let _ = fs::remove_file(&mark);
         }
@@ -224,11 +226,7 @@ impl Locals {
             claimed: self.claimed.clone(),
         };
         fs::create_dir_all(slot.join("tree"))?;
-        let staging = slot.join("staging");
-        if staging.exists() {
-            fs::remove_dir_all(&staging)?;
-        }
-        fs::create_dir(&staging)?;
+        empty(&slot.join("staging"))?;
         // When it was last used, for those who make room.
         fs::write(home.join("used"), "")?;
         Ok(claim)
@@ -295,6 +293,24 @@ impl Locals {
     }
 }
 
+/// Leaves an empty directory. One that is empty already, as it nearly always is, is not touched: making and removing
+/// directories waits for the disk when others write much.
+fn empty(directory: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return fs::create_dir(directory),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => fs::remove_dir_all(entry.path())?,
+            false => fs::remove_file(entry.path())?,
+        }
+    }
+    Ok(())
+}
+
 /// Nanoseconds since 1970.
 fn nanoseconds_now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -335,6 +351,19 @@ fn size(path: &Path) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_is_emptied() {
+        let dir = tempfile::tempdir().unwrap();
+        let staging = dir.path().join("staging");
+        empty(&staging).unwrap();
+        fs::create_dir_all(staging.join("a/b")).unwrap();
+        fs::write(staging.join("a/b/c"), "x").unwrap();
+        fs::write(staging.join("d"), "x").unwrap();
+        std::os::unix::fs::symlink(dir.path(), staging.join("link")).unwrap();
+        empty(&staging).unwrap();
+        assert_eq!(fs::read_dir(&staging).unwrap().count(), 0);
+    }
 
     #[test]
     fn what_was_being_removed_is_gone_after_a_restart() {

@@ -19,9 +19,12 @@ pub struct CachePolicy {
 }
 
 impl CachePolicy {
-    /// Whether there is nothing to hold to.
-    pub fn is_empty(&self) -> bool {
-        *self == CachePolicy::default()
+    /// Whether something may have to go while everything on the filesystem together takes `used` and `free` is left. The cache
+    /// is a part of that, so that it need not be looked at where there is room for all.
+    pub(crate) fn may_be_due(&self, used: u64, free: u64) -> bool {
+        self.max_age.is_some()
+            || self.max_bytes.is_some_and(|most| used > most)
+            || self.min_free.is_some_and(|least| free < least)
     }
 
     /// What has to go while the cache takes `used` and the filesystem has `free` bytes; nothing for nothing.
@@ -58,6 +61,23 @@ mod tests {
             .due(used, free)
             .last()
             .and_then(|options| options.keep_bytes)
+    }
+
+    #[test]
+    fn a_disk_with_room_needs_no_look() {
+        let policy = CachePolicy {
+            max_bytes: Some(100),
+            min_free: Some(50),
+            max_age: None,
+        };
+        assert!(!policy.may_be_due(100, 50));
+        assert!(policy.may_be_due(101, 50) && policy.may_be_due(100, 49));
+        assert!(!CachePolicy::default().may_be_due(u64::MAX, 0));
+        let old = CachePolicy {
+            max_age: Some(Duration::from_secs(5)),
+            ..CachePolicy::default()
+        };
+        assert!(old.may_be_due(0, u64::MAX));
     }
 
     #[test]

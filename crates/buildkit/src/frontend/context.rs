@@ -39,13 +39,16 @@ pub async fn sources(
         return remote(service, job, session, options).await;
     }
     let key = options.dockerfile_key.as_deref().unwrap_or("dockerfile");
-    let (name, dockerfile, own_ignore) = of_client(service, job, session, options, key).await?;
+    // Both at once: the Dockerfile seldom has an ignore file of its own, in whose place the other would not be needed.
+    let title = "[internal] load .dockerignore";
+    let (dockerfile, ignore) = tokio::join!(
+        of_client(service, job, session, options, key),
+        ignore_of(service, job, session, options, &options.context_key, title),
+    );
+    let (name, dockerfile, own_ignore) = dockerfile?;
     let ignore = match own_ignore {
         Some(text) => Some(text),
-        None => {
-            let title = "[internal] load .dockerignore";
-            ignore_of(service, job, session, options, &options.context_key, title).await?
-        }
+        None => ignore?,
     };
     Ok(Sources {
         name,

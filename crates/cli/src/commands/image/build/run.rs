@@ -169,9 +169,11 @@ async fn connect(
         }
     }
     let client = &session.client;
-    let connection = client.take_over("/session", headers, PROTOCOL).await?;
+    let (connection, asking) = tokio::try_join!(
+        client.take_over("/session", headers, PROTOCOL),
+        client.take_over("/grpc", HeaderMap::new(), PROTOCOL),
+    )?;
     *lending = Some(Lending::on(connection, lent));
-    let asking = client.take_over("/grpc", HeaderMap::new(), PROTOCOL).await?;
     Control::on(asking).await.map_err(|error| failure(&error))
 }
 
