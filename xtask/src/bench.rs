@@ -1,6 +1,6 @@
 //! `cargo xtask bench [engine|images|runtime|build|net] [RUNS] [ROW…]`: what matters, measured against peers on this machine, in
 //! pairs. `bench supervision [ROW…]`: many containers, many execs, memory, output ([`supervision`]). `bench images rehearse
-//! [ROW…]`: whether the rows work at all. `bench family`: what twenty related images take on the disk ([`family`]).
+//! [ROW…]` and `bench build rehearse [ROW…]`: whether the rows work at all. `bench family`: what twenty related images take on the disk ([`family`]).
 //!
 //! Peer and we run alternately, at least ten times each after one to warm up, since machines are shared and noisy; the
 //! figures are medians and their ratio. Nothing is compared with a stored number.
@@ -18,6 +18,7 @@ pub mod net;
 mod pair;
 mod runtime;
 mod supervision;
+mod today;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -44,6 +45,11 @@ pub fn run(args: &[String]) -> Result<()> {
         packages::install(&[packages::BUILD, packages::RUN, packages::BENCH])?;
         return images::run(&images::Plan::rehearsal(), rest.get(1..).unwrap_or_default());
     }
+    if subject == "build" && rest.first().is_some_and(|word| word == "rehearse") {
+        ensure!(is_root(), "the benchmark needs root");
+        packages::install(&[packages::BUILD, packages::RUN, packages::BENCH])?;
+        return build::run(&build::Plan::rehearsal(), rest.get(1..).unwrap_or_default());
+    }
     let runs: usize = rest
         .first()
         .map_or(Ok(10), |n| n.parse().context("RUNS is a number"))?;
@@ -55,7 +61,7 @@ pub fn run(args: &[String]) -> Result<()> {
         "engine" => engine::run(runs, rows),
         "images" => images::run(&images::Plan::full(runs), rows),
         "runtime" => runtime::run(runs),
-        "build" => build::run(runs, rows),
+        "build" => build::run(&build::Plan::full(runs), rows),
         "net" => {
             packages::install(&[packages::BENCH_NET])?;
             net::run(runs, rows)

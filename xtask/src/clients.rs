@@ -44,6 +44,20 @@ pub fn fetch() -> Result<()> {
     SETS.iter().try_for_each(Set::fetch)
 }
 
+/// Where the clients of today are, for those who cannot do without.
+pub fn fetched() -> Result<PathBuf> {
+    fetch()?;
+    let [today, ..] = SETS else {
+        bail!("no clients are named");
+    };
+    let home = root().join(today.home);
+    let missing = home.join("missing");
+    match fs::read_to_string(&missing) {
+        Ok(why) => bail!("the docker client with buildx cannot be had: {why}"),
+        Err(_) => Ok(home),
+    }
+}
+
 impl Set {
     fn fetch(&self) -> Result<()> {
         let home = root().join(self.home);

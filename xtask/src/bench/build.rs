@@ -1,7 +1,9 @@
-//! Builds: Debian's dockerd with its BuildKit against ours, each with its own client.
+//! Builds: Debian's dockerd with its BuildKit and today's `docker buildx build` against ours with our client. Two rows show the
+//! peer with the client of its own release, which builds without a plugin.
 //!
 //! A row prepares what it needs before its clock starts: files are made at first use, caches are emptied, a source line is
-//! changed. `cargo xtask bench build [RUNS] [WORD...]` measures the rows whose names hold one of the words.
+//! changed. `cargo xtask bench build [RUNS] [WORD...]` measures the rows whose names hold one of the words; `bench build rehearse
+//! [WORD...]` goes through them once with small files, and its figures mean nothing.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -13,36 +15,70 @@ use super::docker::Peer;
 use super::engine::IMAGE;
 use super::fixture;
 use super::pair::{self, Row};
-use crate::engine::{Daemon, Scratch};
+use super::today::Today;
+use crate::engine::{Daemon, Profile, Scratch};
 use crate::process::{capture, run as run_command};
 
 const STEPS: usize = 10;
 /// Stages of the diamond, without its top and its bottom.
 const SIDES: usize = 10;
-const FILES: usize = 50_000;
-const LARGE: u64 = 1 << 30;
-/// Source files of the application.
-const SOURCES: usize = 150;
 /// An image with a C compiler.
 const COMPILER: &str = "bench-compiler:1";
+
+/// How much is measured.
+pub struct Plan {
+    runs: usize,
+    /// Files of the large context.
+    files: usize,
+    /// Megabytes of the large file.
+    large: u64,
+    /// Source files of the application.
+    sources: usize,
+    profile: Profile,
+}
+
+impl Plan {
+    pub fn full(runs: usize) -> Plan {
+        Plan {
+            runs,
+            files: 50_000,
+            large: 1024,
+            sources: 150,
+            profile: Profile::Release,
+        }
+    }
+
+    pub fn rehearsal() -> Plan {
+        Plan {
+            runs: 1,
+            files: 1_000,
+            large: 16,
+            sources: 5,
+            profile: Profile::Development,
+        }
+    }
+}
 
 /// One side: its client, and a number that makes each build differ from the ones before.
 struct Side<'a> {
     client: Box<dyn Fn(&[&str]) -> Command + 'a>,
+    /// What builds with it.
+    build: &'a [&'a str],
     count: Cell<u64>,
 }
 
 impl<'a> Side<'a> {
-    fn of(client: impl Fn(&[&str]) -> Command + 'a) -> Side<'a> {
+    fn of(build: &'a [&'a str], client: impl Fn(&[&str]) -> Command + 'a) -> Side<'a> {
         Side {
             client: Box::new(client),
+            build,
             count: Cell::new(0),
         }
     }
 
     fn build(&self, context: &Path, options: &[&str]) -> Command {
         let context = context.display().to_string();
-        let args = [&["build", "-q"], options, &[context.as_str()]].concat();
+        let args = [self.build, &["-q"], options, &[context.as_str()]].concat();
         (self.client)(&args)
     }
 
@@ -66,11 +102,13 @@ fn must<T>(result: Result<T>) -> T {
     result.unwrap_or_else(|error| panic!("preparing a benchmark: {error:#}"))
 }
 
-pub fn run(runs: usize, words: &[String]) -> Result<()> {
-    let binary = fixture::binary()?;
+pub fn run(plan: &Plan, words: &[String]) -> Result<()> {
+    let binary = fixture::binary_as(plan.profile)?;
     let scratch = Scratch::new("berth-bench")?;
     let tar = fixture::root_filesystem(&scratch)?;
+    let today = Today::fetch(&scratch.0)?;
     let peer = Peer::start(&scratch.0)?;
+    let socket = peer.socket();
     let ours_dir = scratch.join("ours");
     std::fs::create_dir_all(&ours_dir)?;
     let ours = Daemon::start(&binary, &ours_dir)?;
@@ -78,17 +116,25 @@ pub fn run(runs: usize, words: &[String]) -> Result<()> {
         capture(command.arg(&tar).arg(IMAGE))?;
     }
     let sides = [
-        Side::of(|args: &[&str]| peer.client(args)),
-        Side::of(|args: &[&str]| ours.client(args)),
+        Side::of(&["buildx", "build"], |args: &[&str]| today.client(&socket, args)),
+        Side::of(&["build"], |args: &[&str]| ours.client(args)),
     ];
-    let files = Files { scratch: &scratch };
-    let mut rows = rows(&sides, &files);
+    let old = Side::of(&["build"], |args: &[&str]| peer.client(args));
+    let files = Files {
+        scratch: &scratch,
+        plan,
+    };
+    let mut rows = rows(&sides, &old, &files);
     rows.retain(|row| words.is_empty() || words.iter().any(|word| row.name.contains(word.as_str())));
     ensure!(!rows.is_empty(), "no build has {words:?} in its name");
-    println!("{}\n", fixture::machine(&[("docker", peer.version()?)])?);
-    pair::print(&rows, runs)?;
+    let [client, plugin] = today.versions()?;
+    println!(
+        "{}\n",
+        fixture::machine(&[("docker", peer.version()?), client, plugin])?
+    );
+    pair::print(&rows, plan.runs)?;
     drop(rows);
-    drop(sides);
+    drop((sides, old));
     ours.clean_up()
 }
 
@@ -96,25 +142,43 @@ pub fn run(runs: usize, words: &[String]) -> Result<()> {
 fn row<'a>(
     name: &'a str,
     goal: f64,
-    sides: &'a [Side<'a>; 2],
+    [peer, ours]: &'a [Side<'a>; 2],
     work: impl Fn(&Side<'a>, usize) -> Command + Clone + 'a,
 ) -> Row<'a> {
-    let [peer, ours] = sides;
+    Row {
+        goal: Some(goal),
+        ..pair(name, peer, ours, work)
+    }
+}
+
+fn pair<'a>(
+    name: &'a str,
+    peer: &'a Side<'a>,
+    ours: &'a Side<'a>,
+    work: impl Fn(&Side<'a>, usize) -> Command + Clone + 'a,
+) -> Row<'a> {
     let other = work.clone();
     Row {
         name,
         peer: Box::new(move || work(peer, 0)),
         ours: Box::new(move || other(ours, 1)),
-        goal: Some(goal),
+        goal: None,
     }
 }
 
-fn rows<'a>(sides: &'a [Side<'a>; 2], files: &'a Files<'a>) -> Vec<Row<'a>> {
+fn rows<'a>(sides: &'a [Side<'a>; 2], old: &'a Side<'a>, files: &'a Files<'a>) -> Vec<Row<'a>> {
+    let [_, ours] = sides;
     vec![
         row("ten RUN steps, no cache", 1.0 / 30.0, sides, |side, _| {
             side.build(&must(files.steps()), &["--no-cache"])
         }),
         row("ten RUN steps, cached", 1.0 / 40.0, sides, |side, _| {
+            side.build(&must(files.steps()), &[])
+        }),
+        pair("ten RUN steps, no cache, old client", old, ours, |side, _| {
+            side.build(&must(files.steps()), &["--no-cache"])
+        }),
+        pair("ten RUN steps, cached, old client", old, ours, |side, _| {
             side.build(&must(files.steps()), &[])
         }),
         row("diamond of twelve stages, no cache", 1.0, sides, |side, _| {
@@ -172,12 +236,24 @@ fn rows<'a>(sides: &'a [Side<'a>; 2], files: &'a Files<'a>) -> Vec<Row<'a>> {
             must(capture(&mut side.build(&context, &["-t", "large:1"])).map(|_| ()));
             (side.client)(&["save", "-o", "/dev/null", "large:1"])
         }),
+        row(
+            "result of 1 GiB as an archive (-o)",
+            0.5,
+            sides,
+            |side, number| {
+                let context = must(files.large(number));
+                must(capture(&mut side.build(&context, &[])).map(|_| ()));
+                let to = files.scratch.join(&format!("archive{number}"));
+                side.build(&context, &["-o", &format!("type=tar,dest={}", to.display())])
+            },
+        ),
     ]
 }
 
 /// What is built, made at first use. Each side has its own where it changes.
 struct Files<'a> {
     scratch: &'a Scratch,
+    plan: &'a Plan,
 }
 
 impl Files<'_> {
@@ -216,7 +292,7 @@ impl Files<'_> {
 
     fn many(&self, side: usize) -> Result<PathBuf> {
         self.once(&format!("many{side}"), |dir| {
-            for n in 0..FILES {
+            for n in 0..self.plan.files {
                 let path = dir.join(format!("d{}/f{n}", n / 500));
                 if n % 500 == 0 {
                     std::fs::create_dir_all(path.parent().context("a file lies in a directory")?)?;
@@ -230,7 +306,7 @@ impl Files<'_> {
     fn large(&self, side: usize) -> Result<PathBuf> {
         self.once(&format!("large{side}"), |dir| {
             // What cannot be compressed, so that nobody is measured by how well zeros pack.
-            let bytes = format!("count={}", LARGE >> 20);
+            let bytes = format!("count={}", self.plan.large);
             let output = format!("of={}", dir.join("large").display());
             run_command(Command::new("dd").args([
                 "if=/dev/urandom",
@@ -250,7 +326,7 @@ impl Files<'_> {
             capture((side.client)(&["import"]).arg(tar.display().to_string()).arg(COMPILER))?;
             let mut main = String::new();
             let mut sum = "0".to_owned();
-            for n in 0..SOURCES {
+            for n in 0..self.plan.sources {
                 let body: String = (0..40).map(|f| format!("int f{n}_{f}(int x) {{ return x * {f} + {n}; }}\n")).collect();
                 std::fs::write(dir.join(format!("part{n}.c")), format!("int part{n}(void) {{ return {n}; }}\n{body}"))?;
                 main.push_str(&format!("int part{n}(void);\n"));

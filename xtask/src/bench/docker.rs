@@ -66,13 +66,14 @@ impl Peer {
         let mut command = Command::new(&self.docker);
         command
             .args(args)
-            .env(
-                "DOCKER_HOST",
-                format!("unix://{}", self.dir.join("docker.sock").display()),
-            )
+            .env("DOCKER_HOST", self.socket())
             .env("DOCKER_BUILDKIT", "1")
             .stdin(Stdio::null());
         command
+    }
+
+    pub fn socket(&self) -> String {
+        format!("unix://{}", self.dir.join("docker.sock").display())
     }
 
     pub fn version(&self) -> Result<String> {

@@ -1,6 +1,5 @@
 //! The engine against Debian's dockerd, each with its own client and ours with the docker client as well.
 
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, ensure};
@@ -12,7 +11,6 @@ use crate::engine::{Daemon, Scratch};
 use crate::process::capture;
 
 pub const IMAGE: &str = "bench:1";
-const STEPS: usize = 10;
 const MEMORY: &str = "memory";
 /// Bytes.
 const OUTPUT: u64 = 256 << 20;
@@ -42,13 +40,9 @@ pub fn run(runs: usize, words: &[String]) -> Result<()> {
     for client in [&mut peer.client(&["run"]), &mut ours.client(&["run"])] {
         capture(client.args(["-d", "--name", "idle", IMAGE, "sleep", "100000"]))?;
     }
-    let context = build_context(&scratch)?;
-    let context_text = context.display().to_string();
     let with_network = ["run", "--rm", IMAGE, "true"];
     let without = ["run", "--rm", "--network", "none", IMAGE, "true"];
     let exec = ["exec", "idle", "true"];
-    let no_cache = ["build", "-q", "--no-cache", context_text.as_str()];
-    let cached = ["build", "-q", context_text.as_str()];
     let mut rows = vec![
         Row {
             name: "run --rm IMAGE true",
@@ -75,18 +69,6 @@ pub fn run(runs: usize, words: &[String]) -> Result<()> {
             goal: Some(1.0 / 15.0),
         },
         Row {
-            name: "build of ten RUN steps, no cache",
-            peer: Box::new(|| peer.client(&no_cache)),
-            ours: Box::new(|| ours.client(&no_cache)),
-            goal: Some(1.0 / 8.0),
-        },
-        Row {
-            name: "build of ten RUN steps, cached",
-            peer: Box::new(|| peer.client(&cached)),
-            ours: Box::new(|| ours.client(&cached)),
-            goal: Some(1.0 / 8.0),
-        },
-        Row {
             name: "256 MiB of output, logged and followed",
             peer: Box::new(|| logged_and_followed(&peer.client(&[]))),
             ours: Box::new(|| logged_and_followed(&ours.client(&[]))),
@@ -105,14 +87,6 @@ pub fn run(runs: usize, words: &[String]) -> Result<()> {
     }
     drop(rows);
     ours.clean_up()
-}
-
-fn build_context(scratch: &Scratch) -> Result<PathBuf> {
-    let dir = scratch.join("context");
-    std::fs::create_dir_all(&dir)?;
-    let steps: String = (0..STEPS).map(|n| format!("RUN echo {n} > /tmp/{n}\n")).collect();
-    std::fs::write(dir.join("Dockerfile"), format!("FROM {IMAGE}\n{steps}"))?;
-    Ok(dir)
 }
 
 /// A container that prints lines of 100 bytes, `logs -f` until its end, and its removal, by a client with its

@@ -5,14 +5,19 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::engine::{self, Scratch};
+use crate::engine::{self, Profile, Scratch};
 use crate::process::{capture, run as run_command};
 
 /// The program that is measured: the release build, or the one that `BERTH_BENCH_BINARY` names, which may be of another revision.
 pub fn binary() -> Result<PathBuf> {
+    binary_as(Profile::Release)
+}
+
+/// The same, built in another way where none is named.
+pub fn binary_as(profile: Profile) -> Result<PathBuf> {
     match std::env::var_os("BERTH_BENCH_BINARY") {
         Some(path) => Ok(path.into()),
-        None => engine::build(),
+        None => engine::build_as(profile),
     }
 }
 
