@@ -23,6 +23,8 @@ pub fn missing_calls() -> Vec<Call> {
             "5.1",
             is_missing(libc::SYS_pidfd_send_signal, NO_FD),
         ),
+        // Nothing of size zero is a request.
+        ("clone3", "5.3", is_missing(libc::SYS_clone3, NO_FLAGS)),
         ("fsopen", "5.2", is_missing(libc::SYS_fsopen, NO_FLAGS)),
         ("open_tree", "5.2", is_missing(libc::SYS_open_tree, NO_FD)),
         ("move_mount", "5.2", is_missing(libc::SYS_move_mount, NO_FD)),
@@ -46,7 +48,7 @@ pub fn missing_calls() -> Vec<Call> {
 /// The call with a first argument that stands for nothing, and none behind it.
 fn is_missing(call: libc::c_long, first: libc::c_long) -> bool {
     // SAFETY: every pointer among the arguments is null and every length zero, which each of these calls refuses before
-    // it does anything: fsopen by the null name; open_tree, move_mount, openat2, mount_setattr, pidfd_open and
+    // it does anything: clone3 by the structure of no size; fsopen by the null name; open_tree, move_mount, openat2, mount_setattr, pidfd_open and
     // pidfd_send_signal by the descriptor or process -1 or the null path or structure; seccomp by the operation -1;
     // close_range(-1, 0) because the first is behind the last.
     let result = unsafe { libc::syscall(call, first, NOTHING, NOTHING, NOTHING, NOTHING) };

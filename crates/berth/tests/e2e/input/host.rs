@@ -135,6 +135,7 @@ fn a_kernel_without_a_needed_feature_is_named() {
 fn a_system_call_that_is_not_there_is_named() {
     guard!();
     for call in [
+        Sysno::clone3,
         Sysno::fsopen,
         Sysno::open_tree,
         Sysno::move_mount,
