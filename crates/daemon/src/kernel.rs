@@ -3,7 +3,10 @@
 
 use std::path::Path;
 
+use engine::cgroup::Driver;
 use sys::features::Call;
+
+use crate::settings::Settings;
 
 /// The oldest kernel with everything this engine uses without a fallback.
 const OLDEST: (u32, u32) = (5, 15);
@@ -23,6 +26,8 @@ struct Found {
     powerless: Vec<&'static str>,
     /// Why the packet filter cannot be asked.
     filter: Option<String>,
+    /// Why no systemd can be asked for control groups, where it is to make them.
+    systemd: Option<String>,
     /// Or none is wanted.
     overlay: bool,
     /// Of [`NAMESPACES`], those it does not have.
@@ -32,7 +37,8 @@ struct Found {
 }
 
 /// Names what the kernel lacks. Layers can be copied where they cannot be stacked, unless overlays were asked for.
-pub(crate) fn check(wants_overlay: bool) -> Result<(), String> {
+pub(crate) fn check(settings: &Settings) -> Result<(), String> {
+    let wants_overlay = settings.storage_driver == engine::store::StorageDriver::Overlay;
     let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
     let listed = filesystems
         .lines()
@@ -43,6 +49,7 @@ pub(crate) fn check(wants_overlay: bool) -> Result<(), String> {
         calls: sys::features::missing_calls(),
         powerless: powerless(),
         filter: network::check_kernel().err().map(|error| error.to_string()),
+        systemd: unreachable_systemd(settings.cgroup_driver),
         // A module that is not loaded yet is, when it is asked for.
         overlay: !wants_overlay || listed || sys::mount::Filesystem::new("overlay").is_ok(),
         missing: NAMESPACES
@@ -51,6 +58,20 @@ pub(crate) fn check(wants_overlay: bool) -> Result<(), String> {
             .collect(),
         mounts: std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(),
     })
+}
+
+fn unreachable_systemd(driver: Driver) -> Option<String> {
+    if driver != Driver::Systemd {
+        return None;
+    }
+    let error = engine::cgroup::Systemd::connect().err()?;
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    Some(text)
 }
 
 fn powerless() -> Vec<&'static str> {
@@ -104,6 +125,9 @@ fn judge(found: &Found) -> Result<(), String> {
             "the kernel has no nftables: load the module nf_tables or enable CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET ({reason})"
         ));
     }
+    if let Some(reason) = &found.systemd {
+        return Err(reason.clone());
+    }
     // proc_pid_mountinfo(5): the type follows the dash.
     let is_group = |line: &str| {
         let kind = line.split(" - ").nth(1).and_then(|rest| rest.split(' ').next());
@@ -129,6 +153,7 @@ mod tests {
             calls: Vec::new(),
             powerless: Vec::new(),
             filter: None,
+            systemd: None,
             overlay: true,
             missing: Vec::new(),
             mounts: "30 23 0:26 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw\n".to_owned(),
@@ -177,6 +202,11 @@ mod tests {
             ..good()
         };
         assert!(judge(&open).unwrap_err().contains("CONFIG_NF_TABLES"));
+        let alone = Found {
+            systemd: Some("no systemd can be reached".to_owned()),
+            ..good()
+        };
+        assert_eq!(judge(&alone).unwrap_err(), "no systemd can be reached");
         let flat = Found {
             overlay: false,
             ..good()

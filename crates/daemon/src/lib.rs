@@ -129,32 +129,23 @@ fn cache_policy(settings: &Settings) -> build::CachePolicy {
 
 async fn run(settings: Settings, options: Options, level: Level) -> Result<(), String> {
     let signals = Signals::listen()?;
-    kernel::check(settings.storage_driver == engine::store::StorageDriver::Overlay)?;
+    kernel::check(&settings)?;
+    let identity = settings.tls.as_ref().map(listen::Identity::read).transpose()?;
     let _pid = PidFile::write(&settings.pidfile)?;
     let engine = Engine::open(engine_config(&settings))
         .await
         .map_err(|error| error.message)?;
-    let executor = Arc::new(executor::EngineExecutor::new(engine.clone()));
-    let builder = build::Builder::new(engine.images().clone(), engine.store().clone(), executor)
-        .map_err(|error| format!("cannot open the build cache: {error}"))?
-        .with_policy(cache_policy(&settings));
     let shutdown = CancellationToken::new();
-    let builder = Arc::new(builder);
-    let buildkit = buildkit::Service::open(builder.clone(), engine.images().clone())
-        .map_err(|error| format!("cannot open the directories of building clients: {error}"))?;
-    let state = api::AppState::new(engine.clone(), builder, buildkit, shutdown.clone());
-    let server = api::Server::new(api::router(state), shutdown.clone());
-    let identity = settings.tls.as_ref().map(listen::Identity::read).transpose()?;
-    let listeners = listen::open(&settings, identity.as_ref()).await?;
-    let warnings = listeners.iter().filter_map(listen::Listener::warning);
-    engine.set_warnings(warnings.map(|warning| format!("WARNING: {warning}")).collect());
-    for listener in listeners {
-        tracing::info!(address = %listener, "listening");
-        tokio::spawn(listener.serve(server.clone(), shutdown.clone()));
-    }
-    if let Some(address) = &settings.metrics_addr {
-        metrics::serve(address, engine.clone(), shutdown.clone()).await?;
-    }
+    let server = match serve(&settings, &engine, identity.as_ref(), &shutdown).await {
+        Ok(server) => server,
+        Err(error) => {
+            // What refuses to start leaves nothing.
+            shutdown.cancel();
+            engine.close().await;
+            return Err(error);
+        }
+    };
+    engine.serves();
     tracing::info!(root = %settings.data_root.display(), "ready");
     // What the start needed, an idle daemon does not.
     sys::memory::release_unused();
@@ -175,6 +166,35 @@ async fn run(settings: Settings, options: Options, level: Level) -> Result<(), S
     }
     engine.close().await;
     Ok(())
+}
+
+/// Opens everything that clients come to, and only then lets them in.
+async fn serve(
+    settings: &Settings,
+    engine: &Engine,
+    identity: Option<&Arc<listen::Identity>>,
+    shutdown: &CancellationToken,
+) -> Result<api::Server, String> {
+    let executor = Arc::new(executor::EngineExecutor::new(engine.clone()));
+    let builder = build::Builder::new(engine.images().clone(), engine.store().clone(), executor)
+        .map_err(|error| format!("cannot open the build cache: {error}"))?
+        .with_policy(cache_policy(settings));
+    let builder = Arc::new(builder);
+    let buildkit = buildkit::Service::open(builder.clone(), engine.images().clone())
+        .map_err(|error| format!("cannot open the directories of building clients: {error}"))?;
+    let state = api::AppState::new(engine.clone(), builder, buildkit, shutdown.clone());
+    let server = api::Server::new(api::router(state), shutdown.clone());
+    let listeners = listen::open(settings, identity).await?;
+    if let Some(address) = &settings.metrics_addr {
+        metrics::serve(address, engine.clone(), shutdown.clone()).await?;
+    }
+    let warnings = listeners.iter().filter_map(listen::Listener::warning);
+    engine.set_warnings(warnings.map(|warning| format!("WARNING: {warning}")).collect());
+    for listener in listeners {
+        tracing::info!(address = %listener, "listening");
+        tokio::spawn(listener.serve(server.clone(), shutdown.clone()));
+    }
+    Ok(server)
 }
 
 /// Listened for from the start: a signal that comes early waits, and does not end the process.

@@ -15,7 +15,7 @@ use crate::settings::{Settings, Tls};
 pub(crate) enum Listener {
     Unix {
         listener: UnixListener,
-        path: PathBuf,
+        file: SocketFile,
     },
     Tcp {
         listener: TcpListener,
@@ -26,10 +26,20 @@ pub(crate) enum Listener {
     },
 }
 
+/// A socket in the filesystem, which goes with its listener.
+pub(crate) struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Listener::Unix { path, .. } => write!(f, "unix://{}", path.display()),
+            Listener::Unix { file, .. } => write!(f, "unix://{}", file.0.display()),
             Listener::Tcp { address, .. } => write!(f, "tcp://{address}"),
         }
     }
@@ -123,14 +133,12 @@ fn unix(path: &Path, group: Option<&str>) -> Result<Listener, String> {
         std::fs::remove_file(path).map_err(failed)?;
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
+    let file = SocketFile(path.to_owned());
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
     if let Some(gid) = group_id(group)? {
         std::os::unix::fs::chown(path, None, Some(gid)).map_err(failed)?;
     }
-    Ok(Listener::Unix {
-        listener,
-        path: path.to_owned(),
-    })
+    Ok(Listener::Unix { listener, file })
 }
 
 /// The socket's group: the one named, which must exist, or `berth` or `docker` where there is one.
@@ -203,10 +211,6 @@ impl Listener {
                 // Running out of descriptors passes; asking again at once would only burn the processor.
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
-        }
-        if let Listener::Unix { path, .. } = &self {
-            // Gone already is as good.
-            let _ = std::fs::remove_file(path);
         }
     }
 

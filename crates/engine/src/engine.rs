@@ -81,6 +81,8 @@ pub(crate) struct Inner {
     pub(crate) activities: Activities,
     pub(crate) stats: crate::container::Samples,
     pub(crate) shutdown: CancellationToken,
+    /// Cancelled when clients can reach the engine; nothing else waits for it but what starts by itself.
+    pub(crate) serves: CancellationToken,
     pub(crate) tasks: TaskTracker,
     pub(crate) frozen: Holds,
     pub(crate) daemon_id: String,
@@ -105,7 +107,10 @@ impl Engine {
         let engine = Engine {
             inner: Arc::new(inner),
         };
-        crate::recover::recover(&engine).await?;
+        if let Err(error) = crate::recover::recover(&engine).await {
+            engine.abandon().await;
+            return Err(error);
+        }
         engine
             .inner
             .tasks
@@ -117,15 +122,37 @@ impl Engine {
         Ok(engine)
     }
 
+    /// Starts the containers that start with the daemon. Not part of opening: a daemon that cannot serve starts none.
+    pub fn serves(&self) {
+        self.inner.serves.cancel();
+    }
+
     /// Lets go of every container without touching it; their monitors go on. Where none lives, what the instance
     /// has on the host goes too: bridges, rules, its control group. The next opening makes it again.
     pub async fn close(&self) {
+        self.end_tasks().await;
+        if !self.containers().iter().any(|c| c.state.status.is_alive()) {
+            self.leave_host().await;
+        }
+    }
+
+    /// The same after an opening that failed, when not all containers are known yet. Where it cannot be told whether one
+    /// lives, what it may need stays.
+    async fn abandon(&self) {
+        self.end_tasks().await;
+        let inner = Arc::clone(&self.inner);
+        if let Ok(true) = blocking(move || crate::recover::is_deserted(&inner)).await {
+            self.leave_host().await;
+        }
+    }
+
+    async fn end_tasks(&self) {
         self.inner.shutdown.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
-        if self.containers().iter().any(|c| c.state.status.is_alive()) {
-            return;
-        }
+    }
+
+    async fn leave_host(&self) {
         let inner = Arc::clone(&self.inner);
         if let Err(error) = blocking(move || inner.leave_host()).await {
             tracing::warn!(%error, "something of this daemon is left on the host");
@@ -173,7 +200,6 @@ impl Inner {
         images.set_max_downloads(config.live.max_downloads);
         images.set_max_uploads(config.live.max_uploads);
         images.set_max_layer(config.live.max_layer_size);
-        let networks = Networks::open(store.clone(), config.network.clone())?;
         let volumes = Volumes::open_with(store.clone(), store.root(), config.volume_plugins.clone())?;
         let records = Records::open(store.clone())?;
         images.keep_also(mounted_layers);
@@ -182,12 +208,11 @@ impl Inner {
         let daemon_id = daemon_id(&config.root)?;
         let metrics = Metrics::default();
         let hierarchy = cgroup::Hierarchy::host()?;
-        if config.cgroup_driver == cgroup::Driver::Systemd {
-            // Before the first container wants it.
-            cgroup::Systemd::connect()?;
-        }
         let program = sys::program::Sealed::own()
             .map_err(|error| Error::internal(format!("cannot seal our own program: {error}")))?;
+        let events = Events::open(&config.root, metrics.events())?;
+        // Last: it is the first that changes the host, and takes its changes back when it fails.
+        let networks = Networks::open(store.clone(), config.network.clone())?;
         Ok(Inner {
             live: RwLock::new(Arc::new(config.live.clone())),
             program,
@@ -202,11 +227,12 @@ impl Inner {
             execs: Execs::default(),
             ids: userns::Pool::default(),
             steps: Steps::default(),
-            events: Events::open(&config.root, metrics.events())?,
+            events,
             metrics,
             activities: Activities::default(),
             stats: Default::default(),
             shutdown: CancellationToken::new(),
+            serves: CancellationToken::new(),
             tasks: TaskTracker::new(),
             frozen: Holds::default(),
             daemon_id,

@@ -102,6 +102,11 @@ pub(crate) async fn recover(engine: &Engine) -> Result<()> {
     let engine = engine.clone();
     // Starting is not part of opening: the daemon answers at once.
     engine.inner.tasks.clone().spawn(async move {
+        let (serves, shutdown) = (engine.inner.serves.clone(), engine.inner.shutdown.clone());
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = serves.cancelled() => {}
+        }
         for id in to_start {
             if let Err(error) = engine.container_start(id.as_str()).await {
                 tracing::warn!(container = %id, %error, "could not start a container with the daemon");
@@ -183,6 +188,11 @@ fn find(inner: &Inner) -> Result<Vec<Found>> {
         found.push((container, monitor));
     }
     Ok(found)
+}
+
+/// Whether no container lives that an earlier daemon left, as far as monitors say.
+pub(crate) fn is_deserted(inner: &Inner) -> Result<bool> {
+    Ok(find(inner)?.iter().all(|(_, monitor)| monitor.is_none()))
 }
 
 /// The container ended while no daemon looked: what its monitor recorded is what happened.

@@ -104,6 +104,19 @@ impl Firewall {
             )))
     }
 
+    /// Whether the table is there.
+    pub(crate) fn is_there(&self) -> Result<bool, Error> {
+        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        match socket.get(&expression::get_table(&self.table)) {
+            Ok(_) => Ok(true),
+            Err(failure) if failure.errno == Errno::NOENT => Ok(false),
+            Err(failure) => Err(Error::kernel(format!(
+                "read the firewall table inet {}",
+                self.table
+            ))(failure)),
+        }
+    }
+
     /// Removes the table.
     pub(crate) fn remove(&self) -> Result<(), Error> {
         // Adding it first makes the removal succeed when it is gone.

@@ -17,7 +17,7 @@ use crate::host;
 use crate::ipam::{self, AddressPool, Subnet};
 use crate::link;
 use crate::model::{CreateNetwork, DefaultBridge, Ipam, IpamPool, Network, NetworkConfig};
-use crate::reconcile;
+use crate::reconcile::{self, Found};
 use crate::records::{self, SandboxRecord};
 use crate::settings::{self, GatewayMode};
 use crate::state::{Inner, NetworkState, Networks, State};
@@ -30,7 +30,20 @@ const LONGEST_NAME: usize = 255;
 impl Networks {
     /// Brings up everything recorded: bridges, firewall, names; makes what is missing of `bridge`, `host` and `none`.
     /// Containers recorded as attached keep what they have until [`Networks::reconcile`] says which still live.
+    ///
+    /// A failure takes back what this call put on the host, and nothing that was there before: living containers of an
+    /// earlier daemon may need that.
     pub fn open(store: Store, config: NetworkConfig) -> Result<Networks, Error> {
+        let tag = config.instance.tag.clone();
+        let before = Found::on_host(&tag)?;
+        Networks::bring_up(store, config).inspect_err(|_| {
+            if let Err(error) = before.restore(&tag) {
+                tracing::warn!(%error, "something of a start that failed is left on the host");
+            }
+        })
+    }
+
+    fn bring_up(store: Store, config: NetworkConfig) -> Result<Networks, Error> {
         records::prepare(store.db())?;
         let dns_dir = config.run_dir.join("dns");
         std::fs::create_dir_all(&dns_dir).map_err(Error::io(format!("create {}", dns_dir.display())))?;
@@ -197,7 +210,7 @@ impl Networks {
         self.reconcile(&HashSet::new())?;
         inner.reaper.settle();
         // The kernel takes a namespace apart some time after its last descriptor is closed, and the host's end of its
-        // pair with it: those of the pool are removed by name.
+        // pair with it: those of the pool are removed by name, while their namespaces are whole.
         let mut links = inner.prepared.links();
         links.extend(
             inner
@@ -206,8 +219,9 @@ impl Networks {
                 .values()
                 .flat_map(|network| network.driver.links()),
         );
+        let removed = link::remove(&mut inner.route(), &links);
         inner.prepared.drain();
-        link::remove(&mut inner.route(), &links).map_err(Error::kernel("remove the networks' links"))?;
+        removed.map_err(Error::kernel("remove the networks' links"))?;
         gate::remove(&mut inner.route(), &inner.config.instance.tag)?;
         match &inner.firewall {
             Some(firewall) => firewall.remove(),

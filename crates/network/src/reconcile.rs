@@ -7,6 +7,7 @@ use spec::Id;
 use sys::netlink::Socket;
 
 use crate::error::Error;
+use crate::firewall::Firewall;
 use crate::link::{self, Link};
 use crate::state::{Networks, State};
 
@@ -29,6 +30,41 @@ impl Networks {
     }
 }
 
+/// What an instance has on the host.
+pub(crate) struct Found {
+    links: BTreeSet<String>,
+    firewall: bool,
+}
+
+impl Found {
+    pub(crate) fn on_host(tag: &str) -> Result<Found, Error> {
+        let mut route = Socket::route().map_err(Error::io("open a route socket"))?;
+        let links = link::list(&mut route).map_err(Error::kernel("list the host's links"))?;
+        let ours = links.into_iter().filter(|link| own_alias(link, tag).is_some());
+        Ok(Found {
+            links: ours.map(|link| link.name).collect(),
+            firewall: Firewall::open(tag)?.is_there()?,
+        })
+    }
+
+    /// Removes what has come since.
+    pub(crate) fn restore(&self, tag: &str) -> Result<(), Error> {
+        let now = Found::on_host(tag)?;
+        let new: Vec<String> = now.links.difference(&self.links).cloned().collect();
+        let mut route = Socket::route().map_err(Error::io("open a route socket"))?;
+        link::remove(&mut route, &new).map_err(Error::kernel("remove links of a start that failed"))?;
+        match now.firewall && !self.firewall {
+            true => Firewall::open(tag)?.remove(),
+            false => Ok(()),
+        }
+    }
+}
+
+/// What follows an instance's tag in the alias of a link.
+fn own_alias<'link>(link: &'link Link, tag: &str) -> Option<&'link str> {
+    link.alias.as_deref()?.strip_prefix(tag)?.strip_prefix(':')
+}
+
 /// Links with this instance's tag that no record explains: of containers and networks whose removal a crash cut short,
 /// of containers that were never recorded, and those made ahead of need.
 pub(crate) fn unknown_links(links: &[Link], tag: &str, state: &State) -> Vec<String> {
@@ -47,14 +83,7 @@ pub(crate) fn unknown_links(links: &[Link], tag: &str, state: &State) -> Vec<Str
     };
     links
         .iter()
-        .filter(|link| {
-            let ours = link
-                .alias
-                .as_deref()
-                .and_then(|a| a.strip_prefix(tag))
-                .and_then(|a| a.strip_prefix(':'));
-            ours.is_some_and(|alias| !is_known(alias))
-        })
+        .filter(|link| own_alias(link, tag).is_some_and(|alias| !is_known(alias)))
         .map(|link| link.name.clone())
         .collect()
 }

@@ -52,6 +52,7 @@ mod proxies;
 mod prune;
 mod reach;
 mod registry_rules;
+mod refused;
 mod reload;
 mod remote;
 mod safety;

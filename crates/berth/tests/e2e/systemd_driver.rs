@@ -203,6 +203,15 @@ fn without_a_systemd_the_daemon_says_so_and_does_not_start() {
     let output = command(dir.path(), &args).stdin(Stdio::null()).output().unwrap();
     let said = text(&output.stderr);
     assert!(!output.status.success());
+    let tag = format!("berth-{}", tag_of(&dir.path().join("root")));
+    for (program, args) in [("ip", &["link"][..]), ("nft", &["list", "tables"])] {
+        let there = text(&Command::new(program).args(args).output().unwrap().stdout);
+        assert!(!there.contains(&tag), "left: {there}");
+    }
+    assert!(
+        !dir.path().join("root").exists(),
+        "a refused daemon made its root"
+    );
     assert!(
         said.contains("no systemd can be reached") && said.contains("use the cgroupfs driver"),
         "{said}"
