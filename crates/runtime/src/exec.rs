@@ -61,6 +61,8 @@ pub struct Exec<'a> {
     pub preserve_fds: u32,
     /// For whoever answers for its system calls.
     pub identity: Identity,
+    /// As in [`crate::Launch`].
+    pub dies_with_caller: bool,
 }
 
 impl<'a> Exec<'a> {
@@ -81,6 +83,7 @@ impl<'a> Exec<'a> {
             default_rlimits: &[],
             preserve_fds: 0,
             identity: Identity::default(),
+            dies_with_caller: false,
         }
     }
 }
@@ -104,6 +107,7 @@ pub fn exec(exec: Exec<'_>) -> Result<Running, LaunchError> {
     let mut process = ProcessPlan::new(exec.process, None, None, filter)?;
     process.terminal = matches!(exec.stdio, Stdio::Terminal);
     process.preserve_fds = exec.preserve_fds;
+    process.dies_with_caller = exec.dies_with_caller;
     let answerer = exec.filter.and_then(|prepared| prepared.answerer.as_ref());
     let listener = answerer.map(Answerer::connect).transpose()?;
     let limited = !(exec.process.rlimits.is_empty() && exec.default_rlimits.is_empty());

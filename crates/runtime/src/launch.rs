@@ -52,6 +52,10 @@ pub struct Launch<'a> {
     pub no_pivot: bool,
     /// The caller puts the process into the class of `linux.intelRdt` before it starts it.
     pub classed: bool,
+    /// The program is killed when the caller ends, however that ends, and with the first process of a pid namespace all
+    /// others of it. The kernel forgets the wish where the program gains rights by its file (set-user-ID, file
+    /// capabilities), and the program can take it back (prctl(2), PR_SET_PDEATHSIG).
+    pub dies_with_caller: bool,
 }
 
 impl<'a> Launch<'a> {
@@ -80,6 +84,7 @@ impl<'a> Launch<'a> {
             preserve_fds: 0,
             no_pivot: false,
             classed: false,
+            dies_with_caller: false,
         }
     }
 }

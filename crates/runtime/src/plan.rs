@@ -77,6 +77,7 @@ impl Plan {
         )?;
         process.terminal = matches!(launch.stdio, Stdio::Terminal);
         process.preserve_fds = launch.preserve_fds;
+        process.dies_with_caller = launch.dies_with_caller;
         let hooks = HookPlan::new(spec, Identity::new(spec, launch.id, launch.bundle));
         let rootfs = RootfsPlan::new(&Request {
             spec,

@@ -19,6 +19,7 @@ use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
+use rustix::process::Signal;
 use spec::runtime::{MemoryPolicy, Personality, Process, Rlimit};
 
 use crate::error::{During, LaunchError, reason};
@@ -47,6 +48,8 @@ pub(crate) struct ProcessPlan {
     pub terminal: bool,
     /// How many descriptors from 3 on the program gets.
     pub preserve_fds: u32,
+    /// Whether the program is killed when the caller ends.
+    pub dies_with_caller: bool,
     credentials: Credentials,
     umask: u32,
     no_new_privileges: bool,
@@ -85,6 +88,7 @@ impl ProcessPlan {
             console_size: process.console_size.map(|size| (size.height, size.width)),
             terminal,
             preserve_fds: 0,
+            dies_with_caller: false,
             credentials: Credentials::new(&process.user, process.capabilities.as_ref()),
             umask: process.user.umask.unwrap_or(0o022),
             no_new_privileges: process.no_new_privileges,
@@ -149,7 +153,13 @@ impl ProcessPlan {
     fn finish(&self, channel: &mut Channel) -> Result<Vec<CString>, LaunchError> {
         let env = strings("process.env", &self.env)?;
         sys::process::reset_signals().during("reset signals")?;
-        rustix::process::set_parent_process_death_signal(None).during("clear the death signal")?;
+        // Anew where it is to stay: the change of ids has cleared it. The filter that follows may not allow it.
+        let on_death = self.dies_with_caller.then_some(Signal::KILL);
+        rustix::process::set_parent_process_death_signal(on_death).during("set the death signal")?;
+        if self.dies_with_caller {
+            // A caller that ended before the signal was set sends none.
+            channel.check_peer()?;
+        }
         sys::fd::set_cloexec_from(FIRST + self.preserve_fds).during("close descriptors")?;
         match &self.filter {
             // Without no_new_privs only a privileged process may load a filter, so it comes before the last

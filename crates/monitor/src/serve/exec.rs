@@ -106,6 +106,7 @@ impl Supervisor {
                     cgroup: Some(&inherited.group),
                     filter: inherited.filter.as_ref(),
                     identity: inherited.identity.clone(),
+                    dies_with_caller: true,
                     ..runtime::Exec::new(self.process.pid, self.process.pidfd.as_fd(), &process, stdio)
                 };
                 runtime::exec(exec)

@@ -162,6 +162,8 @@ fn start_in(
     request.cgroup = Some(cgroup);
     request.init = descriptors.init.as_ref().map(AsFd::as_fd);
     request.seccomp_cache = launch.seccomp_cache.as_deref();
+    // Without a monitor nobody takes its output, reaps or records its end; a daemon that could end it may be gone, too.
+    request.dies_with_caller = true;
     // Signals are let through meanwhile: the mask would be inherited by the container's process.
     let process = signals
         .lifted(|| {

@@ -1,6 +1,7 @@
 //! A container's life beyond its first run: restart policies, what may be waited for, a machine that went down, a new
 //! program in place of the daemon's, state that an earlier release wrote.
 
+mod alone;
 mod monitors;
 mod policies;
 mod reboot;
