@@ -458,6 +458,26 @@ fn old_entries_go_file_by_file_even_when_nothing_is_written() {
     assert_eq!(texts(&config, everything()), expected(3..4));
 }
 
+/// Without following, a reader has what was there when it came: however much is written meanwhile, it ends.
+#[test]
+fn what_is_written_after_a_reader_came_is_for_those_who_follow() {
+    for (format, compress) in forms() {
+        for tail in [None, Some(0), Some(2), Some(10)] {
+            let root = TempDir::new().unwrap();
+            let config = config_of(format, &root, None, 1, compress);
+            let mut writer = Writer::open(&config).unwrap();
+            numbered(&mut writer, 0..4);
+            let options = ReadOptions { tail, ..everything() };
+            let reader = Reader::open(&config, options).unwrap();
+            numbered(&mut writer, 4..1000);
+            let lines: Vec<String> = reader.map(|line| text(&line.unwrap())).collect();
+            let first = tail.map_or(0, |count| 4 - count.min(4));
+            let wanted = expected(u32::try_from(first).unwrap()..4);
+            assert_eq!(lines, wanted, "{format:?} tail {tail:?}");
+        }
+    }
+}
+
 #[test]
 fn the_last_lines_of_a_large_log_are_read_without_the_rest() {
     for (format, compress) in forms() {

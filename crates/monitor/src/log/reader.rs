@@ -85,6 +85,8 @@ pub struct Reader {
     searched: usize,
     /// Bytes read of the current file.
     offset: u64,
+    /// Entries still to be read, where it does not follow and only the last ones were asked for.
+    left: Option<u64>,
     watch: Option<OwnedFd>,
     stop: Arc<Stop>,
     ended: bool,
@@ -95,6 +97,8 @@ struct Opened {
     identity: Identity,
     /// Lines to leave out at the beginning.
     skip: u64,
+    /// Bytes of a plain file after which nothing is read.
+    end: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -158,6 +162,7 @@ impl Reader {
             at: 0,
             searched: 0,
             offset: 0,
+            left: None,
             watch,
             stop: Arc::new(Stop {
                 finish: AtomicBool::new(false),
@@ -167,8 +172,15 @@ impl Reader {
             options,
         };
         reader.open_newer_than(None)?;
-        if let Some(count) = reader.options.tail {
-            reader.keep_last(count)?;
+        // What is written after this moment is not read without following, or whoever writes quickly would never let a
+        // reader come to an end, and more than the last lines would be shown.
+        match reader.options.tail {
+            Some(count) => {
+                let kept = reader.keep_last(count)?;
+                reader.left = (!reader.options.follow).then_some(kept);
+            }
+            None if reader.options.follow => {}
+            None => reader.end_where_it_ends()?,
         }
         Ok(reader)
     }
@@ -236,6 +248,11 @@ impl Reader {
                         }
                         _ => false,
                     };
+                    match &mut self.left {
+                        Some(0) => return Ok(None),
+                        Some(left) if !skipped => *left -= 1,
+                        _ => {}
+                    }
                     let entry = held.get(..length).filter(|_| !skipped);
                     let entry = entry.and_then(|bytes| self.format.decode(bytes));
                     self.at += length;
@@ -270,7 +287,10 @@ impl Reader {
             self.at = 0;
         }
         let length = self.buffer.len();
-        self.buffer.resize(length + CHUNK, 0);
+        let more = current.end.map_or(CHUNK, |end| {
+            usize::try_from(end.saturating_sub(self.offset)).map_or(CHUNK, |more| more.min(CHUNK))
+        });
+        self.buffer.resize(length + more, 0);
         let outcome = loop {
             match current
                 .source
@@ -339,6 +359,7 @@ impl Reader {
                     source,
                     identity,
                     skip: 0,
+                    end: None,
                 }),
                 // A gap is a rotation in progress, or the end of what there is.
                 None => {}
@@ -351,9 +372,22 @@ impl Reader {
         Ok(())
     }
 
-    /// Leaves out everything before the last `count` lines.
-    fn keep_last(&mut self, mut count: u64) -> io::Result<()> {
-        let mut keep = 0;
+    /// Leaves out what the newest file, the only one that grows, does not have yet.
+    fn end_where_it_ends(&mut self) -> io::Result<()> {
+        if let Some(Opened {
+            source: Source::Plain(file),
+            end,
+            ..
+        }) = self.sources.back_mut()
+        {
+            *end = Some(file.metadata()?.len());
+        }
+        Ok(())
+    }
+
+    /// Leaves out everything before the last `wanted` lines; gives how many there are of them.
+    fn keep_last(&mut self, wanted: u64) -> io::Result<u64> {
+        let (mut count, mut keep) = (wanted, 0);
         for opened in self.sources.iter_mut().rev() {
             keep += 1;
             match &mut opened.source {
@@ -384,7 +418,7 @@ impl Reader {
             self.offset = file.stream_position()?;
         }
         self.last = self.sources.front().map(|source| source.identity);
-        Ok(())
+        Ok(wanted - count)
     }
 
     fn drain_watch(&self) {
