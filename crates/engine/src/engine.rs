@@ -244,17 +244,19 @@ impl Inner {
     }
 
     fn leave_host(&self) -> Result<()> {
-        self.networks.tear_down()?;
+        let networks = self.networks.tear_down();
         if self.config.cgroup_driver == cgroup::Driver::Systemd {
             // Slices are systemd's.
-            return Ok(());
+            return Ok(networks?);
         }
         let name = self.own_group();
-        match cgroup::Cgroup::open("/", name.trim_start_matches('/')) {
-            Ok(group) => Ok(group.remove_within(std::time::Duration::ZERO)?),
+        let group = match cgroup::Cgroup::open("/", name.trim_start_matches('/')) {
+            Ok(group) => group.remove_within(std::time::Duration::ZERO),
             // No container was ever started.
             Err(_) => Ok(()),
-        }
+        };
+        networks?;
+        Ok(group?)
     }
 
     /// The group that holds a container's processes.

@@ -203,11 +203,12 @@ impl Networks {
     }
 
     /// Takes everything of this instance off the host: containers' endpoints, bridges, the firewall's table. The
-    /// networks stay recorded and are made again by the next [`Networks::open`].
+    /// networks stay recorded and are made again by the next [`Networks::open`]. One failure, such as a database that
+    /// cannot be written any more, keeps nothing else from going; the first is told.
     pub fn tear_down(&self) -> Result<(), Error> {
         let inner = &self.inner;
         inner.leave();
-        self.reconcile(&HashSet::new())?;
+        let detached = self.reconcile(&HashSet::new());
         inner.reaper.settle();
         // The kernel takes a namespace apart some time after its last descriptor is closed, and the host's end of its
         // pair with it: those of the pool are removed by name, while their namespaces are whole.
@@ -219,14 +220,12 @@ impl Networks {
                 .values()
                 .flat_map(|network| network.driver.links()),
         );
-        let removed = link::remove(&mut inner.route(), &links);
+        let links =
+            link::remove(&mut inner.route(), &links).map_err(Error::kernel("remove the networks' links"));
         inner.prepared.drain();
-        removed.map_err(Error::kernel("remove the networks' links"))?;
-        gate::remove(&mut inner.route(), &inner.config.instance.tag)?;
-        match &inner.firewall {
-            Some(firewall) => firewall.remove(),
-            None => Ok(()),
-        }
+        let gate = gate::remove(&mut inner.route(), &inner.config.instance.tag);
+        let firewall = inner.firewall.as_ref().map_or(Ok(()), Firewall::remove);
+        detached.map(drop).and(links).and(gate).and(firewall)
     }
 }
 

@@ -328,6 +328,16 @@ fn a_root_that_became_read_only_can_be_looked_at() {
     });
     assert!(ended.is_some(), "{}", daemon.log());
     assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
+    // It cannot record that the container's address is free, and takes everything off the host all the same.
+    let mut daemon = daemon;
+    crate::support::signal(&daemon.child.id().to_string(), "-TERM");
+    daemon.child.wait().unwrap();
+    assert_eq!(
+        crate::refused::on_host(daemon.dir.path()),
+        [""; 0],
+        "{}",
+        daemon.log()
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::silent::monitor_of;
 use crate::support::{Daemon, command, retry, signal, tag_of, text};
 
 /// What an instance has on the host, by its names.
-fn on_host(dir: &Path) -> Vec<String> {
+pub fn on_host(dir: &Path) -> Vec<String> {
     let tag = format!("berth-{}", tag_of(&dir.join("root")));
     let said =
         |program: &str, args: &[&str]| text(&Command::new(program).args(args).output().unwrap().stdout);
