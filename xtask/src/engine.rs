@@ -1,11 +1,13 @@
 //! A daemon of our own for a demonstration or a benchmark: root, socket and names of its own, gone at the end.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::interrupt::{self, Cleaning};
 use crate::process;
 
 /// How the binary is built.
@@ -88,6 +90,7 @@ fn spawn(binary: &Path, dir: &Path, socket: &str, args: &[String], log: &Path) -
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(options.create(true).append(true).open(log)?)
+        .process_group(0)
         .spawn()
         .context("cannot start the daemon")
 }
@@ -128,6 +131,7 @@ impl Daemon {
         let path = self.socket.trim_start_matches("unix://").to_owned();
         let deadline = Instant::now() + Duration::from_secs(20);
         while std::os::unix::net::UnixStream::connect(&path).is_err() {
+            interrupt::check()?;
             if self.child.try_wait()?.is_some() || Instant::now() > deadline {
                 bail!(
                     "the daemon did not come up:\n{}",
@@ -173,6 +177,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        let _cleaning = Cleaning::begin();
         if matches!(self.child.try_wait(), Ok(None)) {
             let ids = process::capture(&mut self.client(&["ps", "-aq"])).unwrap_or_default();
             for id in ids.split_whitespace() {

@@ -11,6 +11,7 @@ mod crash;
 mod demo;
 mod engine;
 mod http;
+mod interrupt;
 mod mutants;
 mod packages;
 mod process;
@@ -30,6 +31,13 @@ fn main() {
 
 fn run(args: &[String]) -> Result<()> {
     let rest = args.get(1..).unwrap_or_default();
+    let makes_daemons = matches!(
+        args.first().map(String::as_str),
+        Some("bench" | "demo" | "conformance")
+    );
+    if makes_daemons || rest.first().is_some_and(|word| word == "--vm") {
+        interrupt::listen()?;
+    }
     match args.first().map(String::as_str) {
         Some("demo") => demo::run(),
         Some("test") if rest.first().is_some_and(|word| word == "--vm") => {

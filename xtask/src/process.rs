@@ -5,6 +5,8 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::interrupt::{self, Watched};
+
 /// The workspace's root.
 pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -21,7 +23,12 @@ fn shown(command: &Command) -> String {
 /// Runs with our own output; an exit code other than 0 is an error.
 pub fn run(command: &mut Command) -> Result<()> {
     let text = shown(command);
-    let status = command.status().with_context(|| format!("cannot run {text}"))?;
+    interrupt::check()?;
+    let mut child = command.spawn().with_context(|| format!("cannot run {text}"))?;
+    let watched = Watched::new(&child);
+    let status = child.wait()?;
+    drop(watched);
+    interrupt::check()?;
     if !status.success() {
         bail!("{text}: {status}");
     }
@@ -46,10 +53,18 @@ pub fn capture(command: &mut Command) -> Result<String> {
 /// Runs and gives everything, whatever the exit code.
 pub fn output(command: &mut Command) -> Result<Output> {
     let text = shown(command);
-    command
+    interrupt::check()?;
+    let child = command
         .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot run {text}"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run {text}"))?;
+    let watched = Watched::new(&child);
+    let output = child.wait_with_output()?;
+    drop(watched);
+    interrupt::check()?;
+    Ok(output)
 }
 
 /// Whether a program is on the path.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::docker::NETNS;
+use super::docker::netns;
 use crate::process::{capture, output};
 
 pub const ADDRESS: &str = "127.0.0.1:5965";
@@ -32,7 +32,7 @@ impl Registry {
             true => {
                 let mut command = Command::new("nsenter");
                 command
-                    .arg(format!("--net=/run/netns/{NETNS}"))
+                    .arg(format!("--net=/run/netns/{}", netns()))
                     .arg("docker-registry");
                 command
             }

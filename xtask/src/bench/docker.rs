@@ -1,35 +1,75 @@
 //! The peer: Debian's dockerd with a network namespace, a root and a socket of its own, so that the host's rules and
 //! bridges stay untouched.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::interrupt::Cleaning;
 use crate::process::{capture, output, run as run_command};
 
-pub const NETNS: &str = "berth-bench";
+const PREFIX: &str = "berth-bench-";
+
+/// The network namespace of this process's peer.
+pub fn netns() -> String {
+    format!("{PREFIX}{}", std::process::id())
+}
+
+/// Removes namespaces of runs that were killed.
+fn remove_left() -> Result<()> {
+    for entry in std::fs::read_dir("/run/netns").into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(pid) = name.strip_prefix(PREFIX) else {
+            continue;
+        };
+        if !Path::new("/proc").join(pid).exists() {
+            output(Command::new("ip").args(["netns", "del", &name]))?;
+        }
+    }
+    Ok(())
+}
 
 /// Debian's dockerd in a network namespace of its own.
 pub struct Peer {
     child: Child,
     pub dir: PathBuf,
     pub docker: PathBuf,
+    /// Last, for the daemon lives in it.
+    _netns: Netns,
+}
+
+struct Netns(String);
+
+impl Netns {
+    fn make() -> Result<Netns> {
+        let name = netns();
+        run_command(Command::new("ip").args(["netns", "add", &name]))?;
+        let made = Netns(name);
+        run_command(Command::new("ip").args(["-n", &made.0, "link", "set", "lo", "up"]))?;
+        Ok(made)
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        let _cleaning = Cleaning::begin();
+        let _ = output(Command::new("ip").args(["netns", "del", &self.0]));
+    }
 }
 
 impl Peer {
     pub fn start(scratch: &Path) -> Result<Peer> {
         let dir = scratch.join("peer");
         std::fs::create_dir_all(&dir)?;
-        // A run that was killed may have left it.
-        let _ = output(Command::new("ip").args(["netns", "del", NETNS]));
-        run_command(Command::new("ip").args(["netns", "add", NETNS]))?;
-        run_command(Command::new("ip").args(["-n", NETNS, "link", "set", "lo", "up"]))?;
+        remove_left()?;
+        let netns = Netns::make()?;
         let log = std::fs::File::create(dir.join("dockerd.log"))?;
         // nsenter, not `ip netns exec`: the latter hides the control groups behind a /sys of its own.
         let child = Command::new("nsenter")
-            .arg(format!("--net=/run/netns/{NETNS}"))
+            .arg(format!("--net=/run/netns/{}", netns.0))
             .arg("dockerd")
             .args(["--host", &format!("unix://{}", dir.join("docker.sock").display())])
             .arg("--data-root")
@@ -41,6 +81,7 @@ impl Peer {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
+            .process_group(0)
             .spawn()
             .context("cannot start dockerd")?;
         // The client of the same package where there is one: it builds with BuildKit without a plugin.
@@ -50,7 +91,12 @@ impl Peer {
         } else {
             PathBuf::from("docker")
         };
-        let peer = Peer { child, dir, docker };
+        let peer = Peer {
+            child,
+            dir,
+            docker,
+            _netns: netns,
+        };
         let deadline = Instant::now() + Duration::from_secs(60);
         while !output(&mut peer.client(&["version"]))?.status.success() {
             if Instant::now() > deadline {
@@ -89,6 +135,7 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
+        let _cleaning = Cleaning::begin();
         // Each step goes on whatever the one before came to: this is the end of a run, good or bad.
         let ids =
             output(&mut self.client(&["ps", "-aq"])).map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
@@ -99,6 +146,5 @@ impl Drop for Peer {
             let _ = output(Command::new("kill").arg(pid.to_string()));
         }
         let _ = self.child.wait();
-        let _ = output(Command::new("ip").args(["netns", "del", NETNS]));
     }
 }

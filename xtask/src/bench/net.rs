@@ -17,6 +17,7 @@ use super::files;
 use super::fixture;
 use super::pair::{self, Row, median, milliseconds, timed};
 use crate::engine::{Daemon, Scratch};
+use crate::interrupt::Cleaning;
 use crate::process::{capture, output, run as run_command};
 
 const ROWS: [&str; 9] = [
@@ -97,7 +98,7 @@ pub fn run(runs: usize, wanted: &[String]) -> Result<()> {
         Side {
             name: "docker",
             client: Box::new(|args| peer.client(args)),
-            host: Some(super::docker::NETNS.to_owned()),
+            host: Some(super::docker::netns()),
         },
         Side {
             name: "berth",
@@ -210,6 +211,7 @@ impl Bare {
 
 impl Drop for Bare {
     fn drop(&mut self) {
+        let _cleaning = Cleaning::begin();
         for name in Bare::NAMES {
             let _ = output(Command::new("ip").args(["netns", "del", name]));
         }

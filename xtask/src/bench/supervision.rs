@@ -17,6 +17,7 @@ use super::fixture;
 use super::memory::{SETTLED, monitors, pss};
 use super::pair::{median, milliseconds, timed};
 use crate::engine::{Daemon, Scratch};
+use crate::interrupt::Watched;
 use crate::process::{capture, exists, output};
 
 /// Times of one container among others are medians of so many.
@@ -133,10 +134,12 @@ fn first_line(bench: &mut Bench) -> Result<()> {
             ]))?;
             let id = id.trim();
             let mut logs = client(&["logs", "-f", id]).stdout(Stdio::piped()).spawn()?;
+            let watched = Watched::new(&logs);
             let mut line = String::new();
             if let Some(stdout) = logs.stdout.take() {
                 BufReader::new(stdout).read_line(&mut line)?;
             }
+            drop(watched);
             ensure!(line == "first\n", "{side} logs {line:?}");
             if turn > 0 {
                 times.push(start.elapsed());

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use super::image::Image;
+use crate::interrupt::Watched;
 
 /// With hardware help a boot takes a second or two.
 const FIRST_WORD: Duration = Duration::from_secs(10);
@@ -20,12 +21,15 @@ const MEMORY: &str = "2048";
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 panic=-1 quiet loglevel=2 cgroup_no_v1=all random.trust_cpu=on";
 
 /// A machine that is ended when it is dropped.
-struct Machine(Child);
+struct Machine {
+    process: Child,
+    _watched: Watched,
+}
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -74,7 +78,7 @@ fn watch(
             }
             Err(RecvTimeoutError::Timeout) => return Ok(None),
             Err(RecvTimeoutError::Disconnected) => {
-                let status = machine.0.wait()?;
+                let status = machine.process.wait()?;
                 return Ok(works.then_some(status.success()));
             }
         }
@@ -114,6 +118,7 @@ fn boot(image: &Image, disks: &[PathBuf], accelerator: &str) -> Result<(Machine,
         .spawn()
         .context("cannot run qemu-system-x86_64")?;
     let output = child.stdout.take().context("no output of qemu")?;
+    let watched = Watched::new(&child);
     let (sender, lines) = mpsc::channel();
     std::thread::spawn(move || {
         for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
@@ -123,5 +128,9 @@ fn boot(image: &Image, disks: &[PathBuf], accelerator: &str) -> Result<(Machine,
             }
         }
     });
-    Ok((Machine(child), lines))
+    let machine = Machine {
+        process: child,
+        _watched: watched,
+    };
+    Ok((machine, lines))
 }
