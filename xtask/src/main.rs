@@ -12,6 +12,7 @@ mod demo;
 mod engine;
 mod http;
 mod interrupt;
+mod leftovers;
 mod mutants;
 mod packages;
 mod process;

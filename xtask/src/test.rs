@@ -2,7 +2,7 @@
 //!
 //! The rings: plain unit tests; tests that need root and the kernel, which print `skipped: <reason>` where they
 //! can't run; end-to-end tests of the binary, with our client and the real docker client. A skipped test is
-//! counted as skipped, not as passed.
+//! counted as skipped, not as passed. What the tests leave on the machine is a failure, too ([`leftovers`]).
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 
 use crate::process::{exists, root};
-use crate::{check, clients, packages};
+use crate::{check, clients, leftovers, packages};
 
 pub fn run(filter: &[String]) -> Result<()> {
     packages::install(&[packages::BUILD, packages::RUN, packages::TEST])?;
@@ -28,17 +28,23 @@ pub fn run(filter: &[String]) -> Result<()> {
             .args(["nextest", "--version"])
             .output()
             .is_ok_and(|o| o.status.success());
+    let leftovers = leftovers::Run::begin()?;
     let counts = if nextest {
-        with_nextest(filter)?
+        with_nextest(filter, &leftovers)
     } else {
-        with_cargo(filter)?
+        with_cargo(filter, &leftovers)
     };
+    let left = leftovers.end()?;
+    let counts = counts?;
     println!(
         "{} passed, {} failed, {} skipped",
         counts.passed, counts.failed, counts.skipped
     );
     if counts.failed > 0 || counts.passed == 0 {
         bail!("the tests did not pass");
+    }
+    if !left.is_empty() {
+        bail!("the tests left on this machine:\n  {}", left.join("\n  "));
     }
     Ok(())
 }
@@ -51,11 +57,17 @@ struct Counts {
 }
 
 /// Runs a command, shows its lines, and hands each to `look`.
-fn watch(command: &mut Command, mut look: impl FnMut(&str) -> bool) -> Result<bool> {
+fn watch(
+    command: &mut Command,
+    leftovers: &leftovers::Run,
+    mut look: impl FnMut(&str) -> bool,
+) -> Result<bool> {
     let (reader, writer) = std::io::pipe()?;
     let errors = writer.try_clone()?;
+    let (name, directory) = leftovers.environment();
     let mut child = command
         .current_dir(root())
+        .env(name, directory)
         .stdin(Stdio::null())
         .stdout(writer)
         .stderr(errors)
@@ -72,7 +84,7 @@ fn watch(command: &mut Command, mut look: impl FnMut(&str) -> bool) -> Result<bo
     Ok(child.wait()?.success())
 }
 
-fn with_nextest(filter: &[String]) -> Result<Counts> {
+fn with_nextest(filter: &[String], leftovers: &leftovers::Run) -> Result<Counts> {
     let mut command = Command::new("cargo");
     command.args([
         "nextest",
@@ -88,7 +100,7 @@ fn with_nextest(filter: &[String]) -> Result<Counts> {
         .args(filter);
     let mut counts = Counts::default();
     let mut in_output = false;
-    let succeeded = watch(&mut command, |line| {
+    let succeeded = watch(&mut command, leftovers, |line| {
         let text = line.trim_start();
         let told = told(text);
         let status = told.is_some();
@@ -138,14 +150,14 @@ fn number_before(text: &str, word: &str) -> u64 {
         .unwrap_or(0)
 }
 
-fn with_cargo(filter: &[String]) -> Result<Counts> {
+fn with_cargo(filter: &[String], leftovers: &leftovers::Run) -> Result<Counts> {
     let mut command = Command::new("cargo");
     command
         .args(["test", "--workspace", "--no-fail-fast", "--"])
         .args(filter)
         .args(["--nocapture", "--test-threads", "2"]);
     let mut counts = Counts::default();
-    let succeeded = watch(&mut command, |line| {
+    let succeeded = watch(&mut command, leftovers, |line| {
         if line.trim_start().starts_with("skipped:") {
             counts.skipped += 1;
         }

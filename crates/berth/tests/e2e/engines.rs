@@ -104,11 +104,27 @@ impl Podman {
     }
 }
 
+/// Removes groups that an engine makes above its containers' and never takes away; those in which somebody lives stay.
+fn remove_groups(names: &[&str]) {
+    let trees = std::fs::read_dir("/sys/fs/cgroup")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut trees: Vec<_> = trees.map(|tree| tree.path()).collect();
+    trees.push("/sys/fs/cgroup".into());
+    for tree in &trees {
+        for name in names {
+            let _ = std::fs::remove_dir(tree.join(name));
+        }
+    }
+}
+
 impl Drop for Podman {
     fn drop(&mut self) {
         let _ = self.run(&["rm", "--all", "--force", "--time", "0"]);
         // Its storage stays mounted as long as it is not told to let go.
         let _ = self.run(&["umount", "--all", "--force"]);
+        remove_groups(&["libpod_parent/conmon", "libpod_parent"]);
     }
 }
 
@@ -300,6 +316,8 @@ impl Drop for Containerd {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // The name of its namespace.
+        remove_groups(&["default"]);
     }
 }
 
