@@ -96,3 +96,39 @@ fn containers_of_one_ipc_namespace_share_their_memory() {
         "from the second\n"
     );
 }
+
+/// Whatever way an exec ends, its monitor reaps it: nothing of it stays in a container whose first process waits for nobody.
+#[test]
+fn execs_leave_no_zombie() {
+    guard!();
+    let daemon = Daemon::start();
+    for (name, init) in [("bare", &[][..]), ("served", &["--init"])] {
+        daemon.ok(&[&["run", "-d", "--name", name], init, &["box:1", "sleep", "1000"]].concat());
+        let zombies = || {
+            let script = "busybox ps -o stat,comm | busybox grep -c ^Z; true";
+            daemon.ok(&["exec", name, "sh", "-c", script])
+        };
+        daemon.ok(&["exec", name, "true"]);
+        assert_eq!(daemon.fails(&["exec", name, "sh", "-c", "exit 3"]).0, 3);
+        assert_eq!(daemon.fails(&["exec", name, "sh", "-c", "kill -9 $$"]).0, 137);
+        daemon.ok(&["exec", "-t", name, "true"]);
+        daemon.ok(&["exec", "-d", name, "true"]);
+        // One whose client is gone before its end.
+        let mut left = std::process::Command::new(crate::support::BERTH)
+            .args(["exec", name, "sh", "-c", "touch /begun; exec busybox sleep 1"])
+            .env("DOCKER_HOST", daemon.socket())
+            .spawn()
+            .unwrap();
+        let begun = || daemon.run(&["exec", name, "ls", "/begun"]).status.success();
+        assert!(crate::support::retry(|| begun().then_some(())).is_some());
+        left.kill().unwrap();
+        left.wait().unwrap();
+        let alone = || daemon.ok(&["exec", name, "sh", "-c", "busybox ps | busybox grep -c [s]leep"]);
+        // The first process, which an init has as its child and names itself.
+        let wanted = if init.is_empty() { "1\n" } else { "2\n" };
+        let ended = crate::support::retry(|| (alone() == wanted).then_some(()));
+        assert!(ended.is_some(), "{name}: {}", alone());
+        let none = crate::support::retry(|| (zombies() == "0\n").then_some(()));
+        assert!(none.is_some(), "{name}: {}", zombies());
+    }
+}

@@ -100,7 +100,8 @@ impl Daemon {
 
     pub fn wait_until_ready(&self) {
         let path = self.dir.path().join("run/berth.sock");
-        let deadline = Instant::now() + Duration::from_secs(30);
+        // An emulated machine on a loaded one takes its time.
+        let deadline = Instant::now() + Duration::from_secs(120);
         // That somebody listens is not enough: a child that the last daemon was about to start when it was killed holds its
         // socket until it has become another program.
         let answers = || {
@@ -122,11 +123,15 @@ impl Daemon {
     /// Its process has ended, whoever has to hear of it.
     fn has_ended(&self) -> bool {
         let process = format!("/proc/{}", self.child.id());
-        let stat = std::fs::read_to_string(format!("{process}/stat")).unwrap_or_default();
-        let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
-        // The first thread is a zombie, too, while another one becomes a new program.
-        let threads = std::fs::read_dir(format!("{process}/task")).map_or(0, Iterator::count);
-        matches!(state, None | Some('Z' | 'X')) && threads < 2
+        let is_dead = || {
+            let stat = std::fs::read_to_string(format!("{process}/stat")).unwrap_or_default();
+            let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+            matches!(state, None | Some('Z' | 'X'))
+        };
+        // The first thread is a zombie, too, while another one becomes a new program, and may have become it by the time at
+        // which threads are counted.
+        let threads = || std::fs::read_dir(format!("{process}/task")).map_or(0, Iterator::count);
+        is_dead() && threads() < 2 && is_dead()
     }
 
     pub fn log(&self) -> String {

@@ -162,8 +162,9 @@ fn a_disk_without_room_is_given_it() {
         .extend(["--config-file".into(), file.display().to_string()]);
     daemon.crash_and_restart();
     is_empty_soon(&daemon);
-    let events = events(&daemon);
-    assert!(events.contains("reason=space"), "{events}");
+    // It is told after it has happened.
+    let told = retry(|| events(&daemon).contains("reason=space").then_some(()));
+    assert!(told.is_some(), "{}", events(&daemon));
 }
 
 #[test]
