@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use spec::Id;
 
 use crate::error::Error;
-use crate::firewall::{PortRule, ports};
+use crate::firewall::{PortRule, Way, ports};
 use crate::link;
 use crate::model::PublishedPort;
 use crate::state::Networks;
@@ -56,10 +56,14 @@ impl Networks {
             .map(|(address, _)| *address)
             .collect();
         let tag = &inner.config.instance.tag;
-        let explained = state.port_rules(sandbox).into_iter().filter_map(|rule| {
+        let all = state.port_rules(sandbox);
+        let explained = all.iter().filter_map(|&rule| {
             let leads = state.way_in(sandbox, rule.host_ip.is_ipv4())?;
-            if rule.routed {
-                return Some(routed(tag, &rule, &leads.endpoint.network_name, &filters));
+            match rule.way {
+                Way::Open => return Some(routed(tag, &rule, &leads.endpoint.network_name, &filters)),
+                // Told with the port it is besides.
+                Way::Trusted => return None,
+                Way::Translated => {}
             }
             let port = sandbox.ports.iter().find(|port| {
                 (port.proto, port.host_ip, port.host_port) == (rule.proto, rule.host_ip, rule.host_port)
@@ -88,13 +92,25 @@ impl Networks {
             if !rule.host_ip.is_loopback() {
                 notes.extend(filters.iter().map(also));
             }
+            let (mut from, mut rules) = (from(&rule), rules(tag, &rule));
+            if let Some(direct) = all.iter().find(|other| other.is_trusted_way_of(&rule)) {
+                let interfaces = state.trusts(leads, rule.host_ip.is_ipv4()).join(", ");
+                let address = rule.target.ip();
+                from.push(format!(
+                    "machines that route to {address} and whose packets come in by {interfaces}, at that address"
+                ));
+                let (set, element) = ports::shown(direct);
+                rules.push(format!(
+                    "inet {tag}, chain forward: set trusted, set {set} {{ {element} }}: accept"
+                ));
+            }
             Some(Explained {
                 port: port.clone(),
                 network: leads.endpoint.network_name.clone(),
                 target: rule.target,
                 addresses: answers,
-                from: from(&rule),
-                rules: rules(tag, &rule),
+                from,
+                rules,
                 notes,
             })
         });

@@ -22,7 +22,7 @@ use sys::netlink::{Failure, Message, Reply, Socket};
 use crate::error::Error;
 use expression::{Element, Hook, OUTPUT, Rule};
 pub(crate) use gate::Gate;
-pub(crate) use ports::PortRule;
+pub(crate) use ports::{PortRule, Way};
 pub(crate) use ruleset::{BridgeRules, Desired};
 
 /// Whether the kernel's packet filter can be used; changes nothing.

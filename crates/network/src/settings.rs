@@ -1,5 +1,5 @@
 //! The bridge driver's options (`com.docker.network.*`), read once and checked: what is not understood is kept and
-//! shown, as other clients expect; what is understood but not offered is refused.
+//! shown, as other clients expect.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -20,7 +20,7 @@ const GATEWAY_MODE_IPV4: &str = "com.docker.network.bridge.gateway_mode_ipv4";
 const GATEWAY_MODE_IPV6: &str = "com.docker.network.bridge.gateway_mode_ipv6";
 const SOURCE_IPV4: &str = "com.docker.network.host_ipv4";
 const SOURCE_IPV6: &str = "com.docker.network.host_ipv6";
-const REFUSED: [&str; 1] = ["com.docker.network.bridge.trusted_host_interfaces"];
+const TRUSTED: &str = "com.docker.network.bridge.trusted_host_interfaces";
 
 /// What the host is to a network's containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) gateway_modes: [GatewayMode; 2],
     /// The host's address that traffic to others leaves with, instead of that of the interface it leaves by.
     pub(crate) sources: [Option<IpAddr>; 2],
+    /// Interfaces of the host from which published ports are reached at the containers' own addresses.
+    pub(crate) trusted: Vec<String>,
     /// The network called `bridge`: no names are resolved in it.
     pub(crate) is_default: bool,
 }
@@ -65,14 +67,6 @@ impl Settings {
             Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
             Some(other) => Err(invalid(key, other)),
         };
-        for key in REFUSED {
-            // An empty value is the default's spelling.
-            if let Some(value) = options.get(key).filter(|v| !v.is_empty()) {
-                return Err(Error::Invalid(format!(
-                    "option {key}={value} is not offered by this engine"
-                )));
-            }
-        }
         let name = |key: &str, default: &str| match options.get(key).filter(|v| !v.is_empty()) {
             None => Ok(default.to_owned()),
             Some(name) if is_interface_name(name) => Ok(name.clone()),
@@ -108,7 +102,19 @@ impl Settings {
                 _ => Err(invalid(key, text)),
             },
         };
+        let list = options.get(TRUSTED).map_or("", String::as_str);
+        let mut trusted: Vec<String> = Vec::new();
+        for name in list.split(':').filter(|name| !name.is_empty()) {
+            if !may_be_interface(name) {
+                return Err(invalid(TRUSTED, list));
+            }
+            // Named twice it is still one element of the firewall.
+            if !trusted.iter().any(|known| known == name) {
+                trusted.push(name.to_owned());
+            }
+        }
         Ok(Settings {
+            trusted,
             sources: [source(SOURCE_IPV4, true)?, source(SOURCE_IPV6, false)?],
             gateway_modes: [mode(GATEWAY_MODE_IPV4)?, mode(GATEWAY_MODE_IPV6)?],
             bridge: name(BRIDGE_NAME, fallback_name)?,
@@ -147,6 +153,14 @@ pub(crate) fn is_interface_name(name: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
+/// Whether a link of the host may have the name: the kernel's own rule, since others choose it.
+fn may_be_interface(name: &str) -> bool {
+    (1..=LONGEST_NAME).contains(&name.len())
+        && name != "."
+        && name != ".."
+        && !name.contains(|c: char| matches!(c, '/' | ':' | '\0') || c.is_whitespace())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,6 +177,9 @@ mod tests {
         let settings = Settings::parse(&options(&[(ENABLE_ICC, "false"), (MTU, "9000")]), "br-1").unwrap();
         assert!(!settings.icc && settings.masquerade);
         assert_eq!((settings.mtu, settings.bridge.as_str()), (9000, "br-1"));
+        assert!(settings.trusted.is_empty());
+        let trusting = Settings::parse(&options(&[(TRUSTED, ":vxlan.1:eth3::vxlan.1")]), "br-1").unwrap();
+        assert_eq!(trusting.trusted, ["vxlan.1", "eth3"]);
         for (key, value) in [
             (MTU, "12"),
             (BRIDGE_NAME, "../etc"),
@@ -172,6 +189,9 @@ mod tests {
             (GATEWAY_MODE_IPV4, "direct"),
             (SOURCE_IPV4, "2001:db8::1"),
             (SOURCE_IPV6, "::"),
+            (TRUSTED, "eth0:not one"),
+            (TRUSTED, "eth0:../../eth1"),
+            (TRUSTED, "a-name-that-is-too-long"),
         ] {
             let refused = Settings::parse(&options(&[(key, value)]), "br-1")
                 .unwrap_err()

@@ -21,7 +21,7 @@ use sys::netlink::Socket;
 use crate::address::Prefix;
 use crate::driver::{Bridge, Driver};
 use crate::error::Error;
-use crate::firewall::{BridgeRules, Desired, Firewall, Gate, PortRule, ports};
+use crate::firewall::{BridgeRules, Desired, Firewall, Gate, PortRule, Way, ports};
 use crate::ipam::{AddressPool, Subnet};
 use crate::model::{EndpointInfo, Network, NetworkConfig, SavedSandbox, SubnetStatus};
 use crate::port::Ports;
@@ -147,6 +147,7 @@ impl NetworkState {
                 .collect(),
             unprotected: self.subnets_in(GatewayMode::NatUnprotected),
             routed: self.subnets_in(GatewayMode::Routed),
+            trusted: bridge.settings.trusted.clone(),
         })
     }
 
@@ -219,6 +220,17 @@ impl State {
         network.and_then(|network| network.gateway_mode(ipv4)) == Some(GatewayMode::Routed)
     }
 
+    /// Interfaces of the host from which the endpoint's published ports are reached at its own address: those its network
+    /// trusts. Where the family is open to all anyway, none.
+    pub(crate) fn trusts<'a>(&'a self, attached: &Attached, ipv4: bool) -> &'a [String] {
+        let network = self.networks.get(&attached.endpoint.network_id);
+        let settings = network.and_then(|network| Some(&network.bridge()?.settings));
+        match settings {
+            Some(settings) if settings.gateway_mode(ipv4) == GatewayMode::Nat => &settings.trusted,
+            _ => &[],
+        }
+    }
+
     /// Where a container's published ports lead.
     pub(crate) fn port_rules(&self, sandbox: &SandboxRecord) -> Vec<PortRule> {
         if sandbox.ports.is_empty() {
@@ -231,19 +243,33 @@ impl State {
                 true => IpAddr::from(endpoint.ipv4?),
                 false => IpAddr::from(endpoint.ipv6?),
             };
-            Some((target, self.is_routed(attached, ipv4)))
+            let ways: &'static [Way] = match self.is_routed(attached, ipv4) {
+                true => &[Way::Open],
+                false if self.trusts(attached, ipv4).is_empty() => &[Way::Translated],
+                false => &[Way::Translated, Way::Trusted],
+            };
+            Some((target, ways))
         };
         let (way4, way6) = (way(true), way(false));
-        let rules = sandbox.ports.iter().filter_map(|port| {
+        let mut rules = Vec::new();
+        for port in &sandbox.ports {
+            let Some((target, ways)) = (if port.host_ip.is_ipv4() { way4 } else { way6 }) else {
+                continue;
+            };
             // The way in may have become another one since the port was taken. One that was routed has no port of the
-            // host to be led from, and what only the host itself is to reach is not opened to all who route here.
-            match if port.host_ip.is_ipv4() { way4 } else { way6 }? {
-                (_, false) if port.routed => None,
-                (_, true) if port.host_ip.is_loopback() => None,
-                (target, routed) => Some(PortRule::of(port, target, routed)),
-            }
-        });
-        ports::without_repeats(rules.collect())
+            // host to be led from, and what only the host itself is to reach is not opened to all who route here. Who
+            // comes by an interface that is trusted is as near as the host itself.
+            let fits = |way: &&Way| match way {
+                Way::Translated | Way::Trusted => !port.routed,
+                Way::Open => !port.host_ip.is_loopback(),
+            };
+            rules.extend(
+                ways.iter()
+                    .filter(fits)
+                    .map(|way| PortRule::of(port, target, *way)),
+            );
+        }
+        ports::without_repeats(rules)
     }
 
     /// Everything the firewall should hold, without the ports of `except`.

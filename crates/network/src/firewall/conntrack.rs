@@ -72,7 +72,7 @@ pub(super) fn forget_untranslated(socket: &mut Socket, desired: &Desired) -> Res
     let ports: Vec<PortRule> = desired
         .ports
         .iter()
-        .filter(|rule| rule.proto == Proto::Udp && !rule.routed)
+        .filter(|rule| rule.proto == Proto::Udp && rule.is_translated())
         .copied()
         .collect();
     let masqueraded = |address| {

@@ -1,11 +1,25 @@
-//! What a published port adds to the table: an element of a map that leads it to its container, or, on a network that
-//! is routed, of a set that lets packets to the container's own address pass.
+//! What a published port adds to the table: an element of a map that leads it to its container, or of a set that lets
+//! packets to the container's own address pass: all of them on a network that is routed, those of some interfaces of the
+//! host on one that trusts these.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::expression::Element;
-use super::ruleset::{OPEN4, OPEN6, PUBLISH4, PUBLISH4_ANY, PUBLISH6, PUBLISH6_ANY, RANGES4, RANGES6};
+use super::ruleset::{
+    DIRECT4, DIRECT6, OPEN4, OPEN6, PUBLISH4, PUBLISH4_ANY, PUBLISH6, PUBLISH6_ANY, RANGES4, RANGES6,
+};
 use crate::model::{Proto, PublishedPort};
+
+/// By which address a published port is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Way {
+    /// One of the host, which is rewritten.
+    Translated,
+    /// The container's own, from everywhere.
+    Open,
+    /// The container's own, from the interfaces that its network trusts.
+    Trusted,
+}
 
 /// What a published port adds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,46 +30,59 @@ pub(crate) struct PortRule {
     pub(crate) target: SocketAddr,
     /// How many ports from these on.
     pub(crate) count: u16,
-    /// Nothing is translated: `host_ip` and `host_port` are the target's own.
-    pub(crate) routed: bool,
+    /// Where nothing is translated, `host_ip` and `host_port` are the target's own.
+    pub(crate) way: Way,
 }
 
 impl PortRule {
-    /// How a published port leads to an address; `routed` where that is reached itself.
-    pub(crate) fn of(port: &PublishedPort, target: IpAddr, routed: bool) -> PortRule {
+    /// How a published port leads to an address.
+    pub(crate) fn of(port: &PublishedPort, target: IpAddr, way: Way) -> PortRule {
         let rule = PortRule {
             proto: port.proto,
             host_ip: port.host_ip,
             host_port: port.host_port,
             target: (target, port.container_port).into(),
             count: port.count,
-            routed,
+            way,
         };
-        match routed {
-            true => PortRule {
+        match way {
+            Way::Open | Way::Trusted => PortRule {
                 host_ip: target,
                 host_port: port.container_port,
                 ..rule
             },
-            false => rule,
+            Way::Translated => rule,
         }
     }
 
+    pub(crate) fn is_translated(&self) -> bool {
+        self.way == Way::Translated
+    }
+
+    /// Whether it lets interfaces that are trusted reach what the other one leads to.
+    pub(crate) fn is_trusted_way_of(&self, other: &PortRule) -> bool {
+        let first = other.target.port();
+        let ours = self.target.port()..=self.target.port().saturating_add(self.count - 1);
+        self.way == Way::Trusted
+            && (self.proto, self.target.ip()) == (other.proto, other.target.ip())
+            && ours.contains(&first)
+    }
+
     /// One port of a container that is reached itself.
-    fn routed(proto: Proto, target: SocketAddr) -> PortRule {
+    fn direct(way: Way, proto: Proto, target: SocketAddr) -> PortRule {
         PortRule {
             proto,
             host_ip: target.ip(),
             host_port: target.port(),
             target,
             count: 1,
-            routed: true,
+            way,
         }
     }
 
     /// Whether a port of a container that is reached itself is the next behind these.
-    fn ends_before(&self, proto: Proto, target: SocketAddr) -> bool {
-        (self.proto, self.target.ip()) == (proto, target.ip())
+    fn ends_before(&self, way: Way, proto: Proto, target: SocketAddr) -> bool {
+        (self.way, self.proto, self.target.ip()) == (way, proto, target.ip())
             && self.target.port().checked_add(self.count) == Some(target.port())
     }
 }
@@ -63,23 +90,23 @@ impl PortRule {
 /// Two ports of the host that lead to one of the container are one where there is no port of the host: an address and a
 /// port stand once in a set.
 pub(crate) fn without_repeats(rules: Vec<PortRule>) -> Vec<PortRule> {
-    let (routed, mut others): (Vec<PortRule>, Vec<PortRule>) =
-        rules.into_iter().partition(|rule| rule.routed);
-    if routed.is_empty() {
+    let (mut others, direct): (Vec<PortRule>, Vec<PortRule>) =
+        rules.into_iter().partition(PortRule::is_translated);
+    if direct.is_empty() {
         return others;
     }
-    let mut open: Vec<(Proto, SocketAddr)> = Vec::new();
-    for rule in &routed {
-        let port = |n: u16| rule.target.port().saturating_add(n);
-        open.extend((0..rule.count).map(|n| (rule.proto, SocketAddr::new(rule.target.ip(), port(n)))));
+    let mut open: Vec<(Way, Proto, SocketAddr)> = Vec::new();
+    for rule in &direct {
+        let at = |n: u16| SocketAddr::new(rule.target.ip(), rule.target.port().saturating_add(n));
+        open.extend((0..rule.count).map(|n| (rule.way, rule.proto, at(n))));
     }
     open.sort_unstable();
     open.dedup();
     let mut run: Option<PortRule> = None;
-    for (proto, target) in open {
+    for (way, proto, target) in open {
         match &mut run {
-            Some(run) if run.ends_before(proto, target) => run.count += 1,
-            _ => others.extend(run.replace(PortRule::routed(proto, target))),
+            Some(run) if run.ends_before(way, proto, target) => run.count += 1,
+            _ => others.extend(run.replace(PortRule::direct(way, proto, target))),
         }
     }
     others.extend(run);
@@ -91,7 +118,7 @@ pub(crate) fn without_repeats(rules: Vec<PortRule>) -> Vec<PortRule> {
 pub(crate) fn port_elements(ports: &[PortRule]) -> Vec<Element> {
     let mut elements = Vec::with_capacity(ports.len());
     for port in ports {
-        if port.routed || (port.count > 1 && port.host_port == port.target.port()) {
+        if !port.is_translated() || (port.count > 1 && port.host_port == port.target.port()) {
             elements.push(range_element(port));
             continue;
         }
@@ -120,7 +147,7 @@ pub(crate) fn shown(port: &PortRule) -> (&'static str, String) {
     };
     let target = |n: u16| format!("{} . {}", port.target.ip(), port.target.port().saturating_add(n));
     let text = match elements.as_slice() {
-        [_] if port.routed => match port.count {
+        [_] if !port.is_translated() => match port.count {
             1 => format!("{} . {address}{}", port.proto, port.host_port),
             _ => format!("{} . {address}{}-{last}", port.proto, port.host_port),
         },
@@ -152,11 +179,13 @@ fn padded(port: u16) -> Vec<u8> {
 
 /// One address and some ports, or, where the address is unspecified, all of them.
 fn range_element(port: &PortRule) -> Element {
-    let (set, last_address) = match port.host_ip {
-        IpAddr::V4(_) if port.routed => (OPEN4, Vec::new()),
-        IpAddr::V6(_) if port.routed => (OPEN6, Vec::new()),
-        IpAddr::V4(_) => (RANGES4, vec![0xff; 4]),
-        IpAddr::V6(_) => (RANGES6, vec![0xff; 16]),
+    let (set, last_address) = match (port.way, port.host_ip) {
+        (Way::Open, IpAddr::V4(_)) => (OPEN4, Vec::new()),
+        (Way::Open, IpAddr::V6(_)) => (OPEN6, Vec::new()),
+        (Way::Trusted, IpAddr::V4(_)) => (DIRECT4, Vec::new()),
+        (Way::Trusted, IpAddr::V6(_)) => (DIRECT6, Vec::new()),
+        (Way::Translated, IpAddr::V4(_)) => (RANGES4, vec![0xff; 4]),
+        (Way::Translated, IpAddr::V6(_)) => (RANGES6, vec![0xff; 16]),
     };
     let address = octets(port.host_ip);
     let last_address = if port.host_ip.is_unspecified() {
@@ -172,7 +201,7 @@ fn range_element(port: &PortRule) -> Element {
         set,
         key: key(&address, port.host_port),
         last_key: Some(key(&last_address, last)),
-        data: (!port.routed).then(|| octets(port.target.ip())),
+        data: port.is_translated().then(|| octets(port.target.ip())),
         ends_range: false,
     }
 }
@@ -214,7 +243,11 @@ mod tests {
     fn routed(first: u16, count: u16) -> PortRule {
         PortRule {
             count,
-            ..PortRule::routed(Proto::Tcp, (IpAddr::from([172, 18, 0, 2]), first).into())
+            ..PortRule::direct(
+                Way::Open,
+                Proto::Tcp,
+                (IpAddr::from([172, 18, 0, 2]), first).into(),
+            )
         }
     }
 
@@ -228,7 +261,7 @@ mod tests {
             count: 1,
             routed: false,
         };
-        let translated = PortRule::of(&port, [172, 18, 0, 2].into(), false);
+        let translated = PortRule::of(&port, [172, 18, 0, 2].into(), Way::Translated);
         let rules = without_repeats(vec![
             routed(84, 7),
             translated,
@@ -250,5 +283,15 @@ mod tests {
         );
         // The last port has no neighbour.
         assert_eq!(without_repeats(vec![routed(65535, 1), routed(1, 1)]).len(), 2);
+        // What is open to all is another set than what is open to some.
+        let trusted = PortRule {
+            way: Way::Trusted,
+            ..routed(81, 1)
+        };
+        assert_eq!(
+            without_repeats(vec![trusted, routed(80, 1), trusted]),
+            [routed(80, 1), trusted]
+        );
+        assert_eq!(shown(&trusted), (DIRECT4, "tcp . 172.18.0.2 . 81".to_owned()));
     }
 }

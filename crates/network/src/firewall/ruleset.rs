@@ -19,6 +19,7 @@
 //!              to a bridge, to @unprotected*                  accept   networks that ask for it
 //!              to a bridge, to @open*                         accept   a published port of a network that is routed
 //!              to a bridge, to @routed*, ICMP                 accept
+//!              @trusted: an interface to a bridge, to @direct*  accept  a published port of a network that trusts it
 //!              to a bridge                                    drop     isolation; no routing to containers
 //! postrouting  from sources*, not to a bridge                 source nat to what the map says
 //!              from @masquerade*, not to a bridge             masquerade
@@ -55,8 +56,11 @@ const UNPROTECTED4: &str = "unprotected4";
 const UNPROTECTED6: &str = "unprotected6";
 const ROUTED4: &str = "routed4";
 const ROUTED6: &str = "routed6";
+const TRUSTED: &str = "trusted";
 pub(super) const OPEN4: &str = "open4";
 pub(super) const OPEN6: &str = "open6";
+pub(super) const DIRECT4: &str = "direct4";
+pub(super) const DIRECT6: &str = "direct6";
 /// Protocols in the IP header.
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
@@ -82,6 +86,8 @@ pub(crate) struct BridgeRules {
     pub(crate) unprotected: Vec<Prefix>,
     /// Those whose containers are reached at their own addresses, at published ports alone, and leave with them.
     pub(crate) routed: Vec<Prefix>,
+    /// Interfaces of the host from which published ports are reached at the containers' own addresses.
+    pub(crate) trusted: Vec<String>,
 }
 
 /// Everything that depends on networks and ports.
@@ -133,6 +139,7 @@ fn sets() -> Vec<Set> {
         set(BRIDGES, TYPE_IFNAME, 16),
         set(INTERNAL, TYPE_IFNAME, 16),
         set(SAME, pair, 32),
+        set(TRUSTED, pair, 32),
         set(GATE, TYPE_IFNAME, 16),
         range(SUBNETS4, TYPE_IPV4, 4),
         range(SUBNETS6, TYPE_IPV6, 16),
@@ -146,6 +153,8 @@ fn sets() -> Vec<Set> {
         range(ROUTED6, TYPE_IPV6, 16),
         open(OPEN4, TYPE_IPV4, &[1, 4, 2]),
         open(OPEN6, TYPE_IPV6, &[1, 16, 2]),
+        open(DIRECT4, TYPE_IPV4, &[1, 4, 2]),
+        open(DIRECT6, TYPE_IPV6, &[1, 16, 2]),
         map(PUBLISH4, &[TYPE_PROTO, TYPE_IPV4, TYPE_SERVICE], 12, TYPE_IPV4, 8),
         map(PUBLISH4_ANY, &[TYPE_PROTO, TYPE_SERVICE], 8, TYPE_IPV4, 8),
         map(
@@ -379,6 +388,20 @@ fn always() -> Vec<(&'static str, Rule)> {
                 .protocol(ICMPV6)
                 .verdict(Verdict::Accept),
         ),
+        (
+            "forward",
+            rule()
+                .passing(TRUSTED)
+                .open(NFPROTO_IPV4, DIRECT4)
+                .verdict(Verdict::Accept),
+        ),
+        (
+            "forward",
+            rule()
+                .passing(TRUSTED)
+                .open(NFPROTO_IPV6, DIRECT6)
+                .verdict(Verdict::Accept),
+        ),
         ("forward", rule().outgoing(BRIDGES, true).verdict(Verdict::Drop)),
         (
             "postrouting",
@@ -491,5 +514,11 @@ pub(crate) fn bridge_elements(bridge: &BridgeRules) -> Vec<Element> {
     if bridge.icc {
         elements.push(plain(SAME, &pair));
     }
+    elements.extend(
+        bridge
+            .trusted
+            .iter()
+            .map(|interface| plain(TRUSTED, &[nft::ifname(interface), name].concat())),
+    );
     elements
 }

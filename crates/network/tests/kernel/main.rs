@@ -16,3 +16,4 @@ mod repair;
 mod respect;
 mod routed;
 mod traffic;
+mod trusted;
