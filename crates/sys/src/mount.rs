@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
     UnmountFlags,
@@ -24,6 +25,9 @@ use rustix::mount::{
 pub use mapped::IdMap;
 pub use objects::Objects;
 pub use overlay::Overlay;
+
+use crate::beneath;
+use crate::namespace::{self, Kind};
 
 /// What mount_setattr(2) changes. `set` and `clear` are bits of this type's constants.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -104,6 +108,31 @@ impl Tree {
     /// A detached copy of the mount that an open file or directory is on.
     pub fn of(file: BorrowedFd<'_>, recursive: bool) -> io::Result<Tree> {
         Tree::open(file, Path::new(""), recursive)
+    }
+
+    /// The directory or file at `path` in a detached mount, as a mount of its own. No link leads out of the mount.
+    pub fn part(self, path: &Path) -> io::Result<Tree> {
+        match self.copy_of(path) {
+            // Before Linux 6.15 only what is mounted in the caller's namespace is copied, so it happens in one that ends here.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.part_elsewhere(path),
+            result => result,
+        }
+    }
+
+    fn copy_of(&self, path: &Path) -> io::Result<Tree> {
+        let found = beneath::open_beneath(self.0.as_fd(), path, OFlags::PATH, Mode::empty())?;
+        Tree::of(found.as_fd(), false)
+    }
+
+    fn part_elsewhere(self, path: &Path) -> io::Result<Tree> {
+        let (_namespace, part) = namespace::create_with(Kind::Mount, || {
+            set_propagation(Path::new("/"), Propagation::Private, true)?;
+            // A place that exists everywhere.
+            let place = rustix::fs::open("/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+            self.attach(place.as_fd())?;
+            self.copy_of(path)
+        })?;
+        part
     }
 
     /// Takes a descriptor of a mount that came from elsewhere (another process, `Overlay`).

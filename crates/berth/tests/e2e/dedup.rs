@@ -372,16 +372,29 @@ fn parts_of_images_are_mounted() {
     pack.arg("-C").arg(&tree).arg("-cf").arg(&tar).arg(".");
     assert!(pack.status().unwrap().success());
     daemon.ok(&["import", &tar.display().to_string(), "parts:1"]);
-    let shown = |part: &str, script: &str| {
-        let mount = format!("type=image,src=parts:1,dst=/mnt,image-subpath={part}");
-        daemon.ok(&["run", "--rm", "--mount", &mount, "box:1", "sh", "-c", script])
-    };
-    for part in ["etc/large", "etc/link"] {
-        assert_eq!(shown(part, "cat /mnt"), lines("large"), "{part}");
-        assert_eq!(shown(part, "stat -c '%u %g %a' /mnt"), "7 8 751\n", "{part}");
+    // The same with a layer on top that hides none of it.
+    let copy = "parts:2";
+    daemon.ok(&["create", "--name", "more", "parts:1", "true"]);
+    let new = daemon.dir.path().join("new");
+    std::fs::write(&new, "new").unwrap();
+    daemon.ok(&["cp", &new.display().to_string(), "more:/etc/new"]);
+    daemon.ok(&["commit", "more", copy]);
+    for image in ["parts:1", copy] {
+        let shown = |part: &str, script: &str| {
+            let mount = format!("type=image,src={image},dst=/mnt,image-subpath={part}");
+            daemon.ok(&["run", "--rm", "--mount", &mount, "box:1", "sh", "-c", script])
+        };
+        for part in ["etc/large", "etc/link"] {
+            assert_eq!(shown(part, "cat /mnt"), lines("large"), "{part} of {image}");
+            assert_eq!(
+                shown(part, "stat -c '%u %g %a' /mnt"),
+                "7 8 751\n",
+                "{part} of {image}"
+            );
+        }
+        assert_eq!(shown("etc/small", "cat /mnt"), "small");
+        assert_eq!(shown("etc", "cat /mnt/large"), lines("large"));
     }
-    assert_eq!(shown("etc/small", "cat /mnt"), "small");
-    assert_eq!(shown("etc", "cat /mnt/large"), lines("large"));
 }
 
 #[test]

@@ -6,8 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use api_types::{BindOptions, Mount, MountPoint};
 use serde::{Deserialize, Serialize};
@@ -715,66 +714,23 @@ fn bundle_one(engine: &Inner, container: &Container, mount: &PlannedMount) -> Re
             })
         }
         MountKind::Image {
-            snapshot,
-            name,
-            subpath,
+            snapshot, subpath, ..
         } => {
             let overlay = engine.store.snapshots().overlay(*snapshot)?;
-            match overlay.lower.as_slice() {
-                [single] => {
-                    let part = beneath(single, subpath)?;
-                    if overlay.objects.is_none() {
-                        return Ok(bind(part, "", true));
-                    }
-                    if !Path::new(&part).is_dir() {
-                        let file = whole(container, mount, single, subpath)?;
-                        return Ok(bind(file.unwrap_or(part), "", true));
-                    }
-                    let lower = vec![part.into()];
-                    stacked(&mount.destination, &sys::mount::Overlay { lower, ..overlay })
-                }
-                _ => {
+            match overlay.single() {
+                Some((single, _)) => Ok(bind(beneath(single, subpath)?, "", true)),
+                None => {
+                    let mut made = stacked(&mount.destination, &overlay)?;
                     if !subpath.is_empty() {
-                        return Err(Error::invalid(format!(
-                            "image mount of {name}: a subpath needs an image with one layer"
-                        )));
+                        // What is there is known once the layers are one on the other.
+                        made.options.push(format!("x-berth.part={subpath}"));
                     }
-                    stacked(&mount.destination, &overlay)
+                    Ok(made)
                 }
             }
         }
         MountKind::Overlay { overlay } => stacked(&mount.destination, overlay),
     }
-}
-
-/// A file of a layer that has its content elsewhere, as a copy that the container keeps; nothing where it is whole.
-fn whole(container: &Container, mount: &PlannedMount, layer: &Path, subpath: &str) -> Result<Option<String>> {
-    let copied = || -> std::io::Result<Option<PathBuf>> {
-        let meta = std::fs::File::from(open_beneath(layer, subpath)?).metadata()?;
-        // Devices are not opened.
-        let (Some(shared), true) = (store::SharedFiles::beside(layer)?, meta.is_file()) else {
-            return Ok(None);
-        };
-        let (base, reading) = (std::fs::File::open(layer)?, rustix::fs::OFlags::RDONLY);
-        let file = sys::beneath::open_beneath(base.as_fd(), subpath, reading, rustix::fs::Mode::empty())?;
-        let mut content = shared.content(file.into())?;
-        if content.metadata()?.ino() == meta.ino() {
-            return Ok(None);
-        }
-        let name = spec::Digest::sha256(mount.destination.as_bytes());
-        let dir = container.files.dir.join("image-files");
-        std::fs::create_dir_all(&dir)?;
-        let copy = dir.join(name.hex());
-        let mut into = std::fs::File::create(&copy)?;
-        std::io::copy(&mut content, &mut into)?;
-        std::os::unix::fs::fchown(&into, Some(meta.uid()), Some(meta.gid()))?;
-        into.set_permissions(meta.permissions())?;
-        into.set_modified(meta.modified()?)?;
-        Ok(Some(copy))
-    };
-    let copy = copied()
-        .map_err(|error| Error::internal(format!("image mount at {}: {error}", mount.destination)))?;
-    copy.map(|path| plain(&path).map(str::to_owned)).transpose()
 }
 
 /// Directories stacked as overlayfs, mounted in the container's own namespace; one needs no union.

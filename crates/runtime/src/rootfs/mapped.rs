@@ -16,7 +16,7 @@ use sys::mount::{Filesystem, IdMap, Objects, Overlay, Tree};
 
 use super::devices;
 use super::options::Options;
-use crate::error::{During, LaunchError};
+use crate::error::{During, LaunchError, reason};
 use crate::namespaces::{Namespaces, id_ranges};
 
 /// The user namespace by whose maps a mount is to be translated, if it is.
@@ -61,11 +61,12 @@ pub(super) fn translation(
 const OBJECTS: &str = "x-berth.objects=";
 
 /// Whether only [`overlay`] can mount it.
-pub(super) fn shares_files(options: &Options) -> bool {
-    options.data.iter().any(|option| option.starts_with(OBJECTS))
+pub(super) fn is_for_us(options: &Options) -> bool {
+    options.part.is_some() || options.data.iter().any(|option| option.starts_with(OBJECTS))
 }
 
-/// An overlay whose layers are translated or share files, from its options as mount(8) has them.
+/// An overlay whose layers are translated or share files, or of which a part is wanted, from its options as mount(8) has
+/// them.
 pub(super) fn overlay(options: &Options, map: Option<IdMap<'_>>) -> io::Result<Tree> {
     let value = |key: &str| {
         let found = options.data.iter().find_map(|option| option.strip_prefix(key));
@@ -86,11 +87,21 @@ pub(super) fn overlay(options: &Options, map: Option<IdMap<'_>>) -> io::Result<T
         read_only: options.read_only(),
         objects,
     };
-    match map {
+    let whole = match map {
         Some(map) => overlay.mount_mapped(map),
         None => overlay.mount_detached(),
+    };
+    let whole = Tree::from_fd(whole?);
+    match &options.part {
+        None => Ok(whole),
+        Some(part) => whole.part(part).map_err(|error| {
+            let why = reason(&error);
+            io::Error::new(
+                error.kind(),
+                format!("cannot access path {}: {why}", part.display()),
+            )
+        }),
     }
-    .map(Tree::from_fd)
 }
 
 /// The paths in a list of layers. As overlayfs has it, a colon ends one, and what follows a backslash is a part of it.

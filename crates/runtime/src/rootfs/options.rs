@@ -12,6 +12,7 @@ use spec::runtime::Mount;
 use sys::mount::{Attributes, Propagation};
 
 const BENEATH: &str = "x-berth.beneath=";
+const PART: &str = "x-berth.part=";
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Options {
@@ -28,6 +29,8 @@ pub(crate) struct Options {
     pub idmap: Option<bool>,
     /// The directory that no link may lead a bind's source out of (`x-berth.beneath=`, an engine's word).
     pub beneath: Option<PathBuf>,
+    /// The directory or file in an overlay that is mounted instead of its root (`x-berth.part=`, an engine's word).
+    pub part: Option<PathBuf>,
     pub data: Vec<String>,
 }
 
@@ -114,6 +117,10 @@ impl Options {
             self.beneath = Some(base.into());
             return;
         }
+        if let Some(part) = word.strip_prefix(PART) {
+            self.part = Some(part.into());
+            return;
+        }
         match word {
             "bind" => self.bind = Some(self.bind.unwrap_or(false)),
             "rbind" => self.bind = Some(true),
@@ -156,9 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn the_word_that_bounds_a_source_is_no_filesystems() {
-        let options = parse(&["rbind", "x-berth.beneath=/volumes/a b/_data"]);
+    fn words_of_the_engine_are_no_filesystems() {
+        let options = parse(&[
+            "rbind",
+            "x-berth.beneath=/volumes/a b/_data",
+            "x-berth.part=etc/a,b",
+        ]);
         assert_eq!(options.beneath, Some("/volumes/a b/_data".into()));
+        assert_eq!(options.part, Some("etc/a,b".into()));
         assert!(options.data.is_empty());
     }
 

@@ -232,24 +232,18 @@ fn prepare(mount: &Mount, request: &Request<'_>, spares: &mut Vec<Spare>) -> Res
                 };
                 map.apply(&tree, options.idmap == Some(true)).map_err(failed)?;
             }
-            let directory = is_directory(&tree).during("mount source")?;
-            Source::Tree { tree, directory }
+            whole_or_part(tree)?
         }
         None if kind == "overlay" && translation.is_some() => {
             let map = request.namespaces.id_map().ok_or_else(|| {
                 let why = "an overlay is translated for a joined user namespace only";
                 LaunchError::Unsupported(format!("mounts: {}: {why}", mount.destination.display()))
             })?;
-            let tree = mapped::overlay(&options, Some(map)).map_err(failed)?;
-            Source::Tree {
-                tree,
-                directory: true,
-            }
+            whole_or_part(mapped::overlay(&options, Some(map)).map_err(failed)?)?
         }
-        None if kind == "overlay" && mapped::shares_files(&options) => Source::Tree {
-            tree: mapped::overlay(&options, None).map_err(failed)?,
-            directory: true,
-        },
+        None if kind == "overlay" && mapped::is_for_us(&options) => {
+            whole_or_part(mapped::overlay(&options, None).map_err(failed)?)?
+        }
         None if outside::is_made_outside(&kind) => {
             let made = outside::filesystem(&kind, &source_name, &options, translation.as_ref());
             Source::Tree {
@@ -394,6 +388,11 @@ fn by_descriptor(extra: &ExtraMount<'_>) -> Result<Prepared, LaunchError> {
         options: Options::default(),
         source: Source::Tree { tree, directory },
     })
+}
+
+fn whole_or_part(tree: Tree) -> Result<Source, LaunchError> {
+    let directory = is_directory(&tree).during("mount source")?;
+    Ok(Source::Tree { tree, directory })
 }
 
 fn is_directory(tree: &Tree) -> std::io::Result<bool> {

@@ -369,6 +369,51 @@ mod tests {
         check(&directories, Overlay::by_page);
     }
 
+    /// What is in several layers, a file and a link of one of them, and nothing beyond the mount.
+    fn check_part(directories: &Directories, part: fn(Tree, &Path) -> io::Result<Tree>) {
+        for layer in ["a", "b"] {
+            let dir = directories.0.join(layer).join("dir");
+            std::fs::create_dir_all(&dir).unwrap();
+            std::fs::write(dir.join(layer), layer).unwrap();
+        }
+        let _ = std::os::unix::fs::symlink("dir", directories.0.join("b/link"));
+        let _ = std::os::unix::fs::symlink("/etc", directories.0.join("b/out"));
+        let of = |path: &str| {
+            let whole = Tree::from_fd(directories.overlay(false).mount_detached().unwrap());
+            part(whole, Path::new(path))
+        };
+        for path in ["dir", "link", "dir/../link/."] {
+            let found = of(path).unwrap().into_fd();
+            assert_eq!(read(&found, "a").unwrap(), "a", "{path}");
+            assert_eq!(read(&found, "b").unwrap(), "b", "{path}");
+            assert!(write(&found, "a", "changed").is_err());
+        }
+        let file = of("below").unwrap();
+        let open = rustix::fs::open(
+            format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file.as_fd())),
+            OFlags::RDONLY,
+            Mode::empty(),
+        );
+        let text = io::read_to_string(std::fs::File::from(open.unwrap())).unwrap();
+        assert_eq!(text, "below");
+        for (path, errno) in [
+            ("nosuch", libc::ENOENT),
+            ("out", libc::EXDEV),
+            ("..", libc::EXDEV),
+        ] {
+            assert_eq!(of(path).unwrap_err().raw_os_error(), Some(errno), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_part_is_a_mount_of_its_own() {
+        if let Some(directories) = Directories::new("part") {
+            check_part(&directories, Tree::part);
+            // As older kernels need it.
+            check_part(&directories, |whole, path| whole.part_elsewhere(path));
+        }
+    }
+
     #[test]
     fn one_directory_is_no_union() {
         let Some(directories) = Directories::new("single") else {

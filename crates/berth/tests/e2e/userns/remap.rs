@@ -266,6 +266,25 @@ fn volumes_are_translated_and_binds_are_not() {
         "busybox stat -c %u /other/bin/busybox",
     );
     assert_eq!(words(&image), ["0"]);
+    daemon.ok(&[
+        "run",
+        "--name",
+        "more",
+        "box:1",
+        "sh",
+        "-c",
+        "mkdir /part; touch /part/new",
+    ]);
+    daemon.ok(&["commit", "more", "layers:1"]);
+    for (part, file) in [("part", "/other/new"), ("bin/busybox", "/other")] {
+        let mount = format!("type=image,source=layers:1,target=/other,image-subpath={part}");
+        let seen = run(
+            &daemon,
+            &["--mount", &mount],
+            &format!("busybox stat -c %u {file}"),
+        );
+        assert_eq!(words(&seen), ["0"], "{part}");
+    }
 }
 
 /// On disk a container's root is the host's: a set-uid program that it leaves there would make whoever runs it root.
