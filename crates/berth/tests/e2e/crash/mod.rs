@@ -11,6 +11,7 @@ mod pushed;
 mod resumed;
 mod scenarios;
 mod under;
+mod volumes;
 
 use scenarios::Scenario;
 use under::{Victim, Watched};
@@ -107,6 +108,21 @@ fn survive_with(args: &[&str], scenario: &Scenario, victim: Victim) {
         "{}",
         watched.daemon.log()
     );
+}
+
+#[test]
+fn daemon_at_volume_rename() {
+    survive(&volumes::VOLUME_RENAME, Victim::Daemon);
+}
+
+#[test]
+fn daemon_at_volume_clone() {
+    survive(&volumes::VOLUME_CLONE, Victim::Daemon);
+}
+
+#[test]
+fn daemon_at_volume_import() {
+    survive(&volumes::VOLUME_IMPORT, Victim::Daemon);
 }
 
 /// What layers share is neither lost nor left behind.

@@ -45,7 +45,7 @@ impl Scenario {
     }
 
     /// Something else, of which a monitor's end is a failure like any other.
-    const fn without_container(
+    pub const fn without_container(
         name: &'static str,
         prepare: fn(&Daemon) -> String,
         command: fn(&str) -> Vec<String>,
@@ -63,7 +63,7 @@ impl Scenario {
     }
 }
 
-fn words(words: &[&str]) -> Vec<String> {
+pub fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
 }
 
@@ -484,7 +484,7 @@ fn remove_volume(daemon: &Daemon, _: &str) {
 }
 
 /// A volume with something in it.
-fn filled_volume(daemon: &Daemon) -> String {
+pub fn filled_volume(daemon: &Daemon) -> String {
     let fill = ["run", "--rm", "-v", "made:/data", "box:1", "touch", "/data/kept"];
     daemon.ok(&fill)
 }
@@ -515,7 +515,7 @@ fn snapshotted_volume(daemon: &Daemon) -> String {
     daemon.ok(&["run", "--rm", "-v", "made:/data", "box:1", "touch", "/data/more"])
 }
 
-fn content(daemon: &Daemon, volume: &str) -> String {
+pub fn content(daemon: &Daemon, volume: &str) -> String {
     daemon.ok(&[
         "run",
         "--rm",
