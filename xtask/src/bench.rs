@@ -19,6 +19,7 @@ mod pair;
 mod runtime;
 mod supervision;
 mod today;
+pub mod traffic;
 
 use anyhow::{Context as _, Result, bail, ensure};
 

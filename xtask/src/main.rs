@@ -51,6 +51,7 @@ fn run(args: &[String]) -> Result<()> {
             [name, seconds, pace] => bench::net::ask_for(name, seconds.parse()?, pace.parse()?),
             _ => bail!("dns-load takes a name, seconds and a pace"),
         },
+        Some("http-serve") => bench::traffic::answer(),
         Some("check") => check::run(),
         Some("soak") => soak::run_for(rest),
         Some("crash") => crash::run(rest),

@@ -1,12 +1,12 @@
 //! Networks against Debian's dockerd and against a bridge with two veth pairs that nobody manages: what a packet costs, what
-//! a name costs, and what joining, publishing and starting cost; and what files cost on the mounts of a container
-//! (`files`). Rows are chosen by name: `bench net 10 ports dns`.
+//! a name costs, and what joining, publishing and starting cost (packets: `traffic`); and what files cost on the mounts of a
+//! container (`files`). Rows are chosen by name: `bench net 10 ports dns`.
 //!
 //! Everything that sends or asks runs in a container's own network namespace (entered by its process), so both engines
 //! and the bare bridge are measured by the same programs.
 
 use std::net::UdpSocket;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -16,9 +16,9 @@ use super::engine::IMAGE;
 use super::files;
 use super::fixture;
 use super::pair::{self, Row, median, milliseconds, timed};
+use super::traffic;
 use crate::engine::{Daemon, Scratch};
-use crate::interrupt::Cleaning;
-use crate::process::{capture, output, run as run_command};
+use crate::process::{capture, output};
 
 const ROWS: [&str; 9] = [
     "throughput",
@@ -37,7 +37,7 @@ const NETWORK: &str = "bench";
 /// Queries per second at which names are to be quick.
 const PACE: u32 = 1000;
 /// Seconds of each measurement of throughput.
-const SECONDS: &str = "3";
+pub(super) const SECONDS: &str = "3";
 
 /// One engine, or the other.
 pub(super) struct Side<'a> {
@@ -61,7 +61,7 @@ impl Side<'_> {
             .with_context(|| format!("{name} of {} has no process", self.name))
     }
 
-    fn address(&self, name: &str) -> Result<String> {
+    pub(super) fn address(&self, name: &str) -> Result<String> {
         let template = format!("{{{{(index .NetworkSettings.Networks {NETWORK:?}).IPAddress}}}}");
         self.ok(&["inspect", "-f", &template, name])
     }
@@ -71,7 +71,7 @@ impl Side<'_> {
     }
 
     /// A program on the host that this side publishes on.
-    fn on_host(&self, program: &str) -> Command {
+    pub(super) fn on_host(&self, program: &str) -> Command {
         match &self.host {
             None => Command::new(program),
             Some(namespace) => {
@@ -117,8 +117,8 @@ pub fn run(runs: usize, wanted: &[String]) -> Result<()> {
         }
         println!("## {row}\n");
         match row {
-            "throughput" => throughput(&sides)?,
-            "requests" => requests(&sides)?,
+            "throughput" => traffic::throughput(&sides)?,
+            "requests" => traffic::requests(&sides)?,
             "first" => first(&sides, runs)?,
             "start" => start(&sides, runs)?,
             "connect" => connect(&sides, runs)?,
@@ -134,200 +134,10 @@ pub fn run(runs: usize, wanted: &[String]) -> Result<()> {
 }
 
 /// A program in the network namespace of a process.
-fn inside(pid: u32, program: &str) -> Command {
+pub(super) fn inside(pid: u32, program: &str) -> Command {
     let mut command = Command::new("nsenter");
     command.args([&format!("--net=/proc/{pid}/ns/net"), program]);
     command
-}
-
-/// Ends with the measurement it serves.
-struct Server(Child);
-
-impl Server {
-    fn start(mut command: Command) -> Result<Server> {
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        std::thread::sleep(Duration::from_millis(300));
-        Ok(Server(child))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Gigabits per second from one program to another, as the receiver counted them.
-fn iperf(server: Command, mut client: Command, address: &str, port: &str, datagrams: bool) -> Result<f64> {
-    let mut server = server;
-    server.args(["-s", "-1", "-p", "5201"]);
-    let _server = Server::start(server)?;
-    client.args(["-c", address, "-p", port, "-t", SECONDS, "-J"]);
-    if datagrams {
-        client.args(["-u", "-b", "0", "-l", "1400"]);
-    }
-    let report: serde_json::Value = serde_json::from_str(&capture(&mut client)?)?;
-    let total = match datagrams {
-        true => &report["end"]["sum"],
-        false => &report["end"]["sum_received"],
-    };
-    let bits = total["bits_per_second"]
-        .as_f64()
-        .context("iperf3 counted nothing")?;
-    Ok(bits / 1e9)
-}
-
-/// Two namespaces on a bridge, made by hand: what the kernel gives where nobody is in the way.
-struct Bare;
-
-impl Bare {
-    const NAMES: [&'static str; 2] = ["berth-bare-a", "berth-bare-b"];
-
-    fn make() -> Result<Bare> {
-        let bare = Bare;
-        let ip = |line: &str| run_command(Command::new("ip").args(line.split(' ')));
-        ip("link add berth-bare type bridge")?;
-        ip("link set berth-bare up")?;
-        for (n, name) in Bare::NAMES.iter().enumerate() {
-            ip(&format!("netns add {name}"))?;
-            ip(&format!(
-                "link add berth-bare{n} type veth peer name eth0 netns {name}"
-            ))?;
-            ip(&format!("link set berth-bare{n} master berth-bare up"))?;
-            ip(&format!("-n {name} address add 10.199.199.{}/24 dev eth0", n + 2))?;
-            ip(&format!("-n {name} link set eth0 up"))?;
-        }
-        Ok(bare)
-    }
-
-    fn program(at: usize, program: &str) -> Command {
-        let mut command = Command::new("nsenter");
-        let name = Bare::NAMES.get(at).copied().unwrap_or_default();
-        command.args([&format!("--net=/run/netns/{name}"), program]);
-        command
-    }
-}
-
-impl Drop for Bare {
-    fn drop(&mut self) {
-        let _cleaning = Cleaning::begin();
-        for name in Bare::NAMES {
-            let _ = output(Command::new("ip").args(["netns", "del", name]));
-        }
-        let _ = output(Command::new("ip").args(["link", "del", "berth-bare"]));
-    }
-}
-
-/// TCP and UDP between two containers and from the host to a published port, in pairs with the bare bridge.
-fn throughput(sides: &[Side<'_>]) -> Result<()> {
-    println!("| what | bare | docker | berth | berth of bare | goal |");
-    println!("|---|---|---|---|---|---|");
-    let bare = Bare::make()?;
-    let mut processes = Vec::new();
-    for side in sides {
-        let server = side.start("sink", &["-p", "15201:5201"], &["sleep", "100000"])?;
-        let client = side.start("source", &[], &["sleep", "100000"])?;
-        processes.push((side, server, client, side.address("sink")?));
-    }
-    for (what, datagrams, published) in [
-        ("TCP, container to container", false, false),
-        ("UDP, container to container", true, false),
-        ("TCP, host to published port", false, true),
-    ] {
-        let measure_bare = || {
-            let programs = (Bare::program(0, "iperf3"), Bare::program(1, "iperf3"));
-            iperf(programs.0, programs.1, "10.199.199.2", "5201", datagrams)
-        };
-        let (mut bares, mut figures) = (Vec::new(), vec![Vec::new(); processes.len()]);
-        for _ in 0..3 {
-            bares.push(measure_bare()?);
-            for (figure, (side, server, client, address)) in figures.iter_mut().zip(&processes) {
-                let serve = inside(*server, "iperf3");
-                figure.push(match published {
-                    false => iperf(serve, inside(*client, "iperf3"), address, "5201", datagrams)?,
-                    true => iperf(serve, side.on_host("iperf3"), "127.0.0.1", "15201", datagrams)?,
-                });
-            }
-        }
-        let (bare, docker, berth) = (
-            middle(&bares),
-            middle(figures.first().map_or(&[], Vec::as_slice)),
-            middle(figures.last().map_or(&[], Vec::as_slice)),
-        );
-        println!(
-            "| {what} | {bare:.1} Gbit/s | {docker:.1} Gbit/s | {berth:.1} Gbit/s | {:.2} | 0.95 |",
-            berth / bare
-        );
-    }
-    drop(bare);
-    sides.iter().try_for_each(|side| side.remove(&["sink", "source"]))
-}
-
-/// Requests per second to a small web server, each on a connection of its own: from a container to a container and from
-/// the host to a published port.
-fn requests(sides: &[Side<'_>]) -> Result<()> {
-    const SERVER: [&str; 6] = ["httpd", "-f", "-p", "80", "-h", "/etc"];
-    println!("| requests per second | bare | docker | berth | berth of bare | goal |");
-    println!("|---|---|---|---|---|---|");
-    let bare = Bare::make()?;
-    let mut serve = Bare::program(0, "busybox");
-    serve.args(SERVER);
-    let _bare_server = Server::start(serve)?;
-    let mut places = Vec::new();
-    for side in sides {
-        let command = [&["busybox"][..], &SERVER].concat();
-        side.start("web", &["-p", "18080:80"], &command)?;
-        let client = side.start("source", &[], &["sleep", "100000"])?;
-        places.push((side, client, side.address("web")?));
-    }
-    for (what, published) in [
-        ("container to container", false),
-        ("host to published port", true),
-    ] {
-        let (mut bares, mut figures) = (Vec::new(), vec![Vec::new(); places.len()]);
-        for _ in 0..3 {
-            bares.push(wrk(Bare::program(1, "wrk"), "10.199.199.2:80")?);
-            for (figure, (side, client, address)) in figures.iter_mut().zip(&places) {
-                figure.push(match published {
-                    false => wrk(inside(*client, "wrk"), &format!("{address}:80"))?,
-                    true => wrk(side.on_host("wrk"), "127.0.0.1:18080")?,
-                });
-            }
-        }
-        let bare = middle(&bares);
-        let docker = figures.first().map_or(0.0, |figures| middle(figures));
-        let berth = figures.last().map_or(0.0, |figures| middle(figures));
-        println!(
-            "| {what} | {bare:.0} | {docker:.0} | {berth:.0} | {:.2} | 0.95 |",
-            berth / bare
-        );
-    }
-    drop(bare);
-    sides.iter().try_for_each(|side| side.remove(&["web", "source"]))
-}
-
-fn wrk(mut client: Command, address: &str) -> Result<f64> {
-    let seconds = format!("{SECONDS}s");
-    client.args([
-        "-t",
-        "2",
-        "-c",
-        "16",
-        "-d",
-        &seconds,
-        &format!("http://{address}/"),
-    ]);
-    let report = capture(&mut client)?;
-    let line = report.lines().find(|line| line.starts_with("Requests/sec:"));
-    let figure = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
-    figure.context("wrk counted nothing")
-}
-
-fn middle(figures: &[f64]) -> f64 {
-    let mut sorted = figures.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }
 
 fn pairs<'a>(sides: &'a [Side<'a>], name: &'static str, goal: Option<f64>, args: Vec<String>) -> Row<'a> {
@@ -361,7 +171,8 @@ fn first(sides: &[Side<'_>], runs: usize) -> Result<()> {
     )
 }
 
-/// What the network adds to a start, with namespaces prepared: the same command with and without one, in turn.
+/// What the network adds to a start, with namespaces prepared: the same command with and without one, in turn; and what of
+/// it the daemon does before the start is answered, as it says itself.
 fn start(sides: &[Side<'_>], runs: usize) -> Result<()> {
     println!("| median of a start | docker | berth | goal |");
     println!("|---|---|---|---|");
@@ -393,10 +204,32 @@ fn start(sides: &[Side<'_>], runs: usize) -> Result<()> {
     };
     row("on a network", "", &|pair| pair.0);
     row("on none", "", &|pair| pair.1);
-    row("what the network adds", "2 ms", &|pair| {
+    row("what the network adds to the whole command", "", &|pair| {
         pair.0.saturating_sub(pair.1)
     });
+    let ours = sides.last().context("nobody is measured")?;
+    let parts = (0..runs).map(|_| {
+        // Between two starts the next namespace is prepared.
+        std::thread::sleep(Duration::from_millis(200));
+        let timings = ["run", "--rm", "--timings", "--network", NETWORK, IMAGE, "true"];
+        let told = output(&mut (ours.client)(&timings))?;
+        ensure!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+        network_part(&String::from_utf8_lossy(&told.stderr))
+    });
+    let part = median(parts.collect::<Result<Vec<_>>>()?);
+    println!(
+        "| network part of a start, pool warm | – | {} | 2 ms |",
+        milliseconds(part)
+    );
     Ok(())
+}
+
+/// Of what `run --timings` tells.
+fn network_part(told: &str) -> Result<Duration> {
+    let line = told.lines().find_map(|line| line.trim().strip_prefix("network "));
+    let number = line.and_then(|line| line.trim().strip_suffix("ms")?.trim().parse::<f64>().ok());
+    let number = number.with_context(|| format!("no time of the network in:\n{told}"))?;
+    Ok(Duration::from_secs_f64(number / 1000.0))
 }
 
 fn connect(sides: &[Side<'_>], runs: usize) -> Result<()> {
@@ -431,33 +264,45 @@ fn connect(sides: &[Side<'_>], runs: usize) -> Result<()> {
     Ok(())
 }
 
-/// Starts with 1, 100 and 10,000 published ports. The peer has a process for each port and family, so the last is run
-/// once there, and only if it succeeds.
+/// Starts with 1, 100, 1,000 and 10,000 published ports. The peer has a process for each port and family, so it is asked for
+/// 1,000 once, and not for 10,000: these would be 20,000 processes and more memory than most machines have.
 fn ports(sides: &[Side<'_>], runs: usize) -> Result<()> {
     let with = |range: &str| words(&format!("run --rm -p {range}:{range} {IMAGE} true"));
+    let without = words(&format!("run --rm {IMAGE} true"));
     let rows = [
-        pairs(
-            sides,
-            "run with no published port",
-            None,
-            words(&format!("run --rm {IMAGE} true")),
-        ),
+        pairs(sides, "run with no published port", None, without.clone()),
         pairs(sides, "run with 1 published port", None, with("20000")),
         pairs(sides, "run with 100 published ports", None, with("20000-20099")),
     ];
     pair::print(&rows, runs)?;
-    let args = with("20000-29999");
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let ours = (0..runs)
-        .map(|_| timed((sides[1].client)(&args)))
-        .collect::<Result<Vec<_>>>()?;
-    let peer = match timed((sides[0].client)(&args)) {
+    let (docker, berth) = (&sides[0], &sides[1]);
+    let run = |side: &Side<'_>, args: &[String]| {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        timed((side.client)(&args))
+    };
+    let (thousand, all) = (with("20000-20999"), with("20000-29999"));
+    let (mut thousands, mut alls, mut nones) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..runs {
+        nones.push(run(berth, &without)?);
+        thousands.push(run(berth, &thousand)?);
+        alls.push(run(berth, &all)?);
+    }
+    let peer = match run(docker, &thousand) {
         Ok(time) => milliseconds(time),
         Err(error) => format!("failed: {}", error.to_string().lines().next().unwrap_or_default()),
     };
+    let (none, all) = (median(nones), median(alls));
     println!(
-        "| run with 10,000 published ports | {peer} | {} | | | |",
-        milliseconds(median(ours))
+        "| run with 1,000 published ports (docker: once) | {peer} | {} | | | |",
+        milliseconds(median(thousands))
+    );
+    println!(
+        "| run with 10,000 published ports | not tried | {} | | | |",
+        milliseconds(all)
+    );
+    println!(
+        "| what 10,000 published ports add to a run | not tried | {} | | 50 ms | |",
+        milliseconds(all.saturating_sub(none))
     );
     Ok(())
 }
@@ -497,10 +342,14 @@ fn dns(sides: &[Side<'_>]) -> Result<()> {
     Ok(())
 }
 
+pub(super) fn own_program() -> Result<String> {
+    let own = std::env::current_exe()?;
+    Ok(own.to_str().context("our own path is no text")?.to_owned())
+}
+
 /// Runs [`ask_for`] in a container's network namespace.
 fn load(pid: u32, name: &str, pace: u32) -> Result<String> {
-    let own = std::env::current_exe()?;
-    let mut command = inside(pid, own.to_str().context("our own path is no text")?);
+    let mut command = inside(pid, &own_program()?);
     Ok(
         capture(command.args(["dns-load", name, SECONDS, &pace.to_string()]))?
             .trim()
