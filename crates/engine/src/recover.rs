@@ -206,7 +206,7 @@ fn mark_ended(container: &mut Container) {
         return;
     }
     container.exits += 1;
-    container.ports.clear();
+    container.ports = Arc::new(api_types::PortMap::empty());
     match record {
         Some(record) => {
             state.exit_code = record.exit_code;

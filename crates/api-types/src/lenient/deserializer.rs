@@ -22,23 +22,41 @@ impl de::Error for TypeError {
     }
 }
 
-/// The struct the reading began in, and the keys since.
-#[derive(Debug, Clone)]
-struct Place(Rc<(Option<&'static str>, Vec<String>)>);
+/// The struct the reading began in, and the last of the keys since. Nearly always nobody asks, so it costs as little as
+/// can be.
+#[derive(Debug, Clone, Default)]
+struct Place<'a> {
+    began_in: Option<&'static str>,
+    last: Option<Rc<Key<'a>>>,
+}
 
-impl Place {
-    fn enter(&self, key: &str) -> Self {
-        let mut keys = self.0.1.clone();
-        keys.push(key.to_owned());
-        Self(Rc::new((self.0.0, keys)))
+#[derive(Debug)]
+struct Key<'a> {
+    name: &'a str,
+    above: Option<Rc<Key<'a>>>,
+}
+
+impl<'a> Place<'a> {
+    fn enter(&self, name: &'a str) -> Self {
+        let above = self.last.clone();
+        Self {
+            began_in: self.began_in,
+            last: Some(Rc::new(Key { name, above })),
+        }
     }
 
     fn begin(&self, name: &'static str) -> Self {
-        if self.0.0.is_some() {
-            self.clone()
-        } else {
-            Self(Rc::new((Some(name), self.0.1.clone())))
+        Self {
+            began_in: self.began_in.or(Some(name)),
+            last: self.last.clone(),
         }
+    }
+
+    fn keys(&self) -> Vec<&'a str> {
+        let each = std::iter::successors(self.last.as_deref(), |key| key.above.as_deref());
+        let mut keys: Vec<&str> = each.map(|key| key.name).collect();
+        keys.reverse();
+        keys
     }
 
     fn refuse(&self, value: &Value, wanted: &str) -> TypeError {
@@ -51,8 +69,8 @@ impl Place {
             Value::Array(_) => "array".to_owned(),
             Value::Object(_) => "object".to_owned(),
         };
-        let keys = &self.0.1;
-        TypeError(match self.0.0 {
+        let keys = self.keys();
+        TypeError(match self.began_in {
             Some(name) if !keys.is_empty() => format!(
                 "json: cannot unmarshal {got} into Go struct field {name}.{} of type {wanted}",
                 keys.join(".")
@@ -64,14 +82,14 @@ impl Place {
 
 pub(super) struct Lenient<'a> {
     value: &'a Value,
-    place: Place,
+    place: Place<'a>,
 }
 
 impl<'a> Lenient<'a> {
     pub(super) fn root(value: &'a Value) -> Self {
         Self {
             value,
-            place: Place(Rc::new((None, Vec::new()))),
+            place: Place::default(),
         }
     }
 
@@ -294,7 +312,7 @@ struct Fields<'a> {
     entries: &'a Map<String, Value>,
     fields: std::slice::Iter<'static, &'static str>,
     next: Option<Lenient<'a>>,
-    place: Place,
+    place: Place<'a>,
 }
 
 impl<'a> Fields<'a> {

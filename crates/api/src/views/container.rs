@@ -35,7 +35,7 @@ pub fn inspect(
         driver: storage.to_owned(),
         platform: container.platform.os.clone(),
         exec_ids: null_when_empty(container.exec_ids.clone()),
-        host_config: container.host_config.clone(),
+        host_config: (*container.host_config).clone(),
         storage: Some(Storage {
             root_fs: Some(RootFsStorage {
                 snapshot: Some(RootFsStorageSnapshot {
@@ -46,11 +46,11 @@ pub fn inspect(
         size_rw: sizes.map(|sizes| sizes.rw),
         size_root_fs: sizes.map(|sizes| sizes.root_fs),
         mounts: container.mounts.clone(),
-        config: container.config.clone(),
+        config: (*container.config).clone(),
         network_settings: NetworkSettings {
             sandbox_id: container.sandbox_id.clone(),
             sandbox_key: sandbox_key(container),
-            ports: container.ports.clone().or_empty(),
+            ports: (*container.ports).clone().or_empty(),
             networks: endpoints(container, |settings| settings.clone()),
         },
         image_manifest_descriptor: manifest(container),

@@ -40,7 +40,7 @@ impl Launched {
         container.state.pid = self.pid;
         container.files = self.files;
         container.networks = self.networks;
-        container.ports = self.ports;
+        container.ports = Arc::new(self.ports);
         container.sandbox_id = self.sandbox_id;
         container.start_phases = self.phases;
         container.state.started_at = Some(self.started_at);

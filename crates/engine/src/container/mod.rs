@@ -57,6 +57,7 @@ mod wait;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api_types::{ContainerConfig, EndpointSettings, Health, HostConfig, MountPoint, PortMap};
@@ -178,8 +179,9 @@ pub struct Container {
     /// Descriptor of the platform's manifest.
     pub manifest: Option<spec::image::Descriptor>,
     pub platform: Platform,
-    pub config: ContainerConfig,
-    pub host_config: HostConfig,
+    /// This and the next are shared by all snapshots that are published: they are large, and few requests change them.
+    pub config: Arc<ContainerConfig>,
+    pub host_config: Arc<HostConfig>,
     pub state: State,
     pub restart_count: i64,
     pub networks: BTreeMap<String, EndpointSettings>,
@@ -187,7 +189,7 @@ pub struct Container {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub fixed_macs: BTreeMap<String, String>,
     /// Ports as they are really published while the container runs.
-    pub ports: PortMap,
+    pub ports: Arc<PortMap>,
     pub mounts: Vec<MountPoint>,
     #[serde(skip)]
     pub exec_ids: Vec<String>,

@@ -495,7 +495,7 @@ impl Owner {
         self.engine.execs.container_ended(&self.container.id);
         self.container.exec_ids.clear();
         self.container.exits += 1;
-        self.container.ports.clear();
+        self.container.ports = Arc::new(api_types::PortMap::empty());
         let state = &mut self.container.state;
         state.status = Status::Exited;
         state.pid = 0;

@@ -1,6 +1,8 @@
 //! Ports as the API writes them (`80/tcp`, host port ranges) turned into requests to the network.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use api_types::port_reach::PortReach;
 use api_types::{List, PortBinding, PortMap};
@@ -44,12 +46,10 @@ pub(super) fn key(port: u16, proto: Proto) -> String {
 pub(super) fn requests(container: &Container) -> Result<Vec<PortRequest>> {
     let mut requests = bound(&container.host_config.port_bindings)?;
     if container.host_config.publish_all_ports {
+        let bound: HashSet<(u16, Proto)> = requests.iter().map(|r| (r.container_port, r.proto)).collect();
         for port in container.config.exposed_ports.keys() {
             let (container_port, proto) = parse(port)?;
-            if !requests
-                .iter()
-                .any(|r| r.container_port == container_port && r.proto == proto)
-            {
+            if !bound.contains(&(container_port, proto)) {
                 requests.push(PortRequest {
                     container_port,
                     proto,
@@ -200,7 +200,7 @@ pub(crate) fn reconcile(networks: &network::Networks, container: &mut Container)
             binding.host_ip.clear();
         }
     }
-    let bindings = &mut container.host_config.port_bindings;
+    let bindings = &mut Arc::make_mut(&mut container.host_config).port_bindings;
     unbind(bindings, &lost);
     for port in lost.keys() {
         // A random port has no number there.
@@ -208,7 +208,7 @@ pub(crate) fn reconcile(networks: &network::Networks, container: &mut Container)
             bindings.remove(port);
         }
     }
-    container.ports = published(container, &networks.published(&container.id));
+    container.ports = Arc::new(published(container, &networks.published(&container.id)));
     Ok(true)
 }
 

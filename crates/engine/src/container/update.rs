@@ -112,7 +112,7 @@ impl Owner {
 
     pub(super) async fn update(&mut self, update: UpdateConfig) -> Result<Vec<String>> {
         let mut next = self.container.clone();
-        let host = &mut next.host_config;
+        let host = std::sync::Arc::make_mut(&mut next.host_config);
         if !update.restart_policy.name.is_empty() {
             restart::validate(&update.restart_policy)?;
             if host.auto_remove && update.restart_policy.name != "no" {
@@ -208,7 +208,7 @@ impl Owner {
             )));
         }
         let (added, removed) = (ports::bound(add)?, ports::bound(remove)?);
-        let host = &mut next.host_config;
+        let host = std::sync::Arc::make_mut(&mut next.host_config);
         for port in remove.keys() {
             if !next.state.status.is_alive() && !host.port_bindings.contains_key(port) {
                 return Err(Error::invalid(format!("port {port} is not published")));
@@ -227,7 +227,7 @@ impl Owner {
         if next.state.status.is_alive() {
             let (engine, id) = (std::sync::Arc::clone(&self.engine), next.id.clone());
             let published = blocking(move || Ok(engine.networks.publish(&id, &added, &removed)?)).await?;
-            next.ports = ports::published(next, &published);
+            next.ports = std::sync::Arc::new(ports::published(next, &published));
         }
         Ok(())
     }
