@@ -372,14 +372,15 @@ pub fn ask_for(name: &str, seconds: u64, pace: u32) -> Result<()> {
     let mut times = Vec::new();
     let begun = Instant::now();
     let mut answer = [0u8; 512];
-    for id in 0u16.. {
+    for count in 0u32.. {
         if begun.elapsed() >= Duration::from_secs(seconds) {
             break;
         }
         let Some(number) = query.get_mut(..2) else { break };
-        number.copy_from_slice(&id.to_be_bytes());
+        // The number comes round again; by then its query has long been answered.
+        number.copy_from_slice(&(count as u16).to_be_bytes());
         if pace > 0 {
-            let due = begun + Duration::from_secs(1) / pace * u32::from(id);
+            let due = begun + Duration::from_secs(1) / pace * count;
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
         }
         let start = Instant::now();
@@ -388,9 +389,6 @@ pub fn ask_for(name: &str, seconds: u64, pace: u32) -> Result<()> {
         times.push(start.elapsed());
         let answers = u16::from_be_bytes([answer[6], answer[7]]);
         ensure!(length > 12 && answers > 0, "{name} has no address here");
-        if id == u16::MAX {
-            break;
-        }
     }
     let elapsed = begun.elapsed().as_secs_f64();
     times.sort();
