@@ -502,3 +502,40 @@ fn classic_links_settings_of_the_daemon_and_addresses_that_stay() {
     daemon.ok(&["restart", "-t", "0", "fixed"]);
     assert_eq!(daemon.ok(&show).trim(), mac);
 }
+
+/// Addresses that the host reaches another way by now: it is told which network has them, once, and nothing is changed.
+#[test]
+fn a_route_into_the_addresses_of_a_network_is_told() {
+    guard!();
+    let daemon = Daemon::start();
+    let number = std::process::id() % 250;
+    let subnet = format!("10.219.{number}.0/24");
+    daemon.ok(&["network", "create", "--subnet", &subnet, "lan"]);
+    daemon.ok(&["network", "create", "elsewhere"]);
+    let link = Link::bridge("rt");
+    let (part, beside) = (format!("10.219.{number}.64/28"), format!("10.220.{number}.0/24"));
+    // The one that is in nobody's way comes first: were it told, it would be there when the other one is.
+    for to in [&beside, &part] {
+        host("ip", &["route", "add", to, "dev", &link.0]);
+    }
+    let told = || {
+        daemon
+            .log()
+            .lines()
+            .find(|line| line.contains("new route") && line.contains(&part))
+            .map(str::to_owned)
+    };
+    let told = crate::support::retry(told).unwrap_or_else(|| panic!("nothing of it in:\n{}", daemon.log()));
+    assert!(told.contains("lan") && told.contains(&subnet), "{told}");
+    assert!(!daemon.log().contains(&beside), "{}", daemon.log());
+    host("ip", &["route", "del", &part]);
+    let show = [
+        "network",
+        "inspect",
+        "-f",
+        "{{(index .IPAM.Config 0).Subnet}}",
+        "lan",
+    ];
+    assert_eq!(daemon.ok(&show).trim(), subnet);
+    daemon.ok(&["network", "rm", "lan", "elsewhere"]);
+}
