@@ -24,7 +24,7 @@ struct Found {
     calls: Vec<Call>,
     /// Of [`CAPABILITIES`], those it does not have.
     powerless: Vec<&'static str>,
-    /// Why the packet filter cannot be asked.
+    /// Why the packet filter cannot be asked, where rules are wanted.
     filter: Option<String>,
     /// Why no systemd can be asked for control groups, where it is to make them.
     systemd: Option<String>,
@@ -48,7 +48,7 @@ pub(crate) fn check(settings: &Settings) -> Result<(), String> {
         proc: Path::new("/proc/self/status").exists(),
         calls: sys::features::missing_calls(),
         powerless: powerless(),
-        filter: network::check_kernel().err().map(|error| error.to_string()),
+        filter: unusable_filter(settings.iptables),
         systemd: unreachable_systemd(settings.cgroup_driver),
         // A module that is not loaded yet is, when it is asked for.
         overlay: !wants_overlay || listed || sys::mount::Filesystem::new("overlay").is_ok(),
@@ -58,6 +58,11 @@ pub(crate) fn check(settings: &Settings) -> Result<(), String> {
             .collect(),
         mounts: std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(),
     })
+}
+
+fn unusable_filter(wanted: bool) -> Option<String> {
+    let error = wanted.then(network::check_kernel)?.err()?;
+    Some(error.to_string())
 }
 
 fn unreachable_systemd(driver: Driver) -> Option<String> {
@@ -122,7 +127,8 @@ fn judge(found: &Found) -> Result<(), String> {
     }
     if let Some(reason) = &found.filter {
         return Err(format!(
-            "the kernel has no nftables: load the module nf_tables or enable CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET ({reason})"
+            "the kernel has no nftables, or nobody may ask for it ({reason}): load the module nf_tables or enable CONFIG_NF_TABLES \
+             and CONFIG_NF_TABLES_INET, or start with --iptables=false, without rules"
         ));
     }
     if let Some(reason) = &found.systemd {

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use sys::seccomp::{Instruction, load};
 use syscalls::Sysno;
 
-use crate::support::{BERTH, text};
+use crate::support::{BERTH, retry, text};
 
 /// What the stage takes away: a call's number, what its third argument must be (or nothing), and the error instead.
 const HIDDEN: &str = "BERTH_HIDDEN_CALL";
@@ -110,6 +110,7 @@ fn stage() {
 
 const ENOSYS: i32 = 38;
 const EPROTONOSUPPORT: i32 = 93;
+const NETFILTER: u32 = 12;
 
 #[test]
 fn a_kernel_without_a_needed_feature_is_named() {
@@ -156,7 +157,6 @@ fn a_system_call_that_is_not_there_is_named() {
 #[test]
 fn a_kernel_without_a_packet_filter_is_named() {
     guard!();
-    const NETFILTER: u32 = 12;
     let said = refused(|words| {
         let mut daemon = hiding(Sysno::socket, Some(NETFILTER), EPROTONOSUPPORT, words);
         daemon.output().unwrap()
@@ -167,6 +167,29 @@ fn a_kernel_without_a_packet_filter_is_named() {
             && said.contains("Protocol not supported"),
         "{said}"
     );
+}
+
+/// Who wants no rules needs nobody to keep them.
+#[test]
+fn without_rules_a_packet_filter_is_not_missed() {
+    guard!();
+    let dir = tempfile::Builder::new().prefix("berth-e2e-").tempdir().unwrap();
+    let words = [daemon(&dir), vec!["--iptables=false".to_owned()]].concat();
+    let mut running = hiding(Sysno::socket, Some(NETFILTER), EPROTONOSUPPORT, &words)
+        .spawn()
+        .unwrap();
+    let host = format!("unix://{}", dir.path().join("run/berth.sock").display());
+    let serves = || {
+        let client = Command::new(BERTH)
+            .args(["-H", &host, "version"])
+            .output()
+            .unwrap();
+        client.status.success().then_some(())
+    };
+    let served = retry(serves);
+    let _ = Command::new("kill").arg(running.id().to_string()).status();
+    assert!(running.wait().unwrap().success());
+    assert!(served.is_some());
 }
 
 #[test]
