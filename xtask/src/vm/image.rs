@@ -1,7 +1,11 @@
 //! The machine's system: a Debian root filesystem, its kernel, and the first filesystem that finds the disk.
 //!
 //! Made once with mmdebstrap from the host's package mirror and kept under `target/vm/<key>`, where the key changes
-//! with everything that goes in. QEMU writes to a snapshot of the disk, never to the disk.
+//! with everything that goes in. QEMU writes to a snapshot of the disk, never to the disk. The first filesystem, which has
+//! the ring's scripts, is put together for each run from what is kept beside the disk:
+//!
+//!     vmlinuz, root.img       kernel and disk
+//!     first/                  busybox and the disk's modules
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,16 +19,26 @@ use crate::packages;
 use crate::process::{output, root, run};
 
 const SUITE: &str = "bookworm";
-/// Beside what the tests need: loading of modules and of AppArmor's profiles, and an init system.
-const SYSTEM: &[&str] = &["apparmor", "dbus", "kmod", "procps", "systemd", "util-linux"];
+/// Beside what the tests need: loading of modules, of AppArmor's profiles and of SELinux's policy, and an init system.
+const SYSTEM: &[&str] = &[
+    "apparmor",
+    "checkpolicy",
+    "dbus",
+    "kmod",
+    "procps",
+    "systemd",
+    "util-linux",
+];
 /// Puts the kernel's modules into the new root and the kernel beside it.
 const KERNEL_HOOK: &str = include_str!("guest/kernel.sh");
 /// The first process: finds the disks and hands over.
 const BOOT: &str = include_str!("guest/boot.sh");
 /// What runs the tests there.
 const RING: &str = include_str!("guest/ring.sh");
+/// What SELinux enforces where it is the module that is chosen at the boot.
+const POLICY: &str = include_str!("guest/policy.conf");
 /// What the first filesystem needs to see a disk.
-const DISK_MODULES: &[&str] = &["virtio_pci", "virtio_blk"];
+const DISK_MODULES: &[&str] = &["virtio_pci", "virtio_blk", "ext4", "crc32c_generic"];
 /// Sparse: the disk takes what is in it.
 const DISK_SIZE: u64 = 3 << 30;
 
@@ -36,19 +50,21 @@ pub struct Image {
 }
 
 impl Image {
-    /// The kept one, or a new one in its place.
-    pub fn prepare() -> Result<Image> {
+    /// The kept one, or a new one in its place; what is made anew for each run goes to `scratch`.
+    pub fn prepare(scratch: &Path) -> Result<Image> {
         let names = names();
         let mut hasher = DefaultHasher::new();
-        (SUITE, &names, KERNEL_HOOK, BOOT, RING, DISK_SIZE).hash(&mut hasher);
+        (SUITE, &names, KERNEL_HOOK, DISK_MODULES, DISK_SIZE).hash(&mut hasher);
         let kept = root().join("target/vm");
         let directory = kept.join(format!("{:016x}", hasher.finish()));
         let image = Image {
             kernel: directory.join("vmlinuz"),
-            initramfs: directory.join("initramfs"),
+            initramfs: scratch.join("initramfs"),
             disk: directory.join("root.img"),
         };
+        let first = directory.join("first");
         if directory.exists() {
+            initramfs(&first, scratch, &image.initramfs)?;
             return Ok(image);
         }
         // What another key or an interrupted run left is of no more use.
@@ -58,6 +74,7 @@ impl Image {
         fs::create_dir_all(&fresh).with_context(|| format!("cannot create {}", fresh.display()))?;
         make(&fresh, &names)?;
         fs::rename(&fresh, &directory)?;
+        initramfs(&first, scratch, &image.initramfs)?;
         Ok(image)
     }
 }
@@ -88,7 +105,7 @@ fn make(directory: &Path, names: &[&str]) -> Result<()> {
         .arg(SUITE)
         .arg(&tree);
     run(&mut debian)?;
-    initramfs(directory, &tree)?;
+    first(&directory.join("first"), &tree)?;
     filesystem(&tree, &directory.join("root.img"))?;
     fs::remove_dir_all(&tree)?;
     fs::remove_file(&hook)?;
@@ -104,35 +121,41 @@ pub fn filesystem(tree: &Path, disk: &Path) -> Result<()> {
         .args([tree, disk]))
 }
 
-/// busybox, the disk's modules in the order of their loading, and the two scripts.
-fn initramfs(directory: &Path, tree: &Path) -> Result<()> {
-    let files = directory.join("initramfs.d");
+/// busybox, and the disk's modules in the order of their loading.
+fn first(files: &Path, tree: &Path) -> Result<()> {
     for name in ["bin", "proc", "sys", "dev", "new", "modules"] {
         fs::create_dir_all(files.join(name))?;
     }
     fs::copy(tree.join("bin/busybox"), files.join("bin/busybox"))?;
     std::os::unix::fs::symlink("busybox", files.join("bin/sh"))?;
-    fs::write(files.join("init"), BOOT)?;
-    fs::write(files.join("ring"), RING)?;
-    run(Command::new("chmod")
-        .arg("755")
-        .args([files.join("init"), files.join("ring")]))?;
     for (number, module) in modules(tree)?.iter().enumerate() {
         let name = module.file_name().unwrap_or_default().to_string_lossy();
         fs::copy(module, files.join(format!("modules/{number:02}-{name}")))?;
     }
-    let archive = output(
+    Ok(())
+}
+
+/// What was kept and the ring's own files, as the kernel unpacks them.
+fn initramfs(first: &Path, scratch: &Path, archive: &Path) -> Result<()> {
+    let files = scratch.join("first");
+    run(Command::new("cp").arg("-a").args([first, files.as_path()]))?;
+    fs::write(files.join("init"), BOOT)?;
+    fs::write(files.join("ring"), RING)?;
+    fs::write(files.join("policy.conf"), POLICY)?;
+    run(Command::new("chmod")
+        .arg("755")
+        .args([files.join("init"), files.join("ring")]))?;
+    let made = output(
         Command::new("sh")
             .args(["-c", "find . | /bin/busybox cpio -o -H newc"])
             .current_dir(&files),
     )?;
     ensure!(
-        archive.status.success(),
+        made.status.success(),
         "cpio failed: {}",
-        String::from_utf8_lossy(&archive.stderr)
+        String::from_utf8_lossy(&made.stderr)
     );
-    fs::write(directory.join("initramfs"), archive.stdout)?;
-    fs::remove_dir_all(&files)?;
+    fs::write(archive, made.stdout)?;
     Ok(())
 }
 

@@ -2,25 +2,36 @@
 //!
 //!     files/<absolute path>   test programs, examples, the binary, and the test directories of the sources
 //!     mounts                  directories of `files` that the machine binds to their own place
-//!     tests                   one line per test program: name, path, directory to run it in
-//!     filter, patience        words that a test's name must contain; seconds that a test may take
+//!     tests.<guard>           one line per test of the boot with that security module: test program's name, test, path
+//!                             of the program, directory to run it in
+//!     patience                seconds that a test may take
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::engine::Scratch;
-use crate::process::root;
+use crate::process::{capture, root};
 
 use super::image;
+use super::machine::Guard;
 
 /// Rooms whose tests ask the kernel.
-const ROOMS: &[&str] = &["cgroup", "runtime", "monitor", "network", "berth"];
+const ROOMS: &[&str] = &["cgroup", "runtime", "monitor", "network", "volume", "berth"];
 /// A test that takes longer hangs. Emulation makes everything some twenty times slower.
 const PATIENCE: u32 = 300;
+
+/// What the name of a test has that needs SELinux; it runs in that boot only, and no other test does.
+const SELINUX: &str = "selinux";
+
+/// The disk, and how often the machine is booted with it.
+pub struct Payload {
+    pub disk: PathBuf,
+    pub boots: Vec<Guard>,
+}
 
 /// A file that cargo made.
 struct Artifact {
@@ -32,22 +43,29 @@ struct Artifact {
 }
 
 /// Builds the tests and makes the disk.
-pub fn make(scratch: &Scratch, filter: &[String]) -> Result<PathBuf> {
+pub fn make(scratch: &Scratch, filter: &[String]) -> Result<Payload> {
     println!("building the tests of {}", ROOMS.join(", "));
     let artifacts = build()?;
     let staging = scratch.join("payload");
     let files = staging.join("files");
-    let mut tests = String::new();
+    let mut tests: Vec<(Guard, String)> = Vec::new();
     for artifact in &artifacts {
         copy(&artifact.program, &files)?;
         if let Some(name) = &artifact.test {
-            tests.push_str(&format!(
-                "{name} {} {}\n",
-                artifact.program.display(),
-                artifact.directory.display()
-            ));
+            let all = capture(Command::new(&artifact.program).args(["--list", "--format", "terse"]))?;
+            let wanted = all.lines().filter_map(|line| line.strip_suffix(": test"));
+            tests.extend(wanted.filter_map(|test| {
+                let guard = chosen(&format!("{name}::{test}"), filter)?;
+                let (program, directory) = (artifact.program.display(), artifact.directory.display());
+                Some((guard, format!("{name} {test} {program} {directory}\n")))
+            }));
         }
     }
+    ensure!(
+        !tests.is_empty(),
+        "no test has a name with {}",
+        filter.join(" and ")
+    );
     for room in ROOMS {
         let source = root().join("crates").join(room);
         fs::create_dir_all(below(&files, &source))?;
@@ -55,17 +73,31 @@ pub fn make(scratch: &Scratch, filter: &[String]) -> Result<PathBuf> {
             copy_tree(&source.join("tests"), &files)?;
         }
     }
-    fs::write(staging.join("tests"), tests)?;
+    let mut boots = Vec::new();
+    for guard in [Guard::AppArmor, Guard::SeLinux] {
+        let own = tests.iter().filter(|(needs, _)| *needs == guard);
+        let text: String = own.map(|(_, line)| line.as_str()).collect();
+        if !text.is_empty() {
+            fs::write(staging.join(format!("tests.{}", guard.word())), text)?;
+            boots.push(guard);
+        }
+    }
     fs::write(staging.join("mounts"), mounts(&artifacts))?;
-    fs::write(
-        staging.join("filter"),
-        filter.iter().map(|word| format!("{word}\n")).collect::<String>(),
-    )?;
     fs::write(staging.join("patience"), PATIENCE.to_string())?;
     let disk = scratch.join("payload.img");
     image::filesystem(&staging, &disk)?;
     fs::remove_dir_all(&staging)?;
-    Ok(disk)
+    Ok(Payload { disk, boots })
+}
+
+/// The boot that a test runs in, where its name has every word of the filter.
+fn chosen(name: &str, filter: &[String]) -> Option<Guard> {
+    let guard = if name.contains(SELINUX) {
+        Guard::SeLinux
+    } else {
+        Guard::AppArmor
+    };
+    filter.iter().all(|word| name.contains(word)).then_some(guard)
 }
 
 /// The workspace, and the target directory where it lies elsewhere.
@@ -160,6 +192,15 @@ fn copy_tree(directory: &Path, files: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_test_that_needs_selinux_has_its_boot() {
+        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        let name = "runtime::selinux::a_label_confines";
+        assert_eq!(chosen(name, &words(&["runtime"])), Some(Guard::SeLinux));
+        assert_eq!(chosen("runtime::apparmor::x", &words(&[])), Some(Guard::AppArmor));
+        assert_eq!(chosen(name, &words(&["runtime", "cgroup"])), None);
+    }
 
     #[test]
     fn test_programs_are_told_from_examples() {

@@ -50,6 +50,11 @@ impl Report {
         true
     }
 
+    /// The machine is booted again: what it says counts with what was before.
+    pub fn boot(&mut self) {
+        (self.show, self.started, self.done) = (false, false, false);
+    }
+
     /// Whether the machine said that it ran everything.
     pub fn complete(&self) -> bool {
         self.done
@@ -91,6 +96,8 @@ mod tests {
         assert!(!report.complete());
         report.line("@ring done");
         assert!(report.complete());
+        report.boot();
+        assert!(!report.complete() && !report.line("[    1.0] booting"));
         assert_eq!(
             report.to_string(),
             "failed: cgroup::host::b\n1 passed, 1 failed, 1 skipped"

@@ -21,5 +21,5 @@ for name in proc sys dev; do
     $b mount --move /$name /new/$name
 done
 $b mount -t tmpfs -o mode=755 run /new/run
-$b cp /ring /new/run/ring
+$b cp /ring /policy.conf /new/run/
 exec $b switch_root /new /run/ring
