@@ -16,11 +16,11 @@ use sys::process::Options;
 use crate::error::{During, LaunchError};
 use crate::handshake::{Channel, Stage};
 use crate::plan::Plan;
-use crate::process::stdio;
+use crate::process::{ProcessPlan, stdio};
 
 /// The closure of the clone: gives the exit code of a child that did not become the program.
 pub(crate) fn run(plan: &mut Plan, mut channel: Channel) -> i32 {
-    let result = isolate(plan.fds(), plan.cgroup_entry.as_ref(), &channel)
+    let result = isolate(plan.fds(), plan.cgroup_entry.as_ref(), &plan.process, &channel)
         .and_then(|()| become_container(plan, &mut channel));
     told(result.map(|never| match never {}), &channel)
 }
@@ -42,7 +42,7 @@ fn told(result: Result<(), LaunchError>, channel: &Channel) -> i32 {
 }
 
 fn lead(plan: &mut Plan, channel: &mut Channel) -> Result<(), LaunchError> {
-    isolate(plan.fds(), plan.cgroup_entry.as_ref(), channel)?;
+    isolate(plan.fds(), plan.cgroup_entry.as_ref(), &plan.process, channel)?;
     plan.namespaces.join_user()?;
     become_root()?;
     let options = Options {
@@ -52,7 +52,7 @@ fn lead(plan: &mut Plan, channel: &mut Channel) -> Result<(), LaunchError> {
     };
     let mut theirs = channel.try_clone()?;
     let born = sys::process::spawn(options, || {
-        let result = be_born().and_then(|()| become_container(plan, &mut theirs));
+        let result = be_born(&plan.process).and_then(|()| become_container(plan, &mut theirs));
         told(result.map(|never| match never {}), &theirs)
     });
     channel.reach(
@@ -63,10 +63,10 @@ fn lead(plan: &mut Plan, channel: &mut Channel) -> Result<(), LaunchError> {
 
 /// In the newborn: what a clone does not inherit, and keys of its own, since those of the one that brought it here
 /// belong to a user outside.
-fn be_born() -> Result<(), LaunchError> {
+fn be_born(process: &ProcessPlan) -> Result<(), LaunchError> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).during("set the death signal")?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).during("protect the process")?;
-    sys::process::new_session_keyring().during("session keyring")
+    process.new_keyring()
 }
 
 fn become_container(plan: &mut Plan, channel: &mut Channel) -> Result<Infallible, LaunchError> {
@@ -114,6 +114,7 @@ fn become_container(plan: &mut Plan, channel: &mut Channel) -> Result<Infallible
 pub(crate) fn isolate(
     mut keep: Vec<std::os::fd::RawFd>,
     cgroup: Option<&cgroup::Entry>,
+    process: &ProcessPlan,
     channel: &Channel,
 ) -> Result<(), LaunchError> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).during("set the death signal")?;
@@ -125,7 +126,7 @@ pub(crate) fn isolate(
     }
     keep.push(channel.as_fd().as_raw_fd());
     sys::fd::close_all_except(&keep).during("close descriptors")?;
-    sys::process::new_session_keyring().during("session keyring")?;
+    process.new_keyring()?;
     rustix::process::umask(Mode::empty());
     Ok(())
 }

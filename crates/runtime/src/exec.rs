@@ -196,7 +196,7 @@ fn run(mut channel: Channel, work: impl FnOnce(&mut Channel) -> Result<(), Launc
 /// The way into the container, outside of its pid namespace and so out of its sight.
 fn enter(plan: &mut ExecPlan<'_>, channel: &mut Channel) -> Result<(), LaunchError> {
     run_on(&plan.process.affinity.initial)?;
-    isolate(plan.fds(), plan.cgroup, channel)?;
+    isolate(plan.fds(), plan.cgroup, &plan.process, channel)?;
     // Entering the cgroup may have changed it.
     run_on(&plan.process.affinity.last)?;
     if let Some(score) = plan.process.oom_score_adj {
@@ -237,7 +237,7 @@ fn become_process(plan: &mut ExecPlan<'_>, channel: &mut Channel) -> Result<Infa
     if plan.kinds.contains(Kind::User) {
         // Until now it has the caller's ids, which are nobody's inside: a terminal it made would be nobody's.
         become_root()?;
-        sys::process::new_session_keyring().during("session keyring")?;
+        plan.process.new_keyring()?;
     }
     let pair = if plan.process.terminal {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

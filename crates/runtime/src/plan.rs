@@ -1,7 +1,6 @@
 //! Everything about a container that is decided before the clone: checked, opened and compiled in the caller.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::path::Path;
 
 use cgroup::Entry;
 use sys::namespace::Kind;
@@ -49,11 +48,7 @@ impl Plan {
             let why = "linux.intelRdt: classes of cache and memory bandwidth are the caller's to make";
             return Err(LaunchError::Unsupported(why.to_owned()));
         }
-        if !linux.mount_label.is_empty() && !Path::new("/sys/fs/selinux/enforce").exists() {
-            return Err(LaunchError::Unsupported(
-                "linux.mountLabel: SELinux is not enabled".to_owned(),
-            ));
-        }
+        crate::process::security::check("linux.mountLabel", &linux.mount_label)?;
         let namespaces = Namespaces::new(linux, launch.netns, launch.userns)?;
         let net_devices = NetDevices::new(&linux.net_devices, &namespaces)?;
         let own_uts = namespaces.own(Kind::Uts);

@@ -11,7 +11,7 @@ mod head;
 pub(crate) mod limits;
 pub(crate) mod lookup;
 pub(crate) mod scheduling;
-mod security;
+pub(crate) mod security;
 pub(crate) mod stdio;
 
 use std::ffi::CString;
@@ -104,6 +104,11 @@ impl ProcessPlan {
     /// The user it becomes.
     pub fn uid(&self) -> u32 {
         self.credentials.uid
+    }
+
+    /// Keys of its own for the process that becomes the program.
+    pub fn new_keyring(&self) -> Result<(), LaunchError> {
+        self.security.new_keyring()
     }
 
     /// The descriptors that the program gets beside the standard ones.

@@ -43,7 +43,7 @@ impl RootfsPlan {
             .during("mount the root filesystem")?;
         let root = self.root.as_fd();
         for mount in &self.mounts {
-            attach::attach(root, mount, self.sysfs_by_bind)?;
+            attach::attach(root, mount, self.sysfs_by_bind, self.label.as_deref())?;
         }
         let own_dev = self.sets_up_dev();
         // What every container has fills up what the configuration leaves open.
@@ -64,7 +64,7 @@ impl RootfsPlan {
             None
         };
         make_cwd(root, cwd)?;
-        hidden::mask(root, &self.masked)?;
+        hidden::mask(root, &self.masked, self.label.as_deref())?;
         hidden::make_read_only(root, &self.read_only_paths)?;
         if self.read_only {
             self.root

@@ -6,6 +6,7 @@ mod support;
 
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use support::{Bundle, possible};
@@ -48,22 +49,28 @@ impl Drop for Profile {
     }
 }
 
-#[test]
-fn a_profile_confines_the_container() {
+/// A bundle, and a profile to confine its container with.
+fn prepared() -> Option<(Bundle, Profile)> {
     if !possible() {
-        return;
+        return None;
     }
     let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
     if !enabled.starts_with('Y') {
         println!("skipped: this kernel has no AppArmor");
-        return;
+        return None;
     }
     if Command::new("apparmor_parser").arg("--version").output().is_err() {
         println!("skipped: needs apparmor_parser (package apparmor)");
-        return;
+        return None;
     }
-    let profile = Profile::load();
-    let mut bundle = Bundle::new();
+    Some((Bundle::new(), Profile::load()))
+}
+
+#[test]
+fn a_profile_confines_the_container() {
+    let Some((mut bundle, profile)) = prepared() else {
+        return;
+    };
     fs::write(bundle.root().join("secret"), "secret\n").unwrap();
     let script = "cat /proc/self/attr/current; cat /secret 2>&1 || true";
     // Without it the file can be read.
@@ -81,4 +88,28 @@ fn a_profile_confines_the_container() {
             profile.name
         )
     );
+}
+
+/// The profile is set through a file of /proc. Where a volume or the image is at its place, it would be written to a file of
+/// theirs, and the container run without it (CVE-2019-16884, CVE-2025-52881).
+#[test]
+fn a_profile_is_not_given_to_a_file_that_looks_like_the_kernels() {
+    let Some((mut bundle, profile)) = prepared() else {
+        return;
+    };
+    bundle.process().apparmor_profile = profile.name.clone();
+    bundle.linux().masked_paths.clear();
+    bundle.linux().readonly_paths.clear();
+    bundle
+        .spec
+        .mounts
+        .retain(|mount| mount.destination != Path::new("/proc"));
+    let attributes = bundle.root().join("proc/thread-self/attr");
+    fs::create_dir_all(attributes.join("apparmor")).unwrap();
+    for name in ["exec", "apparmor/exec"] {
+        fs::write(attributes.join(name), "").unwrap();
+    }
+    let error = bundle.shell("true").run().unwrap_err().to_string();
+    assert!(error.contains("needs a procfs at /proc"), "{error}");
+    assert_eq!(fs::read_to_string(attributes.join("exec")).unwrap(), "");
 }

@@ -480,6 +480,7 @@ fn an_overlay_root_is_seen_only_inside() {
         work: Some(layers.path().join("work")),
         read_only: false,
         objects: None,
+        label: None,
     };
     bundle.shell("echo new > /tmp/file; cat /tmp/file");
     let (stdio, output) = captured();

@@ -50,6 +50,7 @@ fn bundle() -> (Bundle, tempfile::TempDir, Overlay) {
         work: Some(layers.path().join("work")),
         read_only: false,
         objects: None,
+        label: None,
     };
     (bundle, layers, overlay)
 }

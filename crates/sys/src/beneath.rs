@@ -56,6 +56,17 @@ pub fn open_beneath_no_links(
     open(dir, path.as_ref(), flags, mode, resolve)
 }
 
+/// Opens `path` below `dir` on the very mount that `dir` is on; one in the way is refused (`EXDEV`).
+pub fn open_on_same_mount(
+    dir: BorrowedFd<'_>,
+    path: impl AsRef<Path>,
+    flags: OFlags,
+    mode: Mode,
+) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV;
+    open(dir, path.as_ref(), flags, mode, resolve)
+}
+
 /// Opens `path` as a process would see it whose root directory is `root`.
 pub fn resolve_in_root(
     root: BorrowedFd<'_>,

@@ -19,4 +19,5 @@ pub mod process;
 pub mod program;
 pub mod schedule;
 pub mod seccomp;
+pub mod selinux;
 pub mod terminal;

@@ -160,7 +160,7 @@ pub const ALL: &[Mutant] = &[
         threat: "keys of other containers",
         edits: &[(
             CONTAINER,
-            "during(\"close descriptors\")?;\n    sys::process::new_session_keyring().during(\"session keyring\")?;\n",
+            "during(\"close descriptors\")?;\n    process.new_keyring()?;\n",
             "during(\"close descriptors\")?;\n",
         )],
         test: ("hostile", "the_callers_keyring_is_not_shared_by_containers"),

@@ -436,6 +436,7 @@ impl Prepared {
             work: own.work,
             read_only: false,
             objects,
+            label: None,
         }))
     }
 }
@@ -548,6 +549,7 @@ fn merged(store: &Store, snapshot: SnapshotId, path: &str) -> Result<MountSource
             work: None,
             read_only: true,
             objects,
+            label: None,
         })),
     }
 }

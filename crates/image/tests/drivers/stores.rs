@@ -259,6 +259,7 @@ fn a_filesystem_without_overlays_gets_copies() {
             work: Some(work.clone()),
             read_only: false,
             objects: None,
+            label: None,
         };
         let mount = Tree::from_fd(overlay.mount_detached().unwrap());
         mount.attach(fs::File::open(&root).unwrap().as_fd()).unwrap();

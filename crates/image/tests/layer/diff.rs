@@ -33,6 +33,7 @@ fn what_was_changed_comes_back() {
         work: Some(work.clone()),
         read_only: false,
         objects: None,
+        label: None,
     };
     let root = mount.mount_detached().unwrap();
     let top = PathBuf::from(format!("/proc/self/fd/{}/", root.as_raw_fd()));
@@ -63,6 +64,7 @@ fn what_was_changed_comes_back() {
         work: None,
         read_only: true,
         objects: None,
+        label: None,
     };
     let again = stack.mount_detached().unwrap();
     let other = PathBuf::from(format!("/proc/self/fd/{}/", again.as_raw_fd()));

@@ -29,11 +29,16 @@ const REPLACEABLE: [&str; 11] = [
     "uptime",
 ];
 
-pub(crate) fn attach(root: BorrowedFd<'_>, mount: &Prepared, sysfs_by_bind: bool) -> Result<(), LaunchError> {
-    place(root, mount, sysfs_by_bind).map_err(|error| mount.error(reason(&error)))
+pub(crate) fn attach(
+    root: BorrowedFd<'_>,
+    mount: &Prepared,
+    sysfs_by_bind: bool,
+    label: Option<&str>,
+) -> Result<(), LaunchError> {
+    place(root, mount, sysfs_by_bind, label).map_err(|error| mount.error(reason(&error)))
 }
 
-fn place(root: BorrowedFd<'_>, mount: &Prepared, sysfs_by_bind: bool) -> io::Result<()> {
+fn place(root: BorrowedFd<'_>, mount: &Prepared, sysfs_by_bind: bool, label: Option<&str>) -> io::Result<()> {
     let kind = match &mount.source {
         Source::Tree { directory: false, .. } => Kind::File,
         _ => Kind::Directory,
@@ -59,6 +64,11 @@ fn place(root: BorrowedFd<'_>, mount: &Prepared, sysfs_by_bind: bool) -> io::Res
             } else {
                 filesystem(kind, mount, target.as_fd())?
             };
+            if kind == "mqueue"
+                && let Some(label) = label
+            {
+                sys::selinux::label_directory(tree.as_fd(), label)?;
+            }
             if mount.options.copy_up {
                 copy_up::copy(target.as_fd(), tree.as_fd())?;
             }

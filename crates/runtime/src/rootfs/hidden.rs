@@ -14,11 +14,11 @@ use sys::mount::{Attributes, Filesystem, Propagation, Tree};
 use super::target;
 use crate::error::{LaunchError, reason};
 
-pub(crate) fn mask(root: BorrowedFd<'_>, paths: &[PathBuf]) -> Result<(), LaunchError> {
+pub(crate) fn mask(root: BorrowedFd<'_>, paths: &[PathBuf], label: Option<&str>) -> Result<(), LaunchError> {
     if paths.is_empty() {
         return Ok(());
     }
-    let mut cover = Cover::new().map_err(|error| failed("mask", Path::new("/dev/null"), &error))?;
+    let mut cover = Cover::new(label).map_err(|error| failed("mask", Path::new("/dev/null"), &error))?;
     for path in paths {
         cover
             .mask(root, path)
@@ -27,13 +27,15 @@ pub(crate) fn mask(root: BorrowedFd<'_>, paths: &[PathBuf]) -> Result<(), Launch
     Ok(())
 }
 
-struct Cover {
+struct Cover<'a> {
     null: std::os::fd::OwnedFd,
+    /// Of the directory that covers others.
+    label: Option<&'a str>,
     empty: Option<Tree>,
 }
 
-impl Cover {
-    fn new() -> io::Result<Cover> {
+impl<'a> Cover<'a> {
+    fn new(label: Option<&'a str>) -> io::Result<Cover<'a>> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let null = rustix::fs::openat(CWD, c"/dev/null", flags, Mode::empty())?;
         let stat = rustix::fs::fstat(&null)?;
@@ -44,7 +46,11 @@ impl Cover {
                 "it is not the null device",
             ));
         }
-        Ok(Cover { null, empty: None })
+        Ok(Cover {
+            null,
+            label,
+            empty: None,
+        })
     }
 
     fn mask(&mut self, root: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
@@ -69,6 +75,9 @@ impl Cover {
         fs.string("size", "0k")?;
         fs.string("nr_inodes", "2")?;
         fs.string("mode", "755")?;
+        if let Some(label) = self.label {
+            fs.string(sys::selinux::MOUNT_OPTION, label)?;
+        }
         let nothing = Attributes::NO_SUID | Attributes::NO_DEV | Attributes::NO_EXEC;
         let empty = fs.mount(Attributes::READ_ONLY | nothing)?;
         empty.attach(found.as_fd())?;

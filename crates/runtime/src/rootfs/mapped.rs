@@ -15,7 +15,7 @@ use spec::runtime::{Device, Mount};
 use sys::mount::{Filesystem, IdMap, Objects, Overlay, Tree};
 
 use super::devices;
-use super::options::Options;
+use super::options::{self, Options};
 use crate::error::{During, LaunchError, reason};
 use crate::namespaces::{Namespaces, id_ranges};
 
@@ -86,6 +86,7 @@ pub(super) fn overlay(options: &Options, map: Option<IdMap<'_>>) -> io::Result<T
         work: value("workdir=").map(PathBuf::from),
         read_only: options.read_only(),
         objects,
+        label: value(options::CONTEXT).map(str::to_owned),
     };
     let whole = match map {
         Some(map) => overlay.mount_mapped(map),

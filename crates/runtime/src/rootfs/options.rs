@@ -11,6 +11,9 @@ use std::path::PathBuf;
 use spec::runtime::Mount;
 use sys::mount::{Attributes, Propagation};
 
+/// SELinux's, of any filesystem: the label of all its files.
+pub(super) const CONTEXT: &str = "context=";
+
 const BENEATH: &str = "x-berth.beneath=";
 const PART: &str = "x-berth.part=";
 
@@ -129,7 +132,25 @@ impl Options {
             "ridmap" => self.idmap = Some(true),
             // What is so anyway, or concerns tools that read fstab.
             "defaults" | "async" | "loud" | "nomand" | "noiversion" | "nolazytime" | "remount" | "" => {}
-            other => self.data.push(other.to_owned()),
+            // As mount(8) has it: in quotes, because a level may have commas.
+            other => self.data.push(match other.strip_prefix(CONTEXT) {
+                Some(label) => format!("{CONTEXT}{}", label.trim_matches('"')),
+                None => other.to_owned(),
+            }),
+        }
+    }
+
+    /// Gives a filesystem that is the container's alone the label that its files have, unless its options say which. What
+    /// shows the kernel's own objects has labels of the policy's, a bind those of its files; a message queue filesystem
+    /// takes the option from nobody.
+    pub fn label(&mut self, kind: &str, label: &str) {
+        let kernels = matches!(
+            kind,
+            "proc" | "sysfs" | "cgroup" | "cgroup2" | "mqueue" | "binfmt_misc"
+        );
+        let said = self.data.iter().any(|option| option.starts_with(CONTEXT));
+        if self.bind.is_none() && !kernels && !said {
+            self.data.push(format!("{CONTEXT}{label}"));
         }
     }
 
@@ -172,6 +193,27 @@ mod tests {
         assert_eq!(options.beneath, Some("/volumes/a b/_data".into()));
         assert_eq!(options.part, Some("etc/a,b".into()));
         assert!(options.data.is_empty());
+    }
+
+    #[test]
+    fn a_label_is_for_what_is_the_containers_own() {
+        let labelled = |kind: &str, words: &[&str]| {
+            let mut options = parse(words);
+            options.label(kind, "u:r:t:s0:c1,c2");
+            options.data
+        };
+        assert_eq!(
+            labelled("tmpfs", &["size=1"]),
+            ["size=1", "context=u:r:t:s0:c1,c2"]
+        );
+        assert_eq!(
+            labelled("tmpfs", &["context=\"u:r:own:s0:c3,c4\""]),
+            ["context=u:r:own:s0:c3,c4"]
+        );
+        for kind in ["proc", "sysfs", "mqueue", "cgroup2"] {
+            assert!(labelled(kind, &[]).is_empty(), "{kind}");
+        }
+        assert!(labelled("", &["rbind"]).is_empty());
     }
 
     #[test]

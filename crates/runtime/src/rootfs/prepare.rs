@@ -36,6 +36,8 @@ pub(crate) struct RootfsPlan {
     pub read_only_paths: Vec<PathBuf>,
     /// The root is changed by chroot(2).
     pub no_pivot: bool,
+    /// The SELinux label of the files of what is mounted for the container alone (`linux.mountLabel`).
+    pub label: Option<String>,
     /// The network namespace is someone else's: a user namespace of ours may not mount sysfs then.
     pub sysfs_by_bind: bool,
 }
@@ -97,6 +99,12 @@ pub(crate) struct Request<'a> {
     pub no_pivot: bool,
 }
 
+impl Request<'_> {
+    fn label(&self) -> Option<&str> {
+        Some(self.linux.mount_label.as_str()).filter(|label| !label.is_empty())
+    }
+}
+
 impl RootfsPlan {
     pub fn new(request: &Request<'_>) -> Result<RootfsPlan, LaunchError> {
         let (root, attach_at) = root(request)?;
@@ -138,6 +146,7 @@ impl RootfsPlan {
             masked: request.linux.masked_paths.iter().map(PathBuf::from).collect(),
             read_only_paths: request.linux.readonly_paths.iter().map(PathBuf::from).collect(),
             no_pivot: request.no_pivot,
+            label: request.label().map(str::to_owned),
             sysfs_by_bind: request.namespaces.has_user() && request.namespaces.foreign_network(),
         })
     }
@@ -176,6 +185,8 @@ fn root(request: &Request<'_>) -> Result<(Tree, PathBuf), LaunchError> {
             (tree, Some(path.to_owned()))
         }
         RootFs::Overlay(overlay) => {
+            let mut overlay = overlay.clone();
+            overlay.label = overlay.label.or_else(|| request.label().map(str::to_owned));
             let mounted = match request.namespaces.id_map() {
                 Some(map) => overlay.mount_mapped(map),
                 None => overlay.mount_detached(),
@@ -210,7 +221,10 @@ fn prepare(mount: &Mount, request: &Request<'_>, spares: &mut Vec<Spare>) -> Res
             mount.destination.display()
         )));
     }
-    let options = Options::parse(mount);
+    let mut options = Options::parse(mount);
+    if let Some(label) = request.label() {
+        options.label(mount.r#type.as_deref().unwrap_or_default(), label);
+    }
     let kind = mount.r#type.clone().unwrap_or_default();
     let source_name = mount.source.clone().unwrap_or_else(|| kind.clone());
     let failed = |error: std::io::Error| mount_error(&source_name, &mount.destination, reason(&error));

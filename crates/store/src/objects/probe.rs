@@ -47,6 +47,7 @@ fn try_it(place: &Path) -> io::Result<()> {
             dir: place.join("objects"),
             layers: 2,
         }),
+        label: None,
     };
     let root = overlay.mount_detached()?;
     let mut read = String::new();

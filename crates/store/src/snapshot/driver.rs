@@ -114,6 +114,7 @@ impl Driver for Layered {
             work: writable.then(|| work_in(home)),
             read_only: !writable,
             objects: None,
+            label: None,
         }
     }
 }

@@ -87,6 +87,7 @@ fn try_overlay(place: &Path) -> io::Result<()> {
         work: Some(place.join("work")),
         read_only: false,
         objects: None,
+        label: None,
     };
     let root = overlay.mount_detached()?;
     let dir = |name: &str| -> io::Result<std::os::fd::OwnedFd> {

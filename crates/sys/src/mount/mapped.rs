@@ -138,6 +138,7 @@ impl Overlay {
         for (key, value) in settings(layers.objects.is_some()) {
             fs.string(key, value)?;
         }
+        self.set_label(&fs)?;
         let attributes = self.mount_attributes();
         let mounted = with_filesystem_ids(map.root.0, map.root.1, || fs.mount(attributes))?;
         Ok(mounted?.into_fd())
@@ -236,6 +237,7 @@ mod tests {
             work: Some(dir.path().join("up/work")),
             read_only: false,
             objects: None,
+            label: None,
         };
         (dir, overlay)
     }

@@ -51,6 +51,7 @@ impl Overlay {
             lower: below.to_vec(),
             read_only: true,
             objects: self.objects.clone(),
+            label: self.label.clone(),
             ..Overlay::default()
         };
         let above = Overlay {
@@ -109,6 +110,7 @@ mod tests {
                 dir: path("objects"),
                 layers: 2,
             }),
+            label: None,
         };
         Some((dir, overlay))
     }

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::objects::{Objects, settings};
 use super::{Attributes, Filesystem, Propagation, Tree, c_path, set_propagation};
 use crate::namespace::{self, Kind};
+use crate::selinux::MOUNT_OPTION;
 
 /// What to mount. At least one of `lower` and `upper` is given; `work` goes with `upper`, on its filesystem.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +39,9 @@ pub struct Overlay {
     pub read_only: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objects: Option<Objects>,
+    /// The SELinux label of every file in it; a single directory, which is mounted as it is, keeps its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
 }
 
 /// Most layers that one overlay takes (Linux, fs/overlayfs/params.h).
@@ -159,7 +163,15 @@ impl Overlay {
         for (key, value) in settings(self.objects.is_some()) {
             fs.string(key, value)?;
         }
+        self.set_label(&fs)?;
         Ok(fs.mount(self.mount_attributes())?.into_fd())
+    }
+
+    pub(super) fn set_label(&self, fs: &Filesystem) -> io::Result<()> {
+        match &self.label {
+            Some(label) => fs.string(MOUNT_OPTION, label),
+            None => Ok(()),
+        }
     }
 
     /// On top of another one, which is the last layer of this one.
@@ -246,6 +258,10 @@ impl Overlay {
             data.push("=");
             data.push(value);
         }
+        if let Some(label) = &self.label {
+            // A level may have commas.
+            data.push(format!(",{MOUNT_OPTION}=\"{label}\""));
+        }
         rustix::fs::mkdir("m", 0o700.into())?;
         rustix::mount::mount(
             c"overlay",
@@ -299,6 +315,7 @@ mod tests {
                 work: writable.then(|| self.0.join("work")),
                 read_only: false,
                 objects: None,
+                label: None,
             }
         }
     }
