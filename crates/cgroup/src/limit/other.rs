@@ -61,7 +61,8 @@ impl Cgroup {
                 text(limit.hca_handles),
                 text(limit.hca_objects)
             );
-            file::write_limit(&directory.join("rdma.max"), &value, "rdma limit")?;
+            let taken = |value: &str, found: &str| found.lines().any(|line| line.trim() == value);
+            file::write_checked(&directory.join("rdma.max"), &value, "rdma limit", taken)?;
         }
         for (name, value) in &resources.unified {
             if self.version() != Version::V2 {
