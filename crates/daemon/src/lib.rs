@@ -246,6 +246,7 @@ fn engine_config(settings: &Settings) -> EngineConfig {
         cgroup_parent: settings.cgroup_parent.clone(),
         log_budget: settings.log_budget,
         cdi_spec_dirs: settings.cdi_spec_dirs.clone(),
+        selinux: settings.selinux,
         volume_plugins: settings.volume_plugins.clone(),
         userns: settings.userns.clone(),
         network,

@@ -90,6 +90,9 @@ pub(crate) struct Options {
     /// Give every container an init process unless it says otherwise
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     pub(crate) init: Option<bool>,
+    /// Give containers labels of SELinux, where the kernel has it in force
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    pub(crate) selinux_enabled: Option<bool>,
     /// Mirror of Docker Hub (repeatable)
     #[arg(long = "registry-mirror", value_name = "URL")]
     pub(crate) registry_mirrors: Vec<String>,

@@ -13,11 +13,13 @@ use tokio_util::task::TaskTracker;
 use volume::Volumes;
 
 use crate::activity::Activities;
+use crate::apparmor::AppArmor;
 use crate::container::{Container, Execs, Holds, Records, Registry, Steps, mounted_layers};
 use crate::error::{Error, Result, chain};
 use crate::events::Events;
 use crate::live::LiveConfig;
 use crate::metrics::Metrics;
+use crate::selinux::Selinux;
 use crate::userns;
 
 /// What the engine is opened with.
@@ -42,6 +44,8 @@ pub struct EngineConfig {
     pub log_budget: Option<u64>,
     /// Where devices are described that containers ask for by name.
     pub cdi_spec_dirs: Vec<PathBuf>,
+    /// Containers get labels of SELinux where the kernel has it in force.
+    pub selinux: bool,
     /// Programs that bring volumes of their own.
     pub volume_plugins: volume::PluginSettings,
     pub network: network::NetworkConfig,
@@ -75,6 +79,8 @@ pub(crate) struct Inner {
     pub(crate) execs: Execs,
     /// Ids that containers have for themselves.
     pub(crate) ids: userns::Pool,
+    pub(crate) selinux: Selinux,
+    pub(crate) apparmor: AppArmor,
     pub(crate) steps: Steps,
     pub(crate) events: Events,
     pub(crate) metrics: Metrics,
@@ -226,6 +232,8 @@ impl Inner {
             containers: Registry::default(),
             execs: Execs::default(),
             ids: userns::Pool::default(),
+            selinux: Selinux::open(config.selinux, &config.root)?,
+            apparmor: AppArmor::open(),
             steps: Steps::default(),
             events,
             metrics,

@@ -8,6 +8,7 @@
 //! - Errors carry a class and Docker's words.
 
 mod activity;
+mod apparmor;
 mod blobs;
 pub mod cdi;
 mod check;
@@ -25,6 +26,7 @@ mod metrics;
 mod names;
 mod networks;
 mod recover;
+mod selinux;
 mod signal;
 mod space;
 mod system;

@@ -29,6 +29,7 @@ pub(crate) async fn recover(engine: &Engine) -> Result<()> {
         if let Some(maps) = &container.userns {
             engine.inner.ids.hold(&container.id, maps);
         }
+        engine.inner.selinux.hold(&container.id, &container.process_label);
     }
     let alive: HashSet<Id> = found
         .iter()

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use api_types::{
-    AuthConfig, AuthResponse, Commit, ComponentVersion, Event, FirewallInfo, IndexInfo, Map, PlatformInfo,
-    PluginsInfo, RegistryServiceConfig, Runtime, SwarmInfo, SystemInfo, SystemVersion,
+    AuthConfig, AuthResponse, Commit, ComponentVersion, Event, FirewallInfo, IndexInfo, List, Map,
+    PlatformInfo, PluginsInfo, RegistryServiceConfig, Runtime, SwarmInfo, SystemInfo, SystemVersion,
 };
 use tokio::sync::broadcast;
 
@@ -166,10 +166,7 @@ impl Engine {
                 containerd_commit: Commit::default(),
                 runc_commit: Commit::default(),
                 init_commit: Commit::default(),
-                security_options: words(match config.userns.remap {
-                    Some(_) => &["name=seccomp,profile=builtin", "name=userns", "name=cgroupns"],
-                    None => &["name=seccomp,profile=builtin", "name=cgroupns"],
-                }),
+                security_options: security_options(&inner),
                 firewall_backend: Some(FirewallInfo {
                     driver: "nftables".to_owned(),
                     ..FirewallInfo::default()
@@ -278,6 +275,19 @@ impl Inner {
             false => warnings.iter().cloned().collect(),
         }
     }
+}
+
+/// What confines every container, in Docker's words.
+fn security_options(inner: &Inner) -> List<String> {
+    let options = [
+        (inner.apparmor.is_on(), "name=apparmor"),
+        (true, "name=seccomp,profile=builtin"),
+        (inner.selinux.is_on(), "name=selinux"),
+        (inner.config.userns.remap.is_some(), "name=userns"),
+        (true, "name=cgroupns"),
+    ];
+    let present = options.into_iter().filter(|(there, _)| *there);
+    present.map(|(_, word)| word.to_owned()).collect()
 }
 
 fn registry_config(mirrors: &[String], insecure: &[String]) -> RegistryServiceConfig {

@@ -34,6 +34,9 @@ pub fn inspect(
         restart_count: container.restart_count,
         driver: storage.to_owned(),
         platform: container.platform.os.clone(),
+        mount_label: container.mount_label.clone(),
+        process_label: container.process_label.clone(),
+        app_armor_profile: container.apparmor_profile.clone(),
         exec_ids: null_when_empty(container.exec_ids.clone()),
         host_config: (*container.host_config).clone(),
         storage: Some(Storage {

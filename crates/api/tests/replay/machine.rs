@@ -45,6 +45,7 @@ pub fn config(directory: &Path, instance: &Instance) -> EngineConfig {
         cgroup_parent: String::new(),
         log_budget: None,
         cdi_spec_dirs: Vec::new(),
+        selinux: false,
         volume_plugins: engine::volume::PluginSettings::none(),
         network: engine::network::NetworkConfig::new(instance.clone(), run_dir),
         userns: engine::userns::Settings::default(),

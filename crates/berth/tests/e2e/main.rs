@@ -13,6 +13,7 @@ macro_rules! guard {
     };
 }
 
+mod apparmor;
 mod blobs;
 mod buildkit;
 mod builds;
@@ -56,6 +57,7 @@ mod registry_rules;
 mod reload;
 mod remote;
 mod safety;
+mod selinux;
 mod silent;
 mod slow;
 mod soak;

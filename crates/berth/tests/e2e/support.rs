@@ -100,7 +100,7 @@ impl Daemon {
 
     pub fn wait_until_ready(&self) {
         let path = self.dir.path().join("run/berth.sock");
-        // An emulated machine on a loaded one takes its time.
+        // An emulated machine that has just booted reads the program for half a minute.
         let deadline = Instant::now() + Duration::from_secs(120);
         // That somebody listens is not enough: a child that the last daemon was about to start when it was killed holds its
         // socket until it has become another program.

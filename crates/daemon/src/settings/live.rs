@@ -78,6 +78,7 @@ impl Settings {
                 "volume-plugin-dirs or volume-plugin-timeout",
                 self.volume_plugins != next.volume_plugins,
             ),
+            ("selinux-enabled", self.selinux != next.selinux),
             ("cdi-spec-dirs", self.cdi_spec_dirs != next.cdi_spec_dirs),
             (
                 "build-cache-size, build-cache-free, build-cache-age or builder",

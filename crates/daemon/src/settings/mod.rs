@@ -50,6 +50,7 @@ pub(crate) struct Settings {
     /// Where certificates for registries are looked for: beside the configuration file, then Docker's place.
     pub(crate) certs_d: Vec<PathBuf>,
     pub(crate) cdi_spec_dirs: Vec<PathBuf>,
+    pub(crate) selinux: bool,
     pub(crate) min_free: engine::store::MinFree,
     pub(crate) image_id: image::ImageIds,
     pub(crate) image_blobs: image::BlobPolicy,
@@ -195,6 +196,9 @@ impl Settings {
             registry_mirrors: file.list("registry-mirrors", options.registry_mirrors)?,
             certs_d: certs_d(options.config_file.as_deref()),
             cdi_spec_dirs: directories(file.list("cdi-spec-dirs", options.cdi_spec_dirs)?),
+            selinux: file
+                .boolean("selinux-enabled", options.selinux_enabled)?
+                .unwrap_or(false),
             insecure_registries: file.list("insecure-registries", options.insecure_registries)?,
             registries: file.rules("registries")?,
             proxies: file.proxies(options.http_proxy, options.https_proxy, options.no_proxy)?,

@@ -10,11 +10,11 @@ use spec::{Id, Platform};
 
 use super::{
     Container, Files, Handle, State, Status, clocks, defaults, files, health, init_layer, logs, mounts, oci,
-    ports, restart, userns as container_userns,
+    ports, restart, security, userns as container_userns,
 };
 use crate::engine::{Engine, Inner, blocking, check_slice, make_private_dir};
 use crate::error::{Error, Result};
-use crate::{names, userns};
+use crate::{names, selinux, userns};
 
 /// A request for a new container.
 #[derive(Debug, Clone, Default)]
@@ -92,6 +92,7 @@ fn create(inner: &Inner, mut request: CreateContainer) -> Result<(Container, Vec
         armed: true,
     };
     let ids = inner.ids.take(&inner.config.userns, &id, &mode)?;
+    let labels = security::labels(inner, &id, &mut request.host_config, &mut warnings)?;
     let parent = inner.images.snapshot(&image)?;
     let lease = inner.store.lease();
     let snapshot = inner.store.snapshots().create(
@@ -99,8 +100,14 @@ fn create(inner: &Inner, mut request: CreateContainer) -> Result<(Container, Vec
         &format!("container:{id}"),
     )?;
     undo.snapshot = Some(snapshot);
+    if !labels.files.is_empty()
+        && let Some((directory, _)) = inner.store.snapshots().overlay(snapshot)?.single()
+    {
+        // Without a union there is no mount of its own that could say so for all files.
+        selinux::relabel(directory, &labels.files)?;
+    }
     let image_root = || Ok(inner.store.snapshots().overlay(parent)?.mount_detached()?);
-    let plan = plan.carry_out(inner, &image_root, &mut undo.volumes)?;
+    let plan = plan.carry_out(inner, &image_root, &labels.files, &mut undo.volumes)?;
     let dir = inner.config.root.join("containers").join(id.as_str());
     make_private_dir(&dir)?;
     let host = &mut request.host_config;
@@ -111,6 +118,7 @@ fn create(inner: &Inner, mut request: CreateContainer) -> Result<(Container, Vec
         .filter(|(_, settings)| !settings.mac_address.is_empty())
         .map(|(name, settings)| (name.clone(), settings.mac_address.clone()))
         .collect();
+    let apparmor_profile = security::profile(inner, &request.host_config)?;
     let points = mounts::points(inner, &plan);
     let container = Container {
         created: Timestamp::now(),
@@ -147,6 +155,9 @@ fn create(inner: &Inner, mut request: CreateContainer) -> Result<(Container, Vec
         },
         snapshot,
         userns: ids,
+        process_label: labels.process,
+        mount_label: labels.files,
+        apparmor_profile,
         exits: 0,
         removed: false,
         plan,
@@ -182,6 +193,7 @@ impl Drop for Undo<'_> {
         }
         self.inner.containers.release_name(self.name);
         self.inner.ids.give_back(self.id);
+        self.inner.selinux.give_back(self.id);
         // The first failure is the one to tell; what can't be removed now is removed at the next start.
         if let Some(snapshot) = self.snapshot {
             let _ = self.inner.store.snapshots().remove(snapshot);

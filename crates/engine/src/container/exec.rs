@@ -337,8 +337,10 @@ pub(super) fn process(inner: &Inner, container: &Container, config: &ExecCreateR
         capabilities: Some(oci::sets(&capabilities, identity.uid == 0)),
         rlimits: oci::rlimits(container)?,
         no_new_privileges: security.no_new_privileges,
-        apparmor_profile: security.apparmor,
-        selinux_label: security.label,
+        apparmor_profile: inner
+            .apparmor
+            .profile(security.apparmor.as_deref(), host.privileged),
+        selinux_label: container.process_label.clone(),
         user: User {
             uid: identity.uid,
             gid: identity.gid,

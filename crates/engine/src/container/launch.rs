@@ -18,10 +18,11 @@ use spec::runtime::NamespaceType;
 use super::attach::PendingAttach;
 use super::links::{self, Link};
 use super::supervision::Supervision;
-use super::{Container, Files, files, logs, mounts, oci, ports, user, userns};
+use super::{Container, Files, files, logs, mounts, oci, ports, security, user, userns};
 use crate::cdi;
 use crate::engine::{Inner, blocking};
 use crate::error::{Error, Result};
+use crate::selinux;
 
 /// What the start of a container found out.
 pub(super) struct Launched {
@@ -31,6 +32,7 @@ pub(super) struct Launched {
     networks: BTreeMap<String, EndpointSettings>,
     ports: PortMap,
     sandbox_id: String,
+    apparmor: String,
     phases: Vec<(&'static str, Duration)>,
 }
 
@@ -42,6 +44,7 @@ impl Launched {
         container.networks = self.networks;
         container.ports = Arc::new(self.ports);
         container.sandbox_id = self.sandbox_id;
+        container.apparmor_profile = self.apparmor;
         container.start_phases = self.phases;
         container.state.started_at = Some(self.started_at);
     }
@@ -153,6 +156,7 @@ fn launch_blocking(
         log: logs::shown_path(container),
         ..write_files(engine, container, sandbox.as_ref(), &links)?
     };
+    label_files(container, &files)?;
     let overlay = engine.store.snapshots().overlay(container.snapshot)?;
     let identity = {
         let mut readable = overlay.clone();
@@ -172,6 +176,7 @@ fn launch_blocking(
     all_mounts.extend(mounts::bundle(engine, container, maps, user)?);
     let (joined, shared) = joined_namespaces(engine, container)?;
     all_mounts.extend(shared);
+    let apparmor = security::profile(engine, host)?;
     let cgroup = engine.next_place(&host.cgroup_parent, &container.id)?;
     let mut document = oci::document(
         container,
@@ -182,6 +187,7 @@ fn launch_blocking(
             mounts: all_mounts,
             joined,
             userns: maps.cloned(),
+            apparmor: apparmor.clone(),
             cgroups_path: format!("{}/{}", cgroup.parent().trim_end_matches('/'), cgroup.name()),
             rootfs: container.files.dir.join("rootfs"),
         },
@@ -259,6 +265,7 @@ fn launch_blocking(
         } else {
             String::new()
         },
+        apparmor,
         phases: phases.shown,
     };
     Ok((launched, monitor, watch))
@@ -427,6 +434,23 @@ pub(super) fn clear_endpoint(settings: &mut EndpointSettings) {
         dns_names: std::mem::take(&mut settings.dns_names),
         ..EndpointSettings::default()
     };
+}
+
+/// The engine's own files in the container get its label; those of a network that several share, one for all.
+fn label_files(container: &Container, files: &Files) -> Result<()> {
+    if container.mount_label.is_empty() {
+        return Ok(());
+    }
+    let label = match container.host_config.network_mode.starts_with("container:") {
+        true => selinux::shared(&container.mount_label),
+        false => container.mount_label.clone(),
+    };
+    let all = [&files.hosts, &files.hostname, &files.resolv_conf];
+    let there = all.into_iter().filter(|path| !path.is_empty());
+    for path in there {
+        selinux::relabel(std::path::Path::new(path), &label)?;
+    }
+    Ok(())
 }
 
 fn write_files(

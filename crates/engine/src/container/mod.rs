@@ -202,6 +202,14 @@ pub struct Container {
     /// Ids that no other container has, for as long as this one is there.
     #[serde(default)]
     pub userns: Option<IdMaps>,
+    /// SELinux labels of its processes and of its files; empty without SELinux.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub process_label: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub mount_label: String,
+    /// The AppArmor profile of its processes, as of the last start; empty without AppArmor.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub apparmor_profile: String,
     /// How often the first process has ended; tells waiters of the next exit from the last one.
     pub exits: u64,
     /// Set in the last snapshot a container ever publishes.

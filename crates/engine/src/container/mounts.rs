@@ -18,6 +18,7 @@ use super::Container;
 use super::ownership::Ownership;
 use crate::engine::Inner;
 use crate::error::{Error, Result};
+use crate::selinux;
 use crate::userns::IdMaps;
 
 /// One mount as it will be made.
@@ -200,6 +201,7 @@ impl Plan {
         mut self,
         engine: &Inner,
         image_root: &dyn Fn() -> Result<std::os::fd::OwnedFd>,
+        label: &str,
         made: &mut Vec<String>,
     ) -> Result<Vec<PlannedMount>> {
         for (index, wish) in self.wishes {
@@ -222,16 +224,35 @@ impl Plan {
                 if !*no_copy
                     && subpath.is_empty()
                     && volume.driver == volume::LOCAL
-                    && volume.options.is_empty()
+                    && !volume.options.contains_key("device")
                 {
                     let root = image_root()?;
                     volume::copy_up(&volume.mountpoint, root.as_fd(), &mount.destination)?;
+                }
+                if created
+                    && !label.is_empty()
+                    && volume.driver == volume::LOCAL
+                    && !volume.options.contains_key("device")
+                {
+                    // Others may use it as well, unless one says `:Z`.
+                    selinux::relabel(&volume.mountpoint, &selinux::shared(label))?;
                 }
             }
         }
         self.mounts
             .sort_by_key(|m| (m.destination.matches('/').count(), m.destination.clone()));
         Ok(self.mounts)
+    }
+}
+
+/// Relabels what a mount shows, where `z` (for all containers) or `Z` (for this one) asks for it.
+fn relabel(container: &Container, mount: &PlannedMount, source: &Path) -> Result<()> {
+    let label = container.mount_label.as_str();
+    let mut words = mount.mode.split(',').filter(|_| !label.is_empty());
+    match words.find(|word| matches!(*word, "z" | "Z")) {
+        Some("Z") => selinux::relabel(source, label),
+        Some(_) => selinux::relabel(source, &selinux::shared(label)),
+        None => Ok(()),
     }
 }
 
@@ -250,6 +271,8 @@ fn volumes_from(engine: &Inner, plan: &mut Plan, text: &str) -> Result<()> {
         }
         let mut mount = mount.clone();
         mount.read_only |= read_only;
+        // Whose files they are was said by the one that had them first.
+        mount.mode.clear();
         match plan
             .mounts
             .iter_mut()
@@ -317,6 +340,9 @@ fn parse_bind(text: &str) -> Result<PlannedMount> {
     }
     let (mut read_only, mut no_copy, mut propagation) = (false, false, String::new());
     let mut ownership = Ownership::AsItIs;
+    if options.split(',').filter(|o| matches!(*o, "z" | "Z")).count() > 1 {
+        return Err(Error::invalid(format!("invalid mode: {options}")));
+    }
     for option in options.split(',').filter(|o| !o.is_empty()) {
         match option {
             "ro" => read_only = true,
@@ -662,10 +688,12 @@ fn bundle_one(engine: &Inner, container: &Container, mount: &PlannedMount) -> Re
                 })?;
             }
             super::propagation::check(source, propagation)?;
+            relabel(container, mount, Path::new(source))?;
             Ok(bind(source.clone(), propagation, *recursive))
         }
         MountKind::Volume { name, subpath, .. } => match engine.volumes.mount(name, container.id.as_str())? {
             VolumeSource::Directory(base) => {
+                relabel(container, mount, &base)?;
                 let mut made = bind(beneath(&base, subpath)?, "", true);
                 // Another container that has the volume may put a link there between now and the mount.
                 if !subpath.is_empty() {
@@ -688,6 +716,10 @@ fn bundle_one(engine: &Inner, container: &Container, mount: &PlannedMount) -> Re
                 }
                 if mount.read_only {
                     options.push("ro".to_owned());
+                }
+                if !container.mount_label.is_empty() && !options.iter().any(|o| o.starts_with("context=")) {
+                    // A filesystem has one label for all who mount it at a time.
+                    options.push(format!("context={}", selinux::shared(&container.mount_label)));
                 }
                 Ok(runtime::Mount {
                     destination: mount.destination.clone().into(),

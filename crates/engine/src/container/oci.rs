@@ -35,6 +35,7 @@ pub(super) struct Prepared {
     pub(super) joined: BTreeMap<NamespaceType, PathBuf>,
     /// The maps of the user namespace the container is in, if it is not the host's.
     pub(super) userns: Option<IdMaps>,
+    pub(super) apparmor: String,
     pub(super) cgroups_path: String,
     pub(super) rootfs: PathBuf,
 }
@@ -113,8 +114,8 @@ fn process(
         rlimits: rlimits(container)?,
         no_new_privileges: security.no_new_privileges,
         oom_score_adj: Some(i32::try_from(container.host_config.oom_score_adj).unwrap_or(0)),
-        apparmor_profile: security.apparmor.clone(),
-        selinux_label: security.label.clone(),
+        apparmor_profile: prepared.apparmor.clone(),
+        selinux_label: container.process_label.clone(),
         ..Process::default()
     })
 }
@@ -316,6 +317,7 @@ fn linux(
         namespaces: namespaces(container, prepared, !time_offsets.is_empty()),
         time_offsets,
         sysctl: sysctls(container, prepared.userns.as_ref()),
+        mount_label: container.mount_label.clone(),
         uid_mappings: userns.uids,
         gid_mappings: userns.gids,
         cgroups_path: Some(prepared.cgroups_path.clone()),

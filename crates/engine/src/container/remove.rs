@@ -160,5 +160,6 @@ pub(crate) fn remove_parts(
     }
     engine.records.delete(&container.id)?;
     engine.ids.give_back(&container.id);
+    engine.selinux.give_back(&container.id);
     Ok(())
 }

@@ -1,7 +1,12 @@
 //! What `--security-opt` says. Words and errors are Docker's.
 
+use api_types::HostConfig;
+use spec::Id;
+
 use super::seccomp;
+use crate::engine::Inner;
 use crate::error::{Error, Result};
+use crate::selinux::{self, Labels};
 
 #[derive(Debug, Default)]
 pub(super) struct Security {
@@ -9,8 +14,10 @@ pub(super) struct Security {
     filter: Filter,
     /// Nothing of /proc and /sys is masked or read-only.
     pub(super) unconfined_paths: bool,
-    pub(super) apparmor: String,
-    pub(super) label: String,
+    /// The profile that is asked for, if one is.
+    pub(super) apparmor: Option<String>,
+    /// What is said about SELinux labels.
+    labels: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -30,6 +37,10 @@ impl Security {
                 security.no_new_privileges = true;
                 continue;
             }
+            if option == "disable" {
+                security.labels.push(option.clone());
+                continue;
+            }
             let Some((key, value)) = option.split_once('=').or_else(|| option.split_once(':')) else {
                 return Err(Error::invalid(format!("invalid --security-opt 1: {option:?}")));
             };
@@ -44,10 +55,8 @@ impl Security {
                 ("seccomp", "builtin") => security.filter = Filter::Default,
                 ("seccomp", text) if !text.is_empty() => security.filter = Filter::Profile(text.to_owned()),
                 ("systempaths", "unconfined") => security.unconfined_paths = true,
-                ("apparmor", "unconfined" | "") => security.apparmor.clear(),
-                ("apparmor", profile) => profile.clone_into(&mut security.apparmor),
-                ("label", "disable") => security.label.clear(),
-                ("label", label) => label.clone_into(&mut security.label),
+                ("apparmor", profile) => security.apparmor = Some(profile.to_owned()),
+                ("label", word) => security.labels.push(word.to_owned()),
                 _ => return Err(Error::invalid(format!("invalid --security-opt 2: {option:?}"))),
             }
         }
@@ -73,6 +82,60 @@ impl Security {
     }
 }
 
+/// The AppArmor profile of a container's processes.
+pub(super) fn profile(inner: &Inner, host: &HostConfig) -> Result<String> {
+    let security = Security::parse(&host.security_opt)?;
+    Ok(inner
+        .apparmor
+        .profile(security.apparmor.as_deref(), host.privileged))
+}
+
+/// The SELinux labels of a new container. What follows from its other settings is added to its options, as clients of
+/// Docker see it: what shares the host's namespaces is not confined, and what shares another container's has its label.
+pub(super) fn labels(
+    inner: &Inner,
+    id: &Id,
+    host: &mut HostConfig,
+    warnings: &mut Vec<String>,
+) -> Result<Labels> {
+    let mut words = Security::parse(&host.security_opt)?.labels;
+    if words.is_empty() {
+        words = implied(inner, host)?;
+        let options = words.iter().map(|word| format!("label={word}"));
+        let options: Vec<String> = host.security_opt.iter().cloned().chain(options).collect();
+        if !words.is_empty() {
+            host.security_opt = options.into();
+        }
+    } else if !inner.selinux.is_on() && words.iter().any(|word| word != "disable") {
+        warnings.push(
+            "SELinux labels are not applied: the daemon runs without --selinux-enabled, or the kernel has no SELinux in \
+             force"
+                .to_owned(),
+        );
+    }
+    inner.selinux.take(id, &words)
+}
+
+fn implied(inner: &Inner, host: &HostConfig) -> Result<Vec<String>> {
+    if host.privileged || host.ipc_mode == "host" || host.pid_mode == "host" {
+        return Ok(vec!["disable".to_owned()]);
+    }
+    let mut found: Option<Vec<String>> = None;
+    for mode in [&host.ipc_mode, &host.pid_mode] {
+        let Some(name) = mode.strip_prefix("container:") else {
+            continue;
+        };
+        let words = selinux::same_as(&inner.containers.find(name)?.snapshot().process_label);
+        if found.as_ref().is_some_and(|found| *found != words) {
+            return Err(Error::invalid(
+                "--ipc and --pid containers SELinux labels aren't the same",
+            ));
+        }
+        found = Some(words);
+    }
+    Ok(found.unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,7 +151,9 @@ mod tests {
         assert!(!parse("no-new-privileges=0").unwrap().no_new_privileges);
         assert_eq!(parse("seccomp=unconfined").unwrap().filter(&[]).unwrap(), None);
         assert!(parse("seccomp=builtin").unwrap().filter(&[]).unwrap().is_some());
-        assert_eq!(parse("apparmor=mine").unwrap().apparmor, "mine");
+        assert_eq!(parse("apparmor=mine").unwrap().apparmor.as_deref(), Some("mine"));
+        assert_eq!(parse("label=level:s0:c1,c2").unwrap().labels, ["level:s0:c1,c2"]);
+        assert_eq!(parse("label:disable").unwrap().labels, ["disable"]);
     }
 
     #[test]

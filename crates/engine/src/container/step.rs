@@ -229,6 +229,10 @@ fn transient(step: Step, dir: std::path::PathBuf) -> Result<Container> {
         },
         snapshot: step.snapshot,
         userns: None,
+        // As in Docker, the steps of a build are not labelled.
+        process_label: String::new(),
+        mount_label: String::new(),
+        apparmor_profile: String::new(),
         exits: 0,
         removed: false,
         plan: step.mounts,
