@@ -17,6 +17,7 @@ pub mod namespace;
 pub mod netlink;
 pub mod process;
 pub mod program;
+pub mod quota;
 pub mod schedule;
 pub mod seccomp;
 pub mod selinux;

@@ -53,6 +53,7 @@ impl Volumes {
             return Ok((existing, false));
         }
         options::check(&name, &request.driver_opts)?;
+        self.check_quota(&name, &request.driver_opts)?;
         let mut labels = request.labels;
         if anonymous {
             labels.insert(ANONYMOUS_LABEL.to_owned(), String::new());
@@ -69,7 +70,8 @@ impl Volumes {
             table::insert(tx, &volume, request.pending)?;
             Ok::<_, VolumeError>(())
         })?;
-        if let Err(error) = self.make_directory(&volume.name) {
+        let made = self.make_directory(&volume.name);
+        if let Err(error) = made.and_then(|()| self.bound(&volume)) {
             self.inner.store.db().write_durable(|tx| {
                 table::begin_removal(tx, &volume.name)?;
                 Ok::<_, VolumeError>(())

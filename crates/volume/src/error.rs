@@ -74,8 +74,18 @@ pub enum VolumeError {
     #[error("create {name}: missing required option: {option:?}")]
     MissingOption { name: String, option: String },
     /// The filesystem of the data root can not limit a directory's size.
-    #[error("create {0}: quota size requested but no quota support")]
+    #[error(
+        "create {0}: quota size requested but no quota support: the filesystem of the data root must be ext4 or xfs, mounted with \
+         prjquota"
+    )]
     NoQuota(String),
+    /// The size is none.
+    #[error("create {name}: invalid size {size:?}: {why}")]
+    Size {
+        name: String,
+        size: String,
+        why: &'static str,
+    },
     /// The host named in the options has no address.
     #[error(
         "error while mounting volume {name:?}: error resolving passed in network volume address: {cause}"
@@ -112,6 +122,7 @@ impl VolumeError {
             | VolumeError::MissingOption { .. }
             | VolumeError::NotLocal { .. }
             | VolumeError::OfPlugin { .. }
+            | VolumeError::Size { .. }
             | VolumeError::NoQuota(_) => ErrorClass::Invalid,
             VolumeError::Plugin {
                 cause: PluginError::NotFound(_),

@@ -22,6 +22,7 @@ mod mount;
 mod name;
 mod options;
 mod plugin;
+mod quota;
 mod recover;
 mod remove;
 mod rename;
@@ -61,7 +62,7 @@ pub struct Volume {
     /// Its `_data` directory on the host.
     pub mountpoint: PathBuf,
     pub labels: BTreeMap<String, String>,
-    /// Of the driver: `type`, `device`, `o`.
+    /// Of the driver: `type`, `device`, `o`, or `size`.
     pub options: BTreeMap<String, String>,
     /// To the second.
     pub created_at: Timestamp,

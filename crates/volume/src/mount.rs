@@ -37,6 +37,8 @@ impl Volumes {
         // Resolved outside the lock: a name server may be slow.
         let source = source(&volume)?;
         let mut state = self.lock();
+        // Once more: the limits of the filesystem may have been lost, or it may be another one.
+        self.bound(&volume)?;
         let holders = state.holders.entry(name.to_owned()).or_default();
         holders.insert(holder.to_owned());
         Ok(source)

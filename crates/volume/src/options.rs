@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::VolumeError;
+use crate::{VolumeError, quota};
 
 /// Each option with those it is useless without.
 const KNOWN: [(&str, &[&str]); 4] = [
@@ -21,8 +21,22 @@ pub(crate) fn check(name: &str, options: &BTreeMap<String, String>) -> Result<()
             });
         }
     }
-    if options.contains_key("size") {
-        return Err(VolumeError::NoQuota(name.to_owned()));
+    if let Some(size) = options.get("size") {
+        let why = match quota::parse(size) {
+            None => Some("a size is a number of bytes, or of k, m, g, t"),
+            Some(0) => Some("it leaves no room for anything"),
+            Some(_) if options.contains_key("device") => Some(
+                "what the options mount has a size of its own: give it in o=, where the filesystem takes one",
+            ),
+            Some(_) => None,
+        };
+        if let Some(why) = why {
+            return Err(VolumeError::Size {
+                name: name.to_owned(),
+                size: size.clone(),
+                why,
+            });
+        }
     }
     for (option, needed) in KNOWN {
         if !options.contains_key(option) {
@@ -66,9 +80,14 @@ mod tests {
             verdict(&[("colour", "red")]),
             Err("create vol: invalid option: \"colour\"".to_owned())
         );
-        assert_eq!(
-            verdict(&[("size", "1g")]),
-            Err("create vol: quota size requested but no quota support".to_owned())
-        );
+        assert_eq!(verdict(&[("size", "1g")]), Ok(()));
+        for (size, why) in [("much", "a size is a number"), ("0", "no room")] {
+            let error = verdict(&[("size", size)]).unwrap_err();
+            assert!(
+                error.starts_with(&format!("create vol: invalid size {size:?}: ")) && error.contains(why)
+            );
+        }
+        let mounted = verdict(&[("size", "1g"), ("type", "tmpfs"), ("device", "tmpfs")]);
+        assert!(mounted.unwrap_err().contains("o="));
     }
 }

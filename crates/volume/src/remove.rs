@@ -82,8 +82,12 @@ impl Volumes {
     pub(crate) fn delete_aside(&self, name: &str) -> Result<(), VolumeError> {
         let path = &self.inner.dir;
         let dir = File::open(path).map_err(|cause| VolumeError::at("open", path, cause))?;
+        let project = self.project_in(name);
         remove_tree(dir.as_fd(), name.as_ref())
-            .map(|_| ())
-            .map_err(|cause| VolumeError::at("delete", &path.join(name), cause))
+            .map_err(|cause| VolumeError::at("delete", &path.join(name), cause))?;
+        if let Some(project) = project {
+            self.unbound(&dir, project);
+        }
+        Ok(())
     }
 }

@@ -102,12 +102,26 @@ impl Volumes {
         })
     }
 
-    /// Makes a volume with the content, owners, modes and attributes of another, and its labels. Where the filesystem
+    /// Makes a volume with the content, owners, modes and attributes of another, its labels and its size. Where the filesystem
     /// shares blocks between files (btrfs, xfs) no data is copied. What a container writes meanwhile may be in it or not.
     pub fn clone_volume(&self, source: &str, new: &str) -> Result<Volume, VolumeError> {
         name::check(new)?;
         let original = self.own(source, "clone")?;
-        self.fill_new(new, original.labels, |data| copy(&original.mountpoint, data))
+        self.fill_like(new, &original, |data| copy(&original.mountpoint, data))
+    }
+
+    /// As [`Volumes::fill_new`], with the labels and the size of another volume.
+    pub(crate) fn fill_like(
+        &self,
+        new: &str,
+        original: &Volume,
+        fill: impl FnOnce(&Path) -> Result<(), VolumeError>,
+    ) -> Result<Volume, VolumeError> {
+        let fill = |data: &Path| {
+            self.bound_directory(data, original)?;
+            fill(data)
+        };
+        self.fill_with(new, original.labels.clone(), original.options.clone(), fill)
     }
 
     /// Makes a volume whose content `fill` puts into an empty directory. It is there with all of its content, or not at all.
@@ -117,11 +131,21 @@ impl Volumes {
         labels: BTreeMap<String, String>,
         fill: impl FnOnce(&Path) -> Result<(), E>,
     ) -> Result<Volume, E> {
+        self.fill_with(new, labels, BTreeMap::new(), fill)
+    }
+
+    fn fill_with<E: From<VolumeError>>(
+        &self,
+        new: &str,
+        labels: BTreeMap<String, String>,
+        options: BTreeMap<String, String>,
+        fill: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<Volume, E> {
         name::check(new)?;
         if self.get(new).is_ok() {
             return Err(VolumeError::NameTaken(new.to_owned()).into());
         }
-        self.fill_aside(fill, |aside| Ok(self.take_in(labels, aside, new)?))
+        self.fill_aside(fill, |aside| Ok(self.take_in(labels, options, aside, new)?))
     }
 
     /// Has a directory filled out of sight, made to last, and put where `place` puts it: it is there with all of its content,
@@ -175,6 +199,7 @@ impl Volumes {
     fn take_in(
         &self,
         labels: BTreeMap<String, String>,
+        options: BTreeMap<String, String>,
         aside: &str,
         new: &str,
     ) -> Result<Volume, VolumeError> {
@@ -184,6 +209,7 @@ impl Volumes {
         fs::rename(&aside, &home).map_err(|cause| VolumeError::at("create directory", &home, cause))?;
         let mut volume = Volume {
             labels,
+            options,
             ..Volume::bare(new, self.path(new), Timestamp::now())
         };
         volume.labels.remove(crate::ANONYMOUS_LABEL);

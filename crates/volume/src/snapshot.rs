@@ -137,7 +137,10 @@ impl Volumes {
         let original = self.own(volume, "restore")?;
         let from = self.snapshot(volume, snapshot)?.path;
         self.fill_aside(
-            |data| copy(&from, data),
+            |data| {
+                self.bound_directory(data, &original)?;
+                copy(&from, data)
+            },
             |aside| {
                 let state = self.lock();
                 if self.get(volume)? != original {
@@ -158,10 +161,10 @@ impl Volumes {
         Ok(original)
     }
 
-    /// Makes a volume with the content of a snapshot, and the labels of the volume that it is of.
+    /// Makes a volume with the content of a snapshot, and the labels and the size of the volume that it is of.
     pub fn snapshot_clone(&self, volume: &str, snapshot: &str, new: &str) -> Result<Volume, VolumeError> {
-        let labels = self.own(volume, "restore")?.labels;
+        let original = self.own(volume, "restore")?;
         let from = self.snapshot(volume, snapshot)?.path;
-        self.fill_new(new, labels, |data| copy(&from, data))
+        self.fill_like(new, &original, |data| copy(&from, data))
     }
 }
