@@ -20,6 +20,7 @@ mod builds;
 mod certificates;
 mod cgroup_parent;
 mod check;
+mod clock_set;
 mod clocks;
 mod commands;
 mod containers;
