@@ -70,6 +70,7 @@ pub(crate) struct Inner {
     pub(crate) images: Images,
     pub(crate) networks: Networks,
     pub(crate) volumes: Volumes,
+    pub(crate) volume_claims: Arc<crate::volumes::claims::Claims>,
     /// Something was put into the trash, or its time changed.
     pub(crate) trash: tokio::sync::Notify,
     /// Compressed layers may go.
@@ -226,6 +227,7 @@ impl Inner {
             images,
             networks,
             volumes,
+            volume_claims: Default::default(),
             trash: Default::default(),
             blobs: Default::default(),
             records,

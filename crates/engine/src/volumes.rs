@@ -1,5 +1,6 @@
 //! Volumes as the engine knows them: what `volume` does, with who uses them, and events.
 
+pub(crate) mod claims;
 pub(crate) mod snapshot;
 pub(crate) mod trash;
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use api_types::VolumeCreateRequest;
 use spec::Id;
-use volume::{CreateVolume, Volume};
+use volume::{CreateVolume, Volume, Volumes};
 
 use crate::container::{ByteStream, Incoming, MountKind, PlannedMount, Pruned, stream};
 use crate::engine::{Engine, Inner, blocking};
@@ -79,17 +80,28 @@ fn users_that(inner: &Inner, name: &str, are: impl Fn(&crate::Container, &Planne
         .collect()
 }
 
-/// Refuses to do something with a volume that containers have.
-fn refuse_used(inner: &Inner, action: &str, name: &str) -> Result<()> {
-    let users = users(inner, name);
-    if users.is_empty() {
-        return Ok(());
+/// Keeps a volume from being used while something is done with it; refused if containers have it.
+fn take<'a>(inner: &'a Inner, action: &str, name: &str) -> Result<claims::Going<'a>> {
+    let taken = inner.volume_claims.take(name, || users(inner, name));
+    taken.map_err(|users| {
+        let ids: Vec<&str> = users.iter().map(Id::as_str).collect();
+        Error::conflict(format!(
+            "{action} {name}: volume is in use - [{}]",
+            ids.join(", ")
+        ))
+    })
+}
+
+/// Removes a volume with the container it was made for; unless another one has it by now. Gives whether it is gone.
+pub(crate) fn remove_with(inner: &Inner, volumes: &Volumes, name: &str, container: &Id, force: bool) -> bool {
+    let others = || -> Vec<Id> {
+        let users = users(inner, name).into_iter();
+        users.filter(|id| id != container).collect()
+    };
+    match inner.volume_claims.take(name, others) {
+        Ok(_going) => volumes.remove(name, force).is_ok(),
+        Err(_) => false,
     }
-    let ids: Vec<&str> = users.iter().map(Id::as_str).collect();
-    Err(Error::conflict(format!(
-        "{action} {name}: volume is in use - [{}]",
-        ids.join(", ")
-    )))
 }
 
 impl Engine {
@@ -153,7 +165,7 @@ impl Engine {
         let (inner, old, new) = (Arc::clone(&self.inner), old.to_owned(), new.to_owned());
         blocking(move || {
             inner.volumes.get(&old)?;
-            refuse_used(&inner, "rename", &old)?;
+            let _going = take(&inner, "rename", &old)?;
             let volume = inner.volumes.rename(&old, &new)?;
             emit(&inner, "rename", &new, &[("oldName", &old)]);
             Ok(volume)
@@ -224,7 +236,7 @@ impl Engine {
                     false => Err(volume::VolumeError::NotFound(name).into()),
                 };
             }
-            refuse_used(&inner, "remove", &name)?;
+            let _going = take(&inner, "remove", &name)?;
             trash::remove(&inner, &name, force, at_once)
         })
         .await

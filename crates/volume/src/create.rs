@@ -35,6 +35,16 @@ impl Volumes {
             Some(name) if !name.is_empty() => name,
             _ => Id::random().to_string(),
         };
+        self.create_called(name, anonymous, request)
+    }
+
+    /// The same under a name that is known beforehand, of an anonymous volume, too.
+    pub fn create_called(
+        &self,
+        name: String,
+        anonymous: bool,
+        request: CreateVolume,
+    ) -> Result<(Volume, bool), VolumeError> {
         name::check(&name)?;
         let explicit = !request.driver.is_empty();
         let named = (!anonymous).then_some(name.as_str());

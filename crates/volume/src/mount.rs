@@ -96,9 +96,15 @@ fn resolve(host: &str) -> io::Result<IpAddr> {
         return Ok(address);
     }
     // The port is only there because the resolver wants one.
-    let mut addresses = (host, 0).to_socket_addrs()?;
-    let first = addresses.next().map(|address| address.ip());
-    first.ok_or_else(|| io::Error::other(format!("lookup {host}: no such host")))
+    let addresses = (host, 0).to_socket_addrs()?.map(|address| address.ip());
+    preferred(addresses).ok_or_else(|| io::Error::other(format!("lookup {host}: no such host")))
+}
+
+/// As Docker chooses: a server may have an IPv6 address on which it serves nothing.
+fn preferred(addresses: impl Iterator<Item = IpAddr>) -> Option<IpAddr> {
+    let addresses: Vec<IpAddr> = addresses.collect();
+    let ipv4 = addresses.iter().find(|address| address.is_ipv4());
+    ipv4.or(addresses.first()).copied()
 }
 
 #[cfg(test)]
@@ -122,6 +128,15 @@ mod tests {
             source(&volume(&[])).unwrap(),
             VolumeSource::Directory("/v/vol/_data".into())
         );
+    }
+
+    #[test]
+    fn of_a_servers_addresses_the_first_of_ipv4_is_asked() {
+        let of = |texts: &[&str]| preferred(texts.iter().map(|text| text.parse().unwrap()));
+        let address = |text: &str| text.parse::<IpAddr>().ok();
+        assert_eq!(of(&["::1", "127.0.0.1", "192.0.2.1"]), address("127.0.0.1"));
+        assert_eq!(of(&["2001:db8::1", "2001:db8::2"]), address("2001:db8::1"));
+        assert_eq!(of(&[]), None);
     }
 
     #[test]

@@ -208,3 +208,63 @@ fn a_volume_goes_into_an_archive_and_comes_back_as_it_was() {
     let (_, said) = daemon.fails(&["volume", "export", "-o", "/dev/null", "memory"]);
     assert!(said.contains("what its options mount"), "{said}");
 }
+
+/// While others start with it and end, a volume that is in use stays, and one that is not is removed whole or not at all.
+#[test]
+fn starts_and_removals_at_once_lose_nothing() {
+    guard!();
+    let daemon = Daemon::start();
+    daemon.ok(&[
+        "run",
+        "--rm",
+        "-v",
+        "held:/d",
+        "box:1",
+        "sh",
+        "-c",
+        "echo kept > /d/kept",
+    ]);
+    daemon.ok(&["create", "--name", "holder", "-v", "held:/d", "box:1", "true"]);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let (mut removed, mut refused) = (0, 0);
+    std::thread::scope(|scope| {
+        let starting = scope.spawn(|| {
+            let both = || {
+                for _ in 0..12 {
+                    assert_eq!(
+                        daemon.ok(&["run", "--rm", "-v", "held:/d", "box:1", "cat", "/d/kept"]),
+                        "kept\n"
+                    );
+                    // This one comes and goes: whoever runs has it for as long as he runs.
+                    let script = "echo own > /d/own; cat /d/own";
+                    let mount = "free:/d";
+                    assert_eq!(
+                        daemon.ok(&["run", "--rm", "-v", mount, "box:1", "sh", "-c", script]),
+                        "own\n"
+                    );
+                }
+            };
+            let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(both));
+            done.store(true, std::sync::atomic::Ordering::SeqCst);
+            ended
+        });
+        while !done.load(std::sync::atomic::Ordering::SeqCst) {
+            let (_, said) = daemon.fails(&["volume", "rm", "held"]);
+            assert!(said.contains("volume is in use"), "{said}");
+            let output = daemon.run(&["volume", "rm", "--purge", "free"]);
+            let said = text(&output.stderr);
+            match output.status.success() {
+                true => removed += 1,
+                false if said.contains("volume is in use") => refused += 1,
+                false => assert!(said.contains("no such volume"), "{said}"),
+            }
+        }
+        if let Err(panic) = starting.join().unwrap() {
+            std::panic::resume_unwind(panic);
+        }
+    });
+    println!("{removed} removed, {refused} refused");
+    assert!(removed > 0, "nothing was removed meanwhile");
+    daemon.run(&["volume", "rm", "--purge", "free"]);
+    assert_eq!(daemon.ok(&["system", "check"]), "Nothing is wrong.\n");
+}

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::engine::{Engine, Inner, blocking, check_slice, make_private_dir};
 use crate::error::{Error, Result};
+use crate::volumes::claims::Wanted;
 use crate::{names, selinux, userns};
 
 /// A request for a new container.
@@ -43,7 +44,7 @@ impl Engine {
     pub async fn container_create(&self, request: CreateContainer) -> Result<Created> {
         let inner = Arc::clone(&self.inner);
         let watch = self.inner.metrics.watch("create");
-        let (container, warnings) = watch.done(blocking(move || create(&inner, request)).await)?;
+        let (container, wanted, warnings) = watch.done(blocking(move || create(&inner, request)).await)?;
         let created = Created {
             id: container.id.clone(),
             warnings,
@@ -52,6 +53,8 @@ impl Engine {
         let name = container.name.clone();
         let handle: Handle = super::adopt(&self.inner, container, None);
         self.inner.containers.insert(created.id.clone(), name, handle);
+        // From here on whoever looks for users of its volumes finds it.
+        drop(wanted);
         self.inner
             .events
             .publish("container", "create", created.id.as_str(), attributes);
@@ -59,7 +62,7 @@ impl Engine {
     }
 }
 
-fn create(inner: &Inner, mut request: CreateContainer) -> Result<(Container, Vec<String>)> {
+fn create(inner: &Inner, mut request: CreateContainer) -> Result<(Container, Wanted, Vec<String>)> {
     let mut warnings = Vec::new();
     let mode = userns::Mode::parse(&request.host_config.userns_mode)?;
     validate(inner, &mut request, &mut warnings)?;
@@ -107,7 +110,9 @@ fn create(inner: &Inner, mut request: CreateContainer) -> Result<(Container, Vec
         selinux::relabel(directory, &labels.files)?;
     }
     let image_root = || Ok(inner.store.snapshots().overlay(parent)?.mount_detached()?);
-    let plan = plan.carry_out(inner, &image_root, &labels.files, &mut undo.volumes)?;
+    // After what takes back: by then nothing is wanted any more.
+    let mut wanted = inner.volume_claims.of(&id);
+    let plan = plan.carry_out(inner, &image_root, &labels.files, &mut undo.volumes, &mut wanted)?;
     let dir = inner.config.root.join("containers").join(id.as_str());
     make_private_dir(&dir)?;
     let host = &mut request.host_config;
@@ -173,7 +178,7 @@ fn create(inner: &Inner, mut request: CreateContainer) -> Result<(Container, Vec
         .records
         .insert(&container, |tx| inner.volumes.settle(tx, &undo.volumes))?;
     undo.armed = false;
-    Ok((container, warnings))
+    Ok((container, wanted, warnings))
 }
 
 /// Takes back what a failed creation made.
@@ -199,7 +204,7 @@ impl Drop for Undo<'_> {
             let _ = self.inner.store.snapshots().remove(snapshot);
         }
         for volume in &self.volumes {
-            let _ = self.inner.volumes.remove(volume, true);
+            crate::volumes::remove_with(self.inner, &self.inner.volumes, volume, self.id, true);
         }
         let _ = std::fs::remove_dir_all(self.inner.config.root.join("containers").join(self.id.as_str()));
     }

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use api_types::{BindOptions, Mount, MountPoint};
 use serde::{Deserialize, Serialize};
-use spec::runtime;
+use spec::{Id, runtime};
 use store::SnapshotId;
 use volume::{CreateVolume, VolumeSource};
 
@@ -20,6 +20,7 @@ use crate::engine::Inner;
 use crate::error::{Error, Result};
 use crate::selinux;
 use crate::userns::IdMaps;
+use crate::volumes::claims::Wanted;
 
 /// One mount as it will be made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -196,16 +197,32 @@ impl Plan {
     }
 
     /// Makes the volumes, fills new ones from the image, and gives the finished plan. Volumes that were made
-    /// here are named in `made`, for the caller to remove if the creation fails later.
+    /// here are named in `made`, for the caller to remove if the creation fails later; none that the plan has goes as long
+    /// as it is `wanted`.
     pub(super) fn carry_out(
         mut self,
         engine: &Inner,
         image_root: &dyn Fn() -> Result<std::os::fd::OwnedFd>,
         label: &str,
         made: &mut Vec<String>,
+        wanted: &mut Wanted,
     ) -> Result<Vec<PlannedMount>> {
-        for (index, wish) in self.wishes {
-            let (volume, created) = engine.volumes.create(wish)?;
+        // All that have a name; of other containers, too, whose wishes were fulfilled long ago.
+        for mount in &self.mounts {
+            if let MountKind::Volume { name, .. } = &mount.kind
+                && !name.is_empty()
+            {
+                wanted.add(name);
+            }
+        }
+        for (index, mut wish) in self.wishes {
+            let given = wish.name.take().filter(|name| !name.is_empty());
+            let anonymous = given.is_none();
+            let name = given.unwrap_or_else(|| Id::random().to_string());
+            if anonymous {
+                wanted.add(&name);
+            }
+            let (volume, created) = engine.volumes.create_called(name, anonymous, wish)?;
             if created {
                 made.push(volume.name.clone());
                 super::super::volumes::emit(engine, "create", &volume.name, &[("driver", &volume.driver)]);

@@ -141,10 +141,10 @@ pub(crate) fn remove_parts(
             ..
         } = &mount.kind
         {
-            let others = crate::volumes::users(engine, name)
-                .into_iter()
-                .any(|id| id != container.id);
-            if container.removing_volumes && *anonymous && !others && volumes.remove(name, false).is_ok() {
+            if container.removing_volumes
+                && *anonymous
+                && crate::volumes::remove_with(engine, volumes, name, &container.id, false)
+            {
                 crate::volumes::emit(engine, "destroy", name, &[("driver", driver)]);
             }
         }
