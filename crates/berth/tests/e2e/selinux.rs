@@ -161,7 +161,10 @@ fn binds_are_for_containers_when_they_are_relabelled() {
     // And now for one.
     assert!(shell(&daemon, &["-v", &bind("")], read).contains("Permission denied"));
     let (_, error) = daemon.fails(&["run", "--rm", "-v", "/usr:/host:z", "box:1", "true"]);
-    assert!(error.contains("SELinux relabeling of /usr is not allowed"), "{error}");
+    assert!(
+        error.contains("SELinux relabeling of /usr is not allowed"),
+        "{error}"
+    );
     let (code, error) = daemon.fails(&["run", "--rm", "-v", &bind(":z,Z"), "box:1", "true"]);
     assert!(code == 125 && error.contains("invalid mode: z,Z"), "{error}");
 }
