@@ -349,7 +349,7 @@ impl Files<'_> {
         })
     }
 
-    /// A root filesystem with a C compiler, from the package mirror of this machine.
+    /// A root filesystem with a C compiler, from the package sources of this machine, which are of this suite.
     fn compiler(&self) -> Result<PathBuf> {
         let tar = self.scratch.join("compiler.tar");
         if !tar.exists() {
@@ -357,7 +357,7 @@ impl Files<'_> {
                 "--quiet",
                 "--variant=apt",
                 "--include=gcc,libc6-dev,make,diffutils",
-                "stable",
+                "bookworm",
                 &tar.display().to_string(),
             ]))?;
         }
