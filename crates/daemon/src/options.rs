@@ -148,8 +148,8 @@ pub(crate) struct Options {
     /// Most bytes that one layer may unpack to, such as 20g (128g unless given)
     #[arg(long, value_name = "SIZE")]
     pub(crate) max_layer_size: Option<String>,
-    /// Which compressed layers stay on the disk: keep (all, unless given), recipe (those that cannot be made again here), or drop
-    /// (those that can neither be made again nor fetched from their registry)
+    /// Which compressed layers stay on the disk: keep (all, unless given), recipe (those that cannot be made again here; unless
+    /// given with --store-dedup), or drop (those that can neither be made again nor fetched from their registry)
     #[arg(long, value_name = "POLICY")]
     pub(crate) image_blobs: Option<String>,
     /// How long removed volumes can be had back, such as 168h (24h unless given, 0: not at all)

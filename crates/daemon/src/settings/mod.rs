@@ -208,7 +208,7 @@ impl Settings {
             max_layer_size: size(&mut file, "max-layer-size", options.max_layer_size)?
                 .unwrap_or(image::MAX_LAYER),
             image_blobs: parse("--image-blobs", file.text("image-blobs", options.image_blobs)?)?
-                .unwrap_or_default(),
+                .unwrap_or(image::BlobPolicy::unless_said(store_dedup)),
             volume_trash_ttl: volume_trash_ttl(&mut file, options.volume_trash_ttl)?,
             volume_plugins: volume_plugins(
                 &mut file,
@@ -477,6 +477,20 @@ mod tests {
         assert_eq!(settings.log_opts["max-size"], "100m");
         assert_eq!(settings.exec_root, settings.instance.run_dir());
         assert!(settings.hosts[0].starts_with("unix:///run/berth-"));
+    }
+
+    #[test]
+    fn a_store_that_keeps_files_once_keeps_no_layer_twice() {
+        let policy = |json: &str, dedup: Option<bool>| {
+            let settings = load(json, |options| options.store_dedup = dedup).unwrap();
+            settings.image_blobs.name()
+        };
+        assert_eq!(policy("{}", None), "keep");
+        assert_eq!(policy("{}", Some(true)), "recipe");
+        assert_eq!(policy(r#"{"store-dedup": true}"#, None), "recipe");
+        assert_eq!(policy(r#"{"store-dedup": false}"#, None), "keep");
+        assert_eq!(policy(r#"{"image-blobs": "keep"}"#, Some(true)), "keep");
+        assert_eq!(policy(r#"{"image-blobs": "drop"}"#, Some(true)), "drop");
     }
 
     #[test]

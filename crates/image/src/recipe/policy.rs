@@ -15,6 +15,14 @@ pub enum BlobPolicy {
 }
 
 impl BlobPolicy {
+    /// The policy where none is configured: who has equal files kept once wants the room more than the time.
+    pub fn unless_said(dedup: bool) -> BlobPolicy {
+        match dedup {
+            true => BlobPolicy::Recipe,
+            false => BlobPolicy::Keep,
+        }
+    }
+
     /// As it is written in the configuration.
     pub fn name(self) -> &'static str {
         match self {
