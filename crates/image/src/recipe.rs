@@ -16,6 +16,7 @@
 
 mod bring;
 mod compressor;
+mod deflate;
 mod make;
 mod pieces;
 mod policy;

@@ -1,8 +1,8 @@
 //! Which of the engine's compressors made a stream, if one did.
 //!
 //! A gzip or zstd stream says little about who wrote it. So the content's beginning is compressed with each level that the
-//! stream's own header allows, and what comes out is compared with the stream's beginning: this takes milliseconds and finds
-//! out nearly always. What it finds is a guess until all of it was made and had the digest.
+//! stream's own header allows, first little of it and then more, and what comes out is compared with the stream's beginning:
+//! this takes milliseconds and finds out nearly always. What it finds is a guess until all of it was made and had the digest.
 //!
 //! What a compressor makes of the same bytes may not change from one version of the engine to the next, or layers that were
 //! let go could not be made again; a test holds the digests of what each level makes.
@@ -13,10 +13,15 @@ use flate2::Crc;
 use flate2::write::DeflateEncoder;
 use serde::{Deserialize, Serialize};
 
+use super::deflate;
 use crate::compression::{self, Compression, Even};
 
 /// Bytes of content that are tried.
 pub(super) const PROBE: usize = 1 << 20;
+/// Bytes of content that are tried first: what zstd puts into two blocks.
+const FIRST: usize = 256 << 10;
+/// The end of a blob that tells something.
+pub(super) const TAIL: usize = 12;
 /// The longest header of a gzip member that is taken: it has names and comments.
 const MAX_HEADER: usize = 4096;
 /// Compressed bytes that say something.
@@ -32,6 +37,11 @@ pub(super) enum Compressor {
         level: u32,
         header: Vec<u8>,
     },
+    /// The same by Go's standard library, which Docker and containerd compress with.
+    Go {
+        level: u32,
+        header: Vec<u8>,
+    },
     /// One frame without its size in the header.
     Zstd {
         level: i32,
@@ -40,18 +50,24 @@ pub(super) enum Compressor {
 }
 
 impl Compressor {
-    /// Those that make the beginning of `blob` out of the beginning of its content; `whole` where that is all of it.
-    pub(super) fn guess(blob: &[u8], content: &[u8], whole: bool) -> Vec<Compressor> {
+    /// Those that make the beginning of `blob` out of the beginning of its content, the likeliest first; `whole` where that
+    /// is all of it. `tail` are the blob's last bytes. Each is tried when it is asked for.
+    pub(super) fn guess<'a>(
+        blob: &'a [u8],
+        tail: &[u8],
+        content: &'a [u8],
+        whole: bool,
+    ) -> impl Iterator<Item = Compressor> + use<'a> {
         let candidates = match compression::detect(blob) {
-            Compression::None => return vec![Compressor::Plain],
-            Compression::Gzip => gzip_candidates(blob),
+            Compression::None => vec![Compressor::Plain],
+            Compression::Gzip => gzip_candidates(blob, tail),
             Compression::Zstd => zstd_candidates(blob),
             Compression::Xz | Compression::Bzip2 => Vec::new(),
         };
-        candidates
-            .into_iter()
-            .filter(|candidate| candidate.begins_like(blob, content, whole).unwrap_or(false))
-            .collect()
+        candidates.into_iter().filter(move |candidate| {
+            let begins = |content, whole| candidate.begins_like(blob, content, whole).unwrap_or(false);
+            content.get(..FIRST).is_none_or(|first| begins(first, false)) && begins(content, whole)
+        })
     }
 
     fn begins_like(&self, blob: &[u8], content: &[u8], whole: bool) -> io::Result<bool> {
@@ -71,18 +87,29 @@ impl Compressor {
 }
 
 /// The levels that a gzip header allows: it tells the fastest and the best.
-fn gzip_candidates(blob: &[u8]) -> Vec<Compressor> {
+fn gzip_candidates(blob: &[u8], tail: &[u8]) -> Vec<Compressor> {
     let Some(header) = gzip_header(blob) else {
         return Vec::new();
     };
-    let levels: &[u32] = match header.get(8) {
-        Some(4) => &[1],
-        Some(2) => &[9],
-        _ => &[6, 1, 9, 5, 4, 3, 2, 7, 8],
+    let xfl = header.get(8);
+    // Before the checksum and the length.
+    let is_go = tail.len() == TAIL && tail.starts_with(&deflate::END);
+    let levels: &[u32] = match (xfl, is_go) {
+        (Some(4), true) => &[],
+        (Some(4), false) => &[1],
+        (Some(2), _) => &[9],
+        (_, true) => &[6, 9, 5, 4, 3, 2, 7, 8],
+        (_, false) => &[6, 1, 9, 5, 4, 3, 2, 7, 8],
     };
-    let of_level = |level: &u32| Compressor::Gzip {
-        level: *level,
-        header: header.to_vec(),
+    let of_level = |level: &u32| match is_go {
+        true => Compressor::Go {
+            level: *level,
+            header: header.to_vec(),
+        },
+        false => Compressor::Gzip {
+            level: *level,
+            header: header.to_vec(),
+        },
     };
     levels.iter().map(of_level).collect()
 }
@@ -109,9 +136,13 @@ fn gzip_header(blob: &[u8]) -> Option<&[u8]> {
     (end <= MAX_HEADER).then(|| blob.get(..end))?
 }
 
-/// The levels whose frame header is the stream's (RFC 8878, 3.1.1.1): the window tells most of them apart.
+/// By window (RFC 8878, 3.1.1.1.2), the levels that write it where they do not know how much comes.
+const ZSTD_WINDOWS: [(u8, std::ops::RangeInclusive<i32>); 5] =
+    [(19, 1..=1), (20, 2..=2), (21, 3..=8), (22, 9..=16), (23, 17..=19)];
+
+/// The levels whose frame header is the stream's (RFC 8878, 3.1.1.1).
 fn zstd_candidates(blob: &[u8]) -> Vec<Compressor> {
-    let Some(descriptor) = blob.get(4) else {
+    let (Some(descriptor), Some(window)) = (blob.get(4), blob.get(5)) else {
         return Vec::new();
     };
     // The size of the content, or one segment: made by one that knew all of it before it began.
@@ -119,19 +150,27 @@ fn zstd_candidates(blob: &[u8]) -> Vec<Compressor> {
         return Vec::new();
     }
     let checksum = descriptor & 4 != 0;
-    let of_level = |level: i32| Compressor::Zstd { level, checksum };
-    [3, 1]
+    let levels = ZSTD_WINDOWS
         .into_iter()
-        .chain(2..3)
-        .chain(4..=19)
-        .map(of_level)
+        .find(|(log, _)| (log - 10) << 3 == *window);
+    levels
+        .into_iter()
+        .flat_map(|(_, levels)| levels)
+        .map(|level| Compressor::Zstd { level, checksum })
         .collect()
 }
 
 /// A compressor at work.
 pub(super) enum Press<W: Write> {
     Plain(W),
-    Gzip { deflate: DeflateEncoder<W>, crc: Crc },
+    Gzip {
+        deflate: DeflateEncoder<W>,
+        crc: Crc,
+    },
+    Go {
+        deflate: Box<deflate::Encoder<W>>,
+        crc: Crc,
+    },
     Zstd(zstd::Encoder<'static, W>),
 }
 
@@ -146,6 +185,13 @@ impl<W: Write> Press<W> {
                     crc: Crc::new(),
                 }
             }
+            Compressor::Go { level, header } => {
+                out.write_all(header)?;
+                Press::Go {
+                    deflate: Box::new(deflate::Encoder::new(out, *level)),
+                    crc: Crc::new(),
+                }
+            }
             Compressor::Zstd { level, checksum } => {
                 let mut encoder = zstd::Encoder::new(out, *level)?;
                 encoder.include_checksum(*checksum)?;
@@ -157,16 +203,19 @@ impl<W: Write> Press<W> {
     pub(super) fn finish(self) -> io::Result<W> {
         match self {
             Press::Plain(out) => Ok(out),
-            Press::Gzip { deflate, crc } => {
-                let mut out = deflate.finish()?;
-                out.write_all(&crc.sum().to_le_bytes())?;
-                // Modulo 2^32, as the format wants it.
-                out.write_all(&crc.amount().to_le_bytes())?;
-                Ok(out)
-            }
+            Press::Gzip { deflate, crc } => end_member(deflate.finish()?, &crc),
+            Press::Go { deflate, crc } => end_member(deflate.finish()?, &crc),
             Press::Zstd(encoder) => encoder.finish(),
         }
     }
+}
+
+/// RFC 1952, 2.3: what follows the compressed bytes.
+fn end_member<W: Write>(mut out: W, crc: &Crc) -> io::Result<W> {
+    out.write_all(&crc.sum().to_le_bytes())?;
+    // Modulo 2^32, as the format wants it.
+    out.write_all(&crc.amount().to_le_bytes())?;
+    Ok(out)
 }
 
 impl Press<Vec<u8>> {
@@ -175,6 +224,7 @@ impl Press<Vec<u8>> {
         match self {
             Press::Plain(out) => out,
             Press::Gzip { mut deflate, .. } => std::mem::take(deflate.get_mut()),
+            Press::Go { mut deflate, .. } => std::mem::take(deflate.get_mut()),
             Press::Zstd(mut encoder) => std::mem::take(encoder.get_mut()),
         }
     }
@@ -185,6 +235,11 @@ impl<W: Write> Write for Press<W> {
         match self {
             Press::Plain(out) => out.write(bytes),
             Press::Gzip { deflate, crc } => {
+                let written = deflate.write(bytes)?;
+                crc.update(bytes.get(..written).unwrap_or_default());
+                Ok(written)
+            }
+            Press::Go { deflate, crc } => {
                 let written = deflate.write(bytes)?;
                 crc.update(bytes.get(..written).unwrap_or_default());
                 Ok(written)
@@ -201,6 +256,8 @@ impl<W: Write> Write for Press<W> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use spec::Digest;
 
     use super::*;
@@ -240,11 +297,15 @@ mod tests {
             level,
             header: vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255],
         });
+        let go = [2, 3, 4, 6, 9].map(|level| Compressor::Go {
+            level,
+            header: vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255],
+        });
         let zstd = [1, 3, 9, 19].map(|level| Compressor::Zstd {
             level,
             checksum: level != 3,
         });
-        gzip.chain(zstd).chain([Compressor::Plain]).collect()
+        gzip.chain(zstd).chain([Compressor::Plain]).chain(go).collect()
     }
 
     fn press(like: &Compressor, content: &[u8], step: usize) -> Vec<u8> {
@@ -267,7 +328,8 @@ mod tests {
         assert_eq!(made, PINNED, "{made:?}");
     }
 
-    const PINNED: [&str; 14] = [
+    /// The last five are what Go's own library makes (1.19, the content through `gzip.NewWriterLevel`).
+    const PINNED: [&str; 19] = [
         "39084e2911fb",
         "565a1966e974",
         "36be195d2569",
@@ -282,7 +344,44 @@ mod tests {
         "c6eacbbc876b",
         "11159a81b55a",
         "49d70470ba37",
+        "4596996a7256",
+        "fb575b9d7a36",
+        "7789b78e26e0",
+        "0d93e5cee087",
+        "2794508dd596",
     ];
+
+    #[test]
+    fn streams_of_every_kind_are_read_as_what_they_were_made_of() {
+        for length in [0, 1, 3, 4, 5, 262, 70_000, 3 << 20] {
+            let content = content(length);
+            for like in all() {
+                let mut read = Vec::new();
+                compression::decoder(&*press(&like, &content, 9999))
+                    .read_to_end(&mut read)
+                    .unwrap();
+                assert!(read == content, "{like:?} of {length} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn windows_tell_levels_of_zstd_apart() {
+        for level in 1..=19 {
+            let made = press(
+                &Compressor::Zstd {
+                    level,
+                    checksum: false,
+                },
+                &content(200_000),
+                1000,
+            );
+            let candidates = zstd_candidates(&made);
+            let is = |candidate: &Compressor| matches!(candidate, Compressor::Zstd { level: l, .. } if *l == level);
+            assert!(candidates.iter().any(is), "{level}: {candidates:?}");
+            assert!(candidates.len() <= 8);
+        }
+    }
 
     #[test]
     fn how_the_bytes_come_in_makes_no_difference() {
@@ -304,14 +403,20 @@ mod tests {
             let content = content(length);
             let sample = &content[..length.min(PROBE)];
             for like in all() {
-                // Of much content one level of zstd is enough: each of them is tried then, and the best take long.
-                let slow = matches!(like, Compressor::Zstd { level, .. } if length > PROBE && level != 3);
+                // Of much content one level of each is enough: many are tried then, and the best take long.
+                let slow = length > PROBE
+                    && match like {
+                        Compressor::Zstd { level, .. } => level != 3,
+                        Compressor::Go { level, .. } => level != 6,
+                        _ => false,
+                    };
                 if slow || like == Compressor::Plain {
                     continue;
                 }
                 let blob = press(&like, &content, 10_000);
                 let beginning = &blob[..blob.len().min(PROBE)];
-                let found = Compressor::guess(beginning, sample, length < PROBE);
+                let tail = &blob[blob.len() - TAIL.min(blob.len())..];
+                let found = Compressor::guess(beginning, tail, sample, length < PROBE).collect::<Vec<_>>();
                 // Of little content several levels make the same.
                 let right = found
                     .iter()
@@ -324,21 +429,21 @@ mod tests {
     #[test]
     fn what_was_made_by_nothing_here_is_not_taken_for_ours() {
         let content = content(2 << 20);
+        let guess = |blob: &[u8], content: &[u8]| -> Vec<Compressor> {
+            Compressor::guess(blob, &[], content, false).collect()
+        };
         let mut blob = press(&all()[5], &content, 4096);
         blob[5000] ^= 1;
-        assert_eq!(
-            Compressor::guess(&blob[..PROBE.min(blob.len())], &content[..PROBE], false),
-            []
-        );
+        assert_eq!(guess(&blob[..PROBE.min(blob.len())], &content[..PROBE]), []);
         // The size in the header, as one writes who has all of it at once.
         let zstd = zstd::bulk::compress(&content, 3).unwrap();
-        assert_eq!(Compressor::guess(&zstd, &content[..PROBE], false), []);
+        assert_eq!(guess(&zstd, &content[..PROBE]), []);
         for broken in [
             &b"\x1f\x8b\x08"[..],
             b"\x1f\x8b\x08\x04\0\0\0\0\0\0\xff",
             b"\x28\xb5\x2f\xfd",
         ] {
-            assert_eq!(Compressor::guess(broken, &content[..PROBE], false), []);
+            assert_eq!(guess(broken, &content[..PROBE]), []);
         }
     }
 
@@ -354,11 +459,7 @@ mod tests {
         named.write_all(&content).unwrap();
         let blob = named.finish().unwrap();
         assert!(content.len() < 256 << 10, "one step");
-        let found = Compressor::guess(&blob, &content, true);
-        assert!(
-            found
-                .iter()
-                .any(|found| press(found, &content, 256 << 10) == blob)
-        );
+        let mut found = Compressor::guess(&blob, &blob[blob.len() - TAIL..], &content, true);
+        assert!(found.any(|found| press(&found, &content, 256 << 10) == blob));
     }
 }

@@ -1,12 +1,12 @@
 //! Finding out whether a layer's blob can be made again, and writing down how.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 
 use spec::image::Descriptor;
 use spec::{Digest, Hasher};
 use store::{Lease, Part};
 
-use super::compressor::{Compressor, PROBE};
+use super::compressor::{Compressor, PROBE, TAIL};
 use super::pieces::{Pieces, Recipe};
 use super::replay::replay;
 use super::split::{Split, split};
@@ -37,13 +37,14 @@ impl Images {
         let mut beginning = vec![0; PROBE];
         let filled = fill(&mut content.open(&blob.digest)?, &mut beginning).map_err(ImageError::Read)?;
         beginning.truncate(filled);
+        let tail = tail(content.open(&blob.digest)?).map_err(ImageError::Read)?;
         let mut decoder = compression::decoder(content.open(&blob.digest)?);
         let mut sample = vec![0; PROBE];
         let filled = fill(&mut decoder, &mut sample).map_err(ImageError::Read)?;
         let whole = filled < PROBE;
         sample.truncate(filled);
         drop(decoder);
-        for compressor in Compressor::guess(&beginning, &sample, whole) {
+        for compressor in Compressor::guess(&beginning, &tail, &sample, whole) {
             let head = Head {
                 blob: blob.digest.clone(),
                 size: blob.size,
@@ -109,6 +110,15 @@ impl Images {
             Err(_) => Ok(false),
         }
     }
+}
+
+/// The last bytes of a blob; of one that has fewer, all.
+fn tail(mut blob: std::fs::File) -> io::Result<Vec<u8>> {
+    let length = blob.metadata()?.len();
+    blob.seek(io::SeekFrom::Start(length.saturating_sub(TAIL as u64)))?;
+    let mut tail = Vec::with_capacity(TAIL);
+    blob.take(TAIL as u64).read_to_end(&mut tail)?;
+    Ok(tail)
 }
 
 /// Looks at bytes and keeps none.

@@ -4,24 +4,25 @@
 #[path = "recipes/bringing.rs"]
 mod bringing;
 #[allow(dead_code, reason = "other tests take the rest")]
-#[path = "../../store/tests/support/killed.rs"]
+#[path = "../../../store/tests/support/killed.rs"]
 mod killed;
+#[path = "../support/mod.rs"]
 mod support;
+
+mod foreign;
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::Command;
 
-use image::{BlobPolicy, CommitLayers, Image, Images, LoadOptions, PushOptions, Reduced, SaveOptions};
+use image::{BlobPolicy, CommitLayers, Image, Images, PushOptions, Reduced, SaveOptions};
 use killed::{able, assert_whole, killed};
 use registry::{Client, ClientConfig};
 use spec::image::media_type;
-use spec::{Digest, ErrorClass, Platform};
+use spec::{Digest, Platform};
 use store::{Roots, StorageDriver, Store};
 use support::servers::memory::{Fault, MemoryRegistry};
 use support::servers::{DistributionRegistry, noise};
@@ -129,24 +130,6 @@ fn on_disk(images: &Images) -> u64 {
         store::measure(&fs).unwrap().bytes
     });
     blobs + layers.sum::<u64>()
-}
-
-/// By another compressor than any of ours.
-fn foreign_gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut child = Command::new("gzip")
-        .args(["-n", "-7"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let bytes = bytes.to_vec();
-    let writing = std::thread::spawn(move || stdin.write_all(&bytes).unwrap());
-    let mut out = Vec::new();
-    child.stdout.take().unwrap().read_to_end(&mut out).unwrap();
-    writing.join().unwrap();
-    assert!(child.wait().unwrap().success());
-    out
 }
 
 fn manifest_of(config: &[u8], config_digest: &Digest, layer: &[u8]) -> Vec<u8> {
@@ -420,73 +403,6 @@ async fn sizes_are_those_of_the_disk() {
         before - after > reduced.bytes * 9 / 10,
         "{before} {after} {reduced:?}"
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_no_compressor_here_makes_is_kept_or_fetched_again() {
-    if !is_root() {
-        return;
-    }
-    let gone = Arc::new(AtomicBool::new(false));
-    let is_gone = gone.clone();
-    let registry = MemoryRegistry::start(move |_, _| {
-        is_gone
-            .load(Ordering::Relaxed)
-            .then_some(Fault::Status(503, None))
-    });
-    let elsewhere = MemoryRegistry::start(|_, _| None);
-    let tar = tar_of(&[("a", &text(2 << 20, 5))]);
-    let layer = foreign_gzip(&tar);
-    let digest = serve(&registry, &tar, &layer);
-    let world = World::with(ClientConfig {
-        attempts: 1,
-        ..ClientConfig::default()
-    });
-    let name = registry.name("app:1");
-    let (image, _) = world.pull(&name).await.unwrap();
-
-    assert_eq!(
-        reduce(&world.images, BlobPolicy::Recipe).await,
-        Reduced::default()
-    );
-    assert_eq!(stored(&world.images, &image), [true]);
-    assert_eq!(reduce(&world.images, BlobPolicy::Drop).await.blobs, 1);
-    assert_eq!(stored(&world.images, &image), [false]);
-    // A pull of what is here asks for nothing.
-    let sent = registry.sent(&digest);
-    let said = statuses(&world.pull(&name).await.unwrap().1);
-    assert!(said.contains(&"Already exists".to_owned()), "{said:?}");
-    assert_eq!(registry.sent(&digest), sent);
-
-    let copy = elsewhere.name("copy:1");
-    world.images.tag(&name, &copy.parse().unwrap()).unwrap();
-    // Where it came from does not answer: one clear error, and another day it works.
-    gone.store(true, Ordering::Relaxed);
-    let refused = world.push(&copy).await.unwrap_err();
-    let said = refused.to_string();
-    assert!(
-        said.contains(digest.as_str()) && said.contains("cannot be had again") && said.contains("once more"),
-        "{said}"
-    );
-    assert_ne!(refused.class(), ErrorClass::Internal, "{said}");
-    gone.store(false, Ordering::Relaxed);
-    world.push(&copy).await.unwrap();
-    assert_eq!(registry.sent(&digest) - sent, layer.len());
-    assert!(elsewhere.has_blob(&digest));
-    assert_eq!(bytes(&world.images, &digest).await.unwrap(), layer);
-
-    // What came in an archive comes from nowhere else.
-    let saved = save(&world.images, &copy).await;
-    let loaded = World::new();
-    let images = loaded.images.clone();
-    blocking(move || {
-        images
-            .load(saved.as_slice(), LoadOptions::default(), log().0)
-            .unwrap()
-    })
-    .await;
-    assert_eq!(reduce(&loaded.images, BlobPolicy::Drop).await, Reduced::default());
-    assert_eq!(bytes(&loaded.images, &digest).await.unwrap(), layer);
 }
 
 #[tokio::test(flavor = "multi_thread")]
