@@ -24,6 +24,7 @@ use crate::chain::ChainLocks;
 use crate::document::Documents;
 use crate::download::Downloads;
 use crate::error::ImageError;
+use crate::logins::Logins;
 use crate::recipe;
 
 const STEPS: &[&str] = &[
@@ -106,6 +107,7 @@ pub(crate) struct Inner {
     pub bringing: ChainLocks,
     /// Drives downloads for threads that are none of the runtime's.
     pub runtime: Option<tokio::runtime::Handle>,
+    pub logins: Logins,
     pub roots: Mutex<Vec<RootSource>>,
     /// An image came, or what it is made of was used.
     pub changed: Arc<tokio::sync::Notify>,
@@ -127,6 +129,7 @@ impl Images {
             chains: ChainLocks::default(),
             bringing: ChainLocks::default(),
             runtime: tokio::runtime::Handle::try_current().ok(),
+            logins: Logins::default(),
             roots: Mutex::default(),
             changed: Arc::default(),
         });

@@ -46,6 +46,7 @@ pub mod layer;
 mod lineage;
 mod list;
 mod load;
+mod logins;
 mod names;
 mod parts;
 mod platform;

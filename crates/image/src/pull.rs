@@ -151,6 +151,7 @@ impl Images {
             false => format!("Status: Downloaded newer image for {}", name.familiar()),
         };
         report.say(status).await;
+        self.inner.logins.worked(&name, auth);
         Ok(image)
     }
 }

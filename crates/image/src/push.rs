@@ -100,6 +100,10 @@ impl Images {
     ) -> Result<(), ImageError> {
         let auth = options.auth.clone().unwrap_or_default();
         let repository = self.inner.registry.repository(name, &auth, Access::Push)?;
+        if self.inner.logins.of(name) == Auth::Anonymous {
+            // A layer that was let go may have to come from there before anything has gone over.
+            self.inner.logins.worked(name, &auth);
+        }
         let repository = Arc::new(repository.limited(options.limit_rate));
         self.push_blobs(&repository, name, plan, report).await?;
         let tag = tag_of(name, plan);
@@ -112,6 +116,7 @@ impl Images {
             };
             self.push_document(&repository, document, at).await?;
         }
+        self.inner.logins.worked(name, &auth);
         let (images, origins, at) = (self.clone(), plan.layers.clone(), name.clone());
         blocking(move || images.record_origin(&origins, &at)).await?
     }

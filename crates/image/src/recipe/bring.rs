@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, mpsc};
 
-use registry::{Access, Auth};
+use registry::Access;
 use spec::image::{Descriptor, media_type};
 use spec::{Digest, ErrorClass, Reference};
 use store::{Bring, IngestError, NotBrought, SnapshotId};
@@ -181,10 +181,8 @@ impl Images {
         let runtime = runtime.or_else(|| tokio::runtime::Handle::try_current().ok());
         let runtime = runtime.ok_or(ImageError::Worker)?;
         self.inner.store.room().check()?;
-        let repository = self
-            .inner
-            .registry
-            .repository(origin, &Auth::default(), Access::Pull)?;
+        let auth = self.inner.logins.of(origin);
+        let repository = self.inner.registry.repository(origin, &auth, Access::Pull)?;
         let descriptor = Descriptor::new(media_type::OCI_LAYER_GZIP, blob.clone(), size);
         let (told, outcome) = mpsc::channel();
         let inner = Arc::clone(&self.inner);

@@ -1,14 +1,16 @@
 //! Layers that others compressed: what Go's library did is done again, what nothing here does is kept or fetched again.
 
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use image::{BlobPolicy, LoadOptions, Reduced};
-use registry::ClientConfig;
-use spec::ErrorClass;
+use image::{BlobPolicy, Image, LoadOptions, PullOptions, PushOptions, Reduced};
+use registry::{Auth, ClientConfig, Rule};
+use spec::{Digest, ErrorClass};
 
+use crate::support::servers::DistributionRegistry;
 use crate::support::servers::memory::{Fault, MemoryRegistry};
 use crate::support::{World, blocking, is_root, log, statuses, tar_of};
 use crate::{bytes, reduce, save, serve, stored, text};
@@ -57,6 +59,111 @@ async fn what_docker_compressed_is_made_again() {
     world.images.tag(&name, &copy.parse().unwrap()).unwrap();
     world.push(&copy).await.unwrap();
     assert!(elsewhere.has_blob(&digest));
+}
+
+fn login() -> Auth {
+    Auth::Basic {
+        user: "user".to_owned(),
+        password: "secret".to_owned(),
+    }
+}
+
+/// Brings an image whose layer nothing here makes to a registry that wants a login.
+async fn push_foreign(name: &str) -> Digest {
+    let tar = tar_of(&[("a", &text(1 << 20, 21))]);
+    let layer = foreign_gzip(&tar);
+    let origin = MemoryRegistry::start(|_, _| None);
+    let digest = serve(&origin, &tar, &layer);
+    let world = World::new();
+    world.pull(&origin.name("app:1")).await.unwrap();
+    let target = name.parse().unwrap();
+    world.images.tag(&origin.name("app:1"), &target).unwrap();
+    let options = PushOptions {
+        auth: Some(login()),
+        ..PushOptions::default()
+    };
+    world.images.push(&target, options, log().0).await.unwrap();
+    digest
+}
+
+async fn pull_with_login(world: &World, name: &str) -> Image {
+    let options = PullOptions {
+        auth: Some(login()),
+        ..PullOptions::default()
+    };
+    world
+        .images
+        .pull(&name.parse().unwrap(), options, log().0)
+        .await
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_behind_a_login_is_fetched_again_with_the_one_that_brought_it() {
+    let (true, Some(registry)) = (is_root(), DistributionRegistry::start(true)) else {
+        return;
+    };
+    let name = registry.name("team/app:1");
+    let digest = push_foreign(&name).await;
+    let world = World::with(ClientConfig {
+        attempts: 1,
+        ..ClientConfig::default()
+    });
+    let image = pull_with_login(&world, &name).await;
+    assert_eq!(reduce(&world.images, BlobPolicy::Drop).await.blobs, 1);
+    assert_eq!(stored(&world.images, &image), [false]);
+    assert_eq!(
+        Digest::sha256(&bytes(&world.images, &digest).await.unwrap()),
+        digest
+    );
+
+    // Another process has no login: one error that says so, and a pull with one mends it.
+    reduce(&world.images, BlobPolicy::Drop).await;
+    let World { images, dir } = world;
+    drop(images);
+    let open = |rules: Vec<Rule>| {
+        let config = ClientConfig {
+            attempts: 1,
+            rules,
+            ..ClientConfig::default()
+        };
+        let store = store::Store::open(&dir.path().join("root")).unwrap();
+        image::Images::open(store, registry::Client::new(config).unwrap()).unwrap()
+    };
+    let images = open(Vec::new());
+    let said = bytes(&images, &digest).await.unwrap_err().to_string();
+    assert!(
+        said.contains(digest.as_str()) && said.contains("pull or load the image once more"),
+        "{said}"
+    );
+    let options = PullOptions {
+        auth: Some(login()),
+        ..PullOptions::default()
+    };
+    images
+        .pull(&name.parse().unwrap(), options, log().0)
+        .await
+        .unwrap();
+    assert!(images.store().content().is_stored(&digest));
+    reduce(&images, BlobPolicy::Drop).await;
+    assert!(!images.store().content().is_stored(&digest));
+    drop(images);
+
+    // With a file of logins in a rule another process has one, too.
+    let file = dir.path().join("logins.json");
+    let json = format!(
+        r#"{{"auths": {{"127.0.0.1:{}": {{"auth": "dXNlcjpzZWNyZXQ="}}}}}}"#,
+        registry.port
+    );
+    std::fs::write(&file, json).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let rule = Rule {
+        prefix: format!("127.0.0.1:{}", registry.port),
+        auth_file: Some(file),
+        ..Rule::default()
+    };
+    let images = open(vec![rule]);
+    assert_eq!(Digest::sha256(&bytes(&images, &digest).await.unwrap()), digest);
 }
 
 #[tokio::test(flavor = "multi_thread")]
