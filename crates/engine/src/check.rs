@@ -16,7 +16,7 @@ use std::time::Duration;
 use api_types::check::{Finding, SystemCheck};
 use monitor::client::Monitor;
 use monitor::protocol::Event;
-use spec::Id;
+use spec::{Digest, Id};
 use store::SnapshotId;
 
 use crate::container::Status;
@@ -53,12 +53,17 @@ enum Seen {
     Snapshot(store::Stray),
     /// The files of a container that is not recorded.
     Files(SnapshotId),
+    /// A blob whose bytes are others.
+    Blob(Digest),
+    /// Content that layers share, and that is another.
+    Object(String),
     Volume(volume::Stray),
 }
 
 impl Engine {
-    /// Looks, and with `repair` puts right what can be.
-    pub async fn check(&self, repair: bool) -> Result<SystemCheck> {
+    /// Looks, and with `repair` puts right what can be. With `content` everything that has a digest is read, which takes as
+    /// long as it takes.
+    pub async fn check(&self, repair: bool, content: bool) -> Result<SystemCheck> {
         let look = || {
             let inner = Arc::clone(&self.inner);
             blocking(move || look(&inner))
@@ -73,6 +78,10 @@ impl Engine {
         }
         let inner = Arc::clone(&self.inner);
         blocking(move || {
+            if content {
+                // Never changed where nothing is wrong: one look is enough.
+                seen.extend(damage(&inner)?);
+            }
             let findings = seen.iter().map(|one| finding(&inner, one, repair)).collect();
             Ok(SystemCheck { findings })
         })
@@ -134,6 +143,18 @@ fn look(inner: &Inner) -> Result<Vec<Seen>> {
     seen.extend(unrecorded_files(inner, &recorded)?.into_iter().map(Seen::Files));
     seen.extend(inner.volumes.strays()?.into_iter().map(Seen::Volume));
     Ok(seen)
+}
+
+fn damage(inner: &Inner) -> Result<Vec<Seen>> {
+    let stop = || inner.shutdown.is_cancelled();
+    let blobs = inner
+        .store
+        .content()
+        .damaged(&stop)
+        .map_err(image::ImageError::from)?;
+    let objects = inner.store.snapshots().damaged_objects(&stop)?;
+    let objects = objects.into_iter().map(Seen::Object);
+    Ok(blobs.into_iter().map(Seen::Blob).chain(objects).collect())
 }
 
 fn cgroups(inner: &Inner, alive: &HashSet<Id>) -> Result<Vec<Seen>> {
@@ -340,6 +361,18 @@ fn describe(seen: &Seen) -> Finding {
             format!("layer {layer} has a file with it, and it is not in its place"),
             "it is put back from the layer's own link",
         ),
+        Seen::Blob(digest) => (
+            "blob",
+            digest.to_string(),
+            "its bytes have another digest".to_owned(),
+            "it is made or fetched again; what cannot be had is missing then",
+        ),
+        Seen::Object(name) => (
+            "object",
+            name.clone(),
+            "its bytes are not those that layers shared".to_owned(),
+            "it is given up, and the layers that have it are unpacked again when they are needed",
+        ),
         Seen::Files(id) => (
             "snapshot",
             id.to_string(),
@@ -438,6 +471,8 @@ fn put_right(inner: &Inner, seen: &Seen) -> Result<bool> {
         Seen::Files(id) => {
             inner.store.snapshots().remove(*id)?;
         }
+        Seen::Blob(digest) => inner.images.mend(digest)?,
+        Seen::Object(name) => inner.store.snapshots().give_up_object(name)?,
         Seen::Snapshot(stray) => inner.store.snapshots().repair(stray)?,
         Seen::Volume(stray) => inner.volumes.repair(stray)?,
     }

@@ -5,6 +5,7 @@
 //! stays after a power cut.
 
 mod away;
+mod damage;
 mod ingest;
 
 use std::fs::{self, File};

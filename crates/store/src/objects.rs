@@ -27,6 +27,7 @@
 //!
 //! Sources: Linux, Documentation/filesystems/overlayfs.rst, "Metadata only copy up", "Data-only lower layers".
 
+mod damage;
 mod hold;
 mod name;
 mod probe;

@@ -300,3 +300,62 @@ fn rows_and_directories_are_brought_together_again() {
     daemon.ok(&["run", "-d", "--name", "web", "box:1", "sleep", "100"]);
     clean(&daemon);
 }
+
+/// Turns a byte of the file over, behind the engine's back.
+pub(crate) fn damage(file: &Path) {
+    let mut bytes = std::fs::read(file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn blobs_with_other_bytes_are_found_when_all_is_read_and_had_again() {
+    guard!();
+    let Some(registry) = crate::private::Registry::start("") else {
+        return;
+    };
+    let daemon = Daemon::start();
+    let name = format!("127.0.0.1:{}/team/app:1", registry.port);
+    daemon.ok(&["tag", "box:1", &name]);
+    daemon.ok(&["push", &name]);
+    let blobs = daemon.dir.path().join("root/content/blobs/sha256");
+    let largest = std::fs::read_dir(&blobs)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .max_by_key(|path| path.metadata().unwrap().len())
+        .unwrap();
+    let whole = std::fs::read(&largest).unwrap();
+    let hex = largest.file_name().unwrap().to_str().unwrap();
+    assert_eq!(
+        check(&daemon, &["--content"]),
+        ("Nothing is wrong.\n".to_owned(), 0)
+    );
+
+    damage(&largest);
+    clean(&daemon);
+    let (listed, code) = check(&daemon, &["--content"]);
+    assert_eq!(code, 1, "{listed}");
+    assert!(
+        listed.contains(hex) && listed.contains("its bytes have another digest"),
+        "{listed}"
+    );
+    let (repaired, code) = check(&daemon, &["--content", "--repair"]);
+    assert_eq!(code, 0, "{repaired}{}", daemon.log());
+    assert!(repaired.contains("done"), "{repaired}");
+    assert!(std::fs::read(&largest).unwrap() == whole, "the registry had it");
+    assert_eq!(
+        check(&daemon, &["--content"]),
+        ("Nothing is wrong.\n".to_owned(), 0)
+    );
+
+    // Nobody has it any more: it says so, and counts as missing from then on.
+    drop(registry);
+    damage(&largest);
+    let (told, code) = check(&daemon, &["--content", "--repair"]);
+    assert_eq!(code, 1, "{told}");
+    assert!(told.contains("cannot be had again"), "{told}");
+    assert!(!largest.exists());
+    let (told, _) = check(&daemon, &[]);
+    assert!(told.contains(hex) && told.contains("is missing"), "{told}");
+}

@@ -354,6 +354,47 @@ fn content_that_somebody_deleted_is_found_and_put_back() {
     );
 }
 
+#[test]
+fn shared_content_that_was_changed_is_found_when_all_is_read_and_unpacked_again() {
+    guard!();
+    let daemon = Daemon::start_with(&["--store-dedup", "--image-blobs", "keep"]);
+    let tree = daemon.dir.path().join("tree");
+    std::fs::create_dir_all(&tree).unwrap();
+    std::fs::write(tree.join("file"), lines("file")).unwrap();
+    let tar = daemon.dir.path().join("tree.tar").display().to_string();
+    let mut pack = Command::new("tar");
+    pack.arg("-C").arg(&tree).args(["-cf", &tar, "."]);
+    assert!(pack.status().unwrap().success());
+    daemon.ok(&["import", &tar, "data:1"]);
+    let files = daemon.dir.path().join("root/objects/files");
+    let object = std::fs::read_dir(&files)
+        .unwrap()
+        .flat_map(|dir| std::fs::read_dir(dir.unwrap().path()).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .find(|path| std::fs::read(path).unwrap() == lines("file").as_bytes())
+        .unwrap();
+    let deep = |flags: &[&str]| -> serde_json::Value {
+        let all = [&["system", "check", "--content", "--format", "json"][..], flags].concat();
+        serde_json::from_slice(&daemon.run(&all).stdout).unwrap()
+    };
+    assert_eq!(deep(&[])["Findings"], serde_json::json!([]));
+
+    crate::check::damage(&object);
+    assert_eq!(
+        found(&daemon)["Findings"],
+        serde_json::json!([]),
+        "nobody reads it"
+    );
+    let said = deep(&[]);
+    assert_eq!(said["Findings"][0]["Kind"], "object", "{said}");
+    let said = deep(&["--repair"]);
+    assert_eq!(said["Findings"][0]["Repaired"], true, "{said}");
+    let mount = "type=image,source=data:1,destination=/data";
+    let shown = daemon.ok(&["run", "--rm", "--mount", mount, "box:1", "cat", "/data/file"]);
+    assert_eq!(shown, lines("file"));
+    assert_eq!(deep(&[])["Findings"], serde_json::json!([]));
+}
+
 /// A file of an image, mounted: one that has its content elsewhere, one that is whole, and a directory.
 #[test]
 fn parts_of_images_are_mounted() {

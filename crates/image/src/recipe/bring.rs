@@ -105,6 +105,32 @@ impl Images {
         }
     }
 
+    /// Puts a blob in place whose file holds something else: made or fetched again, as if it had been let go. Blocks.
+    pub fn mend(&self, blob: &Digest) -> Result<(), ImageError> {
+        let content = self.inner.store.content();
+        if !content.is_damaged(blob)? {
+            return Ok(());
+        }
+        let let_go = self.inner.store.let_go(blob);
+        let_go.map_err(|error| ImageError::Content(store::ContentError::Io(error)))?;
+        if content.is_stored(blob) {
+            return Err(not_brought(blob, "it is in use just now", ErrorClass::Conflict));
+        }
+        if self.known_recipe(blob)?.is_some_and(|known| known.away) {
+            return Ok(content.bring(blob)?);
+        }
+        let _turn = self.inner.bringing.lock(blob);
+        let fetched = match self.layer_size(blob)? {
+            Some(size) => self.fetch_again(blob, size),
+            None => Ok(false),
+        };
+        match fetched {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(not_brought(blob, "it was damaged", ErrorClass::NotFound)),
+            Err(error) => Err(not_brought(blob, &error.to_string(), error.class())),
+        }
+    }
+
     /// Makes the blob of its layer, of which there may be several copies.
     fn follow(&self, blob: &Digest, known: &Known, recipe: &Digest) -> Result<(), RecipeError> {
         let copies = self.inner.store.snapshots().by_diff(&known.diff);

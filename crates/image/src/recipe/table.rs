@@ -202,6 +202,16 @@ impl Images {
         Ok(())
     }
 
+    /// The size of a compressed layer; none of other blobs.
+    pub(super) fn layer_size(&self, blob: &Digest) -> Result<Option<u64>, ImageError> {
+        let size: Option<i64> = self.inner.store.db().read(|db| {
+            db.prepare_cached("SELECT size FROM layer_blob WHERE blob = ?1 LIMIT 1")?
+                .query_row([blob.as_str()], |row| row.get(0))
+                .optional()
+        })?;
+        Ok(size.and_then(|size| u64::try_from(size).ok()))
+    }
+
     /// Where a blob was pulled from or pushed to.
     pub(super) fn origins(&self, blob: &Digest) -> Result<Vec<Reference>, ImageError> {
         let rows: Vec<(String, String)> = self.inner.store.db().read(|db| {

@@ -244,7 +244,7 @@ impl Objects {
     }
 }
 
-fn is_damaged(files: &OwnedFd, name: &Name, key: &Key, buffer: &mut [u8]) -> bool {
+pub(super) fn is_damaged(files: &OwnedFd, name: &Name, key: &Key, buffer: &mut [u8]) -> bool {
     match named(files, &name.path(), key, buffer) {
         Ok(is) => is != *name,
         // Lost, which is for others to tell; what cannot be read is of no use to anybody.

@@ -113,7 +113,7 @@ impl Objects {
         Ok(lost)
     }
 
-    fn each(&self, mut visit: impl FnMut(&str, &rustix::fs::Stat)) -> io::Result<()> {
+    pub(super) fn each(&self, mut visit: impl FnMut(&str, &rustix::fs::Stat)) -> io::Result<()> {
         let Some(files) = self.open_files()? else {
             return Ok(());
         };

@@ -6,8 +6,10 @@ use http::Method;
 
 use crate::answer::ok;
 use crate::error::Result;
+use crate::request::Query;
 use crate::state::AppState;
 
-pub async fn handle(State(state): State<AppState>, method: Method) -> Result<Response> {
-    Ok(ok(&state.engine.check(method == Method::POST).await?))
+pub async fn handle(State(state): State<AppState>, method: Method, query: Query) -> Result<Response> {
+    let content = query.flag("content");
+    Ok(ok(&state.engine.check(method == Method::POST, content).await?))
 }

@@ -18,13 +18,20 @@ pub const COMMAND: Command = Command::new(
     |session, matches| Box::pin(run(session, matches)),
 )
 .flags(&[&[
+    Flag::bool(
+        "content",
+        "Read every blob and shared file, and compare it with its digest",
+    ),
     Flag::text("format", "Layout: 'table' (default) or 'json'"),
     Flag::bool("repair", "Put right what can be"),
 ]]);
 
 async fn run(session: &Session, matches: &Matches) -> Outcome {
     let json = wants_json(matches, "system check")?;
-    let path = "/system/check";
+    let path = match matches.bool("content") {
+        true => "/system/check?content=1",
+        false => "/system/check",
+    };
     let reply = if matches.bool("repair") {
         session.client.post(path).await?
     } else {
