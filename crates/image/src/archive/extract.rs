@@ -18,7 +18,7 @@ use super::path::asked;
 use super::{ArchiveError, Ids};
 use crate::layer::tar::{Entry, Kind, Reader, display};
 use crate::layer::{
-    LayerError, Made, Missing, Parents, PlaceOptions, clean, overwrite, place, set_directory, times,
+    LayerError, Made, Missing, Noted, Parents, PlaceOptions, clean, overwrite, place, set_directory, times,
 };
 
 const BUFFER: usize = 256 * 1024;
@@ -75,6 +75,7 @@ fn unpack(
         dest: asked.whole,
         options: options.clone(),
         times: Vec::new(),
+        noted: Noted::default(),
     };
     let mut reader = Reader::new(reader);
     let mut buffer = vec![0; BUFFER];
@@ -92,6 +93,7 @@ struct Target {
     dest: PathBuf,
     options: ExtractOptions,
     times: Vec<(PathBuf, Timestamps)>,
+    noted: Noted,
 }
 
 impl Target {
@@ -141,6 +143,7 @@ impl Target {
             return self.hard_link(dir.as_fd(), name, entry);
         }
         if entry.kind == Kind::Directory {
+            self.noted.count(&path).map_err(failed)?;
             self.times.push((path.clone(), times(entry.mtime)));
         }
         let options = PlaceOptions {
@@ -188,6 +191,7 @@ impl Target {
             lenient_xattrs: true,
         };
         set_directory(dir.as_fd(), entry, options).map_err(failed)?;
+        self.noted.count(&self.dest).map_err(failed)?;
         self.times.push((self.dest.clone(), times(entry.mtime)));
         Ok(())
     }

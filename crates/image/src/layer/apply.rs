@@ -29,6 +29,7 @@ use sys::beneath::{
 use super::emit::open_file;
 use super::inside::Inside;
 use super::lowers::{Lowers, Visible};
+use super::noted::Noted;
 use super::parents::{Missing, Parents, clean};
 use super::place::{Made, Options, place, set_directory, times};
 use super::tar::{Entry, Kind, Reader, Time, display};
@@ -94,7 +95,9 @@ pub fn apply_above(reader: impl Read, dest: &Path, beneath: Beneath<'_>) -> Resu
             implied: HashMap::new(),
             root: false,
             anew: false,
+            earlier: Vec::new(),
             times: Vec::new(),
+            noted: Noted::default(),
         },
     };
     let mut reader = Reader::new(reader);
@@ -128,8 +131,11 @@ struct Below<'a> {
     root: bool,
     /// The next directory replaces something that was deleted, so that nothing of the lower one comes back.
     anew: bool,
+    /// Times of lower directories. The archive's own come after them and win.
+    earlier: Vec<(PathBuf, Timestamps)>,
     /// Times of directories, set at the end: everything put into them changes them.
     times: Vec<(PathBuf, Timestamps)>,
+    noted: Noted,
 }
 
 impl Below<'_> {
@@ -179,6 +185,7 @@ impl Target<'_> {
             return self.hard_link(dir.as_fd(), name, entry).map(|()| 0);
         }
         if entry.kind == Kind::Directory {
+            self.below.noted.count(&path).map_err(failed)?;
             self.below.times.push((path.clone(), times(entry.mtime)));
             self.clear_for_directory(dir.as_fd(), name, entry)
                 .map_err(failed)?;
@@ -217,6 +224,7 @@ impl Target<'_> {
         }
         set_directory(self.parents.root(), entry, Options::default())?;
         self.below.root = true;
+        self.below.noted.count(Path::new(""))?;
         self.below.times.push((PathBuf::new(), times(entry.mtime)));
         Ok(())
     }
@@ -386,7 +394,8 @@ impl Target<'_> {
             inside.restore_times(self.parents.root())?;
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-        for (path, times) in self.below.times {
+        let earlier = self.below.earlier.into_iter();
+        for (path, times) in earlier.chain(self.below.times) {
             let failed = |cause| LayerError::entry("set the time of", path.as_os_str().as_bytes(), cause);
             match resolve_in_root(self.parents.root(), &path, flags, Mode::empty()) {
                 Ok(dir) => futimens(&dir, &times).map_err(|error| failed(error.into()))?,
@@ -420,6 +429,7 @@ impl Missing for Below<'_> {
         self.note_own(dir, name)?;
         if !std::mem::take(&mut self.anew) && !self.is_empty() {
             let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            self.noted.count(path)?;
             self.implied.insert(stat.st_ino, path.to_owned());
         }
         Ok(())
@@ -485,10 +495,9 @@ impl Target<'_> {
         }
         let from = openat(&lower.dir, &lower.name, flags, Mode::empty())?;
         copy_metadata(&lower.stat, from.as_fd(), to.as_fd())?;
-        // Before the archive's own times, which come later and win.
         self.below
-            .times
-            .insert(0, (path.to_owned(), stat_times(&lower.stat)));
+            .earlier
+            .push((path.to_owned(), stat_times(&lower.stat)));
         Ok(())
     }
 }

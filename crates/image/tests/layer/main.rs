@@ -5,6 +5,7 @@
 
 mod apply;
 mod beneath;
+mod broken;
 mod bytes;
 mod diff;
 mod gnu_tar;
