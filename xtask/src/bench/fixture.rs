@@ -13,7 +13,7 @@ pub fn binary() -> Result<PathBuf> {
     binary_as(Profile::Release)
 }
 
-/// The same, built in another way where none is named.
+/// The same where another build than the release may do.
 pub fn binary_as(profile: Profile) -> Result<PathBuf> {
     match std::env::var_os("BERTH_BENCH_BINARY") {
         Some(path) => Ok(path.into()),

@@ -18,7 +18,7 @@ use super::archive::{self, ADDRESS, Registry};
 use super::docker::Peer;
 use super::fixture;
 use super::pair::{median, milliseconds, timed};
-use crate::engine::{self, Daemon, Profile, Scratch};
+use crate::engine::{Daemon, Profile, Scratch};
 use crate::process::capture;
 
 /// How much is measured.
@@ -70,7 +70,7 @@ struct Work<'a> {
 /// Measures the rows whose name contains one of `rows`; all without any.
 pub fn run(plan: &Plan, rows: &[String]) -> Result<()> {
     let runs = plan.runs;
-    let binary = engine::build_as(plan.profile)?;
+    let binary = fixture::binary_as(plan.profile)?;
     let scratch = Scratch::new("berth-bench-images")?;
     let peer = Peer::start(&scratch.0)?;
     let ours_dir = scratch.join("ours");
