@@ -162,7 +162,14 @@ impl Channel {
         };
         // As large as the message and not as the largest one: each page of it is made anew in each process.
         let mut buffer = vec![0; length];
-        let (count, fds) = sys::fd::recv_fds(&self.socket, &mut buffer).during("handshake")?;
+        let received = match sys::fd::recv_fds(&self.socket, &mut buffer) {
+            // It may end between the two looks as well.
+            Err(error) if error.raw_os_error() == Some(Errno::CONNRESET.raw_os_error()) => {
+                sys::fd::recv_fds(&self.socket, &mut buffer)
+            }
+            received => received,
+        };
+        let (count, fds) = received.during("handshake")?;
         let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else {
             return Ok(Received::Closed);
         };

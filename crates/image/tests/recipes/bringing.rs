@@ -1,7 +1,9 @@
 //! Blobs that are brought back while something else is under way, or fails on the first try.
 
-use std::sync::atomic::AtomicU16;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 
+use super::foreign::foreign_gzip;
 use super::*;
 
 /// Has the registry serve an image of these layers, each given as it travels and as its archive.

@@ -16,7 +16,7 @@ use crate::support::{World, blocking, is_root, log, statuses, tar_of};
 use crate::{bytes, reduce, save, serve, stored, text};
 
 /// By another compressor than any of ours.
-fn foreign_gzip(bytes: &[u8]) -> Vec<u8> {
+pub fn foreign_gzip(bytes: &[u8]) -> Vec<u8> {
     let mut child = Command::new("gzip")
         .args(["-n", "-7"])
         .stdin(Stdio::piped())

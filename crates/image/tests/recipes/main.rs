@@ -1,7 +1,6 @@
 //! Compressed layers that are let go, and had again bit for bit: made of the unpacked layer, or fetched from where they came.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-#[path = "recipes/bringing.rs"]
 mod bringing;
 #[allow(dead_code, reason = "other tests take the rest")]
 #[path = "../../../store/tests/support/killed.rs"]
