@@ -337,7 +337,7 @@ fn each<T: Sync, R: Send>(
     let mut done = thread::scope(|scope| {
         // A thread that cannot be had leaves its work to the others.
         let helpers = (1..all.len().min(processors))
-            .filter_map(|_| thread::Builder::new().spawn_scoped(scope, &take).ok());
+            .filter_map(|_| thread::Builder::new().spawn_scoped(scope, take).ok());
         let helpers: Vec<_> = helpers.collect();
         let mut done = take();
         for helper in helpers {

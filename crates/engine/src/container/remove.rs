@@ -140,13 +140,11 @@ pub(crate) fn remove_parts(
             anonymous,
             ..
         } = &mount.kind
+            && container.removing_volumes
+            && *anonymous
+            && crate::volumes::remove_with(engine, volumes, name, &container.id, false)
         {
-            if container.removing_volumes
-                && *anonymous
-                && crate::volumes::remove_with(engine, volumes, name, &container.id, false)
-            {
-                crate::volumes::emit(engine, "destroy", name, &[("driver", driver)]);
-            }
+            crate::volumes::emit(engine, "destroy", name, &[("driver", driver)]);
         }
     }
     match std::fs::remove_dir_all(&container.files.dir) {

@@ -123,7 +123,7 @@ async fn one_registry_that_refuses_is_not_the_end() {
         ..ClientConfig::default()
     });
     for (registry, _) in &registries {
-        publish(registry, "app", &[shared.clone()]);
+        publish(registry, "app", std::slice::from_ref(&shared));
         world.pull(&registry.name("app:1")).await.unwrap();
     }
     assert_eq!(reduce(&world.images, BlobPolicy::Drop).await.blobs, 1);
@@ -180,7 +180,7 @@ async fn any_whole_copy_of_a_layer_will_do() {
     let world = World::new();
     let tar = tar_of(&[("file", &text(200_000, 40))]);
     let (shared, below) = ((tar.clone(), tar), layer(41));
-    publish(&registry, "one", &[shared.clone()]);
+    publish(&registry, "one", std::slice::from_ref(&shared));
     publish(&registry, "two", &[below, shared.clone()]);
     let (one, _) = world.pull(&registry.name("one:1")).await.unwrap();
     world.pull(&registry.name("two:1")).await.unwrap();

@@ -264,7 +264,7 @@ fn sync(sealed: &[Sealed]) -> Result<(), PathError> {
     thread::scope(|scope| {
         // A thread that cannot be had leaves its work to the others.
         let helpers = (1..sealed.len().min(SYNCING))
-            .filter_map(|_| thread::Builder::new().spawn_scoped(scope, &work).ok());
+            .filter_map(|_| thread::Builder::new().spawn_scoped(scope, work).ok());
         let helpers: Vec<_> = helpers.collect();
         let mut done = work();
         for helper in helpers {
