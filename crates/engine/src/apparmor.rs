@@ -27,8 +27,7 @@ impl AppArmor {
         if !enabled.starts_with('Y') || !Path::new("/sys/kernel/security/apparmor").exists() {
             return AppArmor::default();
         }
-        let own = std::fs::read_to_string("/proc/self/attr/current").unwrap_or_default();
-        match load(&text(&own)) {
+        match load(&text()) {
             Ok(()) => AppArmor { on: true },
             Err(error) => {
                 tracing::warn!(
@@ -61,18 +60,8 @@ impl AppArmor {
     }
 }
 
-/// The profile for a daemon that itself has the label `own` (`NAME (MODE)`).
-fn text(own: &str) -> String {
-    let own = own.trim_end_matches(['\0', '\n']);
-    let own = own.rsplit_once(" (").map_or(own, |(name, _)| name);
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@".contains(c);
-    // It ends containers, too.
-    let senders = match own {
-        "" | UNCONFINED => String::new(),
-        own if own.chars().all(plain) => format!("  signal (receive) peer={own},\n"),
-        _ => String::new(),
-    };
-    TEXT.replace("@SENDERS@\n", &senders).replace("@NAME@", DEFAULT)
+fn text() -> String {
+    TEXT.replace("@NAME@", DEFAULT)
 }
 
 fn load(text: &str) -> io::Result<()> {
@@ -121,10 +110,8 @@ mod tests {
     }
 
     #[test]
-    fn the_daemon_can_end_its_containers() {
-        assert!(!text("unconfined\n").contains('@'));
-        assert!(text("berth (enforce)\n").contains("signal (receive) peer=berth,\n"));
-        assert!(!text("a b{,} (enforce)").contains("a b"));
-        assert!(text("").starts_with("profile berth-default "));
+    fn the_profile_is_whole() {
+        assert!(text().starts_with("profile berth-default "));
+        assert!(!text().contains('@'));
     }
 }

@@ -371,7 +371,7 @@ fn describe(seen: &Seen) -> Finding {
             "object",
             name.clone(),
             "its bytes are not those that layers shared".to_owned(),
-            "it is given up, and the layers that have it are unpacked again when they are needed",
+            "it is given up, and the layers that have it are unpacked again when they are needed; if one of them could not be, it stays",
         ),
         Seen::Files(id) => (
             "snapshot",
@@ -472,7 +472,18 @@ fn put_right(inner: &Inner, seen: &Seen) -> Result<bool> {
             inner.store.snapshots().remove(*id)?;
         }
         Seen::Blob(digest) => inner.images.mend(digest)?,
-        Seen::Object(name) => inner.store.snapshots().give_up_object(name)?,
+        Seen::Object(name) => {
+            let snapshots = inner.store.snapshots();
+            for layer in snapshots.holders(name)? {
+                // A layer with one bad file is better than none: steps of builds have no other form, and what a recipe
+                // makes again it makes of this file.
+                let Some(diff) = &layer.diff else { return Ok(false) };
+                if !inner.images.can_be_unpacked_again(diff)? {
+                    return Ok(false);
+                }
+            }
+            snapshots.give_up_object(name)?
+        }
         Seen::Snapshot(stray) => inner.store.snapshots().repair(stray)?,
         Seen::Volume(stray) => inner.volumes.repair(stray)?,
     }

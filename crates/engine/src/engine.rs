@@ -218,6 +218,7 @@ impl Inner {
         let program = sys::program::Sealed::own()
             .map_err(|error| Error::internal(format!("cannot seal our own program: {error}")))?;
         let events = Events::open(&config.root, metrics.events())?;
+        let selinux = Selinux::open(config.selinux, &config.root)?;
         // Last: it is the first that changes the host, and takes its changes back when it fails.
         let networks = Networks::open(store.clone(), config.network.clone())?;
         Ok(Inner {
@@ -234,7 +235,7 @@ impl Inner {
             containers: Registry::default(),
             execs: Execs::default(),
             ids: userns::Pool::default(),
-            selinux: Selinux::open(config.selinux, &config.root)?,
+            selinux,
             apparmor: AppArmor::open(),
             steps: Steps::default(),
             events,

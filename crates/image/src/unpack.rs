@@ -113,7 +113,10 @@ impl Images {
             && let Some(known) = snapshots.by_chain(&chain)
         {
             lease.hold_snapshot(known);
-            return Ok(known);
+            // Hold first, look second: it may have gone between the two.
+            if snapshots.by_chain(&chain) == Some(known) {
+                return Ok(known);
+            }
         }
         let top = self.unpack_stored(
             &image.manifest_digest,

@@ -256,7 +256,10 @@ impl Inner {
         let mut dns = None;
         if resolution.embedded {
             let (sockets, ports) = ready.resolver;
-            firewall::redirect_resolver(&mut ready.netfilter, ports).map_err(Error::kernel(
+            let mut netfilter = ready
+                .netfilter
+                .map_err(Error::io("open a netfilter socket in the container's namespace"))?;
+            firewall::redirect_resolver(&mut netfilter, ports).map_err(Error::kernel(
                 "lead the container's name queries to the embedded resolver",
             ))?;
             self.write_container(container)?;

@@ -35,9 +35,10 @@ impl Networks {
     /// earlier daemon may need that.
     pub fn open(store: Store, config: NetworkConfig) -> Result<Networks, Error> {
         let tag = config.instance.tag.clone();
-        let before = Found::on_host(&tag)?;
+        let rules = config.firewall;
+        let before = Found::on_host(&tag, rules)?;
         Networks::bring_up(store, config).inspect_err(|_| {
-            if let Err(error) = before.restore(&tag) {
+            if let Err(error) = before.restore(&tag, rules) {
                 tracing::warn!(%error, "something of a start that failed is left on the host");
             }
         })
@@ -54,7 +55,7 @@ impl Networks {
         };
         let mut route = Socket::route().map_err(Error::io("open a route socket"))?;
         // From here on nothing that happens on the host is missed.
-        let sight = Sight::open()?;
+        let sight = Sight::open(config.firewall)?;
         let (networks, sandboxes) = records::load(store.db())?;
         let mut state = restore(networks, sandboxes)?;
         reconcile::remove_unknown_links(&mut route, &config.instance.tag, &state)?;

@@ -20,7 +20,8 @@ pub(crate) struct Ready {
     pub(crate) namespace: OwnedFd,
     /// Configures the namespace from outside.
     pub(crate) route: Socket,
-    pub(crate) netfilter: Socket,
+    /// Where the kernel has a packet filter.
+    pub(crate) netfilter: std::io::Result<Socket>,
     pub(crate) resolver: (dns::Sockets, (u16, u16)),
     /// The pair that leads into it.
     pub(crate) pair: Option<Pair>,
@@ -113,13 +114,13 @@ impl Prepared {
     }
 }
 
-type Opened = (Socket, Socket, (dns::Sockets, (u16, u16)));
+type Opened = (Socket, std::io::Result<Socket>, (dns::Sockets, (u16, u16)));
 
 /// Inside a new namespace.
 fn open() -> std::io::Result<Opened> {
     let mut route = Socket::route()?;
     route.execute(&[link::up(link::LOOPBACK)])?;
-    Ok((route, Socket::netfilter()?, dns::Sockets::open()?))
+    Ok((route, Socket::netfilter(), dns::Sockets::open()?))
 }
 
 fn make() -> Result<Ready, Error> {

@@ -37,19 +37,20 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    pub(crate) fn on_host(tag: &str) -> Result<Found, Error> {
+    /// Its rules only where there may be any: without, nobody need be there to ask.
+    pub(crate) fn on_host(tag: &str, rules: bool) -> Result<Found, Error> {
         let mut route = Socket::route().map_err(Error::io("open a route socket"))?;
         let links = link::list(&mut route).map_err(Error::kernel("list the host's links"))?;
         let ours = links.into_iter().filter(|link| own_alias(link, tag).is_some());
         Ok(Found {
             links: ours.map(|link| link.name).collect(),
-            firewall: Firewall::open(tag)?.is_there()?,
+            firewall: rules && Firewall::open(tag)?.is_there()?,
         })
     }
 
     /// Removes what has come since.
-    pub(crate) fn restore(&self, tag: &str) -> Result<(), Error> {
-        let now = Found::on_host(tag)?;
+    pub(crate) fn restore(&self, tag: &str, rules: bool) -> Result<(), Error> {
+        let now = Found::on_host(tag, rules)?;
         let new: Vec<String> = now.links.difference(&self.links).cloned().collect();
         let mut route = Socket::route().map_err(Error::io("open a route socket"))?;
         link::remove(&mut route, &new).map_err(Error::kernel("remove links of a start that failed"))?;

@@ -34,7 +34,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// The sockets that see, opened before the host is looked at, so that nothing falls in between.
 pub(crate) struct Sight {
-    rules: Socket,
+    /// Where there are rules of ours.
+    rules: Option<Socket>,
     routes: Socket,
 }
 
@@ -45,10 +46,14 @@ pub(crate) struct Watch {
 }
 
 impl Sight {
-    pub(crate) fn open() -> Result<Sight, Error> {
+    pub(crate) fn open(rules: bool) -> Result<Sight, Error> {
         let failed = || Error::io("watch the host's links and rules");
-        let rules = Socket::netfilter().map_err(failed())?;
-        rules.subscribe(RULES).map_err(failed())?;
+        let rules = rules.then(|| -> std::io::Result<Socket> {
+            let socket = Socket::netfilter()?;
+            socket.subscribe(RULES)?;
+            Ok(socket)
+        });
+        let rules = rules.transpose().map_err(failed())?;
         let routes = Socket::route().map_err(failed())?;
         for group in link::ANNOUNCED {
             routes.subscribe(group).map_err(failed())?;
@@ -118,7 +123,8 @@ impl Watcher {
                     tv_nsec: left.subsec_nanos().into(),
                 }
             });
-            let mut ready = [ended.as_fd(), sight.rules.as_fd(), sight.routes.as_fd()]
+            let rules = sight.rules.as_ref().map_or(ended.as_fd(), AsFd::as_fd);
+            let mut ready = [ended.as_fd(), rules, sight.routes.as_fd()]
                 .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
             match poll(&mut ready, wait.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
@@ -131,8 +137,8 @@ impl Watcher {
             let Some(inner) = self.inner.upgrade().filter(|_| !woken[0]) else {
                 return;
             };
-            if woken[1] {
-                self.rules_announced(&inner, drain(&sight.rules));
+            if let (true, Some(rules)) = (woken[1], &sight.rules) {
+                self.rules_announced(&inner, drain(rules));
             }
             if woken[2] {
                 self.links_announced(&inner, drain(&sight.routes));

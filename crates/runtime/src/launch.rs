@@ -54,7 +54,7 @@ pub struct Launch<'a> {
     pub classed: bool,
     /// The program is killed when the caller ends, however that ends, and with the first process of a pid namespace all
     /// others of it. The kernel forgets the wish where the program gains rights by its file (set-user-ID, file
-    /// capabilities), and the program can take it back (prctl(2), PR_SET_PDEATHSIG).
+    /// capabilities) or gets another label as it begins (a profile of AppArmor, SELinux), and the program can take it back (prctl(2), PR_SET_PDEATHSIG).
     pub dies_with_caller: bool,
 }
 

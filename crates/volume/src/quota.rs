@@ -5,7 +5,7 @@
 //! content is deleted. Numbers are taken from where nobody else's are expected, and only if nothing is counted or limited
 //! under them. Snapshots are no part of it.
 //!
-//! The callers hold the lock of the volumes, or have a directory that nobody else knows.
+//! The callers hold the lock of the volumes: two that look for a number at once would find the same.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -50,14 +50,13 @@ impl Volumes {
             return Err(VolumeError::NoQuota(volume.name.clone()));
         }
         let failed = |cause| VolumeError::at("limit the size of", content, cause);
-        let mut project = quota::project_of(file).map_err(failed)?;
-        if project == 0 {
-            project = self.free_project(&directory).map_err(failed)?;
-            // The limit first: from then on nobody else takes the number.
-            quota::limit(file, project, size).map_err(failed)?;
-            return quota::set_project(file, project).map_err(failed);
+        if let Some(project) = own_project(content).map_err(failed)? {
+            return quota::limit(file, project, size).map_err(failed);
         }
-        quota::limit(file, project, size).map_err(failed)
+        let project = self.free_project(&directory).map_err(failed)?;
+        // The limit first: from then on nobody else takes the number.
+        quota::limit(file, project, size).map_err(failed)?;
+        quota::set_project(file, project).map_err(failed)
     }
 
     /// A number that nothing on the filesystem has.
@@ -73,9 +72,7 @@ impl Volumes {
 
     /// The project of a volume's content, of those that are ours.
     pub(crate) fn project_in(&self, name: &str) -> Option<u32> {
-        let content = File::open(self.path(name)).ok()?;
-        let project = quota::project_of(content.as_fd()).ok()?;
-        (FIRST..=LAST).contains(&project).then_some(project)
+        own_project(&self.path(name)).ok()?
     }
 
     /// Lifts the limit of content that is gone. A number that keeps one is never taken again, which is no harm.
@@ -84,6 +81,15 @@ impl Volumes {
             tracing::warn!(project, %error, "the quota of a removed volume stays");
         }
     }
+}
+
+/// The project that a volume's content has for itself. One that it has from the directories above is somebody else's: of an
+/// administrator who limits the whole data root, or of a volume that an engine inside a container lies on.
+fn own_project(content: &Path) -> std::io::Result<Option<u32>> {
+    let of = |path: &Path| quota::project_of(File::open(path)?.as_fd());
+    let project = of(content)?;
+    let above = content.parent().map_or(Ok(0), of)?;
+    Ok(((FIRST..=LAST).contains(&project) && project != above).then_some(project))
 }
 
 fn open(path: &Path) -> Result<File, VolumeError> {

@@ -118,7 +118,10 @@ impl Volumes {
         fill: impl FnOnce(&Path) -> Result<(), VolumeError>,
     ) -> Result<Volume, VolumeError> {
         let fill = |data: &Path| {
-            self.bound_directory(data, original)?;
+            {
+                let _state = self.lock();
+                self.bound_directory(data, original)?;
+            }
             fill(data)
         };
         self.fill_with(new, original.labels.clone(), original.options.clone(), fill)

@@ -138,7 +138,10 @@ impl Volumes {
         let from = self.snapshot(volume, snapshot)?.path;
         self.fill_aside(
             |data| {
-                self.bound_directory(data, &original)?;
+                {
+                    let _state = self.lock();
+                    self.bound_directory(data, &original)?;
+                }
                 copy(&from, data)
             },
             |aside| {

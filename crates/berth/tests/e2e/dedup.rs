@@ -393,6 +393,19 @@ fn shared_content_that_was_changed_is_found_when_all_is_read_and_unpacked_again(
     let shown = daemon.ok(&["run", "--rm", "--mount", mount, "box:1", "cat", "/data/file"]);
     assert_eq!(shown, lines("file"));
     assert_eq!(deep(&[])["Findings"], serde_json::json!([]));
+
+    // A stage of a build is nowhere else: what there is of it stays.
+    std::fs::write(
+        tree.join("Dockerfile"),
+        "FROM scratch AS a\nCOPY file /\nFROM box:1\nCOPY --from=a /file /copy\n",
+    )
+    .unwrap();
+    daemon.ok(&["build", "-q", "-t", "staged:1", &tree.display().to_string()]);
+    crate::check::damage(&object);
+    let said = deep(&["--repair"]);
+    assert_eq!(said["Findings"][0]["Kind"], "object", "{said}");
+    assert_ne!(said["Findings"][0]["Repaired"], true, "{said}");
+    daemon.ok(&["run", "--rm", "--mount", mount, "staged:1", "cat", "/data/file"]);
 }
 
 /// A file of an image, mounted: one that has its content elsewhere, one that is whole, and a directory.

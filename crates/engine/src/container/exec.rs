@@ -337,9 +337,8 @@ pub(super) fn process(inner: &Inner, container: &Container, config: &ExecCreateR
         capabilities: Some(oci::sets(&capabilities, identity.uid == 0)),
         rlimits: oci::rlimits(container)?,
         no_new_privileges: security.no_new_privileges,
-        apparmor_profile: inner
-            .apparmor
-            .profile(security.apparmor.as_deref(), host.privileged),
+        // As it was started, whatever is so of the host and of this release by now.
+        apparmor_profile: container.apparmor_profile.clone(),
         selinux_label: container.process_label.clone(),
         user: User {
             uid: identity.uid,

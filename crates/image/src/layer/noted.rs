@@ -4,8 +4,9 @@
 use std::io;
 use std::path::Path;
 
-/// Bytes of names, and what goes with each: some 300,000 directories of an image that people run.
-const MOST: usize = 64 << 20;
+/// Bytes of names, and what goes with each: some million directories. Trees of packages that people build have a quarter of
+/// that.
+const MOST: usize = 256 << 20;
 /// What a name takes beside its own bytes.
 const EACH: usize = 128;
 

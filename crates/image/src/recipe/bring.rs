@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, mpsc};
 
-use registry::Access;
+use registry::{Access, Auth};
 use spec::image::{Descriptor, media_type};
 use spec::{Digest, ErrorClass, Reference};
 use store::{Bring, IngestError, NotBrought, SnapshotId};
@@ -203,12 +203,22 @@ impl Images {
     }
 
     fn fetch_from(&self, origin: &Reference, blob: &Digest, size: u64) -> Result<(), ImageError> {
+        let auth = self.inner.logins.of(origin);
+        match self.fetch_as(&auth, origin, blob, size) {
+            // A login may be old, or of another repository: what is public needs none.
+            Err(error) if auth != Auth::Anonymous && is_refusal(&error) => {
+                self.fetch_as(&Auth::Anonymous, origin, blob, size)
+            }
+            other => other,
+        }
+    }
+
+    fn fetch_as(&self, auth: &Auth, origin: &Reference, blob: &Digest, size: u64) -> Result<(), ImageError> {
         let runtime = self.inner.runtime.clone();
         let runtime = runtime.or_else(|| tokio::runtime::Handle::try_current().ok());
         let runtime = runtime.ok_or(ImageError::Worker)?;
         self.inner.store.room().check()?;
-        let auth = self.inner.logins.of(origin);
-        let repository = self.inner.registry.repository(origin, &auth, Access::Pull)?;
+        let repository = self.inner.registry.repository(origin, auth, Access::Pull)?;
         let descriptor = Descriptor::new(media_type::OCI_LAYER_GZIP, blob.clone(), size);
         let (told, outcome) = mpsc::channel();
         let inner = Arc::clone(&self.inner);

@@ -212,6 +212,22 @@ impl Images {
         Ok(size.and_then(|size| u64::try_from(size).ok()))
     }
 
+    /// Whether a layer could be unpacked again though no copy of it is what it was: its compressed form is here, or in a
+    /// registry.
+    pub fn can_be_unpacked_again(&self, diff: &Digest) -> Result<bool, ImageError> {
+        let blobs: Vec<String> = self.inner.store.db().read(|db| {
+            db.prepare_cached("SELECT blob FROM layer_blob WHERE diff = ?1")?
+                .query_map([diff.as_str()], |row| row.get(0))?
+                .collect()
+        })?;
+        for blob in blobs.iter().filter_map(|blob| blob.parse().ok()) {
+            if self.inner.store.content().is_stored(&blob) || !self.origins(&blob)?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Where a blob was pulled from or pushed to.
     pub(super) fn origins(&self, blob: &Digest) -> Result<Vec<Reference>, ImageError> {
         let rows: Vec<(String, String)> = self.inner.store.db().read(|db| {

@@ -30,7 +30,7 @@ impl Objects {
             if stop() {
                 break;
             }
-            if is_damaged(&files, &name, key, &mut buffer) {
+            if is_damaged(&files, &name, key, &mut buffer).at("read", &self.files())? {
                 damaged.push(name.as_str().to_owned());
             }
         }
@@ -64,7 +64,9 @@ impl Objects {
             Name::parse(name.as_bytes()),
             self.open_files().at("open", &self.files())?,
         ) {
-            (Some(name), Some(files)) => is_damaged(&files, &name, key, &mut vec![0; BUFFER]),
+            (Some(name), Some(files)) => {
+                is_damaged(&files, &name, key, &mut vec![0; BUFFER]).at("read", &self.files())?
+            }
             _ => false,
         };
         match still {

@@ -162,7 +162,7 @@ impl Objects {
             let Some(name) = Name::parse(held.as_bytes()) else {
                 continue;
             };
-            if is_damaged(&files, &name, key, &mut buffer) {
+            if is_damaged(&files, &name, key, &mut buffer).map_err(failed)? {
                 tracing::warn!(
                     object = name.as_str(),
                     "a file that layers share was damaged when the machine went down"
@@ -244,11 +244,16 @@ impl Objects {
     }
 }
 
-pub(super) fn is_damaged(files: &OwnedFd, name: &Name, key: &Key, buffer: &mut [u8]) -> bool {
+pub(super) fn is_damaged(files: &OwnedFd, name: &Name, key: &Key, buffer: &mut [u8]) -> io::Result<bool> {
     match named(files, &name.path(), key, buffer) {
-        Ok(is) => is != *name,
-        // Lost, which is for others to tell; what cannot be read is of no use to anybody.
-        Err(error) => error.kind() != io::ErrorKind::NotFound,
+        Ok(is) => Ok(is != *name),
+        // Lost, which is for others to tell.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        // The disk does not give it any more. Any other failure says nothing about the file.
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(Errno::IO | Errno::BADMSG | Errno::UCLEAN) => Ok(true),
+            _ => Err(error),
+        },
     }
 }
 

@@ -256,17 +256,21 @@ impl Snapshots {
     pub fn give_up_object(&self, object: &str) -> Result<(), SnapshotError> {
         let objects = &self.inner.objects;
         objects.take_name(object)?;
+        let layers: Vec<SnapshotId> = self.holders(object)?.iter().map(|row| row.id).collect();
+        self.distrust(&layers)
+    }
+
+    /// The layers that have an object.
+    pub fn holders(&self, object: &str) -> Result<Vec<SnapshotInfo>, SnapshotError> {
         let mut layers = Vec::new();
-        for row in self.list()?.iter().filter(|row| row.committed) {
+        for row in self.list()?.into_iter().filter(|row| row.committed) {
             let home = self.home(row.id);
-            if objects
-                .is_held(&home, object)
-                .at("read what is shared by", &home)?
-            {
-                layers.push(row.id);
+            let held = self.inner.objects.is_held(&home, object);
+            if held.at("read what is shared by", &home)? {
+                layers.push(row);
             }
         }
-        self.distrust(&layers)
+        Ok(layers)
     }
 }
 
