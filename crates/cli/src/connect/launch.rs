@@ -117,7 +117,8 @@ pub fn become_daemon() -> i32 {
     if let Err(error) = rustix::process::chdir("/") {
         eprintln!("berth: cannot go to the root directory: {error}");
     }
-    let error = Command::new("/proc/self/exe").arg("daemon").exec();
+    // By this name people look for it.
+    let error = Command::new("/proc/self/exe").arg0("berth").arg("daemon").exec();
     eprintln!("berth: cannot become the daemon: {error}");
     1
 }

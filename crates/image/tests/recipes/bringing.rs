@@ -93,7 +93,7 @@ async fn a_pull_fetches_what_another_image_let_go() {
     let root = images.store().root().to_owned();
     drop(images);
     fs::remove_dir_all(root.join("snapshots")).unwrap();
-    let store = Store::open(&root).unwrap();
+    let store = reopened(&root);
     let images = Images::open(store, Client::new(ClientConfig::default()).unwrap()).unwrap();
     let world = World { images, dir };
     assert_eq!(shown(&world.images, &image).await, text(200_000, 20));

@@ -13,7 +13,7 @@ use spec::{Digest, ErrorClass};
 use crate::support::servers::DistributionRegistry;
 use crate::support::servers::memory::{Fault, MemoryRegistry};
 use crate::support::{World, blocking, is_root, log, statuses, tar_of};
-use crate::{bytes, reduce, save, serve, stored, text};
+use crate::{bytes, reduce, reopened, save, serve, stored, text};
 
 /// By another compressor than any of ours.
 pub fn foreign_gzip(bytes: &[u8]) -> Vec<u8> {
@@ -127,7 +127,7 @@ async fn a_layer_behind_a_login_is_fetched_again_with_the_one_that_brought_it() 
             rules,
             ..ClientConfig::default()
         };
-        let store = store::Store::open(&dir.path().join("root")).unwrap();
+        let store = reopened(&dir.path().join("root"));
         image::Images::open(store, registry::Client::new(config).unwrap()).unwrap()
     };
     let images = open(Vec::new());

@@ -131,6 +131,17 @@ fn on_disk(images: &Images) -> u64 {
     blobs + layers.sum::<u64>()
 }
 
+/// The store of before, once nobody has it any more: what an operation has still to tidy up holds it a moment longer.
+fn reopened(root: &Path) -> Store {
+    for _ in 0..500 {
+        match Store::open(root) {
+            Err(store::OpenError::Locked { .. }) => std::thread::sleep(std::time::Duration::from_millis(20)),
+            other => return other.unwrap(),
+        }
+    }
+    panic!("{} stays locked", root.display());
+}
+
 fn manifest_of(config: &[u8], config_digest: &Digest, layer: &[u8]) -> Vec<u8> {
     serde_json::to_vec(&serde_json::json!({
         "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST,

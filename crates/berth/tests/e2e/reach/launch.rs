@@ -20,7 +20,8 @@ struct Machine {
 
 impl Machine {
     fn start() -> Machine {
-        let alone = File::create(std::env::temp_dir().join("berth-default-root.lock")).unwrap();
+        // The program is there anyway, and a file for this alone would be left.
+        let alone = File::open(BERTH).unwrap();
         alone.lock().unwrap();
         let mut holder = Command::new("unshare")
             .args([
@@ -88,7 +89,7 @@ impl Machine {
         let listed = self.ok(&[
             "sh",
             "-c",
-            "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline | grep -q '[e]xe daemon ' && echo ${p#/proc/}; done; true",
+            "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline | grep -q '^[b]erth daemon ' && echo ${p#/proc/}; done; true",
         ]);
         listed.lines().map(str::to_owned).collect()
     }
