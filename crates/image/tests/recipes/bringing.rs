@@ -143,14 +143,7 @@ async fn what_cannot_be_read_now_is_made_another_time() {
     if !is_root() {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
-    let options = store::Options {
-        driver: StorageDriver::Overlay,
-        dedup: Some(store::DEDUP_FROM),
-    };
-    let store = Store::open_as(&dir.path().join("root"), options).unwrap();
-    let images = Images::open(store, Client::new(ClientConfig::default()).unwrap()).unwrap();
-    let world = World { images, dir };
+    let world = sharing();
     let image = made(&world, "local/app:1").await;
     let before = save(&world.images, "local/app:1").await;
     assert_eq!(reduce(&world.images, BlobPolicy::Recipe).await.blobs, 2);

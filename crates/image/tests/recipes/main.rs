@@ -131,6 +131,18 @@ fn on_disk(images: &Images) -> u64 {
     blobs + layers.sum::<u64>()
 }
 
+/// A world whose layers share files.
+fn sharing() -> World {
+    let dir = tempfile::tempdir().unwrap();
+    let options = store::Options {
+        driver: StorageDriver::Overlay,
+        dedup: Some(store::DEDUP_FROM),
+    };
+    let store = Store::open_as(&dir.path().join("root"), options).unwrap();
+    let images = Images::open(store, Client::new(ClientConfig::default()).unwrap()).unwrap();
+    World { images, dir }
+}
+
 /// The store of before, once nobody has it any more: what an operation has still to tidy up holds it a moment longer.
 fn reopened(root: &Path) -> Store {
     for _ in 0..500 {
@@ -310,14 +322,7 @@ async fn layers_that_share_their_files_serve_as_well() {
     let image = made(&origin, &name).await;
     origin.push(&name).await.unwrap();
 
-    let dir = tempfile::tempdir().unwrap();
-    let options = store::Options {
-        driver: StorageDriver::Overlay,
-        dedup: Some(store::DEDUP_FROM),
-    };
-    let store = Store::open_as(&dir.path().join("root"), options).unwrap();
-    let images = Images::open(store, Client::new(ClientConfig::default()).unwrap()).unwrap();
-    let world = World { images, dir };
+    let world = sharing();
     world.pull(&name).await.unwrap();
     // From here on there is nowhere to fetch them from.
     drop(registry);
