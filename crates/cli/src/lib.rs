@@ -4,9 +4,10 @@
 //! made only when a command talks to a daemon. stdout carries data, stderr messages. Exit codes: see [`failure`].
 //!
 //! Rooms: `flags` and `command` describe the command line as data, `commands` holds what each command does, `grammar`
-//! reads values, `client` and `connect` speak HTTP, `terminal` deals with the user's terminal, `template` and `format`
+//! reads values, `client` and `connect` speak HTTP, `answer` reads what is long, `terminal` deals with the user's terminal, `template` and `format`
 //! with what is shown, `pack` with what `cp` sends.
 
+mod answer;
 mod auth;
 mod client;
 mod command;

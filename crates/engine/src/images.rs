@@ -233,7 +233,7 @@ impl Engine {
                 let young = until.is_some_and(|until| created(&image).is_none_or(|time| time >= until));
                 let unwanted = (image.references.is_empty() || !dangling_only)
                     && users(&inner, &image.id).is_empty()
-                    && filters::label_filters_match(&filters, &image.config.config.labels)
+                    && filters::label_filters_match(&filters, &image.labels)
                     && !young;
                 let mut children = inner.images.children_of(&image.id)?;
                 children.retain(|child| !rehearsed.contains(child));
@@ -286,7 +286,7 @@ fn list(inner: &Inner, filters: &Filters) -> Result<Vec<ImageSummary>> {
     found.retain(|image| {
         let time = created(image);
         dangling.is_none_or(|wanted| image.references.is_empty() == wanted)
-            && filters::label_filters_match(filters, &image.config.config.labels)
+            && filters::label_filters_match(filters, &image.labels)
             && before.is_none_or(|b| time.is_some_and(|t| t < b))
             && since.is_none_or(|s| time.is_some_and(|t| t > s))
             && until.is_none_or(|u| time.is_some_and(|t| t < u))

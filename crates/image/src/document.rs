@@ -21,8 +21,8 @@ pub(crate) const MAX_CONFIG: u64 = 8 << 20;
 const MAX_DEPTH: usize = 4;
 /// Most layers of one image: overlayfs and Docker stop near here, hostile manifests do not.
 const MAX_LAYERS: usize = 512;
-/// Documents kept.
-const KEPT: usize = 2048;
+/// Documents kept of each kind: those of a thousand images that have an index, a manifest and an attestation.
+const KEPT: usize = 4096;
 
 #[derive(Default)]
 pub(crate) struct Documents {
@@ -220,7 +220,12 @@ pub(crate) fn declared_type(document: &Document, said: &str) -> String {
 fn keep<T>(cache: &Mutex<HashMap<Digest, Arc<T>>>, digest: &Digest, value: &Arc<T>) {
     let mut cache = locked(cache);
     if cache.len() >= KEPT {
-        cache.clear();
+        // Half of them, so that a list of more images than this still finds many.
+        let mut stays = false;
+        cache.retain(|_, _| {
+            stays = !stays;
+            stays
+        });
     }
     cache.insert(digest.clone(), value.clone());
 }

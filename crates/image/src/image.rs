@@ -1,6 +1,6 @@
 //! An image as its users see it: a target, the manifest that was chosen from it, and its configuration.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use spec::image::{Descriptor, Document, ImageConfig, Manifest};
@@ -75,7 +75,7 @@ pub struct ImageSummary {
     pub media_type: String,
     /// Bytes of blobs and unpacked layers.
     pub size: u64,
-    pub config: ImageConfig,
+    pub labels: BTreeMap<String, String>,
     pub platform: Platform,
     /// What it was committed from.
     pub parent: Option<Digest>,

@@ -1,11 +1,13 @@
 //! The list of images: one line per target.
 //!
-//! What the database knows of all of them is read in two questions, not in some for each image: a store has a thousand.
+//! What the database knows of all of them is read in three questions, not in some for each image: a store has a thousand.
+//! For the same reason the disk is asked once for each blob, however many images have it, and documents are not copied.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use spec::image::{Descriptor, Document};
 use spec::{Digest, Reference};
+use store::Content;
 
 use crate::document::children;
 use crate::error::ImageError;
@@ -19,6 +21,19 @@ struct Known {
     /// Bytes of each layer by its chain ID, where it was measured.
     layers: HashMap<Digest, Option<u64>>,
     parents: HashMap<Digest, Digest>,
+    /// Bytes on the disk for each blob that was met, where it is here.
+    blobs: HashMap<Digest, Option<u64>>,
+}
+
+impl Known {
+    fn held(&mut self, content: &Content, blob: &Digest) -> Option<u64> {
+        if let Some(known) = self.blobs.get(blob) {
+            return *known;
+        }
+        let held = content.size(blob).map(|size| content.held_bytes(blob, size));
+        self.blobs.insert(blob.clone(), held);
+        held
+    }
 }
 
 impl Images {
@@ -26,13 +41,14 @@ impl Images {
     /// of a single image.
     pub fn list(&self) -> Result<Vec<ImageSummary>, ImageError> {
         let mut lines: Vec<ImageSummary> = Vec::new();
-        let known = Known {
+        let mut known = Known {
             names: self.all_names()?,
             layers: self.inner.store.snapshots().layer_sizes()?,
             parents: self.all_parents()?,
+            blobs: HashMap::new(),
         };
         for target in self.targets()? {
-            match self.summary(&target, &known) {
+            match self.summary(&target, &mut known) {
                 Ok(line) => lines.push(line),
                 Err(error) => tracing::warn!(image = %target.digest, %error, "image cannot be listed"),
             }
@@ -52,22 +68,10 @@ impl Images {
         Ok(self.targets()?.len())
     }
 
-    fn summary(&self, target: &Descriptor, known: &Known) -> Result<ImageSummary, ImageError> {
-        let store = &self.inner.store;
+    fn summary(&self, target: &Descriptor, known: &mut Known) -> Result<ImageSummary, ImageError> {
         let (_, config) = self.choose(target, None, target.digest.as_str())?;
-        let references = known.names.get(&target.digest).cloned().unwrap_or_default();
-        let blobs = self.inner.documents.blobs_here(store, target)?;
-        let held = |blob: &Descriptor| store.content().held_bytes(&blob.digest, blob.size);
-        let mut size: u64 = blobs.iter().map(held).sum();
-        for chain in self.layers_of(target)? {
-            size += match known.layers.get(&chain) {
-                Some(Some(bytes)) => *bytes,
-                // Never measured so far.
-                Some(None) => self.unpacked_size([chain])?,
-                None => 0,
-            };
-        }
-        let config = config.0.clone();
+        let config = &config.0;
+        let references = known.names.remove(&target.digest).unwrap_or_default();
         Ok(ImageSummary {
             id: target.digest.clone(),
             shown: self.id_of(target),
@@ -75,9 +79,9 @@ impl Images {
             references,
             created: config.created.clone(),
             media_type: target.media_type.clone(),
-            size,
+            size: self.known_size(target, known)?,
             platform: config.platform(),
-            config,
+            labels: config.config.labels.clone(),
             parent: known
                 .parents
                 .get(&target.digest)
@@ -85,6 +89,50 @@ impl Images {
                 .transpose()?,
             target: target.clone(),
         })
+    }
+
+    /// What [`Images::size_of`] says, from what is known by now.
+    fn known_size(&self, target: &Descriptor, known: &mut Known) -> Result<u64, ImageError> {
+        let content = self.inner.store.content();
+        let (mut blobs, mut layers) = (HashSet::new(), HashSet::new());
+        let mut size: u64 = 0;
+        let mut add = |known: &mut Known, blob: &Digest| {
+            let held = known.held(content, blob);
+            if blobs.insert(blob.clone()) {
+                size = size.saturating_add(held.unwrap_or(0));
+            }
+            held.is_some()
+        };
+        let documents = &self.inner.documents;
+        documents.walk_here(&self.inner.store, target, &mut |descriptor, document| {
+            add(known, &descriptor.digest);
+            let Document::Manifest(manifest) = document else {
+                return;
+            };
+            for layer in &manifest.layers {
+                add(known, &layer.digest);
+            }
+            let config = &manifest.config.digest;
+            if add(known, config)
+                && let Ok(config) = documents.config(&self.inner.store, config)
+            {
+                layers.extend(chains(&config.0.rootfs.diff_ids));
+            }
+        })?;
+        for chain in layers {
+            let bytes = match known.layers.get(&chain) {
+                Some(Some(bytes)) => *bytes,
+                // Never measured so far.
+                Some(None) => {
+                    let bytes = self.unpacked_size([chain.clone()])?;
+                    known.layers.insert(chain, Some(bytes));
+                    bytes
+                }
+                None => 0,
+            };
+            size = size.saturating_add(bytes);
+        }
+        Ok(size)
     }
 
     /// The manifests `target` names, here or not.

@@ -19,6 +19,11 @@ impl Images {
         self.resolve_platform(name_or_id, None)
     }
 
+    /// The digest of the target that `name_or_id` stands for, without a look at what of it is here.
+    pub fn id(&self, name_or_id: &str) -> Result<Digest, ImageError> {
+        Ok(self.find(name_or_id)?.digest)
+    }
+
     /// The image for exactly this platform.
     pub fn resolve_platform(
         &self,

@@ -77,7 +77,13 @@ async fn names_move_and_go() {
             .references
             .is_empty()
     );
-    assert_eq!(world.images.list().unwrap().len(), 2);
+    let listed = world.images.list().unwrap();
+    assert_eq!(listed.len(), 2);
+    for line in &listed {
+        let image = world.images.resolve(line.id.as_str()).unwrap();
+        assert_eq!(line.size, image.size);
+        assert_eq!(line.references, image.references);
+    }
     // A name that is given again stays, with a new time; given to another image it moves.
     let tagged = |id: &spec::Digest| world.images.resolve(id.as_str()).unwrap().last_tagged;
     let before = tagged(&second.id);

@@ -413,6 +413,7 @@ async fn of_an_index_the_platform_comes() {
     let both = world.images.resolve_platform(&name, Some(&amd)).unwrap();
     assert_eq!((both.id, both.platform), (id, amd));
     let listed = &world.images.list().unwrap()[0];
+    assert_eq!(listed.size, world.images.resolve(&name).unwrap().size);
     let known = world.images.manifests(&listed.target).unwrap();
     assert_eq!(known.iter().filter(|m| m.available).count(), 2);
     let options = image::PullOptions {

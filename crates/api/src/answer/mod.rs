@@ -17,7 +17,27 @@ pub use progress::{Lines, stream_job};
 
 /// One JSON document and a newline, as Go's encoder ends it.
 pub fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Response {
-    match serde_json::to_vec(value) {
+    written(status, serde_json::to_vec(value))
+}
+
+/// 200 with a list. Each item is written before the next one is made, so a long list is never there twice.
+pub fn list<T: Serialize>(items: impl IntoIterator<Item = T>) -> Response {
+    let write = || -> serde_json::Result<Vec<u8>> {
+        let mut body = vec![b'['];
+        for (number, item) in items.into_iter().enumerate() {
+            if number > 0 {
+                body.push(b',');
+            }
+            serde_json::to_writer(&mut body, &item)?;
+        }
+        body.push(b']');
+        Ok(body)
+    };
+    written(StatusCode::OK, write())
+}
+
+fn written(status: StatusCode, document: serde_json::Result<Vec<u8>>) -> Response {
+    match document {
         Ok(mut body) => {
             body.push(b'\n');
             let mut response = Response::new(Body::from(body));
@@ -77,4 +97,41 @@ pub fn page_not_found() -> Response {
             message: "page not found".to_owned(),
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt as _;
+
+    async fn body(response: Response) -> Vec<u8> {
+        response.into_body().collect().await.unwrap().to_bytes().to_vec()
+    }
+
+    #[tokio::test]
+    async fn a_list_is_written_as_a_document_is() {
+        for items in [vec![], vec!["a\"b"], vec!["a", "b", "c"]] {
+            let (listed, whole) = (list(&items), ok(&items));
+            assert_eq!(listed.headers(), whole.headers());
+            assert_eq!(body(listed).await, body(whole).await);
+        }
+    }
+
+    #[test]
+    fn no_two_items_are_there_at_once() {
+        use std::cell::Cell;
+        struct Item<'a>(&'a Cell<usize>);
+        impl Serialize for Item<'_> {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                self.0.set(self.0.get() - 1);
+                serializer.serialize_unit()
+            }
+        }
+        let waiting = Cell::new(0);
+        let items = (0..100).map(|_| {
+            assert_eq!(waiting.replace(1), 0);
+            Item(&waiting)
+        });
+        assert_eq!(list(items).status(), StatusCode::OK);
+    }
 }

@@ -161,7 +161,17 @@ fn what_was_given(settings: &EndpointSettings) -> EndpointSettings {
         aliases: List::null(),
         driver_opts: Map::null(),
         dns_names: List::null(),
-        ..settings.clone()
+        ipam_config: settings.ipam_config.clone(),
+        gw_priority: settings.gw_priority,
+        network_id: settings.network_id.clone(),
+        endpoint_id: settings.endpoint_id.clone(),
+        gateway: settings.gateway.clone(),
+        ip_address: settings.ip_address.clone(),
+        mac_address: settings.mac_address.clone(),
+        ip_prefix_len: settings.ip_prefix_len,
+        ipv6_gateway: settings.ipv6_gateway.clone(),
+        global_ipv6_address: settings.global_ipv6_address.clone(),
+        global_ipv6_prefix_len: settings.global_ipv6_prefix_len,
     }
 }
 

@@ -93,7 +93,7 @@ pub fn summary(row: &Row, containers: usize, shared: Option<u64>) -> ImageSummar
         containers: i64::try_from(containers).unwrap_or(i64::MAX),
         created: seconds(row.created.as_deref().unwrap_or_default()),
         id: row.shown.to_string(),
-        labels: Map::from(row.config.config.labels.clone()),
+        labels: Map::from(row.labels.clone()),
         parent_id: parent(row.parent.as_ref()),
         descriptor: Some(descriptor(&row.target)),
         manifests: List::null(),

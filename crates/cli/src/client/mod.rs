@@ -10,6 +10,7 @@ pub mod body;
 pub mod hijack;
 pub mod query;
 
+use crate::answer::unreadable;
 use crate::connect::endpoint::{Endpoint, Globals, resolve};
 use crate::connect::launch;
 use crate::connect::stream::{self, Stream};
@@ -321,10 +322,6 @@ impl<'a> Reply<'a> {
     pub(crate) fn into_response(mut self) -> Option<Response<Incoming>> {
         self.response.take()
     }
-}
-
-fn unreadable(error: &serde_json::Error) -> Failure {
-    Failure::text(format!("cannot read the daemon's answer: {error}"))
 }
 
 async fn refusal(response: Response<Incoming>) -> Failure {

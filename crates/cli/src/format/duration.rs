@@ -102,6 +102,14 @@ mod tests {
     }
 
     #[test]
+    fn ages_by_a_clock_that_was_set() {
+        let now = 1_700_000_000;
+        assert_eq!(ago(now + 40_000_000, now), "Less than a second ago");
+        assert_eq!(ago(i64::MAX, 0), "Less than a second ago");
+        assert_eq!(ago(-5, now), "N/A");
+    }
+
+    #[test]
     fn go_durations() {
         for (text, nanos) in [
             ("0s", 0),

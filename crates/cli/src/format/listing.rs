@@ -1,7 +1,8 @@
 //! Lists of rows: the default table, `--format table …`, `--format json`, any template, and `-q`.
 //!
 //! A row is a list of named cells; a listing names its columns, the template of its default table, and the Go type
-//! of its rows (for error texts). Methods (`.Label "x"`) are maps behind hidden names.
+//! of its rows (for error texts). Methods (`.Label "x"`) are maps behind hidden names. What a long list does for each row
+//! counts: a [`Table`] says which cells its format can look at, so that the others need not be made.
 
 use super::table;
 use crate::failure::Failure;
@@ -41,10 +42,26 @@ impl Row {
         self
     }
 
+    /// A cell that is made only where it is wanted.
+    pub fn wanted<V: Into<Value>>(self, wanted: &Wanted, name: &str, make: impl FnOnce() -> V) -> Row {
+        match wanted.has(name) {
+            true => self.cell(name, make()),
+            false => self,
+        }
+    }
+
     /// A lookup by key, called with an argument.
     pub fn method(mut self, name: &str, table: Value) -> Row {
         self.0.push((format!("\0{name}"), table));
         self
+    }
+
+    /// Such a lookup, made only where it is wanted.
+    pub fn methods(self, wanted: &Wanted, name: &str, make: impl FnOnce() -> Value) -> Row {
+        match wanted.has(name) {
+            true => self.method(name, make()),
+            false => self,
+        }
     }
 
     fn value(mut self) -> Value {
@@ -77,54 +94,96 @@ impl<'a> Format<'a> {
     }
 }
 
+/// The cells that a format can look at.
+#[derive(Debug)]
+pub struct Wanted(Option<Vec<String>>);
+
+impl Wanted {
+    /// Every cell there is.
+    pub const ALL: Wanted = Wanted(None);
+
+    /// Names are looked up ignoring case, as those of members are.
+    pub fn has(&self, cell: &str) -> bool {
+        let named = |names: &Vec<String>| names.iter().any(|name| name.eq_ignore_ascii_case(cell));
+        self.0.as_ref().is_none_or(named)
+    }
+}
+
+/// A listing in the format that was asked for.
+pub struct Table<'a> {
+    listing: &'a Listing,
+    body: String,
+    heading: bool,
+    template: Template,
+}
+
+impl<'a> Table<'a> {
+    pub fn new(listing: &'a Listing, format: &Format<'_>) -> Result<Table<'a>, Failure> {
+        let text = match format.text {
+            "" | "table" if format.quiet => listing.quiet.to_owned(),
+            "" | "table" => format!("table {}", listing.table),
+            "json" => "{{json .}}".to_owned(),
+            "raw" if format.quiet => listing.quiet.to_owned(),
+            "raw" => raw(listing),
+            other => other.to_owned(),
+        };
+        let (heading, body) = match text.strip_prefix("table") {
+            Some(body) => (true, unescape(body.trim_start())),
+            None => (false, unescape(&text)),
+        };
+        let template = Template::parse(&body)
+            .map_err(|error| Failure::text(format!("failed to parse template: {error}")))?;
+        Ok(Table {
+            listing,
+            body,
+            heading,
+            template,
+        })
+    }
+
+    /// What its rows need to have.
+    pub fn wanted(&self) -> Wanted {
+        Wanted(self.template.members())
+    }
+
+    /// Renders rows, each as it comes; the text ends with a newline unless it is empty.
+    pub fn render(&self, rows: impl IntoIterator<Item = Row>) -> Result<String, Failure> {
+        let kind = Missing::Type(self.listing.kind);
+        let failed = |error| Failure::text(format!("failed to execute template: {error}"));
+        // A whole row in JSON is safe within HTML, as Go writes it.
+        let whole = self.body == "{{json .}}";
+        let mut out = String::new();
+        if self.heading {
+            let columns = self.listing.columns.iter();
+            let mut cells: Vec<(String, Value)> = columns
+                .map(|(name, title)| ((*name).to_owned(), Value::from(*title)))
+                .collect();
+            cells.extend(["Label", "EnableIPv6"].map(|name| (format!("\0{name}"), Value::Null)));
+            let heading = Template::for_heading(&self.body)
+                .and_then(|template| template.execute(&Value::Object(cells), kind))
+                .map_err(failed)?;
+            out.push_str(&heading);
+            out.push('\n');
+        }
+        for row in rows {
+            let row = self.template.execute(&row.value(), kind).map_err(failed)?;
+            match whole {
+                true => out.push_str(&for_html(&row)),
+                false => out.push_str(&row),
+            }
+            out.push('\n');
+        }
+        Ok(if self.heading {
+            table::align(&out, table::DOCKER)
+        } else {
+            out
+        })
+    }
+}
+
 /// Renders rows; the text ends with a newline unless it is empty.
 pub fn render(listing: &Listing, format: &Format<'_>, rows: Vec<Row>) -> Result<String, Failure> {
-    let text = match format.text {
-        "" | "table" if format.quiet => listing.quiet.to_owned(),
-        "" | "table" => format!("table {}", listing.table),
-        "json" => "{{json .}}".to_owned(),
-        "raw" if format.quiet => listing.quiet.to_owned(),
-        "raw" => raw(listing),
-        other => other.to_owned(),
-    };
-    let (heading, body) = match text.strip_prefix("table") {
-        Some(body) => (true, unescape(body.trim_start())),
-        None => (false, unescape(&text)),
-    };
-    let template = Template::parse(&body)
-        .map_err(|error| Failure::text(format!("failed to parse template: {error}")))?;
-    let failed = |error| Failure::text(format!("failed to execute template: {error}"));
-    // A whole row in JSON is safe within HTML, as Go writes it.
-    let whole = body == "{{json .}}";
-    let mut out = String::new();
-    if heading {
-        let mut cells: Vec<(String, Value)> = listing
-            .columns
-            .iter()
-            .map(|(name, title)| ((*name).to_owned(), Value::from(*title)))
-            .collect();
-        cells.extend(["Label", "EnableIPv6"].map(|name| (format!("\0{name}"), Value::Null)));
-        let heading = Template::for_heading(&body)
-            .and_then(|template| template.execute(&Value::Object(cells), Missing::Type(listing.kind)))
-            .map_err(failed)?;
-        out.push_str(&heading);
-        out.push('\n');
-    }
-    for row in rows {
-        let row = template
-            .execute(&row.value(), Missing::Type(listing.kind))
-            .map_err(failed)?;
-        match whole {
-            true => out.push_str(&for_html(&row)),
-            false => out.push_str(&row),
-        }
-        out.push('\n');
-    }
-    Ok(if heading {
-        table::align(&out, table::DOCKER)
-    } else {
-        out
-    })
+    Table::new(listing, format)?.render(rows)
 }
 
 fn for_html(json: &str) -> String {
@@ -211,6 +270,36 @@ mod tests {
 
     fn show(format: Option<&str>, quiet: bool) -> String {
         render(&LISTING, &Format::new(format, quiet), rows()).unwrap_or_else(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn cells_that_no_format_looks_at_are_not_made() {
+        let made = |format: Option<&str>| {
+            let table = Table::new(&LISTING, &Format::new(format, false)).unwrap();
+            let (wanted, made) = (table.wanted(), std::cell::Cell::new(0));
+            let count = || {
+                made.set(made.get() + 1);
+                "x"
+            };
+            let row = |_| {
+                Row::new()
+                    .wanted(&wanted, "ID", count)
+                    .wanted(&wanted, "Names", count)
+                    .wanted(&wanted, "Costly", count)
+            };
+            let text = table.render((0..10).map(row)).unwrap();
+            assert_eq!(
+                text.lines().filter(|line| line.contains('x')).count(),
+                10,
+                "{text}"
+            );
+            made.get()
+        };
+        assert_eq!(made(None), 20);
+        assert_eq!(made(Some("{{.ID}}")), 10);
+        assert_eq!(made(Some("{{.id}} {{.costly}}")), 20);
+        assert_eq!(made(Some("json")), 30);
+        assert_eq!(made(Some("x{{range $name, $cell := .}}{{$name}}{{end}}")), 30);
     }
 
     #[test]

@@ -26,15 +26,11 @@ pub fn ellipsis(text: &str, width: usize) -> String {
 
 /// Text from a daemon, image or registry made safe for a terminal: control characters are shown, not obeyed.
 pub fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() && c != '\n' && c != '\t' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
+    let bad = |c: char| c.is_control() && c != '\n' && c != '\t';
+    match text.contains(bad) {
+        true => text.replace(bad, "\u{fffd}"),
+        false => text.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Walks a template's tree over a document.
 //!
-//! A [`Datum`] is what an expression yields: a JSON value, a typed nil, or nothing (`<no value>`). Evaluation stops
-//! at the first error, as Go's does; what was written before is dropped by the caller.
+//! A [`Datum`] is what an expression yields: a JSON value, a typed nil, or nothing (`<no value>`). On the way to a field
+//! nothing is copied but what is found at its end: rows are large, and lists have thousands. Evaluation stops at the first
+//! error, as Go's does; what was written before is dropped by the caller.
 
 use super::parse::{Command, Node, Operand, Pipeline, Place, What};
 use super::schema::{self, Nil};
@@ -40,17 +41,53 @@ impl Datum {
     }
 
     pub(super) fn kind(&self) -> &'static str {
+        self.seen().kind()
+    }
+
+    fn seen(&self) -> Seen<'_> {
         match self {
-            Datum::NoValue | Datum::Nil(Nil::Pointer) | Datum::Value(Value::Null) => "nil",
-            Datum::Nil(Nil::List) | Datum::Value(Value::Array(_)) => "[]interface {}",
-            Datum::Nil(Nil::Map) | Datum::Value(Value::Object(_)) => "map[string]interface {}",
-            Datum::Value(Value::Bool(_)) => "bool",
-            Datum::Value(Value::String(_)) => "string",
-            Datum::Value(Value::Number(number)) if number.is_f64() => "float64",
-            Datum::Value(Value::Number(_)) => "int",
+            Datum::Value(value) => Seen::Value(value),
+            Datum::Nil(nil) => Seen::Nil(*nil),
+            Datum::NoValue => Seen::NoValue,
         }
     }
 }
+
+/// A datum on the way to one of its fields.
+#[derive(Clone, Copy)]
+enum Seen<'v> {
+    Value(&'v Value),
+    Nil(Nil),
+    NoValue,
+}
+
+impl Seen<'_> {
+    fn kind(self) -> &'static str {
+        match self {
+            Seen::NoValue | Seen::Nil(Nil::Pointer) | Seen::Value(Value::Null) => "nil",
+            Seen::Nil(Nil::List) | Seen::Value(Value::Array(_)) => "[]interface {}",
+            Seen::Nil(Nil::Map) | Seen::Value(Value::Object(_)) => "map[string]interface {}",
+            Seen::Value(Value::Bool(_)) => "bool",
+            Seen::Value(Value::String(_)) => "string",
+            Seen::Value(Value::Number(number)) if number.is_f64() => "float64",
+            Seen::Value(Value::Number(_)) => "int",
+        }
+    }
+
+    fn kept(self) -> Datum {
+        match self {
+            Seen::Value(value) => Datum::Value(value.clone()),
+            Seen::Nil(nil) => Datum::Nil(nil),
+            Seen::NoValue => Datum::NoValue,
+        }
+    }
+}
+
+/// What a member is that JSON leaves out where the text is empty.
+static NO_TEXT: Value = Value::String(String::new());
+
+/// The name of the variable that stands for the whole data.
+const WHOLE: &str = "$";
 
 enum Flow {
     Next,
@@ -60,6 +97,7 @@ enum Flow {
 
 struct State<'a> {
     out: String,
+    /// What the dot is where it is nothing else.
     root: &'a Value,
     variables: Vec<(String, Datum)>,
     missing: Missing,
@@ -72,16 +110,14 @@ pub(super) fn execute(
     missing: Missing,
     header: bool,
 ) -> Result<String, TemplateError> {
-    let dot = Datum::Value(data.clone());
-    let variables = vec![("$".to_owned(), dot.clone())];
     let mut state = State {
         out: String::new(),
         root: data,
-        variables,
+        variables: Vec::new(),
         missing,
         header,
     };
-    state.walk(nodes, &dot)?;
+    state.walk(nodes, None)?;
     Ok(state.out)
 }
 
@@ -95,7 +131,7 @@ fn failed(place: &Place, message: impl Into<String>) -> TemplateError {
 }
 
 impl State<'_> {
-    fn walk(&mut self, nodes: &[Node], dot: &Datum) -> Result<Flow, TemplateError> {
+    fn walk(&mut self, nodes: &[Node], dot: Option<&Datum>) -> Result<Flow, TemplateError> {
         for node in nodes {
             match node {
                 Node::Text(text) => self.out.push_str(text),
@@ -103,8 +139,10 @@ impl State<'_> {
                 Node::Continue => return Ok(Flow::Continue),
                 Node::Action(pipeline) => {
                     let value = self.pipeline(pipeline, dot)?;
-                    if pipeline.variables.is_empty() {
-                        self.out.push_str(&print::value(&value));
+                    match &value {
+                        _ if !pipeline.variables.is_empty() => {}
+                        Datum::Value(Value::String(text)) => self.out.push_str(text),
+                        value => self.out.push_str(&print::value(value)),
                     }
                 }
                 Node::If {
@@ -119,10 +157,9 @@ impl State<'_> {
                 } => {
                     let mark = self.variables.len();
                     let value = self.pipeline(test, dot)?;
-                    let inner = if matches!(node, Node::With { .. }) {
-                        &value
-                    } else {
-                        dot
+                    let inner = match matches!(node, Node::With { .. }) {
+                        true => Some(&value),
+                        false => dot,
                     };
                     let flow = if value.truth() {
                         self.walk(then, inner)?
@@ -156,7 +193,7 @@ impl State<'_> {
         over: &Pipeline,
         body: &[Node],
         otherwise: &[Node],
-        dot: &Datum,
+        dot: Option<&Datum>,
     ) -> Result<Flow, TemplateError> {
         let mark = self.variables.len();
         let value = self.commands(over, dot)?;
@@ -201,7 +238,7 @@ impl State<'_> {
                 }
                 _ => {}
             }
-            let flow = self.walk(body, &item)?;
+            let flow = self.walk(body, Some(&item))?;
             if !over.assign {
                 self.variables.truncate(mark);
             }
@@ -220,7 +257,7 @@ impl State<'_> {
         self.variables.push((name.to_owned(), value));
     }
 
-    fn pipeline(&mut self, pipeline: &Pipeline, dot: &Datum) -> Result<Datum, TemplateError> {
+    fn pipeline(&mut self, pipeline: &Pipeline, dot: Option<&Datum>) -> Result<Datum, TemplateError> {
         let value = self.commands(pipeline, dot)?;
         for name in &pipeline.variables {
             self.bind(pipeline.assign, name, value.clone());
@@ -228,7 +265,7 @@ impl State<'_> {
         Ok(value)
     }
 
-    fn commands(&mut self, pipeline: &Pipeline, dot: &Datum) -> Result<Datum, TemplateError> {
+    fn commands(&mut self, pipeline: &Pipeline, dot: Option<&Datum>) -> Result<Datum, TemplateError> {
         let mut last = None;
         for command in &pipeline.commands {
             last = Some(self.command(command, dot, last)?);
@@ -239,7 +276,7 @@ impl State<'_> {
     fn command(
         &mut self,
         command: &Command,
-        dot: &Datum,
+        dot: Option<&Datum>,
         piped: Option<Datum>,
     ) -> Result<Datum, TemplateError> {
         let Some((first, rest)) = command.operands.split_first() else {
@@ -257,12 +294,11 @@ impl State<'_> {
             }
             What::Fields(fields) if has_arguments => {
                 let arguments = self.arguments(rest, piped, dot)?;
-                self.method(dot, fields, &arguments)
+                self.method(self.at(dot), fields, &arguments)
             }
             What::Variable(name, fields) if has_arguments && !fields.is_empty() => {
-                let base = self.variable(name);
                 let arguments = self.arguments(rest, piped, dot)?;
-                self.method(&base, fields, &arguments)
+                self.method(self.variable(name), fields, &arguments)
             }
             _ if has_arguments => {
                 let message = format!("can't give argument to non-function {}", first.place.source);
@@ -277,7 +313,7 @@ impl State<'_> {
         and: bool,
         operands: &[Operand],
         piped: Option<Datum>,
-        dot: &Datum,
+        dot: Option<&Datum>,
         place: &Place,
     ) -> Result<Datum, TemplateError> {
         let mut last = None;
@@ -301,7 +337,7 @@ impl State<'_> {
         &mut self,
         operands: &[Operand],
         piped: Option<Datum>,
-        dot: &Datum,
+        dot: Option<&Datum>,
     ) -> Result<Vec<Datum>, TemplateError> {
         let mut out = Vec::with_capacity(operands.len() + 1);
         for operand in operands {
@@ -311,17 +347,22 @@ impl State<'_> {
         Ok(out)
     }
 
-    fn variable(&self, name: &str) -> Datum {
-        self.variables
-            .iter()
-            .rev()
-            .find(|(known, _)| known == name)
-            .map_or(Datum::NoValue, |(_, value)| value.clone())
+    fn at<'s>(&'s self, dot: Option<&'s Datum>) -> Seen<'s> {
+        dot.map_or(Seen::Value(self.root), Datum::seen)
     }
 
-    fn operand(&mut self, operand: &Operand, dot: &Datum) -> Result<Datum, TemplateError> {
+    fn variable(&self, name: &str) -> Seen<'_> {
+        let bound = self.variables.iter().rev().find(|(known, _)| known == name);
+        match bound {
+            Some((_, value)) => value.seen(),
+            None if name == WHOLE => Seen::Value(self.root),
+            None => Seen::NoValue,
+        }
+    }
+
+    fn operand(&mut self, operand: &Operand, dot: Option<&Datum>) -> Result<Datum, TemplateError> {
         Ok(match &operand.what {
-            What::Dot => dot.clone(),
+            What::Dot => self.at(dot).kept(),
             What::Nil => Datum::Nil(Nil::Pointer),
             What::Bool(flag) => Datum::Value((*flag).into()),
             What::Int(int) => Datum::Value((*int).into()),
@@ -334,19 +375,19 @@ impl State<'_> {
             What::Function(name) => {
                 functions::call(name, &[], self.header).map_err(|message| failed(&operand.place, message))?
             }
-            What::Fields(fields) => self.fields(dot.clone(), fields)?,
-            What::Variable(name, fields) => {
-                let base = self.variable(name);
-                self.fields(base, fields)?
-            }
+            What::Fields(fields) => self.fields(self.at(dot), fields)?.kept(),
+            What::Variable(name, fields) => self.fields(self.variable(name), fields)?.kept(),
             What::Chain(pipeline, fields) => {
                 let base = self.pipeline(pipeline, dot)?;
-                self.fields(base, fields)?
+                match fields.is_empty() {
+                    true => base,
+                    false => self.fields(base.seen(), fields)?.kept(),
+                }
             }
         })
     }
 
-    fn fields(&self, base: Datum, fields: &[(String, Place)]) -> Result<Datum, TemplateError> {
+    fn fields<'v>(&self, base: Seen<'v>, fields: &[(String, Place)]) -> Result<Seen<'v>, TemplateError> {
         let mut value = base;
         let mut before = "";
         for (name, place) in fields {
@@ -356,28 +397,34 @@ impl State<'_> {
         Ok(value)
     }
 
-    fn field(&self, base: Datum, name: &str, place: &Place, before: &str) -> Result<Datum, TemplateError> {
-        match &base {
-            Datum::Value(object @ Value::Object(_)) => match object.get(name) {
-                Some(Value::Null) => Ok(Datum::Nil(schema::nil_of(name, false).unwrap_or(Nil::Pointer))),
-                Some(found) => Ok(Datum::Value(found.clone())),
+    fn field<'v>(
+        &self,
+        base: Seen<'v>,
+        name: &str,
+        place: &Place,
+        before: &str,
+    ) -> Result<Seen<'v>, TemplateError> {
+        match base {
+            Seen::Value(object @ Value::Object(_)) => match object.get(name) {
+                Some(Value::Null) => Ok(Seen::Nil(schema::nil_of(name, false).unwrap_or(Nil::Pointer))),
+                Some(found) => Ok(Seen::Value(found)),
                 None => match self.missing {
-                    Missing::Error if schema::is_text(name) => Ok(Datum::Value("".into())),
+                    Missing::Error if schema::is_text(name) => Ok(Seen::Value(&NO_TEXT)),
                     Missing::Error => match schema::nil_of(name, true) {
-                        Some(nil) => Ok(Datum::Nil(nil)),
+                        Some(nil) => Ok(Seen::Nil(nil)),
                         None => Err(failed(place, format!("map has no entry for key \"{name}\""))),
                     },
                     Missing::Type(kind) if std::ptr::eq(object, self.root) || object == self.root => Err(
                         failed(place, format!("can't evaluate field {name} in type {kind}")),
                     ),
-                    Missing::Type(_) => Ok(Datum::NoValue),
+                    Missing::Type(_) => Ok(Seen::NoValue),
                 },
             },
-            Datum::Nil(Nil::Pointer) if !before.is_empty() => {
+            Seen::Nil(Nil::Pointer) if !before.is_empty() => {
                 Err(failed(place, format!("map has no entry for key \"{before}\"")))
             }
-            Datum::Nil(Nil::Map) => Ok(Datum::NoValue),
-            Datum::Nil(_) | Datum::NoValue | Datum::Value(Value::Null) => {
+            Seen::Nil(Nil::Map) => Ok(Seen::NoValue),
+            Seen::Nil(_) | Seen::NoValue | Seen::Value(Value::Null) => {
                 Err(failed(place, format!("nil data; no entry for key \"{name}\"")))
             }
             other => Err(failed(
@@ -390,16 +437,15 @@ impl State<'_> {
     /// `.Label "key"`: the only methods rows have are lookups in a hidden map.
     fn method(
         &self,
-        base: &Datum,
+        base: Seen<'_>,
         fields: &[(String, Place)],
         arguments: &[Datum],
     ) -> Result<Datum, TemplateError> {
         let Some(((name, place), before)) = fields.split_last() else {
             return Ok(Datum::NoValue);
         };
-        let holder = self.fields(base.clone(), before)?;
-        let table = match &holder {
-            Datum::Value(object @ Value::Object(_)) => object.get(&format!("\0{name}")),
+        let table = match self.fields(base, before)? {
+            Seen::Value(object @ Value::Object(_)) => object.get(&format!("\0{name}")),
             _ => None,
         };
         match (table, arguments) {

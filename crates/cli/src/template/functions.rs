@@ -81,9 +81,9 @@ pub(super) fn call(name: &str, arguments: &[Datum], header: bool) -> Result<Datu
         }
         "json" => {
             wants(1)?;
-            text(match at(0) {
-                Datum::Value(value) => value.compact(),
-                Datum::Nil(_) | Datum::NoValue => "null".into(),
+            text(match arguments.first() {
+                Some(Datum::Value(value)) => value.compact(),
+                _ => "null".into(),
             })
         }
         "split" => {

@@ -5,12 +5,15 @@
 //! pad, truncate, println). Field access finds a JSON key by its exact name or ignoring case, since people write
 //! Go's field names; `schema` knows which absent or null members are lists, maps or pointers in Docker's structs.
 //!
+//! `mentions` says which members a template can look at, so that nobody has to make the others.
+//!
 //! Rules: <https://pkg.go.dev/text/template>. Errors carry Go's wording ("template: :1:2: executing …"), which
 //! scripts match. Templates come from the user's own command line; loops are bounded by the data.
 
 mod eval;
 mod functions;
 mod lex;
+mod mentions;
 mod parse;
 mod print;
 mod schema;
@@ -57,6 +60,11 @@ impl Template {
             header: true,
             ..Template::parse(text)?
         })
+    }
+
+    /// The members of its data that it can look at, as it writes them; `None` where that may be any.
+    pub fn members(&self) -> Option<Vec<String>> {
+        mentions::members(&self.nodes)
     }
 
     /// Fills the template in.

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use axum::extract::State;
 use axum::response::Response;
 use jiff::Timestamp;
+use spec::Digest;
 
-use crate::answer::ok;
+use crate::answer::list;
 use crate::error::Result;
 use crate::request::Query;
 use crate::request::filters::filters;
@@ -22,43 +23,62 @@ pub async fn handle(State(state): State<AppState>, version: ApiVersion, query: Q
         .and_then(|limit| usize::try_from(limit).ok())
         .filter(|limit| *limit > 0);
     let containers = state.engine.container_list(&filters, query.flag("all"), limit)?;
-    let with_sizes = query.flag("size");
-    let now = Timestamp::now();
-    let mut names = ImageNames::default();
-    let mut rows = Vec::with_capacity(containers.len());
-    for container in containers {
-        let sizes = if with_sizes {
+    let mut sizes = Vec::new();
+    if query.flag("size") {
+        for container in &containers {
             // One that is removed meanwhile has no size.
-            state.engine.container_sizes(container.id.as_str()).await.ok()
-        } else {
-            None
-        };
-        let image = names.of(&state, &container);
-        let row = views::container::summary(&container, image, state.engine.images().ids(), sizes, now);
-        rows.push(versions::container::summary(row, version));
+            sizes.push(state.engine.container_sizes(container.id.as_str()).await.ok());
+        }
     }
-    Ok(ok(&rows))
+    let mut sizes = sizes.into_iter();
+    let (now, ids) = (Timestamp::now(), state.engine.images().ids());
+    let mut names = ImageNames::new(|name: &str| state.engine.images().id(name).ok());
+    Ok(list(containers.iter().map(|container| {
+        let image = match names.stand_for(&container.image, &container.image_id) {
+            true => container.image.clone(),
+            false => container.shown_image(ids).to_string(),
+        };
+        let row = views::container::summary(container, image, ids, sizes.next().flatten(), now);
+        versions::container::summary(row, version)
+    })))
 }
 
-/// What images are called today: the name a container was made with, as long as it still means that image.
-#[derive(Default)]
-struct ImageNames(HashMap<String, Option<spec::Digest>>);
+/// What names of images mean today. Each is looked up once, however many containers were made with it.
+struct ImageNames<'a, F> {
+    means: F,
+    known: HashMap<&'a str, Option<Digest>>,
+}
 
-impl ImageNames {
-    fn of(&mut self, state: &AppState, container: &engine::Container) -> String {
-        let present = self.0.entry(container.image.clone()).or_insert_with(|| {
-            state
-                .engine
-                .images()
-                .resolve(&container.image)
-                .ok()
-                .map(|image| image.id)
+impl<'a, F: FnMut(&str) -> Option<Digest>> ImageNames<'a, F> {
+    fn new(means: F) -> ImageNames<'a, F> {
+        let known = HashMap::new();
+        ImageNames { means, known }
+    }
+
+    /// Whether a container of `image` may still be said to be of `name`: it means that image, or nothing any more.
+    fn stand_for(&mut self, name: &'a str, image: &Digest) -> bool {
+        let means = self.known.entry(name).or_insert_with(|| (self.means)(name));
+        means.as_ref().is_none_or(|id| id == image)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_looked_up_once() {
+        let (first, second) = (Digest::sha256(b"1"), Digest::sha256(b"2"));
+        let mut asked = Vec::new();
+        let mut names = ImageNames::new(|name: &str| {
+            asked.push(name.to_owned());
+            (name != "gone").then(|| first.clone())
         });
-        match present {
-            Some(id) if *id != container.image_id => {
-                container.shown_image(state.engine.images().ids()).to_string()
-            }
-            _ => container.image.clone(),
+        for _ in 0..100 {
+            assert!(names.stand_for("app", &first));
+            assert!(!names.stand_for("app", &second));
+            assert!(names.stand_for("gone", &second));
         }
+        assert_eq!(asked, ["app", "gone"]);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use axum::extract::State;
 use axum::response::Response;
 
-use crate::answer::ok;
+use crate::answer::list;
 use crate::error::Result;
 use crate::request::Query;
 use crate::request::filters::filters;
@@ -34,18 +34,14 @@ pub async fn handle(State(state): State<AppState>, version: ApiVersion, query: Q
     for container in &containers {
         users.add(container);
     }
-    let rows: Vec<_> = rows
-        .iter()
-        .map(|row| {
-            let shared = shared
-                .as_ref()
-                .map(|shared| shared.get(&row.id).copied().unwrap_or(0));
-            let mut summary = views::image::summary(row, users.of_image(&row.id), shared);
-            if let Some(manifests) = manifests.next() {
-                summary.manifests = views::image::manifests(&manifests, &row.id, &users);
-            }
-            versions::image::summary(summary, version)
-        })
-        .collect();
-    Ok(ok(&rows))
+    Ok(list(rows.iter().map(|row| {
+        let shared = shared
+            .as_ref()
+            .map(|shared| shared.get(&row.id).copied().unwrap_or(0));
+        let mut summary = views::image::summary(row, users.of_image(&row.id), shared);
+        if let Some(manifests) = manifests.next() {
+            summary.manifests = views::image::manifests(&manifests, &row.id, &users);
+        }
+        versions::image::summary(summary, version)
+    })))
 }

@@ -24,14 +24,15 @@ pub async fn handle(State(state): State<AppState>, version: ApiVersion, query: Q
             .iter()
             .map(|image| (image.id.clone(), image.shared))
             .collect();
-        let containers = state.engine.containers();
         let rows = state.engine.image_list(&engine::Filters::new()).await?;
+        let containers = state.engine.containers();
+        let mut users = views::image::Users::default();
+        for container in &containers {
+            users.add(container);
+        }
         let rows = rows.iter().map(|row| {
-            let users = containers
-                .iter()
-                .filter(|container| container.image_id == row.id)
-                .count();
-            views::image::summary(row, users, Some(shared.get(&row.id).copied().unwrap_or(0)))
+            let shared = shared.get(&row.id).copied().unwrap_or(0);
+            views::image::summary(row, users.of_image(&row.id), Some(shared))
         });
         Some((rows.collect(), views::signed(usage.images.total)))
     } else {

@@ -1,16 +1,18 @@
 //! `ps`: lists containers.
 
 use super::ports;
+use crate::answer::{self, Part, Text};
 use crate::client::query::Query;
 use crate::command::{Arity, Command};
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Flag, Matches};
-use crate::format::listing::{FORMAT, Format, Listing, Row, render};
+use crate::format::listing::{FORMAT, Format, Listing, Row, Table, Wanted};
 use crate::format::{duration, ellipsis, printable, short_id, size, time};
 use crate::grammar::filter::{self, Filters};
 use crate::json::Value;
 use crate::session::{Session, print};
 use crate::template;
+use serde::Deserialize;
 
 pub const FLAGS: &[Flag] = &[
     Flag::bool("all", "Show stopped containers too").short('a'),
@@ -70,6 +72,42 @@ const COLUMNS: &[(&str, &str)] = &[
 
 const KIND: &str = "*formatter.ContainerContext";
 
+/// One container of the daemon's answer.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Listed<'a> {
+    #[serde(borrow)]
+    id: Text<'a>,
+    #[serde(borrow)]
+    names: Option<Vec<Text<'a>>>,
+    #[serde(borrow)]
+    image: Text<'a>,
+    #[serde(borrow, rename = "ImageID")]
+    image_id: Text<'a>,
+    #[serde(borrow)]
+    image_manifest_descriptor: Part<'a>,
+    #[serde(borrow)]
+    command: Text<'a>,
+    /// Unix seconds.
+    created: i64,
+    #[serde(borrow)]
+    ports: Part<'a>,
+    size_rw: f64,
+    size_root_fs: f64,
+    #[serde(borrow)]
+    labels: Part<'a>,
+    #[serde(borrow)]
+    state: Text<'a>,
+    #[serde(borrow)]
+    status: Text<'a>,
+    #[serde(borrow)]
+    health: Part<'a>,
+    #[serde(borrow)]
+    network_settings: Part<'a>,
+    #[serde(borrow)]
+    mounts: Part<'a>,
+}
+
 async fn run(session: &Session, matches: &Matches) -> Outcome {
     let configured = match matches.text("format") {
         Some(text) => Some(text.to_owned()),
@@ -89,129 +127,140 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
         .flag("size", with_size)
         .text("filters", &Filters::read(matches.list("filter")).document())
         .build();
-    let containers = session.client.get(&path).await?.document().await?;
-    let rows = containers
-        .items()
-        .iter()
-        .map(|container| row(container, matches.bool("no-trunc")))
-        .collect();
-    print(&table(&format, matches.bool("size"), rows)?)?;
+    let bytes = session.client.get(&path).await?.bytes().await?;
+    let containers: Vec<Listed<'_>> = answer::rows(&bytes)?;
+    print(&table(
+        &format,
+        matches.bool("size"),
+        &containers,
+        matches.bool("no-trunc"),
+    )?)?;
     Ok(0)
 }
 
-fn table(format: &Format<'_>, with_size: bool, rows: Vec<Row>) -> Result<String, Failure> {
-    let table = if with_size {
-        "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}"
-    } else {
-        "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}"
-    };
-    render(
-        &Listing {
-            columns: COLUMNS,
-            table,
-            quiet: "{{.ID}}",
-            kind: KIND,
+fn table(
+    format: &Format<'_>,
+    with_size: bool,
+    containers: &[Listed<'_>],
+    whole: bool,
+) -> Result<String, Failure> {
+    let listing = Listing {
+        columns: COLUMNS,
+        table: if with_size {
+            "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}"
+        } else {
+            "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}"
         },
-        format,
-        rows,
+        quiet: "{{.ID}}",
+        kind: KIND,
+    };
+    let table = Table::new(&listing, format)?;
+    let (wanted, now) = (table.wanted(), time::now());
+    table.render(
+        containers
+            .iter()
+            .map(|container| row(container, &wanted, whole, now)),
     )
 }
 
-/// One container as a row.
-pub fn row(container: &Value, whole: bool) -> Row {
-    let text = |key: &str| printable(container.at(&[key]).text());
-    let id = text("Id");
-    let created = container.at(&["Created"]).int();
-    let command = text("Command");
-    let command = if whole { command } else { ellipsis(&command, 20) };
-    let names: Vec<String> = container
-        .at(&["Names"])
-        .items()
-        .iter()
-        .map(|name| name.text().trim_start_matches('/').to_owned())
-        .filter(|name| whole || !name.contains('/'))
-        .collect();
-    let labels = container.at(&["Labels"]);
-    let mounts: Vec<String> = container
-        .at(&["Mounts"])
-        .items()
-        .iter()
-        .map(|mount| {
-            let name = mount.at(&["Name"]).text();
-            let name = if name.is_empty() {
-                mount.at(&["Source"]).text()
-            } else {
-                name
-            };
-            if whole {
-                name.to_owned()
-            } else {
-                ellipsis(name, 15)
+/// The row of a container in an answer that was read as a whole.
+pub fn row_of(container: &Value) -> Result<Row, Failure> {
+    let text = container.compact();
+    let container = serde_json::from_str(&text).map_err(|error| answer::unreadable(&error))?;
+    Ok(row(&container, &Wanted::ALL, false, time::now()))
+}
+
+/// One container as a row, as of `now`.
+fn row(container: &Listed<'_>, wanted: &Wanted, whole: bool, now: i64) -> Row {
+    let cut = |text: &str, width: usize| match whole {
+        true => text.to_owned(),
+        false => ellipsis(text, width),
+    };
+    Row::new()
+        .wanted(wanted, "ID", || {
+            let id = printable(&container.id);
+            match whole {
+                true => id,
+                false => short_id(&id).to_owned(),
             }
         })
-        .collect();
-    let local = container
-        .at(&["Mounts"])
-        .items()
-        .iter()
-        .filter(|mount| mount.at(&["Driver"]).text() == "local");
-    let networks: Vec<&str> = container
-        .at(&["NetworkSettings", "Networks"])
-        .members()
-        .iter()
-        .map(|(name, _)| name.as_str())
-        .collect();
-    let written = container.at(&["SizeRw"]).float();
-    let root = container.at(&["SizeRootFs"]).float();
-    let shown = match root > 0.0 {
+        .wanted(wanted, "Image", || image(container, whole))
+        .wanted(wanted, "Command", || {
+            quoted(&cut(&printable(&container.command), 20))
+        })
+        .wanted(wanted, "CreatedAt", || time::created_at(container.created))
+        .wanted(wanted, "RunningFor", || duration::ago(container.created, now))
+        .wanted(wanted, "Ports", || ports::summary(&container.ports.read()))
+        .wanted(wanted, "State", || printable(&container.state))
+        .wanted(wanted, "Status", || printable(&container.status))
+        .wanted(wanted, "Size", || sizes(container))
+        .wanted(wanted, "Names", || {
+            let names = container.names.iter().flatten();
+            let names = names.map(|name| name.trim_start_matches('/'));
+            let shown: Vec<&str> = names.filter(|name| whole || !name.contains('/')).collect();
+            shown.join(",")
+        })
+        .wanted(wanted, "Labels", || pairs(&container.labels.read()))
+        .wanted(wanted, "Mounts", || {
+            let mounts = container.mounts.read();
+            let mounts = mounts.items().iter().map(|mount| {
+                let name = mount.at(&["Name"]).text();
+                let source = mount.at(&["Source"]).text();
+                cut(if name.is_empty() { source } else { name }, 15)
+            });
+            mounts.collect::<Vec<String>>().join(",")
+        })
+        .wanted(wanted, "Networks", || {
+            let settings = container.network_settings.read();
+            let networks = settings.at(&["Networks"]).members().iter();
+            let names: Vec<&str> = networks.map(|(name, _)| name.as_str()).collect();
+            names.join(",")
+        })
+        .wanted(wanted, "LocalVolumes", || {
+            let mounts = container.mounts.read();
+            let local = mounts.items().iter();
+            let local = local.filter(|mount| mount.at(&["Driver"]).text() == "local");
+            local.count().to_string()
+        })
+        .wanted(wanted, "Platform", || platform(container))
+        .wanted(wanted, "IPAddresses", || addresses(container))
+        .wanted(wanted, "HealthStatus", || {
+            container.health.read().at(&["Status"]).text().to_owned()
+        })
+        .methods(wanted, "Label", || container.labels.read())
+}
+
+/// A command line within quotes.
+fn quoted(command: &str) -> String {
+    format!(
+        "\"{}\"",
+        command
+            .replace('\\', "\\\\")
+            .replace('"', "\\\"")
+            .replace('\n', "\\n")
+            .replace('\t', "\\t")
+    )
+}
+
+fn sizes(container: &Listed<'_>) -> String {
+    let (written, root) = (container.size_rw, container.size_root_fs);
+    match root > 0.0 {
         true => format!("{} (virtual {})", size::decimal3(written), size::decimal3(root)),
         false => size::decimal3(written),
-    };
-    let platform = container.at(&["ImageManifestDescriptor", "platform"]);
-    let platform = match platform {
+    }
+}
+
+fn platform(container: &Listed<'_>) -> Value {
+    let descriptor = container.image_manifest_descriptor.read();
+    let platform = descriptor.at(&["platform"]);
+    match platform {
         Value::Object(members) => {
             let parts = ["os", "architecture", "variant"].map(|key| platform.at(&[key]).text());
             let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
             shown_as(members.clone(), parts.join("/"))
         }
         _ => Value::Null,
-    };
-    Row::new()
-        .cell(
-            "ID",
-            if whole {
-                id.clone()
-            } else {
-                short_id(&id).to_owned()
-            },
-        )
-        .cell("Image", image(container, whole))
-        .cell(
-            "Command",
-            format!(
-                "\"{}\"",
-                command
-                    .replace('\\', "\\\\")
-                    .replace('"', "\\\"")
-                    .replace('\n', "\\n")
-                    .replace('\t', "\\t")
-            ),
-        )
-        .cell("CreatedAt", time::created_at(created))
-        .cell("RunningFor", duration::ago(created, time::now()))
-        .cell("Ports", ports::summary(container.at(&["Ports"])))
-        .cell("State", text("State"))
-        .cell("Status", text("Status"))
-        .cell("Size", shown)
-        .cell("Names", names.join(","))
-        .cell("Labels", pairs(labels))
-        .cell("Mounts", mounts.join(","))
-        .cell("Networks", networks.join(","))
-        .cell("LocalVolumes", local.count().to_string())
-        .cell("Platform", platform)
-        .cell("IPAddresses", addresses(container))
-        .cell("HealthStatus", container.at(&["Health", "Status"]).text())
-        .method("Label", labels.clone())
+    }
 }
 
 /// An object that is written as `text` outside JSON.
@@ -221,9 +270,10 @@ fn shown_as(mut members: Vec<(String, Value)>, text: String) -> Value {
 }
 
 /// A container's addresses, each with its network.
-fn addresses(container: &Value) -> Value {
+fn addresses(container: &Listed<'_>) -> Value {
     let mut found = Vec::new();
-    for (network, endpoint) in container.at(&["NetworkSettings", "Networks"]).members() {
+    let settings = container.network_settings.read();
+    for (network, endpoint) in settings.at(&["Networks"]).members() {
         for key in ["IPAddress", "GlobalIPv6Address"] {
             let address = endpoint.at(&[key]).text();
             if !address.is_empty() {
@@ -254,17 +304,22 @@ pub fn pairs(map: &Value) -> String {
     pairs.join(",")
 }
 
-fn image(container: &Value, whole: bool) -> String {
-    let name = printable(container.at(&["Image"]).text());
+fn image(container: &Listed<'_>, whole: bool) -> String {
+    let name = printable(&container.image);
     if name.is_empty() {
         return "<no image>".into();
     }
     if whole {
         return name;
     }
-    let short = short_id(container.at(&["ImageID"]).text());
-    if short == short_id(&name) && name.starts_with("sha256:") || name == container.at(&["ImageID"]).text() {
+    let id: &str = &container.image_id;
+    let short = short_id(id);
+    if short == short_id(&name) && name.starts_with("sha256:") || name == id {
         return short.to_owned();
+    }
+    // Only a name with a digest is shown in another way.
+    if !name.contains('@') {
+        return name;
     }
     match spec::Reference::parse_normalized(&name) {
         Ok(reference) if reference.digest().is_some() => reference.familiar_name(),
@@ -276,19 +331,22 @@ fn image(container: &Value, whole: bool) -> String {
 mod tests {
     use super::*;
 
-    fn container() -> Value {
-        Value::parse(
-            br#"{"Id":"0123456789abcdef0123","Names":["/web","/db/link"],"Image":"nginx","ImageID":"sha256:00",
-            "Command":"nginx -g 'daemon off;' and more","Created":1,"Ports":[{"PrivatePort":80,"Type":"tcp"}],
-            "Labels":{"b":"2","a":"1"},"State":"running","Status":"Up 3 seconds (healthy)","SizeRw":2,"SizeRootFs":1000,
-            "NetworkSettings":{"Networks":{"bridge":{}}},"Mounts":[{"Type":"volume","Name":"a-very-long-volume-name","Driver":"local"}]}"#,
-        )
-        .unwrap()
+    const WEB: &[u8] =
+        br#"[{"Id":"0123456789abcdef0123","Names":["/web","/db/link"],"Image":"nginx","ImageID":"sha256:00",
+        "Command":"nginx -g 'daemon off;' and more","Created":1,"Ports":[{"PrivatePort":80,"Type":"tcp"}],
+        "Labels":{"b":"2","a":"1"},"State":"running","Status":"Up 3 seconds (healthy)","SizeRw":2,"SizeRootFs":1000,
+        "ImageManifestDescriptor":{"platform":{"architecture":"arm64","os":"linux","variant":"v8"}},
+        "NetworkSettings":{"Networks":{"bridge":{"IPAddress":"10.0.0.2"}}},"Health":{"Status":"healthy","FailingStreak":0},
+        "Mounts":[{"Type":"volume","Name":"a-very-long-volume-name","Driver":"local"}]}]"#;
+
+    fn show(format: Option<&str>) -> String {
+        let containers: Vec<Listed<'_>> = answer::rows(WEB).unwrap();
+        table(&Format::new(format, false), false, &containers, false).unwrap()
     }
 
     #[test]
     fn the_usual_table() {
-        let text = table(&Format::new(None, false), false, vec![row(&container(), false)]).unwrap();
+        let text = show(None);
         let mut lines = text.lines();
         assert_eq!(
             lines.next(),
@@ -306,18 +364,29 @@ mod tests {
 
     #[test]
     fn templates_over_rows() {
-        let show = |text: &str| {
-            table(
-                &Format::new(Some(text), false),
-                false,
-                vec![row(&container(), false)],
-            )
-            .unwrap()
-        };
+        let show = |text: &str| show(Some(text));
         assert_eq!(
             show("{{.Label \"b\"}} {{.Labels}} {{.Mounts}} {{.LocalVolumes}} {{.Networks}}"),
             "2 a=1,b=2 a-very-long-vo… 1 bridge\n"
         );
         assert_eq!(show("{{.Size}}"), "2B (virtual 1kB)\n");
+        assert_eq!(
+            show("{{.Platform}} {{.IPAddresses}} {{.HealthStatus}} {{.State}}"),
+            "linux/arm64/v8 [bridge/10.0.0.2] healthy running\n"
+        );
+    }
+
+    #[test]
+    fn a_row_of_another_answer_is_the_same() {
+        let answer = Value::parse(WEB).unwrap();
+        let row = row_of(answer.items().first().unwrap()).unwrap();
+        let listing = Listing {
+            columns: COLUMNS,
+            table: "",
+            quiet: "",
+            kind: KIND,
+        };
+        let json = Table::new(&listing, &Format::new(Some("json"), false)).unwrap();
+        assert_eq!(json.render([row]).unwrap(), show(Some("json")));
     }
 }

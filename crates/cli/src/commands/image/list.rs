@@ -1,16 +1,18 @@
 //! `images`: lists images, one row per tag.
 
 use super::tree;
+use crate::answer::{self, Part, Text};
 use crate::client::query::Query;
 use crate::command::{Arity, Command};
 use crate::commands::container::list::pairs;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::flags::{Flag, Matches};
-use crate::format::listing::{FORMAT, Format, Listing, Row, render};
+use crate::format::listing::{FORMAT, Format, Listing, Row, Table, Wanted};
 use crate::format::{duration, short_id, size, time};
 use crate::grammar::filter::{self, Filters};
 use crate::json::Value;
 use crate::session::{Session, print};
+use serde::Deserialize;
 
 const FLAGS: &[Flag] = &[
     Flag::bool("all", "Show images between build steps too").short('a'),
@@ -59,6 +61,26 @@ const COLUMNS: &[(&str, &str)] = &[
     ("UniqueSize", "UNIQUE SIZE"),
 ];
 
+/// One image of the daemon's answer.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Listed<'a> {
+    #[serde(borrow)]
+    id: Text<'a>,
+    #[serde(borrow)]
+    repo_tags: Option<Vec<Text<'a>>>,
+    #[serde(borrow)]
+    repo_digests: Option<Vec<Text<'a>>>,
+    /// Unix seconds.
+    created: i64,
+    size: f64,
+    /// Negative where nobody counted, as in the next.
+    containers: Option<i64>,
+    shared_size: Option<i64>,
+    #[serde(borrow)]
+    labels: Part<'a>,
+}
+
 async fn run(session: &Session, matches: &Matches) -> Outcome {
     let mut filters = Filters::read(matches.list("filter"));
     if let Some(reference) = matches.args.first() {
@@ -76,11 +98,12 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
         .flag("all", matches.bool("all"))
         .text("filters", &filters.document())
         .build();
-    let images = session.client.get(&path).await?.document().await?;
+    let bytes = session.client.get(&path).await?.bytes().await?;
+    let images: Vec<Listed<'_>> = answer::rows(&bytes)?;
     let format = Format::new(configured.as_deref(), matches.bool("quiet"));
     let digests = matches.bool("digests") || format.mentions(".Digest");
     print(&table(
-        &images,
+        images,
         &format,
         matches.bool("digests"),
         digests,
@@ -90,132 +113,117 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
 }
 
 fn table(
-    images: &Value,
+    mut images: Vec<Listed<'_>>,
     format: &Format<'_>,
     column: bool,
     digests: bool,
     whole: bool,
-) -> Result<String, crate::failure::Failure> {
-    let mut sorted: Vec<&Value> = images.items().iter().collect();
-    sorted.sort_by_key(|image| std::cmp::Reverse(image.at(&["Created"]).int()));
-    let mut rows = Vec::new();
-    for image in sorted {
-        for (repository, tag, digest) in names(image, digests) {
-            rows.push(row(image, &repository, &tag, &digest, whole));
-        }
-    }
-    let table = if column {
-        "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
-    } else {
-        "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
-    };
-    render(
-        &Listing {
-            columns: COLUMNS,
-            table,
-            quiet: "{{.ID}}",
-            kind: "*formatter.imageContext",
+) -> Result<String, Failure> {
+    images.sort_by_key(|image| std::cmp::Reverse(image.created));
+    let listing = Listing {
+        columns: COLUMNS,
+        table: if column {
+            "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
+        } else {
+            "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
         },
-        format,
-        rows,
-    )
+        quiet: "{{.ID}}",
+        kind: "*formatter.imageContext",
+    };
+    let table = Table::new(&listing, format)?;
+    let (wanted, now) = (&table.wanted(), time::now());
+    table.render(images.iter().flat_map(|image| {
+        let names = names(image, digests).into_iter();
+        names.map(move |name| row(image, &name, wanted, whole, now))
+    }))
 }
 
-/// Repository, tag and digest of every row an image has.
-fn names(image: &Value, digests: bool) -> Vec<(String, String, String)> {
-    let none = || "<none>".to_owned();
-    let texts = |key: &str| -> Vec<String> {
-        image
-            .at(&[key])
-            .items()
-            .iter()
-            .map(|item| item.text().to_owned())
-            .filter(|text| !text.starts_with("<none>"))
-            .collect()
+/// What one row of an image is called.
+#[derive(PartialEq)]
+struct Name<'a> {
+    repository: &'a str,
+    tag: &'a str,
+    digest: &'a str,
+}
+
+const NONE: &str = "<none>";
+
+/// The name of every row an image has.
+fn names<'a>(image: &'a Listed<'_>, digests: bool) -> Vec<Name<'a>> {
+    let split = |texts: &'a Option<Vec<Text<'_>>>, at: char| -> Vec<(&'a str, &'a str)> {
+        let texts = texts.iter().flatten().map(|text| &**text);
+        let named = texts.filter(|text| !text.starts_with(NONE));
+        named.filter_map(|text| text.rsplit_once(at)).collect()
     };
-    let split = |text: &String, at: char| {
-        text.rsplit_once(at)
-            .map(|(left, right)| (left.to_owned(), right.to_owned()))
-    };
-    let tags: Vec<_> = texts("RepoTags")
-        .iter()
-        .filter_map(|text| split(text, ':'))
-        .collect();
-    let known: Vec<_> = texts("RepoDigests")
-        .iter()
-        .filter_map(|text| split(text, '@'))
-        .collect();
+    let tags = split(&image.repo_tags, ':');
+    let known = split(&image.repo_digests, '@');
     let mut out = Vec::new();
-    for (repository, tag) in &tags {
-        let of: Vec<_> = known.iter().filter(|(name, _)| name == repository).collect();
-        if digests && !of.is_empty() {
-            out.extend(
-                of.iter()
-                    .map(|(_, digest)| (repository.clone(), tag.clone(), digest.clone())),
-            );
-        } else {
-            out.push((repository.clone(), tag.clone(), none()));
+    for &(repository, tag) in &tags {
+        let before = out.len();
+        if digests {
+            let of = known.iter().filter(|(name, _)| *name == repository);
+            out.extend(of.map(|&(_, digest)| Name {
+                repository,
+                tag,
+                digest,
+            }));
+        }
+        if out.len() == before {
+            out.push(Name {
+                repository,
+                tag,
+                digest: NONE,
+            });
         }
     }
-    for (repository, digest) in &known {
-        if !tags.iter().any(|(name, _)| name == repository) {
-            let row = (
-                repository.clone(),
-                none(),
-                if digests { digest.clone() } else { none() },
-            );
-            if !out.contains(&row) {
-                out.push(row);
+    for &(repository, digest) in &known {
+        if !tags.iter().any(|(name, _)| *name == repository) {
+            let name = Name {
+                repository,
+                tag: NONE,
+                digest: if digests { digest } else { NONE },
+            };
+            if !out.contains(&name) {
+                out.push(name);
             }
         }
     }
     if out.is_empty() {
-        out.push((none(), none(), none()));
+        out.push(Name {
+            repository: NONE,
+            tag: NONE,
+            digest: NONE,
+        });
     }
     out
 }
 
-fn row(image: &Value, repository: &str, tag: &str, digest: &str, whole: bool) -> Row {
-    let id = image.at(&["Id"]).text();
-    let created = image.at(&["Created"]).int();
-    let bytes = size::decimal3(image.at(&["Size"]).float());
-    let count = |key: &str| match image.at(&[key]) {
-        Value::Number(number) if number.as_i64().is_some_and(|count| count >= 0) => {
-            Some(number.as_i64().unwrap_or(0))
-        }
-        _ => None,
-    };
-    let shared = count("SharedSize").map(|shared| shared as f64);
-    let unique = shared.map(|shared| image.at(&["Size"]).float() - shared);
+fn row(image: &Listed<'_>, name: &Name<'_>, wanted: &Wanted, whole: bool, now: i64) -> Row {
+    let counted = |count: Option<i64>| count.filter(|count| *count >= 0);
+    let shared = counted(image.shared_size).map(|shared| shared as f64);
+    let not_counted = || "N/A".to_owned();
     Row::new()
-        .cell(
-            "ID",
-            if whole {
-                id.to_owned()
-            } else {
-                short_id(id).to_owned()
-            },
-        )
-        .cell("Repository", repository)
-        .cell("Tag", tag)
-        .cell("Digest", digest)
-        .cell("CreatedSince", duration::ago(created, time::now()))
-        .cell("CreatedAt", time::created_at(created))
-        .cell("Size", bytes)
-        .cell("VirtualSize", size::decimal(image.at(&["Size"]).float()))
-        .cell(
-            "Containers",
-            count("Containers").map_or_else(|| "N/A".to_owned(), |count| count.to_string()),
-        )
-        .cell(
-            "SharedSize",
-            shared.map_or_else(|| "N/A".to_owned(), size::decimal),
-        )
-        .cell(
-            "UniqueSize",
-            unique.map_or_else(|| "N/A".to_owned(), size::decimal),
-        )
-        .method("Labels", Value::from(pairs(image.at(&["Labels"]))))
+        .wanted(wanted, "ID", || match whole {
+            true => (*image.id).to_owned(),
+            false => short_id(&image.id).to_owned(),
+        })
+        .wanted(wanted, "Repository", || name.repository)
+        .wanted(wanted, "Tag", || name.tag)
+        .wanted(wanted, "Digest", || name.digest)
+        .wanted(wanted, "CreatedSince", || duration::ago(image.created, now))
+        .wanted(wanted, "CreatedAt", || time::created_at(image.created))
+        .wanted(wanted, "Size", || size::decimal3(image.size))
+        .wanted(wanted, "VirtualSize", || size::decimal(image.size))
+        .wanted(wanted, "Containers", || {
+            counted(image.containers).map_or_else(not_counted, |count| count.to_string())
+        })
+        .wanted(wanted, "SharedSize", || {
+            shared.map_or_else(not_counted, size::decimal)
+        })
+        .wanted(wanted, "UniqueSize", || {
+            shared.map_or_else(not_counted, |shared| size::decimal(image.size - shared))
+        })
+        .methods(wanted, "Labels", || Value::from(pairs(&image.labels.read())))
 }
 
 #[cfg(test)]
@@ -224,13 +232,12 @@ mod tests {
 
     #[test]
     fn one_row_per_tag() {
-        let images = Value::parse(
+        let bytes =
             br#"[{"Id":"sha256:5438e772e7e1788f","Created":1,"RepoTags":["busybox:latest","h:5000/a/b:1"],
             "RepoDigests":["busybox@sha256:aa"],"Size":3096682,"Containers":-1,"SharedSize":-1},
-            {"Id":"sha256:00","Created":2,"RepoTags":[],"RepoDigests":[],"Size":5}]"#,
-        )
-        .unwrap();
-        let text = table(&images, &Format::new(None, false), false, false, false).unwrap();
+            {"Id":"sha256:00","Created":2,"RepoTags":[],"RepoDigests":null,"Size":5}]"#;
+        let images = || answer::rows(bytes).unwrap();
+        let text = table(images(), &Format::new(None, false), false, false, false).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
             lines[0],
@@ -242,7 +249,7 @@ mod tests {
             "{text}"
         );
         let json = table(
-            &images,
+            images(),
             &Format::new(Some("{{.Repository}}:{{.Tag}}@{{.Digest}}"), false),
             false,
             true,

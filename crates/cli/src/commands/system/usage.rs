@@ -203,16 +203,13 @@ fn details(usage: &Value, format: &Format<'_>) -> Outcome {
     });
     table("Images", &IMAGES, images.collect())?;
     let containers = items(usage, "ContainerUsage", "Containers").iter();
-    table(
-        "Containers",
-        &CONTAINERS,
-        containers
-            .map(|item| {
-                let written = size::decimal3(item.at(&["SizeRw"]).float());
-                container::list::row(item, false).cell("Size", written)
-            })
-            .collect(),
-    )?;
+    let rows: Result<Vec<Row>, Failure> = containers
+        .map(|item| {
+            let written = size::decimal3(item.at(&["SizeRw"]).float());
+            Ok(container::list::row_of(item)?.cell("Size", written))
+        })
+        .collect();
+    table("Containers", &CONTAINERS, rows?)?;
     let volumes = items(usage, "VolumeUsage", "Volumes")
         .iter()
         .map(volume::row)
