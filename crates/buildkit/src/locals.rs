@@ -234,12 +234,14 @@ impl Locals {
 
     /// Removes what was not used for longest, as far as nobody uses it.
     fn make_room(&self, keep: &Path) -> io::Result<()> {
+        let now = std::time::SystemTime::now();
         let mut homes = Vec::new();
         for entry in fs::read_dir(&self.root)? {
             let path = entry?.path();
             if path.is_dir() && path != keep && !is_gone(&path) {
                 let used = fs::metadata(path.join("used")).and_then(|meta| meta.modified());
-                homes.push((used.ok(), path));
+                // What says that it was used in the future was used before the clock was put back: it is none of the newest.
+                homes.push((used.ok().filter(|used| *used <= now), path));
             }
         }
         homes.sort();
@@ -363,6 +365,31 @@ mod tests {
         std::os::unix::fs::symlink(dir.path(), staging.join("link")).unwrap();
         empty(&staging).unwrap();
         assert_eq!(fs::read_dir(&staging).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_was_used_longest_ago_goes_first_and_before_it_what_was_used_in_the_future() {
+        let dir = tempfile::tempdir().unwrap();
+        let locals = Locals::open(dir.path()).unwrap();
+        let hour = std::time::Duration::from_secs(3600);
+        let now = std::time::SystemTime::now();
+        let home = |name: &str, used: std::time::SystemTime| {
+            let home = locals.root.join(name);
+            fs::create_dir_all(&home).unwrap();
+            let file = fs::File::create(home.join("used")).unwrap();
+            file.set_modified(used).unwrap();
+            home
+        };
+        let others: Vec<PathBuf> = (0..MAX_KEYS - 2)
+            .map(|number| home(&format!("other-{number}"), now - hour))
+            .collect();
+        let old = home("old", now - 2 * hour);
+        let ahead = home("ahead", now + 2 * hour);
+        locals.make_room(Path::new("/none")).unwrap();
+        assert!(!ahead.exists() && old.exists());
+        home("more", now);
+        locals.make_room(Path::new("/none")).unwrap();
+        assert!(!old.exists() && others.iter().all(|other| other.exists()));
     }
 
     #[test]

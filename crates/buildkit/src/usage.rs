@@ -96,7 +96,9 @@ pub async fn prune(service: &Service, request: &PruneRequest) -> Result<Vec<Usag
     let mut gone = Vec::new();
     let now = SystemTime::now();
     for kept in locals(service).await? {
-        let old = unused_for.is_none_or(|age| now.duration_since(kept.used).unwrap_or_default() >= age);
+        // One of the future is as old as anything: the clock was put back since.
+        let unused = now.duration_since(kept.used).unwrap_or(Duration::MAX);
+        let old = unused_for.is_none_or(|age| unused >= age);
         let record = local(kept);
         if old && keep == 0 && filters.let_through(&record) {
             let (locals, id) = (service.locals.clone(), record.id.clone());

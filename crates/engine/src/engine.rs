@@ -71,8 +71,7 @@ pub(crate) struct Inner {
     pub(crate) networks: Networks,
     pub(crate) volumes: Volumes,
     pub(crate) volume_claims: Arc<crate::volumes::claims::Claims>,
-    /// Something was put into the trash, or its time changed.
-    pub(crate) trash: tokio::sync::Notify,
+    pub(crate) trash: crate::volumes::trash::Watch,
     /// Compressed layers may go.
     pub(crate) blobs: crate::blobs::Wake,
     pub(crate) records: Records,

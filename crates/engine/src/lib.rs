@@ -12,6 +12,7 @@ mod apparmor;
 mod blobs;
 pub mod cdi;
 mod check;
+mod clock;
 mod container;
 mod distribution;
 mod engine;

@@ -102,7 +102,7 @@ impl Engine {
         let policy_changed = self.inner.live().image_blobs != live.image_blobs;
         let attributes = live.attributes();
         *self.inner.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(live);
-        self.inner.trash.notify_one();
+        self.inner.trash.look_again();
         if policy_changed {
             self.inner.blobs.policy.notify_one();
         }

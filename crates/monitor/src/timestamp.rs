@@ -1,12 +1,27 @@
-//! Times in the form Go writes (RFC 3339, nanoseconds without trailing zeros, `Z`), fast enough for every log line.
+//! Times in the form Go writes (RFC 3339, nanoseconds without trailing zeros, `Z`), fast enough for every log line; and the
+//! clock for what has to be waited for, which nobody sets.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// Nanoseconds since 1970.
 pub(crate) fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |elapsed| u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Nanoseconds since the boot, those in which the machine slept included.
+pub(crate) fn steady() -> i64 {
+    let since = Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// By how many nanoseconds the time of day is ahead of the clock that nobody sets: another number after each time that
+/// somebody has set it.
+pub(crate) fn ahead() -> i64 {
+    i64::try_from(now()).unwrap_or(i64::MAX).saturating_sub(steady())
 }
 
 /// Appends `2026-11-23T21:26:04.9381Z`.

@@ -155,12 +155,13 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<(), String> {
     let status = match hook.timeout.and_then(|seconds| u64::try_from(seconds).ok()) {
         None => child.wait().map_err(|error| reason(&error))?,
         Some(seconds) => {
-            let deadline = Instant::now() + Duration::from_secs(seconds);
+            // One that no clock reaches is none.
+            let deadline = Instant::now().checked_add(Duration::from_secs(seconds));
             loop {
                 if let Some(status) = child.try_wait().map_err(|error| reason(&error))? {
                     break status;
                 }
-                if Instant::now() >= deadline {
+                if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                     let _ = child.kill();
                     let _ = child.wait();
                     return Err(format!("did not end within its timeout of {seconds} s"));

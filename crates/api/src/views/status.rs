@@ -121,5 +121,15 @@ mod tests {
             "Exited (3) 16 minutes ago"
         );
         assert_eq!(sentence(life(Status::Created, None), now), "Created");
+        // The clock was put back by days since it was started, and to before it ended.
+        let before = Timestamp::from_second(500_000).unwrap();
+        assert_eq!(
+            sentence(life(Status::Running, None), before),
+            "Up Less than a second"
+        );
+        assert_eq!(
+            sentence(life(Status::Exited, None), before),
+            "Exited (3) Less than a second ago"
+        );
     }
 }

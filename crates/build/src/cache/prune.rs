@@ -131,7 +131,10 @@ pub(crate) fn prune(
     options: &PruneOptions,
     busy: &HashSet<String>,
 ) -> Result<Pruned, BuildError> {
-    let all = entries(store, images)?;
+    let mut all = entries(store, images)?;
+    // What says that it was used later than now was used before the clock was put back: before all that was used since.
+    let now = rows::now();
+    all.sort_by_key(|(listed, _)| listed.used <= now);
     let mut total: u64 = all
         .iter()
         .filter(|(_, entry)| !entry.shared)
@@ -139,12 +142,12 @@ pub(crate) fn prune(
         .sum();
     let before = options
         .unused_for
-        .map(|unused| rows::now().saturating_sub(i64::try_from(unused.as_millis()).unwrap_or(i64::MAX)));
+        .map(|unused| now.saturating_sub(i64::try_from(unused.as_millis()).unwrap_or(i64::MAX)));
     let mut doomed = Vec::new();
     for (listed, entry) in &all {
         let mount = listed.record.is_none();
         let wanted = (options.all || !(entry.shared || (mount && !options.mounts)))
-            && before.is_none_or(|before| listed.used <= before)
+            && before.is_none_or(|before| listed.used.min(now) <= before)
             && (options.ids.is_empty() || options.ids.iter().any(|id| entry.id.starts_with(id.as_str())))
             && (options.kinds.is_empty() || options.kinds.contains(&entry.kind))
             && !busy.contains(&entry.id);
@@ -166,7 +169,7 @@ pub(crate) fn prune(
                 }
             }
         }
-        Ok(())
+        rows::no_future(tx, now)
     };
     let mut pruned = Pruned::default();
     if options.rehearse {

@@ -182,6 +182,17 @@ pub fn note_used(tx: &Transaction<'_>, records: &[i64]) -> Result<()> {
     Ok(())
 }
 
+/// What says that it was made or used later than now was it before the clock was put back. From now on it grows old again.
+pub fn no_future(tx: &Transaction<'_>, now: i64) -> Result<()> {
+    for table in ["build_record", "build_mount"] {
+        for column in ["made", "used"] {
+            let text = format!("UPDATE {table} SET {column} = ?1 WHERE {column} > ?1");
+            tx.prepare_cached(&text)?.execute([now])?;
+        }
+    }
+    Ok(())
+}
+
 /// Drops records that lie on a layer which was not on stable storage when the machine went down: one that the
 /// store has not marked as settled and that was written in another boot than `boot`.
 pub fn forget_torn(tx: &Transaction<'_>, boot: &str) -> Result<usize> {

@@ -162,6 +162,39 @@ async fn what_an_image_held_goes_without_asking_for_all_once_the_image_is_gone()
     assert_eq!(lab.build(text).await.runs, 1);
 }
 
+/// As it is after the clock was a year ahead and has been put right.
+#[tokio::test]
+async fn what_was_used_in_a_year_to_come_is_neither_kept_for_so_long_nor_the_last_to_go() {
+    let Some(lab) = Lab::new().await else { return };
+    lab.write("big", &"x".repeat(1 << 20));
+    let text = |name: &str| format!("FROM base\nCOPY big /{name}\n");
+    let built = lab.build(&text("a")).await;
+    lab.images.remove_by_digest(&built.image().id).unwrap();
+    let later = |tx: &store::rusqlite::Transaction<'_>| {
+        let year = 365 * 24 * 3600 * 1000i64;
+        let text = "UPDATE build_record SET made = made + ?1, used = used + ?1";
+        tx.execute(text, [year]).map_err(store::DbError::from)
+    };
+    lab.store.db().write(later).unwrap();
+    // What is older than no time at all is everything.
+    let unused = PruneOptions {
+        unused_for: Some(std::time::Duration::ZERO),
+        rehearse: true,
+        ..PruneOptions::default()
+    };
+    assert_eq!(lab.builder.prune(unused).await.unwrap().ids.len(), 1);
+    let built = lab.build(&text("b")).await;
+    lab.images.remove_by_digest(&built.image().id).unwrap();
+    let room = PruneOptions {
+        keep_bytes: Some(3 << 19),
+        ..PruneOptions::default()
+    };
+    assert_eq!(lab.builder.prune(room).await.unwrap().ids.len(), 1);
+    let cached = |built: crate::lab::Built| built.text.contains("Using cache");
+    assert!(cached(lab.build(&text("b")).await));
+    assert!(!cached(lab.build(&text("a")).await));
+}
+
 /// What a build tells of its steps, as `hit` or the reason.
 async fn explained(
     lab: &Lab,

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
+use crate::clock::since_boot;
 
 /// In which the kernel tells the start of a process (USER_HZ): the same on every architecture that this runs on.
 const TICKS_PER_SECOND: u64 = 100;
@@ -12,10 +12,7 @@ const TICKS_PER_SECOND: u64 = 100;
 /// `None` when there is no such process.
 pub(super) fn age(pid: i32) -> Option<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let begun = begin(&stat)?;
-    let now = clock_gettime(ClockId::Boottime);
-    let now = Duration::new(now.tv_sec.try_into().ok()?, now.tv_nsec.try_into().ok()?);
-    Some(now.saturating_sub(begun))
+    Some(since_boot().saturating_sub(begin(&stat)?))
 }
 
 /// Since the boot: field 22 of proc_pid_stat(5). The name before it, in brackets, may hold anything.

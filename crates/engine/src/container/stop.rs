@@ -31,6 +31,11 @@ impl Stopping {
     }
 }
 
+/// When so many seconds are over. A negative number never ends, nor does one that no clock reaches.
+fn end_of_patience(seconds: i64, now: Instant) -> Option<Instant> {
+    now.checked_add(Duration::from_secs(u64::try_from(seconds).ok()?))
+}
+
 impl Owner {
     pub(super) async fn stop(&mut self, signal: Option<&str>, timeout: Option<i64>, answer: Answer<bool>) {
         if self.supervision.is_none() {
@@ -57,9 +62,7 @@ impl Owner {
         let seconds = timeout
             .or(self.container.config.stop_timeout)
             .unwrap_or(DEFAULT_TIMEOUT);
-        let deadline = u64::try_from(seconds)
-            .ok()
-            .map(|s| Instant::now() + Duration::from_secs(s));
+        let deadline = end_of_patience(seconds, Instant::now());
         if self.restarting.is_empty() {
             self.container.stopped_by_hand = true;
             // Stored before the signal: a daemon that dies now must not restart what a person stopped.
@@ -224,5 +227,20 @@ impl Engine {
             .find(name)?
             .ask(super::owner::Command::Unpause)
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_of_any_length() {
+        let now = Instant::now();
+        assert_eq!(end_of_patience(0, now), Some(now));
+        assert_eq!(end_of_patience(10, now), Some(now + Duration::from_secs(10)));
+        for never in [-1, i64::MIN, i64::MAX] {
+            assert_eq!(end_of_patience(never, now), None, "{never}");
+        }
     }
 }

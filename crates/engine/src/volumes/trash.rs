@@ -2,10 +2,12 @@
 //!
 //! One task empties the trash. It looks when something was put in, when the next one's time is over, and, while there is
 //! anything, every few seconds at the disk: data that nobody has is what a full disk can spare first, so the oldest go as
-//! soon as less is free than is to stay free (`min-free`, and a twentieth in any case). An empty trash wakes nobody.
+//! soon as less is free than is to stay free (`min-free`, and a twentieth in any case). An empty trash wakes nobody. The host's
+//! clock may be set meanwhile: neither does that end anybody's time nor make it longer.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use volume::{Trashed, Volume};
 
 use super::{emit, volume_bytes};
+use crate::clock::{Ages, Moment};
 use crate::container::Pruned;
 use crate::engine::{Engine, Inner, blocking};
 use crate::error::{Error, Result};
@@ -23,6 +26,32 @@ const LOOK: Duration = Duration::from_secs(5);
 const LEAST_FREE: u8 = 5;
 /// How long removed volumes are kept when nobody says.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What the task that empties the trash goes by.
+#[derive(Default)]
+pub(crate) struct Watch {
+    changed: tokio::sync::Notify,
+    ages: Mutex<Ages>,
+}
+
+impl Watch {
+    /// Something was put into the trash, or the time that things have there is another one.
+    pub(crate) fn look_again(&self) {
+        self.changed.notify_one();
+    }
+
+    /// How long each of them is in the trash.
+    fn aged(&self, trash: Vec<Trashed>, now: Moment) -> Vec<(Trashed, Duration)> {
+        let mut ages = self.ages.lock().unwrap_or_else(PoisonError::into_inner);
+        let there: HashSet<&str> = trash.iter().map(|trashed| trashed.id.as_str()).collect();
+        ages.keep(|id| there.contains(id));
+        let aged = trash.into_iter().map(|trashed| {
+            let age = ages.of(&trashed.id, trashed.since, now);
+            (trashed, age)
+        });
+        aged.collect()
+    }
+}
 
 /// Something in the trash, as `GET /trash/volumes` tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,11 +75,12 @@ impl Engine {
     pub async fn volume_trash(&self) -> Result<Vec<TrashedVolume>> {
         let inner = Arc::clone(&self.inner);
         blocking(move || {
-            let ttl = inner.live().volume_trash_ttl;
-            let shown = inner.volumes.trash()?.into_iter().map(|trashed| TrashedVolume {
+            let (ttl, now) = (inner.live().volume_trash_ttl, Moment::now());
+            let aged = inner.trash.aged(inner.volumes.trash()?, now).into_iter();
+            let shown = aged.map(|(trashed, age)| TrashedVolume {
                 created_at: trashed.volume.created_at.to_string(),
                 removed_at: trashed.since.to_string(),
-                expires_at: expiry(&trashed, ttl).to_string(),
+                expires_at: expiry(ttl.saturating_sub(age), now.time).to_string(),
                 size: bytes(&trashed),
                 id: trashed.id,
                 name: trashed.volume.name,
@@ -123,7 +153,7 @@ pub(super) fn remove(inner: &Inner, name: &str, force: bool, at_once: bool) -> R
         Some(trashed) => emit(inner, "destroy", name, &[("trash", &trashed.id)]),
         None => emit(inner, "destroy", name, &[]),
     }
-    inner.trash.notify_one();
+    inner.trash.look_again();
     Ok(0)
 }
 
@@ -138,10 +168,10 @@ fn bytes(trashed: &Trashed) -> u64 {
     volume_bytes(&trashed.volume.mountpoint)
 }
 
-fn expiry(trashed: &Trashed, ttl: Duration) -> Timestamp {
-    let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
-    let at = trashed.since.as_second().saturating_add(seconds);
-    Timestamp::from_second(at).unwrap_or(Timestamp::MAX)
+/// What the clock will show when so much time is over, to the second.
+fn expiry(left: Duration, now: Timestamp) -> Timestamp {
+    let at = now.checked_add(left).and_then(|at| at.round(jiff::Unit::Second));
+    at.unwrap_or(Timestamp::MAX)
 }
 
 /// Empties the trash until the engine closes.
@@ -164,7 +194,7 @@ pub(crate) async fn keep(engine: Engine) {
         };
         tokio::select! {
             () = inner.shutdown.cancelled() => return,
-            () = inner.trash.notified() => {}
+            () = inner.trash.changed.notified() => {}
             () = rest => {}
         }
     }
@@ -175,17 +205,18 @@ pub(crate) async fn keep(engine: Engine) {
 fn sweep(inner: &Inner) -> Result<Option<Duration>> {
     let ttl = inner.live().volume_trash_ttl;
     let mut stays = false;
+    let mut trash = inner.trash.aged(inner.volumes.trash()?, Moment::now());
     // The oldest first: the time of all that come after it is over later.
-    for trashed in inner.volumes.trash()? {
+    trash.sort_by_key(|(_, age)| Reverse(age.as_secs()));
+    for (trashed, age) in trash {
         if inner.shutdown.is_cancelled() {
             return Ok(None);
         }
-        let until = expiry(&trashed, ttl).duration_since(Timestamp::now());
-        let until = Duration::try_from(until).unwrap_or_default();
+        let left = ttl.saturating_sub(age);
         let (why, told) = match () {
-            () if until.is_zero() => ("age", "its time in the trash is over"),
+            () if left.is_zero() => ("age", "its time in the trash is over"),
             () if !inner.store.room().has(LEAST_FREE) => ("space", "the disk is nearly full"),
-            () => return Ok(Some(until.clamp(Duration::from_millis(100), LOOK))),
+            () => return Ok(Some(left.clamp(Duration::from_millis(100), LOOK))),
         };
         let volume = &trashed.volume.name;
         tracing::info!(volume, "a removed volume is deleted: {told}");
@@ -195,4 +226,18 @@ fn sweep(inner: &Inner) -> Result<Option<Duration>> {
         }
     }
     Ok(stays.then_some(LOOK))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_to_come_are_told_to_the_second() {
+        let now: Timestamp = "2030-01-01T00:00:00.000001Z".parse().unwrap();
+        let at = |left| expiry(left, now).to_string();
+        assert_eq!(at(Duration::from_secs(90)), "2030-01-01T00:01:30Z");
+        assert_eq!(at(Duration::ZERO), "2030-01-01T00:00:00Z");
+        assert_eq!(at(Duration::MAX), Timestamp::MAX.to_string());
+    }
 }

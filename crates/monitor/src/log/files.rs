@@ -110,24 +110,31 @@ pub(super) fn lock(path: &Path) -> Option<OwnedFd> {
     Some(directory)
 }
 
-/// When the last entry of the oldest file aside was written, in nanoseconds since 1970.
-pub(super) fn oldest_aside(config: &LogFiles) -> Option<u64> {
-    let times = all_aside(config).map(|(_, metadata)| written(&metadata));
-    times.min()
-}
-
-/// Removes files aside whose last entry is older than it may become.
-pub(super) fn remove_older(config: &LogFiles, now: u64) -> io::Result<()> {
+/// Removes files aside whose last entry is older than it may become. `last` gives the time of it, by the same clock as `now`.
+pub(super) fn remove_older(
+    config: &LogFiles,
+    now: i64,
+    last: impl Fn(&Metadata, Identity) -> i64,
+) -> io::Result<()> {
     let Some(most) = config.max_age else { return Ok(()) };
     let Some(_guard) = lock(&config.path) else {
         return Ok(());
     };
     for (path, metadata) in all_aside(config) {
-        if u128::from(now.saturating_sub(written(&metadata))) >= most.as_nanos() {
+        let age = now.saturating_sub(last(&metadata, identity_aside(&path, &metadata)));
+        if u128::try_from(age).is_ok_and(|age| age >= most.as_nanos()) {
             ignore_missing(fs::remove_file(path))?;
         }
     }
     Ok(())
+}
+
+/// Which file one aside is, or was before it was compressed.
+pub(super) fn identity_aside(path: &Path, metadata: &Metadata) -> Identity {
+    let compressed = path.extension().is_some_and(|extension| extension == "gz");
+    let original = || Compressed::open(File::open(path).ok()?).original();
+    let original = compressed.then(original).flatten();
+    original.unwrap_or_else(|| Identity::from(metadata))
 }
 
 pub(super) fn all_aside(config: &LogFiles) -> impl Iterator<Item = (PathBuf, Metadata)> + '_ {

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -88,6 +88,8 @@ pub struct Reader {
     /// Entries still to be read, where it does not follow and only the last ones were asked for.
     left: Option<u64>,
     watch: Option<OwnedFd>,
+    /// It follows no longer than this, to whatever the clock is set meanwhile.
+    deadline: Option<Instant>,
     stop: Arc<Stop>,
     ended: bool,
 }
@@ -140,9 +142,10 @@ impl Reader {
     fn open_files(config: &LogFiles, mut options: ReadOptions) -> io::Result<Self> {
         let (mut watch, mut event) = (None, None);
         let directory = config.path.parent().unwrap_or(Path::new("/"));
+        let left = options.until.map(|until| until.duration_since(Timestamp::now()));
         // A container that never ran has no directory for its log, and nothing to wait for. Nor is there after an end that
         // has passed.
-        options.follow &= directory.is_dir() && options.until.is_none_or(|until| until > Timestamp::now());
+        options.follow &= directory.is_dir() && left.is_none_or(|left| left.is_positive());
         if options.follow {
             // Watched before anything is read: whatever is written from here on wakes.
             let made = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
@@ -164,6 +167,7 @@ impl Reader {
             offset: 0,
             left: None,
             watch,
+            deadline: left.and_then(|left| Instant::now().checked_add(Duration::try_from(left).ok()?)),
             stop: Arc::new(Stop {
                 finish: AtomicBool::new(false),
                 event,
@@ -204,10 +208,8 @@ impl Reader {
             let finished = self.stop.finish.load(Ordering::Acquire);
             if let Some(line) = self.next_line()? {
                 // Passed over, not the end: where the clock was put back, earlier lines follow later ones.
-                if let Some(until) = self.options.until
-                    && line.time > until
-                {
-                    if self.options.follow && Timestamp::now() > until {
+                if self.options.until.is_some_and(|until| line.time > until) {
+                    if self.options.follow && self.is_late() {
                         break;
                     }
                     continue;
@@ -225,14 +227,19 @@ impl Reader {
             if self.has_grown()? {
                 continue;
             }
-            let late = self.options.until.is_some_and(|until| Timestamp::now() > until);
-            if finished || late {
+            if finished || self.is_late() {
                 break;
             }
             return Ok(Next::Pending);
         }
         self.ended = true;
         Ok(Next::End)
+    }
+
+    /// Whether the end that was asked for has come, by the clock or without it.
+    fn is_late(&self) -> bool {
+        self.options.until.is_some_and(|until| Timestamp::now() > until)
+            || self.deadline.is_some_and(|deadline| Instant::now() > deadline)
     }
 
     /// The next whole entry of the open files. What is no entry is left out.
@@ -435,8 +442,8 @@ impl Reader {
             PollFd::from_borrowed_fd(watch.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(event.as_fd(), PollFlags::IN),
         ];
-        let left = self.options.until.map(|until| {
-            let left = Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default();
+        let left = self.deadline.map(|deadline| {
+            let left = deadline.saturating_duration_since(Instant::now());
             Timespec::try_from(left + Duration::from_millis(1)).unwrap_or(Timespec {
                 tv_sec: 1,
                 tv_nsec: 0,

@@ -139,13 +139,13 @@ impl Writer {
         }
     }
 
-    /// When [`Writer::age`] has something to do, in nanoseconds since 1970.
-    pub fn next_look(&self) -> Option<u64> {
+    /// When [`Writer::age`] has something to do, in nanoseconds since the boot.
+    pub fn next_look(&self) -> Option<i64> {
         self.sink.as_ref().and_then(Sink::next_look)
     }
 
-    /// Puts aside and removes what is older than it may become at `now`, in nanoseconds since 1970.
-    pub fn age(&mut self, now: u64) {
+    /// Puts aside and removes what is older than it may become at `now`, in nanoseconds since the boot.
+    pub fn age(&mut self, now: i64) {
         if let Some(sink) = &mut self.sink {
             let outcome = sink.age(now);
             self.note(outcome);

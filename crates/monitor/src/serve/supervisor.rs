@@ -329,7 +329,7 @@ impl Supervisor {
 
     /// Lets the log do what is due, tells what went wrong, and says what is wanted of the forwarder's socket.
     fn settle_log(&mut self) {
-        let now = timestamp::now();
+        let now = timestamp::steady();
         if self.log.next_look().is_some_and(|look| look <= now) {
             self.log.age(now);
         }
@@ -455,8 +455,8 @@ impl Supervisor {
         };
         let names = self.dns.as_ref().and_then(dns::Server::next_deadline);
         let look = self.log.next_look().map(|look| {
-            let left = look.saturating_sub(timestamp::now());
-            Instant::now() + Duration::from_nanos(left)
+            let left = look.saturating_sub(timestamp::steady());
+            Instant::now() + Duration::from_nanos(u64::try_from(left).unwrap_or(0))
         });
         sessions.chain(phase).chain(names).chain(look).min()
     }
