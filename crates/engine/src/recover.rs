@@ -68,7 +68,8 @@ pub(crate) async fn recover(engine: &Engine) -> Result<()> {
             container.removing_volumes = true;
             engine.inner.records.save(&container)?;
         }
-        if container.state.status == Status::Removing {
+        // Whatever kept a removal from its end may be over by now.
+        if matches!(container.state.status, Status::Removing | Status::Dead) {
             to_remove.push(container);
             continue;
         }
@@ -84,12 +85,21 @@ pub(crate) async fn recover(engine: &Engine) -> Result<()> {
     for mut container in to_remove {
         let (inner, volumes) = (Arc::clone(&engine.inner), volumes.clone());
         let owned = container.clone();
-        if let Err(error) = blocking(move || remove_parts(&inner, &volumes, &owned)).await {
-            tracing::error!(container = %container.id, %error, "could not finish a container's removal");
-            container.state.status = Status::Dead;
-            container.state.error = error.message;
-            take_over(engine, container, None)?;
-        }
+        let removed = blocking(move || remove_parts(&inner, &volumes, &owned)).await;
+        let Err(error) = removed else {
+            let events = &engine.inner.events;
+            events.publish(
+                "container",
+                "destroy",
+                container.id.as_str(),
+                container.attributes(),
+            );
+            continue;
+        };
+        tracing::error!(container = %container.id, %error, "could not finish a container's removal");
+        container.state.status = Status::Dead;
+        container.state.error = error.message;
+        take_over(engine, container, None)?;
     }
     let recorded: HashSet<Id> = engine.containers().iter().map(|c| c.id.clone()).collect();
     let inner = Arc::clone(&engine.inner);

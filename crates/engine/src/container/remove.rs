@@ -1,11 +1,15 @@
 //! Removal: a sequence that says what it has done and can be gone through again.
 //!
 //! The row is marked first, with what is to go, so that a daemon that dies in between finishes the removal at its next
-//! start. Then
-//! goes what can be made again (endpoints, files), then the writable snapshot, then the row; the name is free
-//! only after all of it.
+//! start. Then goes what can be made again (endpoints), then the writable snapshot, the volumes, the files, then the row; the
+//! name is free only after all of it. Where a step fails the container is dead, which says why: whoever removes it again
+//! goes through all steps anew, and so does the next daemon.
+
+use std::time::Duration;
 
 use monitor::protocol::{Event, Heard};
+use store::SnapshotError;
+use tokio::time::Instant;
 use volume::Volumes;
 
 use super::Status;
@@ -13,6 +17,10 @@ use super::mounts::MountKind;
 use super::owner::{Command, Owner};
 use crate::engine::{Engine, blocking};
 use crate::error::{Error, Result};
+
+/// How long a container that was killed may take to end. One that waits for a disk that does not answer, or that somebody
+/// has frozen, may take for ever.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How to remove.
 #[derive(Debug, Clone, Copy, Default)]
@@ -62,9 +70,20 @@ impl Owner {
             )));
         }
         self.restart_at = None;
+        let before = match self.container.state.status {
+            // What was to be started again stays down.
+            Status::Restarting => Status::Exited,
+            status => status,
+        };
+        let volumes = std::mem::replace(&mut self.container.removing_volumes, options.volumes);
         self.container.state.status = Status::Removing;
-        self.container.removing_volumes = options.volumes;
-        self.publish()?;
+        if let Err(error) = self.publish() {
+            // Nothing was begun that anybody would go on with.
+            self.container.state.status = before;
+            self.container.removing_volumes = volumes;
+            self.publish_only();
+            return Err(error);
+        }
         let engine = std::sync::Arc::clone(&self.engine);
         let container = self.container.clone();
         let removed = blocking(move || remove_parts(&engine, &engine.volumes, &container)).await;
@@ -93,13 +112,25 @@ impl Owner {
             Err(error) if error.class == spec::ErrorClass::Conflict && self.supervision.is_some() => {}
             killed => killed?,
         }
+        let (deadline, shutdown) = (Instant::now() + PATIENCE, self.engine.shutdown.clone());
         let record = loop {
-            let heard = match &mut self.supervision {
-                Some(supervision) => supervision.next().await,
-                None => None,
+            let next = async {
+                match &mut self.supervision {
+                    Some(supervision) => supervision.next().await,
+                    None => None,
+                }
+            };
+            let heard = tokio::select! {
+                biased;
+                heard = next => heard,
+                () = shutdown.cancelled() => return Err(self.does_not_end("the daemon ends meanwhile")),
+                () = tokio::time::sleep_until(deadline) => {
+                    return Err(self.does_not_end("processes wait so for a disk or a network, or are frozen"));
+                }
             };
             match heard {
                 Some(Ok(Heard::Event(Event::Exited(record)))) => break record,
+                Some(Ok(Heard::Event(Event::Oom))) => self.emit("oom"),
                 Some(_) => {}
                 None => {
                     break super::owner::read_exit_record(&self.exit_file()).unwrap_or_else(|| self.lost());
@@ -113,6 +144,16 @@ impl Owner {
         }
         Ok(())
     }
+
+    /// It was killed and is still there; its end will be heard as any other's.
+    fn does_not_end(&self, why: &str) -> Error {
+        Error::internal(format!(
+            "cannot remove container {:?}: it was killed, and its process {} has not ended yet: {why}; remove it again \
+             when it has",
+            format!("/{}", self.container.name),
+            self.container.state.pid
+        ))
+    }
 }
 
 /// Removes everything a container has on disk and in the database, with as much patience as `volumes` has. Each step may
@@ -123,14 +164,13 @@ pub(crate) fn remove_parts(
     container: &super::Container,
 ) -> Result<()> {
     engine.networks.detach(&container.id)?;
-    if engine
-        .store
-        .snapshots()
-        .list()?
-        .iter()
-        .any(|s| s.id == container.snapshot)
-    {
-        engine.store.snapshots().remove(container.snapshot)?;
+    let snapshots = engine.store.snapshots();
+    match snapshots.get(container.snapshot) {
+        Ok(_) => {
+            snapshots.remove(container.snapshot)?;
+        }
+        Err(SnapshotError::NotFound(_)) => {}
+        Err(error) => return Err(error.into()),
     }
     volumes.release(container.id.as_str());
     for mount in &container.plan {

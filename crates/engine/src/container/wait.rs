@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use super::Status;
 use crate::engine::Engine;
 use crate::error::Result;
 
@@ -13,7 +14,7 @@ pub enum WaitCondition {
     NotRunning,
     /// The next end of its process.
     NextExit,
-    /// Its removal.
+    /// Its removal, or that it failed.
     Removed,
 }
 
@@ -21,7 +22,7 @@ pub enum WaitCondition {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitOutcome {
     pub status_code: i64,
-    /// Why the container did not start, where it did not.
+    /// Why the container did not start, where it did not; of whoever waits for the removal, why that failed.
     pub error: Option<String>,
 }
 
@@ -33,7 +34,10 @@ impl Engine {
         condition: WaitCondition,
     ) -> Result<impl Future<Output = WaitOutcome> + Send + 'static> {
         let mut published = self.inner.containers.find(name)?.subscribe();
-        let mut exits = published.borrow().exits;
+        let (mut exits, mut was_dead) = {
+            let now = published.borrow();
+            (now.exits, now.state.status == Status::Dead)
+        };
         Ok(async move {
             loop {
                 let done = {
@@ -42,14 +46,20 @@ impl Engine {
                     if !now.state.error.is_empty() {
                         exits = now.exits;
                     }
+                    // What failed before is not what is waited for.
+                    let is_dead = now.state.status == Status::Dead;
+                    let failed = is_dead && !was_dead;
+                    was_dead = is_dead;
                     let met = match condition {
                         WaitCondition::NotRunning => {
-                            !now.state.status.is_alive() && now.state.status != super::Status::Restarting
+                            !now.state.status.is_alive() && now.state.status != Status::Restarting
                         }
                         WaitCondition::NextExit => now.exits > exits || now.removed,
-                        WaitCondition::Removed => now.removed,
+                        WaitCondition::Removed => now.removed || failed,
                     };
-                    let error = (!now.state.error.is_empty()).then(|| now.state.error.clone());
+                    // Of who waits for the removal it is no concern that the container had not started.
+                    let of_interest = condition != WaitCondition::Removed || failed;
+                    let error = (of_interest && !now.state.error.is_empty()).then(|| now.state.error.clone());
                     met.then(|| WaitOutcome {
                         status_code: i64::from(now.state.exit_code),
                         error,

@@ -29,9 +29,7 @@ pub async fn handle(
             outcome = waiting => outcome,
             () = shutdown.cancelled() => return feed.fail("the engine is shutting down").await,
         };
-        // Who waits for the removal is told of its failure only, and not of why the container did not start.
-        let error = outcome.error.filter(|_| condition != WaitCondition::Removed);
-        let error = error.map(|message| ContainerWaitExitError { message });
+        let error = outcome.error.map(|message| ContainerWaitExitError { message });
         let answer = ContainerWaitResponse {
             error,
             status_code: outcome.status_code,
