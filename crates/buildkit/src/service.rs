@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use image::Images;
 use prost::Message;
+use spec::{Digest, Reference};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::service::Routes;
 
@@ -29,6 +30,9 @@ use crate::uploads::Uploads;
 /// How a result of this engine is named in a definition.
 const RESULT: &str = "berth-result://";
 
+/// Told of every image that a build has made and that stays, and of the names that it was given. May block.
+pub type Told = dyn Fn(&Digest, &[Reference]) + Send + Sync;
+
 /// Everything the service's parts share; clones are handles.
 #[derive(Clone)]
 pub struct Service {
@@ -39,12 +43,13 @@ pub struct Service {
     pub locals: Locals,
     pub history: History,
     pub uploads: Uploads,
+    pub told: Arc<Told>,
     root: PathBuf,
 }
 
 impl Service {
     /// The service on the engine's root.
-    pub fn open(builder: Arc<Builder>, images: Images) -> io::Result<Service> {
+    pub fn open(builder: Arc<Builder>, images: Images, told: Arc<Told>) -> io::Result<Service> {
         let root = images.store().root().to_owned();
         Ok(Service {
             locals: Locals::open(&root)?,
@@ -54,6 +59,7 @@ impl Service {
             sessions: Sessions::default(),
             jobs: Jobs::default(),
             uploads: Uploads::default(),
+            told,
             root,
         })
     }

@@ -180,7 +180,11 @@ async fn serve(
         .map_err(|error| format!("cannot open the build cache: {error}"))?
         .with_policy(cache_policy(settings));
     let builder = Arc::new(builder);
-    let buildkit = buildkit::Service::open(builder.clone(), engine.images().clone())
+    let told = {
+        let engine = engine.clone();
+        Arc::new(move |id: &spec::Digest, names: &[spec::Reference]| engine.image_built(id, names))
+    };
+    let buildkit = buildkit::Service::open(builder.clone(), engine.images().clone(), told)
         .map_err(|error| format!("cannot open the directories of building clients: {error}"))?;
     let state = api::AppState::new(engine.clone(), builder, buildkit, shutdown.clone());
     let server = api::Server::new(api::router(state), shutdown.clone());

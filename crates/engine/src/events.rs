@@ -156,7 +156,10 @@ impl Events {
     }
 
     /// The past events that match, and everything from now on.
-    pub(crate) fn subscribe(&self, filter: &EventFilter) -> (Vec<Event>, broadcast::Receiver<Arc<Event>>) {
+    pub(crate) fn subscribe(
+        &self,
+        filter: &EventFilter,
+    ) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
         let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         let live = self.live.subscribe();
         let within = |event: &Event| {
@@ -169,7 +172,7 @@ impl Events {
             .events
             .iter()
             .filter(|e| within(e) && matches(e, &filter.filters));
-        (past.map(|e| Event::clone(e)).collect(), live)
+        (past.cloned().collect(), live)
     }
 
     pub(crate) fn followers(&self) -> usize {
@@ -189,21 +192,20 @@ pub fn matches(event: &Event, filters: &Filters) -> bool {
     };
     filters.iter().all(|(key, values)| {
         let any = |test: &dyn Fn(&str) -> bool| values.iter().any(|v| test(v));
+        // An id or a name, or the beginning of one.
         let object = |kind: &str, v: &str| {
-            event.kind == kind
-                && (event.actor.id == v || event.actor.id.starts_with(v) || attribute("name") == v)
+            event.kind == kind && (event.actor.id.starts_with(v) || attribute("name").starts_with(v))
         };
         match key.as_str() {
             "event" => any(&|v| event.action == v || event.action.split(':').next() == Some(v)),
             "type" => any(&|v| event.kind == v),
             "scope" => any(&|v| event.scope == v),
-            "container" => any(&|v| object("container", v) || attribute("container") == v),
             "image" => any(&|v| {
                 let name = |text: &str| text == v || text.rsplit_once(':').is_some_and(|(n, _)| n == v);
                 (event.kind == "image" && (name(&event.actor.id) || name(attribute("name"))))
                     || (event.kind == "container" && name(attribute("image")))
             }),
-            "volume" | "network" | "daemon" | "builder" => any(&|v| object(key, v)),
+            "container" | "volume" | "network" | "daemon" | "builder" => any(&|v| object(key, v)),
             "label" => matches_labels(&event.actor.attributes, values),
             _ => false,
         }
@@ -272,7 +274,8 @@ mod tests {
                 if published % 500 != 0 {
                     continue;
                 }
-                let ids: Vec<String> = events.subscribe(&all).0.into_iter().map(|e| e.actor.id).collect();
+                let past = events.subscribe(&all).0;
+                let ids: Vec<&str> = past.iter().map(|event| event.actor.id.as_str()).collect();
                 let first = published - ids.len();
                 assert_eq!(ids.len(), published.min(HISTORY));
                 assert!(

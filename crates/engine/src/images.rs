@@ -43,15 +43,20 @@ pub struct ImagesPruned {
 }
 
 pub(crate) fn emit(inner: &Inner, action: &str, id: &str, name: &str) {
+    emit_of(inner, inner.images.resolve(id).ok().as_ref(), action, id, name);
+}
+
+/// The same where the image is known, or known not to be here.
+fn emit_of(inner: &Inner, image: Option<&Image>, action: &str, id: &str, name: &str) {
     let mut attributes = BTreeMap::from([("name".to_owned(), name.to_owned())]);
-    let mut id = id.to_owned();
-    if let Ok(image) = inner.images.resolve(&id) {
-        attributes.extend(image.config.config.labels);
+    let mut id = id;
+    if let Some(image) = image {
+        attributes.extend(image.config.config.labels.clone());
         if id == image.id.as_str() {
-            id = image.shown.to_string();
+            id = image.shown.as_str();
         }
     }
-    inner.events.publish("image", action, &id, attributes);
+    inner.events.publish("image", action, id, attributes);
 }
 
 impl Engine {
@@ -137,6 +142,18 @@ impl Engine {
         .await
     }
 
+    /// Tells of an image that a build has made, and of the names that it was given. Blocks.
+    pub fn image_built(&self, id: &Digest, names: &[Reference]) {
+        // It may be gone by now, and was made all the same.
+        let image = self.inner.images.resolve(id.as_str()).ok();
+        let shown = image.as_ref().map_or(id, |image| &image.shown).as_str();
+        emit_of(&self.inner, image.as_ref(), "create", id.as_str(), shown);
+        for name in names {
+            let name = name.or_latest().familiar();
+            emit_of(&self.inner, image.as_ref(), "tag", id.as_str(), &name);
+        }
+    }
+
     /// The manifests behind each of these images, here or not.
     pub async fn image_manifests(&self, targets: Vec<Descriptor>) -> Result<Vec<Vec<ManifestSummary>>> {
         let inner = Arc::clone(&self.inner);
@@ -211,9 +228,13 @@ impl Engine {
     pub async fn image_import(&self, request: ImportImage, progress: Progress) -> Result<Digest> {
         let inner = Arc::clone(&self.inner);
         blocking(move || {
+            let name = request.options.reference.clone();
             let image = inner
                 .images
                 .import(Incoming::new(request.source), request.options, progress)?;
+            if let Some(name) = name {
+                emit(&inner, "tag", image.id.as_str(), &name.or_latest().familiar());
+            }
             emit(&inner, "import", image.id.as_str(), image.shown.as_str());
             Ok(image.shown)
         })

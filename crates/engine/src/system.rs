@@ -31,7 +31,7 @@ pub struct DiskUsage {
 
 impl Engine {
     /// Past events that match the filter, and all that follow (unfiltered).
-    pub fn events(&self, filter: &EventFilter) -> (Vec<Event>, broadcast::Receiver<Arc<Event>>) {
+    pub fn events(&self, filter: &EventFilter) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
         self.inner.events.subscribe(filter)
     }
 

@@ -90,7 +90,8 @@ async fn replay() {
     let builder =
         build::Builder::new(images, engine.store().clone(), Arc::new(machine::NoSteps)).expect("a builder");
     let builder = Arc::new(builder);
-    let buildkit = buildkit::Service::open(builder.clone(), engine.images().clone()).unwrap();
+    let buildkit =
+        buildkit::Service::open(builder.clone(), engine.images().clone(), Arc::new(|_, _| {})).unwrap();
     let state = AppState::new(engine.clone(), builder, buildkit, CancellationToken::new());
     let mut asker = Asker::new(TowerToHyperService::new(api::router(state)));
     let played = std::panic::AssertUnwindSafe(scenario::play(&mut asker))

@@ -123,13 +123,17 @@ fn the_stream_has_the_form_that_was_asked_for() {
         let _ = socket.read_to_string(&mut answer);
         answer
     };
-    for (accept, kind, head) in [
-        ("application/json", "application/json", "{"),
-        ("application/x-ndjson", "application/x-ndjson", "{"),
-        ("application/jsonl", "application/jsonl", "{"),
-        ("application/json-seq", "application/json-seq", "\u{1e}{"),
+    for (version, accept, kind, head) in [
+        ("v1.51", "application/json", "application/json", "{"),
+        ("v1.51", "application/x-ndjson", "application/x-ndjson", "{"),
+        ("v1.51", "application/jsonl", "application/jsonl", "{"),
+        ("v1.51", "application/json-seq", "application/json-seq", "\u{1e}{"),
+        // Who has no wish gets what is usual in its version.
+        ("v1.51", "*/*", "application/json", "{"),
+        ("v1.52", "*/*", "application/jsonl", "{"),
+        ("v1.53", "text/html", "application/jsonl", "{"),
     ] {
-        let answer = ask("v1.51", accept);
+        let answer = ask(version, accept);
         let (headers, body) = answer
             .split_once("\r\n\r\n")
             .unwrap_or_else(|| panic!("{answer:?}"));
@@ -140,6 +144,67 @@ fn the_stream_has_the_form_that_was_asked_for() {
             "{body:?}"
         );
     }
+}
+
+#[test]
+fn images_that_are_made_and_named_are_told_of() {
+    guard!();
+    let daemon = Daemon::start();
+    let context = |name: &str, dockerfile: &str| {
+        let context = daemon.dir.path().join(name);
+        std::fs::create_dir(&context).unwrap();
+        std::fs::write(context.join("Dockerfile"), dockerfile).unwrap();
+        context.display().to_string()
+    };
+    let build = |args: &[&str]| daemon.ok(&[&["build", "-q"], args].concat()).trim().to_owned();
+    let named = context("named", "FROM box:1\nLABEL team=a\n");
+    let named = build(&["-t", "app:1", "-t", "app", &named]);
+    let nameless = build(&[&context("nameless", "FROM box:1\nLABEL team=b\n")]);
+    // By the builder of old.
+    let old = context("old", "FROM box:1\nLABEL team=c\n");
+    let tar = std::process::Command::new("tar")
+        .args(["-cC", &old, "."])
+        .output()
+        .unwrap();
+    let path = "/v1.51/build?t=old:1";
+    let answer = crate::http::request(&daemon, "POST", path, "application/x-tar", &tar.stdout);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let old = daemon
+        .ok(&["inspect", "-f", "{{.Id}}", "old:1"])
+        .trim()
+        .to_owned();
+    daemon.ok(&["run", "--name", "one", "box:1", "true"]);
+    daemon.ok(&["commit", "one", "made"]);
+    let told: Vec<(String, String)> = past(&daemon, &["type=image"])
+        .iter()
+        .map(|event| {
+            let name = event["Actor"]["Attributes"]["name"].as_str().unwrap();
+            (event["Action"].as_str().unwrap().to_owned(), name.to_owned())
+        })
+        .collect();
+    let told: Vec<(&str, &str)> = told.iter().map(|(a, n)| (a.as_str(), n.as_str())).collect();
+    let imported = daemon.ok(&["inspect", "-f", "{{.Id}}", "box:1"]);
+    assert_eq!(
+        told,
+        [
+            ("tag", "box:1"),
+            ("import", imported.trim()),
+            ("create", &named),
+            ("tag", "app:1"),
+            ("tag", "app:latest"),
+            ("create", &nameless),
+            ("create", &old),
+            ("tag", "old:1"),
+            ("tag", "made:latest"),
+        ]
+    );
+    let by_label = past(&daemon, &["type=image", "label=team=a"]);
+    assert_eq!(actions(&by_label), ["create", "tag", "tag"]);
+    assert!(
+        by_label
+            .iter()
+            .all(|event| event["Actor"]["ID"] == named.as_str())
+    );
 }
 
 /// The attributes of the only event of this kind, action and object's name.

@@ -46,6 +46,15 @@ impl Engine {
         let watch = self.inner.metrics.watch("commit");
         let work = blocking(move || commit(&inner, &owned, &request, apply));
         let (id, reference) = watch.done(self.while_frozen(freeze, work).await)?;
+        if let Some(name) = reference.clone() {
+            let (inner, id) = (Arc::clone(&self.inner), id.clone());
+            blocking(move || {
+                crate::images::emit(&inner, "tag", id.as_str(), &name.familiar());
+                Ok(())
+            })
+            .await?;
+        }
+        let reference = reference.map(|name| name.canonical()).unwrap_or_default();
         let mut attributes = container.attributes();
         attributes.insert("comment".to_owned(), comment);
         attributes.insert("imageID".to_owned(), id.to_string());
@@ -62,7 +71,7 @@ fn commit(
     container: &Container,
     request: &CommitContainer,
     apply: impl FnOnce(&mut ContainerSettings, &[String]) -> std::result::Result<(), String>,
-) -> Result<(Digest, String)> {
+) -> Result<(Digest, Option<Reference>)> {
     let reference = match request.repo.as_str() {
         "" => None,
         repo => {
@@ -126,8 +135,7 @@ fn commit(
     if let Err(error) = snapshots.remove(copy) {
         tracing::warn!(snapshot = %copy, %error, "the copy of a committed container stays until the next start");
     }
-    let name = reference.map(|r| r.canonical()).unwrap_or_default();
-    Ok((image?.shown, name))
+    Ok((image?.shown, reference))
 }
 
 /// Copies the writable layer by way of its tar form, which carries everything a layer can hold.

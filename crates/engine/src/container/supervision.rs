@@ -224,7 +224,6 @@ impl Owner {
 
     pub(super) async fn signal(&mut self, number: i32) -> Result<()> {
         let monitor = self.monitor()?;
-        self.emit_with("kill", [("signal", number.to_string())]);
         let sent = match self.container.check_answers() {
             Ok(()) => blocking(move || monitor.kill(number).map_err(Error::from)).await,
             silent => silent,
@@ -233,12 +232,15 @@ impl Owner {
             Err(error) if error.class == spec::ErrorClass::Unavailable => {
                 self.ask_monitor(None);
                 match number {
-                    signal::KILL => self.end_monitor(error).await,
-                    _ => Err(error),
+                    signal::KILL => self.end_monitor(error).await?,
+                    _ => return Err(error),
                 }
             }
-            sent => sent,
+            sent => sent?,
         }
+        // The end that it brings is told by this task, after it.
+        self.emit_with("kill", [("signal", number.to_string())]);
+        Ok(())
     }
 
     /// What is to be killed and cannot be reached through its monitor is killed with it; the end of the stream tells.

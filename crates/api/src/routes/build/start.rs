@@ -58,6 +58,7 @@ pub async fn handle(
         logins: auth::registry_logins(&headers),
         ..request(options, &context)
     };
+    let names = request.tags.clone();
     stream_job(move |lines| async move {
         let _end_with_client = stop.drop_guard();
         let (output, events) = mpsc::channel(PENDING);
@@ -67,6 +68,8 @@ pub async fn handle(
         let _ = tokio::task::spawn_blocking(move || drop(directory)).await;
         match built {
             Ok(image) => {
+                let id = image.id.clone();
+                let _ = tokio::task::spawn_blocking(move || state.engine.image_built(&id, &names)).await;
                 if quiet {
                     lines
                         .send(ProgressMessage::stream(format!("{}\n", image.shown)))

@@ -52,7 +52,7 @@ pub async fn handle(
     let show = move |event: Event| versions::event::event(event, version);
     let body = feed(move |feed| async move {
         for event in past {
-            if !send(&feed, format, show(event)).await {
+            if !send(&feed, format, show(Arc::unwrap_or_clone(event))).await {
                 return;
             }
         }
