@@ -85,7 +85,6 @@ pub(crate) struct Inner {
     pub(crate) events: Events,
     pub(crate) metrics: Metrics,
     pub(crate) activities: Activities,
-    pub(crate) stats: crate::container::Samples,
     pub(crate) shutdown: CancellationToken,
     /// Cancelled when clients can reach the engine; nothing else waits for it but what starts by itself.
     pub(crate) serves: CancellationToken,
@@ -240,7 +239,6 @@ impl Inner {
             events,
             metrics,
             activities: Activities::default(),
-            stats: Default::default(),
             shutdown: CancellationToken::new(),
             serves: CancellationToken::new(),
             tasks: TaskTracker::new(),

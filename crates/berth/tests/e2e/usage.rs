@@ -1,5 +1,7 @@
 //! `stats` and `top`, held against what the kernel says, and against the real docker client.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -103,6 +105,9 @@ fn what_is_used_is_what_the_kernel_says() {
         assert_eq!(stats["pids_stats"]["limit"], 20);
         assert_eq!(stats["pids_stats"]["current"], 4);
         assert_eq!(stats["name"], "/busy");
+        let online = std::fs::read_to_string("/proc/stat").unwrap();
+        let online = online.lines().filter(|line| line.starts_with("cpu")).count() - 1;
+        assert_eq!(stats["cpu_stats"]["online_cpus"], online);
     }
     // What may go to and fro is compared while it stands still.
     daemon.ok(&["pause", "busy"]);
@@ -172,6 +177,36 @@ fn a_stream_carries_the_sample_before_and_ends_with_the_container() {
     let mut stream = stream;
     stream.kill().unwrap();
     stream.wait().unwrap();
+}
+
+/// Each watcher's samples are compared with its own: what another one asks between them is not what was before.
+#[test]
+fn those_who_watch_one_container_do_not_disturb_each_other() {
+    guard!();
+    let daemon = Daemon::start();
+    daemon.ok(&["run", "-d", "--name", "one", "box:1", "sleep", "1000"]);
+    let watch = || {
+        let mut stream = UnixStream::connect(daemon.dir.path().join("run/berth.sock")).unwrap();
+        write!(
+            stream,
+            "GET /v1.51/containers/one/stats HTTP/1.0\r\nHost: x\r\n\r\n"
+        )
+        .unwrap();
+        let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+        lines.find(String::is_empty).unwrap();
+        lines
+    };
+    let mut watchers = [watch(), watch(), watch()];
+    let mut before = vec![(Value::from("0001-01-01T00:00:00Z"), Value::Null); watchers.len()];
+    for _ in 0..3 {
+        for (watcher, (read, time)) in watchers.iter_mut().zip(&mut before) {
+            let sample: Value = serde_json::from_str(&watcher.next().unwrap()).unwrap();
+            assert_eq!(sample["preread"], *read);
+            assert_eq!(sample["precpu_stats"]["system_cpu_usage"], *time);
+            *read = sample["read"].clone();
+            *time = sample["cpu_stats"]["system_cpu_usage"].clone();
+        }
+    }
 }
 
 #[test]

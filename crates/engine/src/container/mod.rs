@@ -93,7 +93,7 @@ pub(crate) use record::{Records, mounted_layers};
 pub(crate) use registry::Registry;
 pub(crate) use remove::remove_parts;
 pub(crate) use restart::wants_start_with_daemon;
-pub(crate) use stats::{Samples, sizes, total_memory};
+pub(crate) use stats::{sizes, total_memory};
 pub(crate) use step::Steps;
 pub(crate) use supervision::Supervision;
 

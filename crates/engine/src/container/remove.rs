@@ -94,7 +94,6 @@ impl Owner {
             return Err(error);
         }
         self.engine.execs.container_ended(&self.container.id);
-        self.engine.stats.forget(&self.container.id);
         self.engine
             .containers
             .remove(&self.container.id, &self.container.name);

@@ -1,38 +1,17 @@
 //! What a container uses: one sample of its cgroup and interfaces, beside the sample before it, in Docker's
-//! numbers.
+//! numbers. Whoever watches has samples of its own to compare: others that watch the same container change nothing of what
+//! is shown.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
-
-use api_types::{
-    BlkioStatEntry, BlkioStats, CpuStats, CpuUsage, MemoryStats, NetworkStats, PidsStats, Stats,
-    ThrottlingData, ZERO_TIME,
-};
-use spec::Id;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::Container;
 use crate::engine::{Engine, Inner, blocking};
 use crate::error::{Error, Result};
-
-/// The last sample of each container, so that the next one can tell a rate.
-#[derive(Default)]
-pub(crate) struct Samples {
-    last: Mutex<HashMap<Id, (String, CpuStats)>>,
-}
-
-impl Samples {
-    fn replace(&self, id: &Id, read: &str, cpu: &CpuStats) -> Option<(String, CpuStats)> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.insert(id.clone(), (read.to_owned(), cpu.clone()))
-    }
-
-    pub(crate) fn forget(&self, id: &Id) {
-        self.last
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(id);
-    }
-}
+use api_types::{
+    BlkioStatEntry, BlkioStats, CpuStats, CpuUsage, MemoryStats, NetworkStats, PidsStats, Stats,
+    ThrottlingData, ZERO_TIME,
+};
 
 /// Disk use of a container in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -44,8 +23,9 @@ pub struct Sizes {
 }
 
 impl Engine {
-    /// One sample. Of a container that does not run, the empty one Docker gives.
-    pub async fn container_stats(&self, name: &str, one_shot: bool) -> Result<Stats> {
+    /// One sample, beside the one that the same client had before. Of a container that does not run, the empty one Docker
+    /// gives.
+    pub async fn container_stats(&self, name: &str, before: Option<&Stats>) -> Result<Stats> {
         let container = self.container(name)?;
         let mut stats = Stats {
             id: container.id.to_string(),
@@ -55,6 +35,10 @@ impl Engine {
             preread: ZERO_TIME.to_owned(),
             ..Stats::default()
         };
+        if let Some(before) = before {
+            stats.preread.clone_from(&before.read);
+            stats.precpu_stats = before.cpu_stats.clone();
+        }
         if !container.state.status.is_alive() {
             return Ok(stats);
         }
@@ -66,15 +50,6 @@ impl Engine {
         stats.pids_stats = sample.pids;
         stats.blkio_stats = sample.blkio;
         stats.networks = sample.networks;
-        if let Some((read, cpu)) = self
-            .inner
-            .stats
-            .replace(&container.id, &stats.read, &stats.cpu_stats)
-            && !one_shot
-        {
-            stats.preread = read;
-            stats.precpu_stats = cpu;
-        }
         Ok(stats)
     }
 
@@ -122,6 +97,8 @@ fn sample(inner: &Inner, container: &Container) -> Result<Sample> {
         list.iter().map(one).collect::<api_types::List<_>>()
     };
     let own_interfaces = container.host_config.network_mode != "host";
+    let machine = std::fs::read_to_string("/proc/stat")?;
+    let (system_cpu_usage, online_cpus) = processors(&machine)?;
     Ok(Sample {
         cpu: CpuStats {
             cpu_usage: CpuUsage {
@@ -130,11 +107,8 @@ fn sample(inner: &Inner, container: &Container) -> Result<Sample> {
                 usage_in_kernelmode: stats.cpu.kernel,
                 usage_in_usermode: stats.cpu.user,
             },
-            system_cpu_usage: system_cpu_usage()?,
-            online_cpus: u32::try_from(
-                std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            )
-            .unwrap_or(1),
+            system_cpu_usage,
+            online_cpus,
             throttling_data: ThrottlingData {
                 periods: stats.cpu.throttling.periods,
                 throttled_periods: stats.cpu.throttling.throttled_periods,
@@ -172,20 +146,24 @@ fn sample(inner: &Inner, container: &Container) -> Result<Sample> {
     })
 }
 
-/// Processor time of the whole machine in nanoseconds, from the first line of /proc/stat (proc(5)): user to
-/// softirq and steal, in ticks of 10 ms.
-fn system_cpu_usage() -> Result<u64> {
-    let text = std::fs::read_to_string("/proc/stat")?;
-    let line = text.lines().next().unwrap_or_default();
+/// Processor time of the whole machine in nanoseconds, and how many processors had it, whichever of them the daemon may
+/// use. From /proc/stat (proc(5)): the first line, from user to softirq and steal, in ticks of 10 ms; then a line for each.
+fn processors(stat: &str) -> Result<(u64, u32)> {
+    let line = stat.lines().next().unwrap_or_default();
     let ticks: u64 = line
         .split_whitespace()
         .skip(1)
         .take(8)
         .filter_map(|f| f.parse::<u64>().ok())
         .sum();
+    let is_one = |line: &&str| {
+        let number = line.strip_prefix("cpu").and_then(|rest| rest.chars().next());
+        number.is_some_and(|digit| digit.is_ascii_digit())
+    };
+    let online = stat.lines().filter(is_one).count();
     match ticks {
         0 => Err(Error::internal("/proc/stat has no processor times")),
-        ticks => Ok(ticks * 10_000_000),
+        ticks => Ok((ticks * 10_000_000, u32::try_from(online).unwrap_or(u32::MAX))),
     }
 }
 
@@ -232,6 +210,13 @@ fn interfaces(text: &str) -> BTreeMap<String, NetworkStats> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_machine_has_the_processors_that_are_listed() {
+        let text = "cpu  1 2 3 4 5 6 7 8 90 90\ncpu0 1 1 1 1 1 1 1 1 0 0\ncpu11 0 1 2 3 4 5 6 7 0 0\nintr 1 2\nctxt 5\n";
+        assert_eq!(processors(text).unwrap(), (360_000_000, 2));
+        assert!(processors("").is_err());
+    }
 
     #[test]
     fn reads_interfaces() {

@@ -27,10 +27,10 @@ pub async fn handle(
     let id = container.id.to_string();
     if !query.flag_or("stream", true) {
         let one_shot = version.has(41) && query.flag("one-shot");
-        let mut sample = state.engine.container_stats(&id, one_shot).await?;
+        let mut sample = state.engine.container_stats(&id, None).await?;
         if !one_shot && container.state.status.is_alive() {
             tokio::time::sleep(PERIOD).await;
-            sample = state.engine.container_stats(&id, false).await?;
+            sample = state.engine.container_stats(&id, Some(&sample)).await?;
         }
         return Ok(ok(&sample));
     }
@@ -38,6 +38,7 @@ pub async fn handle(
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut silent = false;
+        let mut before = None;
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
@@ -52,12 +53,13 @@ pub async fn handle(
                 continue;
             }
             silent = !alive;
-            let Ok(sample) = state.engine.container_stats(&id, false).await else {
+            let Ok(sample) = state.engine.container_stats(&id, before.as_ref()).await else {
                 continue;
             };
             if feed.send(encode_line(LineFormat::Json, &sample)).await.is_err() {
                 return;
             }
+            before = Some(sample);
         }
     });
     Ok(with_type(StatusCode::OK, "application/json", body))
