@@ -92,3 +92,73 @@ fn a_dry_run_says_what_the_real_one_does() {
     assert_eq!(daemon.ok(&["exec", "alive", "echo", "untouched"]), "untouched\n");
     assert_eq!(daemon.ok(&["system", "check"]), "Nothing is wrong.\n");
 }
+
+#[test]
+fn filters_choose_what_goes() {
+    guard!();
+    let daemon = Daemon::start();
+    let context = daemon.dir.path().join("context");
+    std::fs::create_dir(&context).unwrap();
+    for name in ["a", "b", "c"] {
+        let label = format!("tier={name}");
+        let labelled = |words: &[&str]| daemon.ok(&[words, &["--label", &label]].concat());
+        labelled(&["network", "create", name]);
+        labelled(&["volume", "create", name]);
+        std::fs::write(context.join("Dockerfile"), format!("FROM box:1\nLABEL {label}\n")).unwrap();
+        daemon.ok(&["build", "-q", "-t", name, context.to_str().unwrap()]);
+        daemon.ok(&["create", "--name", name, "--label", &label, "box:1", "true"]);
+    }
+    // Neither it nor its image goes, whatever is asked.
+    daemon.ok(&["run", "-d", "--name", "alive", "box:1", "sleep", "1000"]);
+    let kinds: [(&[&str], &[&str], &str); 4] = [
+        (
+            &["container", "prune"],
+            &["ps", "-a", "--format", "{{.Names}}"],
+            "alive",
+        ),
+        (
+            &["network", "prune"],
+            &[
+                "network",
+                "ls",
+                "--filter",
+                "type=custom",
+                "--format",
+                "{{.Name}}",
+            ],
+            "",
+        ),
+        (&["volume", "prune", "-a"], &["volume", "ls", "-q"], ""),
+        (
+            &["image", "prune", "-a"],
+            &["images", "--format", "{{.Repository}}"],
+            "box",
+        ),
+    ];
+    for (prune, list, always) in kinds {
+        let left = || {
+            let listed = daemon.ok(list);
+            let mut left: Vec<String> = listed.lines().map(str::to_owned).collect();
+            left.retain(|name| name != always);
+            left.sort();
+            left.concat()
+        };
+        let with = |filter: &'static str| [prune, &["--filter", filter]].concat();
+        let (_, said) = daemon.fails(&[&with("colour=red")[..], &["-f"]].concat());
+        assert!(said.contains("invalid filter 'colour'"), "{prune:?}: {said}");
+        let old = [&with("until=2001-01-01T00:00:00")[..], &["-f"]].concat();
+        match prune[0] {
+            "volume" => assert!(daemon.fails(&old).1.contains("invalid filter 'until'")),
+            _ => drop(daemon.ok(&old)),
+        }
+        assert_eq!(left(), "abc", "{prune:?}");
+        rehearsed_and_done(&daemon, &with("label=tier=a"), &[]);
+        assert_eq!(left(), "bc", "{prune:?}");
+        rehearsed_and_done(&daemon, &with("label!=tier=b"), &[]);
+        assert_eq!(left(), "b", "{prune:?}");
+        if prune[0] != "volume" {
+            rehearsed_and_done(&daemon, &with("until=2100-01-01T00:00:00"), &[]);
+            assert_eq!(left(), "", "{prune:?}");
+        }
+    }
+}
