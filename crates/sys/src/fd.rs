@@ -31,27 +31,35 @@ pub fn begin_writing_back<F: AsFd>(file: F) {
     }
 }
 
-/// Sends all of `bytes`; `fds` travel with the first byte. `bytes` must not be empty when `fds` are given.
+/// Sends all of `bytes`; `fds` travel with the first byte, and where they are more than one message carries, with those
+/// behind it, a message each. There must be a byte for each message.
 pub fn send_fds<S: AsFd>(socket: S, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-    if fds.len() > MAX_FDS || (bytes.is_empty() && !fds.is_empty()) {
+    let mut groups = fds.chunks(MAX_FDS).peekable();
+    if groups.len() > bytes.len() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "too many descriptors, or none of data",
+            "too few bytes for so many descriptors",
         ));
     }
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut sent = 0;
     while sent < bytes.len() {
         let mut control = SendAncillaryBuffer::new(&mut space);
-        if sent == 0 && !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        if let Some(group) = groups.peek().copied()
+            && !control.push(SendAncillaryMessage::ScmRights(group))
+        {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "too many descriptors",
             ));
         }
-        let rest = [io::IoSlice::new(&bytes[sent..])];
+        let end = if groups.len() > 1 { sent + 1 } else { bytes.len() };
+        let rest = [io::IoSlice::new(&bytes[sent..end])];
         match rustix::net::sendmsg(socket.as_fd(), &rest, &mut control, SendFlags::NOSIGNAL) {
-            Ok(count) => sent += count,
+            Ok(count) => {
+                sent += count;
+                groups.next();
+            }
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -194,6 +202,36 @@ mod tests {
         received.rewind().unwrap();
         received.read_to_string(&mut text).unwrap();
         assert_eq!(text, "content");
+    }
+
+    #[test]
+    fn more_descriptors_than_a_message_carries_come_in_their_order() {
+        let (left, right) = UnixStream::pair().unwrap();
+        let files: Vec<OwnedFd> = (0..2 * MAX_FDS + 5)
+            .map(|n| sealed_memfd("sent", n.to_string().as_bytes()).unwrap())
+            .collect();
+        let sent: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
+        assert!(
+            send_fds(&left, b"ab", &sent).is_err(),
+            "three messages need three bytes"
+        );
+        send_fds(&left, b"hello", &sent).unwrap();
+        let (mut bytes, mut fds) = (Vec::new(), Vec::new());
+        while bytes.len() < 5 {
+            let mut buffer = [0; 16];
+            let (count, more) = recv_fds(&right, &mut buffer).unwrap();
+            bytes.extend_from_slice(&buffer[..count]);
+            fds.extend(more);
+        }
+        assert_eq!(bytes, b"hello");
+        let texts = fds.into_iter().map(|fd| {
+            let mut text = String::new();
+            let mut file = std::fs::File::from(fd);
+            file.rewind().unwrap();
+            file.read_to_string(&mut text).unwrap();
+            text
+        });
+        assert!(texts.eq((0..files.len()).map(|n| n.to_string())));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 pub mod beneath;
 pub mod bpf;
 pub mod caps;
+pub mod datagram;
 pub mod event;
 pub mod fd;
 pub mod features;
