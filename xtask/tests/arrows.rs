@@ -43,6 +43,12 @@ const ROOMS: &[(&str, u8, &[&str], &str)] = &[
         "a protocol client stores nothing",
     ),
     (
+        "relay",
+        1,
+        &["sys"],
+        "it outlives the daemon and knows sockets, not containers",
+    ),
+    (
         "runtime",
         1,
         &["cgroup", "spec", "sys"],
@@ -69,13 +75,13 @@ const ROOMS: &[(&str, u8, &[&str], &str)] = &[
     (
         "monitor",
         2,
-        &["cgroup", "dns", "runtime", "spec", "sys", "tls"],
+        &["cgroup", "dns", "relay", "runtime", "spec", "sys", "tls"],
         "a monitor outlives the daemon and its database",
     ),
     (
         "network",
         2,
-        &["dns", "spec", "store", "sys"],
+        &["dns", "relay", "spec", "store", "sys"],
         "networks know endpoints, not containers",
     ),
     (
