@@ -211,6 +211,17 @@ impl Monitor {
         }
     }
 
+    /// Has the monitor serve these published ports; for the ones of these places in the list there is a socket that is
+    /// bound there, and it has the sockets of the others. A monitor of an earlier release cannot.
+    pub fn relay(&self, ports: &[relay::Port], sockets: &[(usize, BorrowedFd<'_>)]) -> Outcome<()> {
+        let request = Request::Relay {
+            ports: ports.to_vec(),
+            new: sockets.iter().map(|(place, _)| *place).collect(),
+        };
+        let sockets: Vec<BorrowedFd<'_>> = sockets.iter().map(|(_, socket)| *socket).collect();
+        self.ask_done(&request, &sockets)
+    }
+
     /// Events from now on, one JSON [`crate::protocol::Event`] per line, on a socket without deadline. An exit that
     /// has happened already is the first event. End of file without an exit means that the monitor crashed.
     pub fn watch(&self) -> Outcome<UnixStream> {

@@ -19,6 +19,7 @@
 //! |---|---|
 //! | 1 | everything but what follows; [`Request::Watch`] is answered with [`Response::Done`] |
 //! | 2 | [`Response::Watching`]; a request that is not known does not end the connection |
+//! | 3 | [`Request::Relay`] |
 //!
 //! `tests/protocol/` holds what each version says, word for word, and a test holds the types against it.
 
@@ -33,14 +34,15 @@ use sys::mount::Overlay;
 pub use crate::log::LogConfig;
 
 /// The version of what is said here.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The longest line either side accepts. An `exec` carries an environment, a launch hundreds of layers.
 pub const MAX_LINE: usize = 4 << 20;
 
 /// What to run. Descriptors come in this order: the network namespace (if any), the user namespace (if
 /// `has_userns`), the two DNS sockets (datagram,
-/// stream; if `has_dns`), one stream socket per entry of `attach`, a mount of the init program (if `init`). Whether
+/// stream; if `has_dns`), one stream socket per entry of `attach`, one socket per entry of `relay`, bound there, a mount
+/// of the init program (if `init`). Whether
 /// there is a namespace follows from the count. The process itself is described by `<bundle>/config.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Launch {
@@ -71,6 +73,8 @@ pub struct Launch {
     pub dns: Option<dns::Config>,
     pub seccomp_cache: Option<PathBuf>,
     pub attach: Vec<AttachStreams>,
+    /// Published ports that the monitor serves.
+    pub relay: Vec<relay::Port>,
 }
 
 impl Launch {
@@ -174,6 +178,13 @@ pub enum Request {
     },
     ExecState {
         exec_id: String,
+    },
+    /// The published ports that the monitor serves from now on. Of those that it serves already it has the sockets; for
+    /// the ones of these places in the list, in this order, there is a descriptor each: a socket bound there. What it
+    /// served and is not in the list is given up. Connections go on.
+    Relay {
+        ports: Vec<relay::Port>,
+        new: Vec<usize>,
     },
     /// Answered with [`Response::Watching`]; from then on events follow.
     Watch,

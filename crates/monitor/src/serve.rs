@@ -17,6 +17,7 @@ mod exit;
 mod launch;
 mod listener;
 mod poller;
+mod relay;
 mod session;
 mod supervisor;
 

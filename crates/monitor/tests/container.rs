@@ -4,7 +4,7 @@
 mod fixture;
 
 use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr, SocketAddrV6, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
@@ -14,6 +14,7 @@ use monitor::client::Monitor;
 use monitor::protocol::{AttachStreams, Event, ExecRequest, Hello, Response};
 use serde_json::json;
 use spec::ErrorClass;
+use sys::program::Sealed;
 
 #[test]
 fn output_exit_code_log_and_cleanup() {
@@ -515,4 +516,69 @@ fn an_idle_monitor_is_small() {
     assert!(anonymous < 512, "{anonymous} KiB of its own");
     let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
     assert!(open < 16, "{open} descriptors");
+}
+
+/// A published port of the container is a socket that the monitor was given; the container is a server of this host here.
+#[test]
+fn published_ports_are_served_from_the_start_to_the_end() {
+    let Some(mut container) = Box::new(&["sleep", "100"]) else {
+        return;
+    };
+    let Ok(socket) = TcpListener::bind("[::1]:0") else {
+        println!("skipped: the host has no IPv6");
+        return;
+    };
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let SocketAddr::V6(host) = socket.local_addr().unwrap() else {
+        unreachable!()
+    };
+    let port = |host| relay::Port {
+        transport: relay::Transport::Tcp,
+        host,
+        target: Some(server.local_addr().unwrap()),
+    };
+    container.launch.relay = vec![port(host)];
+    container.write_config();
+    let program = Sealed::of(&program()).unwrap();
+    let (monitor, _) = Monitor::launch(&program, &container.launch, &[socket.as_fd()]).unwrap();
+    drop(socket);
+    let watch = monitor.watch().unwrap();
+    let served = |at: SocketAddrV6| {
+        let mut client = TcpStream::connect(at).unwrap();
+        let (mut answering, _) = server.accept().unwrap();
+        answering.write_all(b"served").unwrap();
+        let mut answer = [0; 6];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"served");
+        (client, answering)
+    };
+    let (mut client, _answering) = served(host);
+    // One more, for which a socket comes, and one for which none does.
+    let more = TcpListener::bind("[::1]:0").unwrap();
+    let SocketAddr::V6(second) = more.local_addr().unwrap() else {
+        unreachable!()
+    };
+    let unknown = "[::1]:1".parse().unwrap();
+    monitor
+        .relay(&[port(host), port(unknown), port(second)], &[(2, more.as_fd())])
+        .unwrap();
+    drop(more);
+    for at in [host, second] {
+        served(at);
+    }
+    let failed = monitor.relay(&[port(host), port(second)], &[(0, watch.as_fd())]);
+    assert!(failed.is_err(), "that is no socket that listens for clients");
+    served(second);
+    monitor.relay(&[port(second)], &[]).unwrap();
+    served(second);
+    monitor.kill(9).unwrap();
+    let told = events(watch);
+    assert!(matches!(told.last(), Some(Event::Exited(_))), "{told:?}");
+    // Whoever hears of the end may have the ports, and clients are not left waiting.
+    drop(TcpListener::bind(second).unwrap());
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
+    let closed = monitor.relay(&[port(second)], &[]).unwrap_err();
+    assert_eq!(closed.class, ErrorClass::Conflict);
+    monitor.release().unwrap();
 }

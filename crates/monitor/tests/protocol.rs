@@ -10,7 +10,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-const VERSIONS: [&str; 2] = [include_str!("protocol/1.txt"), include_str!("protocol/2.txt")];
+const VERSIONS: [&str; 3] = [
+    include_str!("protocol/1.txt"),
+    include_str!("protocol/2.txt"),
+    include_str!("protocol/3.txt"),
+];
 
 /// Kind and line of every message that was recorded.
 fn recorded() -> Vec<(&'static str, &'static str)> {
@@ -90,6 +94,7 @@ fn every_message_was_recorded() {
         Request::ExecResize { .. } => "exec_resize",
         Request::ExecKill { .. } => "exec_kill",
         Request::ExecState { .. } => "exec_state",
+        Request::Relay { .. } => "relay",
         Request::Watch => "watch",
         Request::Release => "release",
     };
@@ -119,7 +124,7 @@ fn every_message_was_recorded() {
         };
         seen.insert((kind, name));
     }
-    assert_eq!(seen.len(), 10 + 6 + 7, "{seen:?}");
+    assert_eq!(seen.len(), 11 + 6 + 7, "{seen:?}");
     assert_eq!(usize::try_from(VERSION).unwrap(), VERSIONS.len());
     assert_eq!(Hello::own().version, VERSION);
 }

@@ -234,6 +234,7 @@ fn launch_blocking(
         dns: sandbox.as_ref().and_then(|s| s.dns_config.clone()),
         seccomp_cache: Some(engine.config.run_dir.join("seccomp")),
         attach: attaching.iter().map(|a| a.streams).collect(),
+        relay: Vec::new(),
     };
     let mut descriptors: Vec<BorrowedFd<'_>> = Vec::new();
     if let Some(sandbox) = &sandbox {

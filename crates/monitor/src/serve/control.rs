@@ -184,6 +184,7 @@ impl Supervisor {
                 self.reap();
                 self.exec_state(&exec_id)
             }
+            Request::Relay { ports, new } => self.set_relay(ports, new, fds),
             Request::Release => {
                 if !matches!(self.phase, Phase::Ended { .. }) {
                     let text = format!("container {} is running", self.launch.id);

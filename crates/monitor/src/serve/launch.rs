@@ -15,6 +15,7 @@ use spec::runtime::{ConsoleSize, Resources, Spec};
 use sys::event::Signals;
 
 use super::internal;
+use super::relay::Relay;
 use super::session::{Ends, Session};
 use super::supervisor::{MAIN, Parts, Supervisor};
 use crate::log::Writer;
@@ -30,13 +31,18 @@ struct Descriptors {
     userns: Option<OwnedFd>,
     dns: Option<dns::Sockets>,
     streams: Vec<OwnedFd>,
+    relay: Vec<OwnedFd>,
     init: Option<OwnedFd>,
 }
 
 impl Descriptors {
     fn split(launch: &Launch, fds: Vec<OwnedFd>) -> Result<Self, Failed> {
         let dns = if launch.has_dns { 2 } else { 0 };
-        let rest = dns + launch.attach.len() + usize::from(launch.init) + usize::from(launch.has_userns);
+        let rest = dns
+            + launch.attach.len()
+            + launch.relay.len()
+            + usize::from(launch.init)
+            + usize::from(launch.has_userns);
         let wrong = || {
             let text = format!(
                 "a launch came with {} descriptors where {rest} or one more were due",
@@ -61,11 +67,13 @@ impl Descriptors {
         };
         let mut streams: Vec<OwnedFd> = fds.collect();
         let init = if launch.init { streams.pop() } else { None };
+        let relay = streams.split_off(launch.attach.len().min(streams.len()));
         Ok(Self {
             netns,
             userns,
             dns,
             streams,
+            relay,
             init,
         })
     }
@@ -114,6 +122,7 @@ pub(super) struct Container {
     pub(super) process: runtime::Running,
     pub(super) session: Session,
     pub(super) dns: Option<dns::Server>,
+    pub(super) relay: Option<Relay>,
     pub(super) started: Started,
     pub(super) begun: Instant,
 }
@@ -138,6 +147,12 @@ fn start_in(
             Some(dns::Server::new(sockets, config.clone()).map_err(|error| internal("serve names", &error))?)
         }
         _ => None,
+    };
+    let relay = match launch.relay.is_empty() {
+        true => None,
+        false => Some(
+            relay_of(launch, descriptors.relay).map_err(|error| internal("serve published ports", &error))?,
+        ),
     };
     if let Some(process) = &mut config.process {
         process.terminal = launch.tty;
@@ -206,9 +221,17 @@ fn start_in(
         process,
         session,
         dns,
+        relay,
         started,
         begun: Instant::now(),
     })
+}
+
+/// Clients may come from here on, and wait until the container runs.
+fn relay_of(launch: &Launch, sockets: Vec<OwnedFd>) -> io::Result<Relay> {
+    let mut relay = Relay::new()?;
+    relay.set(launch.relay.clone(), sockets.into_iter().enumerate().collect())?;
+    Ok(relay)
 }
 
 /// Microseconds since it was asked last.

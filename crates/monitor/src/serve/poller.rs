@@ -16,6 +16,7 @@ pub(super) enum Token {
     Listener,
     OutOfMemory,
     Dns,
+    Relay,
     Log,
     Control(u32),
     Session(u32, Part),

@@ -1,9 +1,9 @@
 //! The loop of a running container, and its end.
 //!
 //! ```text
-//!   Running ──(first process reaped)──> Draining ──(output read, execs reaped, or 2 s)──> Ended ──> gone
-//!              cgroup killed                          log, exit record, watchers,            released, or
-//!                                                     cgroup removed                         5 s without watchers
+//!   Running ──(first process reaped)──> Draining ──(output read, execs and relay reaped, or 2 s)──> Ended ──> gone
+//!              cgroup killed                          log, exit record, watchers,                     released, or
+//!                                                     cgroup removed                                  5 s without watchers
 //! ```
 
 use std::collections::BTreeMap;
@@ -19,6 +19,7 @@ use super::control::Control;
 use super::exec::{Exec, Inherited};
 use super::launch::Container;
 use super::poller::{Part, Poller, Token};
+use super::relay::Relay;
 use super::session::{Read, Session};
 use super::{exit, internal};
 use crate::log::{Report, Stream, Trouble, Writer};
@@ -73,6 +74,7 @@ pub(super) struct Supervisor {
     /// The forwarder that the poller knows.
     forwarder: Option<u32>,
     dns: Option<dns::Server>,
+    pub(super) relay: Option<Relay>,
     oom_event: Option<std::os::fd::OwnedFd>,
     oom_kills: u64,
     buffer: Vec<u8>,
@@ -127,6 +129,7 @@ impl Supervisor {
             log,
             forwarder: None,
             dns: container.dns,
+            relay: container.relay,
             oom_kills: 0,
             // Never zeroed: only what is read into becomes memory.
             buffer: Vec::with_capacity(BUFFER),
@@ -195,6 +198,11 @@ impl Supervisor {
             Token::Listener => self.accept(),
             Token::OutOfMemory => self.look_for_oom(),
             Token::Dns => self.serve_names(),
+            Token::Relay => {
+                if let Some(relay) = &mut self.relay {
+                    relay.begin();
+                }
+            }
             Token::Log => self.log.ready(),
             Token::Control(number) => self.control_ready(number, flags),
             Token::Session(number, part) => self.session_ready(number, part, flags),
@@ -269,7 +277,10 @@ impl Supervisor {
         while let Ok(Some((pid, exit))) = sys::process::reap_any() {
             if pid == self.process.pid && matches!(self.phase, Phase::Running) {
                 self.begin_end(exit);
-            } else {
+                continue;
+            }
+            let is_relay = self.relay.as_mut().is_some_and(|relay| relay.ended(pid, exit));
+            if !is_relay {
                 self.exec_ended(pid, exit);
             }
         }
@@ -283,6 +294,7 @@ impl Supervisor {
         if let Some(session) = self.sessions.get_mut(&MAIN) {
             session.end_process(&mut self.poller);
         }
+        self.end_relay();
         self.phase = Phase::Draining {
             exit,
             finished_at,
@@ -294,6 +306,7 @@ impl Supervisor {
     /// Does what is due, and says whether there is more to come.
     fn settle(&mut self) -> bool {
         let now = Instant::now();
+        self.settle_relay(now);
         self.settle_sessions(now);
         if let Phase::Draining {
             exit,
@@ -303,7 +316,8 @@ impl Supervisor {
         } = self.phase
         {
             let output_ended = self.sessions.get(&MAIN).is_none_or(Session::output_ended);
-            let quiet = output_ended && self.execs.values().all(|exec| exec.exit_code.is_some());
+            let execs_ended = self.execs.values().all(|exec| exec.exit_code.is_some());
+            let quiet = output_ended && execs_ended && self.relay.as_ref().is_none_or(Relay::is_over);
             if quiet || now >= deadline {
                 self.end(exit, finished_at, ran);
                 self.settle_sessions(now);
@@ -387,6 +401,10 @@ impl Supervisor {
             self.log.finish(stream);
         }
         self.settle_log();
+        // Whoever hears of the end may start the container again, on the same ports.
+        if let Some(relay) = self.relay.take() {
+            relay.kill();
+        }
         self.look_for_oom();
         let record = ExitRecord {
             exit_code: exit.code(),
@@ -454,10 +472,11 @@ impl Supervisor {
             }
         };
         let names = self.dns.as_ref().and_then(dns::Server::next_deadline);
+        let relay = self.relay.as_ref().and_then(Relay::deadline);
         let look = self.log.next_look().map(|look| {
             let left = look.saturating_sub(timestamp::steady());
             Instant::now() + Duration::from_nanos(u64::try_from(left).unwrap_or(0))
         });
-        sessions.chain(phase).chain(names).chain(look).min()
+        sessions.chain(phase).chain(names).chain(relay).chain(look).min()
     }
 }
