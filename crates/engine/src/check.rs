@@ -94,7 +94,7 @@ impl Engine {
     /// was not so.
     pub async fn networks_reload(&self) -> Result<SystemCheck> {
         let inner = Arc::clone(&self.inner);
-        blocking(move || {
+        let found = blocking(move || {
             let mut strays = inner.networks.strays(&alive(&inner))?;
             // What is left over may be of a container that is just starting; that is the check's to tell.
             strays.retain(|stray| !matches!(stray, network::Stray::Link(_) | network::Stray::Sandbox(_)));
@@ -106,7 +106,9 @@ impl Engine {
                 findings: findings.collect(),
             })
         })
-        .await
+        .await?;
+        self.tell_served().await;
+        Ok(found)
     }
 }
 

@@ -173,6 +173,7 @@ impl Inner {
             ports: Vec::new(),
             dns: request.dns.clone(),
             resolver: false,
+            serves: true,
             single_labels_stay: false,
         };
         let mut first_link = first_link;
@@ -267,6 +268,7 @@ impl Inner {
         }
         self.write_names(&endpoints.iter().map(|e| e.network_id.clone()).collect())?;
         let ports = self.publish_recorded(container)?;
+        let served = self.state().served(container).unwrap_or_default();
         let dns_config = dns.as_ref().map(|_| dns::Config {
             container: dns::table::path(&self.dns_dir, container.as_str()),
         });
@@ -276,6 +278,7 @@ impl Inner {
             ports,
             dns,
             dns_config,
+            served,
             resolv_conf: resolution.text,
         })
     }

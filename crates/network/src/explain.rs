@@ -58,17 +58,21 @@ impl Networks {
         let tag = &inner.config.instance.tag;
         let all = state.port_rules(sandbox);
         let explained = all.iter().filter_map(|&rule| {
-            let leads = state.way_in(sandbox, rule.host_ip.is_ipv4())?;
+            let besides = |way: Way| all.iter().any(|other| other.way == way && other.is_at(&rule));
+            // A port that the monitor serves may lead into the other family.
+            let family = if rule.way == Way::Served { rule.target.ip() } else { rule.host_ip };
+            let leads = state.way_in(sandbox, family.is_ipv4())?;
             match rule.way {
                 Way::Open => return Some(routed(tag, &rule, &leads.endpoint.network_name, &filters)),
                 // Told with the port it is besides.
                 Way::Trusted => return None,
-                Way::Translated => {}
+                Way::Served if besides(Way::Translated) => return None,
+                Way::Translated | Way::Served => {}
             }
             let port = sandbox.ports.iter().find(|port| {
                 (port.proto, port.host_ip, port.host_port) == (rule.proto, rule.host_ip, rule.host_port)
             })?;
-            let answers = of_host
+            let answers: Vec<IpAddr> = of_host
                 .iter()
                 .filter(|address| {
                     address.is_ipv4() == rule.host_ip.is_ipv4()
@@ -76,6 +80,18 @@ impl Networks {
                 })
                 .copied()
                 .collect();
+            if rule.way == Way::Served {
+                let (from, rules, notes) = served(tag, &rule);
+                return Some(Explained {
+                    port: port.clone(),
+                    network: leads.endpoint.network_name.clone(),
+                    target: rule.target,
+                    addresses: answers,
+                    from,
+                    rules,
+                    notes,
+                });
+            }
             let mut notes = Vec::new();
             if state.gate.is_some() && !rule.host_ip.is_loopback() {
                 notes.push(
@@ -92,7 +108,7 @@ impl Networks {
             if !rule.host_ip.is_loopback() {
                 notes.extend(filters.iter().map(also));
             }
-            let (mut from, mut rules) = (from(&rule), rules(tag, &rule));
+            let (mut from, mut rules) = (from(&rule, besides(Way::Served)), rules(tag, &rule));
             if let Some(direct) = all.iter().find(|other| other.is_trusted_way_of(&rule)) {
                 let interfaces = state.trusts(leads, rule.host_ip.is_ipv4()).join(", ");
                 let address = rule.target.ip();
@@ -116,6 +132,41 @@ impl Networks {
         });
         Ok(explained.collect())
     }
+}
+
+/// A port that the container's monitor serves: who reaches it, which rules have a say, and what one should know.
+fn served(tag: &str, rule: &PortRule) -> (Vec<String>, Vec<String>, Vec<String>) {
+    let address = rule.host_ip;
+    let from = match (address.is_loopback(), address.is_unspecified()) {
+        (true, _) => vec![format!("this host alone, at {address}")],
+        (_, unspecified) => {
+            let (reached, own) = match unspecified {
+                true => (
+                    "an IPv6 address of this host".to_owned(),
+                    "any of its IPv6 addresses and at ::1".to_owned(),
+                ),
+                false => (address.to_string(), address.to_string()),
+            };
+            vec![
+                format!("every machine that reaches {reached}, as far as the host's own input rules let it in"),
+                format!("this host, at {own}"),
+                "containers of every network with IPv6 that is not internal, as far as those rules let them in".to_owned(),
+            ]
+        }
+    };
+    let (set, element) = ports::shown(rule);
+    let rules = vec![format!(
+        "inet {tag}, chain raw: from an internal network, set {set} {{ {element} }}: drop"
+    )];
+    let mut notes = vec![
+        "the container's monitor listens there and hands on: the container sees the host's address on its network, not the \
+         client's"
+            .to_owned(),
+    ];
+    if rule.target.is_ipv4() {
+        notes.push("on a network with IPv6 (network create --ipv6) it sees the client's own".to_owned());
+    }
+    (from, rules, notes)
 }
 
 /// A port that is open at the container's own address.
@@ -157,7 +208,7 @@ fn also(filter: &String) -> String {
     format!("{filter} drops what its rules do not accept, and has its say too")
 }
 
-fn from(rule: &PortRule) -> Vec<String> {
+fn from(rule: &PortRule, served: bool) -> Vec<String> {
     let address = rule.host_ip;
     let containers = "containers of every network that is not internal";
     if address.is_loopback() {
@@ -165,6 +216,10 @@ fn from(rule: &PortRule) -> Vec<String> {
     }
     let loopback = match address.is_ipv4() {
         true => "this host, at any of its addresses and at 127.0.0.1",
+        false if served => {
+            "this host, at any of its addresses, and at ::1, where the container's monitor hands on and the container sees \
+             the host's address"
+        }
         false => "this host, at any of its addresses but ::1",
     };
     if address.is_unspecified() {

@@ -2,6 +2,7 @@
 //! way, and said.
 
 use std::fs;
+use std::net::{Ipv6Addr, UdpSocket};
 use std::path::Path;
 
 const FORWARD_IPV4: &str = "/proc/sys/net/ipv4/ip_forward";
@@ -56,6 +57,11 @@ pub(crate) fn enable_forwarding_ipv6() {
         }
     }
     set(FORWARD_IPV6, "1");
+}
+
+/// Whether programs of this host can be reached over IPv6. It may be missing, or switched off.
+pub(crate) fn has_ipv6() -> bool {
+    UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
 
 /// Settings of a bridge of ours. `localhost` lets the host reach published ports on 127.0.0.1: answers come back to a

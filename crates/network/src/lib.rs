@@ -65,6 +65,6 @@ pub use ipam::AddressPool;
 pub use model::{
     CreateNetwork, DefaultBridge, DnsConfig, Endpoint, EndpointInfo, EndpointRequest, Ipam, IpamPool,
     Network, NetworkConfig, PortChoice, PortRequest, Proto, PublishedPort, Sandbox, SandboxRequest,
-    SavedSandbox, SubnetStatus,
+    SavedSandbox, Served, SubnetStatus,
 };
 pub use state::Networks;

@@ -14,6 +14,7 @@ use spec::{Id, Instance};
 use crate::address::{Mac, Prefix};
 use crate::error::Error;
 use crate::ipam::AddressPool;
+use crate::port;
 
 /// How a daemon's networks are set up.
 #[derive(Debug, Clone)]
@@ -318,6 +319,15 @@ impl Proto {
             Proto::Sctp => 132,
         }
     }
+
+    /// As a relay knows it, which does not know every one.
+    pub(crate) fn transport(self) -> Option<relay::Transport> {
+        match self {
+            Proto::Tcp => Some(relay::Transport::Tcp),
+            Proto::Udp => Some(relay::Transport::Udp),
+            Proto::Sctp => None,
+        }
+    }
 }
 
 impl fmt::Display for Proto {
@@ -410,6 +420,11 @@ impl PublishedPort {
         })
     }
 
+    /// Whether the container's monitor serves it (see the crate `relay`), where packets to it are not translated.
+    pub(crate) fn is_served(&self) -> bool {
+        self.host_ip.is_ipv6() && !self.routed && may_be_served(self.proto, self.count)
+    }
+
     /// The last of the ports outside.
     pub fn last_host_port(&self) -> u16 {
         self.host_port.saturating_add(self.count.saturating_sub(1))
@@ -422,6 +437,20 @@ impl PublishedPort {
             && (any || (self.host_port > 0 && next(self.host_port, other.host_port)))
             && next(self.container_port, other.container_port)
     }
+}
+
+/// Whether a monitor can serve ports of this kind, so many side by side: a socket is held for each.
+pub(crate) fn may_be_served(proto: Proto, count: u16) -> bool {
+    proto.transport().is_some() && count <= port::MOST_HELD
+}
+
+/// Published ports that a container's monitor serves: what comes to them over IPv6 and is not translated.
+#[derive(Debug, Default)]
+pub struct Served {
+    /// All of them.
+    pub ports: Vec<relay::Port>,
+    /// Sockets that are bound to those of these places among `ports`; the monitor has those of the others.
+    pub sockets: Vec<(usize, OwnedFd)>,
 }
 
 /// The container's own resolver settings (`--dns`, `--dns-search`, `--dns-option`).
@@ -500,6 +529,8 @@ pub struct Sandbox {
     pub dns: Option<dns::Sockets>,
     /// What the resolver is to answer from; present with `dns`.
     pub dns_config: Option<dns::Config>,
+    /// The published ports that the monitor is to serve, with a socket for each.
+    pub served: Served,
     /// The content of /etc/resolv.conf.
     pub resolv_conf: String,
 }

@@ -183,6 +183,7 @@ mod tests {
             ports: Vec::new(),
             dns: crate::model::DnsConfig::default(),
             resolver: true,
+            serves: true,
             single_labels_stay: false,
         };
         let host = || Resolv::parse("nameserver 192.0.2.1\noptions ndots:2\n");

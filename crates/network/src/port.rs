@@ -3,12 +3,13 @@
 //! Whether another process has a port is found by binding it, and the bound socket is then *kept* while the port is
 //! published: translation happens before any socket is looked at, so a program that bound the same port later would
 //! start, listen, and never hear from anybody; with the port held it is told `address already in use` at once. The
-//! socket is never read and never listens.
+//! socket is never read and never listens here: one for IPv6 is given to the container's monitor, which serves what is
+//! not translated.
 //!
 //! That costs a descriptor per port and address, so ranges of more than [`MOST_HELD`] ports are looked up in the kernel's
 //! list of sockets once instead, and not held.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
@@ -24,7 +25,10 @@ use crate::model::{PortChoice, Proto, PublishedPort};
 /// hosts use.
 const FIRST_RANDOM: u16 = 49153;
 /// The longest range whose ports are held one by one.
-const MOST_HELD: u16 = 64;
+pub(crate) const MOST_HELD: u16 = 64;
+
+/// One port of one address.
+pub(crate) type Key = (Proto, u16, IpAddr);
 
 /// Ports that are wanted.
 #[derive(Debug, Clone, Copy)]
@@ -35,12 +39,15 @@ pub(crate) struct Wanted<'a> {
     pub(crate) choice: PortChoice,
     /// How many from a fixed one on; otherwise 1.
     pub(crate) count: u16,
+    /// Those that the container's monitor has.
+    pub(crate) served: &'a BTreeSet<Key>,
 }
 
 #[derive(Debug)]
 struct Held {
     container: Id,
-    _socket: Option<OwnedFd>,
+    /// None where a monitor has it, or nobody could.
+    socket: Option<OwnedFd>,
 }
 
 /// Ports that are taken as a whole and not held.
@@ -67,7 +74,7 @@ pub(crate) struct Refused {
 /// The ports of one instance.
 #[derive(Debug)]
 pub(crate) struct Ports {
-    held: BTreeMap<(Proto, u16, IpAddr), Held>,
+    held: BTreeMap<Key, Held>,
     ranges: Vec<Range>,
     next_random: u16,
 }
@@ -85,15 +92,10 @@ impl Default for Ports {
 impl Ports {
     /// Takes ports for `container`, on all of the addresses at once or on none; gives the first.
     pub(crate) fn take(&mut self, container: &Id, wanted: &Wanted<'_>) -> Result<u16, Refused> {
-        let Wanted {
-            proto,
-            addresses,
-            choice,
-            count,
-        } = *wanted;
+        let Wanted { choice, count, .. } = *wanted;
         if let (PortChoice::Fixed(first), 2..) = (choice, count) {
             let last = first.saturating_add(count - 1);
-            self.take_range(container, proto, addresses, first..=last)?;
+            self.take_range(container, wanted, first..=last)?;
             return Ok(first);
         }
         let candidates: VecDeque<u16> = match choice {
@@ -110,7 +112,7 @@ impl Ports {
         };
         let only_one = candidates.len() == 1;
         for port in candidates {
-            match self.take_everywhere(container, proto, addresses, port) {
+            match self.take_everywhere(container, wanted, port) {
                 Ok(()) => {
                     if matches!(choice, PortChoice::Any) {
                         self.next_random = port.checked_add(1).unwrap_or(FIRST_RANDOM);
@@ -126,17 +128,16 @@ impl Ports {
         Err(refusal)
     }
 
-    fn take_everywhere(
-        &mut self,
-        container: &Id,
-        proto: Proto,
-        addresses: &[IpAddr],
-        port: u16,
-    ) -> Result<(), Refused> {
+    fn take_everywhere(&mut self, container: &Id, wanted: &Wanted<'_>, port: u16) -> Result<(), Refused> {
+        let Wanted { proto, addresses, .. } = *wanted;
         let mut sockets = Vec::new();
         for &address in addresses {
             if let Some((port, holder)) = self.holder(proto, address, &(port..=port)) {
                 return Err(Refused::ours(SocketAddr::new(address, port), holder));
+            }
+            if wanted.served.contains(&(proto, port, address)) {
+                sockets.push((address, None));
+                continue;
             }
             match bind(proto, SocketAddr::new(address, port)) {
                 Ok(socket) => sockets.push((address, socket)),
@@ -148,7 +149,7 @@ impl Ports {
                 (proto, port, address),
                 Held {
                     container: container.clone(),
-                    _socket: socket,
+                    socket,
                 },
             );
         }
@@ -159,16 +160,16 @@ impl Ports {
     fn take_range(
         &mut self,
         container: &Id,
-        proto: Proto,
-        addresses: &[IpAddr],
+        wanted: &Wanted<'_>,
         ports: RangeInclusive<u16>,
     ) -> Result<(), Refused> {
+        let Wanted { proto, addresses, .. } = *wanted;
         let (first, last) = (*ports.start(), *ports.end());
         if last - first < MOST_HELD {
             for port in ports {
-                if let Err(refused) = self.take_everywhere(container, proto, addresses, port) {
+                if let Err(refused) = self.take_everywhere(container, wanted, port) {
                     // Those before it were taken just now, so none of them is held for anything else.
-                    let taken = |(of, held, address): &(Proto, u16, IpAddr)| {
+                    let taken = |(of, held, address): &Key| {
                         *of == proto && (first..port).contains(held) && addresses.contains(address)
                     };
                     self.held.retain(|key, _| !taken(key));
@@ -244,14 +245,33 @@ impl Ports {
         for port in first..=last {
             self.held.entry((proto, port, address)).or_insert_with(|| {
                 let socket = bind(proto, SocketAddr::new(address, port)).unwrap_or_else(|errno| {
-                    tracing::warn!(%address, port, %proto, %errno, "a published port could not be held again");
+                    // Where the container's monitor serves the port, it is the one that has it.
+                    if !(published.is_served() && errno == Errno::ADDRINUSE) {
+                        tracing::warn!(%address, port, %proto, %errno, "a published port could not be held again");
+                    }
                     None
                 });
                 Held {
                     container: container.clone(),
-                    _socket: socket,
+                    socket,
                 }
             });
+        }
+    }
+
+    /// Gives out the socket of a port that is held, for the container's monitor; none where that has it already.
+    pub(crate) fn give(&mut self, proto: Proto, port: u16, address: IpAddr) -> Option<OwnedFd> {
+        self.held.get_mut(&(proto, port, address))?.socket.take()
+    }
+
+    /// Holds what `container` has and nobody holds, as far as it can be had.
+    pub(crate) fn hold(&mut self, container: &Id) {
+        let lost = self
+            .held
+            .iter_mut()
+            .filter(|(_, held)| &held.container == container && held.socket.is_none());
+        for ((proto, port, address), held) in lost {
+            held.socket = bind(*proto, SocketAddr::new(*address, *port)).ok().flatten();
         }
     }
 
@@ -260,8 +280,8 @@ impl Ports {
         self.keep_only(container, &[]);
     }
 
-    /// Gives back what `container` holds but these.
-    pub(crate) fn keep_only(&mut self, container: &Id, kept: &[PublishedPort]) {
+    /// Gives back what `container` holds but these; tells which of it its monitor has still, until it is told.
+    pub(crate) fn keep_only(&mut self, container: &Id, kept: &[PublishedPort]) -> BTreeSet<Key> {
         let is_kept = |proto: Proto, address: IpAddr, first: u16, last: u16| {
             kept.iter().any(|port| {
                 !port.routed
@@ -270,9 +290,13 @@ impl Ports {
                     && last <= port.last_host_port()
             })
         };
-        self.held.retain(|(proto, port, address), held| {
-            &held.container != container || is_kept(*proto, *address, *port, *port)
+        let gone = self.held.extract_if(.., |(proto, port, address), held| {
+            &held.container == container && !is_kept(*proto, *address, *port, *port)
         });
+        let served = gone
+            .filter(|((_, _, address), held)| address.is_ipv6() && held.socket.is_none())
+            .map(|(key, _)| key)
+            .collect();
         self.ranges
             .retain(|r| &r.container != container || is_kept(r.proto, r.address, r.first, r.last));
         // A range out of which something went is what is left of it.
@@ -284,6 +308,7 @@ impl Ports {
                 self.adopt(container, port);
             }
         }
+        served
     }
 }
 
@@ -373,8 +398,8 @@ fn attempt(proto: Proto, at: SocketAddr, past_lingering: bool) -> Result<Option<
         rustix::net::listen(&socket, 0)?;
         return attempt_quietly(socket, at);
     }
-    if proto == Proto::Udp {
-        // What comes in although it should have been translated is dropped early.
+    if proto == Proto::Udp && at.is_ipv4() {
+        // What comes in although it should have been translated is dropped early. Over IPv6 it is served.
         let _ = sockopt::set_socket_recv_buffer_size(&socket, 1);
     }
     Ok(Some(socket))
@@ -421,6 +446,7 @@ mod tests {
             addresses: &[address],
             choice,
             count,
+            served: &BTreeSet::new(),
         };
         ports.take(container, &wanted)
     }
@@ -567,6 +593,40 @@ mod tests {
             1,
         )
         .unwrap();
+    }
+
+    #[test]
+    fn what_a_monitor_has_is_given_once_and_taken_again_in_one_change() {
+        let address = IpAddr::from(std::net::Ipv6Addr::LOCALHOST);
+        let (mut ports, container) = (Ports::default(), Id::random());
+        let Ok(port) = take(&mut ports, &container, Proto::Tcp, address, PortChoice::Any, 1) else {
+            println!("skipped: the host has no IPv6");
+            return;
+        };
+        let monitor = ports.give(Proto::Tcp, port, address).unwrap();
+        assert!(ports.give(Proto::Tcp, port, address).is_none());
+        // It cannot be had while another process has it, and is held again once that is gone.
+        ports.hold(&container);
+        assert!(ports.give(Proto::Tcp, port, address).is_none());
+        let served = ports.keep_only(&container, &[]);
+        assert_eq!(served, BTreeSet::from([(Proto::Tcp, port, address)]));
+        let again = Wanted {
+            proto: Proto::Tcp,
+            addresses: &[address],
+            choice: PortChoice::Fixed(port),
+            count: 1,
+            served: &BTreeSet::new(),
+        };
+        let refused = ports.take(&container, &again).unwrap_err();
+        assert!(refused.reason.ends_with("address already in use"), "{refused:?}");
+        let again = Wanted {
+            served: &served,
+            ..again
+        };
+        assert_eq!(ports.take(&container, &again), Ok(port));
+        drop(monitor);
+        ports.hold(&container);
+        assert!(ports.give(Proto::Tcp, port, address).is_some());
     }
 
     proptest! {

@@ -5,24 +5,30 @@
 //!
 //! A port is recorded before it leads anywhere and leads nowhere any more before it is forgotten; both under `order`.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use spec::Id;
 
 use crate::error::Error;
 use crate::firewall::PortRule;
-use crate::model::{PortChoice, PortRequest, Proto, PublishedPort};
-use crate::port::Wanted;
+use crate::host;
+use crate::model::{PortChoice, PortRequest, Proto, PublishedPort, Served, may_be_served};
+use crate::port::{Key, MOST_HELD, Wanted};
 use crate::records::{self, SandboxRecord};
 use crate::state::{Inner, Networks, State};
 
 /// What the daemon says about publishing.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Publishing {
     /// Whether there are rules at all.
     pub(crate) firewall: bool,
     /// Where ports listen when neither the request nor the network says.
     pub(crate) address: Option<IpAddr>,
+    /// Whether programs of this host can be reached over IPv6.
+    pub(crate) ipv6: bool,
+    /// Ports that the container's monitor has, though it is to have them no longer.
+    pub(crate) served: BTreeSet<Key>,
 }
 
 impl Networks {
@@ -53,9 +59,12 @@ impl Networks {
             let kept = without(&sandbox.ports, remove)?;
             changed.ports.clone_from(&kept);
             // Those that go are free for those that come.
-            state.ports.keep_only(container, &kept);
+            let publishing = Publishing {
+                served: state.ports.keep_only(container, &kept),
+                ..inner.publishing()
+            };
             let taken = state
-                .reserve_ports(container, &changed, add, &inner.publishing())
+                .reserve_ports(container, &changed, add, &publishing)
                 .and_then(|more| {
                     changed.ports.extend(more);
                     records::put_sandbox(inner.store.db(), container, &changed)
@@ -73,6 +82,16 @@ impl Networks {
         inner.move_ports(container, &before)?;
         Ok(self.published(container))
     }
+
+    /// The published ports that a container's monitor is to serve by now. None where it is of a release that cannot.
+    pub fn served(&self, container: &Id) -> Option<Served> {
+        self.inner.state().served(container)
+    }
+
+    /// Keeps ports from others that a monitor was to get and did not take.
+    pub fn hold(&self, container: &Id) {
+        self.inner.state().ports.hold(container);
+    }
 }
 
 impl Inner {
@@ -80,6 +99,8 @@ impl Inner {
         Publishing {
             firewall: self.firewall.is_some(),
             address: self.config.publish_address,
+            ipv6: host::has_ipv6(),
+            served: BTreeSet::new(),
         }
     }
 
@@ -141,6 +162,10 @@ impl State {
                     .into(),
             ));
         }
+        // What comes over IPv6 for a container that knows IPv4 alone is handed on by its monitor.
+        let served = |port: &Run| {
+            sandbox.serves && may_be_served(port.proto, port.count) && gateway4.is_some() && !routed4
+        };
         let default = self
             .networks
             .get(&shown.network_id)
@@ -153,7 +178,8 @@ impl State {
         for port in &runs {
             let everywhere = [
                 gateway4.map(|_| Ipv4Addr::UNSPECIFIED.into()),
-                gateway6.map(|_| Ipv6Addr::UNSPECIFIED.into()),
+                (gateway6.is_some() || (publishing.ipv6 && served(port)))
+                    .then_some(Ipv6Addr::UNSPECIFIED.into()),
             ];
             let wanted: Vec<IpAddr> = match port.host_ip.or(default) {
                 None => everywhere.into_iter().flatten().collect(),
@@ -197,15 +223,17 @@ impl State {
             if addresses.is_empty() {
                 continue;
             }
-            if addresses.iter().any(|a| a.is_ipv6() && a.is_loopback()) {
-                return Err(refuse(
-                    "a port cannot be published on ::1, since the kernel leads no connection from there to a container; \
-                     publish on 127.0.0.1 or on another IPv6 address of the host"
-                        .to_owned(),
-                ));
+            let is_servable = sandbox.serves && may_be_served(port.proto, port.count);
+            if addresses.iter().any(|a| a.is_ipv6() && a.is_loopback()) && !is_servable {
+                return Err(refuse(format!(
+                    "a port cannot be published on ::1 like that: the kernel leads nothing from there to a container, and \
+                     its monitor hands on TCP and UDP, of up to {MOST_HELD} ports side by side; publish on 127.0.0.1 or on \
+                     another IPv6 address of the host",
+                )));
             }
             for address in &addresses {
-                if (address.is_ipv4() && gateway4.is_none()) || (address.is_ipv6() && gateway6.is_none()) {
+                let without6 = address.is_ipv6() && gateway6.is_none() && !served(port);
+                if (address.is_ipv4() && gateway4.is_none()) || without6 {
                     let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
                     return Err(refuse(format!(
                         "cannot publish on {address}: the container has no {family} address; enable {family} on its network"
@@ -219,6 +247,7 @@ impl State {
                     addresses: &addresses,
                     choice: port.host_port,
                     count: port.count,
+                    served: &publishing.served,
                 },
             );
             let host_port = match taken {

@@ -54,6 +54,9 @@ pub(crate) struct SandboxRecord {
     pub(crate) dns: DnsConfig,
     /// Whether it was started with the embedded resolver.
     pub(crate) resolver: bool,
+    /// Whether its monitor, which is of the release that it was started by, serves published ports.
+    #[serde(default)]
+    pub(crate) serves: bool,
     /// Whether the resolv.conf it was started with has names without a dot completed inside.
     #[serde(default)]
     pub(crate) single_labels_stay: bool,

@@ -9,7 +9,7 @@
 //! the new owner.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,7 @@ use crate::driver::{Bridge, Driver};
 use crate::error::Error;
 use crate::firewall::{BridgeRules, Desired, Firewall, Gate, PortRule, Way, ports};
 use crate::ipam::{AddressPool, Subnet};
-use crate::model::{EndpointInfo, Network, NetworkConfig, SavedSandbox, SubnetStatus};
+use crate::model::{EndpointInfo, Network, NetworkConfig, PublishedPort, SavedSandbox, Served, SubnetStatus};
 use crate::port::Ports;
 use crate::prepared::Prepared;
 use crate::reaper::Reaper;
@@ -231,6 +231,39 @@ impl State {
         }
     }
 
+    /// Where the container's monitor leads what it serves: over IPv6 where the host translates to it as well.
+    fn served_target(&self, sandbox: &SandboxRecord) -> Option<IpAddr> {
+        let way = |ipv4: bool| {
+            let way = self.way_in(sandbox, ipv4)?;
+            (!self.is_routed(way, ipv4)).then_some(&way.endpoint)
+        };
+        let ipv6 = way(false).and_then(|endpoint| endpoint.ipv6).map(IpAddr::from);
+        ipv6.or_else(|| way(true).and_then(|endpoint| endpoint.ipv4).map(IpAddr::from))
+    }
+
+    /// What a container's monitor is to serve, with the sockets that it does not have yet.
+    pub(crate) fn served(&mut self, container: &Id) -> Option<Served> {
+        let sandbox = self.sandboxes.get(container).filter(|sandbox| sandbox.serves)?;
+        let target = self.served_target(sandbox);
+        let mut served = Served::default();
+        let singles = sandbox.ports.iter().filter(|port| port.is_served());
+        for port in singles.flat_map(PublishedPort::singles) {
+            let (IpAddr::V6(address), Some(transport)) = (port.host_ip, port.proto.transport()) else {
+                continue;
+            };
+            let socket = self.ports.give(port.proto, port.host_port, port.host_ip);
+            served
+                .sockets
+                .extend(socket.map(|socket| (served.ports.len(), socket)));
+            served.ports.push(relay::Port {
+                transport,
+                host: SocketAddrV6::new(address, port.host_port, 0, 0),
+                target: target.map(|target| SocketAddr::new(target, port.container_port)),
+            });
+        }
+        Some(served)
+    }
+
     /// Where a container's published ports lead.
     pub(crate) fn port_rules(&self, sandbox: &SandboxRecord) -> Vec<PortRule> {
         if sandbox.ports.is_empty() {
@@ -251,8 +284,11 @@ impl State {
             Some((target, ways))
         };
         let (way4, way6) = (way(true), way(false));
+        let served = self.served_target(sandbox).filter(|_| sandbox.serves);
         let mut rules = Vec::new();
         for port in &sandbox.ports {
+            let target = served.filter(|_| port.is_served());
+            rules.extend(target.map(|target| PortRule::of(port, target, Way::Served)));
             let Some((target, ways)) = (if port.host_ip.is_ipv4() { way4 } else { way6 }) else {
                 continue;
             };
@@ -260,7 +296,9 @@ impl State {
             // host to be led from, and what only the host itself is to reach is not opened to all who route here. Who
             // comes by an interface that is trusted is as near as the host itself.
             let fits = |way: &&Way| match way {
-                Way::Translated | Way::Trusted => !port.routed,
+                // What comes to ::1 is not translated.
+                Way::Translated => !port.routed && port.host_ip != IpAddr::V6(Ipv6Addr::LOCALHOST),
+                Way::Trusted | Way::Served => !port.routed,
                 Way::Open => !port.host_ip.is_loopback(),
             };
             rules.extend(

@@ -1,8 +1,11 @@
 //! Published ports as another machine sees them: a network namespace beside the host, with a link to it.
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command};
+use std::time::Duration;
 
-use crate::support::{Daemon, retry, text};
+use crate::support::{Daemon, OF_DAEMON, retry, text};
 
 /// Another machine, which reaches the host over one link with addresses of both families.
 struct Outside {
@@ -139,13 +142,247 @@ fn all_exposed_ports_are_reached_from_outside_over_both_families() {
         listed.contains("0.0.0.0:") && listed.contains("[::]:"),
         "{listed}"
     );
-    // A network without IPv6 has nowhere to lead such packets to, and nothing is said to be there.
-    daemon.ok(&[
-        "run", "-d", "--name", "four", "--expose", "80", "-P", "box:1", "sleep", "100",
-    ]);
-    let published = daemon.ok(&["port", "four"]);
-    assert!(
-        published.lines().count() == 1 && published.starts_with("80/tcp -> 0.0.0.0:"),
-        "{published}"
+}
+
+/// What a server at `::1` of this host says; None where nobody does.
+fn says(port: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(format!("[::1]:{port}")).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+    let mut said = String::new();
+    let _ = stream.read_to_string(&mut said);
+    Some(said).filter(|said| !said.is_empty())
+}
+
+/// Processes that relay for containers of this daemon.
+fn relays(daemon: &Daemon) -> Vec<String> {
+    let dir = daemon.dir.path().display().to_string();
+    let mark = format!("{OF_DAEMON}={dir}\0");
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let of_daemon = processes.filter(|process| {
+        let read = |file| std::fs::read_to_string(process.path().join(file)).unwrap_or_default();
+        read("comm") == "berth-relay\n" && read("environ").contains(&mark)
+    });
+    of_daemon
+        .map(|process| process.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+/// A program that answers each connection with what comes, as often as asked.
+const ECHO: [&str; 6] = ["nc", "-ll", "-p", "80", "-e", "cat"];
+
+/// `localhost` and IPv6 reach a container that knows IPv4 alone, as with Docker's proxy.
+#[test]
+fn a_container_without_ipv6_is_reached_over_ipv6() {
+    guard!();
+    if !std::path::Path::new("/proc/net/if_inet6").exists() {
+        println!("skipped: the kernel has no IPv6");
+        return;
+    }
+    let daemon = Daemon::start();
+    let outside = Outside::start();
+    let serve = "while true; do echo stream | nc -l -p 80; done";
+    let run = [
+        "run", "-d", "--name", "four", "--expose", "80", "--expose", "53/udp", "-P", "box:1", "sh", "-c",
+        serve,
+    ];
+    daemon.ok(&run);
+    assert_eq!(relays(&daemon), [""; 0], "nobody has come yet");
+    let _echo = Echo::start(daemon.ok(&["inspect", "-f", "{{.State.Pid}}", "four"]).trim());
+    let mut numbers = Vec::new();
+    for (port, udp, answer) in [("80/tcp", false, "stream"), ("53/udp", true, "datagram")] {
+        let published = daemon.ok(&["port", "four", port]);
+        let lines: Vec<&str> = published.lines().collect();
+        let [over4, over6] = lines.as_slice() else {
+            panic!("{port}: {published}")
+        };
+        let number = over4.strip_prefix("0.0.0.0:").unwrap();
+        assert_eq!(over6.strip_prefix("[::]:"), Some(number), "{published}");
+        for address in [&outside.host4, &outside.host6] {
+            let heard = outside.hears(address, number, udp);
+            assert_eq!(
+                heard.as_deref().map(str::trim),
+                Some(answer),
+                "{port} at {address}\n{}",
+                daemon.log()
+            );
+        }
+        numbers.push(number.to_owned());
+    }
+    let [stream, datagram] = numbers.as_slice() else {
+        unreachable!()
+    };
+    assert_eq!(
+        retry(|| says(stream)).as_deref(),
+        Some("stream\n"),
+        "{}",
+        daemon.log()
     );
+    let client = UdpSocket::bind("[::1]:0").unwrap();
+    client.connect(format!("[::1]:{datagram}")).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let answered = retry(|| {
+        client.send(b"here").ok()?;
+        client.recv(&mut [0; 16]).ok()
+    });
+    assert_eq!(answered, Some(4));
+    // One process for both ports, without rights.
+    let processes = relays(&daemon);
+    let [process] = processes.as_slice() else {
+        panic!("{processes:?}")
+    };
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    assert!(
+        status.contains("CapPrm:\t0000000000000000\n") && status.contains("NoNewPrivs:\t1\n"),
+        "{status}"
+    );
+    // What Docker's clients show.
+    let listed = daemon.ok(&["ps", "--format", "{{.Ports}}"]);
+    for shown in [
+        format!("0.0.0.0:{stream}->80/tcp"),
+        format!("[::]:{stream}->80/tcp"),
+        format!("[::]:{datagram}->53/udp"),
+    ] {
+        assert!(listed.contains(&shown), "{shown} in {listed}");
+    }
+    let ports = daemon.ok(&[
+        "inspect",
+        "-f",
+        "{{json (index .NetworkSettings.Ports \"80/tcp\")}}",
+        "four",
+    ]);
+    let expected = format!(
+        "[{{\"HostIp\":\"0.0.0.0\",\"HostPort\":\"{stream}\"}},{{\"HostIp\":\"::\",\"HostPort\":\"{stream}\"}}]"
+    );
+    assert_eq!(ports.trim(), expected);
+    if let Some(output) = daemon.docker(&["port", "four", "80"]) {
+        assert_eq!(text(&output.stdout), format!("0.0.0.0:{stream}\n[::]:{stream}\n"));
+    }
+    let explained = daemon.ok(&["port", "--explain", "four", "80"]);
+    assert!(explained.contains("not the client's"), "{explained}");
+    assert_eq!(daemon.ok(&["system", "check"]), "Nothing is wrong.\n");
+    // With the container the ports and the process are gone.
+    daemon.ok(&["rm", "-f", "four"]);
+    assert_eq!(relays(&daemon), [""; 0]);
+    drop(TcpListener::bind(format!("[::]:{stream}")).unwrap());
+    drop(UdpSocket::bind(format!("[::]:{datagram}")).unwrap());
+}
+
+/// The ports that the container's namespaces of the host listen on over IPv6: the published ones, and no other.
+#[test]
+fn over_ipv6_nothing_listens_but_the_published_ports() {
+    guard!();
+    if !std::path::Path::new("/proc/net/if_inet6").exists() {
+        println!("skipped: the kernel has no IPv6");
+        return;
+    }
+    let daemon = Daemon::start();
+    let run = [
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "-p",
+        "0:80",
+        "-p",
+        "127.0.0.1:0:81",
+        "box:1",
+    ];
+    daemon.ok(&[&run[..], &ECHO[..]].concat());
+    let over6 = daemon.ok(&["port", "web"]);
+    let published: Vec<&str> = over6
+        .lines()
+        .filter_map(|line| line.rsplit_once("[::]:"))
+        .map(|(_, p)| p)
+        .collect();
+    assert_eq!(published.len(), 1, "{over6}");
+    assert!(retry(|| TcpStream::connect(format!("[::1]:{}", published[0])).ok()).is_some());
+    let Some(relay) = retry(|| relays(&daemon).pop()) else {
+        panic!("nobody relays\n{}", daemon.log())
+    };
+    let sockets = Command::new("ss").args(["-Hltnup"]).output().unwrap();
+    let shown = text(&sockets.stdout);
+    let monitor = std::fs::read_to_string(format!("/proc/{relay}/stat")).unwrap();
+    let monitor = monitor
+        .rsplit(") ")
+        .next()
+        .unwrap()
+        .split(' ')
+        .nth(1)
+        .unwrap()
+        .to_owned();
+    for process in [&relay, &monitor] {
+        let listening: Vec<&str> = shown
+            .lines()
+            .filter(|line| line.contains(&format!("pid={process},")))
+            .filter_map(|line| line.split_whitespace().nth(4))
+            .collect();
+        assert_eq!(listening, [format!("[::]:{}", published[0])], "{shown}");
+    }
+}
+
+/// Connections over IPv6 go on while daemons are killed and replaced, new ones are served while there is none, and ports
+/// come and go beside them.
+#[test]
+fn connections_over_ipv6_need_no_daemon() {
+    guard!();
+    if !std::path::Path::new("/proc/net/if_inet6").exists() {
+        println!("skipped: the kernel has no IPv6");
+        return;
+    }
+    let mut daemon = Daemon::start();
+    daemon.ok(&["network", "create", "app"]);
+    let run = ["run", "-d", "--name", "echo", "-p", "0:80", "box:1"];
+    daemon.ok(&[&run[..], &ECHO[..]].concat());
+    let published = daemon.ok(&["port", "echo", "80"]);
+    let port = published.trim().rsplit(':').next().unwrap().to_owned();
+    let exchange = |client: &mut TcpStream| {
+        client.write_all(b"?")?;
+        client.read_exact(&mut [0])
+    };
+    let connect = |port: &str| {
+        retry(|| {
+            let mut client = TcpStream::connect(format!("[::1]:{port}")).ok()?;
+            client.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
+            exchange(&mut client).ok()?;
+            Some(client)
+        })
+    };
+    let mut client = connect(&port).unwrap_or_else(|| panic!("no connection\n{}", daemon.log()));
+    daemon.child.kill().unwrap();
+    daemon.child.wait().unwrap();
+    exchange(&mut client).unwrap();
+    let mut late = connect(&port).expect("a connection without a daemon");
+    daemon.start_again();
+    for client in [&mut client, &mut late] {
+        exchange(client).unwrap();
+    }
+    assert_eq!(daemon.ok(&["system", "check"]), "Nothing is wrong.\n");
+    // With another port another process serves, and what is connected stays so.
+    let free = TcpListener::bind("[::]:0").unwrap();
+    let added = &free.local_addr().unwrap().port().to_string();
+    drop(free);
+    daemon.ok(&["update", "--publish-add", &format!("{added}:80"), "echo"]);
+    assert!(connect(added).is_some(), "{}", daemon.log());
+    for client in [&mut client, &mut late] {
+        exchange(client).unwrap();
+    }
+    daemon.ok(&["network", "connect", "app", "echo"]);
+    daemon.ok(&["network", "disconnect", "bridge", "echo"]);
+    assert!(
+        connect(added).is_some(),
+        "over the other network\n{}",
+        daemon.log()
+    );
+    daemon.ok(&["network", "connect", "bridge", "echo"]);
+    daemon.ok(&["network", "reload"]);
+    daemon.ok(&["update", "--publish-rm", &format!("{port}:80"), "echo"]);
+    let refused = retry(|| TcpStream::connect(format!("[::1]:{port}")).err());
+    assert!(refused.is_some(), "{port} is still served");
+    let mut last = connect(added).unwrap();
+    // Its end is the end of them, at once.
+    daemon.ok(&["restart", "-t", "0", "echo"]);
+    assert!(exchange(&mut last).is_err());
+    assert!(connect(added).is_some(), "{}", daemon.log());
+    daemon.ok(&["rm", "-f", "echo"]);
+    assert_eq!(relays(&daemon), [""; 0]);
 }

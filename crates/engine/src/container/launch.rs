@@ -215,6 +215,10 @@ fn launch_blocking(
             ))
         })
         .flatten();
+    let served = sandbox
+        .iter()
+        .map(|sandbox| &sandbox.served)
+        .flat_map(|served| served.sockets.iter().map(move |socket| (served, socket)));
     let launch = Launch {
         id: container.id.to_string(),
         bundle: bundle.clone(),
@@ -234,7 +238,10 @@ fn launch_blocking(
         dns: sandbox.as_ref().and_then(|s| s.dns_config.clone()),
         seccomp_cache: Some(engine.config.run_dir.join("seccomp")),
         attach: attaching.iter().map(|a| a.streams).collect(),
-        relay: Vec::new(),
+        relay: served
+            .clone()
+            .filter_map(|(served, (place, _))| served.ports.get(*place).cloned())
+            .collect(),
     };
     let mut descriptors: Vec<BorrowedFd<'_>> = Vec::new();
     if let Some(sandbox) = &sandbox {
@@ -245,6 +252,7 @@ fn launch_blocking(
         descriptors.extend([dns.udp.as_fd(), dns.tcp.as_fd()]);
     }
     descriptors.extend(attaching.iter().map(|a| a.socket.as_fd()));
+    descriptors.extend(served.map(|(_, (_, socket))| socket.as_fd()));
     let (monitor, started) = monitor::client::Monitor::launch(&engine.program, &launch, &descriptors)?;
     let watch = monitor.watch()?;
     phases.end_process(started.took);

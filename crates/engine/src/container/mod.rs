@@ -44,6 +44,7 @@ mod restart;
 mod root;
 mod seccomp;
 mod security;
+mod served;
 mod stats;
 mod step;
 mod stop;

@@ -75,6 +75,8 @@ pub(crate) enum Command {
     ExecIds(Vec<String>),
     /// Whether the monitor answers.
     Contact(Answer<bool>),
+    /// Tells the monitor once more which published ports it serves.
+    Served(Answer<()>),
     Connect {
         network: String,
         settings: Box<api_types::EndpointSettings>,
@@ -169,7 +171,7 @@ impl Command {
             Command::Update { .. } => "update",
             Command::Remove { .. } => "remove",
             Command::Attach { .. } => "attach",
-            Command::Health(_) | Command::ExecIds(_) | Command::Contact(_) => "note",
+            Command::Health(_) | Command::ExecIds(_) | Command::Contact(_) | Command::Served(_) => "note",
             Command::Connect { .. } => "connect",
             Command::Disconnect { .. } => "disconnect",
         }
@@ -249,6 +251,10 @@ impl Owner {
                 self.publish_only();
             }
             Command::Contact(answer) => self.ask_monitor(Some(answer)),
+            Command::Served(answer) => {
+                self.tell_served().await;
+                let _ = answer.send(Ok(()));
+            }
             Command::Connect {
                 network,
                 settings,
@@ -397,8 +403,15 @@ impl Owner {
             Some(Ok(Heard::Answer(Response::Failed(error)))) => {
                 tracing::error!(container = %self.container.id, %error, "the container's monitor tells nothing");
             }
-            Some(Ok(Heard::Answer(Response::Watching(hello)))) => self.met(hello),
-            Some(Ok(Heard::Answer(Response::Done))) => self.met(Hello::first()),
+            Some(Ok(Heard::Answer(Response::Watching(hello)))) => {
+                if self.met(hello) {
+                    // The last daemon may have died between a change and telling it.
+                    self.tell_served().await;
+                }
+            }
+            Some(Ok(Heard::Answer(Response::Done))) => {
+                self.met(Hello::first());
+            }
             Some(Ok(Heard::Answer(_))) => {}
             Some(Err(error)) => {
                 tracing::warn!(container = %self.container.id, %error, "the monitor said something that nobody knows");

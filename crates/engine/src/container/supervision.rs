@@ -169,13 +169,13 @@ impl Owner {
         }
     }
 
-    /// Its monitor has said who it is, as it does each time it is asked.
-    pub(super) fn met(&mut self, hello: Hello) {
+    /// Its monitor has said who it is, as it does each time it is asked. Gives whether that is new.
+    pub(super) fn met(&mut self, hello: Hello) -> bool {
         let Some(supervision) = &mut self.supervision else {
-            return;
+            return false;
         };
         if supervision.hello.as_ref() == Some(&hello) {
-            return;
+            return false;
         }
         let container = &self.container.id;
         let Hello { version, release } = &hello;
@@ -191,6 +191,7 @@ impl Owner {
             );
         }
         supervision.hello = Some(hello);
+        true
     }
 
     /// Nothing has come from a monitor that was asked.

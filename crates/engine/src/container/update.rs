@@ -227,6 +227,7 @@ impl Owner {
         if next.state.status.is_alive() {
             let (engine, id) = (std::sync::Arc::clone(&self.engine), next.id.clone());
             let published = blocking(move || Ok(engine.networks.publish(&id, &added, &removed)?)).await?;
+            self.tell_served().await;
             next.ports = std::sync::Arc::new(ports::published(next, &published));
         }
         Ok(())
@@ -265,6 +266,7 @@ impl Owner {
             })
             .await?;
             launch::fill_endpoint(&mut settings, &endpoint);
+            self.tell_served().await;
         }
         self.container.networks.insert(network.clone(), settings);
         self.publish()?;
@@ -298,6 +300,7 @@ impl Owner {
                     .disconnect(&id, &name, Some(netns.as_fd()), force)?)
             })
             .await?;
+            self.tell_served().await;
         }
         self.container.networks.remove(&network);
         self.container.fixed_macs.remove(&network);

@@ -15,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use rustix::io::Errno;
 use sys::netlink::{Attributes, Failure, Message, Reply, Socket};
 
-use super::ports::PortRule;
+use super::ports::{PortRule, Way};
 use super::ruleset::Desired;
 use crate::model::Proto;
 
@@ -53,7 +53,8 @@ pub(super) fn forget(socket: &mut Socket, before: &[PortRule], after: &[PortRule
     let datagrams = |rules: &[PortRule], others: &[PortRule]| -> Vec<PortRule> {
         let changed = rules
             .iter()
-            .filter(|r| r.proto == Proto::Udp && !others.contains(r));
+            // What a monitor serves is no flow of the kernel's from one address to another.
+            .filter(|r| r.proto == Proto::Udp && r.way != Way::Served && !others.contains(r));
         changed.copied().collect()
     };
     let (gone, come) = (datagrams(before, after), datagrams(after, before));

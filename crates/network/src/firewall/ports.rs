@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::expression::Element;
 use super::ruleset::{
-    DIRECT4, DIRECT6, OPEN4, OPEN6, PUBLISH4, PUBLISH4_ANY, PUBLISH6, PUBLISH6_ANY, RANGES4, RANGES6,
+    DIRECT4, DIRECT6, OPEN4, OPEN6, PUBLISH4, PUBLISH4_ANY, PUBLISH6, PUBLISH6_ANY, RANGES4, RANGES6, SERVED6,
 };
 use crate::model::{Proto, PublishedPort};
 
@@ -19,6 +19,8 @@ pub(crate) enum Way {
     Open,
     /// The container's own, from the interfaces that its network trusts.
     Trusted,
+    /// One of the host, to which the container's monitor listens: what comes there over IPv6 and is not translated.
+    Served,
 }
 
 /// What a published port adds.
@@ -51,12 +53,22 @@ impl PortRule {
                 host_port: port.container_port,
                 ..rule
             },
-            Way::Translated => rule,
+            Way::Translated | Way::Served => rule,
         }
     }
 
     pub(crate) fn is_translated(&self) -> bool {
         self.way == Way::Translated
+    }
+
+    /// Whether it leads to the container's own address.
+    fn is_direct(&self) -> bool {
+        matches!(self.way, Way::Open | Way::Trusted)
+    }
+
+    /// Whether it is the same port of the host, reached in another way.
+    pub(crate) fn is_at(&self, other: &PortRule) -> bool {
+        (self.proto, self.host_ip, self.host_port) == (other.proto, other.host_ip, other.host_port)
     }
 
     /// Whether it lets interfaces that are trusted reach what the other one leads to.
@@ -90,8 +102,8 @@ impl PortRule {
 /// Two ports of the host that lead to one of the container are one where there is no port of the host: an address and a
 /// port stand once in a set.
 pub(crate) fn without_repeats(rules: Vec<PortRule>) -> Vec<PortRule> {
-    let (mut others, direct): (Vec<PortRule>, Vec<PortRule>) =
-        rules.into_iter().partition(PortRule::is_translated);
+    let (direct, mut others): (Vec<PortRule>, Vec<PortRule>) =
+        rules.into_iter().partition(PortRule::is_direct);
     if direct.is_empty() {
         return others;
     }
@@ -184,6 +196,8 @@ fn range_element(port: &PortRule) -> Element {
         (Way::Open, IpAddr::V6(_)) => (OPEN6, Vec::new()),
         (Way::Trusted, IpAddr::V4(_)) => (DIRECT4, Vec::new()),
         (Way::Trusted, IpAddr::V6(_)) => (DIRECT6, Vec::new()),
+        // Of the IPv6 addresses alone.
+        (Way::Served, _) => (SERVED6, vec![0xff; 16]),
         (Way::Translated, IpAddr::V4(_)) => (RANGES4, vec![0xff; 4]),
         (Way::Translated, IpAddr::V6(_)) => (RANGES6, vec![0xff; 16]),
     };
@@ -249,6 +263,34 @@ mod tests {
                 (IpAddr::from([172, 18, 0, 2]), first).into(),
             )
         }
+    }
+
+    #[test]
+    fn what_the_monitor_serves_is_one_element_of_a_set() {
+        let port = PublishedPort {
+            container_port: 80,
+            proto: Proto::Tcp,
+            host_ip: std::net::Ipv6Addr::UNSPECIFIED.into(),
+            host_port: 8080,
+            count: 3,
+            routed: false,
+        };
+        let everywhere = PortRule::of(&port, [172, 17, 0, 2].into(), Way::Served);
+        assert_eq!(shown(&everywhere), (SERVED6, "tcp . ::/0 . 8080-8082".to_owned()));
+        let elements = port_elements(&[everywhere]);
+        assert!(elements.len() == 1 && elements[0].data.is_none());
+        let one = PublishedPort {
+            host_ip: "2001:db8::1".parse().unwrap(),
+            count: 1,
+            ..port
+        };
+        let one = PortRule::of(&one, [172, 17, 0, 2].into(), Way::Served);
+        assert_eq!(shown(&one), (SERVED6, "tcp . 2001:db8::1 . 8080".to_owned()));
+        // It does not stand for the container's own address.
+        assert_eq!(
+            without_repeats(vec![one, routed(80, 1), routed(80, 1)]),
+            [one, routed(80, 1)]
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! ```text
 //! raw          iif @gate                                       the mark's bit is cleared
 //!              iif @bridges, to 127/8                         drop     route_localnet is on for our bridges
+//!              iif @internal, to this host, @served6          drop     a published port that its monitor listens to
 //! prerouting   to 127/8 or ::1, or from an internal bridge    return
 //!              to this host                                   publish  with a gate: from it or a bridge alone; input
 //!                                                                      decides about others first, see `gate`
@@ -68,6 +69,7 @@ pub(super) const PUBLISH4: &str = "publish4";
 pub(super) const PUBLISH4_ANY: &str = "publish4_any";
 pub(super) const PUBLISH6: &str = "publish6";
 pub(super) const PUBLISH6_ANY: &str = "publish6_any";
+pub(super) const SERVED6: &str = "served6";
 pub(super) const RANGES4: &str = "ranges4";
 pub(super) const RANGES6: &str = "ranges6";
 
@@ -155,6 +157,7 @@ fn sets() -> Vec<Set> {
         open(OPEN6, TYPE_IPV6, &[1, 16, 2]),
         open(DIRECT4, TYPE_IPV4, &[1, 4, 2]),
         open(DIRECT6, TYPE_IPV6, &[1, 16, 2]),
+        open(SERVED6, TYPE_IPV6, &[1, 16, 2]),
         map(PUBLISH4, &[TYPE_PROTO, TYPE_IPV4, TYPE_SERVICE], 12, TYPE_IPV4, 8),
         map(PUBLISH4_ANY, &[TYPE_PROTO, TYPE_SERVICE], 8, TYPE_IPV4, 8),
         map(
@@ -301,6 +304,14 @@ fn always() -> Vec<(&'static str, Rule)> {
             rule()
                 .incoming(BRIDGES, true)
                 .loopback_ipv4(destination4)
+                .verdict(Verdict::Drop),
+        ),
+        (
+            "raw",
+            rule()
+                .incoming(INTERNAL, true)
+                .for_this_host()
+                .open(NFPROTO_IPV6, SERVED6)
                 .verdict(Verdict::Drop),
         ),
         (

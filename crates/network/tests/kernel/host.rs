@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use network::{
     CreateNetwork, EndpointRequest, NetworkConfig, Networks, PortChoice, PortRequest, Proto, Sandbox,
-    SandboxRequest,
+    SandboxRequest, Served,
 };
 use spec::{Id, Instance};
 use sys::namespace::{Kind, create_with, in_namespace};
@@ -246,6 +247,56 @@ impl Resolver {
 impl Drop for Resolver {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What a container's monitor serves, by a thread that does as the monitor's process would.
+pub struct Relay {
+    stop: Arc<AtomicBool>,
+    line: Option<UnixStream>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Relay {
+    /// Of the ports for which there are sockets.
+    pub fn start(served: Served) -> Relay {
+        let ports: Vec<(relay::Port, OwnedFd)> = served
+            .sockets
+            .into_iter()
+            .map(|(place, socket)| (served.ports[place].clone(), socket))
+            .collect();
+        for (port, socket) in &ports {
+            if port.transport == relay::Transport::Tcp {
+                rustix::net::listen(socket, 16).unwrap();
+            }
+        }
+        let (line, theirs) = UnixStream::pair().unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            // One process after the other, as clients come.
+            while !stopped.load(Ordering::SeqCst) {
+                let own = ports
+                    .iter()
+                    .map(|(port, socket)| (port.clone(), socket.try_clone().unwrap()));
+                relay::serve(theirs.try_clone().unwrap(), own.collect()).unwrap();
+            }
+        });
+        Relay {
+            stop,
+            line: Some(line),
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.line = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

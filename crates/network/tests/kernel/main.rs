@@ -15,5 +15,6 @@ mod publish;
 mod repair;
 mod respect;
 mod routed;
+mod served;
 mod traffic;
 mod trusted;

@@ -109,7 +109,7 @@ fn ports_over_ipv6() {
             ports: vec![publish(Proto::Tcp, 80, None, Fixed(8080))],
             ..request("web", &["six"])
         };
-        let web = networks.attach(&wanted).unwrap();
+        let mut web = networks.attach(&wanted).unwrap();
         let sibling = networks.attach(&request("sibling", &["six"])).unwrap();
         let listening: Vec<String> = web.ports.iter().map(|p| p.host_ip.to_string()).collect();
         assert_eq!(listening, ["0.0.0.0", "::"]);
@@ -122,15 +122,33 @@ fn ports_over_ipv6() {
         assert!(ask(HOST6, 8080).is_some());
         assert!(inside(&sibling.netns, || ask(HOST6, 8080)).is_some());
         assert!(inside(&web.netns, || ask(HOST6, 8080)).is_some());
-        // The kernel cannot; refused at once, so that clients of `localhost` go on to 127.0.0.1.
+        // The kernel cannot; the monitor does, and until it does clients of `localhost` go on to 127.0.0.1 at once.
         let refused = std::net::TcpStream::connect("[::1]:8080").unwrap_err();
         assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
         assert!(ask("127.0.0.1", 8080).is_some());
-        let on_loopback = SandboxRequest {
-            ports: vec![publish(Proto::Tcp, 80, Some("::1"), Fixed(8081))],
-            ..request("loop", &["six"])
+        let _relay = Relay::start(std::mem::take(&mut web.served));
+        let gateway = web.endpoints[0].ipv6_gateway.unwrap();
+        assert_eq!(ask("::1", 8080), Some(format!("web {gateway}")));
+        assert_eq!(
+            inside(&host.lan, || ask(HOST6, 8080)).as_deref(),
+            Some("web 2001:db8:51::2"),
+            "what can be translated still is"
+        );
+        let explained = networks.explain(&wanted.container).unwrap();
+        let over6 = explained.iter().find(|one| one.port.host_ip.is_ipv6()).unwrap();
+        assert!(over6.from[1].contains("at ::1"), "{over6:?}");
+        let on_loopback = |name, port| SandboxRequest {
+            ports: vec![port],
+            ..request(name, &["six"])
         };
-        let text = networks.attach(&on_loopback).unwrap_err().to_string();
+        let tcp = on_loopback("loop", publish(Proto::Tcp, 80, Some("::1"), Fixed(8081)));
+        let mut alone = networks.attach(&tcp).unwrap();
+        let _alone = Service::start(alone.netns.as_fd(), "loop", 80);
+        let _served = Relay::start(std::mem::take(&mut alone.served));
+        assert!(ask("::1", 8081).is_some());
+        assert_eq!(inside(&host.lan, || ask(HOST6, 8081)), None);
+        let sctp = on_loopback("never", publish(Proto::Sctp, 80, Some("::1"), Fixed(8082)));
+        let text = networks.attach(&sctp).unwrap_err().to_string();
         assert!(text.contains("cannot be published on ::1"), "{text}");
     });
 }
