@@ -17,6 +17,7 @@ mod mutants;
 mod packages;
 mod process;
 mod soak;
+mod tally;
 mod test;
 mod vm;
 

@@ -4,12 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod daemon;
+mod docker;
 
 use daemon::{Answer, Daemon};
 use serde_json::Value;
 use std::process::{Command, Stdio};
-
-const DOCKER: &str = "/usr/local/bin/docker";
 
 fn engine() -> Daemon {
     Daemon::start(|request| match request.path.starts_with("/containers/create") {
@@ -60,10 +59,13 @@ fn body(daemon: &Daemon) -> Option<(String, Value)> {
 
 #[test]
 fn create_bodies_are_dockers() {
-    if !std::path::Path::new(DOCKER).exists() {
-        println!("skipped: no docker client at {DOCKER}");
-        return;
-    }
+    let docker = match docker::client(docker::RECENT) {
+        Ok(docker) => docker,
+        Err(why) => {
+            println!("skipped: {why}");
+            return;
+        }
+    };
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
         std::fs::write(dir.path().join(name), text).unwrap();
@@ -117,7 +119,7 @@ fn create_bodies_are_dockers() {
     let mut wrong = Vec::new();
     for line in &lines {
         let words = split(line);
-        let status = Command::new(DOCKER)
+        let status = Command::new(&docker)
             .args(["-H", &daemon.host(), "create"])
             .args(&words)
             .env_remove("DOCKER_HOST")

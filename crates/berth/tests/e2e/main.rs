@@ -28,6 +28,8 @@ mod corpus;
 mod crash;
 mod daemon;
 mod dedup;
+#[path = "../../../cli/tests/docker/mod.rs"]
+mod docker;
 mod docker_client;
 mod engines;
 mod events;

@@ -4,14 +4,14 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use crate::silent::monitor_of;
-use crate::support::{BERTH, Daemon, retry, signal, text};
+use crate::support::{ANY_DOCKER, BERTH, Daemon, clients, retry, signal, text};
 
 /// More than a client, the sockets on the way and the monitor keep.
 const MUCH: usize = 128 << 20;
 /// What a monitor keeps for a client in a file.
 const KEPT: u64 = 64 << 20;
 
-fn client(daemon: &Daemon, program: &str, args: &[&str]) -> std::io::Result<std::process::Child> {
+fn client(daemon: &Daemon, program: &str, args: &[&str]) -> std::process::Child {
     Command::new(program)
         .args(args)
         .env("DOCKER_HOST", daemon.socket())
@@ -19,6 +19,7 @@ fn client(daemon: &Daemon, program: &str, args: &[&str]) -> std::io::Result<std:
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
+        .unwrap()
 }
 
 /// Waits until the monitor keeps as much for somebody as it ever does.
@@ -41,7 +42,7 @@ fn a_client_that_takes_nothing_holds_up_nobody_and_is_told_what_it_misses() {
     guard!();
     let daemon = Daemon::start();
     let script = format!("read go; yes 'word after word' | head -c {MUCH}; exit 3");
-    for (program, name) in [(BERTH, "busy"), ("docker", "busier")] {
+    for ((_, program), name) in clients(ANY_DOCKER).into_iter().zip(["busy", "busier"]) {
         let run = [
             "run",
             "-i",
@@ -53,22 +54,17 @@ fn a_client_that_takes_nothing_holds_up_nobody_and_is_told_what_it_misses() {
             "sh",
             "-c",
         ];
-        let mut first = client(&daemon, BERTH, &[&run[..], &[&script]].concat()).unwrap();
+        let mut first = client(&daemon, BERTH, &[&run[..], &[&script]].concat());
         let running = || {
             let state = daemon.run(&["inspect", "-f", "{{.State.Running}}", name]);
             (text(&state.stdout) == "true\n").then_some(())
         };
         retry(running).expect("it runs");
-        let Ok(stuck) = client(
+        let stuck = client(
             &daemon,
-            program,
+            &program,
             &["attach", "--no-stdin", "--sig-proxy=false", name],
-        ) else {
-            println!("skipped: there is no docker client");
-            first.kill().unwrap();
-            first.wait().unwrap();
-            return;
-        };
+        );
         let attached = || {
             let past = [
                 "events",
@@ -121,7 +117,7 @@ fn a_slow_reader_of_run_and_of_exec_gets_everything() {
         &script,
     ];
     for (args, of) in [(&run[..], "own"), (&["exec", "box", "sh", "-c", &script], "box")] {
-        let child = client(&daemon, BERTH, args).unwrap();
+        let child = client(&daemon, BERTH, args);
         wait_until_full(&daemon, of);
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success());

@@ -1,9 +1,11 @@
 //! A daemon of its own for each test.
 
 use std::io::{Read as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use crate::docker;
 
 pub const BERTH: &str = env!("CARGO_BIN_EXE_berth");
 
@@ -21,27 +23,28 @@ pub fn rustix_is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0)
 }
 
-/// The docker client whose words ours are compared with; older ones print other things.
-const RECENT_DOCKER: u32 = 28;
+/// For what every docker client does alike.
+pub const ANY_DOCKER: u32 = 0;
 
-/// Why there is no docker client to compare ours with, if there is none.
-pub fn no_recent_docker() -> Option<String> {
-    let Ok(output) = Command::new("docker").arg("--version").output() else {
-        return Some("needs the docker client".to_owned());
-    };
-    let said = text(&output.stdout);
-    let version = said.split_whitespace().nth(2).unwrap_or_default();
-    let major = version
-        .split('.')
-        .next()
-        .and_then(|number| number.parse::<u32>().ok());
-    (major.unwrap_or(0) < RECENT_DOCKER)
-        .then(|| format!("the docker client is {version}, and {RECENT_DOCKER} is compared with"))
+/// Says that a test goes on without one of its parts; `cargo xtask test` counts the tests that do.
+pub fn left_out(why: &str) {
+    println!("skipped in part: {why}");
+}
+
+/// Names and programs of the clients that a test goes through: ours, and docker's of this major version or a later one
+/// where there is one.
+pub fn clients(least: u32) -> Vec<(&'static str, String)> {
+    let mut clients = vec![("berth", BERTH.to_owned())];
+    match docker::client(least) {
+        Ok(program) => clients.push(("docker", program.display().to_string())),
+        Err(why) => left_out(&why),
+    }
+    clients
 }
 
 /// Where the docker client and its plugins for building lie, which `cargo xtask test` fetches; else why they do not.
-pub fn build_clients() -> Result<std::path::PathBuf, String> {
-    let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/clients");
+pub fn build_clients() -> Result<PathBuf, String> {
+    let home = docker::fetched();
     let all = ["usr/bin/docker", "usr/libexec/docker/cli-plugins/docker-buildx"];
     if all.iter().all(|program| home.join(program).is_file()) {
         return Ok(home);
@@ -216,14 +219,16 @@ impl Daemon {
         (output.status.code().unwrap_or(-1), text(&output.stderr))
     }
 
+    /// What the docker client does, of whatever version. Without one, the part of the test that asks it is left out.
     pub fn docker(&self, args: &[&str]) -> Option<Output> {
-        let mut command = Command::new("docker");
+        let program = docker::client(ANY_DOCKER).inspect_err(|why| left_out(why)).ok()?;
+        let mut command = Command::new(program);
         command
             .args(args)
             .env("DOCKER_HOST", self.socket())
             .env("DOCKER_BUILDKIT", "0")
             .stdin(Stdio::null());
-        command.output().ok()
+        Some(command.output().unwrap())
     }
 
     /// The next daemon on the same root, after the last one has ended.

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::commands::neutral;
+use crate::docker;
 use crate::private::Registry;
-use crate::support::{BERTH, Daemon, no_recent_docker, text};
+use crate::support::{Daemon, clients, text};
 
 /// As much of a terminal as progress needs: a cursor that goes up and down, and lines that are erased.
 struct Screen {
@@ -157,17 +158,11 @@ fn lines_change_in_place_on_a_terminal() {
     std::fs::write(context.join("Dockerfile"), "FROM box:1\nCOPY a /a\nCOPY b /b\n").unwrap();
     let context = context.display().to_string();
     let mut ends = Vec::new();
-    for (name, program) in [("ours", BERTH), ("theirs", "docker")] {
-        if program == "docker"
-            && let Some(why) = no_recent_docker()
-        {
-            println!("skipped: {why}");
-            continue;
-        }
+    for (name, (client, program)) in ["ours", "theirs"].into_iter().zip(clients(docker::RECENT)) {
         let image = format!("127.0.0.1:{}/{name}:1", registry.port);
         let mut shown = Vec::new();
         let mut both = |args: &[&str], columns| {
-            let said = on_terminal(&daemon, columns, program, args);
+            let said = on_terminal(&daemon, columns, &program, args);
             let end = seen(&daemon, columns, &said).join("\n").replace(name, "NAME");
             shown.push(end.replace("NAMEs", "theirs"));
             said
@@ -187,7 +182,7 @@ fn lines_change_in_place_on_a_terminal() {
             );
         }
         assert!(pushed.contains("ing ["), "{program}: {pushed}");
-        let words = match program {
+        let words = match client {
             "docker" => "Sending build context to Docker daemon",
             _ => "[+] Building",
         };
@@ -221,17 +216,11 @@ fn lines_change_in_place_on_a_terminal() {
 fn a_containers_terminal_is_as_large_as_ours() {
     guard!();
     let daemon = Daemon::start();
-    for program in [BERTH, "docker"] {
-        if program == "docker"
-            && let Some(why) = no_recent_docker()
-        {
-            println!("skipped: {why}");
-            return;
-        }
+    for (_, program) in clients(docker::RECENT) {
         let shown = on_terminal(
             &daemon,
             97,
-            program,
+            &program,
             &["run", "--rm", "-it", "box:1", "busybox", "stty", "size"],
         );
         assert_eq!(shown.lines().next(), Some("40 97"), "{program}: {shown}");
@@ -245,13 +234,7 @@ fn a_containers_terminal_is_as_large_as_ours() {
 fn keys_detach_and_an_attached_client_ends_with_the_container() {
     guard!();
     let daemon = Daemon::start();
-    for (name, program) in [("ours", BERTH), ("theirs", "docker")] {
-        if program == "docker"
-            && let Some(why) = no_recent_docker()
-        {
-            println!("skipped: {why}");
-            return;
-        }
+    for (name, program) in clients(docker::RECENT) {
         let line = format!("{program} run -it --name {name} box:1 sh");
         let (code, shown) = typed(&daemon, &line, "# ", "\x10\x11");
         assert_eq!(code, Some(0), "{program}: {shown}");

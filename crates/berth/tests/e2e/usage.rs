@@ -212,9 +212,12 @@ fn those_who_watch_one_container_do_not_disturb_each_other() {
 #[test]
 fn dockers_client_shows_the_same_numbers() {
     guard!();
-    let Ok(clients) = crate::support::build_clients() else {
-        println!("skipped: needs the docker client, which cargo xtask test fetches");
-        return;
+    let client = match crate::docker::client(crate::docker::RECENT) {
+        Ok(client) => client,
+        Err(why) => {
+            println!("skipped: {why}");
+            return;
+        }
     };
     let daemon = Daemon::start();
     daemon.ok(&[
@@ -231,7 +234,7 @@ fn dockers_client_shows_the_same_numbers() {
         "1000",
     ]);
     let docker = |args: &[&str]| {
-        let output = std::process::Command::new(clients.join("usr/bin/docker"))
+        let output = std::process::Command::new(&client)
             .args(args)
             .env("DOCKER_HOST", daemon.socket())
             .output()

@@ -8,7 +8,7 @@ use crate::support::{Daemon, text};
 
 /// The old client on a daemon of its own, or why there is none.
 fn start() -> Result<(Lab, PathBuf), String> {
-    let clients = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/clients/old");
+    let clients = crate::docker::fetched().join("old");
     if !clients.join("usr/bin/docker").is_file() {
         return Err("needs a docker client of before version 23, which cargo xtask test fetches".to_owned());
     }

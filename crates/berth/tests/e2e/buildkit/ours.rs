@@ -9,7 +9,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
 use serde_json::Value;
 
 use crate::http::request;
-use crate::support::{BERTH, Daemon, retry, text};
+use crate::support::{BERTH, Daemon, left_out, retry, text};
 
 /// A daemon, and a directory to build from.
 pub(super) struct Place {
@@ -513,7 +513,7 @@ fn secrets_agents_and_permissions_are_lent() {
             let key = format!("mine={}", key.display());
             place.ok(&["--no-cache", "--ssh", &key, "--secret", &secret, "."]);
         }
-        false => println!("skipped: lending a key file needs ssh-keygen (package openssh-client)"),
+        false => left_out("lending a key file needs ssh-keygen (package openssh-client)"),
     }
     place.write(
         "Dockerfile",

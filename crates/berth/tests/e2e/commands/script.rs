@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use super::neutral::neutral;
-use crate::support::{BERTH, Daemon, text};
+use crate::docker;
+use crate::support::{Daemon, clients, text};
 
 /// Who runs a line.
 #[derive(Clone, Copy, PartialEq)]
@@ -203,11 +204,7 @@ pub fn both(script: &str) {
 
 /// The same on a daemon that is there.
 pub fn both_on(daemon: &Daemon, script: &str) {
-    let mut clients = vec![("berth", BERTH), ("docker", "docker")];
-    if let Some(why) = crate::support::no_recent_docker() {
-        println!("only our client, without one to compare with: {why}");
-        clients.truncate(1);
-    }
+    let clients = clients(docker::RECENT);
     // Several of these tests, and those of another checkout, may run at once on one host.
     let own = std::process::id();
     let net = format!("10.{}.{}", 200 + own / 256 % 50, own % 256);
@@ -216,7 +213,7 @@ pub fn both_on(daemon: &Daemon, script: &str) {
     assert!(!steps.is_empty());
     let mut wrong = Vec::new();
     let mut transcripts: Vec<Vec<Done>> = Vec::new();
-    for (name, client) in clients {
+    for (name, client) in &clients {
         let dir = daemon.dir.path().join(format!("as-{name}"));
         std::fs::create_dir_all(&dir).unwrap();
         let side = Side { daemon, client, dir };

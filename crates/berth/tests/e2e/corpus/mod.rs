@@ -15,6 +15,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::buildkit;
+use crate::docker;
 use crate::support::{self, BERTH, Daemon, text};
 use crate::web::Web;
 use case::Case;
@@ -55,7 +56,9 @@ const DOCKER: Client = Client {
     classic: true,
     build: |daemon, args| {
         run(
-            Command::new("docker").args(args).env("DOCKER_BUILDKIT", "0"),
+            Command::new(docker::client(docker::RECENT).unwrap())
+                .args(args)
+                .env("DOCKER_BUILDKIT", "0"),
             daemon,
         )
     },
@@ -89,7 +92,7 @@ fn the_corpus_through_our_client() {
 #[test]
 fn the_corpus_through_the_docker_client_and_post_build() {
     guard!();
-    if let Some(reason) = support::no_recent_docker() {
+    if let Err(reason) = docker::client(docker::RECENT) {
         println!("skipped: {reason}");
         return;
     }

@@ -116,8 +116,7 @@ fn a_failing_command_ends_the_build_with_its_code() {
         assert!(said.contains(words), "{run}: {said}");
         before.assert_unchanged(&daemon, run);
         let Some(docker) = daemon.docker(&["build", "-t", "bad:1", &context]) else {
-            println!("skipped: needs docker (package docker-cli)");
-            return;
+            continue;
         };
         let said = text(&docker.stderr);
         assert_eq!(docker.status.code(), Some(code), "{run}: {said}");

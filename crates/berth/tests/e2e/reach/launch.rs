@@ -7,7 +7,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use crate::support::{BERTH, retry, text};
+use crate::support::{ANY_DOCKER, BERTH, clients, retry, text};
 
 const ROOT: &str = "/var/lib/berth";
 
@@ -148,14 +148,13 @@ fn a_client_that_finds_none_starts_one() {
             .ok(&[BERTH, "run", "--rm", "--network", "none", "hello-berth"])
             .is_empty()
     );
-    let docker = machine
-        .command(&["docker", "ps", "-q"])
-        .env("DOCKER_HOST", "unix:///run/berth/berth.sock")
-        .output();
-    if let Ok(docker) = docker
-        && docker.status.code() != Some(127)
-    {
-        assert!(docker.status.success(), "{}", text(&docker.stderr));
+    for (_, program) in clients(ANY_DOCKER) {
+        let listed = machine
+            .command(&[&program, "ps", "-q"])
+            .env("DOCKER_HOST", "unix:///run/berth/berth.sock")
+            .output()
+            .unwrap();
+        assert!(listed.status.success(), "{program}: {}", text(&listed.stderr));
     }
     assert_eq!(machine.daemons(), running);
     // One that was stopped, or killed, is started again.

@@ -5,9 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use crate::certificates::certificate;
-use crate::support::{BERTH, Daemon, retry, text};
-
-const CLIENTS: [&str; 2] = [BERTH, "docker"];
+use crate::support::{ANY_DOCKER, BERTH, Daemon, clients, retry, text};
 
 /// Where a daemon that was given port 0 listens, as it says in its log.
 fn address(daemon: &Daemon) -> String {
@@ -47,7 +45,7 @@ fn verifying() -> Option<(Daemon, tempfile::TempDir, String)> {
 }
 
 /// Runs a client with nothing of this process's environment that names a daemon.
-fn run(program: &str, environment: &[(&str, &str)], args: &[&str], input: &str) -> Option<Output> {
+fn run(program: &str, environment: &[(&str, &str)], args: &[&str], input: &str) -> Output {
     let mut command = Command::new(program);
     for name in [
         "DOCKER_HOST",
@@ -64,13 +62,10 @@ fn run(program: &str, environment: &[(&str, &str)], args: &[&str], input: &str) 
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
-    let Ok(mut child) = child else {
-        println!("skipped: needs {program}");
-        return None;
-    };
+    let mut child = child.unwrap();
     // A client that is refused reads nothing.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    Some(child.wait_with_output().unwrap())
+    child.wait_with_output().unwrap()
 }
 
 fn good(output: &Output) -> String {
@@ -121,17 +116,16 @@ fn verified_clients_work_over_tls() {
         "--tlskey",
         &path("client.key"),
     ];
-    for program in CLIENTS {
+    let clients = clients(ANY_DOCKER);
+    for (client, program) in &clients {
         let named = |args: &[&str], input: &str| run(program, &by_environment, args, input);
-        let Some(listed) = named(&["images", "-q"], "") else {
-            return;
-        };
+        let listed = named(&["images", "-q"], "");
         assert_eq!(good(&listed).lines().count(), 1, "{program}");
         // The stream of a container goes over the same connection: input to its end, output to its end.
-        let echoed = named(&["run", "--rm", "-i", "box:1", "cat"], "through and back\n").unwrap();
+        let echoed = named(&["run", "--rm", "-i", "box:1", "cat"], "through and back\n");
         assert_eq!(good(&echoed), "through and back\n", "{program}");
         let numbers = "i=0; while [ $i -lt 20000 ]; do echo 123456789; i=$((i+1)); done; exit 3";
-        let large = named(&["run", "--rm", "box:1", "sh", "-c", numbers], "").unwrap();
+        let large = named(&["run", "--rm", "box:1", "sh", "-c", numbers], "");
         assert_eq!(
             (large.status.code(), large.stdout.len()),
             (Some(3), 200_000),
@@ -140,7 +134,7 @@ fn verified_clients_work_over_tls() {
         );
         // The same by flags, and by a context that carries the certificates.
         let args: Vec<&str> = flags.iter().copied().chain(["version"]).collect();
-        let version = run(program, &[], &args, "").unwrap();
+        let version = run(program, &[], &args, "");
         assert!(good(&version).contains("Server:"), "{program}");
         let endpoint = format!(
             "host={host},ca={},cert={},key={}",
@@ -148,21 +142,15 @@ fn verified_clients_work_over_tls() {
             path("client.crt"),
             path("client.key")
         );
-        let name = if program == BERTH { "ours" } else { "theirs" };
         let alone = [("DOCKER_CONFIG", config.as_str())];
-        let created = super::tls::run(
-            program,
-            &alone,
-            &["context", "create", name, "--docker", &endpoint],
-            "",
-        );
-        good(&created.unwrap());
+        let create = ["context", "create", *client, "--docker", &endpoint];
+        good(&run(program, &alone, &create, ""));
     }
     // Either client uses the contexts of the other.
-    for program in CLIENTS {
-        for context in ["ours", "theirs"] {
+    for (_, program) in &clients {
+        for (context, _) in &clients {
             let alone = [("DOCKER_CONFIG", config.as_str())];
-            let listed = run(program, &alone, &["--context", context, "images", "-q"], "").unwrap();
+            let listed = run(program, &alone, &["--context", *context, "images", "-q"], "");
             assert_eq!(good(&listed).lines().count(), 1, "{program} --context {context}");
         }
     }
@@ -251,14 +239,13 @@ fn others_are_refused_with_one_clear_error() {
             "TLS-enabled daemon without TLS",
         ),
     ];
+    let clients = clients(ANY_DOCKER);
     for (host, flags, ours, theirs) in &cases {
-        for (program, words) in [(BERTH, ours.as_str()), ("docker", theirs)] {
+        for ((_, program), words) in clients.iter().zip([ours.as_str(), *theirs]) {
             let mut args = vec!["-H", host];
             args.extend(flags.iter().map(String::as_str));
             args.push("ps");
-            let Some(refused) = run(program, &[("DOCKER_CONFIG", &empty)], &args, "") else {
-                return;
-            };
+            let refused = run(program, &[("DOCKER_CONFIG", &empty)], &args, "");
             let said = text(&refused.stderr);
             assert_eq!(refused.status.code(), Some(1), "{program} {args:?}: {said}");
             assert!(said.contains(words), "{program} {args:?}: {said}");
@@ -270,8 +257,8 @@ fn others_are_refused_with_one_clear_error() {
         let mut all = vec!["-H", host.as_str()];
         all.extend(only_ca.iter().map(String::as_str));
         all.extend(args);
-        for program in CLIENTS {
-            let refused = run(program, &[("DOCKER_CONFIG", &empty)], &all, "").unwrap();
+        for (_, program) in &clients {
+            let refused = run(program, &[("DOCKER_CONFIG", &empty)], &all, "");
             assert_ne!(refused.status.code(), Some(0), "{program} {args:?}");
         }
     }
@@ -280,7 +267,7 @@ fn others_are_refused_with_one_clear_error() {
     all.extend(with(&ca, &cert, &key));
     all.push("ps".to_owned());
     let args: Vec<&str> = all.iter().map(String::as_str).collect();
-    good(&run(BERTH, &[("DOCKER_CONFIG", &empty)], &args, "").unwrap());
+    good(&run(BERTH, &[("DOCKER_CONFIG", &empty)], &args, ""));
 }
 
 #[test]
@@ -291,10 +278,8 @@ fn plain_tcp_works_and_is_warned_of() {
     let host = format!("tcp://{address}");
     let warning = format!("API is accessible on http://{address} without encryption.");
     assert!(daemon.log().contains(&warning), "{}", daemon.log());
-    for program in CLIENTS {
-        let Some(info) = run(program, &[("DOCKER_HOST", &host)], &["info"], "") else {
-            return;
-        };
+    for (_, program) in clients(ANY_DOCKER) {
+        let info = run(&program, &[("DOCKER_HOST", &host)], &["info"], "");
         good(&info);
         let warned = text(&info.stderr);
         assert!(
@@ -302,15 +287,15 @@ fn plain_tcp_works_and_is_warned_of() {
             "{program}: {warned}"
         );
         let echoed = run(
-            program,
+            &program,
             &[("DOCKER_HOST", &host)],
             &["run", "--rm", "-i", "box:1", "cat"],
             "plain\n",
         );
-        assert_eq!(good(&echoed.unwrap()), "plain\n", "{program}");
+        assert_eq!(good(&echoed), "plain\n", "{program}");
     }
     // A client that wants TLS is told that this daemon has none.
-    let refused = run(BERTH, &[("DOCKER_HOST", &host)], &["--tlsverify", "ps"], "").unwrap();
+    let refused = run(BERTH, &[("DOCKER_HOST", &host)], &["--tlsverify", "ps"], "");
     let said = text(&refused.stderr);
     assert_eq!(refused.status.code(), Some(1), "{said}");
     assert!(said.contains(&format!("{host} does not speak TLS")), "{said}");
@@ -339,11 +324,9 @@ fn tls_alone_lets_everyone_in() {
     ]);
     let address = address(&daemon);
     let host = format!("tcp://{address}");
-    for program in CLIENTS {
+    for (_, program) in clients(ANY_DOCKER) {
         let args = ["-H", &host, "--tlsverify", "--tlscacert", &ca, "info"];
-        let Some(info) = run(program, &[("DOCKER_CONFIG", &path("none"))], &args, "") else {
-            return;
-        };
+        let info = run(&program, &[("DOCKER_CONFIG", &path("none"))], &args, "");
         good(&info);
         let warned = text(&info.stderr);
         let warning =
@@ -379,7 +362,7 @@ fn renewed_certificates_count_after_a_reload() {
             "images",
             "-q",
         ];
-        run(BERTH, &[], &flags, "").unwrap().status.success()
+        run(BERTH, &[], &flags, "").status.success()
     };
     let reload = |words: &str| {
         let count = || daemon.log().matches(words).count();
