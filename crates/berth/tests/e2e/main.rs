@@ -61,6 +61,7 @@ mod reload;
 mod remote;
 mod safety;
 mod selinux;
+mod signals;
 mod silent;
 mod slow;
 mod soak;

@@ -230,6 +230,41 @@ fn a_containers_terminal_is_as_large_as_ours() {
     }
 }
 
+/// A terminal that changes its size while a client is attached changes the container's.
+#[test]
+fn a_containers_terminal_follows_the_size_of_ours() {
+    guard!();
+    let daemon = Daemon::start();
+    let dir = daemon.dir.path().display().to_string();
+    let volume = format!("{dir}:/shared");
+    daemon.ok(&[
+        "run", "-d", "--name", "one", "-v", &volume, "box:1", "sleep", "1000",
+    ]);
+    // What runs inside has seen the first size before the second one is set, and waits for it.
+    let inside = "busybox stty size; touch /shared/seen; i=0; \
+                  until [ \"$(busybox stty size)\" = \"51 112\" ] || [ $i = 600 ]; do i=$((i+1)); sleep 0.05; done; \
+                  busybox stty size";
+    let outside = format!(
+        "for i in $(seq 600); do [ -e {dir}/seen ] && break; sleep 0.05; done; stty rows 51 cols 112 </dev/tty"
+    );
+    for (_, program) in clients(docker::RECENT) {
+        for command in [
+            format!("run --rm -it -v {volume} box:1 sh -c '{inside}'"),
+            format!("exec -it one sh -c '{inside}'"),
+        ] {
+            let line = format!("stty rows 40 cols 97; ({outside}) & exec {program} {command}");
+            let (code, shown) = typed(&daemon, &line, "", "");
+            std::fs::remove_file(daemon.dir.path().join("seen")).unwrap();
+            let shown: Vec<&str> = shown.lines().collect();
+            assert_eq!(
+                (code, shown.as_slice()),
+                (Some(0), ["40 97", "51 112"].as_slice()),
+                "{program} {command}"
+            );
+        }
+    }
+}
+
 #[test]
 fn keys_detach_and_an_attached_client_ends_with_the_container() {
     guard!();
