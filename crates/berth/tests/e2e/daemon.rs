@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{Daemon, retry, tag_of, text};
+use crate::support::{Daemon, control_group_roots, retry, tag_of, text};
 
 #[test]
 fn a_killed_daemon_loses_nothing() {
@@ -88,13 +88,8 @@ fn a_stopped_daemon_leaves_nothing_on_the_host() {
     let host = || {
         let links = Command::new("ip").args(["-d", "link"]).output().unwrap();
         let tables = Command::new("nft").args(["list", "tables"]).output().unwrap();
-        // One tree per controller, or one tree for all of them.
-        let trees = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
-        let group = trees
-            .map(|tree| tree.path())
-            .chain(["/sys/fs/cgroup".into()])
-            .map(|tree| tree.join(&tag))
-            .find(|path| path.exists());
+        let mut groups = control_group_roots().into_iter().map(|root| root.join(&tag));
+        let group = groups.find(|group| group.exists());
         (
             text(&links.stdout).contains(&tag),
             text(&tables.stdout).contains(&tag),

@@ -30,14 +30,8 @@ fn noise(length: usize) -> Vec<u8> {
 }
 
 fn space(daemon: &Daemon) -> serde_json::Value {
-    let socket = daemon.dir.path().join("run/berth.sock");
-    let output = Command::new("curl")
-        .args(["-sS", "--unix-socket"])
-        .arg(socket)
-        .arg("http://x/system/space")
-        .output()
-        .unwrap();
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output.stdout)))
+    let answer = crate::http::request(daemon, "GET", "/system/space", "", b"");
+    serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {}", answer.body))
 }
 
 #[test]

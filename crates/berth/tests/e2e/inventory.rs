@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::{Daemon, OF_DAEMON, tag_of, text};
+use crate::support::{Daemon, OF_DAEMON, control_group_roots, tag_of, text};
 
 /// How long the background may take.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -93,12 +93,8 @@ fn look(daemon: &Daemon) -> Inventory {
     files.retain(|name| !name.starts_with("seccomp"));
     found.insert("run directory", files);
     let mut groups = BTreeSet::new();
-    for hierarchy in names(Path::new("/sys/fs/cgroup")) {
-        directories(
-            &Path::new("/sys/fs/cgroup").join(&hierarchy).join(&tag),
-            "",
-            &mut groups,
-        );
+    for root in control_group_roots() {
+        directories(&root.join(&tag), "", &mut groups);
     }
     found.insert("cgroups", groups);
     found.insert("mounts", mounts(daemon));

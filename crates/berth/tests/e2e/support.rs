@@ -245,6 +245,14 @@ impl Daemon {
     }
 }
 
+/// Where control groups may be named after a daemon: in one tree for each controller, or in one tree for all of them.
+pub fn control_group_roots() -> Vec<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    let trees = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let trees = trees.map(|tree| tree.path());
+    std::iter::once(root.to_owned()).chain(trees).collect()
+}
+
 /// In the environment of a daemon and of everything it starts: its directory.
 pub const OF_DAEMON: &str = "BERTH_TEST_DAEMON";
 

@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -13,7 +14,7 @@ fn inspect(daemon: &Daemon, name: &str, format: &str) -> String {
 }
 
 /// The container's group in the tree of a controller; there is one tree where the machine has only version 2.
-fn group(pid: &str, controller: &str) -> PathBuf {
+pub fn group(pid: &str, controller: &str) -> PathBuf {
     let table = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     let root = Path::new("/sys/fs/cgroup");
     let below = |path: &str| path.trim_start_matches('/').to_owned();
@@ -132,41 +133,47 @@ fn what_is_used_is_what_the_kernel_says() {
     }
 }
 
+/// What never comes waits so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The samples of a stream, as they come.
+fn samples(daemon: &Daemon, name: &str) -> impl Iterator<Item = Value> {
+    let mut stream = UnixStream::connect(daemon.dir.path().join("run/berth.sock")).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    // Of HTTP/1.0, so that nothing but lines follows the head.
+    let head = format!("GET /v1.51/containers/{name}/stats HTTP/1.0\r\nHost: test\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+    assert!(lines.next().unwrap().ends_with("200 OK"));
+    lines
+        .skip_while(|line| !line.is_empty())
+        .skip(1)
+        .map(|line| serde_json::from_str(&line).unwrap())
+}
+
 #[test]
 fn a_stream_carries_the_sample_before_and_ends_with_the_container() {
     guard!();
     let daemon = Daemon::start();
     daemon.ok(&["run", "-d", "--name", "one", "box:1", "sleep", "1000"]);
-    let stream = std::process::Command::new(crate::support::BERTH)
-        .args([
-            "stats",
-            "--no-trunc",
-            "--format",
-            "{{.Name}} {{.CPUPerc}} {{.PIDs}}",
-            "one",
-        ])
-        .env("DOCKER_HOST", daemon.socket())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let ask = || {
-        crate::http::request(
-            &daemon,
-            "GET",
-            "/v1.51/containers/one/stats?stream=false",
-            "",
-            b"",
-        )
-    };
-    let (first, second): (Value, Value) = (
-        serde_json::from_str(&ask().body).unwrap(),
-        serde_json::from_str(&ask().body).unwrap(),
-    );
+    // Each alone waits for a second one, which makes a rate.
+    let alone: Vec<Value> = (0..2)
+        .map(|_| {
+            let path = "/v1.51/containers/one/stats?stream=false";
+            serde_json::from_str(&crate::http::request(&daemon, "GET", path, "", b"").body).unwrap()
+        })
+        .collect();
+    let mut stream = samples(&daemon, "one");
+    let live: Vec<Value> = stream.by_ref().take(3).collect();
     let time = |stats: &Value, which: &str| stats[which]["system_cpu_usage"].as_u64().unwrap_or(0);
-    for stats in [&first, &second] {
+    for stats in alone.iter().chain(&live) {
         assert!(stats["preread"].as_str() < stats["read"].as_str(), "{stats}");
         assert!(time(stats, "precpu_stats") <= time(stats, "cpu_stats"), "{stats}");
         assert!(time(stats, "precpu_stats") > 0, "{stats}");
+    }
+    for pair in live.windows(2) {
+        assert_eq!(pair[1]["preread"], pair[0]["read"]);
+        assert_eq!(pair[1]["precpu_stats"], pair[0]["cpu_stats"]);
     }
     // Of one that does not run everything is zero, and nobody waits.
     daemon.ok(&["kill", "one"]);
@@ -174,9 +181,37 @@ fn a_stream_carries_the_sample_before_and_ends_with_the_container() {
     let ended = one_shot(&daemon, "one");
     assert_eq!(ended["read"], "0001-01-01T00:00:00Z");
     assert_eq!(ended["pids_stats"], serde_json::json!({}));
-    let mut stream = stream;
-    stream.kill().unwrap();
-    stream.wait().unwrap();
+    let told = stream.by_ref().find(|stats| stats["read"] == ended["read"]);
+    assert_eq!(told.unwrap()["pids_stats"], ended["pids_stats"]);
+    // It goes on with a container that is started again, and ends with one that is removed.
+    daemon.ok(&["start", "one"]);
+    let again = stream.by_ref().find(|stats| stats["pids_stats"]["current"] == 1);
+    assert!(again.is_some());
+    daemon.ok(&["rm", "-f", "one"]);
+    assert!(stream.all(|stats| stats["id"] == live[0]["id"]));
+}
+
+#[test]
+fn the_client_shows_new_samples_until_the_container_is_removed() {
+    guard!();
+    let daemon = Daemon::start();
+    daemon.ok(&["run", "-d", "--name", "one", "box:1", "sleep", "1000"]);
+    let mut client = std::process::Command::new(crate::support::BERTH)
+        .args(["stats", "--format", "{{.Name}} {{.PIDs}}.", "one"])
+        .env("DOCKER_HOST", daemon.socket())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut shown = BufReader::new(client.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    assert!(shown.any(|line| line.contains("one 1.")));
+    daemon.ok(&["exec", "-d", "one", "sleep", "1000"]);
+    assert!(shown.any(|line| line.contains("one 2.")));
+    daemon.ok(&["rm", "-f", "one"]);
+    // Its output ends, and with it the client.
+    assert!(shown.all(|line| !line.contains("one 3.")));
+    assert!(client.wait().unwrap().success());
 }
 
 /// Each watcher's samples are compared with its own: what another one asks between them is not what was before.

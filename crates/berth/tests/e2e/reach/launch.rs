@@ -7,7 +7,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use crate::support::{ANY_DOCKER, BERTH, clients, retry, text};
+use crate::support::{ANY_DOCKER, BERTH, clients, control_group_roots, retry, text};
 
 const ROOT: &str = "/var/lib/berth";
 
@@ -105,12 +105,8 @@ impl Drop for Machine {
         let _ = self.holder.wait();
         // The one thing that namespaces do not take along.
         let tag = spec::Instance::of_root(Path::new(ROOT)).tag;
-        for tree in std::fs::read_dir("/sys/fs/cgroup")
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            let _ = std::fs::remove_dir(tree.path().join(&tag));
+        for root in control_group_roots() {
+            let _ = std::fs::remove_dir(root.join(&tag));
         }
     }
 }
