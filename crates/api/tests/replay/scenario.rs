@@ -50,11 +50,9 @@ pub async fn play(asker: &mut Asker) {
     asker.repeat("err-archive-missing", ONE, &[]).await;
     asker.repeat("err-wait-badcond", ONE, &[]).await;
     asker
-        .repeat("err-create-name-conflict", ONE, &[("message", Excuse::Value)])
+        .repeat_as("err-create-name-conflict", ONE, &[], neutral_ids)
         .await;
-    asker
-        .repeat("err-volume-used", ONE, &[("message", Excuse::Value)])
-        .await;
+    asker.repeat_as("err-volume-used", ONE, &[], neutral_ids).await;
     asker.repeat("err-network-dup", ONE, &[]).await;
     asker.repeat("err-network-overlap", ONE, &[]).await;
     asker.repeat("container-archive-head", ONE, &[]).await;
@@ -90,12 +88,7 @@ pub async fn play(asker: &mut Asker) {
         .repeat("image-delete-2", ONE, &[("*.Deleted", Excuse::Value)])
         .await;
     asker
-        .repeat_as(
-            "err-image-delete-used",
-            ONE,
-            &[("message", Excuse::Value)],
-            neutral_ids,
-        )
+        .repeat_as("err-image-delete-used", ONE, &[], neutral_ids)
         .await;
     asker.repeat("container-delete", ONE, &[]).await;
     asker.repeat("network-delete", ONE, &[]).await;

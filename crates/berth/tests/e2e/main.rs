@@ -45,6 +45,7 @@ mod input;
 mod inside;
 mod inventory;
 mod layers;
+mod lenient;
 mod lifecycle;
 mod lineage;
 mod logs;

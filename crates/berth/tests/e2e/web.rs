@@ -16,6 +16,8 @@ pub struct Page {
     pub body: Vec<u8>,
     /// The connection ends after so many bytes of the body, which was announced in full.
     pub cut: Option<usize>,
+    /// The connection ends without an answer.
+    pub hangs_up: bool,
 }
 
 impl Page {
@@ -108,6 +110,9 @@ impl Web {
                 pages.get(&path).or_else(|| pages.get(plain)).cloned()
             };
             let page = page.unwrap_or_else(|| Page::status(404));
+            if page.hangs_up {
+                return;
+            }
             let status = if page.status == 0 { 200 } else { page.status };
             let mut head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n", page.body.len());
             for (name, value) in &page.headers {

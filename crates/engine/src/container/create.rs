@@ -261,12 +261,14 @@ fn merge_image(config: &mut ContainerConfig, image: &Image) {
             config.env.push(entry.clone());
         }
     }
-    if config.entrypoint.is_null() {
+    if config.entrypoint.is_empty() {
         // The image's command belongs to its entrypoint: another entrypoint starts without it.
         if config.cmd.is_empty() {
             config.cmd = settings.cmd.clone().into();
         }
-        config.entrypoint = settings.entrypoint.clone().into();
+        if config.entrypoint.is_null() {
+            config.entrypoint = settings.entrypoint.clone().into();
+        }
     }
     if config.working_dir.is_empty() {
         config.working_dir.clone_from(&settings.working_dir);

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use crate::inventory::Inventory;
-use crate::support::Daemon;
+use crate::support::{Daemon, text};
 use crate::tarball::{Image, Tar};
 use crate::web::{Page, Web};
 
@@ -175,4 +175,92 @@ fn a_registry_that_refuses_or_is_not_there_is_named() {
     let (_, text) = daemon.fails(&["pull", "registry.invalid/no:1"]);
     assert!(text.contains("registry.invalid"), "{text}");
     before.assert_unchanged(&daemon, "refusing registries");
+}
+
+/// What a push is told by a registry that is not there, refuses, or breaks off; by either client.
+#[test]
+fn a_push_that_is_not_taken_says_why_and_leaves_nothing() {
+    guard!();
+    let daemon = Daemon::start();
+    let web = Web::start();
+    let image = image();
+    let archive = daemon.dir.path().join("image.tar");
+    std::fs::write(&archive, image.archive("no:1")).unwrap();
+    daemon.ok(&["load", "-i", &archive.display().to_string()]);
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let name = format!("{}/no:1", web.address);
+    let closed = format!("{closed}/no:1");
+    for name in [&name, &closed] {
+        daemon.ok(&["tag", "no:1", name]);
+    }
+    let uploads = "/v2/no/blobs/uploads/";
+    let upload = "/v2/no/blobs/uploads/1";
+    let manifest = "/v2/no/manifests/1";
+    let says = |status: u16, code: &str, message: &str| Page {
+        status,
+        ..Page::of(format!(
+            r#"{{"errors":[{{"code":"{code}","message":"{message}"}}]}}"#
+        ))
+    };
+    let begun = Page {
+        headers: vec![("Location", upload.to_owned())],
+        ..Page::status(202)
+    };
+    let gone = || Page {
+        hangs_up: true,
+        ..Page::default()
+    };
+    let before = Inventory::of(&daemon);
+    let mut wrong = Vec::new();
+    let mut try_it = |what: &str, name: &str, words: &str| {
+        let ours = Some(daemon.run(&["push", name]));
+        for output in [ours, daemon.docker(&["push", name])].into_iter().flatten() {
+            let said = text(&output.stderr);
+            if output.status.code() != Some(1) || !said.contains(words) {
+                wrong.push(format!("{what}: {}, instead of {words:?}: {said}", output.status));
+            }
+        }
+    };
+    try_it("nobody listens", &closed, "connection refused");
+    web.put("/v2/", says(503, "UNAVAILABLE", "closed for today"));
+    try_it("closed", &name, "closed for today");
+    web.put("/v2/", Page::of("{}"));
+    for (page, words) in [
+        (says(401, "UNAUTHORIZED", "who are you"), "docker login"),
+        (says(403, "DENIED", "not for you"), "not for you"),
+        (
+            says(429, "TOOMANYREQUESTS", "slow down"),
+            "toomanyrequests: slow down",
+        ),
+        (says(500, "UNKNOWN", "broken"), "broken"),
+        (gone(), &web.address),
+    ] {
+        web.put(uploads, page);
+        try_it("no upload begins", &name, words);
+    }
+    web.put(uploads, begun);
+    for (page, words) in [
+        (says(507, "DENIED", "the disk is full"), "the disk is full"),
+        (gone(), &web.address),
+    ] {
+        web.put(upload, page);
+        try_it("an upload ends", &name, words);
+    }
+    // It has the blobs and takes no manifest.
+    for (digest, _) in image.blobs() {
+        web.put(&format!("/v2/no/blobs/{digest}"), Page::of("there"));
+    }
+    for (page, words) in [
+        (
+            says(400, "MANIFEST_INVALID", "manifest invalid"),
+            "manifest invalid",
+        ),
+        (gone(), &web.address),
+    ] {
+        web.put(manifest, page);
+        try_it("no manifest", &name, words);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    before.assert_unchanged(&daemon, "pushes that were not taken");
+    daemon.ok(&["image", "inspect", &name]);
 }
