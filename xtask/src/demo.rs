@@ -1,21 +1,20 @@
 //! `cargo xtask demo`: an application from its Dockerfile to a registry and back, on this machine, in one go.
 //!
 //! Every step says what it does and how long it took. The daemon, its root, the registry and everything they
-//! make are of this run alone and are gone at the end.
+//! make are of this run alone and are gone at the end: the machine is looked at before and after ([`leftovers`]).
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::engine::{self, Daemon, Scratch};
+use crate::interrupt::Cleaning;
 use crate::process::{capture, is_root, output, root, run as run_command};
-use crate::{http, packages};
+use crate::system::System;
+use crate::{http, leftovers, packages};
 
-/// What the application's image is built on.
-const BASE: &str = "debian:12";
-const SUITE: &str = "bookworm";
 const APP_PORT: u16 = 18480;
 const REGISTRY_PORT: u16 = 15480;
 
@@ -40,21 +39,42 @@ pub fn run() -> Result<()> {
         "the demonstration needs root: a container engine makes namespaces, mounts and control groups"
     );
     let begin = Instant::now();
+    let system = System::of_this_machine()?;
     step("install what is missing", || {
         packages::install(&[packages::BUILD, packages::RUN, packages::DEMO])
     })?;
     let binary = step("build the release binary", engine::build)?;
-    let scratch = Scratch::new("berth-demo")?;
+    let leftovers = leftovers::Run::begin()?;
+    let shown = demonstrate(&system, &binary, leftovers.directory());
+    let left = step("look for what is left on the machine", || {
+        let _cleaning = Cleaning::begin();
+        leftovers.end()
+    });
+    shown?;
+    let left = left?;
+    ensure!(
+        left.is_empty(),
+        "this was left on the machine:\n  {}",
+        left.join("\n  ")
+    );
+    println!("all of it took {:.1} s", begin.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// From the first container to the last one; all of it in `directory`.
+fn demonstrate(system: &System, binary: &Path, directory: &Path) -> Result<()> {
+    let base = system.image();
+    let scratch = Scratch::at(directory.join("demo"))?;
     let daemon = step("start a daemon on a root of its own", || {
-        Daemon::start(&binary, &scratch.0)
+        Daemon::start(binary, &scratch.0)
     })?;
     let client = |args: &[&str]| capture(&mut daemon.client(args));
     step("berth run hello-berth: the image that needs no registry", || {
         show(&client(&["run", "--rm", "hello-berth"])?);
         Ok(())
     })?;
-    step(&format!("get the base image {BASE}"), || {
-        base_image(&daemon, &scratch)
+    step(&format!("get the base image {base}"), || {
+        base_image(&daemon, &scratch, system)
     })?;
     let example = root().join("examples/notes");
     step("build examples/notes from its Dockerfile", || {
@@ -64,7 +84,7 @@ pub fn run() -> Result<()> {
             "-t",
             "notes",
             "--build-arg",
-            &format!("BASE={BASE}"),
+            &format!("BASE={base}"),
             &context,
         ]))
     })?;
@@ -75,7 +95,7 @@ pub fn run() -> Result<()> {
             "-t",
             "notes",
             "--build-arg",
-            &format!("BASE={BASE}"),
+            &format!("BASE={base}"),
             &example.display().to_string(),
         ])
     })?;
@@ -145,11 +165,8 @@ pub fn run() -> Result<()> {
     })?;
     step("leave the machine clean", || {
         drop(registry);
-        daemon.clean_up()?;
-        nothing_left(&scratch.0)
-    })?;
-    println!("all of it took {:.1} s", begin.elapsed().as_secs_f64());
-    Ok(())
+        daemon.clean_up()
+    })
 }
 
 fn start_notes(daemon: &Daemon, name: &str) -> Result<()> {
@@ -172,11 +189,12 @@ fn start_notes(daemon: &Daemon, name: &str) -> Result<()> {
 
 /// Pulls the base from Docker Hub where that can be reached, and makes it from the machine's own package mirror
 /// where not.
-fn base_image(daemon: &Daemon, scratch: &Scratch) -> Result<()> {
+fn base_image(daemon: &Daemon, scratch: &Scratch, system: &System) -> Result<()> {
+    let base = system.image();
     let pulled = output(
         Command::new("timeout")
             .arg("60")
-            .args(client_words(daemon, &["pull", "-q", BASE])),
+            .args(client_words(daemon, &["pull", "-q", &base])),
     )?;
     if pulled.status.success() {
         println!("    pulled");
@@ -185,14 +203,12 @@ fn base_image(daemon: &Daemon, scratch: &Scratch) -> Result<()> {
     println!("    Docker Hub does not answer; making it with mmdebstrap");
     let tar = scratch.join("base.tar");
     // The machine's own trusted certificates go along, since a mirror may be reached through a proxy of its own.
-    let certificates =
-        "mkdir -p \"$1/etc/ssl/certs\" && cp /etc/ssl/certs/ca-certificates.crt \"$1/etc/ssl/certs/\"";
-    let mut make = Command::new("mmdebstrap");
-    make.args(["--quiet", "--variant=minbase", "--include=ca-certificates"])
-        .arg(format!("--customize-hook={certificates}"))
-        .arg(SUITE)
-        .arg(&tar);
-    run_command(&mut make)?;
+    let certificates = "--customize-hook=mkdir -p \"$1/etc/ssl/certs\" && \
+                        cp /etc/ssl/certs/ca-certificates.crt \"$1/etc/ssl/certs/\"";
+    system.make(
+        &["--variant=minbase", "--include=ca-certificates", certificates],
+        &tar,
+    )?;
     let changes = [
         "--change",
         "CMD [\"bash\"]",
@@ -200,7 +216,7 @@ fn base_image(daemon: &Daemon, scratch: &Scratch) -> Result<()> {
         "ENV NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt",
     ];
     let mut import = daemon.client(&["import"]);
-    import.args(changes).arg(&tar).arg(BASE);
+    import.args(changes).arg(&tar).arg(&base);
     capture(&mut import).map(|_| ())
 }
 
@@ -251,27 +267,5 @@ impl Drop for Registry {
         // It may have ended by itself; either way it is gone afterwards.
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// Looks for what a run could have left on the host.
-fn nothing_left(dir: &Path) -> Result<()> {
-    let mounts = std::fs::read_to_string("/proc/self/mounts")?;
-    let text = dir.display().to_string();
-    ensure!(!mounts.contains(&text), "mounts below {text} are left");
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        let processes = capture(Command::new("ps").args(["-eo", "pid,args"]))?;
-        let left: Vec<&str> = processes
-            .lines()
-            .filter(|l| l.contains("berth monitor") || l.contains(&text))
-            .collect();
-        if left.is_empty() {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            bail!("processes are left:\n{}", left.join("\n"));
-        }
-        std::thread::sleep(Duration::from_millis(50));
     }
 }

@@ -49,7 +49,10 @@ pub struct Scratch(pub PathBuf);
 
 impl Scratch {
     pub fn new(name: &str) -> Result<Scratch> {
-        let path = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+        Scratch::at(std::env::temp_dir().join(format!("{name}-{}", std::process::id())))
+    }
+
+    pub fn at(path: PathBuf) -> Result<Scratch> {
         std::fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
         Ok(Scratch(path))
     }
@@ -87,6 +90,8 @@ fn spawn(binary: &Path, dir: &Path, socket: &str, args: &[String], log: &Path) -
         .arg(dir.join("run"))
         .args(["--host", socket])
         .args(args)
+        // What it starts is known by it, too.
+        .env("TMPDIR", dir)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(options.create(true).append(true).open(log)?)

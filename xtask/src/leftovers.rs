@@ -1,4 +1,4 @@
-//! What a run of the tests leaves on the machine: links, tables of the packet filter, network namespaces, control groups,
+//! What a run of the tests, or of the demonstration, leaves on the machine: links, tables of the packet filter, network namespaces, control groups,
 //! mounts, files, processes. There must be nothing.
 //!
 //! Files and processes are known to be the tests' own by the directory for temporary files that they are given, which is
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How deep control groups of ours lie below a hierarchy.
 const DEPTH: usize = 3;
 
-/// A run of tests, from before it to its end.
+/// A run, from before it to its end.
 pub struct Run {
     directory: PathBuf,
     before: BTreeSet<String>,
@@ -36,6 +36,11 @@ impl Run {
             before: look(&directory)?,
             directory,
         })
+    }
+
+    /// What is of this run alone.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Whoever is given this puts temporary files where they are looked for.

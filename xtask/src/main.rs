@@ -17,6 +17,7 @@ mod mutants;
 mod packages;
 mod process;
 mod soak;
+mod system;
 mod tally;
 mod test;
 mod vm;
@@ -59,7 +60,7 @@ fn run(args: &[String]) -> Result<()> {
         Some("mutants") => mutants::execute(rest),
         Some("conformance") => conformance::execute(rest),
         _ => bail!(
-            "usage: cargo xtask demo | test [--vm] [FILTER] | bench [engine|runtime] [RUNS] | bench net [RUNS] [ROW…] | bench supervision [ROW…] | conformance SOURCES | soak [SECONDS] | crash [FILTER] | mutants [THREAT…] | check"
+            "usage: cargo xtask demo | test [--vm] [FILTER] | bench [RUNS] | bench engine|images|runtime|build|net [RUNS] [ROW…] | bench family | bench supervision [ROW…] | conformance SOURCES | soak [SECONDS] | crash [FILTER] | mutants [THREAT…] | check"
         ),
     }
 }

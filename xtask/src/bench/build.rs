@@ -18,7 +18,10 @@ use super::pair::{self, Row};
 use super::today::Today;
 use crate::engine::{Daemon, Profile, Scratch};
 use crate::process::{capture, run as run_command};
+use crate::system::System;
 
+/// What the rows of so many steps have in their names.
+pub const TEN_STEPS: &str = "ten RUN steps";
 const STEPS: usize = 10;
 /// Stages of the diamond, without its top and its bottom.
 const SIDES: usize = 10;
@@ -349,17 +352,12 @@ impl Files<'_> {
         })
     }
 
-    /// A root filesystem with a C compiler, from the package sources of this machine, which are of this suite.
+    /// A root filesystem with a C compiler, from the package sources of this machine.
     fn compiler(&self) -> Result<PathBuf> {
         let tar = self.scratch.join("compiler.tar");
         if !tar.exists() {
-            run_command(Command::new("mmdebstrap").args([
-                "--quiet",
-                "--variant=apt",
-                "--include=gcc,libc6-dev,make,diffutils",
-                "bookworm",
-                &tar.display().to_string(),
-            ]))?;
+            let tools = ["--variant=apt", "--include=gcc,libc6-dev,make,diffutils"];
+            System::of_this_machine()?.make(&tools, &tar)?;
         }
         Ok(tar)
     }

@@ -63,10 +63,22 @@ pub fn run(runs: usize, words: &[String]) -> Result<()> {
             goal: Some(1.0 / 15.0),
         },
         Row {
+            name: "run --rm --network none IMAGE true, docker client",
+            peer: Box::new(|| peer.client(&without)),
+            ours: Box::new(|| docker_on_ours(&without)),
+            goal: None,
+        },
+        Row {
             name: "exec CONTAINER true",
             peer: Box::new(|| peer.client(&exec)),
             ours: Box::new(|| ours.client(&exec)),
             goal: Some(1.0 / 15.0),
+        },
+        Row {
+            name: "exec CONTAINER true, docker client",
+            peer: Box::new(|| peer.client(&exec)),
+            ours: Box::new(|| docker_on_ours(&exec)),
+            goal: None,
         },
         Row {
             name: "256 MiB of output, logged and followed",

@@ -40,13 +40,21 @@ impl Runtime {
     }
 }
 
-pub fn run(runs: usize) -> Result<()> {
+/// The row below which no engine gets that starts its containers with these runtimes.
+pub const FLOOR: &str = "run to exit";
+const EXEC: &str = "exec";
+const PEAK: &str = "peak memory of run";
+
+/// `words` choose the rows whose names hold one of them.
+pub fn run(runs: usize, words: &[String]) -> Result<()> {
+    let chosen = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
     if std::env::var_os(INSIDE).is_none() && Path::new(UNIFIED).exists() {
         let script = format!("umount {UNIFIED} && exec \"$0\" \"$@\"");
         let error = Command::new("unshare")
             .args(["--mount", "sh", "-c", &script])
             .arg(std::env::current_exe()?)
             .args(["bench", "runtime", &runs.to_string()])
+            .args(words)
             .env(INSIDE, "1")
             .exec();
         return Err(error).context("cannot run unshare");
@@ -73,6 +81,9 @@ pub fn run(runs: usize) -> Result<()> {
     println!("| what | {} | against crun |", names.join(" | "));
     println!("|---|{}---|", "---|".repeat(names.len()));
     let row = |what: &str, work: &mut dyn FnMut(&Runtime, usize) -> Result<Duration>| -> Result<()> {
+        if !chosen(what) {
+            return Ok(());
+        }
         let mut times: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
         for turn in 0..=runs {
             for runtime in &runtimes {
@@ -96,23 +107,30 @@ pub fn run(runs: usize) -> Result<()> {
     row("create, start, delete", &mut |runtime, turn| {
         bundle.create_start_delete(runtime, &id(runtime, turn))
     })?;
-    row("run to exit", &mut |runtime, turn| {
+    row(FLOOR, &mut |runtime, turn| {
         timed(bundle.run(runtime, &id(runtime, turn)))
     })?;
-    for runtime in &runtimes {
-        run_command(&mut bundle.create(runtime, &format!("{}-idle", id(runtime, 0)), "idle"))?;
-        run_command(&mut runtime.command(&["start", &format!("{}-idle", id(runtime, 0))]))?;
+    if chosen(EXEC) {
+        for runtime in &runtimes {
+            run_command(&mut bundle.create(runtime, &format!("{}-idle", id(runtime, 0)), "idle"))?;
+            run_command(&mut runtime.command(&["start", &format!("{}-idle", id(runtime, 0))]))?;
+        }
+        let executed = row(EXEC, &mut |runtime, _| {
+            timed(runtime.command(&["exec", &format!("{}-idle", id(runtime, 0)), "/bin/true"]))
+        });
+        for runtime in &runtimes {
+            run_command(&mut runtime.command(&["delete", "--force", &format!("{}-idle", id(runtime, 0))]))?;
+        }
+        executed?;
     }
-    let executed = row("exec", &mut |runtime, _| {
-        timed(runtime.command(&["exec", &format!("{}-idle", id(runtime, 0)), "/bin/true"]))
-    });
-    for runtime in &runtimes {
-        run_command(&mut runtime.command(&["delete", "--force", &format!("{}-idle", id(runtime, 0))]))?;
+    for at_once in [1, AT_ONCE] {
+        if chosen(&many_name(at_once)) {
+            many(&bundle, &runtimes, at_once)?;
+        }
     }
-    executed?;
-    many(&bundle, &runtimes, 1)?;
-    many(&bundle, &runtimes, AT_ONCE)?;
-    peak(&bundle, &runtimes)?;
+    if chosen(PEAK) {
+        peak(&bundle, &runtimes)?;
+    }
     let mut whole = Vec::new();
     for _ in 0..runs {
         whole.push(timed(daemon.client(&[
@@ -252,6 +270,10 @@ impl Bundle {
     }
 }
 
+fn many_name(at_once: usize) -> String {
+    format!("{MANY} containers, {at_once} at a time")
+}
+
 /// Many containers, so many at a time; three rounds of each.
 fn many(bundle: &Bundle, runtimes: &[Runtime], at_once: usize) -> Result<()> {
     let mut times: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
@@ -295,7 +317,8 @@ fn many(bundle: &Bundle, runtimes: &[Runtime], at_once: usize) -> Result<()> {
     };
     let cells: Vec<String> = medians.iter().map(|time| milliseconds(*time)).collect();
     println!(
-        "| {MANY} containers, {at_once} at a time | {} | {:.2} |",
+        "| {} | {} | {:.2} |",
+        many_name(at_once),
         cells.join(" | "),
         of("berth").as_secs_f64() / of("crun").as_secs_f64()
     );
@@ -330,7 +353,7 @@ fn peak(bundle: &Bundle, runtimes: &[Runtime]) -> Result<()> {
     };
     let texts: Vec<String> = cells.iter().map(|mib| format!("{mib:.1} MiB")).collect();
     println!(
-        "| peak memory of run | {} | {:.2} |",
+        "| {PEAK} | {} | {:.2} |",
         texts.join(" | "),
         of("berth") / of("crun")
     );
