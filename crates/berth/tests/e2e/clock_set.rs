@@ -1,17 +1,16 @@
 //! The machine's clock is set while containers run: a day ahead, then an hour behind the truth. Nothing comes too early or
 //! never, and nothing that was said is lost.
 //!
-//! Only where the machine is the test's own, as the virtual one of `cargo xtask test --vm` is, which says so by
-//! BERTH_OWN_MACHINE. Tests run there one after the other.
+//! Only where the machine is the test's own ([`own_machine`]), since everybody else on it would notice.
 
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::support::{BERTH, Daemon, retry, text};
+use crate::health;
+use crate::support::{BERTH, Daemon, inspect, own_machine, retry, text};
 
-const OWN: &str = "BERTH_OWN_MACHINE";
 const DAY: i64 = 86_400;
 const HOUR: i64 = 3_600;
 /// Away from the truth, one after the other: the second is a step back by 25 hours.
@@ -25,10 +24,8 @@ struct Clock {
 
 impl Clock {
     fn take() -> Option<Clock> {
-        if std::env::var_os(OWN).is_none() {
-            println!(
-                "skipped: sets the machine's clock, and this machine is not the test's own (xtask test --vm)"
-            );
+        if let Err(reason) = own_machine("sets the machine's clock") {
+            println!("skipped: {reason}");
             return None;
         }
         Some(Clock {
@@ -56,10 +53,6 @@ impl Drop for Clock {
     fn drop(&mut self) {
         self.set(0);
     }
-}
-
-fn inspect(daemon: &Daemon, name: &str, format: &str) -> String {
-    daemon.ok(&["inspect", "-f", format, name]).trim().to_owned()
 }
 
 fn number(text: &str) -> u64 {
@@ -265,21 +258,8 @@ fn checks_and_restarts_keep_their_pace() {
     guard!();
     let Some(clock) = Clock::take() else { return };
     let mut daemon = Daemon::start();
-    let check = |name: &str, probe: &str, more: &[&str]| {
-        let args = [
-            "run",
-            "-d",
-            "--name",
-            name,
-            "--health-cmd",
-            probe,
-            "--health-interval",
-            "1s",
-        ];
-        daemon.ok(&[&args[..], more, &["box:1", "sleep", "100000"]].concat());
-    };
     let begun = Instant::now();
-    check("checked", "echo . >> /checks", &[]);
+    health::probed(&daemon, "checked", "echo . >> /checks", "1s", &[]);
     // A day is longer than the period in which failures do not count.
     let lenient = [
         "--health-start-period",
@@ -289,19 +269,8 @@ fn checks_and_restarts_keep_their_pace() {
         "--health-retries",
         "1",
     ];
-    check("starting", "echo . >> /checks; false", &lenient);
-    daemon.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "fails",
-        "--restart",
-        "always",
-        "box:1",
-        "sh",
-        "-c",
-        "exit 3",
-    ]);
+    health::probed(&daemon, "starting", "echo . >> /checks; false", "1s", &lenient);
+    daemon.keep("fails", &["--restart", "always"], &["sh", "-c", "exit 3"]);
     let checks = |daemon: &Daemon, name: &str| {
         number(&daemon.ok(&["exec", name, "sh", "-c", "wc -l < /checks || echo 0"]))
     };

@@ -68,18 +68,7 @@ fn containers_of_one_ipc_namespace_share_their_memory() {
     guard!();
     let daemon = Daemon::start();
     let make = "echo from the first > /dev/shm/note; exec sleep 1000";
-    daemon.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "first",
-        "--ipc",
-        "shareable",
-        "box:1",
-        "sh",
-        "-c",
-        make,
-    ]);
+    daemon.keep("first", &["--ipc", "shareable"], &["sh", "-c", make]);
     let read = [
         "run",
         "--rm",

@@ -8,17 +8,7 @@ use serde_json::Value;
 use crate::support::Daemon;
 
 fn past(daemon: &Daemon, filters: &[&str]) -> Vec<Value> {
-    let mut args = vec![
-        "events",
-        "--since",
-        "1",
-        "--until",
-        "0s",
-        "--format",
-        "{{json .}}",
-    ];
-    args.extend(filters.iter().flat_map(|filter| ["--filter", filter]));
-    let text = daemon.ok(&args);
+    let text = daemon.told(filters, "{{json .}}");
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()

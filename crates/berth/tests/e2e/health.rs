@@ -1,42 +1,15 @@
 //! Health checks: what makes a container unhealthy, what is kept of the probes, and what happens then.
 
-use crate::support::{Daemon, retry};
+use crate::support::{Daemon, becomes, inspect, retry};
 
-fn inspect(daemon: &Daemon, name: &str, format: &str) -> String {
-    daemon
-        .ok(&["inspect", "--format", format, name])
-        .trim()
-        .to_owned()
+/// Runs a container in the background that is probed so often.
+pub fn probed(daemon: &Daemon, name: &str, probe: &str, interval: &str, options: &[&str]) {
+    let check = ["--health-cmd", probe, "--health-interval", interval];
+    daemon.keep(name, &[&check[..], options].concat(), &["sleep", "1000"]);
 }
 
-/// Waits for a template to give a text.
-fn becomes(daemon: &Daemon, name: &str, format: &str, wanted: &str) {
-    let mut last = String::new();
-    for _ in 0..5 {
-        let reached = retry(|| {
-            last = inspect(daemon, name, format);
-            (last == wanted).then_some(())
-        });
-        if reached.is_some() {
-            return;
-        }
-    }
-    panic!("{name}: {last}, not {wanted}\n{}", daemon.log());
-}
-
-/// Runs a container in the background that is probed often.
 fn run(daemon: &Daemon, name: &str, probe: &str, options: &[&str]) {
-    let check = [
-        "run",
-        "-d",
-        "--name",
-        name,
-        "--health-cmd",
-        probe,
-        "--health-interval",
-        "50ms",
-    ];
-    daemon.ok(&[&check[..], options, &["box:1", "sleep", "1000"]].concat());
+    probed(daemon, name, probe, "50ms", options);
 }
 
 #[test]
@@ -92,19 +65,7 @@ fn streaks_results_and_output() {
         log.starts_with("-1 Health check exceeded timeout (100ms)"),
         "{log}"
     );
-    let events = daemon.ok(&[
-        "events",
-        "--since",
-        "1",
-        "--until",
-        "0s",
-        "--filter",
-        "container=turns",
-        "--filter",
-        "event=health_status",
-        "--format",
-        "{{.Action}}",
-    ]);
+    let events = daemon.told(&["container=turns", "event=health_status"], "{{.Action}}");
     assert_eq!(events, "health_status: unhealthy\nhealth_status: healthy\n");
 }
 
@@ -178,17 +139,7 @@ fn an_unhealthy_container_is_killed_restarted_or_stopped_as_asked() {
     );
     failing("restarted", "restart", &[]);
     let restarts = retry(|| {
-        let events = daemon.ok(&[
-            "events",
-            "--since",
-            "1",
-            "--until",
-            "0s",
-            "--filter",
-            "container=restarted",
-            "--filter",
-            "event=restart",
-        ]);
+        let events = daemon.told(&["container=restarted", "event=restart"], "{{.Action}}");
         (events.lines().count() >= 2).then_some(())
     });
     assert!(restarts.is_some(), "{}", daemon.log());

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::support::{BERTH, Daemon, retry, text};
+use crate::support::{BERTH, Daemon, inspect, retry, text};
 
 /// Prints numbered lines, some of them to the other stream.
 const COUNT: &str =
@@ -15,13 +15,6 @@ const COUNT: &str =
 fn count(daemon: &Daemon, name: &str, options: &[&str]) {
     let run = ["run", "--name", name];
     daemon.ok(&[&run[..], options, &["box:1", "sh", "-c", COUNT]].concat());
-}
-
-fn inspect(daemon: &Daemon, name: &str, format: &str) -> String {
-    daemon
-        .ok(&["inspect", "--format", format, name])
-        .trim()
-        .to_owned()
 }
 
 /// Both streams of `logs`, in the order they came.

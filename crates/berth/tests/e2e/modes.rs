@@ -57,17 +57,7 @@ fn each_mode_shares_what_it_says_and_nothing_else() {
         assert_eq!(of_host(&flags), ["time", "user"], "{flags:?}");
     }
     assert_eq!(of_host(&["--time-offset", "1h"]), ["user"]);
-    daemon.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "first",
-        "--ipc",
-        "shareable",
-        "box:1",
-        "sleep",
-        "1000",
-    ]);
+    daemon.keep("first", &["--ipc", "shareable"], &["sleep", "1000"]);
     let script =
         "for kind in cgroup ipc mnt net pid time user uts; do busybox readlink /proc/self/ns/$kind; done";
     let first = of(&daemon.ok(&["exec", "first", "sh", "-c", script]));
@@ -143,14 +133,9 @@ fn memory_that_ran_out_is_an_event_and_the_peak_is_told_at_the_end() {
         script,
     ];
     assert_eq!(daemon.run(&limits).status.code(), Some(137));
-    let events = |filters: &[&str], format: &str| {
-        let mut args = vec!["events", "--since", "1", "--until", "0s", "--format", format];
-        args.extend(filters.iter().flat_map(|filter| ["--filter", filter]));
-        daemon.ok(&args)
-    };
-    let oom = events(&["event=oom", "container=eats"], "{{.Action}}");
+    let oom = daemon.told(&["event=oom", "container=eats"], "{{.Action}}");
     assert!(!oom.is_empty() && oom.lines().all(|line| line == "oom"), "{oom}");
-    let peak = events(
+    let peak = daemon.told(
         &["event=die", "container=eats"],
         "{{.Actor.Attributes.peakMemory}}",
     );

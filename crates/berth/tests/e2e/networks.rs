@@ -133,21 +133,8 @@ fn no_connection_is_lost_while_daemons_go_and_come() {
     const LIVES: usize = 4;
     guard!();
     let mut daemon = Daemon::start();
-    daemon.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "echo",
-        "-p",
-        "127.0.0.1::80",
-        "box:1",
-        "nc",
-        "-ll",
-        "-p",
-        "80",
-        "-e",
-        "cat",
-    ]);
+    let echo = ["nc", "-ll", "-p", "80", "-e", "cat"];
+    daemon.keep("echo", &["-p", "127.0.0.1::80"], &echo);
     let address = daemon.ok(&["port", "echo", "80"]).trim().to_owned();
     let (stop, answers) = (AtomicBool::new(false), AtomicUsize::new(0));
     let lost: Vec<std::io::Error> = std::thread::scope(|scope| {

@@ -106,33 +106,9 @@ fn end(daemon: &mut Daemon, with: &str) {
 fn a_daemon_that_cannot_serve_touches_no_container() {
     guard!();
     let mut daemon = Daemon::start();
-    daemon.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "lives",
-        "-p",
-        "127.0.0.1::80",
-        "box:1",
-        "nc",
-        "-ll",
-        "-p",
-        "80",
-        "-e",
-        "echo",
-        "well",
-    ]);
-    daemon.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "ended",
-        "--restart",
-        "always",
-        "box:1",
-        "sleep",
-        "1000",
-    ]);
+    let serve = ["nc", "-ll", "-p", "80", "-e", "echo", "well"];
+    daemon.keep("lives", &["-p", "127.0.0.1::80"], &serve);
+    daemon.keep("ended", &["--restart", "always"], &["sleep", "1000"]);
     let port = daemon.ok(&["port", "lives", "80"]).trim().to_owned();
     let answer = || {
         let asked = Command::new("busybox")

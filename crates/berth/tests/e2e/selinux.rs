@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::support::{Daemon, retry, text};
+use crate::support::{Daemon, inspect, retry, text};
 
 /// Ends a test where no policy with labels for containers is in force.
 macro_rules! labels {
@@ -25,13 +25,6 @@ fn start() -> Daemon {
 
 fn shell(daemon: &Daemon, options: &[&str], script: &str) -> String {
     daemon.ok(&[&["run", "--rm"], options, &["box:1", "sh", "-c", script]].concat())
-}
-
-fn inspect(daemon: &Daemon, name: &str, format: &str) -> String {
-    daemon
-        .ok(&["inspect", "--format", format, name])
-        .trim()
-        .to_owned()
 }
 
 fn label_of(path: &Path) -> String {
@@ -253,17 +246,7 @@ fn what_is_said_about_labels_counts() {
         assert!(code == 125 && error.contains(expected), "{error}");
     }
     // Who shares a namespace with a container can be no more apart from it than that.
-    daemon.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "first",
-        "--ipc",
-        "shareable",
-        "box:1",
-        "sleep",
-        "1000",
-    ]);
+    daemon.keep("first", &["--ipc", "shareable"], &["sleep", "1000"]);
     let joined = shell(
         &daemon,
         &["--ipc", "container:first", "--pid", "container:first"],

@@ -2,7 +2,7 @@
 //! as such and can be ended, and nobody else notices.
 
 use crate::inventory::{self, Inventory};
-use crate::support::{Daemon, retry, signal, text};
+use crate::support::{Daemon, inspect, retry, signal, text};
 
 /// The process of a container's monitor.
 pub fn monitor_of(daemon: &Daemon, name: &str) -> String {
@@ -22,10 +22,6 @@ pub fn monitor_of(daemon: &Daemon, name: &str) -> String {
 
 fn sleeper(daemon: &Daemon, name: &str) {
     daemon.ok(&["run", "-d", "--name", name, "box:1", "sleep", "1000"]);
-}
-
-fn inspect(daemon: &Daemon, name: &str, format: &str) -> String {
-    daemon.ok(&["inspect", "-f", format, name]).trim().to_owned()
 }
 
 fn becomes(daemon: &Daemon, name: &str, what: &str, holds: impl Fn(&str) -> bool) {

@@ -208,6 +208,19 @@ impl Daemon {
         shown
     }
 
+    /// Starts a container of the image `box` that stays, in the background.
+    pub fn keep(&self, name: &str, options: &[&str], program: &[&str]) {
+        let run = ["run", "-d", "--name", name];
+        self.ok(&[&run[..], options, &["box:1"], program].concat());
+    }
+
+    /// What the daemon has told so far, of what passes the filters.
+    pub fn told(&self, filters: &[&str], format: &str) -> String {
+        let mut args = vec!["events", "--since", "1", "--until", "0s", "--format", format];
+        args.extend(filters.iter().flat_map(|filter| ["--filter", filter]));
+        self.ok(&args)
+    }
+
     /// Exit code and error text of a command that must fail.
     pub fn fails(&self, args: &[&str]) -> (i32, String) {
         let output = self.run(args);
@@ -335,9 +348,44 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// Runs a program of the host's, which must succeed.
+pub fn host(words: &[&str]) -> String {
+    let output = Command::new(words[0]).args(&words[1..]).output().unwrap();
+    assert!(output.status.success(), "{words:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
 pub fn signal(process: &str, signal: &str) {
     let sent = Command::new("kill").args([signal, process]).status().unwrap();
     assert!(sent.success());
+}
+
+/// What a template makes of a container, without the space around it.
+pub fn inspect(daemon: &Daemon, name: &str, format: &str) -> String {
+    daemon.ok(&["inspect", "-f", format, name]).trim().to_owned()
+}
+
+/// Waits for a template to give a text, minutes where a machine is emulated.
+pub fn becomes(daemon: &Daemon, name: &str, format: &str, wanted: &str) {
+    let mut last = String::new();
+    let mut is_so = || {
+        last = inspect(daemon, name, format);
+        (last == wanted).then_some(())
+    };
+    let reached = (0..15).any(|_| retry(&mut is_so).is_some());
+    assert!(reached, "{name}: {last}, not {wanted}\n{}", daemon.log());
+}
+
+/// Why a test that changes what everybody on the machine has cannot run here, if it cannot: it is for a machine of its
+/// own, as the virtual one of `cargo xtask test --vm` is, which says so by BERTH_OWN_MACHINE. Tests run there one after the
+/// other.
+pub fn own_machine(does: &str) -> Result<(), String> {
+    match std::env::var_os("BERTH_OWN_MACHINE") {
+        Some(_) => Ok(()),
+        None => Err(format!(
+            "{does}, and this machine is not the test's own (cargo xtask test --vm)"
+        )),
+    }
 }
 
 /// Asks until there is an answer. Only what never comes waits so long, so the patience is a loaded machine's.

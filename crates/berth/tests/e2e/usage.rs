@@ -7,11 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Daemon, retry, text};
-
-fn inspect(daemon: &Daemon, name: &str, format: &str) -> String {
-    daemon.ok(&["inspect", "-f", format, name]).trim().to_owned()
-}
+use crate::support::{Daemon, inspect, retry, text};
 
 /// The container's group in the tree of a controller; there is one tree where the machine has only version 2.
 pub fn group(pid: &str, controller: &str) -> PathBuf {

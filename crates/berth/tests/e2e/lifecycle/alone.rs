@@ -3,10 +3,10 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 
-use super::{STATE, becomes, inspect};
+use super::STATE;
 use crate::inventory;
 use crate::silent::monitor_of;
-use crate::support::{Daemon, retry, signal};
+use crate::support::{Daemon, becomes, inspect, retry, signal};
 
 /// Programs that run as somebody else, below a first process of ours, in a terminal, in an exec: each loses the kernel's
 /// note about its parent in another way.

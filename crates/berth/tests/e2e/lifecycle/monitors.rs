@@ -11,8 +11,8 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use super::{STATE, becomes, inspect};
-use crate::support::{BERTH, Daemon, retry, text};
+use super::STATE;
+use crate::support::{BERTH, Daemon, becomes, inspect, retry, text};
 
 /// What an interpreter makes of a line of the monitor's.
 type Interpret = fn(Value) -> Vec<Value>;

@@ -1,7 +1,7 @@
 //! Restart policies. How long the pauses are is told by the unit tests of `engine::container::restart`.
 
-use super::{STATE, becomes, inspect};
-use crate::support::{Daemon, retry};
+use super::STATE;
+use crate::support::{Daemon, becomes, inspect, retry};
 
 fn run(daemon: &Daemon, name: &str, policy: &str, program: &[&str]) {
     let words = ["run", "-d", "--name", name, "--restart", policy, "box:1"];
@@ -24,19 +24,8 @@ fn on_failure_counts_failures_and_leaves_successes_alone() {
     // By hand it begins to count anew.
     daemon.ok(&["start", "bad"]);
     becomes(&daemon, "bad", with_count, "exited 3 2");
-    let events = daemon.ok(&[
-        "events",
-        "--since",
-        "1",
-        "--until",
-        "0s",
-        "--filter",
-        "container=bad",
-        "--filter",
-        "event=die",
-        "--format",
-        "{{.Actor.Attributes.exitCode}}",
-    ]);
+    let codes = "{{.Actor.Attributes.exitCode}}";
+    let events = daemon.told(&["container=bad", "event=die"], codes);
     assert_eq!(events, "3\n".repeat(6), "three runs, twice");
 }
 

@@ -3,9 +3,9 @@
 
 use std::process::{Command, Stdio};
 
-use super::{STATE, becomes, inspect};
+use super::STATE;
 use crate::inventory;
-use crate::support::{BERTH, Daemon, OF_DAEMON, command, log_of, retry, tag_of};
+use crate::support::{BERTH, Daemon, OF_DAEMON, becomes, command, inspect, log_of, retry, tag_of};
 
 /// Ends everything at once, as a power cut does, and takes away what a boot does not find again.
 fn power_cut(daemon: &mut Daemon) {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use store::rusqlite::Connection;
 
-use super::{STATE, inspect};
-use crate::support::{Daemon, command, log_of, text};
+use super::STATE;
+use crate::support::{Daemon, command, inspect, log_of, text};
 
 /// The boot in which [`FIRST`] was written.
 const ITS_BOOT: &str = "5ddb8c7d-4354-486d-b36a-d0d47a1a1d91";

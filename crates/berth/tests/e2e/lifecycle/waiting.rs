@@ -4,8 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use super::becomes;
-use crate::support::Daemon;
+use crate::support::{Daemon, becomes};
 
 /// A request to wait, whose answer is read later.
 struct Waiting(UnixStream);

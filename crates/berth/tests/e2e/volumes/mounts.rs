@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::inventory::Inventory;
-use crate::support::{Daemon, text};
+use crate::support::{Daemon, host, text};
 
 #[test]
 fn a_part_of_a_volume_is_mounted_and_nothing_beyond_it() {
@@ -88,10 +88,10 @@ fn a_part_that_becomes_a_link_meanwhile_leads_nowhere() {
 }
 
 /// A directory of the host with mounts of its own below it.
-struct Shared(PathBuf);
+pub(super) struct Shared(pub(super) PathBuf);
 
 impl Shared {
-    fn make(path: &Path) -> Shared {
+    pub(super) fn make(path: &Path) -> Shared {
         std::fs::create_dir_all(path.join("sub")).unwrap();
         let shared = Shared(path.to_owned());
         let place = path.to_str().unwrap();
@@ -100,7 +100,7 @@ impl Shared {
         shared
     }
 
-    fn mount_below(&self, name: &str) {
+    pub(super) fn mount_below(&self, name: &str) {
         let place = self.0.join(name);
         std::fs::create_dir_all(&place).unwrap();
         host(&["mount", "-t", "tmpfs", "berth-test", place.to_str().unwrap()]);
@@ -112,11 +112,6 @@ impl Drop for Shared {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-R").arg("-l").arg(&self.0).status();
     }
-}
-
-fn host(words: &[&str]) {
-    let output = Command::new(words[0]).args(&words[1..]).output().unwrap();
-    assert!(output.status.success(), "{words:?}: {}", text(&output.stderr));
 }
 
 #[test]
