@@ -45,20 +45,8 @@ pub struct Host {
 
 impl Host {
     fn new() -> Host {
-        // Nobody else is on this LAN; asking for a second whether an address is taken would only slow the tests.
-        sh("ip link set lo up && sysctl -qw net.ipv6.conf.default.accept_dad=0");
-        let lan = sys::namespace::create(Kind::Network).unwrap();
-        let holder = in_namespace(lan.as_fd(), Kind::Network, || {
-            sh("ip link set lo up && sysctl -qw net.ipv6.conf.default.accept_dad=0");
-            Command::new("sleep").arg("60").spawn().unwrap()
-        });
-        let mut holder = holder.unwrap();
-        sh(&format!(
-            "ip link add uplink type veth peer name uplink netns {}",
-            holder.id()
-        ));
-        holder.kill().unwrap();
-        holder.wait().unwrap();
+        sh(BEGIN);
+        let lan = linked("uplink", "uplink");
         sh("ip link set uplink up");
         sh(&format!("ip address add {HOST}/24 dev uplink"));
         sh(&format!("ip address add {HOST6}/64 dev uplink nodad"));
@@ -88,6 +76,11 @@ impl Host {
         Instance::of_root(self.root.path()).tag
     }
 
+    /// The instance's rules, as `nft` shows them.
+    pub fn table(&self) -> String {
+        sh(&format!("nft list table inet {}", self.tag()))
+    }
+
     pub fn open(&self) -> Networks {
         let store = store::Store::open(&self.root.path().join("root")).unwrap();
         Networks::open(store, self.config()).unwrap()
@@ -104,6 +97,25 @@ pub fn sh(line: &str) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     text
+}
+
+/// Nobody else is on these links; asking for a second whether an address is taken would only slow the tests.
+const BEGIN: &str = "ip link set lo up && sysctl -qw net.ipv6.conf.default.accept_dad=0";
+
+/// A machine of its own at the other end of a link, which is called `here` where this is asked, and `there` on it.
+pub fn linked(here: &str, there: &str) -> OwnedFd {
+    let machine = sys::namespace::create(Kind::Network).unwrap();
+    let mut holder = inside(&machine, || {
+        sh(BEGIN);
+        Command::new("sleep").arg("60").spawn().unwrap()
+    });
+    sh(&format!(
+        "ip link add {here} type veth peer name {there} netns {}",
+        holder.id()
+    ));
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    machine
 }
 
 pub fn inside<T: Send>(namespace: &impl AsFd, f: impl FnOnce() -> T + Send) -> T {
@@ -144,6 +156,22 @@ pub fn publish(
 
 pub fn bridge(name: &str) -> CreateNetwork {
     CreateNetwork::named(name)
+}
+
+pub const MODE4: &str = "com.docker.network.bridge.gateway_mode_ipv4";
+pub const MODE6: &str = "com.docker.network.bridge.gateway_mode_ipv6";
+
+/// Makes a network of both families, with these options of its driver.
+pub fn create(networks: &Networks, name: &str, options: &[(&str, &str)]) {
+    let pairs = options.iter();
+    let wanted = CreateNetwork {
+        enable_ipv6: true,
+        options: pairs
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect(),
+        ..bridge(name)
+    };
+    networks.create(&wanted).unwrap();
 }
 
 pub fn v4(sandbox: &Sandbox) -> IpAddr {
@@ -222,6 +250,32 @@ pub fn ask_udp(address: &str, port: u16) -> Option<String> {
     let mut buffer = [0; 128];
     let length = socket.recv(&mut buffer).ok()?;
     Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+/// How a service is asked.
+pub type Ask = fn(&str, u16) -> Option<String>;
+/// What is asked, how and where, and whether it is reached.
+pub type Case<'a> = (&'a str, Ask, &'a str, u16, bool);
+
+/// Asks the service `web` from a machine that it sees at these addresses of IPv4 and IPv6.
+pub fn assert_reached(who: &str, from: &impl AsFd, sources: [&str; 2], cases: &[Case<'_>]) {
+    for &(what, how, address, port, reachable) in cases {
+        let answer = inside(from, || how(address, port));
+        let source = sources[usize::from(address.contains(':'))];
+        let expected = reachable.then(|| format!("web {source}"));
+        assert_eq!(answer, expected, "{what}, from the {who}");
+    }
+}
+
+/// Somebody who goes on sending from one port, and says each time whether there was an answer.
+pub fn goes_on_asking(from: &impl AsFd, address: &str, port: u16) -> impl Fn() -> bool {
+    let socket = inside(from, || UdpSocket::bind("0.0.0.0:0")).unwrap();
+    socket.connect((address, port)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    move || {
+        socket.send(b"?").unwrap();
+        socket.recv(&mut [0; 64]).is_ok()
+    }
 }
 
 /// A container's resolver, driven by a thread as the monitor would drive it.

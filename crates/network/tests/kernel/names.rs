@@ -9,12 +9,7 @@ use crate::host;
 fn containers_find_each_other_by_every_name() {
     machine(|host| {
         let networks = host.open();
-        networks
-            .create(&network::CreateNetwork {
-                enable_ipv6: true,
-                ..bridge("app")
-            })
-            .unwrap();
+        create(&networks, "app", &[]);
         let mut a = networks.attach(&request("a", &["app"])).unwrap();
         assert!(a.resolv_conf.contains("nameserver 127.0.0.11\n") && a.resolv_conf.contains("ndots:0"));
         let _resolver = Resolver::start(&mut a);

@@ -6,7 +6,6 @@ use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -23,26 +22,16 @@ pub const CLIENT6: &str = "2001:db8:113::2";
 
 /// A client beyond the LAN, whose machine becomes a router.
 pub fn client(host: &Host) -> OwnedFd {
-    let client = sys::namespace::create(Kind::Network).unwrap();
-    let holder = inside(&client, || {
-        sh("ip link set lo up && sysctl -qw net.ipv6.conf.default.accept_dad=0");
-        Command::new("sleep").arg("60").spawn().unwrap()
-    });
-    let mut holder = holder;
-    inside(&host.lan, || {
-        sh(&format!(
-            "ip link add far type veth peer name near netns {}",
-            holder.id()
-        ));
+    let client = inside(&host.lan, || {
+        let client = linked("far", "near");
         sh(
             "ip link set far up && ip address add 203.0.113.1/24 dev far && ip address add 2001:db8:113::1/64 dev far nodad",
         );
         sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
         // A router that would lead straight to containers if it were let.
         sh("ip -6 route add fd00::/8 via 2001:db8:51::1");
+        client
     });
-    holder.kill().unwrap();
-    holder.wait().unwrap();
     inside(&client, || {
         sh(&format!(
             "ip link set near up && ip address add {CLIENT}/24 dev near"
@@ -56,18 +45,12 @@ pub fn client(host: &Host) -> OwnedFd {
     client
 }
 
-type Ask = fn(&str, u16) -> Option<String>;
-
 #[test]
 fn what_is_published_is_reached_from_outside_and_nothing_else() {
     machine(|host| {
         let client = client(host);
         let networks = host.open();
-        let both = network::CreateNetwork {
-            enable_ipv6: true,
-            ..bridge("both")
-        };
-        networks.create(&both).unwrap();
+        create(&networks, "both", &[]);
         networks
             .create(&network::CreateNetwork {
                 internal: true,
@@ -104,7 +87,7 @@ fn what_is_published_is_reached_from_outside_and_nothing_else() {
         let (inside4, inside6) = (v4(&web).to_string(), v6(&web).to_string());
         let (tcp, udp): (Ask, Ask) = (ask, ask_udp);
         // How, where, and whether from outside; the same from the neighbour and from behind the router.
-        let cases: [(&str, Ask, &str, u16, bool); 18] = [
+        let cases: [Case<'_>; 18] = [
             ("every address", tcp, HOST, 8080, true),
             ("every address, IPv6", tcp, HOST6, 8080, true),
             ("every address, UDP", udp, HOST, 8080, true),
@@ -128,12 +111,7 @@ fn what_is_published_is_reached_from_outside_and_nothing_else() {
             ("neighbour", &host.lan, "198.51.100.2", "2001:db8:51::2"),
             ("client", &client, CLIENT, CLIENT6),
         ] {
-            for (what, how, address, port, reachable) in cases {
-                let answer = inside(from, || how(address, port));
-                let source = if address.contains(':') { source6 } else { source4 };
-                let expected = reachable.then(|| format!("web {source}"));
-                assert_eq!(answer, expected, "{what}, from the {who}");
-            }
+            assert_reached(who, from, [source4, source6], &cases);
         }
         // Out of it, with the host's address.
         let _far = Service::start(client.as_fd(), "far", 80);
@@ -229,8 +207,7 @@ fn a_network_may_be_open_to_whoever_routes_to_it_or_shut_to_the_host() {
         let mode = |name: &str, mode: &str, internal: bool| {
             let mut wanted = bridge(name);
             wanted.internal = internal;
-            let key = "com.docker.network.bridge.gateway_mode_ipv4";
-            wanted.options.insert(key.to_owned(), mode.to_owned());
+            wanted.options.insert(MODE4.to_owned(), mode.to_owned());
             networks.create(&wanted)
         };
         mode("open", "nat-unprotected", false).unwrap();
@@ -261,10 +238,10 @@ fn a_network_may_be_open_to_whoever_routes_to_it_or_shut_to_the_host() {
         assert!(inside(&two.netns, || ask(&v4(&one).to_string(), 80)).is_some());
         assert_eq!(ask(&v4(&one).to_string(), 80), None);
         // What the next daemon finds is what it would write.
-        let rules = sh(&format!("nft list table inet {}", host.tag()));
+        let rules = host.table();
         drop(networks);
         let networks = host.open();
-        assert_eq!(sh(&format!("nft list table inet {}", host.tag())), rules);
+        assert_eq!(host.table(), rules);
         networks.tear_down().unwrap();
     });
 }
@@ -303,10 +280,10 @@ fn what_leaves_a_network_does_so_with_the_address_that_was_chosen() {
         };
         check();
         // What the next daemon finds is what it would write.
-        let rules = sh(&format!("nft list table inet {}", host.tag()));
+        let rules = host.table();
         drop(networks);
         let networks = host.open();
-        assert_eq!(sh(&format!("nft list table inet {}", host.tag())), rules);
+        assert_eq!(host.table(), rules);
         check();
         networks.remove("chosen").unwrap_err();
         networks.tear_down().unwrap();

@@ -99,12 +99,7 @@ fn what_is_published_on_loopback_stays_on_the_host() {
 fn ports_over_ipv6() {
     machine(|host| {
         let networks = host.open();
-        networks
-            .create(&network::CreateNetwork {
-                enable_ipv6: true,
-                ..bridge("six")
-            })
-            .unwrap();
+        create(&networks, "six", &[]);
         let wanted = SandboxRequest {
             ports: vec![publish(Proto::Tcp, 80, None, Fixed(8080))],
             ..request("web", &["six"])

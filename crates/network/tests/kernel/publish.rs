@@ -23,7 +23,7 @@ fn range(first: u16, inside: u16, count: u16) -> Vec<PortRequest> {
 
 /// How many elements of the instance's maps of published ports there are.
 fn elements(host: &Host) -> usize {
-    let table = sh(&format!("nft list table inet {}", host.tag()));
+    let table = host.table();
     table
         .split("map ")
         .filter(|map| map.starts_with("publish") || map.starts_with("ranges"))
@@ -36,12 +36,7 @@ fn elements(host: &Host) -> usize {
 fn ten_thousand_ports_are_one_element() {
     machine(|host| {
         let networks = host.open();
-        networks
-            .create(&network::CreateNetwork {
-                enable_ipv6: true,
-                ..bridge("six")
-            })
-            .unwrap();
+        create(&networks, "six", &[]);
         networks.settle();
         let wanted = SandboxRequest {
             ports: range(10_000, 10_000, 10_000),
@@ -306,12 +301,7 @@ fn sources(capture: &OwnedFd, inside: &[IpAddr]) -> BTreeSet<IpAddr> {
 fn the_clients_address_arrives() {
     machine(|host| {
         let networks = host.open();
-        networks
-            .create(&network::CreateNetwork {
-                enable_ipv6: true,
-                ..bridge("six")
-            })
-            .unwrap();
+        create(&networks, "six", &[]);
         let mut ports = vec![
             publish(Proto::Tcp, 80, None, Fixed(8080)),
             publish(Proto::Udp, 80, None, Fixed(8080)),
@@ -359,7 +349,7 @@ fn ports_are_explained() {
             ..request("web", &["bridge"])
         };
         networks.attach(&wanted).unwrap();
-        let table = sh(&format!("nft list table inet {}", host.tag()));
+        let table = host.table();
         let explained = networks.explain(&wanted.container).unwrap();
         let of = |port: u16| explained.iter().find(|e| e.port.host_port == port).unwrap();
         assert_eq!(of(8080).addresses, [HOST.parse::<IpAddr>().unwrap()]);

@@ -1,36 +1,19 @@
 //! The mode `routed`, seen from outside: a network whose containers are reached at their own addresses, at what they
 //! publish and nowhere else, and that no packet leaves or enters with another address.
 
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use host::*;
 use network::PortChoice::{Any, Fixed};
-use network::{CreateNetwork, Networks, Proto, PublishedPort, SandboxRequest};
+use network::{CreateNetwork, Proto, PublishedPort, SandboxRequest};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::host;
 use crate::outside::{CLIENT, CLIENT6, client};
 
-const MODE4: &str = "com.docker.network.bridge.gateway_mode_ipv4";
-const MODE6: &str = "com.docker.network.bridge.gateway_mode_ipv6";
-
-/// A network of both families, in these modes.
-fn create(networks: &Networks, name: &str, modes: [&str; 2]) {
-    let mut wanted = CreateNetwork {
-        enable_ipv6: true,
-        ..bridge(name)
-    };
-    for (key, mode) in [MODE4, MODE6].into_iter().zip(modes) {
-        wanted.options.insert(key.to_owned(), mode.to_owned());
-    }
-    networks.create(&wanted).unwrap();
-}
-
-fn table(host: &Host) -> String {
-    sh(&format!("nft list table inet {}", host.tag()))
-}
+const ROUTED: [(&str, &str); 2] = [(MODE4, "routed"), (MODE6, "routed")];
 
 /// Whether an echo request is answered.
 fn ping(address: IpAddr) -> bool {
@@ -68,7 +51,7 @@ fn what_is_published_is_reached_at_the_containers_own_address() {
     machine(|host| {
         let client = client(host);
         let networks = host.open();
-        create(&networks, "routed", ["routed", "routed"]);
+        create(&networks, "routed", &ROUTED);
         networks
             .create(&CreateNetwork {
                 internal: true,
@@ -93,9 +76,8 @@ fn what_is_published_is_reached_at_the_containers_own_address() {
         let shut = networks.attach(&request("shut", &["shut"])).unwrap();
         let _services = [80, 81, 82, 9050].map(|port| Service::start(web.netns.as_fd(), "web", port));
         let (inside4, inside6) = (v4(&web).to_string(), v6(&web).to_string());
-        type Ask = fn(&str, u16) -> Option<String>;
         let (tcp, udp): (Ask, Ask) = (ask, ask_udp);
-        let cases: [(&str, Ask, &str, u16, bool); 14] = [
+        let cases: [Case<'_>; 14] = [
             ("published", tcp, &inside4, 80, true),
             ("published, IPv6", tcp, &inside6, 80, true),
             ("published for datagrams", udp, &inside4, 80, true),
@@ -121,12 +103,7 @@ fn what_is_published_is_reached_at_the_containers_own_address() {
             ("neighbour", &host.lan, "198.51.100.2", "2001:db8:51::2"),
             ("client", &client, CLIENT, CLIENT6),
         ] {
-            for (what, how, address, port, reachable) in cases {
-                let answer = inside(from, || how(address, port));
-                let source = if address.contains(':') { source6 } else { source4 };
-                let expected = reachable.then(|| format!("web {source}"));
-                assert_eq!(answer, expected, "{what}, from the {who}");
-            }
+            assert_reached(who, from, [source4, source6], &cases);
             assert!(
                 inside(from, || ping(v4(&web)) && ping(v6(&web))),
                 "ping from the {who}"
@@ -153,16 +130,16 @@ fn what_is_published_is_reached_at_the_containers_own_address() {
                 .all(|port| port.routed && port.host_ip.is_unspecified())
         );
         // What the next daemon finds is what it would write; a range is one element for each family.
-        let before = table(host);
+        let before = host.table();
         for element in ["sctp . ", ". 9000-9099"] {
             assert_eq!(before.matches(element).count(), 2, "{element} in {before}");
         }
         drop(networks);
         let networks = host.open();
-        assert_eq!(table(host), before);
+        assert_eq!(host.table(), before);
         // When it goes, so does the way in.
         networks.detach(&wanted.container).unwrap();
-        assert!(!table(host).contains(&inside4));
+        assert!(!host.table().contains(&inside4));
         networks.settle();
     });
 }
@@ -172,7 +149,7 @@ fn one_family_may_be_routed_and_the_other_translated() {
     machine(|host| {
         let _routes = client(host);
         let networks = host.open();
-        create(&networks, "mixed", ["nat", "routed"]);
+        create(&networks, "mixed", &[(MODE4, "nat"), (MODE6, "routed")]);
         let wanted = SandboxRequest {
             ports: vec![publish(Proto::Tcp, 80, None, Fixed(8080))],
             ..request("web", &["mixed"])
@@ -192,7 +169,7 @@ fn one_family_may_be_routed_and_the_other_translated() {
         assert!(!reached(HOST6, 8080) && !reached(&inside4, 80));
         // Each is explained in its own way.
         let explained = networks.explain(&wanted.container).unwrap();
-        let table = table(host);
+        let table = host.table();
         assert_eq!(explained.len(), 2);
         let routed = explained.iter().find(|one| one.port.routed).unwrap();
         assert_eq!(routed.addresses, [v6(&web)]);
@@ -208,7 +185,7 @@ fn one_family_may_be_routed_and_the_other_translated() {
 fn routed_ports_come_and_go_while_it_runs() {
     machine(|host| {
         let networks = host.open();
-        create(&networks, "routed", ["routed", "routed"]);
+        create(&networks, "routed", &ROUTED);
         let wanted = SandboxRequest {
             ports: vec![publish(Proto::Udp, 80, None, Fixed(8080))],
             ..request("web", &["routed"])
@@ -216,17 +193,7 @@ fn routed_ports_come_and_go_while_it_runs() {
         let web = networks.attach(&wanted).unwrap();
         let _service = Service::start(web.netns.as_fd(), "web", 80);
         let inside4 = v4(&web).to_string();
-        // One that goes on sending from one port.
-        let asking = inside(&host.lan, || UdpSocket::bind("0.0.0.0:0")).unwrap();
-        asking.connect((inside4.as_str(), 80)).unwrap();
-        asking
-            .set_read_timeout(Some(Duration::from_millis(1500)))
-            .unwrap();
-        let answered = || {
-            let mut buffer = [0; 64];
-            asking.send(b"?").unwrap();
-            asking.recv(&mut buffer).is_ok()
-        };
+        let answered = goes_on_asking(&host.lan, &inside4, 80);
         assert!(answered());
         let tcp = [publish(Proto::Tcp, 80, None, Fixed(8080))];
         assert!(inside(&host.lan, || ask(&inside4, 80)).is_none());
@@ -245,11 +212,11 @@ fn routed_ports_come_and_go_while_it_runs() {
         let mut many: Vec<_> = many.collect();
         many.extend((150..250).map(|port| publish(Proto::Tcp, port, Some("0.0.0.0"), Fixed(port + 1000))));
         networks.publish(&wanted.container, &many, &[]).unwrap();
-        assert!(table(host).contains(". 100-249"), "{}", table(host));
+        assert!(host.table().contains(". 100-249"), "{}", host.table());
         networks
             .publish(&wanted.container, &[], &[publish(Proto::Tcp, 120, None, Any)])
             .unwrap();
-        assert!(table(host).contains(". 121-249"), "{}", table(host));
+        assert!(host.table().contains(". 121-249"), "{}", host.table());
     });
 }
 
@@ -258,7 +225,7 @@ fn routed_ports_come_and_go_while_it_runs() {
 fn one_binding_of_two_goes() {
     machine(|host| {
         let networks = host.open();
-        create(&networks, "routed", ["routed", "routed"]);
+        create(&networks, "routed", &ROUTED);
         let [first, second] = [8080, 8081].map(|port| publish(Proto::Tcp, 80, None, Fixed(port)));
         let wanted = SandboxRequest {
             ports: vec![first.clone(), second.clone()],
@@ -279,7 +246,7 @@ fn one_binding_of_two_goes() {
 fn a_port_of_the_loopback_address_is_not_opened() {
     machine(|host| {
         let networks = host.open();
-        create(&networks, "a-routed", ["routed", "routed"]);
+        create(&networks, "a-routed", &ROUTED);
         let wanted = SandboxRequest {
             ports: vec![publish(Proto::Tcp, 80, Some("127.0.0.1"), Fixed(8080))],
             ..request("direct", &["a-routed"])
@@ -311,7 +278,7 @@ fn a_port_of_the_loopback_address_is_not_opened() {
 fn ports_follow_the_way_in_where_they_can() {
     machine(|host| {
         let networks = host.open();
-        create(&networks, "a-routed", ["routed", "routed"]);
+        create(&networks, "a-routed", &ROUTED);
         let wanted = SandboxRequest {
             ports: vec![publish(Proto::Tcp, 80, None, Fixed(8080))],
             ..request("web", &["bridge"])
@@ -330,6 +297,6 @@ fn ports_follow_the_way_in_where_they_can() {
             .disconnect(&wanted.container, "a-routed", Some(web.netns.as_fd()), false)
             .unwrap();
         assert!(inside(&host.lan, || ask(HOST, 8080)).is_some());
-        assert!(!table(host).contains(&routed));
+        assert!(!host.table().contains(&routed));
     });
 }

@@ -1,52 +1,20 @@
 //! Interfaces that a network trusts: who comes in by one of them reaches what is published at the container's own address,
 //! and nothing else; who comes in by another does not.
 
-use std::net::UdpSocket;
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::Command;
-use std::time::Duration;
 
 use host::*;
 use network::PortChoice::Fixed;
-use network::{CreateNetwork, Networks, Proto, SandboxRequest};
-use sys::namespace::Kind;
+use network::{CreateNetwork, Proto, SandboxRequest};
 
 use crate::host;
 use crate::outside::{CLIENT, client};
 
 const TRUSTED: &str = "com.docker.network.bridge.trusted_host_interfaces";
-const MODE4: &str = "com.docker.network.bridge.gateway_mode_ipv4";
-
-fn create(networks: &Networks, name: &str, options: &[(&str, &str)]) {
-    let pairs = options.iter();
-    networks
-        .create(&CreateNetwork {
-            enable_ipv6: true,
-            options: pairs
-                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-                .collect(),
-            ..bridge(name)
-        })
-        .unwrap();
-}
-
-fn table(host: &Host) -> String {
-    sh(&format!("nft list table inet {}", host.tag()))
-}
 
 /// A machine on another link of the host, which routes to containers just as the neighbour on the LAN does.
 fn behind_another_link() -> OwnedFd {
-    let other = sys::namespace::create(Kind::Network).unwrap();
-    let mut holder = inside(&other, || {
-        sh("ip link set lo up && sysctl -qw net.ipv6.conf.default.accept_dad=0");
-        Command::new("sleep").arg("60").spawn().unwrap()
-    });
-    sh(&format!(
-        "ip link add second type veth peer name second netns {}",
-        holder.id()
-    ));
-    holder.kill().unwrap();
-    holder.wait().unwrap();
+    let other = linked("second", "second");
     sh("ip link set second up && ip address add 192.0.2.1/24 dev second");
     sh("ip address add 2001:db8:2::1/64 dev second nodad");
     inside(&other, || {
@@ -86,9 +54,8 @@ fn only_what_is_published_and_only_by_these_interfaces() {
         let _services = [80, 81, 9050].map(|port| Service::start(web.netns.as_fd(), "web", port));
         let _plain = Service::start(plain.netns.as_fd(), "plain", 80);
         let (inside4, inside6) = (v4(&web).to_string(), v6(&web).to_string());
-        type Ask = fn(&str, u16) -> Option<String>;
         let (tcp, udp): (Ask, Ask) = (ask, ask_udp);
-        let cases: [(&str, Ask, &str, u16, bool); 8] = [
+        let cases: [Case<'_>; 8] = [
             ("published", tcp, &inside4, 80, true),
             ("published, IPv6", tcp, &inside6, 80, true),
             ("published for datagrams", udp, &inside4, 80, true),
@@ -98,12 +65,9 @@ fn only_what_is_published_and_only_by_these_interfaces() {
             ("not published, IPv6", tcp, &inside6, 81, false),
             ("published, the other transport", udp, &inside4, 9050, false),
         ];
-        for (what, how, address, port, reachable) in cases {
-            let ipv4 = !address.contains(':');
-            let answer = inside(&host.lan, || how(address, port));
-            let source = if ipv4 { "198.51.100.2" } else { "2001:db8:51::2" };
-            let expected = reachable.then(|| format!("web {source}"));
-            assert_eq!(answer, expected, "{what}, by the interface that is trusted");
+        let trusted = ["198.51.100.2", "2001:db8:51::2"];
+        assert_reached("machine on the trusted link", &host.lan, trusted, &cases);
+        for (what, how, address, port, _) in cases {
             let answer = inside(&other, || how(address, port));
             assert_eq!(answer, None, "{what}, by another interface");
         }
@@ -125,17 +89,17 @@ fn only_what_is_published_and_only_by_these_interfaces() {
         assert!(one.from.iter().any(|who| who.contains("uplink")), "{one:?}");
         let (_, element) = one.rules.last().unwrap().split_once("{ ").unwrap();
         let (element, _) = element.split_once(" }").unwrap();
-        let before = table(host);
+        let before = host.table();
         assert!(before.contains(element), "{element} in {before}");
         // The next daemon finds what it would write.
         drop(networks);
         let networks = host.open();
-        assert_eq!(table(host), before);
+        assert_eq!(host.table(), before);
         networks.detach(&wanted.container).unwrap();
-        assert!(!table(host).contains(&inside4));
+        assert!(!host.table().contains(&inside4));
         networks.settle();
         networks.remove("trusting").unwrap();
-        assert!(!table(host).contains("absent0"));
+        assert!(!host.table().contains("absent0"));
     });
 }
 
@@ -154,17 +118,7 @@ fn what_is_published_no_longer_is_reached_no_longer() {
         let _service = Service::start(web.netns.as_fd(), "web", 80);
         let inside4 = v4(&web).to_string();
         let reached = || inside(&host.lan, || ask(&inside4, 80)).is_some();
-        // One that goes on sending from one port.
-        let asking = inside(&host.lan, || UdpSocket::bind("0.0.0.0:0")).unwrap();
-        asking.connect((inside4.as_str(), 80)).unwrap();
-        asking
-            .set_read_timeout(Some(Duration::from_millis(1500)))
-            .unwrap();
-        let answered = || {
-            let mut buffer = [0; 64];
-            asking.send(b"?").unwrap();
-            asking.recv(&mut buffer).is_ok()
-        };
+        let answered = goes_on_asking(&host.lan, &inside4, 80);
         assert!(reached() && answered());
         networks.publish(&wanted.container, &[], &[first]).unwrap();
         assert!(reached(), "one of two bindings is left");
