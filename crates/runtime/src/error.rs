@@ -102,8 +102,13 @@ impl LaunchError {
 /// The kernel's words for an error, as the field writes them: without a number, in lower case.
 pub(crate) fn reason(error: &io::Error) -> String {
     let mut text = error.to_string();
-    if let Some(end) = text.find(" (os error ") {
-        text.truncate(end);
+    let number = text.find(" (os error ").and_then(|start| {
+        let length = text.get(start..)?.find(')')?;
+        Some(start..=start + length)
+    });
+    if let Some(number) = number {
+        // What the kernel had to say comes after it.
+        text.replace_range(number, "");
         if let Some(first) = text.get_mut(..1) {
             first.make_ascii_lowercase();
         }
@@ -164,5 +169,10 @@ mod tests {
             .during("step")
             .unwrap_err();
         assert_eq!(setup.to_string(), "step: permission denied");
+        let told = io::Error::other("tmpfs filesystem: Invalid argument (os error 22) (kernel: Bad value)");
+        assert_eq!(
+            reason(&told),
+            "tmpfs filesystem: Invalid argument (kernel: Bad value)"
+        );
     }
 }

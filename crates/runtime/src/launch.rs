@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use spec::runtime::{Rlimit, State, Status};
+use sys::mount::Tree;
 use sys::process::{Child, Exit, Options};
 
 use crate::container;
@@ -129,6 +130,7 @@ pub struct Created {
     terminal: Option<OwnedFd>,
     poststart: hooks::Pending,
     asks: Option<Asks>,
+    kept: Vec<Tree>,
     /// The start comes over another socket.
     detached: bool,
 }
@@ -139,6 +141,9 @@ pub struct Running {
     pub pid: i32,
     pub pidfd: OwnedFd,
     pub terminal: Option<OwnedFd>,
+    /// The container's mounts of filesystems that servers have. Whoever lets go of one last takes leave of the server,
+    /// for minutes if that does not answer; as long as they are held, that is not the container's process in its end.
+    pub kept: Vec<Tree>,
 }
 
 /// A child that is ended and reaped unless it is taken out.
@@ -158,7 +163,12 @@ impl Unstarted {
 
     pub fn into_running(mut self, terminal: Option<OwnedFd>) -> Result<Running, LaunchError> {
         match self.child.take() {
-            Some(Child { pid, pidfd }) => Ok(Running { pid, pidfd, terminal }),
+            Some(Child { pid, pidfd }) => Ok(Running {
+                pid,
+                pidfd,
+                terminal,
+                kept: Vec::new(),
+            }),
             None => Err(LaunchError::Handshake("the child is gone".to_owned())),
         }
     }
@@ -232,6 +242,7 @@ pub fn create(launch: Launch<'_>) -> Result<Created, LaunchError> {
     let terminal =
         configure(&mut channel, &plan, child.pid(), defaults).map_err(|error| child.explain(error))?;
     let poststart = plan.hooks.poststart(child.pid());
+    let kept = plan.rootfs.take_of_network();
     Ok(Created {
         moved,
         child,
@@ -239,6 +250,7 @@ pub fn create(launch: Launch<'_>) -> Result<Created, LaunchError> {
         terminal,
         poststart,
         asks,
+        kept,
         detached,
     })
 }
@@ -332,7 +344,9 @@ impl Created {
         await_exec(&mut self.channel, pid, asked)?;
         self.moved.keep();
         self.poststart.run();
-        self.child.into_running(self.terminal)
+        let mut running = self.child.into_running(self.terminal)?;
+        running.kept = self.kept;
+        Ok(running)
     }
 
     /// Leaves the process waiting for its start over the launch's `start_socket`.

@@ -9,6 +9,8 @@
 mod mapped;
 mod objects;
 mod overlay;
+mod within;
+pub mod words;
 
 use std::ffi::CString;
 use std::io;
@@ -272,6 +274,11 @@ impl Filesystem {
     /// Makes the filesystem and a detached mount of it with these attribute bits.
     pub fn mount(self, attributes: u64) -> io::Result<Tree> {
         rustix::mount::fsconfig_create(self.context.as_fd()).map_err(|error| self.explain(error, ""))?;
+        self.attached_nowhere(attributes)
+    }
+
+    /// A mount of the filesystem that was made.
+    fn attached_nowhere(self, attributes: u64) -> io::Result<Tree> {
         let mount = rustix::mount::fsmount(
             self.context.as_fd(),
             FsMountFlags::FSMOUNT_CLOEXEC,

@@ -9,6 +9,7 @@
 use std::path::PathBuf;
 
 use spec::runtime::Mount;
+use sys::mount::words::{Bits, says_nothing};
 use sys::mount::{Attributes, Propagation};
 
 /// SELinux's, of any filesystem: the label of all its files.
@@ -16,6 +17,7 @@ pub(super) const CONTEXT: &str = "context=";
 
 const BENEATH: &str = "x-berth.beneath=";
 const PART: &str = "x-berth.part=";
+const CALLED: &str = "x-berth.called=";
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Options {
@@ -34,35 +36,9 @@ pub(crate) struct Options {
     pub beneath: Option<PathBuf>,
     /// The directory or file in an overlay that is mounted instead of its root (`x-berth.part=`, an engine's word).
     pub part: Option<PathBuf>,
+    /// What a failure calls the mount beside its source (`x-berth.called=`, an engine's word).
+    pub called: Option<String>,
     pub data: Vec<String>,
-}
-
-/// What a word does to the attribute bits.
-enum Bits {
-    Set(u64),
-    Clear(u64),
-    Atime(u64),
-}
-
-fn attribute(word: &str) -> Option<Bits> {
-    Some(match word {
-        "ro" => Bits::Set(Attributes::READ_ONLY),
-        "rw" => Bits::Clear(Attributes::READ_ONLY),
-        "nosuid" => Bits::Set(Attributes::NO_SUID),
-        "suid" => Bits::Clear(Attributes::NO_SUID),
-        "nodev" => Bits::Set(Attributes::NO_DEV),
-        "dev" => Bits::Clear(Attributes::NO_DEV),
-        "noexec" => Bits::Set(Attributes::NO_EXEC),
-        "exec" => Bits::Clear(Attributes::NO_EXEC),
-        "nosymfollow" => Bits::Set(Attributes::NO_SYMFOLLOW),
-        "symfollow" => Bits::Clear(Attributes::NO_SYMFOLLOW),
-        "nodiratime" => Bits::Set(Attributes::NO_DIR_ATIME),
-        "diratime" => Bits::Clear(Attributes::NO_DIR_ATIME),
-        "noatime" => Bits::Atime(Attributes::NO_ATIME),
-        "strictatime" => Bits::Atime(Attributes::STRICT_ATIME),
-        "relatime" | "atime" | "norelatime" | "nostrictatime" => Bits::Atime(0),
-        _ => return None,
-    })
 }
 
 fn apply(bits: Bits, set: &mut u64, clear: &mut u64) {
@@ -95,10 +71,10 @@ impl Options {
     }
 
     fn word(&mut self, word: &str) {
-        if let Some(bits) = attribute(word) {
+        if let Some(bits) = Bits::of(word) {
             return apply(bits, &mut self.set, &mut self.clear);
         }
-        if let Some(bits) = word.strip_prefix('r').and_then(attribute) {
+        if let Some(bits) = word.strip_prefix('r').and_then(Bits::of) {
             return apply(bits, &mut self.set_all, &mut self.clear_all);
         }
         let propagation = match word {
@@ -124,14 +100,17 @@ impl Options {
             self.part = Some(part.into());
             return;
         }
+        if let Some(called) = word.strip_prefix(CALLED) {
+            self.called = Some(called.to_owned());
+            return;
+        }
         match word {
             "bind" => self.bind = Some(self.bind.unwrap_or(false)),
             "rbind" => self.bind = Some(true),
             "tmpcopyup" => self.copy_up = true,
             "idmap" => self.idmap = Some(false),
             "ridmap" => self.idmap = Some(true),
-            // What is so anyway, or concerns tools that read fstab.
-            "defaults" | "async" | "loud" | "nomand" | "noiversion" | "nolazytime" | "remount" | "" => {}
+            word if says_nothing(word) => {}
             // As mount(8) has it: in quotes, because a level may have commas.
             other => self.data.push(match other.strip_prefix(CONTEXT) {
                 Some(label) => format!("{CONTEXT}{}", label.trim_matches('"')),
@@ -151,6 +130,14 @@ impl Options {
         let said = self.data.iter().any(|option| option.starts_with(CONTEXT));
         if self.bind.is_none() && !kernels && !said {
             self.data.push(format!("{CONTEXT}{label}"));
+        }
+    }
+
+    /// A failure in the words of whoever asked for the mount.
+    pub fn told(&self, reason: String) -> String {
+        match &self.called {
+            Some(called) => format!("{called}: {reason}"),
+            None => reason,
         }
     }
 
@@ -189,7 +176,10 @@ mod tests {
             "rbind",
             "x-berth.beneath=/volumes/a b/_data",
             "x-berth.part=etc/a,b",
+            "x-berth.called=volume shared",
         ]);
+        assert_eq!(options.told("gone".to_owned()), "volume shared: gone");
+        assert_eq!(parse(&[]).told("gone".to_owned()), "gone");
         assert_eq!(options.beneath, Some("/volumes/a b/_data".into()));
         assert_eq!(options.part, Some("etc/a,b".into()));
         assert!(options.data.is_empty());

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use sys::mount::{Attributes, Filesystem, IdMap, Tree};
 
@@ -25,9 +26,20 @@ const INSIDE: [&str; 11] = [
     "binfmt_misc",
 ];
 
+/// What a server has, whom the end of the mount may wait for as its beginning does.
+const OF_NETWORK: [&str; 7] = ["nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "afs"];
+
+/// How long a filesystem may take until it is there: longer than a server needs that has much to do, and less than an engine
+/// waits for a container.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Whether a filesystem is for the caller to mount.
 pub(super) fn is_made_outside(kind: &str) -> bool {
     !kind.is_empty() && !INSIDE.contains(&kind)
+}
+
+pub(super) fn is_of_network(kind: &str) -> bool {
+    OF_NETWORK.contains(&kind)
 }
 
 /// The mount, with ids translated by the maps of a user namespace if there is one.
@@ -47,7 +59,7 @@ pub(super) fn filesystem(
     } else {
         0
     };
-    let tree = fs.mount(options.mount_attributes() | read_only)?;
+    let tree = fs.mount_within(options.mount_attributes() | read_only, PATIENCE)?;
     if let Some(namespace) = translation {
         let map = IdMap {
             namespace: namespace.as_fd(),

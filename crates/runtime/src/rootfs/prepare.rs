@@ -50,6 +50,8 @@ pub(crate) struct Prepared {
     pub source_name: String,
     pub options: Options,
     pub source: Source,
+    /// A server has the filesystem.
+    pub of_network: bool,
 }
 
 #[derive(Debug)]
@@ -67,7 +69,7 @@ pub(crate) enum Source {
 
 impl Prepared {
     pub fn error(&self, reason: String) -> LaunchError {
-        mount_error(&self.source_name, &self.destination, reason)
+        mount_error(&self.source_name, &self.destination, self.options.told(reason))
     }
 
     pub fn filesystem(&self) -> Option<&str> {
@@ -151,6 +153,19 @@ impl RootfsPlan {
         })
     }
 
+    /// Takes out the mounts of filesystems that servers have. The child has its own handles of them.
+    pub fn take_of_network(&mut self) -> Vec<Tree> {
+        let mounts = std::mem::take(&mut self.mounts);
+        let (taken, left): (Vec<Prepared>, Vec<Prepared>) =
+            mounts.into_iter().partition(|mount| mount.of_network);
+        self.mounts = left;
+        let trees = taken.into_iter().filter_map(|mount| match mount.source {
+            Source::Tree { tree, .. } => Some(tree),
+            Source::Filesystem { .. } | Source::Cgroup(_) => None,
+        });
+        trees.collect()
+    }
+
     /// The descriptors that must survive into the child.
     pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
         let mut fds = vec![self.root.as_fd()];
@@ -227,7 +242,10 @@ fn prepare(mount: &Mount, request: &Request<'_>, spares: &mut Vec<Spare>) -> Res
     }
     let kind = mount.r#type.clone().unwrap_or_default();
     let source_name = mount.source.clone().unwrap_or_else(|| kind.clone());
-    let failed = |error: std::io::Error| mount_error(&source_name, &mount.destination, reason(&error));
+    let failed = |error: std::io::Error| {
+        let reason = options.told(reason(&error));
+        mount_error(&source_name, &mount.destination, reason)
+    };
     let translation = mapped::translation(mount, &options, request.namespaces)?;
     let source = match options.bind {
         Some(recursive) => {
@@ -237,8 +255,7 @@ fn prepare(mount: &Mount, request: &Request<'_>, spares: &mut Vec<Spare>) -> Res
                     mount.destination.display()
                 ))
             })?;
-            let tree = bind(&request.bundle.join(path), recursive, &options)
-                .map_err(|error| mount_error(path, &mount.destination, reason(&error)))?;
+            let tree = bind(&request.bundle.join(path), recursive, &options).map_err(failed)?;
             if let Some(namespace) = &translation {
                 let map = IdMap {
                     namespace: namespace.as_fd(),
@@ -296,6 +313,8 @@ fn prepare(mount: &Mount, request: &Request<'_>, spares: &mut Vec<Spare>) -> Res
         None => Source::Filesystem { kind },
     };
     Ok(Prepared {
+        of_network: options.bind.is_none()
+            && outside::is_of_network(mount.r#type.as_deref().unwrap_or_default()),
         destination: mount.destination.clone(),
         source_name,
         options,
@@ -401,6 +420,7 @@ fn by_descriptor(extra: &ExtraMount<'_>) -> Result<Prepared, LaunchError> {
         source_name: name.to_owned(),
         options: Options::default(),
         source: Source::Tree { tree, directory },
+        of_network: false,
     })
 }
 

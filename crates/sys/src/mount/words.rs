@@ -1,0 +1,44 @@
+//! The words of mount(8) that are attributes of a mount and not options of its filesystem.
+
+use super::Attributes;
+
+/// What a word does to the attribute bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bits {
+    Set(u64),
+    Clear(u64),
+    /// In place of the access time policy that is there.
+    Atime(u64),
+}
+
+impl Bits {
+    /// Of a word, if it is one of these.
+    pub fn of(word: &str) -> Option<Bits> {
+        Some(match word {
+            "ro" => Bits::Set(Attributes::READ_ONLY),
+            "rw" => Bits::Clear(Attributes::READ_ONLY),
+            "nosuid" => Bits::Set(Attributes::NO_SUID),
+            "suid" => Bits::Clear(Attributes::NO_SUID),
+            "nodev" => Bits::Set(Attributes::NO_DEV),
+            "dev" => Bits::Clear(Attributes::NO_DEV),
+            "noexec" => Bits::Set(Attributes::NO_EXEC),
+            "exec" => Bits::Clear(Attributes::NO_EXEC),
+            "nosymfollow" => Bits::Set(Attributes::NO_SYMFOLLOW),
+            "symfollow" => Bits::Clear(Attributes::NO_SYMFOLLOW),
+            "nodiratime" => Bits::Set(Attributes::NO_DIR_ATIME),
+            "diratime" => Bits::Clear(Attributes::NO_DIR_ATIME),
+            "noatime" => Bits::Atime(Attributes::NO_ATIME),
+            "strictatime" => Bits::Atime(Attributes::STRICT_ATIME),
+            "relatime" | "atime" | "norelatime" | "nostrictatime" => Bits::Atime(0),
+            _ => return None,
+        })
+    }
+}
+
+/// Whether a word says what is so anyway, or concerns tools that read fstab.
+pub fn says_nothing(word: &str) -> bool {
+    matches!(
+        word,
+        "defaults" | "async" | "loud" | "nomand" | "noiversion" | "nolazytime" | "remount" | ""
+    )
+}
