@@ -14,6 +14,8 @@ use crate::{LOCAL, Volume, VolumeError, Volumes};
 /// Filesystems of the network, whose `addr` option the kernel wants as an address.
 const NETWORK: [&str; 4] = ["nfs", "nfs4", "cifs", "smb3"];
 
+const ADDRESS: &str = "addr=";
+
 /// Where a volume's content is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VolumeSource {
@@ -24,7 +26,21 @@ pub enum VolumeSource {
         fstype: String,
         device: String,
         options: Vec<String>,
+        /// Who has it, for people: the address, and the name it was found by.
+        server: Option<String>,
     },
+}
+
+impl Volume {
+    /// The server that a filesystem of the network is on, as its options name it.
+    pub fn server(&self) -> Option<&str> {
+        let fstype = self.options.get("type")?;
+        if self.driver != LOCAL || !NETWORK.contains(&fstype.as_str()) {
+            return None;
+        }
+        let words = self.options.get("o")?.split(',');
+        words.rev().find_map(|word| word.strip_prefix(ADDRESS))
+    }
 }
 
 impl Volumes {
@@ -61,7 +77,7 @@ impl Volumes {
     }
 }
 
-fn source(volume: &Volume) -> Result<VolumeSource, VolumeError> {
+pub(crate) fn source(volume: &Volume) -> Result<VolumeSource, VolumeError> {
     let (Some(fstype), Some(device)) = (volume.options.get("type"), volume.options.get("device")) else {
         return Ok(VolumeSource::Directory(volume.mountpoint.clone()));
     };
@@ -73,14 +89,20 @@ fn source(volume: &Volume) -> Result<VolumeSource, VolumeError> {
         .flatten()
         .map(str::to_owned)
         .collect();
+    let mut server = None;
     if NETWORK.contains(&fstype.as_str()) {
         for option in &mut options {
-            if let Some(host) = option.strip_prefix("addr=") {
+            if let Some(host) = option.strip_prefix(ADDRESS) {
                 let address = resolve(host).map_err(|cause| VolumeError::Unresolved {
                     name: volume.name.clone(),
                     cause,
                 })?;
-                *option = format!("addr={address}");
+                let shown = match host == address.to_string() {
+                    true => host.to_owned(),
+                    false => format!("{host} ({address})"),
+                };
+                server = Some(shown);
+                *option = format!("{ADDRESS}{address}");
             }
         }
     }
@@ -88,6 +110,7 @@ fn source(volume: &Volume) -> Result<VolumeSource, VolumeError> {
         fstype: fstype.clone(),
         device: device.clone(),
         options,
+        server,
     })
 }
 
@@ -152,8 +175,15 @@ mod tests {
                 fstype: "nfs".into(),
                 device: ":/export".into(),
                 options: vec!["addr=192.0.2.1".into(), "rw".into()],
+                server: Some("192.0.2.1".into()),
             }
         );
+        assert_eq!(nfs.server(), Some("192.0.2.1"));
+        let named = volume(&[("type", "nfs4"), ("device", ":/x"), ("o", "ro,addr=localhost")]);
+        assert!(matches!(
+            source(&named).unwrap(),
+            VolumeSource::Mount { server: Some(server), .. } if server.starts_with("localhost (")
+        ));
         let bind = volume(&[("type", "none"), ("device", "/srv"), ("o", "bind")]);
         assert_eq!(
             source(&bind).unwrap(),
@@ -161,7 +191,9 @@ mod tests {
                 fstype: "none".into(),
                 device: "/srv".into(),
                 options: vec!["bind".into()],
+                server: None,
             }
         );
+        assert_eq!(bind.server(), None);
     }
 }

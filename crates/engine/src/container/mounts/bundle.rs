@@ -145,6 +145,7 @@ fn bundle_one(engine: &Inner, container: &Container, mount: &PlannedMount) -> Re
                 fstype,
                 device,
                 mut options,
+                server,
             } => {
                 // It is mounted inside the container, so there is no directory of the host to be a part of.
                 if !subpath.is_empty() {
@@ -155,8 +156,11 @@ fn bundle_one(engine: &Inner, container: &Container, mount: &PlannedMount) -> Re
                     )));
                 }
                 if mount.read_only {
-                    options.push("ro".to_owned());
+                    // The whole tree, and its top even if the options say otherwise.
+                    options.extend(["rro", "ro"].map(str::to_owned));
                 }
+                let server = server.map_or_else(String::new, |server| format!(" on the server {server}"));
+                options.push(format!("x-berth.called=volume {name}{server}"));
                 if !container.mount_label.is_empty() && !options.iter().any(|o| o.starts_with("context=")) {
                     // A filesystem has one label for all who mount it at a time.
                     options.push(format!("context={}", selinux::shared(&container.mount_label)));
