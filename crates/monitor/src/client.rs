@@ -48,6 +48,17 @@ impl Monitor {
     /// but for the init program, which is the monitor's own. The monitor joins containers to start processes in
     /// them, so its program is a sealed one.
     pub fn launch(program: &Sealed, launch: &Launch, fds: &[BorrowedFd<'_>]) -> Outcome<(Monitor, Started)> {
+        Monitor::launch_within(LAUNCH_DEADLINE, program, launch, fds)
+    }
+
+    /// The same for whoever waits no longer than this. A monitor that has not answered by then is ended, so that nothing
+    /// starts that is taken for not started.
+    pub fn launch_within(
+        patience: Duration,
+        program: &Sealed,
+        launch: &Launch,
+        fds: &[BorrowedFd<'_>],
+    ) -> Outcome<(Monitor, Started)> {
         let failed = |action: &str, error: io::Error| {
             Failed::new(
                 ErrorClass::Internal,
@@ -83,7 +94,7 @@ impl Monitor {
             .spawn()
             .map_err(|error| failed("start", error))?;
         let asked = ours
-            .set_read_timeout(Some(LAUNCH_DEADLINE))
+            .set_read_timeout(Some(patience))
             .and_then(|()| wire::send(&ours, launch, &fds))
             .map_err(|error| failed("ask", error));
         // The process that was started leaves as soon as its child, the monitor proper, stands on its own feet.
@@ -93,18 +104,31 @@ impl Monitor {
         if !status.success() {
             return Err(failed("start", io::Error::other(status.to_string())));
         }
-        let (reply, _) = wire::Lines::default()
-            .receive(&ours)
-            .map_err(|error| failed("hear from", error))?;
+        let monitor = Monitor::at(&launch.run_dir, &launch.id);
+        let heard = wire::Lines::default().receive(&ours);
+        let (reply, _) = heard.map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                monitor.give_up();
+                let text = format!(
+                    "the container was not up within {} s, and its start was given up",
+                    patience.as_secs()
+                );
+                Failed::new(ErrorClass::Internal, text)
+            }
+            _ => failed("hear from", error),
+        })?;
         match reply {
-            Reply::Started(started) => Ok((
-                Monitor {
-                    run_dir: launch.run_dir.clone(),
-                    id: launch.id.clone(),
-                },
-                started,
-            )),
+            Reply::Started(started) => Ok((monitor, started)),
             Reply::Failed(failed) => Err(failed),
+        }
+    }
+
+    /// Ends a monitor that is still about to start its container.
+    fn give_up(&self) {
+        let process = socket::connect(&self.run_dir, &self.id).and_then(|stream| process_of(&stream));
+        if let Ok(process) = process {
+            // One that the kernel does not let go ends as soon as that does, before it does anything else.
+            let _ = self.end(process);
         }
     }
 

@@ -3,15 +3,18 @@
 
 mod fixture;
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, SocketAddrV6, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
+use std::time::Duration;
 
 use fixture::{ALL, Box, OUTPUT, PATIENCE, events, frame, frames, program};
 use monitor::client::Monitor;
 use monitor::protocol::{AttachStreams, Event, ExecRequest, Hello, Response};
+use rustix::fs::{CWD, FileType, Mode};
 use serde_json::json;
 use spec::ErrorClass;
 use sys::program::Sealed;
@@ -426,6 +429,32 @@ fn nobody_needs_to_say_goodbye() {
     container.exit();
     container.eventually("the monitor left by itself", || monitor.state().is_err());
     assert!(!container.socket().exists() && !container.has_group());
+}
+
+/// A configuration that nobody writes stands for a disk or a server that does not answer.
+#[test]
+fn a_start_that_takes_too_long_is_given_up_with_its_monitor() {
+    let Some(container) = Box::new(&["sleep", "1000"]) else {
+        return;
+    };
+    let config = container.launch.bundle.join("config.json");
+    let mode = Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(CWD, &config, FileType::Fifo, mode, 0).unwrap();
+    let program = Sealed::of(&program()).unwrap();
+    let patience = Duration::from_secs(1);
+    let failed = Monitor::launch_within(patience, &program, &container.launch, &[]).unwrap_err();
+    assert_eq!(
+        failed.message,
+        "the container was not up within 1 s, and its start was given up"
+    );
+    let (run_dir, id) = (&container.launch.run_dir, &container.launch.id);
+    assert!(!Monitor::is_there(run_dir, id), "its monitor goes on");
+    // What it left does not stand in the way of the next one.
+    fs::remove_file(&config).unwrap();
+    Monitor::forget(run_dir, id).unwrap();
+    let (monitor, _) = container.start().unwrap();
+    monitor.kill(9).unwrap();
+    assert_eq!(container.exit().exit_code, 137);
 }
 
 #[test]

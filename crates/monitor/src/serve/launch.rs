@@ -83,9 +83,10 @@ impl Descriptors {
 pub(super) fn start(launch: Launch, fds: Vec<OwnedFd>) -> Result<Supervisor, Failed> {
     let begun = Instant::now();
     let descriptors = Descriptors::split(&launch, fds)?;
-    let mut config = read_config(&launch.bundle)?;
+    // Before anything that may take its time: whoever waits for the start finds the monitor by it, and can end it.
     let listener = Listener::bind(&launch.run_dir, &launch.id)
         .map_err(|error| internal("listen on its control socket", &error))?;
+    let mut config = read_config(&launch.bundle)?;
     let signals = Signals::block(&[SIGCHLD]).map_err(|error| internal("receive signals", &error))?;
     let log = Writer::open(&launch.log).map_err(|error| {
         Failed::new(
