@@ -72,6 +72,7 @@ mod silent;
 mod slow;
 mod soak;
 mod storage;
+mod stuck;
 mod support;
 #[path = "../../../runtime/tests/support/systemd.rs"]
 mod systemd;

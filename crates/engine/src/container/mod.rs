@@ -48,6 +48,7 @@ mod served;
 mod stats;
 mod step;
 mod stop;
+mod stuck;
 mod supervision;
 mod top;
 mod unheard;

@@ -5,22 +5,16 @@
 //! name is free only after all of it. Where a step fails the container is dead, which says why: whoever removes it again
 //! goes through all steps anew, and so does the next daemon.
 
-use std::time::Duration;
-
 use monitor::protocol::{Event, Heard};
 use store::SnapshotError;
 use tokio::time::Instant;
 use volume::Volumes;
 
-use super::Status;
 use super::mounts::MountKind;
 use super::owner::{Command, Owner};
+use super::{Status, stuck};
 use crate::engine::{Engine, blocking};
 use crate::error::{Error, Result};
-
-/// How long a container that was killed may take to end. One that waits for a disk that does not answer, or that somebody
-/// has frozen, may take for ever.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How to remove.
 #[derive(Debug, Clone, Copy, Default)]
@@ -111,7 +105,7 @@ impl Owner {
             Err(error) if error.class == spec::ErrorClass::Conflict && self.supervision.is_some() => {}
             killed => killed?,
         }
-        let (deadline, shutdown) = (Instant::now() + PATIENCE, self.engine.shutdown.clone());
+        let (deadline, shutdown) = (Instant::now() + stuck::PATIENCE, self.engine.shutdown.clone());
         let record = loop {
             let next = async {
                 match &mut self.supervision {
@@ -123,9 +117,7 @@ impl Owner {
                 biased;
                 heard = next => heard,
                 () = shutdown.cancelled() => return Err(self.does_not_end("the daemon ends meanwhile")),
-                () = tokio::time::sleep_until(deadline) => {
-                    return Err(self.does_not_end("processes wait so for a disk or a network, or are frozen"));
-                }
+                () = tokio::time::sleep_until(deadline) => return Err(self.does_not_end_in_time().await),
             };
             match heard {
                 Some(Ok(Heard::Event(Event::Exited(record)))) => break record,
@@ -142,6 +134,14 @@ impl Owner {
             stopping.done();
         }
         Ok(())
+    }
+
+    /// What it waits for, as far as that can be told.
+    async fn does_not_end_in_time(&self) -> Error {
+        match self.why_it_is_stuck().await {
+            Some(why) => why.context(format!("cannot remove container \"/{}\"", self.container.name)),
+            None => self.does_not_end("processes wait so for a disk or a network, or are frozen"),
+        }
     }
 
     /// It was killed and is still there; its end will be heard as any other's.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Status;
 use super::owner::{Answer, Owner};
+use super::{Status, stuck};
 use crate::activity::Activity;
 use crate::engine::{Engine, blocking};
 use crate::error::{Error, Result};
@@ -18,6 +18,8 @@ const DEFAULT_TIMEOUT: i64 = 10;
 pub(super) struct Stopping {
     /// When patience ends; `None` is never.
     pub(super) deadline: Option<Instant>,
+    /// It was killed, and what is waited for is its end.
+    killed: bool,
     /// Shown until the container has ended.
     _activity: Activity,
     waiting: Vec<Answer<bool>>,
@@ -27,6 +29,13 @@ impl Stopping {
     pub(super) fn done(self) {
         for answer in self.waiting {
             let _ = answer.send(Ok(true));
+        }
+    }
+
+    /// Nobody waits any longer. The container has ended when it has.
+    fn give_up(&mut self, why: &Error) {
+        for answer in self.waiting.drain(..) {
+            let _ = answer.send(Err(why.clone()));
         }
     }
 }
@@ -76,6 +85,7 @@ impl Owner {
             None => {
                 self.stopping = Some(Stopping {
                     deadline,
+                    killed: false,
                     _activity: self.begin("wait for the end"),
                     waiting: vec![answer],
                 })
@@ -91,11 +101,26 @@ impl Owner {
         }
     }
 
-    /// The stop signal was not obeyed in time.
+    /// The stop signal was not obeyed in time; or, after that, the container is still there though it was killed.
     pub(super) async fn stop_is_overdue(&mut self) {
-        if let Some(stopping) = &mut self.stopping {
-            stopping.deadline = None;
+        let Some(stopping) = &mut self.stopping else {
+            return;
+        };
+        stopping.deadline = Some(Instant::now() + stuck::PATIENCE);
+        if stopping.killed {
+            if let Some(why) = self.why_it_is_stuck().await {
+                tracing::error!(container = %self.container.id, %why, "a container does not end");
+                for answer in self.restarting.drain(..) {
+                    let _ = answer.send(Err(why.clone()));
+                }
+                if let Some(stopping) = &mut self.stopping {
+                    stopping.deadline = None;
+                    stopping.give_up(&why);
+                }
+            }
+            return;
         }
+        stopping.killed = true;
         if let Err(error) = self.signal(signal::KILL).await {
             tracing::error!(container = %self.container.id, %error, "could not kill a container that did not stop");
         }
