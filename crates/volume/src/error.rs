@@ -91,6 +91,20 @@ pub enum VolumeError {
         "error while mounting volume {name:?}: error resolving passed in network volume address: {cause}"
     )]
     Unresolved { name: String, cause: io::Error },
+    /// What its options say cannot be mounted to be filled.
+    #[error("error while mounting volume {name:?}: cannot mount {device}{server}: {cause}")]
+    Mount {
+        name: String,
+        device: String,
+        /// With the words before it, or empty.
+        server: String,
+        cause: io::Error,
+    },
+    /// What its options mount cannot be filled.
+    #[error(
+        "cannot copy what the image has there to volume {name}: {cause}: mount it with the option nocopy to leave it as it is"
+    )]
+    Fill { name: String, cause: io::Error },
     /// A file operation failed.
     #[error("cannot {action} {}: {cause}", path.display())]
     Io {
@@ -132,8 +146,10 @@ impl VolumeError {
                 cause: PluginError::Refused { .. } | PluginError::Nonsense { .. },
                 ..
             } => ErrorClass::Internal,
-            VolumeError::Unresolved { .. } | VolumeError::Plugin { .. } => ErrorClass::Unavailable,
-            VolumeError::Io { cause, .. } => match cause.kind() {
+            VolumeError::Unresolved { .. } | VolumeError::Mount { .. } | VolumeError::Plugin { .. } => {
+                ErrorClass::Unavailable
+            }
+            VolumeError::Io { cause, .. } | VolumeError::Fill { cause, .. } => match cause.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorClass::Unavailable,
                 _ => ErrorClass::Internal,
             },

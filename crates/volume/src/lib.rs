@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ROOT/volumes/<name>/_data     what containers see
-//! ROOT/volumes/<name>/copying   a copy-up is under way (see `copy_up`)
+//! ROOT/volumes/<name>/copying   a copy-up is under way (see `copy_up`, `fill`)
 //! ROOT/volumes/<name>/snapshots what it held once (see `snapshot`)
 //! ROOT/volumes/.trash/<id>      removed, and kept for a while (see `trash`)
 //! ROOT/volumes/.removed-…       renamed away, being deleted
@@ -18,6 +18,7 @@
 mod copy_up;
 mod create;
 mod error;
+mod fill;
 mod mount;
 mod name;
 mod options;

@@ -5,6 +5,7 @@
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
 
 use store::Store;
 use volume::{CreateVolume, Stray, VolumeError, Volumes, copy_up};
@@ -121,6 +122,13 @@ fn an_empty_volume_is_filled_once() {
     fs::write(image.join("srv/sub/file"), "content").unwrap();
     std::os::unix::fs::chown(image.join("srv/sub/file"), Some(5), Some(6)).unwrap();
     fs::hard_link(image.join("srv/sub/file"), image.join("srv/twin")).unwrap();
+    let attribute = |path: &Path| {
+        let mut value = [0; 16];
+        let length = rustix::fs::getxattr(path, "user.note", &mut value).unwrap();
+        value[..length].to_vec()
+    };
+    let file = image.join("srv/sub/file");
+    rustix::fs::setxattr(&file, "user.note", b"kept", rustix::fs::XattrFlags::empty()).unwrap();
     symlink("/etc/passwd", image.join("srv/link")).unwrap();
     fs::set_permissions(image.join("srv"), fs::Permissions::from_mode(0o1770)).unwrap();
     symlink("/srv", image.join("way")).unwrap();
@@ -130,6 +138,7 @@ fn an_empty_volume_is_filled_once() {
     let file = fs::metadata(volume.join("sub/file")).unwrap();
     assert_eq!((file.uid(), file.gid(), file.nlink()), (5, 6, 2));
     assert_eq!(file.ino(), fs::metadata(volume.join("twin")).unwrap().ino());
+    assert_eq!(attribute(&volume.join("sub/file")), b"kept");
     assert!(fs::symlink_metadata(volume.join("link")).unwrap().is_symlink());
     fs::remove_file(volume.join("twin")).unwrap();
     assert!(!copy_up(&volume, root.as_fd(), "/srv").unwrap());

@@ -1,6 +1,8 @@
 //! Data that outlives containers.
 
 mod mounts;
+
+mod options;
 mod ownership;
 mod plugins;
 mod snapshots;

@@ -112,7 +112,16 @@ fn create(inner: &Inner, mut request: CreateContainer) -> Result<(Container, Wan
     let image_root = || Ok(inner.store.snapshots().overlay(parent)?.mount_detached()?);
     // After what takes back: by then nothing is wanted any more.
     let mut wanted = inner.volume_claims.of(&id);
-    let plan = plan.carry_out(inner, &image_root, &labels.files, &mut undo.volumes, &mut wanted)?;
+    // Whatever ids the other container has.
+    let translated = mode.is_private(&inner.config.userns) || matches!(mode, userns::Mode::Container(_));
+    let plan = plan.carry_out(
+        inner,
+        &image_root,
+        &labels.files,
+        translated,
+        &mut undo.volumes,
+        &mut wanted,
+    )?;
     let dir = inner.config.root.join("containers").join(id.as_str());
     make_private_dir(&dir)?;
     let host = &mut request.host_config;

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use image::archive::Ids;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use sys::beneath::{resolve_dir_in_root, resolve_in_root};
 use sys::mount::{Attributes, Propagation, Tree};
 use sys::namespace::{self, Kind};
@@ -73,8 +73,7 @@ impl Inner {
                 _namespace: None,
             });
         }
-        let (namespace, mounted) =
-            namespace::create_with(Kind::Mount, || stack(layers, &sources, container))?;
+        let (namespace, mounted) = namespace::create_with(Kind::Mount, || stack(layers, sources, container))?;
         Ok(Root {
             dir: mounted?,
             ids: None,
@@ -105,9 +104,8 @@ fn source(engine: &Inner, mount: &PlannedMount, holder: &str) -> Result<Option<S
             let Ok(volume) = engine.volumes.get(name) else {
                 return Ok(None);
             };
-            // Volumes with a device of their own are mounted by the container's start alone.
             if volume.driver == volume::LOCAL && volume.options.contains_key("device") {
-                return Ok(None);
+                return Ok(engine.volumes.tree(&volume)?.map(Source::Mounted));
             }
             let place = engine.volumes.place(name, Some(holder));
             if place.as_os_str().is_empty() {
@@ -119,26 +117,51 @@ fn source(engine: &Inner, mount: &PlannedMount, holder: &str) -> Result<Option<S
         MountKind::Tmpfs { .. } | MountKind::Image { .. } | MountKind::Overlay { .. } => return Ok(None),
     };
     let path = mounts::beneath(&base, below)?;
-    Ok(Path::new(&path).exists().then(|| Source {
+    Ok(Path::new(&path).exists().then(|| Source::Path {
         path,
         base,
         below: below.to_owned(),
     }))
 }
 
-/// Where a mount's content is on the host.
-struct Source {
-    path: String,
-    base: PathBuf,
-    /// The part of the path that others may write to.
-    below: String,
+/// A mount's content.
+enum Source {
+    /// Where it is on the host.
+    Path {
+        path: String,
+        base: PathBuf,
+        /// The part of the path that others may write to.
+        below: String,
+    },
+    /// What the options of a volume mount.
+    Mounted(Tree),
 }
 
 impl Source {
-    fn tree(&self) -> std::io::Result<Tree> {
-        match self.below.as_str() {
-            "" => Tree::open(CWD, Path::new(&self.path), true),
-            below => Tree::of(mounts::open_beneath(&self.base, below)?.as_fd(), true),
+    /// For messages.
+    fn shown(&self, mount: &PlannedMount) -> String {
+        match (self, &mount.kind) {
+            (Source::Path { path, .. }, _) => path.clone(),
+            (Source::Mounted(_), MountKind::Volume { name, .. }) => format!("volume {name}"),
+            (Source::Mounted(_), _) => String::new(),
+        }
+    }
+
+    fn is_directory(&self) -> std::io::Result<bool> {
+        match self {
+            Source::Path { path, .. } => Ok(Path::new(path).is_dir()),
+            Source::Mounted(tree) => {
+                let mode = rustix::fs::fstat(tree)?.st_mode;
+                Ok(FileType::from_raw_mode(mode) == FileType::Directory)
+            }
+        }
+    }
+
+    fn tree(self) -> std::io::Result<Tree> {
+        match self {
+            Source::Path { path, below, .. } if below.is_empty() => Tree::open(CWD, Path::new(&path), true),
+            Source::Path { base, below, .. } => Tree::of(mounts::open_beneath(&base, &below)?.as_fd(), true),
+            Source::Mounted(tree) => Ok(tree),
         }
     }
 }
@@ -164,7 +187,7 @@ fn target(root: BorrowedFd<'_>, destination: &Path, directory: bool) -> std::io:
 }
 
 /// Runs inside the new namespace.
-fn stack(layers: OwnedFd, sources: &[(&PlannedMount, Source)], container: &Container) -> Result<OwnedFd> {
+fn stack(layers: OwnedFd, sources: Vec<(&PlannedMount, Source)>, container: &Container) -> Result<OwnedFd> {
     // Nothing that happens here is to be seen elsewhere.
     sys::mount::set_propagation(Path::new("/"), Propagation::Private, true)?;
     let place = rustix::fs::open(
@@ -177,12 +200,13 @@ fn stack(layers: OwnedFd, sources: &[(&PlannedMount, Source)], container: &Conta
     root.attach(place.as_fd())?;
     for (mount, source) in sources {
         let destination = Path::new(&mount.destination);
-        let target = target(root.as_fd(), destination, Path::new(&source.path).is_dir())
+        let shown = source.shown(mount);
+        let failed = |error: std::io::Error| {
+            Error::invalid(format!("cannot mount {shown} at {}: {error}", mount.destination))
+        };
+        let target = target(root.as_fd(), destination, source.is_directory().map_err(failed)?)
             .map_err(|error| Error::invalid(format!("cannot mount at {}: {error}", mount.destination)))?;
-        let tree = source.tree().map_err(|error| {
-            let (path, destination) = (&source.path, &mount.destination);
-            Error::invalid(format!("cannot mount {path} at {destination}: {error}"))
-        })?;
+        let tree = source.tree().map_err(failed)?;
         let read_only = if mount.read_only { Attributes::READ_ONLY } else { 0 };
         tree.set(
             Attributes {
@@ -192,10 +216,7 @@ fn stack(layers: OwnedFd, sources: &[(&PlannedMount, Source)], container: &Conta
             },
             true,
         )?;
-        tree.attach(target.as_fd()).map_err(|error| {
-            let (path, destination) = (&source.path, &mount.destination);
-            Error::invalid(format!("cannot mount {path} at {destination}: {error}"))
-        })?;
+        tree.attach(target.as_fd()).map_err(failed)?;
     }
     Ok(root.into_fd())
 }

@@ -141,12 +141,13 @@ impl Plan {
 
     /// Makes the volumes, fills new ones from the image, and gives the finished plan. Volumes that were made
     /// here are named in `made`, for the caller to remove if the creation fails later; none that the plan has goes as long
-    /// as it is `wanted`.
+    /// as it is `wanted`. With `translated` ids the container is in a user namespace.
     pub(crate) fn carry_out(
         mut self,
         engine: &Inner,
         image_root: &dyn Fn() -> Result<std::os::fd::OwnedFd>,
         label: &str,
+        translated: bool,
         made: &mut Vec<String>,
         wanted: &mut Wanted,
     ) -> Result<Vec<PlannedMount>> {
@@ -181,13 +182,11 @@ impl Plan {
             {
                 name.clone_from(&volume.name);
                 driver.clone_from(&volume.driver);
-                if !*no_copy
-                    && subpath.is_empty()
-                    && volume.driver == volume::LOCAL
-                    && !volume.options.contains_key("device")
-                {
+                if !*no_copy && subpath.is_empty() && volume.driver == volume::LOCAL {
                     let root = image_root()?;
-                    volume::copy_up(&volume.mountpoint, root.as_fd(), &mount.destination)?;
+                    engine
+                        .volumes
+                        .fill(&volume, root.as_fd(), &mount.destination, translated)?;
                 }
                 if created
                     && !label.is_empty()
