@@ -8,55 +8,76 @@ use std::process::Command;
 
 use store::Store;
 use sys::mount::{Propagation, set_propagation};
-use sys::namespace::{Kind, Kinds};
+use sys::namespace::Kind as Namespace;
 use volume::{CreateVolume, VolumeError, Volumes};
 
-/// An ext4 filesystem in a file, mounted for this thread alone.
+/// How a filesystem is made that has project quotas, and how large it is: xfs makes none below 300 MiB.
+struct Kind {
+    name: &'static str,
+    make: &'static [&'static str],
+    package: &'static str,
+    bytes: u64,
+}
+
+const EXT4: Kind = Kind {
+    name: "ext4",
+    make: &[
+        "mke2fs",
+        "-q",
+        "-t",
+        "ext4",
+        "-O",
+        "quota,project",
+        "-E",
+        "quotatype=prjquota",
+    ],
+    package: "e2fsprogs",
+    bytes: 256 << 20,
+};
+const XFS: Kind = Kind {
+    name: "xfs",
+    make: &["mkfs.xfs", "-q"],
+    package: "xfsprogs",
+    bytes: 512 << 20,
+};
+
+/// A filesystem in a file, mounted for this thread alone.
 struct Disk {
     dir: tempfile::TempDir,
 }
 
 impl Disk {
     /// Nothing, with the reason printed, where it cannot be mounted with `options`.
-    fn new(options: &str) -> Option<Disk> {
+    fn new(kind: &Kind, options: &str) -> Option<Disk> {
         if !rustix::process::geteuid().is_root() {
             println!("skipped: needs root");
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
         let image = dir.path().join("image");
-        fs::File::create(&image).unwrap().set_len(256 << 20).unwrap();
-        let made = Command::new("mke2fs")
-            .args([
-                "-q",
-                "-t",
-                "ext4",
-                "-O",
-                "quota,project",
-                "-E",
-                "quotatype=prjquota",
-            ])
+        fs::File::create(&image).unwrap().set_len(kind.bytes).unwrap();
+        let made = Command::new(kind.make[0])
+            .args(&kind.make[1..])
             .arg(&image)
             .status();
         if !made.is_ok_and(|status| status.success()) {
-            println!("skipped: needs mke2fs (package e2fsprogs)");
+            println!("skipped: needs {} (package {})", kind.make[0], kind.package);
             return None;
         }
         let root = dir.path().join("root");
         fs::create_dir(&root).unwrap();
         // The mount goes with the thread.
-        let mut kinds = Kinds::default();
-        kinds.insert(Kind::Mount);
-        sys::namespace::unshare(kinds).unwrap();
+        sys::namespace::unshare([Namespace::Mount].into_iter().collect()).unwrap();
         set_propagation(Path::new("/"), Propagation::Private, true).unwrap();
         let mounted = Command::new("mount")
-            .args(["-t", "ext4", "-o", options])
+            .args(["-t", kind.name, "-o", options])
             .args([&image, &root])
             .output()
             .unwrap();
         if !mounted.status.success() {
             println!(
-                "skipped: this kernel mounts no ext4 with project quotas: {}",
+                "skipped: this kernel mounts no {} with project quotas: {}",
+                kind.name,
                 String::from_utf8_lossy(&mounted.stderr).trim()
             );
             return None;
@@ -105,14 +126,28 @@ fn write(path: &Path, mebibytes: u32) -> String {
 }
 
 #[test]
-fn a_volume_takes_no_more_than_its_quota() {
-    let Some(disk) = Disk::new("loop,prjquota") else {
-        return;
-    };
+fn a_volume_takes_no_more_than_its_quota_on_ext4() {
+    if let Some(disk) = Disk::new(&EXT4, "loop,prjquota") {
+        no_more_than_its_quota(&disk);
+    }
+}
+
+#[test]
+fn a_volume_takes_no_more_than_its_quota_on_xfs() {
+    if let Some(disk) = Disk::new(&XFS, "loop,prjquota") {
+        no_more_than_its_quota(&disk);
+    }
+}
+
+fn no_more_than_its_quota(disk: &Disk) {
     let volumes = disk.volumes();
     let (small, _) = volumes.create(sized("small", "8m")).unwrap();
     let (large, _) = volumes.create(sized("large", "32M")).unwrap();
-    let full = |path: &Path, mebibytes| write(path, mebibytes).contains("Disk quota exceeded");
+    // To xfs a project is as a disk of that size.
+    let full = |path: &Path, mebibytes| {
+        let said = write(path, mebibytes);
+        said.contains("Disk quota exceeded") || said.contains("No space left on device")
+    };
     assert_eq!(write(&small.mountpoint.join("some"), 6), "");
     assert!(full(&small.mountpoint.join("more"), 6));
     assert_eq!(write(&large.mountpoint.join("some"), 24), "");
@@ -174,7 +209,9 @@ fn without_quotas_that_are_enforced_a_size_is_refused() {
     };
     refused(&volumes);
     // Counting alone limits nothing.
-    if let Some(disk) = Disk::new("loop,noquota") {
-        refused(&disk.volumes());
+    for (kind, options) in [(EXT4, "loop,noquota"), (XFS, "loop,pqnoenforce")] {
+        if let Some(disk) = Disk::new(&kind, options) {
+            refused(&disk.volumes());
+        }
     }
 }

@@ -19,15 +19,18 @@ use crate::packages;
 use crate::process::{output, root, run};
 
 const SUITE: &str = "bookworm";
-/// Beside what the tests need: loading of modules, of AppArmor's profiles and of SELinux's policy, and an init system.
+/// Beside what the tests need: loading of modules, of AppArmor's profiles and of SELinux's policy, an init system, a server of
+/// files and a filesystem with quotas of its own.
 const SYSTEM: &[&str] = &[
     "apparmor",
     "checkpolicy",
     "dbus",
     "kmod",
+    "nfs-kernel-server",
     "procps",
     "systemd",
     "util-linux",
+    "xfsprogs",
 ];
 /// Puts the kernel's modules into the new root and the kernel beside it.
 const KERNEL_HOOK: &str = include_str!("guest/kernel.sh");

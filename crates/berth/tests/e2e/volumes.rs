@@ -1,7 +1,7 @@
 //! Data that outlives containers.
 
 mod mounts;
-
+mod nfs;
 mod options;
 mod ownership;
 mod plugins;
