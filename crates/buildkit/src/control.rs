@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use ::session::control::EXPLAINED;
+use ::session::enclosed::Enclosed;
 use bollard_buildkit_proto::moby::buildkit::v1::control_server::Control;
 use bollard_buildkit_proto::moby::buildkit::v1::{
     BuildHistoryEvent, BuildHistoryRequest, BytesMessage, DiskUsageRequest, DiskUsageResponse, InfoRequest,
@@ -87,8 +88,12 @@ impl Service {
 }
 
 /// A build from its request to what clients are told about the result.
-pub async fn solve_job(service: &Service, request: SolveRequest) -> Result<HashMap<String, String>, Failure> {
-    let job = service.jobs.open(Job::new(request))?;
+pub async fn solve_job(
+    service: &Service,
+    request: SolveRequest,
+    enclosed: Option<Enclosed>,
+) -> Result<HashMap<String, String>, Failure> {
+    let job = service.jobs.open(Job::new(request).with(enclosed))?;
     service.history.begin(&job);
     let mut open = Open {
         service,
@@ -109,7 +114,8 @@ pub async fn solve_job(service: &Service, request: SolveRequest) -> Result<HashM
 #[tonic::async_trait]
 impl Control for Service {
     async fn solve(&self, request: Request<SolveRequest>) -> Result<Response<SolveResponse>, Status> {
-        let exporter_response = solve_job(self, request.into_inner()).await?;
+        let enclosed = Enclosed::of(request.metadata());
+        let exporter_response = solve_job(self, request.into_inner(), enclosed).await?;
         Ok(Response::new(SolveResponse { exporter_response }))
     }
 
@@ -230,8 +236,8 @@ impl Control for Service {
 /// Everything that a log says, to its end.
 fn follow(log: Arc<Log>) -> Answers<StatusResponse> {
     let said = stream::unfold((log, 0), |(log, at)| async move {
-        let said = log.next(at).await?;
-        Some((Ok((*said).clone()), (log, at + 1)))
+        let (said, next) = log.together(at).await?;
+        Some((Ok(said), (log, next)))
     });
     Box::pin(said)
 }

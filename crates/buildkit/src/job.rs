@@ -13,10 +13,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use ::session::enclosed::Enclosed;
 use bollard_buildkit_proto::google::protobuf::Timestamp;
 use bollard_buildkit_proto::moby::buildkit::v1::{
     SolveRequest, StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning,
 };
+use prost::Message;
 use serde_json::{Value, json};
 use spec::{Digest, Id};
 use tokio::sync::{Notify, watch};
@@ -29,6 +31,8 @@ use crate::result::{Answer, Outcome};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How much output of one step is passed on, as BuildKit has it.
 const MAX_OUTPUT: u64 = 2 << 20;
+/// How many bytes are told in one message, unless they were said as one.
+const TOGETHER: usize = 256 << 10;
 
 /// What a client allows so that commands may run without confinement.
 const INSECURE: &str = "security.insecure";
@@ -95,6 +99,45 @@ impl Log {
             }
         }
     }
+
+    /// As much of what was said from `at` on as makes one message, and where the rest begins; waits for something. `None` at
+    /// the end. Whoever reads a message takes its steps first, then their parts, then their output: more is added only as long
+    /// as that is the order in which it was said.
+    pub async fn together(&self, at: usize) -> Option<(StatusResponse, usize)> {
+        let mut message = (*self.next(at).await?).clone();
+        let (mut next, mut bytes) = (at + 1, message.encoded_len());
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        for more in said.get(next..).unwrap_or_default() {
+            bytes += more.encoded_len();
+            if bytes > TOGETHER || first_kind(more) < last_kind(&message) {
+                break;
+            }
+            message.vertexes.extend(more.vertexes.iter().cloned());
+            message.statuses.extend(more.statuses.iter().cloned());
+            message.logs.extend(more.logs.iter().cloned());
+            message.warnings.extend(more.warnings.iter().cloned());
+            next += 1;
+        }
+        Some((message, next))
+    }
+}
+
+/// Whether a message holds steps, parts of them, output, warnings: in the order in which these are read.
+fn kinds(message: &StatusResponse) -> [bool; 4] {
+    [
+        !message.vertexes.is_empty(),
+        !message.statuses.is_empty(),
+        !message.logs.is_empty(),
+        !message.warnings.is_empty(),
+    ]
+}
+
+fn first_kind(message: &StatusResponse) -> usize {
+    kinds(message).iter().position(|held| *held).unwrap_or(0)
+}
+
+fn last_kind(message: &StatusResponse) -> usize {
+    kinds(message).iter().rposition(|held| *held).unwrap_or(0)
 }
 
 /// One step as it is told.
@@ -201,6 +244,8 @@ pub struct Job {
     explanation: Mutex<Explanation>,
     /// Whether something came for it that goes with it.
     borrows: AtomicBool,
+    /// What came with its request.
+    pub enclosed: Option<Enclosed>,
 }
 
 /// Why the steps of a build were made, where that is asked for.
@@ -234,7 +279,13 @@ impl Job {
             counts: Mutex::default(),
             explanation: Mutex::default(),
             borrows: AtomicBool::new(false),
+            enclosed: None,
         }
+    }
+
+    /// The same with what came with its request.
+    pub fn with(self, enclosed: Option<Enclosed>) -> Job {
+        Job { enclosed, ..self }
     }
 
     /// Begins a step.
@@ -495,6 +546,31 @@ mod tests {
         assert!(log.next(0).await.is_some() && log.next(1).await.is_some());
         assert!(log.next(2).await.is_none(), "it has no end");
         assert!(jobs.log("short").await.is_ok() && jobs.find("short").is_none());
+    }
+
+    #[tokio::test]
+    async fn what_was_said_meanwhile_is_told_together_and_in_its_order() {
+        let job = job("much");
+        for _ in 0..3 {
+            job.begin("known before").end_as(true, None);
+        }
+        let loud = job.begin("loud");
+        loud.output(1, b"one");
+        loud.output(1, b"two");
+        loud.end(None);
+        let quiet = job.begin("quiet");
+        quiet.progress("a part", 1, 1, true);
+        job.close();
+        let mut messages = Vec::new();
+        let mut at = 0;
+        while let Some((message, next)) = job.log.together(at).await {
+            let counts = (message.vertexes.len(), message.statuses.len(), message.logs.len());
+            messages.push(counts);
+            at = next;
+        }
+        // The end of the loud step is not told before what it says.
+        assert_eq!(messages, [(7, 0, 2), (2, 1, 0)]);
+        assert_eq!(at, job.log.all().len());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -76,15 +76,15 @@ impl Service {
                 return;
             };
             let mut at = 0;
-            while let Some(said) = log.next(at).await {
-                at += 1;
+            while let Some((said, next)) = log.together(at).await {
+                at = next;
                 if told.send(said.encode_to_vec()).await.is_err() {
                     return;
                 }
             }
         };
         // The log is looked for while the job is opened; the job's end is the log's.
-        let (made, ()) = tokio::join!(solve_job(self, request), telling);
+        let (made, ()) = tokio::join!(solve_job(self, request, None), telling);
         let said = made?;
         Ok(said.get("containerimage.digest").cloned())
     }

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
+use crate::enclosed::Enclosed;
 use crate::header::{self, BUILD};
 use crate::{MAX_HEADERS, MAX_MESSAGE};
 
@@ -102,7 +103,15 @@ impl Control {
     }
 
     /// Builds; what clients are told about the result. Whoever drops the call gives the build up.
-    pub async fn solve(&self, request: SolveRequest) -> Result<HashMap<String, String>, ControlError> {
+    pub async fn solve(
+        &self,
+        request: SolveRequest,
+        enclosed: Option<&Enclosed>,
+    ) -> Result<HashMap<String, String>, ControlError> {
+        let mut request = Request::new(request);
+        if let Some(enclosed) = enclosed {
+            enclosed.add(request.metadata_mut());
+        }
         let answer = self.client().solve(request).await?;
         Ok(answer.into_inner().exporter_response)
     }
@@ -161,7 +170,7 @@ impl Control {
             bridge.r#return(done).await?;
             Ok::<_, ControlError>(answer?.into_inner().result.unwrap_or_default().metadata)
         };
-        let (built, answer) = tokio::join!(self.solve(build), asking);
+        let (built, answer) = tokio::join!(self.solve(build, None), asking);
         let answer = answer?;
         built?;
         Ok(answer)

@@ -20,6 +20,7 @@
 
 pub mod content;
 pub mod control;
+pub mod enclosed;
 pub mod files;
 pub mod header;
 pub mod lend;
@@ -27,6 +28,6 @@ pub mod pattern;
 
 /// The largest message that either end takes.
 pub const MAX_MESSAGE: usize = 16 << 20;
-/// The most bytes of headers that a client takes: the patterns of a transfer are headers, and so is what is told of a
+/// The most bytes of headers that either end takes: the patterns of a transfer are headers, and so is what is told of a
 /// failure, with the whole Dockerfile in it.
 pub const MAX_HEADERS: u32 = 16 << 20;

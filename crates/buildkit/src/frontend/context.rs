@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use ::session::enclosed::Enclosed;
 use build::RemoteContext;
 use build::pattern::{Ignore, clean};
 use rustix::fs::{Mode, OFlags};
@@ -38,6 +39,9 @@ pub async fn sources(
     if !options.context.is_empty() {
         return remote(service, job, session, options).await;
     }
+    if let Some(enclosed) = job.enclosed.as_ref().filter(|_| options.dockerfile_key.is_none()) {
+        return with_request(job, options, enclosed);
+    }
     let key = options.dockerfile_key.as_deref().unwrap_or("dockerfile");
     // Both at once: the Dockerfile seldom has an ignore file of its own, in whose place the other would not be needed.
     let title = "[internal] load .dockerignore";
@@ -56,6 +60,34 @@ pub async fn sources(
         context: Directory::Session {
             name: options.context_key.clone(),
             exclude: patterns(ignore.as_deref().unwrap_or_default())?,
+            include: Vec::new(),
+            paths: None,
+        },
+    })
+}
+
+/// What came with the request need not be asked for; it is told as if it had been.
+fn with_request(job: &Job, options: &Options, enclosed: &Enclosed) -> Result<Sources, Failure> {
+    let name = options.filename.clone();
+    let ignore = enclosed.ignore.as_deref().unwrap_or_default();
+    let told = |title: &str, what: &str, bytes: usize| {
+        let step = job.begin(title);
+        step.transferred(&format!("transferring {what}:"), bytes as u64, true);
+        step.end(None);
+    };
+    let title = format!("[internal] load build definition from {name}");
+    told(&title, "dockerfile", enclosed.dockerfile.len());
+    told(
+        "[internal] load .dockerignore",
+        &options.context_key,
+        ignore.len(),
+    );
+    Ok(Sources {
+        name,
+        dockerfile: enclosed.dockerfile.clone(),
+        context: Directory::Session {
+            name: options.context_key.clone(),
+            exclude: patterns(ignore)?,
             include: Vec::new(),
             paths: None,
         },

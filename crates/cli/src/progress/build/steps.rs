@@ -3,7 +3,7 @@
 use crate::format::{printable, size};
 use bollard_buildkit_proto::google::protobuf::Timestamp;
 use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex, VertexStatus};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};
 
 /// How much of what a step says is kept; the end of it is what matters.
@@ -153,9 +153,18 @@ impl Steps {
     pub fn take(&mut self, status: &StatusResponse) -> Vec<News> {
         let mut news = Vec::new();
         let mut ended = Vec::new();
+        let of_parts = status.statuses.iter().map(|status| status.vertex.as_str());
+        let of_logs = status.logs.iter().map(|log| log.vertex.as_str());
+        let speaking: HashSet<&str> = of_parts.chain(of_logs).collect();
         for vertex in &status.vertexes {
             let index = self.index(&vertex.digest);
-            self.vertex(index, vertex, &mut news, &mut ended);
+            let ends = self.vertex(index, vertex, &mut news);
+            match speaking.contains(vertex.digest.as_str()) {
+                _ if !ends => {}
+                // It ends behind what it says.
+                true => ended.push(News::Ended(index)),
+                false => news.push(News::Ended(index)),
+            }
         }
         for status in &status.statuses {
             let index = self.index(&status.vertex);
@@ -194,9 +203,10 @@ impl Steps {
         news
     }
 
-    fn vertex(&mut self, index: usize, vertex: &Vertex, news: &mut Vec<News>, ended: &mut Vec<News>) {
+    /// Whether the step has just ended.
+    fn vertex(&mut self, index: usize, vertex: &Vertex, news: &mut Vec<News>) -> bool {
         let Some(step) = self.all.get_mut(index) else {
-            return;
+            return false;
         };
         step.name = printable(&vertex.name).replace('\n', " ");
         step.cached |= vertex.cached;
@@ -204,11 +214,12 @@ impl Steps {
             step.started = vertex.started;
             news.push(News::Begun(index));
         }
-        if step.ended.is_none() && (vertex.completed.is_some() || !vertex.error.is_empty()) {
+        let ends = step.ended.is_none() && (vertex.completed.is_some() || !vertex.error.is_empty());
+        if ends {
             step.ended = vertex.completed.or(Some(now()));
             step.error = printable(&vertex.error);
-            ended.push(News::Ended(index));
         }
+        ends
     }
 
     /// Warnings, each once, as the last lines of a build.

@@ -87,6 +87,41 @@ fn build(screen: &mut Screen) {
     screen.take(&failed);
 }
 
+/// An engine may tell of many steps in one message.
+#[test]
+fn a_step_that_begins_and_ends_at_once_is_shown_in_one_piece() {
+    let shown = Shown::default();
+    let mut screen = Screen::on(Mode::Plain, Box::new(shown.clone()));
+    let mut all = StatusResponse::default();
+    for digest in ["a", "b"] {
+        for ended in [None, at(0)] {
+            let mut known = vertex(digest, ended);
+            known.vertexes[0].cached = ended.is_some();
+            all.vertexes.extend(known.vertexes);
+        }
+    }
+    all.vertexes.extend(vertex("c", None).vertexes);
+    all.vertexes.extend(vertex("c", at(10)).vertexes);
+    all.logs.extend(said("c", "its last\n").logs);
+    screen.take(&all);
+    let text = shown.text();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(
+        lines[..7],
+        [
+            "#1 step a",
+            "#1 CACHED",
+            "",
+            "#2 step b",
+            "#2 CACHED",
+            "",
+            "#3 step c"
+        ]
+    );
+    assert!(lines[7].ends_with("its last"), "{text}");
+    assert_eq!(lines[8..], ["#3 DONE 1.0s"]);
+}
+
 #[test]
 fn lines_have_numbers() {
     let shown = Shown::default();

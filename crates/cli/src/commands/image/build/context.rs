@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::grammar::env;
 use crate::terminal;
 use session::control::STREAM;
+use session::enclosed::Enclosed;
 use session::pattern::Ignore;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -56,6 +57,16 @@ impl Source {
         self.directories.insert(DOCKERFILE.to_owned(), place);
         self._room = Some(room);
         Ok(empty)
+    }
+
+    /// What is read of it first, where it can go with the request.
+    pub fn enclosed(&self) -> Option<Enclosed> {
+        let name = self.attributes.get("filename")?;
+        Enclosed::read(
+            self.directories.get(DOCKERFILE)?,
+            name,
+            self.directories.get(CONTEXT)?,
+        )
     }
 
     /// The context that `argument` names, with the Dockerfile that `file` names.
@@ -302,7 +313,11 @@ mod tests {
         drop(outside);
         assert!(!kept.exists());
         assert!(from_directory(other.path(), "").is_err());
+        let source = from_directory(dir.path(), "sub/D").unwrap();
+        let enclosed = source.enclosed().unwrap();
+        assert_eq!(enclosed.ignore.as_deref(), Some(&b"x"[..]));
         let remote = from_url("https://h/x.git", "D").unwrap();
+        assert_eq!(remote.enclosed(), None);
         assert_eq!(
             (remote.attributes["context"].as_str(), remote.directories.len()),
             ("https://h/x.git", 0)

@@ -20,6 +20,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use session::content::EXPORT_STORE;
 use session::control::{Control, ControlError, DOCKERFILE};
+use session::enclosed::Enclosed;
 use session::lend::{Lent, Opening, PROTOCOL, Store};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -35,6 +36,7 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 /// What is asked of the engine, and what is lent for it.
 struct Build {
     request: SolveRequest,
+    enclosed: Option<Enclosed>,
     lent: Lent,
     /// What directories are known by from one build to the next.
     key: String,
@@ -52,6 +54,7 @@ fn prepare(session: &Session, matches: &Matches, mode: Mode) -> Result<Build, Fa
         return Err(Failure::text("tag is needed when pushing to registry").hint("name the image with -t"));
     }
     let mut source = Source::of(matches.arg(0), matches.text("file").unwrap_or_default())?;
+    let enclosed = source.enclosed();
     let mut all = attributes(matches)?;
     all.extend(std::mem::take(&mut source.attributes));
     if matches.bool("explain") || mode == Mode::Tty {
@@ -101,6 +104,7 @@ fn prepare(session: &Session, matches: &Matches, mode: Mode) -> Result<Build, Fa
     Ok(Build {
         key: key(&source.key),
         request,
+        enclosed,
         lent,
         outputs,
         caches,
@@ -250,7 +254,8 @@ async fn solve(
         return Ok(text("result.statuscode").parse().unwrap_or(0));
     }
     let mut screen = Screen::new(mode);
-    let solved = watch(&control, build.request.clone(), &mut screen).await;
+    let asked = (build.request.clone(), build.enclosed.as_ref());
+    let solved = watch(&control, asked, &mut screen).await;
     let said = match solved {
         Ok(said) => said,
         Err(error) => {
@@ -280,7 +285,7 @@ fn verdict(document: &str) -> String {
 /// Builds, and shows what is told about it.
 async fn watch(
     control: &Control,
-    request: SolveRequest,
+    (request, enclosed): (SolveRequest, Option<&Enclosed>),
     screen: &mut Screen,
 ) -> Result<HashMap<String, String>, ControlError> {
     let build = request.r#ref.clone();
@@ -294,7 +299,7 @@ async fn watch(
         let _ = follower.follow(&build, &mut hand_on).await;
     });
     let mut ticks = tokio::time::interval(FRAME);
-    let solving = control.solve(request);
+    let solving = control.solve(request, enclosed);
     tokio::pin!(solving);
     let solved = loop {
         tokio::select! {
