@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::future::BoxFuture;
 use image::{Image, Images};
@@ -336,6 +337,7 @@ impl Builder {
         self.executor.settle().await;
     }
 
+            runs_left: Default::default(),
     /// An image by its name: the one that is here, or its registry's.
     pub async fn image(
         &self,
@@ -520,6 +522,10 @@ async fn work(
     let wanted = Wanted {
         targets: &targets,
         values: &values,
+    let runs = targets.iter().filter(|target| is_run(&graph, **target)).count();
+    build
+        .runs_left
+        .store(i64::try_from(runs).unwrap_or(i64::MAX), Ordering::Relaxed);
         // What is not needed here is exported all the same.
         fetch_rest: build.request.cache_export == CacheExport::Max,
     };
@@ -575,6 +581,11 @@ fn context_paths(graph: &Graph<StepOperation>, targets: &[VertexId]) -> Option<V
     (!paths.iter().any(String::is_empty)).then_some(paths)
 }
 
+fn is_run(graph: &Graph<StepOperation>, vertex: VertexId) -> bool {
+    let operation = graph.operation(vertex);
+    operation.is_some_and(|step| matches!(step.kind, StepKind::Run(_)))
+}
+
 /// Says how each step ended.
 struct Speaker {
     build: Arc<Build>,
@@ -604,6 +615,10 @@ impl Observer<StepOperation> for Speaker {
                 Outcome::Made(_) => (false, None),
                 Outcome::Cached(_) | Outcome::Merged(_) => (true, None),
                 Outcome::Failed(error) => (false, Some(error.clone())),
+            let known = matches!(outcome, Outcome::Cached(_) | Outcome::Merged(_));
+            if known && is_run(&self.graph, vertex) {
+                self.build.runs_left.fetch_sub(1, Ordering::Relaxed);
+            }
                 Outcome::Stopped => (false, Some(BuildError::Cancelled)),
             };
             // What was given up before it began is not heard of.

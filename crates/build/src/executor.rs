@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use futures_util::future::BoxFuture;
 use image::{Auth, Image, Progress};
-use spec::{ErrorClass, Platform, Reference};
+use spec::{ErrorClass, Id, Platform, Reference};
 use store::SnapshotId;
 use sys::mount::Overlay;
 use tokio::sync::mpsc;
@@ -148,6 +148,8 @@ pub struct RunStep {
     pub limits: Limits,
     pub labels: BTreeMap<String, String>,
     pub platform: Platform,
+    /// Whether the build has more of them to run, as far as is known.
+    pub more: bool,
     pub stop: CancellationToken,
 }
 
@@ -177,6 +179,11 @@ impl ExecError {
 pub trait Executor: Send + Sync + 'static {
     /// Runs a step to its end; the result is its exit code.
     fn run(&self, step: RunStep, output: mpsc::Sender<Output>) -> BoxFuture<'_, Result<i32, ExecError>>;
+
+    /// The id of a step that is about to run.
+    fn step_id(&self) -> Id {
+        Id::random()
+    }
 
     /// Waits until nothing is left of the steps that have ended. A step may be cleared away while the next one runs.
     fn settle(&self) -> BoxFuture<'_, ()> {

@@ -125,6 +125,7 @@ fn step(step: &RunStep) -> Result<Step, ExecError> {
         config,
         host_config,
         mounts,
+        more: step.more,
         stop: step.stop.clone(),
     })
 }
@@ -172,6 +173,10 @@ impl Executor for EngineExecutor {
             }
         }
         .boxed()
+    }
+
+    fn step_id(&self) -> Id {
+        self.engine.step_id()
     }
 
     fn settle(&self) -> BoxFuture<'_, ()> {

@@ -1,5 +1,7 @@
 //! The daemon's side: launching a monitor, and asking one. All calls block, each with a deadline.
 //!
+//! A monitor may be started before there is something to launch ([`Standing`]), since that takes a while.
+//!
 //! A [`Monitor`] is only an address; every call opens its own connection, so calls from several threads do not wait
 //! for each other. A monitor that is gone is told by [`Failed`] of class Unavailable; whether the container ended or
 //! its monitor crashed is then told by the exit record being there or not.
@@ -8,7 +10,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -43,6 +45,112 @@ pub struct Monitor {
 
 type Outcome<T> = Result<T, Failed>;
 
+/// A monitor that has no container yet. It leaves when this is dropped.
+#[derive(Debug)]
+pub struct Standing {
+    id: String,
+    socket: UnixStream,
+    /// Leaves as soon as its child, the monitor proper, stands on its own feet.
+    parent: Child,
+}
+
+impl Standing {
+    /// Waits until it stands on its own feet.
+    pub fn wait(&mut self) -> Outcome<()> {
+        let status = self.parent.wait().map_err(|error| failed("wait for", error))?;
+        match status.success() {
+            true => Ok(()),
+            false => Err(failed("start", io::Error::other(status.to_string()))),
+        }
+    }
+
+    /// Whether it is still there.
+    pub fn is_there(&self) -> bool {
+        let mut there = [PollFd::new(&self.socket, PollFlags::IN)];
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // It says nothing before it is asked: what can be read is the end.
+        matches!(rustix::event::poll(&mut there, Some(&at_once)), Ok(0))
+    }
+
+    /// Has it start the container; `program` and `fds` as for [`Monitor::launch`].
+    pub fn launch(
+        self,
+        program: &Sealed,
+        launch: &Launch,
+        fds: &[BorrowedFd<'_>],
+    ) -> Outcome<(Monitor, Started)> {
+        self.launch_within(LAUNCH_DEADLINE, program, launch, fds)
+    }
+
+    fn launch_within(
+        mut self,
+        patience: Duration,
+        program: &Sealed,
+        launch: &Launch,
+        fds: &[BorrowedFd<'_>],
+    ) -> Outcome<(Monitor, Started)> {
+        if launch.id != self.id {
+            let other = io::Error::other(format!("it stands for {}", self.id));
+            return Err(failed("take", other));
+        }
+        let init = match launch.init {
+            true => Some(
+                program
+                    .mount()
+                    .map_err(|error| failed("open the init program for", error))?,
+            ),
+            false => None,
+        };
+        let fds: Vec<BorrowedFd<'_>> = fds
+            .iter()
+            .copied()
+            .chain(init.as_ref().map(AsFd::as_fd))
+            .collect();
+        let asked = self
+            .socket
+            .set_read_timeout(Some(patience))
+            .and_then(|()| wire::send(&self.socket, launch, &fds))
+            .map_err(|error| failed("ask", error));
+        let stands = self.wait();
+        asked?;
+        stands?;
+        let monitor = Monitor::at(&launch.run_dir, &launch.id);
+        let heard = wire::Lines::default().receive(&self.socket);
+        let (reply, _) = heard.map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                monitor.give_up();
+                let text = format!(
+                    "the container was not up within {} s, and its start was given up",
+                    patience.as_secs()
+                );
+                Failed::new(ErrorClass::Internal, text)
+            }
+            _ => failed("hear from", error),
+        })?;
+        match reply {
+            Reply::Started(started) => Ok((monitor, started)),
+            Reply::Failed(failed) => Err(failed),
+        }
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        // It has left by itself, or is about to.
+        let _ = self.parent.wait();
+    }
+}
+
+fn failed(action: &str, error: io::Error) -> Failed {
+    Failed::new(
+        ErrorClass::Internal,
+        format!("cannot {action} the monitor of the container: {error}"),
+    )
+}
+
 impl Monitor {
     /// Starts a monitor (`<program> monitor <short id>`) and has it start the container. `fds` as [`Launch`] says,
     /// but for the init program, which is the monitor's own. The monitor joins containers to start processes in
@@ -59,30 +167,16 @@ impl Monitor {
         launch: &Launch,
         fds: &[BorrowedFd<'_>],
     ) -> Outcome<(Monitor, Started)> {
-        let failed = |action: &str, error: io::Error| {
-            Failed::new(
-                ErrorClass::Internal,
-                format!("cannot {action} the monitor of the container: {error}"),
-            )
-        };
-        let init = match launch.init {
-            true => Some(
-                program
-                    .mount()
-                    .map_err(|error| failed("open the init program for", error))?,
-            ),
-            false => None,
-        };
-        let fds: Vec<BorrowedFd<'_>> = fds
-            .iter()
-            .copied()
-            .chain(init.as_ref().map(AsFd::as_fd))
-            .collect();
+        Monitor::stand(program, &launch.id)?.launch_within(patience, program, launch, fds)
+    }
+
+    /// Starts a monitor for a container of this id that is yet to be launched.
+    pub fn stand(program: &Sealed, id: &str) -> Outcome<Standing> {
         let (ours, theirs) = UnixStream::pair().map_err(|error| failed("connect to", error))?;
-        let mut child = program
+        let parent = program
             .command()
             .arg("monitor")
-            .arg(short(&launch.id))
+            .arg(short(id))
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -93,34 +187,11 @@ impl Monitor {
             .env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0")
             .spawn()
             .map_err(|error| failed("start", error))?;
-        let asked = ours
-            .set_read_timeout(Some(patience))
-            .and_then(|()| wire::send(&ours, launch, &fds))
-            .map_err(|error| failed("ask", error));
-        // The process that was started leaves as soon as its child, the monitor proper, stands on its own feet.
-        let left = child.wait().map_err(|error| failed("wait for", error));
-        asked?;
-        let status = left?;
-        if !status.success() {
-            return Err(failed("start", io::Error::other(status.to_string())));
-        }
-        let monitor = Monitor::at(&launch.run_dir, &launch.id);
-        let heard = wire::Lines::default().receive(&ours);
-        let (reply, _) = heard.map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                monitor.give_up();
-                let text = format!(
-                    "the container was not up within {} s, and its start was given up",
-                    patience.as_secs()
-                );
-                Failed::new(ErrorClass::Internal, text)
-            }
-            _ => failed("hear from", error),
-        })?;
-        match reply {
-            Reply::Started(started) => Ok((monitor, started)),
-            Reply::Failed(failed) => Err(failed),
-        }
+        Ok(Standing {
+            id: id.to_owned(),
+            socket: ours,
+            parent,
+        })
     }
 
     /// Ends a monitor that is still about to start its container.

@@ -29,7 +29,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::protocol::{Failed, Launch, Reply};
 use crate::wire::{self, Lines};
 
-/// `berth monitor <short id>`, started by [`crate::client::Monitor::launch`] with the launch socket as standard input.
+/// `berth monitor <short id>`, started by [`crate::client::Monitor::stand`] with the launch socket as standard input.
 /// The argument is for people who read `ps`. Returns the exit code.
 pub fn main() -> i32 {
     match detach() {

@@ -50,6 +50,42 @@ fn output_exit_code_log_and_cleanup() {
     assert_eq!(monitor.state().unwrap_err().class, ErrorClass::Unavailable);
 }
 
+/// How many processes are monitors of this id.
+fn monitors(id: &str) -> usize {
+    let of_monitor = |line: Vec<u8>| {
+        let mut words = line.split(|byte| *byte == 0).skip(1);
+        words.next() == Some(b"monitor") && words.next() == Some(&id.as_bytes()[..12])
+    };
+    let processes = std::fs::read_dir("/proc").unwrap();
+    let lines = processes.filter_map(|entry| std::fs::read(entry.unwrap().path().join("cmdline")).ok());
+    lines.filter(|line| of_monitor(line.clone())).count()
+}
+
+#[test]
+fn a_monitor_may_stand_before_there_is_something_to_launch() {
+    let Some(container) = Box::new(&["sh", "-c", "exit 3"]) else {
+        return;
+    };
+    container.write_config();
+    let (program, id) = (Sealed::of(&program()).unwrap(), container.launch.id.clone());
+    let stand = |id: &str| {
+        let mut standing = Monitor::stand(&program, id).unwrap();
+        standing.wait().unwrap();
+        assert!(standing.is_there());
+        standing
+    };
+    let standing = stand(&id);
+    assert_eq!(monitors(&id), 1);
+    let (monitor, _) = standing.launch(&program, &container.launch, &[]).unwrap();
+    assert_eq!((container.exit().exit_code, monitors(&id)), (3, 1));
+    monitor.release().unwrap();
+    container.eventually("its monitor leaves", || monitors(&id) == 0);
+    drop(stand(&id));
+    container.eventually("one that is not needed leaves", || monitors(&id) == 0);
+    let other = stand(&id.chars().rev().collect::<String>());
+    assert!(other.launch(&program, &container.launch, &[]).is_err());
+}
+
 #[test]
 fn an_exit_that_nobody_comes_back_for_is_told_and_not_written() {
     let Some(mut container) = Box::new(&["sh", "-c", "exit 3"]) else {

@@ -21,6 +21,7 @@ mod select;
 mod workdir;
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, OnceLock};
 
 use futures_util::future::BoxFuture;
@@ -76,6 +77,8 @@ pub struct Build {
     pub context_paths: OnceLock<Option<Vec<String>>>,
     /// The context's directory, asked for by the first step that needs it.
     pub context: OnceCell<PathBuf>,
+    /// How many commands are neither known to the cache nor begun.
+    pub runs_left: AtomicI64,
 }
 
 impl Build {

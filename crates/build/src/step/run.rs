@@ -5,8 +5,9 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use spec::{Digest, Id};
+use spec::Digest;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -208,13 +209,14 @@ impl RunPlan {
                 "RUN needs a base image with a shell or program: this stage starts FROM scratch and holds no files",
             ));
         };
-        let id = Id::random();
+        let left = build.runs_left.fetch_sub(1, Ordering::Relaxed);
+        let scratch = Scratch::create(&build.store, Some(parent), &build.id)?;
+        let prepared = Prepared::new(build, self, inputs, &scratch).await?;
+        let id = build.executor.step_id();
         build
             .reporter
             .text(step.name.number, format!(" ---> Running in {}\n", id.short()))
             .await;
-        let scratch = Scratch::create(&build.store, Some(parent), &build.id)?;
-        let prepared = Prepared::new(build, self, inputs, &scratch).await?;
         let mut env = self.env.clone();
         env.extend(self.silent_env.iter().cloned());
         env.extend(prepared.env.iter().cloned());
@@ -270,6 +272,7 @@ impl RunPlan {
             Ok::<_, BuildError>(Tree {
                 snapshot: Some(scratch.commit(|id| build.cache.hold(id))?),
                 layer: true,
+            more: left > 1,
                 created: now(),
             })
         };

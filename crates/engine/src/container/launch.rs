@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use api_types::{EndpointSettings, PortMap};
 use jiff::Timestamp;
+use monitor::client::Standing;
 use monitor::protocol::{Launch, Took};
 use network::{DnsConfig, Endpoint, EndpointRequest, Sandbox, SandboxRequest};
 use spec::runtime::NamespaceType;
@@ -59,17 +60,18 @@ pub(super) enum Records {
     Nothing,
 }
 
-/// Starts the container's monitor and process.
+/// Starts the container's process under its monitor: under one that stands for it, or one that is started.
 pub(super) async fn launch(
     engine: &Arc<Inner>,
     container: &Container,
     attaching: Vec<PendingAttach>,
     records: Records,
+    standing: Option<Standing>,
 ) -> Result<(Launched, Supervision)> {
     let (inner, owned) = (Arc::clone(engine), container.clone());
     let (launched, monitor, watch) = blocking(move || {
         // A monitor that answered has done so itself, and there is nothing to clear.
-        launch_blocking(&inner, &owned, attaching, records)
+        launch_blocking(&inner, &owned, attaching, records, standing)
             .inspect_err(|_| clear_after_monitor(&inner, &owned))
     })
     .await?;
@@ -130,6 +132,7 @@ fn launch_blocking(
     container: &Container,
     attaching: Vec<PendingAttach>,
     records: Records,
+    standing: Option<Standing>,
 ) -> Result<(Launched, monitor::client::Monitor, std::os::unix::net::UnixStream)> {
     let host = &container.host_config;
     let mut phases = Phases::begin(engine);
@@ -253,7 +256,10 @@ fn launch_blocking(
     }
     descriptors.extend(attaching.iter().map(|a| a.socket.as_fd()));
     descriptors.extend(served.map(|(_, (_, socket))| socket.as_fd()));
-    let (monitor, started) = monitor::client::Monitor::launch(&engine.program, &launch, &descriptors)?;
+    let (monitor, started) = match standing.filter(Standing::is_there) {
+        Some(standing) => standing.launch(&engine.program, &launch, &descriptors)?,
+        None => monitor::client::Monitor::launch(&engine.program, &launch, &descriptors)?,
+    };
     let watch = monitor.watch()?;
     phases.end_process(started.took);
     attached.armed = false;

@@ -353,8 +353,16 @@ impl Owner {
     pub(super) async fn start(&mut self, handle: &Handle) -> Result<()> {
         let attaching = std::mem::take(&mut self.attaching);
         let watch = self.engine.metrics.watch("start");
-        let launched =
-            watch.done(launch::launch(&self.engine, &self.container, attaching, launch::Records::Exit).await);
+        let launched = watch.done(
+            launch::launch(
+                &self.engine,
+                &self.container,
+                attaching,
+                launch::Records::Exit,
+                None,
+            )
+            .await,
+        );
         match launched {
             Ok((launched, supervision)) => {
                 launched.record(&mut self.container);

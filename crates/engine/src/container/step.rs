@@ -2,15 +2,15 @@
 //!
 //! It runs under a monitor as every container does, with the same isolation; it has no row, no log and no name. When it
 //! has ended its exit code is told at once, and what it took is given back beside the next step;
-//! [`Engine::steps_left`] waits for that. Its directory is removed at the next start of the daemon if this one dies.
+//! [`Engine::steps_left`] waits for that. The monitor of the next step is started beside it, too. Its directory is removed at the next start of the daemon if this one dies.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api_types::{ContainerConfig, HostConfig};
 use bytes::Bytes;
 use jiff::Timestamp;
-use monitor::client::Monitor;
+use monitor::client::{Monitor, Standing};
 use monitor::protocol::{AttachStreams, Event, Heard};
 use spec::{Digest, Id, Platform};
 use store::SnapshotId;
@@ -31,6 +31,8 @@ pub struct Step {
     pub config: ContainerConfig,
     pub host_config: HostConfig,
     pub mounts: Vec<PlannedMount>,
+    /// Whether another one is going to follow, which may be prepared meanwhile.
+    pub more: bool,
     /// Kills the step.
     pub stop: CancellationToken,
 }
@@ -47,6 +49,15 @@ pub(crate) struct Steps {
     running: Mutex<HashSet<Id>>,
     /// Those that have ended and are being cleared away.
     leaving: watch::Sender<HashSet<Id>>,
+    ahead: Mutex<Ahead>,
+}
+
+/// Monitors of steps that do not run yet: starting one takes longer than many a step, and can be done while another one runs.
+#[derive(Default)]
+struct Ahead {
+    /// The id of the step that begins next.
+    next: Option<Id>,
+    standing: HashMap<Id, Standing>,
 }
 
 /// A step's place among them.
@@ -59,6 +70,10 @@ impl Steps {
 
     fn lock(&self) -> MutexGuard<'_, HashSet<Id>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Ahead> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -80,15 +95,26 @@ impl Drop for Running {
 }
 
 impl Engine {
+    /// The id for a step that is about to run.
+    pub fn step_id(&self) -> Id {
+        let next = self.inner.steps.ahead().next.take();
+        next.unwrap_or_else(Id::random)
+    }
+
     /// Runs a step to its end and gives its exit code.
     pub async fn run_step(&self, step: Step, output: mpsc::Sender<StepOutput>) -> Result<i32> {
+        let standing = self.inner.steps.ahead().standing.remove(&step.id);
+        let more = step.more;
         let running = Running::enter(&self.inner, &step.id);
         let activity = self.inner.activities.begin("build step", step.id.short(), "run");
         let dir = self.inner.config.root.join("containers").join(step.id.as_str());
         make_private_dir(&dir)?;
         let stop = step.stop.clone();
         let container = transient(step, dir.clone())?;
-        let (code, monitor) = match self.run_transient(&container, stop, output).await {
+        let ran = self
+            .run_transient(&container, (standing, more), stop, output)
+            .await;
+        let (code, monitor) = match ran {
             Ok((code, monitor)) => (code, Some(monitor)),
             Err(error) => (Err(error), None),
         };
@@ -115,12 +141,41 @@ impl Engine {
         let these = leaving.borrow().clone();
         // The sender lives as long as the engine.
         let _ = leaving.wait_for(|leaving| these.is_disjoint(leaving)).await;
+        if self.inner.steps.lock().is_empty() {
+            // Whoever is about to run a step starts a monitor for it.
+            drop(std::mem::take(&mut *self.inner.steps.ahead()));
+        }
+    }
+
+    /// Starts the monitor of the step that comes next.
+    fn stand_ahead(&self) {
+        let inner = Arc::clone(&self.inner);
+        if inner.steps.ahead().next.is_some() {
+            return;
+        }
+        tokio::task::spawn_blocking(move || {
+            let id = Id::random();
+            let standing = Monitor::stand(&inner.program, id.as_str())
+                .and_then(|mut standing| standing.wait().map(|()| standing));
+            match standing {
+                Ok(standing) => {
+                    let mut ahead = inner.steps.ahead();
+                    if ahead.next.is_none() && !inner.steps.lock().is_empty() {
+                        ahead.next = Some(id.clone());
+                        ahead.standing.insert(id, standing);
+                    }
+                }
+                // The step itself will tell it.
+                Err(error) => tracing::debug!(%error, "no monitor stands for the next step"),
+            }
+        });
     }
 
     /// The exit code, and the monitor, which is still to be released.
     async fn run_transient(
         &self,
         container: &Container,
+        (standing, more): (Option<Standing>, bool),
         stop: CancellationToken,
         output: mpsc::Sender<StepOutput>,
     ) -> Result<(Result<i32>, Arc<Monitor>)> {
@@ -131,8 +186,17 @@ impl Engine {
             stderr: true,
         };
         let attaching = vec![PendingAttach { streams, socket }];
-        let (_, mut supervision) =
-            launch::launch(&self.inner, container, attaching, launch::Records::Nothing).await?;
+        let (_, mut supervision) = launch::launch(
+            &self.inner,
+            container,
+            attaching,
+            launch::Records::Nothing,
+            standing,
+        )
+        .await?;
+        if more {
+            self.stand_ahead();
+        }
         let monitor = Arc::clone(&supervision.monitor);
         let killer = {
             let monitor = Arc::clone(&monitor);
