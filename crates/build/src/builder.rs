@@ -126,6 +126,16 @@ impl Builder {
     /// Builds what was prepared, makes an image of it and gives it its names.
     pub async fn run(
         &self,
+        prepared: Prepared,
+        output: mpsc::Sender<BuildEvent>,
+    ) -> Result<Image, BuildError> {
+        let image = self.run_to_image(prepared, output).await;
+        self.steps_left().await;
+        image
+    }
+
+    async fn run_to_image(
+        &self,
         mut prepared: Prepared,
         output: mpsc::Sender<BuildEvent>,
     ) -> Result<Image, BuildError> {
@@ -134,7 +144,6 @@ impl Builder {
         self.read_caches(&mut prepared.request, &output).await?;
         let solution = Arc::new(self.solve(prepared, output.clone()).await?);
         let image = self.write_caches(&solution, &targets, &output).await?;
-        solution.remember(&image).await;
         let reporter = &solution.build().reporter;
         reporter.say(BuildEvent::Image(image.shown.clone())).await;
         let text = format!("Successfully built {}\n", image.shown.short());
@@ -146,7 +155,13 @@ impl Builder {
         Ok(image)
     }
 
-    /// Does all that was prepared; what comes of it is the caller's choice.
+    /// Waits until nothing is left of the steps that have ended by now.
+    pub async fn steps_left(&self) {
+        self.executor.settle().await;
+    }
+
+    /// Does all that was prepared; what comes of it is the caller's choice. Something may be left of the last steps, which goes
+    /// while the caller works: [`Builder::steps_left`] waits for it.
     pub async fn solve(
         &self,
         prepared: Prepared,
@@ -180,34 +195,34 @@ impl Builder {
                 transcript.finish(StepNumber(number)).await;
             }
         }
-        let recorder = match recorder(&build, &stages, &needed, target).await {
+        if build.request.explain {
+            build.reporter.hand(BuildEvent::Reference(build.id.clone())).await;
+        }
+        let first = stages.global.len();
+        let bases = async {
+            let wanted = plan::wanted_images(&build, &stages, &bases, &needed, &arguments, first)?;
+            Bases::get_all(&build, wanted).await
+        };
+        // Nobody needs it before there is a plan.
+        let recorder = recorder(&build, &stages, &needed, target);
+        let (bases, recorder) = tokio::join!(bases, recorder);
+        let recorder = match recorder {
             Ok(recorder) => Some(Arc::new(recorder)),
             Err(error) => {
                 tracing::warn!(%error, "this build will not be remembered");
                 None
             }
         };
-        if build.request.explain {
-            build.reporter.hand(BuildEvent::Reference(build.id.clone())).await;
-        }
-        let result = run(
-            &build,
-            &stages,
-            &bases,
-            target,
-            &needed,
-            arguments,
-            recorder.clone(),
-        )
-        .await;
-        if let Some(recorder) = recorder {
-            let error = result.as_ref().err().map(ToString::to_string);
-            let end = move || recorder.end(error.as_deref());
-            if let Err(error) = tokio::task::spawn_blocking(end).await? {
-                tracing::warn!(%error, "this build will not be remembered");
+        let result = match bases {
+            Ok(bases) => {
+                let planner = Planner::new(&build, &stages, arguments, bases);
+                run(&build, planner, &needed, target, first, recorder.clone()).await
             }
-        }
-        self.settle(&build).await;
+            Err(error) => Err(error),
+        };
+        let error = result.as_ref().err().map(ToString::to_string);
+        self.settle(&build, recorder.map(|recorder| (recorder, error)))
+            .await;
         match result {
             Ok((plan, done)) => {
                 stop_when_dropped.disarm();
@@ -249,7 +264,7 @@ impl Builder {
         }
         let build = self.begin(request, Vec::new(), Ignore::default(), output);
         let result = self.run_recipe(&build, &recipe).await;
-        self.settle(&build).await;
+        self.settle(&build, None).await;
         match result {
             Ok((plan, done)) => {
                 stop_when_dropped.disarm();
@@ -322,22 +337,29 @@ impl Builder {
             request,
             context_paths: Default::default(),
             context: Default::default(),
+            runs_left: Default::default(),
         })
     }
 
-    /// Nothing runs for a build any more: what it used is noted, and the cache keeps to its limits.
-    async fn settle(&self, build: &Build) {
+    /// Nothing runs for a build any more: what it used, and how it ended, is noted, and the cache keeps to its limits.
+    async fn settle(&self, build: &Arc<Build>, ended: Option<(Arc<Recorder>, Option<String>)>) {
         build.reporter.close();
-        if let Err(error) = build.cache.note_used() {
-            tracing::warn!(%error, "which parts of the build cache were used is not known");
+        let noting = build.clone();
+        let note = move || match ended {
+            Some((recorder, error)) => noting.cache.note_used(|tx| recorder.end(tx, error.as_deref())),
+            None => noting.cache.note_used(|_| Ok(())),
+        };
+        if let Err(error) = tokio::task::spawn_blocking(note)
+            .await
+            .unwrap_or_else(|error| Err(error.into()))
+        {
+            tracing::warn!(%error, "what a build did and used of the cache is not remembered");
         }
         if let Err(error) = self.keep_to_policy().await {
             tracing::warn!(%error, "the build cache may take more than it should");
         }
-        self.executor.settle().await;
     }
 
-            runs_left: Default::default(),
     /// An image by its name: the one that is here, or its registry's.
     pub async fn image(
         &self,
@@ -453,19 +475,13 @@ async fn recorder(
 
 async fn run(
     build: &Arc<Build>,
-    stages: &Stages,
-    bases: &[String],
-    target: usize,
+    planner: Planner<'_>,
     needed: &[bool],
-    arguments: Arguments,
+    target: usize,
+    first: usize,
     recorder: Option<Arc<Recorder>>,
 ) -> Result<(Plan, Done<Tree>), BuildError> {
-    let first = stages.global.len();
-    let wanted = plan::wanted_images(build, stages, bases, needed, &arguments, first)?;
-    let bases = Bases::get_all(build, wanted).await?;
-    let plan = Planner::new(build, stages, arguments, bases)
-        .plan(needed, target, first)
-        .await?;
+    let plan = planner.plan(needed, target, first).await?;
     let (plan, done) = work(build, plan, target, recorder).await?;
     for name in plan.arguments.secret_names() {
         let text = format!(
@@ -506,6 +522,10 @@ async fn work(
         .map(|spoken| (spoken.vertex, spoken.clone()))
         .collect();
     let _ = build.context_paths.set(context_paths(&graph, &targets));
+    let runs = targets.iter().filter(|target| is_run(&graph, **target)).count();
+    build
+        .runs_left
+        .store(i64::try_from(runs).unwrap_or(i64::MAX), Ordering::Relaxed);
     let graph = Arc::new(graph);
     let conditions = Conditions {
         cache: build.cache.clone(),
@@ -522,10 +542,6 @@ async fn work(
     let wanted = Wanted {
         targets: &targets,
         values: &values,
-    let runs = targets.iter().filter(|target| is_run(&graph, **target)).count();
-    build
-        .runs_left
-        .store(i64::try_from(runs).unwrap_or(i64::MAX), Ordering::Relaxed);
         // What is not needed here is exported all the same.
         fetch_rest: build.request.cache_export == CacheExport::Max,
     };
@@ -565,6 +581,11 @@ async fn work(
     Ok((plan, done))
 }
 
+fn is_run(graph: &Graph<StepOperation>, vertex: VertexId) -> bool {
+    let operation = graph.operation(vertex);
+    operation.is_some_and(|step| matches!(step.kind, StepKind::Run(_)))
+}
+
 /// What all steps take from the context; `None` for all of it.
 fn context_paths(graph: &Graph<StepOperation>, targets: &[VertexId]) -> Option<Vec<String>> {
     let mut paths = Vec::new();
@@ -581,11 +602,6 @@ fn context_paths(graph: &Graph<StepOperation>, targets: &[VertexId]) -> Option<V
     (!paths.iter().any(String::is_empty)).then_some(paths)
 }
 
-fn is_run(graph: &Graph<StepOperation>, vertex: VertexId) -> bool {
-    let operation = graph.operation(vertex);
-    operation.is_some_and(|step| matches!(step.kind, StepKind::Run(_)))
-}
-
 /// Says how each step ended.
 struct Speaker {
     build: Arc<Build>,
@@ -599,6 +615,10 @@ impl Observer<StepOperation> for Speaker {
         Box::pin(async move {
             let reporter = &self.build.reporter;
             let spoken = self.numbers.get(&vertex);
+            let known = matches!(outcome, Outcome::Cached(_) | Outcome::Merged(_));
+            if known && is_run(&self.graph, vertex) {
+                self.build.runs_left.fetch_sub(1, Ordering::Relaxed);
+            }
             if let Some(recorder) = &self.recorder
                 && let Some(explained) = recorder.settled(&self.graph, vertex, outcome).await
                 && self.build.request.explain
@@ -615,10 +635,6 @@ impl Observer<StepOperation> for Speaker {
                 Outcome::Made(_) => (false, None),
                 Outcome::Cached(_) | Outcome::Merged(_) => (true, None),
                 Outcome::Failed(error) => (false, Some(error.clone())),
-            let known = matches!(outcome, Outcome::Cached(_) | Outcome::Merged(_));
-            if known && is_run(&self.graph, vertex) {
-                self.build.runs_left.fetch_sub(1, Ordering::Relaxed);
-            }
                 Outcome::Stopped => (false, Some(BuildError::Cancelled)),
             };
             // What was given up before it began is not heard of.

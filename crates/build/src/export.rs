@@ -8,7 +8,7 @@ use std::sync::Arc;
 use image::{CommitLayers, Image};
 use jiff::Timestamp;
 use spec::image::{History, ImageConfig};
-use spec::{ErrorClass, Platform};
+use spec::{ErrorClass, Platform, Reference};
 use store::SnapshotId;
 
 use crate::error::BuildError;
@@ -96,22 +96,35 @@ pub fn base_layers(plan: &Plan, target: usize) -> usize {
     base.map_or(0, |base| base.manifest.layers.len())
 }
 
-/// Makes the image of the stage `target`, without a name. Blocks.
+/// What an image says of itself beside what the steps say.
+#[derive(Default, Clone, Copy)]
+pub struct Said<'a> {
+    /// Where it was not built from a Dockerfile.
+    pub config: Option<&'a ImageConfig>,
+    /// What it carries of the cache.
+    pub cache: Option<&'a String>,
+}
+
+/// Makes the image of the stage `target` under these names. Blocks.
 pub fn image(
     build: &Arc<Build>,
     plan: &Plan,
     target: usize,
     results: &Results<Tree>,
-    given: Option<&ImageConfig>,
-    inline: Option<&String>,
+    said: Said<'_>,
+    names: &[Reference],
 ) -> Result<Image, BuildError> {
+    let Said {
+        config: given,
+        cache: inline,
+    } = said;
     let found = ancestry(plan, target)?;
     match (found.base, found.steps.is_empty() && given.is_none()) {
         (None, true) if found.built().is_none() => Err(BuildError::Engine {
             message: "No image was generated. Is your Dockerfile empty?".to_owned(),
             class: ErrorClass::Internal,
         }),
-        (Some(base), true) => Ok(base.clone()),
+        (Some(base), true) => named(build, base, names),
         _ => {
             let base_top = tree_of(results, found.base_plan.start)?.snapshot;
             let base_top = base_top.filter(|_| found.base.is_some());
@@ -138,11 +151,23 @@ pub fn image(
                 parent: found.base.cloned(),
                 layers,
                 config,
-                reference: None,
+                names: names.to_vec(),
             };
             Ok(build.images.commit_layers(commit)?)
         }
     }
+}
+
+/// An image that is here, under these names, too. Blocks.
+pub fn named(build: &Build, image: &Image, names: &[Reference]) -> Result<Image, BuildError> {
+    if names.is_empty() {
+        return Ok(image.clone());
+    }
+    for name in names {
+        build.images.tag(image.id.as_str(), name)?;
+    }
+    // Seen again, so that it carries its names.
+    Ok(build.images.resolve(image.id.as_str())?)
 }
 
 fn tree_of(results: &Results<Tree>, vertex: VertexId) -> Result<&Tree, BuildError> {
@@ -236,12 +261,12 @@ fn layers(
     top: Option<SnapshotId>,
     base: Option<SnapshotId>,
 ) -> Result<Vec<SnapshotId>, BuildError> {
-    let mut layers = Vec::new();
-    let mut next = top;
-    while let Some(snapshot) = next.filter(|snapshot| Some(*snapshot) != base) {
-        layers.push(snapshot);
-        next = build.store.snapshots().get(snapshot)?.parent;
-    }
+    let Some(top) = top else {
+        return Ok(Vec::new());
+    };
+    let stack = build.store.snapshots().stack(top)?;
+    let own = stack.iter().map(|info| info.id);
+    let mut layers: Vec<SnapshotId> = own.take_while(|snapshot| Some(*snapshot) != base).collect();
     layers.reverse();
     Ok(layers)
 }

@@ -37,6 +37,16 @@ struct Made {
     given: OnceLock<ImageConfig>,
 }
 
+impl Made {
+    /// Notes which image came of the build, so that it can be asked for by the image's names. Blocks.
+    fn note(&self, image: &Image) {
+        let (store, id) = (&self.build.store, image.shown.to_string());
+        if let Err(error) = history::note_image(store, &self.build.id, &id) {
+            tracing::warn!(%error, "which image came of a build is not remembered");
+        }
+    }
+}
+
 impl Solution {
     pub(crate) fn new(build: Arc<Build>, plan: Plan, target: usize, done: Done<Tree>) -> Solution {
         Solution {
@@ -58,17 +68,28 @@ impl Solution {
 
     /// The image of it, without a name as long as nobody gives it one; made once.
     pub async fn image(&self) -> Result<&Image, BuildError> {
+        self.image_under(&[]).await
+    }
+
+    /// The same; if it is made now, it has these names from the beginning.
+    async fn image_under(&self, names: &[Reference]) -> Result<&Image, BuildError> {
         let make = async || {
-            let made = self.made.clone();
+            let (made, names) = (self.made.clone(), names.to_vec());
             let image = move || {
-                export::image(
+                let said = export::Said {
+                    config: made.given.get(),
+                    cache: made.inline.get(),
+                };
+                let image = export::image(
                     &made.build,
                     &made.plan,
                     made.target,
                     &made.done.results,
-                    made.given.get(),
-                    made.inline.get(),
-                )
+                    said,
+                    &names,
+                )?;
+                made.note(&image);
+                Ok(image)
             };
             tokio::task::spawn_blocking(image).await?
         };
@@ -105,12 +126,13 @@ impl Solution {
         draft.add(&made.build, &made.plan, made.target, &made.done, mode)
     }
 
-    /// Notes which image came of the build, so that it can be asked for by the image's names.
+    /// Notes that it is this image that came of the build, where the one that was made was made over.
     pub async fn remember(&self, image: &Image) {
-        let build = &self.made.build;
-        let (store, reference, id) = (build.store.clone(), build.id.clone(), image.shown.to_string());
-        let noted = tokio::task::spawn_blocking(move || history::note_image(&store, &reference, &id)).await;
-        if let Err(error) = noted.map_err(BuildError::from).and_then(|noted| noted) {
+        if self.image.get().is_some_and(|made| made.shown == image.shown) {
+            return;
+        }
+        let (made, image) = (self.made.clone(), image.clone());
+        if let Err(error) = tokio::task::spawn_blocking(move || made.note(&image)).await {
             tracing::warn!(%error, "which image came of a build is not remembered");
         }
     }
@@ -122,16 +144,13 @@ impl Solution {
 
     /// The image under these names, too.
     pub async fn tag(&self, names: &[Reference]) -> Result<Image, BuildError> {
-        let id = self.image().await?.id.clone();
-        let (names, images) = (names.to_vec(), self.made.build.images.clone());
-        let tag = move || -> Result<Image, BuildError> {
-            for name in &names {
-                images.tag(id.as_str(), name)?;
-            }
-            // Seen again, so that it carries its names.
-            Ok(images.resolve(id.as_str())?)
-        };
-        tokio::task::spawn_blocking(tag).await?
+        let image = self.image_under(names).await?;
+        let has = |name: &Reference| image.references.contains(&name.or_latest());
+        if names.iter().all(has) {
+            return Ok(image.clone());
+        }
+        let (made, image, names) = (self.made.clone(), image.clone(), names.to_vec());
+        tokio::task::spawn_blocking(move || export::named(&made.build, &image, &names)).await?
     }
 
     /// The configuration with its history.

@@ -101,6 +101,7 @@ pub async fn solve_job(
         ended: false,
     };
     let result = service.run(&job).await;
+    service.builder.steps_left().await;
     open.end(&result);
     drop(open);
     let borrowed = job.has_borrowed();

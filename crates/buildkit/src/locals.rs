@@ -213,7 +213,9 @@ impl Locals {
     }
 
     fn claim(&self, home: &Path) -> io::Result<Claim> {
-        self.make_room(home)?;
+        if !home.exists() {
+            self.make_room(home)?;
+        }
         let mut claimed = lock(&self.claimed);
         let slot = (0..)
             .map(|number: usize| home.join(number.to_string()))

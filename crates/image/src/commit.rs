@@ -24,7 +24,8 @@ pub struct CommitLayers {
     /// (a container's) is copied and stays its owner's.
     pub layers: Vec<SnapshotId>,
     pub config: ImageConfig,
-    pub reference: Option<Reference>,
+    /// What the image is called from the moment it is there.
+    pub names: Vec<Reference>,
 }
 
 impl Images {
@@ -73,7 +74,7 @@ impl Images {
             Some(top) => top,
             None => self.empty_snapshot(&lease)?,
         };
-        self.register_made(&target, top, commit.reference.as_ref(), known_parent)
+        self.register_made(&target, top, &commit.names, known_parent)
     }
 
     /// Writes configuration and manifest of layers that are here, and registers the image.
@@ -82,13 +83,13 @@ impl Images {
         layers: Vec<Descriptor>,
         config: &ImageConfig,
         top: SnapshotId,
-        reference: Option<&Reference>,
+        names: &[Reference],
         lease: &Lease,
     ) -> Result<Image, ImageError> {
         let mut waiting = Vec::new();
         let target = self.seal_image(layers, config, lease, &mut waiting)?;
         self.inner.store.content().publish(waiting)?;
-        self.register_made(&target, top, reference, None)
+        self.register_made(&target, top, names, None)
     }
 
     /// Configuration and manifest of an image; those that are not here come to what is waiting to be made visible.
@@ -126,14 +127,14 @@ impl Images {
         &self,
         target: &Descriptor,
         top: SnapshotId,
-        reference: Option<&Reference>,
+        names: &[Reference],
         parent: Option<&Digest>,
     ) -> Result<Image, ImageError> {
         let unpacked = UnpackedManifest {
             manifest: target.digest.clone(),
             top,
         };
-        let names: Vec<Reference> = reference.map(Reference::or_latest).into_iter().collect();
+        let names: Vec<Reference> = names.iter().map(Reference::or_latest).collect();
         match parent {
             Some(parent) => self.register_child(target, &names, &[unpacked], parent)?,
             None => self.register(target, &names, &[unpacked])?,
@@ -162,15 +163,15 @@ impl Images {
         waiting: &mut Vec<Sealed>,
     ) -> Result<Vec<MadeLayer>, ImageError> {
         let snapshots = self.inner.store.snapshots();
+        stack.iter().for_each(|id| lease.hold_snapshot(*id));
+        let infos = snapshots.get_all(stack)?;
+        // A layer that was written before, in this image or another, is not compressed again.
+        let written = infos
+            .iter()
+            .map(|info| info.diff.as_ref().filter(|_| info.committed));
+        let blobs = self.layer_blobs(&written.collect::<Vec<_>>())?;
         let mut known = Vec::new();
-        for id in stack {
-            lease.hold_snapshot(*id);
-            let info = snapshots.get(*id)?;
-            // A layer that was written before, in this image or another, is not compressed again.
-            let blob = match (&info.diff, info.committed) {
-                (Some(diff), true) => self.layer_blob(diff)?,
-                _ => None,
-            };
+        for (info, blob) in infos.into_iter().zip(blobs) {
             if let Some(blob) = &blob {
                 lease.hold_blob(&blob.digest);
             }

@@ -63,13 +63,8 @@ impl Images {
             comment: Some(options.message).filter(|m| !m.is_empty()),
             ..History::default()
         });
-        let image = self.write_image(
-            vec![written.blob],
-            &config,
-            top,
-            options.reference.as_ref(),
-            &lease,
-        )?;
+        let names = options.reference.as_slice();
+        let image = self.write_image(vec![written.blob], &config, top, names, &lease)?;
         Reporter(progress).say_blocking(ProgressEvent {
             status: image.shown.to_string(),
             ..ProgressEvent::default()

@@ -62,7 +62,8 @@ impl LayerCompression {
 }
 
 impl ImageForm {
-    fn is_plain(&self) -> bool {
+    /// Whether an image that was just made is in it already.
+    pub fn is_plain(&self) -> bool {
         self.compression.is_none() && self.annotations.is_empty()
     }
 }

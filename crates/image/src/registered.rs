@@ -38,10 +38,29 @@ impl Images {
     ) -> Result<(), ImageError> {
         let db = self.inner.store.db();
         // What is there already was made to last when it came; waiting for the disk once more would add nothing.
-        if names.is_empty() && db.read(|db| is_registered(db, target, blobs, unpacked))? {
-            return Ok(());
+        let known =
+            db.read(|db| Ok(is_registered(db, target, blobs, unpacked)? && are_named(db, target, names)?))?;
+        if known {
+            return self.name_again(target, names);
         }
         self.register_durably(target, blobs, names, unpacked, None)
+    }
+
+    /// Notes that the image was given names that it has.
+    fn name_again(&self, target: &Descriptor, names: &[Reference]) -> Result<(), ImageError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        self.inner.store.db().write::<_, DbError>(|tx| {
+            for name in names {
+                tx.prepare_cached("UPDATE image_name SET tagged = ?3 WHERE name = ?1 AND digest = ?2")?
+                    .execute((name.canonical(), target.digest.as_str(), now()))?;
+            }
+            Ok(())
+        })?;
+        // What it is made of may have come again.
+        self.inner.changed.notify_one();
+        Ok(())
     }
 
     /// Registers an image that was committed from `parent`.
@@ -191,19 +210,33 @@ impl Images {
         Ok(())
     }
 
-    /// A compressed form of the layer that is here.
-    pub(crate) fn layer_blob(&self, diff: &Digest) -> Result<Option<Descriptor>, ImageError> {
-        let rows: Vec<(String, String)> = self.inner.store.db().read(|db| {
-            db.prepare_cached("SELECT blob, media_type FROM layer_blob WHERE diff = ?1 ORDER BY size")?
-                .query_map([diff.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?
-                .collect()
+    /// Of each of the layers a compressed form that is here.
+    pub(crate) fn layer_blobs(
+        &self,
+        diffs: &[Option<&Digest>],
+    ) -> Result<Vec<Option<Descriptor>>, ImageError> {
+        type Rows = Vec<(String, String)>;
+        let of_each: Vec<Rows> = self.inner.store.db().read(|db| {
+            let mut statement =
+                db.prepare_cached("SELECT blob, media_type FROM layer_blob WHERE diff = ?1 ORDER BY size")?;
+            let rows = |diff: &Option<&Digest>| -> rusqlite::Result<Rows> {
+                match diff {
+                    Some(diff) => statement
+                        .query_map([diff.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?
+                        .collect(),
+                    None => Ok(Rows::new()),
+                }
+            };
+            diffs.iter().map(rows).collect()
         })?;
         let content = self.inner.store.content();
-        Ok(rows.into_iter().find_map(|(blob, media_type)| {
+        let here = |(blob, media_type): (String, String)| {
             let digest: Digest = blob.parse().ok()?;
             let size = content.size(&digest)?;
             Some(Descriptor::new(&media_type, digest, size))
-        }))
+        };
+        let blobs = of_each.into_iter().map(|rows| rows.into_iter().find_map(here));
+        Ok(blobs.collect())
     }
 }
 
@@ -267,6 +300,16 @@ fn is_registered(
     )?;
     for manifest in unpacked {
         if !snapshot_row.exists((image, manifest.manifest.as_str(), manifest.top))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn are_named(db: &Connection, target: &Descriptor, names: &[Reference]) -> rusqlite::Result<bool> {
+    let mut name_row = db.prepare_cached("SELECT 1 FROM image_name WHERE name = ?1 AND digest = ?2")?;
+    for name in names {
+        if !name_row.exists((name.canonical(), target.digest.as_str()))? {
             return Ok(false);
         }
     }

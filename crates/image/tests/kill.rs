@@ -114,7 +114,7 @@ async fn work(root: &Path, host: &str, mut done: impl FnMut(String)) {
             parent: Some(image),
             layers: vec![container],
             config,
-            reference: Some("committed:1".parse().unwrap()),
+            names: vec!["committed:1".parse().unwrap()],
         })
         .unwrap();
         all.store().snapshots().remove(container).unwrap();

@@ -162,7 +162,7 @@ async fn a_commit_is_a_change() {
         parent: Some(base.clone()),
         layers: vec![writable],
         config: base.config.clone(),
-        reference: None,
+        names: Vec::new(),
     };
     world.images.commit_child(commit).unwrap();
     assert!(heard().await);
@@ -194,7 +194,7 @@ async fn commits_stack_layers_and_histories() {
         parent: Some(base.clone()),
         layers: vec![writable],
         config,
-        reference: Some(name("app:2")),
+        names: vec![name("app:2")],
     };
     let image = world.images.commit_layers(commit(config.clone())).unwrap();
     // The container's own layer stays the container's.
@@ -216,7 +216,7 @@ async fn commits_stack_layers_and_histories() {
         parent: Some(base.clone()),
         layers: vec![world.images.snapshot(&image).unwrap()],
         config: config.clone(),
-        reference: None,
+        names: Vec::new(),
     };
     let version = || {
         let look = |db: &store::rusqlite::Connection| {
@@ -258,7 +258,7 @@ async fn an_image_without_layers_is_an_empty_directory() {
         parent: None,
         layers: Vec::new(),
         config,
-        reference: Some(name("empty")),
+        names: vec![name("empty")],
     };
     let image = world.images.commit_layers(commit).unwrap();
     let top = world.images.snapshot(&image).unwrap();

@@ -29,7 +29,7 @@ async fn derive(world: &World, parent: &Image, path: &'static str, content: Vec<
                 parent: Some(parent),
                 layers: vec![layer],
                 config,
-                reference: Some(reference),
+                names: vec![reference],
             })
             .unwrap()
     })

@@ -55,7 +55,7 @@ async fn throughput() {
                 parent: Some(base),
                 layers,
                 config,
-                reference: Some(reference),
+                names: vec![reference],
             })
             .unwrap()
     })

@@ -164,6 +164,8 @@ struct Inner {
     db: Arc<Db>,
     trash: Trash,
     settler: settle::Settler,
+    /// Names the boot of the machine.
+    boot: String,
 }
 
 impl Snapshots {
@@ -185,6 +187,7 @@ impl Snapshots {
                 db,
                 trash,
                 settler: settle::Settler::default(),
+                boot: recover::boot_id(),
             }),
         };
         snapshots.recover()?;
@@ -219,6 +222,17 @@ impl Snapshots {
     pub fn get(&self, id: SnapshotId) -> Result<SnapshotInfo, SnapshotError> {
         let found = self.inner.db.read(|db| table::find(db, id).optional())?;
         found.ok_or(SnapshotError::NotFound(id))
+    }
+
+    /// The same of several, in their order.
+    pub fn get_all(&self, ids: &[SnapshotId]) -> Result<Vec<SnapshotInfo>, SnapshotError> {
+        let found: Vec<Option<SnapshotInfo>> = self.inner.db.read(|db| {
+            let each = ids.iter().map(|id| table::find(db, *id).optional());
+            each.collect()
+        })?;
+        let each = ids.iter().zip(found);
+        each.map(|(id, info)| info.ok_or(SnapshotError::NotFound(*id)))
+            .collect()
     }
 
     /// The layer with this chain ID.

@@ -140,15 +140,17 @@ impl BuildCache {
         self.lease.hold_snapshot(snapshot);
     }
 
-    /// Notes which records were used.
-    pub fn note_used(&self) -> Result<(), BuildError> {
+    /// Notes which records were used, and what else there is to note at the end of a build.
+    pub fn note_used(
+        &self,
+        more: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+    ) -> Result<(), BuildError> {
         let used = std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner));
-        if used.is_empty() {
-            return Ok(());
-        }
-        self.store
-            .db()
-            .write(|tx| rows::note_used(tx, &used).map_err(BuildError::from))
+        self.store.db().write(|tx| {
+            rows::note_used(tx, &used)
+                .and_then(|()| more(tx))
+                .map_err(BuildError::from)
+        })
     }
 }
 

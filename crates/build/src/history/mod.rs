@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use store::Store;
+use store::rusqlite::{self, Transaction};
 
 use crate::error::BuildError;
 use crate::solve::{Graph, Outcome, VertexId};
@@ -202,11 +203,9 @@ impl Recorder {
     }
 
     /// Ends the build.
-    pub fn end(&self, error: Option<&str>) -> Result<(), BuildError> {
+    pub fn end(&self, tx: &Transaction<'_>, error: Option<&str>) -> rusqlite::Result<()> {
         let notes = std::mem::take(&mut *lock(&self.notes));
-        self.store
-            .db()
-            .write(|tx| rows::end(tx, self.build, &notes, error).map_err(BuildError::from))
+        rows::end(tx, self.build, &notes, error)
     }
 }
 

@@ -80,9 +80,12 @@ async fn work(
         true,
     );
     step.progress(&format!("exporting config {}", image.config_digest), 0, 0, true);
-    let stays = attributes.flag_or("store", true) || !attributes.flag("push");
-    for name in names.iter().filter(|_| stays || attributes.flag("push")) {
+    for name in &names {
         let naming = async {
+            // One that was made under its names needs no more.
+            if image.references.contains(name) {
+                return Ok(());
+            }
             let (images, id, name) = (export.service.images.clone(), image.id.clone(), name.clone());
             tokio::task::spawn_blocking(move || images.tag(id.as_str(), &name))
                 .await
@@ -170,7 +173,11 @@ impl Export<'_> {
         match self.outcomes.as_slice() {
             [(platform, outcome)] if platform.is_empty() && !said => {
                 form.annotations.without_index()?;
-                let mut image = self.in_form(outcome, &form).await?;
+                let named = matches!(to, To::Here | To::Registry) && form.of(&outcome.platform).is_plain();
+                let mut image = match named {
+                    true => outcome.tag(names).await?,
+                    false => self.in_form(outcome, &form).await?,
+                };
                 let said = form.annotations.of_descriptor(&outcome.platform);
                 image.target.annotations.extend(said);
                 Ok(image)
@@ -200,9 +207,12 @@ impl Export<'_> {
 
     /// The image of one platform, as the exporter wants it.
     async fn in_form(&self, outcome: &Outcome, form: &Form) -> Result<Image, Failure> {
-        let image = outcome.image().await?.clone();
+        let (image, form) = (outcome.image().await?.clone(), form.of(&outcome.platform));
+        if form.is_plain() {
+            return Ok(image);
+        }
         let below = outcome.solution.base_layers();
-        let (images, form) = (self.service.images.clone(), form.of(&outcome.platform));
+        let images = self.service.images.clone();
         let written = tokio::task::spawn_blocking(move || images.in_form(&image, &form, below));
         let written = written.await.map_err(Failure::broken)?;
         written.map_err(|error| Failure::from(build::BuildError::from(error)))

@@ -128,7 +128,7 @@ fn commit(
             parent,
             layers: vec![copy],
             config,
-            reference: reference.clone(),
+            names: reference.iter().cloned().collect(),
         })?)
     });
     // What was copied is in a layer of the image now, or in nothing.

@@ -74,7 +74,7 @@ async fn made(world: &World, name: &str) -> Image {
                 parent: Some(parent),
                 layers: vec![layer],
                 config,
-                reference: Some(reference),
+                names: vec![reference],
             })
             .unwrap()
     })
@@ -369,7 +369,7 @@ async fn it_survives_a_restart_and_an_image_on_top() {
             parent: Some(parent),
             layers: vec![layer],
             config,
-            reference: Some("local/top:1".parse().unwrap()),
+            names: vec!["local/top:1".parse().unwrap()],
         })
         .unwrap()
     })

@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension, Transaction};
 use spec::Digest;
 
 use super::create::check_parent;
-use super::{SnapshotError, SnapshotId, Snapshots, recover, table};
+use super::{SnapshotError, SnapshotId, Snapshots, table};
 use crate::objects::How;
 
 /// How many layers of a stack share files, from the lowest: all that do are in one overlay, which takes 500 with that of the
@@ -45,7 +45,6 @@ impl Snapshots {
         chain: Option<&Digest>,
         diff: Option<&Digest>,
     ) -> Result<SnapshotId, SnapshotError> {
-        let boot = recover::boot_id();
         self.share(id, parent, chain)?;
         let kept = self.inner.db.write(|tx| {
             let info = table::find(tx, id)
@@ -64,7 +63,7 @@ impl Snapshots {
             tx.execute(
                 "UPDATE snapshot SET committed = 1, parent = ifnull(?5, parent), chain = ?2, diff = ?3, boot = ?4 \
                  WHERE id = ?1",
-                (id, chain.map(Digest::as_str), diff.map(Digest::as_str), &boot, parent),
+                (id, chain.map(Digest::as_str), diff.map(Digest::as_str), &self.inner.boot, parent),
             )?;
             Ok(id)
         })?;

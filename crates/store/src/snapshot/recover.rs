@@ -38,10 +38,10 @@ impl Snapshots {
         let rows = self.list()?;
         self.remove_strays(&rows)?;
         self.restore_missing(&rows)?;
-        let (objects, boot) = (&self.inner.objects, boot_id());
-        if !objects.is_of_boot(&boot) {
+        let (objects, boot) = (&self.inner.objects, &self.inner.boot);
+        if !objects.is_of_boot(boot) {
             self.inner.trash.release_names()?;
-            if let Err(error) = objects.note_boot(&boot) {
+            if let Err(error) = objects.note_boot(boot) {
                 tracing::warn!(%error, "the next start looks at what removed layers share once more");
             }
         }
@@ -78,14 +78,14 @@ impl Snapshots {
     }
 
     fn distrust_torn(&self) -> Result<(), SnapshotError> {
-        let boot = boot_id();
+        let boot = &self.inner.boot;
         // First what they share, so that no layer to come takes it: after a crash in between it is done again.
         let torn: Vec<SnapshotId> = self.inner.db.read(|db| {
             db.prepare(
                 // Layers of build steps have no chain ID, and others take what they share as well.
                 "SELECT id FROM snapshot WHERE committed = 1 AND settled = 0 AND boot <> ?1",
             )?
-            .query_map([&boot], |row| row.get(0))?
+            .query_map([boot], |row| row.get(0))?
             .collect()
         })?;
         for id in torn {
@@ -100,12 +100,12 @@ impl Snapshots {
                  )
                  UPDATE snapshot SET chain = NULL
                  WHERE chain IS NOT NULL AND id IN (SELECT id FROM torn)",
-                [&boot],
+                [boot],
             )?;
             // Nor is it what anything is made again of. Those above lie on it, and are what they were all the same.
             tx.execute(
                 "UPDATE snapshot SET diff = NULL WHERE committed = 1 AND settled = 0 AND boot <> ?1",
-                [&boot],
+                [boot],
             )?;
             if changed != 0 {
                 tracing::warn!(
