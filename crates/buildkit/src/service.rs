@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ::session::MAX_MESSAGE;
+use ::session::{MAX_HEADERS, MAX_MESSAGE};
 use bollard_buildkit_proto::health::health_server::HealthServer;
 use bollard_buildkit_proto::moby::buildkit::v1::control_server::ControlServer;
 use bollard_buildkit_proto::moby::buildkit::v1::frontend::llb_bridge_server::LlbBridgeServer;
@@ -84,7 +84,8 @@ impl Service {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let service = TowerToHyperService::new(self.routes().prepare());
-        let http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        http.max_header_list_size(MAX_HEADERS);
         // Clients open connections that they close again unused: an end before the beginning is none of our failures.
         if let Err(error) = http.serve_connection(TokioIo::new(connection), service).await {
             tracing::debug!(%error, "a gRPC connection ended badly");

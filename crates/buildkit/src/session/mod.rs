@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use ::session::MAX_HEADERS;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
@@ -112,7 +113,7 @@ impl Sessions {
             let connection = once.take();
             async move { connection.ok_or_else(|| io::Error::other("the session's connection has ended")) }
         });
-        let endpoint = Endpoint::from_static("http://localhost");
+        let endpoint = Endpoint::from_static("http://localhost").http2_max_header_list_size(MAX_HEADERS);
         let channel = endpoint
             .connect_with_connector(connector)
             .await
@@ -191,7 +192,42 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
 #[cfg(test)]
 mod tests {
+    use ::session::lend::Lent;
+
     use super::*;
+    use crate::files::{Selection, Trust, receive};
+
+    #[tokio::test]
+    async fn what_is_said_over_a_session_may_be_long() {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        tokio::spawn(Lent::default().serve(near, std::future::pending()));
+        let (sessions, greeting) = (
+            Sessions::default(),
+            Greeting {
+                id: "one".to_owned(),
+                ..Greeting::default()
+            },
+        );
+        let open = sessions.clone();
+        tokio::spawn(async move { open.serve(greeting, far).await });
+        let session = sessions.get("one").await.unwrap();
+        // It goes there and comes back in a header.
+        let selection = Selection {
+            directory: "long".repeat(20_000),
+            ..Selection::default()
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let received = receive(
+            &session,
+            &selection,
+            (dir.path(), dir.path()),
+            Trust::Never,
+            |_| {},
+        )
+        .await;
+        let said = received.unwrap_err().message;
+        assert!(said.contains(&selection.directory), "{}", said.len());
+    }
 
     #[test]
     fn a_greeting_is_read() {
