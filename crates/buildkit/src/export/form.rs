@@ -126,12 +126,14 @@ impl Annotations {
                 ("-manifest-descriptor", _) => {
                     found.manifest_descriptor.push((of_platform()?, pair.0, pair.1));
                 }
-                ("-index", None) => found.index.extend([pair]),
-                ("-index-descriptor", None) => found.index_descriptor.extend([pair]),
-                ("-index" | "-index-descriptor", Some(_)) => {
-                    return Err(Failure::invalid(format!(
-                        "the annotation {attribute:?}: an index is of all platforms, leave out the brackets"
-                    )));
+                // An index is of all platforms, whichever is named.
+                ("-index", _) => {
+                    of_platform()?;
+                    found.index.extend([pair]);
+                }
+                ("-index-descriptor", _) => {
+                    of_platform()?;
+                    found.index_descriptor.extend([pair]);
                 }
                 _ => {
                     return Err(Failure::invalid(format!(
@@ -181,7 +183,8 @@ mod tests {
             ("annotation-manifest[linux/arm64].org.arm", "2"),
             ("annotation-manifest[linux/arm64].org.all", "3"),
             ("annotation-manifest-descriptor.org.entry", "4"),
-            ("annotation-index.org.index", "5"),
+            ("annotation-index[linux/arm64].org.index", "5"),
+            ("annotation[linux/arm64].org.short", "7"),
             ("annotation-index-descriptor.org.top", "6"),
         ])
         .unwrap();
@@ -198,7 +201,7 @@ mod tests {
         assert_eq!(form.of(&amd).annotations, map(&[("org.all", "1")]));
         assert_eq!(
             form.of(&arm).annotations,
-            map(&[("org.all", "3"), ("org.arm", "2")])
+            map(&[("org.all", "3"), ("org.arm", "2"), ("org.short", "7")])
         );
         let said = &form.annotations;
         assert_eq!(said.of_descriptor(&amd), map(&[("org.entry", "4")]));
@@ -240,7 +243,7 @@ mod tests {
             ),
             (&[("compression-level", "x")], "is no number"),
             (&[("annotation-list.a", "b")], "unknown annotation type"),
-            (&[("annotation-index[linux/amd64].a", "b")], "of all platforms"),
+            (&[("annotation-index[!].a", "b")], "invalid component"),
             (&[("annotation-manifest[!].a", "b")], "invalid component"),
             (&[("annotation.", "b")], "has no name"),
         ] {

@@ -281,6 +281,10 @@ fn annotations_are_said_where_they_belong() {
         "manifest[linux/amd64]:org.m=4",
         "--annotation",
         "org.all=5",
+        "--annotation",
+        "[linux/arm64]:org.short=6",
+        "--annotation",
+        "index[linux/amd64],manifest[linux/amd64]:org.both=7",
     ];
     let layout = tempfile::tempdir().unwrap();
     let archive = place.daemon.dir.path().join("archive.tar");
@@ -301,17 +305,18 @@ fn annotations_are_said_where_they_belong() {
         let top = json(&root.join("index.json"))["manifests"][0].clone();
         assert_eq!(top["annotations"]["org.top"], "2", "{top}");
         let index = blob(&top);
-        assert_eq!(index["annotations"], serde_json::json!({"org.i": "1"}));
+        let of_index = serde_json::json!({"org.i": "1", "org.both": "7"});
+        assert_eq!(index["annotations"], of_index);
         for (architecture, entry, manifest) in [
             (
                 "amd64",
                 Value::Null,
-                serde_json::json!({"org.m": "4", "org.all": "5"}),
+                serde_json::json!({"org.m": "4", "org.all": "5", "org.both": "7"}),
             ),
             (
                 "arm64",
                 serde_json::json!({"org.entry": "3"}),
-                serde_json::json!({"org.all": "5"}),
+                serde_json::json!({"org.all": "5", "org.short": "6"}),
             ),
         ] {
             let all = index["manifests"].as_array().unwrap();

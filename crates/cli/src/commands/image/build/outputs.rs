@@ -89,6 +89,13 @@ impl Outputs {
             let kind = "moby".to_owned();
             outputs.exporters.push(Exporter { kind, attributes });
         }
+        let files = |exporter: &Exporter| matches!(exporter.kind.as_str(), "local" | "tar");
+        if matches.text("iidfile").is_some() && outputs.exporters.iter().all(files) && !nothing {
+            return Err(
+                Failure::text("local and tar exporters are incompatible with image ID file")
+                    .hint("add an output that makes an image, or leave --iidfile out"),
+            );
+        }
         for exporter in outputs
             .exporters
             .iter_mut()
@@ -103,6 +110,10 @@ impl Outputs {
         let number = self.exporters.len();
         let dest = options.remove("dest").filter(|dest| !dest.is_empty());
         let split = options.get("tar").is_some_and(|value| !is_on(value));
+        let is_directory = kind == "local" || matches!(kind, "oci" | "docker") && split;
+        if let Some(dest) = dest.as_deref().filter(|_| is_directory) {
+            directory(kind, dest)?;
+        }
         let kind = match (kind, &dest) {
             ("cacheonly", _) => return Ok(()),
             ("local", None) => return Err(Failure::text("dest is required for local output")),
@@ -128,7 +139,12 @@ impl Outputs {
                 kind
             }
             ("tar" | "oci", _) | ("docker", Some(_)) => {
-                self.lent.insert(number, file(kind, dest.as_deref())?);
+                let file = file(kind, dest.as_deref())?;
+                if file == Output::Stdout && self.takes_stdout() {
+                    return Err(Failure::text("multiple outputs configured to write to stdout")
+                        .hint("write all but one to a file: dest=FILE"));
+                }
+                self.lent.insert(number, file);
                 kind
             }
             ("docker" | "moby", None) => "moby",
@@ -156,6 +172,23 @@ impl Outputs {
     /// Whether the standard output is taken.
     pub fn takes_stdout(&self) -> bool {
         self.lent.values().any(|output| *output == Output::Stdout)
+    }
+}
+
+/// Checks where files are to be written one by one.
+fn directory(kind: &str, dest: &str) -> Result<(), Failure> {
+    if dest == "-" {
+        return Err(Failure::text(format!("dest cannot be stdout for {kind} output"))
+            .hint("files go into a directory; a directory of this name is written ./-"));
+    }
+    match std::fs::metadata(dest) {
+        Ok(meta) if !meta.is_dir() => Err(Failure::text(format!(
+            "destination of the {kind} output is a file: {dest}"
+        ))),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Failure::text(format!(
+            "invalid destination of the {kind} output: {dest}: {error}"
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -210,35 +243,55 @@ fn finish(exporter: &mut Exporter, matches: &Matches, names: &[spec::Reference])
     Ok(())
 }
 
-/// `[KIND[,KIND…][[PLATFORM]]:]KEY=VALUE`, as attributes of an exporter and their value.
+/// `[PLACE[,PLACE…]:]KEY=VALUE`, as attributes of an exporter and their value. A place is a kind, or a platform in brackets, or
+/// both: `manifest`, `manifest[linux/arm64]`, `[linux/arm64]`.
 fn annotation(text: &str) -> Result<(Vec<String>, String), Failure> {
-    const KINDS: [&str; 4] = ["manifest", "manifest-descriptor", "index", "index-descriptor"];
     let Some((key, value)) = text.split_once('=').filter(|(key, _)| !key.is_empty()) else {
         return Err(Failure::text(format!(
             "invalid annotation {text:?}: expected [TYPE:]KEY=VALUE"
         )));
     };
-    // Keys have colons, too: only letters, commas and dashes are kinds.
-    let prefix = key.split_once(':').and_then(|(before, key)| {
-        let (kinds, platform) = match before.strip_suffix(']').and_then(|before| before.split_once('[')) {
-            Some((kinds, platform)) => (kinds, format!("[{platform}]")),
-            None => (before, String::new()),
-        };
-        let letters = |c: char| c.is_ascii_lowercase() || c == ',' || c == '-';
-        kinds.chars().all(letters).then_some((kinds, platform, key))
+    // Keys have colons, too: what is no list of places belongs to the key.
+    let places = key.split_once(':').and_then(|(before, key)| {
+        let places: Option<Vec<_>> = before.split(',').map(place).collect();
+        Some((places?, key))
     });
-    let Some((kinds, platform, key)) = prefix else {
+    let Some((places, key)) = places else {
         return Ok((vec![format!("annotation.{key}")], value.to_owned()));
     };
-    let attribute = |kind: &str| match KINDS.contains(&kind) {
-        true => Ok(format!("annotation-{kind}{platform}.{key}")),
-        false => Err(Failure::text(format!(
-            "unknown annotation type {kind:?} in {text:?}: use {}",
-            KINDS.join(", ")
+    if key.is_empty() {
+        return Err(Failure::text(format!(
+            "invalid annotation {text:?}: it has no name"
+        )));
+    }
+    let attribute = |(kind, platform): &(&str, Option<&str>)| match (*kind, platform) {
+        ("", Some(platform)) => Ok(format!("annotation[{platform}].{key}")),
+        ("manifest" | "manifest-descriptor", Some(platform)) => {
+            Ok(format!("annotation-{kind}[{platform}].{key}"))
+        }
+        // An index is of all platforms.
+        ("manifest" | "manifest-descriptor" | "index" | "index-descriptor", _) => {
+            Ok(format!("annotation-{kind}.{key}"))
+        }
+        _ => Err(Failure::text(format!(
+            "unknown annotation type {kind:?} in {text:?}: use manifest, manifest-descriptor, index or index-descriptor"
         ))),
     };
-    let attributes = kinds.split(',').map(attribute).collect::<Result<_, _>>()?;
+    let attributes = places.iter().map(attribute).collect::<Result<_, _>>()?;
     Ok((attributes, value.to_owned()))
+}
+
+/// The kind and the platform of a place; `None` for what is none.
+fn place(text: &str) -> Option<(&str, Option<&str>)> {
+    let (kind, platform) = match text.strip_suffix(']') {
+        Some(text) => {
+            let (kind, platform) = text.split_once('[')?;
+            (kind, Some(platform))
+        }
+        None => (text, None),
+    };
+    let letters = |c: char| c.is_ascii_lowercase() || c == '-';
+    kind.chars().all(letters).then_some((kind, platform))
 }
 
 #[cfg(test)]
@@ -320,7 +373,26 @@ mod tests {
             of("manifest[linux/arm64]:org.a=").0,
             ["annotation-manifest[linux/arm64].org.a"]
         );
-        for text in ["x", "=y", "list:a=b", "index,:a=b"] {
+        assert_eq!(
+            of("[linux/arm/v7]:org.a:b=c").0,
+            ["annotation[linux/arm/v7].org.a:b"]
+        );
+        assert_eq!(
+            of("index[linux/arm64],manifest[linux/amd64],manifest-descriptor:org.a=b").0,
+            [
+                "annotation-index.org.a",
+                "annotation-manifest[linux/amd64].org.a",
+                "annotation-manifest-descriptor.org.a"
+            ]
+        );
+        for text in [
+            "x",
+            "=y",
+            "list:a=b",
+            "index,:a=b",
+            "[linux/arm64]:=b",
+            "list[linux/arm64]:a=b",
+        ] {
             let said = annotation(text).unwrap_err().message;
             assert!(said.contains(&format!("{text:?}")), "{text}: {said}");
         }
@@ -334,11 +406,35 @@ mod tests {
             ("type=tape", "unknown type of output"),
             ("type=image,dest=x", "dest not supported"),
             ("type=tar,dest=/", "is a directory"),
+            ("type=local,dest=-", "dest cannot be stdout for local output"),
+            (
+                "type=oci,dest=-,tar=false",
+                "dest cannot be stdout for oci output",
+            ),
+            (
+                "type=docker,dest=-,tar=0",
+                "dest cannot be stdout for docker output",
+            ),
+            ("type=local,dest=/dev/null", "is a file: /dev/null"),
+            ("type=local,dest=/dev/null/x", "Not a directory"),
             ("type=oci,dest=/no/such/x.tar", "there is no directory /no/such"),
             ("type=tar,x", "is no key=value"),
         ] {
             let said = of(&[text]).unwrap_err().message;
             assert!(said.contains(part), "{text}: {said}");
         }
+    }
+
+    #[test]
+    fn the_standard_output_is_taken_once() {
+        let named = of(&["type=local,dest=./-"]).unwrap();
+        assert_eq!(named.lent[&0], Output::Directory("./-".into()));
+        if terminal::stdout_is_terminal() {
+            println!("skipped: archives are not written to a terminal");
+            return;
+        }
+        assert_eq!(of(&["-"]).unwrap().lent[&0], Output::Stdout);
+        let said = of(&["-", "type=oci"]).unwrap_err().message;
+        assert!(said.contains("multiple outputs"), "{said}");
     }
 }
