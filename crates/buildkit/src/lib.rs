@@ -36,6 +36,7 @@ mod locals;
 mod provenance;
 mod request;
 mod result;
+mod sbom;
 mod service;
 mod session;
 mod uploads;

@@ -60,10 +60,15 @@ impl Wanted {
             if yes("disabled") {
                 continue;
             }
-            if kind != "provenance" {
-                return Err(Failure::unimplemented(format!(
-                    "the attestation {kind:?} is not offered, only provenance is: leave out --{kind} or --attest type={kind}"
-                )));
+            match kind.as_str() {
+                "provenance" => {}
+                // Told by a scanner.
+                "sbom" => continue,
+                other => {
+                    return Err(Failure::invalid(format!(
+                        "unknown attestation type {other:?}: provenance and sbom are offered"
+                    )));
+                }
             }
             let mode = match fields.get("mode").copied() {
                 None | Some("" | "min") => Mode::Min,
@@ -258,24 +263,35 @@ impl Provenance {
 
     /// The statement about the image whose manifest has this digest, under these names.
     pub fn about(&self, manifest: &Digest, names: &[Reference]) -> image::Statement {
-        let mut subject: Vec<Value> = names
-            .iter()
-            .map(|name| json!({"name": package(name, &self.platform), "digest": hex(manifest)}))
-            .collect();
-        if subject.is_empty() {
-            subject.push(json!({"name": "_", "digest": hex(manifest)}));
-        }
-        let document = json!({
-            "_type": STATEMENT,
-            "predicateType": self.predicate_type,
-            "subject": subject,
-            "predicate": self.predicate,
-        });
-        image::Statement {
-            about: manifest.clone(),
-            predicate_type: self.predicate_type.clone(),
-            document: document.to_string().into_bytes(),
-        }
+        let about = subjects(manifest, &self.platform, names);
+        statement(&self.predicate_type, about, &self.predicate, manifest)
+    }
+}
+
+/// An image as statements name it.
+pub fn subjects(manifest: &Digest, platform: &Platform, names: &[Reference]) -> Vec<Value> {
+    let mut subjects: Vec<Value> = names
+        .iter()
+        .map(|name| json!({"name": package(name, platform), "digest": hex(manifest)}))
+        .collect();
+    if subjects.is_empty() {
+        subjects.push(json!({"name": "_", "digest": hex(manifest)}));
+    }
+    subjects
+}
+
+/// A statement that lies beside the image with this manifest.
+pub fn statement(kind: &str, subjects: Vec<Value>, predicate: &Value, manifest: &Digest) -> image::Statement {
+    let document = json!({
+        "_type": STATEMENT,
+        "predicateType": kind,
+        "subject": subjects,
+        "predicate": predicate,
+    });
+    image::Statement {
+        about: manifest.clone(),
+        predicate_type: kind.to_owned(),
+        document: document.to_string().into_bytes(),
     }
 }
 
@@ -368,12 +384,9 @@ mod tests {
 
     #[test]
     fn what_is_not_offered_is_refused() {
-        assert!(
-            wanted("sbom", "")
-                .unwrap_err()
-                .message
-                .contains("\"sbom\" is not offered")
-        );
+        assert_eq!(wanted("sbom", "").unwrap(), None);
+        let other = wanted("vex", "").unwrap_err().message;
+        assert!(other.contains("unknown attestation type \"vex\""), "{other}");
         assert!(wanted("provenance", "mode=all").is_err() && wanted("provenance", "version=v9").is_err());
         assert_eq!(wanted("provenance", "disabled=true").unwrap(), None);
         assert_eq!(wanted("sbom", "disabled=true").unwrap(), None);

@@ -12,6 +12,7 @@ use spec::{Platform, Reference};
 use store::SnapshotId;
 
 use crate::provenance::Provenance;
+use crate::sbom::Bill;
 
 /// Something that was solved: files and, where it came from a Dockerfile, a configuration.
 pub struct Outcome {
@@ -19,6 +20,8 @@ pub struct Outcome {
     pub solution: Solution,
     /// Where it is to be said beside the image.
     pub provenance: Option<Provenance>,
+    /// What it holds, where it was scanned.
+    pub bills: Vec<Bill>,
 }
 
 impl Outcome {

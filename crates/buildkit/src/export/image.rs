@@ -166,10 +166,12 @@ impl Export<'_> {
                 To::DockerArchive => false,
             })
         };
-        let said = self
-            .outcomes
-            .iter()
-            .any(|(_, outcome)| said_of(outcome).is_some());
+        let bills_of = |outcome: &Outcome| match to {
+            To::Here | To::Registry | To::Layout => outcome.bills.clone(),
+            To::DockerArchive => Vec::new(),
+        };
+        let mut outcomes = self.outcomes.iter();
+        let said = outcomes.any(|(_, outcome)| said_of(outcome).is_some() || !bills_of(outcome).is_empty());
         match self.outcomes.as_slice() {
             [(platform, outcome)] if platform.is_empty() && !said => {
                 form.annotations.without_index()?;
@@ -189,8 +191,10 @@ impl Export<'_> {
                     let mut image = self.in_form(outcome, &form).await?;
                     let entry = form.annotations.of_descriptor(&outcome.platform);
                     image.manifest_descriptor.annotations.extend(entry);
-                    let said = said_of(outcome);
-                    statements.extend(said.map(|said| said.about(&image.manifest_digest, names)));
+                    let (manifest, platform) = (&image.manifest_digest, &outcome.platform);
+                    let bills = bills_of(outcome);
+                    statements.extend(bills.iter().map(|bill| bill.about(manifest, platform, names)));
+                    statements.extend(said_of(outcome).map(|said| said.about(manifest, names)));
                     images.push(image);
                 }
                 let (store, annotations) = (self.service.images.clone(), form.annotations.index.clone());

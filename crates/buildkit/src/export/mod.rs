@@ -53,6 +53,12 @@ pub fn check(request: &SolveRequest) -> Result<(), Failure> {
     names(request).map(|_| ())
 }
 
+/// Whether an image comes of it beside which something can be said.
+pub fn makes_image(request: &SolveRequest) -> bool {
+    let mut kinds = request.exporters.iter().map(|exporter| exporter.r#type.as_str());
+    kinds.any(|kind| matches!(kind, "image" | "moby" | "oci"))
+}
+
 /// The names that the image of a build gets, of all of its exporters.
 pub fn names(request: &SolveRequest) -> Result<Vec<spec::Reference>, Failure> {
     let mut names = Vec::new();

@@ -22,6 +22,7 @@ use crate::layouts;
 use crate::llb;
 use crate::provenance::{self, Provenance};
 use crate::result::Outcome;
+use crate::sbom;
 use crate::service::Service;
 use crate::session::{Directory, Session, SessionClient};
 
@@ -38,6 +39,7 @@ pub async fn solve(
 ) -> Result<Vec<Outcome>, Failure> {
     let options = Options::read(attributes)?;
     let attested = provenance::Wanted::read(&options.attestations)?;
+    let scanned = sbom::Wanted::read(&options).filter(|_| export::makes_image(&job.request));
     let begun = SystemTime::now();
     let sources = sources(service, job, session, &options).await?;
     let imports = match options.no_cache {
@@ -87,10 +89,18 @@ pub async fn solve(
             };
             Provenance::of(attested, &facts)
         });
+        let bills = match &scanned {
+            Some(wanted) => {
+                let result = (solution.as_context()?, &platform);
+                sbom::scan(service, job, session, wanted, result).await?
+            }
+            None => Vec::new(),
+        };
         Ok::<_, Failure>(Outcome {
             platform,
             solution,
             provenance,
+            bills,
         })
     });
     try_join_all(builds).await
@@ -145,15 +155,10 @@ async fn request(
 ) -> Result<BuildRequest, Failure> {
     let contexts = contexts(service, job, session, options, inputs, platform).await?;
     let client = SessionClient {
-        sessions: service.sessions.clone(),
-        session: session.clone(),
-        locals: service.locals.clone(),
-        room: service.room(),
-        job: job.clone(),
         context: sources.context.clone(),
         named: contexts.directories,
         other_sessions: options.sessions.clone(),
-        held: Default::default(),
+        ..SessionClient::plain(service, session, job)
     };
     let here = match &sources.context {
         Directory::Fetched(path, _) => path.clone(),

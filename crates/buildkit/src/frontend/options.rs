@@ -107,6 +107,10 @@ impl Options {
             }
         };
         for (key, value) in attributes {
+            if let Some(kind) = key.strip_prefix("build-arg:BUILDKIT_ATTEST_") {
+                let kind = options.attestations.entry(kind.to_ascii_lowercase());
+                kind.or_insert_with(|| value.clone());
+            }
             if let Some(name) = key.strip_prefix("build-arg:") {
                 options.build_args.insert(name.to_owned(), Some(value.clone()));
             } else if let Some(name) = key.strip_prefix("label:") {

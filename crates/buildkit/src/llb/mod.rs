@@ -31,7 +31,7 @@ use crate::frontend::tell;
 use crate::job::Job;
 use crate::result::Outcome;
 use crate::service::Service;
-use crate::session::{Directory, Session, SessionClient};
+use crate::session::{Session, SessionClient};
 
 /// Events that may wait to be told.
 const PENDING: usize = 256;
@@ -116,20 +116,9 @@ async fn solve_flat(
     let platform = read.platform.clone().unwrap_or_else(Platform::host);
     let client = session.map(|session| -> Arc<dyn build::Client> {
         Arc::new(SessionClient {
-            sessions: service.sessions.clone(),
-            session: session.clone(),
-            locals: service.locals.clone(),
-            room: service.room(),
-            job: job.clone(),
-            context: Directory::Session {
-                name: "context".to_owned(),
-                exclude: Vec::new(),
-                include: Vec::new(),
-                paths: None,
-            },
             named: read.directories,
             other_sessions: read.sessions,
-            held: Default::default(),
+            ..SessionClient::plain(service, session, job)
         })
     });
     let request = BuildRequest {
@@ -150,5 +139,6 @@ async fn solve_flat(
         platform,
         solution: solution?,
         provenance: None,
+        bills: Vec::new(),
     })
 }

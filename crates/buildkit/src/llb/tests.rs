@@ -7,6 +7,7 @@ use spec::Digest;
 use super::read::{Read, read};
 use super::*;
 use crate::error::Failure;
+use crate::session::Directory;
 
 macro_rules! fixtures {
     ($($name:literal),* $(,)?) => {

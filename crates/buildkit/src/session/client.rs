@@ -20,6 +20,7 @@ use crate::error::Failure;
 use crate::files::{Purpose, Selection};
 use crate::job::Job;
 use crate::locals::{Local, Locals};
+use crate::service::Service;
 
 /// The largest secret, as clients of the protocol have it.
 const MAX_SECRET: usize = 500 << 10;
@@ -67,6 +68,26 @@ impl std::fmt::Debug for SessionClient {
 }
 
 impl SessionClient {
+    /// One that gives the client's whole context, and no other directory by name.
+    pub fn plain(service: &Service, session: &Session, job: &Arc<Job>) -> SessionClient {
+        SessionClient {
+            sessions: service.sessions.clone(),
+            session: session.clone(),
+            locals: service.locals.clone(),
+            room: service.room(),
+            job: job.clone(),
+            context: Directory::Session {
+                name: "context".to_owned(),
+                exclude: Vec::new(),
+                include: Vec::new(),
+                paths: None,
+            },
+            named: BTreeMap::new(),
+            other_sessions: HashMap::new(),
+            held: Mutex::default(),
+        }
+    }
+
     /// The directory with what `paths` select, and a step that tells how it came here.
     pub async fn fetch(
         &self,

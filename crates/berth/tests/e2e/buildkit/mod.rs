@@ -1,6 +1,7 @@
 //! The real docker client with its plugins, building over BuildKit's protocol.
 
 mod asking;
+mod attesting;
 mod building;
 mod caching;
 mod definitions;

@@ -602,8 +602,10 @@ fn what_came_of_a_build_is_written_down() {
     );
     place.ok(&["--provenance=false", "--metadata-file", &to, "."]);
     assert!(json(&metadata).get("buildx.build.provenance").is_none());
-    let (_, said) = place.fails(&["--sbom=true", "."]);
-    assert!(said.contains("\"sbom\" is not offered"), "{said}");
+    let (_, said) = place.fails(&["--attest", "type=vex", "."]);
+    assert!(said.contains("unknown attestation type \"vex\""), "{said}");
+    let (_, said) = place.fails(&["-o", "files", "--iidfile", &id, "."]);
+    assert!(said.contains("incompatible with image ID file"), "{said}");
 }
 
 #[test]

@@ -123,7 +123,7 @@ pub const COMMAND: Command = Command::new(
         "rewrite-timestamp",
         "Give files of new layers no time later than SOURCE_DATE_EPOCH",
     ),
-    Flag::text("sbom", "Attest what the image holds").hidden(),
+    Flag::text("sbom", "Attest what the image holds (false, true, generator=IMAGE)"),
     Flag::list("secret", "Give steps a secret (id=ID,src=FILE or id=ID,env=NAME)")
         .check(secrets::check_secret),
     Flag::list("security-opt", "Security options"),
