@@ -273,11 +273,11 @@ fn layers(
 
 /// The time that a reproducible build asks for.
 pub fn epoch(plan: &Plan) -> Result<Option<Timestamp>, BuildError> {
-    let Some(text) = plan
-        .arguments
-        .given("SOURCE_DATE_EPOCH")
-        .filter(|text| !text.is_empty())
-    else {
+    const EPOCH: &str = "SOURCE_DATE_EPOCH";
+    // An ARG before the first FROM may say one, which the client can take back.
+    let given = plan.arguments.given(EPOCH).map(str::to_owned);
+    let text = given.or_else(|| plan.arguments.global(EPOCH));
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
     let time = text

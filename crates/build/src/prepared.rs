@@ -14,7 +14,7 @@ use sys::beneath::resolve_in_root;
 
 use crate::error::BuildError;
 use crate::expand::expand_word;
-use crate::graph::{Stages, mistake};
+use crate::graph::{Stages, mistake, sources};
 use crate::instruction::{Instruction, Statement, read_all};
 use crate::lint::{self, Finding, Settings, Subject};
 use crate::parse::{Dockerfile, MAX_SIZE, parse};
@@ -76,6 +76,7 @@ impl Prepared {
         }
         let target = stages.target(request.target.as_deref())?;
         let needed = stages.needed(target, &bases);
+        refuse_later(&stages, &needed, &request)?;
         let ignore = match (&request.client, request.context.as_os_str().is_empty()) {
             // The client leaves out itself what is to be left out.
             (Some(_), true) => Ignore::default(),
@@ -131,6 +132,28 @@ fn refuse_insecure(stages: &Stages, request: &BuildRequest) -> Result<(), BuildE
     }
 }
 
+/// A stage takes files only from those before it.
+fn refuse_later(stages: &Stages, needed: &[bool], request: &BuildRequest) -> Result<(), BuildError> {
+    let needed = stages.stages.iter().enumerate().zip(needed);
+    for ((index, stage), _) in needed.filter(|(_, needed)| **needed) {
+        for statement in &stage.body {
+            let later = |name: &&str| {
+                let named = request.named_contexts.contains_key(&plan::context_name(name));
+                !named && stages.find(name, index).is_none() && stages.is_later(name, index)
+            };
+            if let Some(name) = sources(statement).into_iter().find(later) {
+                let own = stage.from.name.clone().unwrap_or_else(|| index.to_string());
+                let text = format!(
+                    "cannot copy from stage {name:?}, it needs to be defined before current stage {own:?}"
+                );
+                let help = format!("move FROM … AS {name} above it");
+                return Err(mistake(statement, text, Some(help)).into());
+            }
+        }
+    }
+    Ok(())
+}
+
 fn declare_global(arguments: &mut Arguments, statement: &Statement) -> Result<(), BuildError> {
     let Instruction::Arg(list) = &statement.instruction else {
         return Ok(());
@@ -139,7 +162,10 @@ fn declare_global(arguments: &mut Arguments, statement: &Statement) -> Result<()
         let expanded = {
             let variables = |name: &str| arguments.global(name);
             let expand = |text: &str| expand_word(text, statement.escape, &variables);
-            argument.default.as_deref().map(expand).transpose()
+            // A default that does not count may be none.
+            let default = argument.default.as_deref();
+            let default = default.filter(|_| arguments.given(&argument.name).is_none());
+            default.map(expand).transpose()
         };
         arguments.declare_global(
             &argument.name,

@@ -98,6 +98,13 @@ impl Stages {
         named.or_else(|| text.parse().ok().filter(|index| *index < before))
     }
 
+    /// Whether a stage behind `index` has this name.
+    pub fn is_later(&self, text: &str, index: usize) -> bool {
+        let lower = text.to_ascii_lowercase();
+        let mut later = self.stages.iter().skip(index + 1);
+        later.any(|stage| stage.from.name.as_deref() == Some(lower.as_str()))
+    }
+
     /// The stage before `before` whose name is nearly `text`.
     pub fn alike(&self, text: &str, before: usize) -> Option<String> {
         let earlier = self.stages.get(..before).unwrap_or_default();

@@ -41,7 +41,14 @@ pub struct Mount {
     pub required: bool,
     /// A secret's environment variable.
     pub env: Option<String>,
+    /// As it is written, to be read again when variables are known.
+    pub written: Option<Flag>,
 }
+
+/// What is said about a mount, part by part, in the order of the flag.
+pub type Fields = Vec<(String, Option<String>)>;
+
+const KINDS: [&str; 5] = ["bind", "cache", "tmpfs", "secret", "ssh"];
 
 const KEYS: [&str; 19] = [
     "type",
@@ -82,18 +89,57 @@ impl Mount {
             gid: None,
             required: false,
             env: None,
+            written: None,
         }
     }
 
-    /// Reads the flag's value.
+    /// Reads the flag's value. Where a variable says more than a name or a path, that is left as if it had not been said, and
+    /// the mount is only whole when [`Mount::of`] has read it again.
     pub fn read(flag: &Flag) -> Result<Mount, Fault> {
+        let fields = Mount::fields(flag)?;
+        let is_text = |key: &str| {
+            matches!(
+                key,
+                "from" | "source" | "src" | "target" | "dst" | "destination" | "id" | "env"
+            )
+        };
+        let is_known = |(key, value): &&(String, Option<String>)| {
+            is_text(key) || !value.as_deref().is_some_and(|value| value.contains('$'))
+        };
+        let known: Fields = fields.iter().filter(is_known).cloned().collect();
+        let mut mount = match known.len() == fields.len() {
+            true => Mount::of(flag, &fields)?,
+            false => Mount::said(flag, &known)?,
+        };
+        mount.written = Some(flag.clone());
+        Ok(mount)
+    }
+
+    /// The parts of a flag's value.
+    pub fn fields(flag: &Flag) -> Result<Fields, Fault> {
+        let fields = value_of(flag)?
+            .split(',')
+            .map(|field| match field.split_once('=') {
+                Some((key, value)) => (key.trim().to_ascii_lowercase(), Some(value.to_owned())),
+                None => (field.trim().to_ascii_lowercase(), None),
+            });
+        Ok(fields.collect())
+    }
+
+    /// The mount that all of this is said about.
+    pub fn of(flag: &Flag, fields: &Fields) -> Result<Mount, Fault> {
+        let mount = Mount::said(flag, fields)?;
+        match mount.check() {
+            Ok(()) => Ok(mount),
+            Err(message) => Err(flag_fault(flag, message)),
+        }
+    }
+
+    fn said(flag: &Flag, fields: &Fields) -> Result<Mount, Fault> {
         let fault = |message: String| flag_fault(flag, message);
         let mut mount = Mount::plain(MountKind::Bind);
-        for field in value_of(flag)?.split(',') {
-            let (key, value) = match field.split_once('=') {
-                Some((key, value)) => (key.trim().to_ascii_lowercase(), Some(value)),
-                None => (field.trim().to_ascii_lowercase(), None),
-            };
+        for (key, value) in fields {
+            let value = value.as_deref();
             let yes = || match value.map(str::to_ascii_lowercase).as_deref() {
                 None | Some("true" | "1") => Ok(true),
                 Some("false" | "0") => Ok(false),
@@ -105,19 +151,18 @@ impl Mount {
                 "required" => mount.required = yes()?,
                 _ => {
                     let Some(value) = value else {
-                        return Err(fault(format!("invalid field '{field}' must be a key=value pair")));
+                        return Err(fault(format!("invalid field '{key}' must be a key=value pair")));
                     };
-                    mount
-                        .set(&key, value)
-                        .map_err(fault)
-                        .map_err(|fault| match nearest(&key, &KEYS) {
-                            Some(name) if name != key => fault.help(format!("did you mean {name}?")),
-                            _ => fault,
-                        })?;
+                    mount.set(key, value).map_err(fault).map_err(|fault| {
+                        let kind = nearest(value, &KINDS).filter(|_| key == "type");
+                        match kind.or_else(|| nearest(key, &KEYS).filter(|name| name != key)) {
+                            Some(name) => fault.help(format!("did you mean {name}?")),
+                            None => fault,
+                        }
+                    })?;
                 }
             }
         }
-        mount.check().map_err(|message| fault(message.to_owned()))?;
         Ok(mount)
     }
 
@@ -138,7 +183,9 @@ impl Mount {
             }
             "from" => {
                 if value.contains('$') {
-                    return Err(format!("'{value}' from mount: variables are not expanded here"));
+                    return Err(format!(
+                        "'from' doesn't support variable expansion, define alias stage instead: {value}"
+                    ));
                 }
                 self.from = Some(value.to_owned());
             }

@@ -122,11 +122,21 @@ impl Arguments {
         self.given.get(name).cloned().or(default).or_else(known)
     }
 
-    /// The proxy variables that were given.
+    /// The proxy variables that were given, under both spellings that programs look for.
     pub fn proxies(&self) -> Vec<(String, String)> {
+        let value = |name: &str| {
+            let other = |known: &&&str| known.eq_ignore_ascii_case(name);
+            let given = || {
+                PROXIES
+                    .iter()
+                    .filter(other)
+                    .find_map(|known| self.given.get(*known))
+            };
+            self.given.get(name).or_else(given).cloned()
+        };
         let given = PROXIES
             .iter()
-            .filter_map(|name| Some(((*name).to_owned(), self.given.get(*name)?.clone())));
+            .filter_map(|name| Some(((*name).to_owned(), value(name)?)));
         given.collect()
     }
 

@@ -78,10 +78,11 @@ impl Planning {
             };
             inline.push((file.name.clone(), content));
         }
-        let written = self.word(statement, &copy.destination)?;
-        if written.is_empty() {
-            return Err(mistake(statement, format!("{keyword} needs a destination")));
-        }
+        let written = match self.word(statement, &copy.destination)?.as_str() {
+            // A variable may have nothing in it.
+            "" => ".".to_owned(),
+            written => written.to_owned(),
+        };
         let mut destination = below(&self.plan.settings.working_dir, &written);
         let is_dir =
             written.ends_with('/') || matches!(written.as_str(), "." | "..") || written.ends_with("/.");

@@ -1,7 +1,5 @@
 //! Planning one stage: its state while its instructions are gone through in order.
 
-use std::collections::BTreeMap;
-
 use spec::Digest;
 use spec::image::ContainerSettings;
 
@@ -13,8 +11,8 @@ use super::{
 };
 use crate::error::BuildError;
 use crate::expand::expand_word;
-use crate::instruction::{Argument, CommandLine, Instruction, Run, Statement, read};
-use crate::parse::{Command, parse_text};
+use crate::instruction::{Argument, CommandLine, Instruction, Mount, Run, Statement, read};
+use crate::parse::{Command, Fault, parse_text};
 use crate::request::NamedContext;
 use crate::solve::VertexId;
 use crate::source::{Diagnostic, Snippet};
@@ -77,7 +75,10 @@ impl Planning {
             StageBase::Scratch => (
                 StepKind::Base(None),
                 Vec::new(),
-                ContainerSettings::default(),
+                ContainerSettings {
+                    working_dir: "/".to_owned(),
+                    ..ContainerSettings::default()
+                },
                 None,
             ),
             StageBase::Image(image) => {
@@ -225,18 +226,19 @@ impl Planning {
         let mut history = "ARG".to_owned();
         for argument in arguments {
             let name = self.word(statement, &argument.name)?;
-            let default = argument
-                .default
-                .as_deref()
-                .map(|text| self.word(statement, text))
-                .transpose()?;
+            // A default that does not count may be none.
+            let default = argument.default.as_deref();
+            let default = default.filter(|_| planner.plan.arguments.given(&name).is_none());
+            let default = default.map(|text| self.word(statement, text)).transpose()?;
             let value = planner.plan.arguments.value(&name, default);
             history = match &value {
                 Some(value) => format!("{history} {name}={value}"),
                 None => format!("{history} {name}"),
             };
-            self.declared.retain(|(known, _)| *known != name);
-            self.declared.push((name, value));
+            match self.declared.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, before)) => *before = value,
+                None => self.declared.push((name, value)),
+            }
         }
         Ok(history)
     }
@@ -304,12 +306,14 @@ impl Planning {
     ) -> Result<(), BuildError> {
         let (args, script) = command(run, &shell(&self.plan.settings));
         let env = self.plan.settings.env.clone();
-        let mut declared: BTreeMap<String, String> = BTreeMap::new();
-        for (name, value) in &self.declared {
-            if let (Some(value), None) = (value, env_value(&env, name)) {
-                declared.insert(name.clone(), value.clone());
-            }
-        }
+        let declared =
+            self.declared
+                .iter()
+                .filter_map(|(name, value)| match (value, env_value(&env, name)) {
+                    (Some(value), None) => Some((name.as_str(), value.as_str())),
+                    _ => None,
+                });
+        let declared: Vec<(&str, &str)> = declared.collect();
         let declared_env: Vec<String> = declared
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
@@ -319,7 +323,9 @@ impl Planning {
             .arguments
             .proxies()
             .into_iter()
-            .filter(|(name, _)| env_value(&env, name).is_none() && !declared.contains_key(name))
+            .filter(|(name, _)| {
+                env_value(&env, name).is_none() && declared.iter().all(|(known, _)| known != name)
+            })
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
         let shown = args.join(" ");
@@ -334,13 +340,7 @@ impl Planning {
         let mut inputs = Vec::new();
         let mut mounts = Vec::new();
         for mount in &run.mounts {
-            let mut mount = mount.clone();
-            for text in [&mut mount.source, &mut mount.target, &mut mount.id]
-                .into_iter()
-                .flatten()
-            {
-                *text = self.word(statement, text)?;
-            }
+            let mount = self.mount(statement, mount)?;
             let input = match &mount.from {
                 None => None,
                 Some(from) => {
@@ -385,6 +385,19 @@ impl Planning {
         let kind = StepKind::Run(Box::new(plan));
         self.add_filesystem(planner, kind, statement, number, &inputs, created_by)
             .await
+    }
+
+    /// A mount with everything expanded.
+    fn mount(&self, statement: &Statement, mount: &Mount) -> Result<Mount, BuildError> {
+        let Some(flag) = &mount.written else {
+            return Ok(mount.clone());
+        };
+        let wrong = |fault: Fault| mistake(statement, fault.message);
+        let mut fields = Mount::fields(flag).map_err(wrong)?;
+        for value in fields.iter_mut().filter_map(|(_, value)| value.as_mut()) {
+            *value = self.word(statement, value)?;
+        }
+        Mount::of(flag, &fields).map_err(wrong)
     }
 
     /// The vertex of the filesystem that `--from` names: an earlier stage or an image.
@@ -435,7 +448,10 @@ impl Planning {
             ));
         }
         if from.contains('$') {
-            let text = format!("invalid from flag value {from}: variables are not expanded here");
+            let text = format!(
+                "invalid from flag value {from}: variable expansion is not supported for --from, define a new stage with \
+                 FROM using ARG from global scope as a workaround"
+            );
             return Err(mistake(statement, text));
         }
         if from == "scratch" {

@@ -510,12 +510,15 @@ impl Work {
                 )));
             }
         };
-        let count = groups.len() + self.inline.len() + self.fetched.len() + self.cloned.len();
+        let others = self.inline.len() + self.fetched.len() + self.cloned.len();
         let must_be_dir = self.destination.ends_with('/');
-        if count > 1 && !must_be_dir {
-            return Err(BuildError::invalid(format!(
+        let no_dir = || {
+            BuildError::invalid(format!(
                 "When using {keyword} with more than one source file, the destination must be a directory and end with a /"
-            )));
+            ))
+        };
+        if self.plan.sources.len() + others > 1 && !must_be_dir {
+            return Err(no_dir());
         }
         let base = root::clean(Path::new(&self.destination));
         let is_dir = must_be_dir
@@ -564,6 +567,10 @@ impl Work {
                 .map_err(io)?;
         }
         placer.finish().map_err(io)
+        if self.plan.parents {
+            // Also when nothing lies in it then.
+            root::make_dirs(tree.as_fd(), &base, placer.way_owner()).map_err(io)?;
+        }
     }
 
     /// Unpacks `file` into the directory `base` if it is an archive.
@@ -577,6 +584,7 @@ impl Work {
         let keyword = self.plan.keyword;
         let io = |error: io::Error| BuildError::io(format_args!("{keyword} failed: unpacking"), &error);
         if !archive::is_archive(&file).map_err(io)? {
+                false if groups.len() > 1 && !is_dir => return Err(no_dir()),
             return Ok(false);
         }
         let owner = match (&self.chown, ownership) {

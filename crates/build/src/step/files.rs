@@ -15,7 +15,7 @@ use sys::beneath::{list_sorted, open_beneath_no_links, remove_tree, resolve_dir_
 
 use super::place::{Ownership, Placer};
 use super::scratch::{Scratch, mount};
-use super::select::{Group, Item, Rules, select};
+use super::select::{Group, Item, Rules, literal, select};
 use super::{Build, ModeChange, StepOperation, Tree, blocking, now, owner, root};
 use crate::archive;
 use crate::error::BuildError;
@@ -268,6 +268,12 @@ fn copy(build: &Build, tree: BorrowedFd<'_>, copy: &FileCopy, from: Option<&Tree
         Err(_) if copy.may_be_missing => return Ok(()),
         Err(error) => return Err(error),
     };
+    if groups.is_empty() && !copy.may_be_missing {
+        return Err(BuildError::invalid(format!(
+            "copy {}: nothing matches it",
+            copy.source
+        )));
+    }
     for group in &mut groups {
         let target = target_of(tree, copy, group, &destination).map_err(&fail)?;
         let file = group.items.first().filter(|_| !group.directory);
@@ -328,18 +334,6 @@ fn groups(source: &OwnedFd, copy: &FileCopy) -> Result<Vec<Group>, BuildError> {
         false => literal(&copy.source),
     };
     select(source.as_fd(), &[path], &rules).map_err(|error| wrong(&error))
-}
-
-/// A path as a pattern that matches nothing else.
-fn literal(path: &str) -> String {
-    let mut out = String::with_capacity(path.len());
-    for c in path.chars() {
-        if matches!(c, '*' | '?' | '[' | ']' | '\\') {
-            out.push('\\');
-        }
-        out.push(c);
-    }
-    out
 }
 
 /// Where a source goes: into a directory that is there, else under the destination's own name.

@@ -23,7 +23,7 @@ use sys::mount::{Objects, Overlay};
 use super::place::{Ownership, Placer};
 use super::run::{PlannedMount, RunPlan, remove_mount_point};
 use super::scratch::{Scratch, mount as mount_snapshot};
-use super::select::{Rules, select};
+use super::select::{Rules, literal, select};
 use super::{Build, Tree, root};
 use crate::cache::CacheMount;
 use crate::client::Agent;
@@ -453,7 +453,7 @@ fn fill(build: &Build, seed: &Tree, path: &str, into: &Path) -> Result<(), Build
         exclude: &Ignore::default(),
         parents: false,
     };
-    let groups = select(from.as_fd(), &[path.to_owned()], &rules)
+    let groups = select(from.as_fd(), &[literal(path)], &rules)
         .map_err(|error| BuildError::invalid(format!("filling a cache mount from {path}: {error}")))?;
     let root = fs::File::open(into).map_err(fail)?;
     let mut placer = Placer::new(root.as_fd(), Ownership::Keep, None);

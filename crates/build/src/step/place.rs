@@ -64,7 +64,7 @@ impl<'a> Placer<'a> {
     }
 
     /// Owner of directories that are made on the way.
-    fn way_owner(&self) -> Option<(u32, u32)> {
+    pub fn way_owner(&self) -> Option<(u32, u32)> {
         match self.ownership {
             Ownership::Keep => None,
             Ownership::Give(uid, gid) => Some((uid, gid)),

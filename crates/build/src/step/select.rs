@@ -28,8 +28,6 @@ pub enum SelectError {
     Missing(String, String),
     #[error("stat {0}: file does not exist{1}")]
     MissingInImage(String, String),
-    #[error("no source files were specified")]
-    NoMatch,
     #[error(transparent)]
     Pattern(#[from] PatternError),
     #[error("reading {path}: {cause}")]
@@ -86,9 +84,7 @@ pub fn select(
             true => wildcard(root, &cleaned, rules)?,
             false => vec![cleaned],
         };
-        if paths.is_empty() {
-            return Err(SelectError::NoMatch);
-        }
+        // A pattern may match nothing: so are files written that need not be there.
         for path in paths {
             let mut group = take(root, &path, rules)?;
             if rules.parents {
@@ -102,6 +98,18 @@ pub fn select(
         }
     }
     Ok(groups)
+}
+
+/// A path as a pattern that matches nothing else.
+pub fn literal(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for c in path.chars() {
+        if matches!(c, '*' | '?' | '[' | ']' | '\\') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
 }
 
 fn depth(path: &str) -> usize {

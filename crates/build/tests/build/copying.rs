@@ -98,7 +98,6 @@ async fn nothing_leads_outside() {
             "COPY nothing /x",
             "COPY failed: file not found in build context or excluded by .dockerignore: stat nothing: file does not exist",
         ),
-        ("COPY *.nothing /x", "COPY failed: no source files were specified"),
         (
             "COPY f Dockerfile /x",
             "When using COPY with more than one source file, the destination must be a directory and end with a /",
