@@ -17,12 +17,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::place::{Ownership, Placer};
 use super::scratch::{Scratch, mount};
-use super::select::{Group, Rules, SelectError, select};
+use super::select::{Group, Rules, SelectError, literal, select};
 use super::{Build, ModeChange, StepOperation, Tree, blocking, digest, now, owner, root};
 use crate::archive;
 use crate::error::BuildError;
 use crate::history::Part;
-use crate::pattern::Ignore;
+use crate::pattern::{Ignore, clean};
 use crate::recipe::Web;
 use crate::remote::{Checkout, Fetched, checkout, fetch};
 
@@ -465,6 +465,45 @@ fn plan_digest(plan: &Plan, build: &Build, root: &OwnedFd) -> Result<Digest, Bui
         .map_err(|error| BuildError::io(format_args!("{} failed: reading", plan.keyword), &error))
 }
 
+/// The digest of what lies at `paths` of a tree, themselves included; `None` for what came with an image, whose content is
+/// known by its name, and where nothing lies.
+pub async fn tree_digest(
+    build: &Arc<Build>,
+    tree: &Tree,
+    paths: Vec<String>,
+) -> Result<Option<Digest>, BuildError> {
+    let Some(snapshot) = tree.snapshot else {
+        return Ok(None);
+    };
+    let paths: Vec<String> = paths.iter().map(|path| clean(path)).collect();
+    let plan = Plan {
+        from: FileSource::Tree,
+        ..Plan::of_context(paths.iter().map(|path| literal(path)).collect())
+    };
+    let (build, tree) = (build.clone(), tree.clone());
+    blocking(move || {
+        if build.store.snapshots().get(snapshot)?.chain.is_some() {
+            return Ok(None);
+        }
+        let Some(opened) = plan.open(&build, None, Some(&tree))? else {
+            return Ok(None);
+        };
+        let fail = |error: io::Error| BuildError::io("RUN failed: reading what it mounts", &error);
+        let mut places = String::new();
+        for path in &paths {
+            match root::stat_in(opened.as_fd(), Path::new(path)).map_err(fail)? {
+                Some(stat) => {
+                    places.push_str(&format!(" {:o}:{}:{}", stat.st_mode, stat.st_uid, stat.st_gid));
+                }
+                None => return Ok(None),
+            }
+        }
+        let content = plan_digest(&plan, &build, &opened)?;
+        Ok(Some(Digest::sha256(format!("{content}{places}").as_bytes())))
+    })
+    .await
+}
+
 /// One copy under way.
 struct Work {
     plan: Plan,
@@ -528,6 +567,10 @@ impl Work {
         let place_of = |name: &Path| -> PathBuf { if is_dir { base.join(name) } else { base.clone() } };
         let mut placer = Placer::new(tree.as_fd(), ownership, self.chmod.as_ref());
         placer.over_links = self.over_links;
+        if self.plan.parents {
+            // Also when nothing lies in it then.
+            root::make_dirs(tree.as_fd(), &base, placer.way_owner()).map_err(io)?;
+        }
         for group in &groups {
             if self.stop.is_cancelled() {
                 return Err(BuildError::Cancelled);
@@ -541,6 +584,7 @@ impl Work {
             }
             match group.directory {
                 true => placer.put(from.as_fd(), group, &base).map_err(io)?,
+                false if groups.len() > 1 && !is_dir => return Err(no_dir()),
                 false => placer
                     .put(from.as_fd(), group, &place_of(&group.name))
                     .map_err(io)?,
@@ -567,10 +611,6 @@ impl Work {
                 .map_err(io)?;
         }
         placer.finish().map_err(io)
-        if self.plan.parents {
-            // Also when nothing lies in it then.
-            root::make_dirs(tree.as_fd(), &base, placer.way_owner()).map_err(io)?;
-        }
     }
 
     /// Unpacks `file` into the directory `base` if it is an archive.
@@ -584,7 +624,6 @@ impl Work {
         let keyword = self.plan.keyword;
         let io = |error: io::Error| BuildError::io(format_args!("{keyword} failed: unpacking"), &error);
         if !archive::is_archive(&file).map_err(io)? {
-                false if groups.len() > 1 && !is_dir => return Err(no_dir()),
             return Ok(false);
         }
         let owner = match (&self.chown, ownership) {

@@ -254,6 +254,10 @@ impl Operation for StepOperation {
                     .contents(&self.build, inputs)
                     .await
                     .map_err(|error| error.at(&self.snippet)),
+                StepKind::Run(plan) => plan
+                    .contents(&self.build, inputs)
+                    .await
+                    .map_err(|error| error.at(&self.snippet)),
                 _ => Ok(None),
             }
         })

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::mounts::Prepared;
 use super::scratch::Scratch;
+use super::select::literal;
 use super::{Build, StepOperation, Tree, copy, diagnose, now};
 use crate::error::BuildError;
 use crate::executor::{NetworkMode, Output, RunStep};
@@ -33,6 +34,13 @@ pub struct PlannedMount {
     pub input: Option<usize>,
     /// As which result of the command its files are kept.
     pub output: Option<usize>,
+}
+
+impl PlannedMount {
+    /// What is mounted of where its files come from.
+    fn source(&self) -> String {
+        self.mount.source.clone().unwrap_or_else(|| "/".to_owned())
+    }
 }
 
 /// What commands with several results have beyond others.
@@ -121,11 +129,30 @@ impl RunPlan {
 
     /// What is mounted from the context.
     pub fn context_paths(&self) -> Vec<String> {
-        self.mounts
-            .iter()
-            .filter(|planned| planned.mount.kind == MountKind::Bind && planned.input.is_none())
-            .map(|planned| planned.mount.source.clone().unwrap_or_else(|| "/".to_owned()))
-            .collect()
+        let of_context =
+            |planned: &&PlannedMount| planned.mount.kind == MountKind::Bind && planned.input.is_none();
+        let paths = self.mounts.iter().filter(of_context).map(PlannedMount::source);
+        paths.map(|path| literal(&path)).collect()
+    }
+
+    /// The digests of what is mounted from other trees, where the command sees nothing else of them and nothing of them is
+    /// kept.
+    pub async fn contents(
+        &self,
+        build: &Arc<Build>,
+        inputs: &[Tree],
+    ) -> Result<Option<Vec<Option<Digest>>>, BuildError> {
+        let mut contents = vec![None; inputs.len()];
+        for (number, (tree, content)) in inputs.iter().zip(&mut contents).enumerate().skip(1) {
+            let mounts = || self.mounts.iter().filter(|planned| planned.input == Some(number));
+            let is_seen =
+                |planned: &PlannedMount| planned.mount.kind == MountKind::Bind && planned.output.is_none();
+            if mounts().all(is_seen) && mounts().next().is_some() {
+                let paths = mounts().map(PlannedMount::source).collect();
+                *content = copy::tree_digest(build, tree, paths).await?;
+            }
+        }
+        Ok(contents.iter().any(Option::is_some).then_some(contents))
     }
 
     /// What the result depends on, by name. Values that look like secrets are told by their digests.
@@ -245,6 +272,7 @@ impl RunPlan {
                 .platform
                 .clone()
                 .unwrap_or_else(spec::Platform::host),
+            more: left > 1,
             stop: stop.clone(),
         };
         let code = execute(step, run).await?;
@@ -272,7 +300,6 @@ impl RunPlan {
             Ok::<_, BuildError>(Tree {
                 snapshot: Some(scratch.commit(|id| build.cache.hold(id))?),
                 layer: true,
-            more: left > 1,
                 created: now(),
             })
         };

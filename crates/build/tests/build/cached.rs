@@ -72,6 +72,36 @@ async fn a_stage_that_comes_out_the_same_changes_nothing_above() {
 }
 
 #[tokio::test]
+async fn what_is_mounted_of_a_stage_is_known_by_its_content() {
+    let Some(lab) = Lab::new().await else { return };
+    let text = |command: &str, options: &str| {
+        format!(
+            "FROM base AS one\nRUN mkdir /o && {command}\nFROM base\nRUN --mount=from=one,source=/o,target=/m{options} cat /m/f > /seen\n"
+        )
+    };
+    for options in ["", ",rw"] {
+        assert_eq!(
+            lab.build(&text("echo same > /o/f", options)).await.runs,
+            2 - usize::from(!options.is_empty())
+        );
+        // Made again, with other files beside, and shown the same.
+        let again = text("echo sa''me > /o/f && echo more > /beside", options);
+        let built = lab.build(&again).await;
+        assert_eq!(lab.cat(built.image(), "/seen"), "same\n");
+        assert_eq!(built.runs, usize::from(options.is_empty()), "{}", built.text);
+        assert_eq!(lab.build(&again).await.runs, 0);
+    }
+    assert_eq!(lab.build(&text("echo other > /o/f", "")).await.runs, 2);
+    // Who may see the directory is part of what is seen.
+    assert_eq!(
+        lab.build(&text("echo other > /o/f && busybox chmod 700 /o", ""))
+            .await
+            .runs,
+        2
+    );
+}
+
+#[tokio::test]
 async fn pruning_frees_what_only_the_cache_kept() {
     let Some(lab) = Lab::new().await else { return };
     lab.write("f", "one");
