@@ -99,7 +99,7 @@ fn filters_choose_what_goes() {
     let daemon = Daemon::start();
     let context = daemon.dir.path().join("context");
     std::fs::create_dir(&context).unwrap();
-    for name in ["a", "b", "c"] {
+    for name in ["aa", "bb", "cc"] {
         let label = format!("tier={name}");
         let labelled = |words: &[&str]| daemon.ok(&[words, &["--label", &label]].concat());
         labelled(&["network", "create", name]);
@@ -151,11 +151,11 @@ fn filters_choose_what_goes() {
             "volume" => assert!(daemon.fails(&old).1.contains("invalid filter 'until'")),
             _ => drop(daemon.ok(&old)),
         }
-        assert_eq!(left(), "abc", "{prune:?}");
-        rehearsed_and_done(&daemon, &with("label=tier=a"), &[]);
-        assert_eq!(left(), "bc", "{prune:?}");
-        rehearsed_and_done(&daemon, &with("label!=tier=b"), &[]);
-        assert_eq!(left(), "b", "{prune:?}");
+        assert_eq!(left(), "aabbcc", "{prune:?}");
+        rehearsed_and_done(&daemon, &with("label=tier=aa"), &[]);
+        assert_eq!(left(), "bbcc", "{prune:?}");
+        rehearsed_and_done(&daemon, &with("label!=tier=bb"), &[]);
+        assert_eq!(left(), "bb", "{prune:?}");
         if prune[0] != "volume" {
             rehearsed_and_done(&daemon, &with("until=2100-01-01T00:00:00"), &[]);
             assert_eq!(left(), "", "{prune:?}");
