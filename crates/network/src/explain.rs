@@ -156,7 +156,7 @@ fn served(tag: &str, rule: &PortRule) -> (Vec<String>, Vec<String>, Vec<String>)
     };
     let (set, element) = ports::shown(rule);
     let rules = vec![format!(
-        "inet {tag}, chain raw: from an internal network, set {set} {{ {element} }}: drop"
+        "inet {tag}, chain raw: drop from internal networks, set {set} {{ {element} }}"
     )];
     let mut notes = vec![
         "the container's monitor listens there and hands on: the container sees the host's address on its network, not the \

@@ -24,12 +24,28 @@ mod flows;
 mod poll;
 mod server;
 
+use std::io;
 use std::net::{SocketAddr, SocketAddrV6};
+use std::os::fd::AsFd;
 
+use rustix::net::sockopt;
 use serde::{Deserialize, Serialize};
 
 pub use confine::confine;
 pub use server::{RETIRE, serve};
+
+/// Clients of one port that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// Begins to listen on a socket that is bound to a port; once more does no harm.
+///
+/// Connections that were accepted here keep the port for a minute after their end (TIME_WAIT), also after the socket is
+/// closed. So that the port can be had again meanwhile, they must be ones that share it (`SO_REUSEADDR`), which they take
+/// from this socket; while somebody listens the port is had by nobody else all the same.
+pub fn listen(socket: impl AsFd) -> io::Result<()> {
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    Ok(rustix::net::listen(&socket, BACKLOG)?)
+}
 
 /// What a port speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -23,8 +23,6 @@ use super::poller::Token;
 use super::supervisor::{Phase, Supervisor};
 use crate::protocol::{Failed, Response};
 
-/// Clients of one port that may wait to be accepted.
-const BACKLOG: i32 = 1024;
 /// Between two attempts to start a process that could not be started, or died.
 const AGAIN: Duration = Duration::from_secs(1);
 const SIGKILL: i32 = 9;
@@ -89,8 +87,7 @@ impl Relay {
 
     fn watch(&self, port: &Port, socket: &OwnedFd) -> io::Result<()> {
         if port.transport == Transport::Tcp {
-            // Once more does no harm.
-            rustix::net::listen(socket, BACKLOG)?;
+            relay::listen(socket)?;
         }
         Ok(epoll::add(
             &self.ready,

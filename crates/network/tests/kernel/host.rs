@@ -324,7 +324,7 @@ impl Relay {
             .collect();
         for (port, socket) in &ports {
             if port.transport == relay::Transport::Tcp {
-                rustix::net::listen(socket, 16).unwrap();
+                relay::listen(socket).unwrap();
             }
         }
         let (line, theirs) = UnixStream::pair().unwrap();
