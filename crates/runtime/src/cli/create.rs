@@ -149,7 +149,10 @@ fn launch(
     launch.preserve_fds = preserve_fds;
     launch.no_pivot = options.no_pivot;
     launch.classed = class.is_some();
+    // Here, too, one kind of work ends and another begins; the peak of the memory is the larger of them, not their sum.
+    sys::memory::release_code();
     let mut created = crate::launch::create(launch)?;
+    sys::memory::release_code();
     let pid = created.pid();
     if let Some(class) = &class {
         class.enter(pid)?;
