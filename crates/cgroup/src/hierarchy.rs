@@ -180,6 +180,18 @@ impl Hierarchy {
         }
     }
 
+    /// Whether a controller is there: mounted, or offered by the unified tree's root.
+    pub(crate) fn has(&self, controller: &str) -> bool {
+        match (self.version, &self.unified) {
+            (Version::V2, Some(root)) => {
+                let offered = file::read_optional(&root.join("cgroup.controllers"));
+                let offered = offered.ok().flatten().unwrap_or_default();
+                offered.split_whitespace().any(|name| name == controller)
+            }
+            _ => self.controllers.contains_key(controller),
+        }
+    }
+
     fn support_v1(&self) -> Support {
         let has = |controller: &str, file: &str| {
             self.controller(controller)

@@ -4,6 +4,7 @@
 //! same call serves creation and update. The first refusal ends the call; what was written before it stays.
 
 pub(crate) mod blkio;
+pub(crate) mod check;
 pub(crate) mod cpu;
 mod cpuset;
 mod device_filter;
@@ -47,6 +48,11 @@ pub(crate) fn same_bytes(written: &str, found: &str) -> bool {
         (None, None) => true,
         _ => false,
     }
+}
+
+/// What was written is a line of what is there.
+pub(crate) fn has_line(written: &str, found: &str) -> bool {
+    found.lines().any(|line| line.trim() == written)
 }
 
 /// The very same number.

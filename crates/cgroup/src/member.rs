@@ -1,8 +1,8 @@
 //! Who is in a group: joining it, listing it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -33,6 +33,50 @@ impl Entry {
     }
 }
 
+/// Groups below a group, in which a process begins: one in every tree, or one for each controller that is named.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Below {
+    everywhere: PathBuf,
+    by_controller: BTreeMap<String, PathBuf>,
+}
+
+impl Below {
+    /// Each word is `PATH`, of which there is one then, or `CONTROLLER[,CONTROLLER]...:PATH`.
+    pub fn parse(words: &[String]) -> Result<Below> {
+        let invalid = |word: &str, why: &str| Err(CgroupError::Invalid(format!("cgroup {word:?}: {why}")));
+        let mut below = Below::default();
+        for word in words {
+            let (controllers, path) = word.split_once(':').unwrap_or(("", word));
+            let relative = Path::new(path.trim_start_matches('/'));
+            if relative.components().any(|part| part == Component::ParentDir) {
+                return invalid(word, "it is not below the container's");
+            }
+            if !word.contains(':') {
+                if words.len() > 1 {
+                    return invalid(word, "where there are several, each needs CONTROLLER: in front");
+                }
+                below.everywhere = relative.to_owned();
+                continue;
+            }
+            for controller in controllers.split(',') {
+                let known = below
+                    .by_controller
+                    .insert(controller.to_owned(), relative.to_owned());
+                if controller.is_empty() || known.is_some() {
+                    return invalid(word, "a controller is empty or named twice");
+                }
+            }
+        }
+        Ok(below)
+    }
+
+    /// In the tree of these controllers.
+    fn path(&self, controllers: &[String]) -> &Path {
+        let named = controllers.iter().find_map(|name| self.by_controller.get(name));
+        named.unwrap_or(&self.everywhere)
+    }
+}
+
 impl Cgroup {
     /// Moves a process, all threads of it, into the group.
     pub fn add(&self, pid: i32) -> Result<()> {
@@ -44,19 +88,42 @@ impl Cgroup {
 
     /// Doors for a single-threaded process to enter the version 1 trees by itself; none where there are none.
     pub fn entry(&self) -> Result<Entry> {
+        self.entry_below(&Below::default())
+    }
+
+    /// As [`Cgroup::entry`], of groups below this one, which must be there.
+    pub fn entry_below(&self, below: &Below) -> Result<Entry> {
+        if let Some(name) = below.by_controller.keys().find(|name| self.v1(name).is_none()) {
+            return Err(CgroupError::Invalid(format!(
+                "cgroup: there is no controller {name:?} of version 1 on this host"
+            )));
+        }
         let mut doors = Vec::new();
-        for (_, mount) in self.hierarchy.trees() {
-            if self.hierarchy.unified() == Some(mount.as_path()) {
+        for tree in self.paths() {
+            if self.hierarchy.unified() == Some(tree.mount_point.as_path()) {
                 continue;
             }
-            let path = mount
-                .join(self.path().strip_prefix("/").unwrap_or(Path::new("")))
-                .join("tasks");
+            let path = tree.directory.join(below.path(&tree.controllers)).join("tasks");
             let fd = rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
                 .map_err(|error| CgroupError::io("open", &path, error))?;
             doors.push(fd);
         }
         Ok(Entry { doors })
+    }
+
+    /// As [`Cgroup::fd`], of a group below this one, which must be there. Beside version 1, whose trees are the ones that
+    /// limit, this group itself serves as well.
+    pub fn fd_below(&self, below: &Below) -> Result<Option<OwnedFd>> {
+        let Some(own) = self.unified() else {
+            return Ok(None);
+        };
+        let directory = own.join(&below.everywhere);
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        match rustix::fs::open(&directory, flags, Mode::empty()) {
+            Ok(directory) => Ok(Some(directory)),
+            Err(_) if self.version() == Version::Hybrid => Ok(self.fd()),
+            Err(error) => Err(CgroupError::io("open", &directory, error)),
+        }
     }
 
     /// Every process in the group and below, ascending.

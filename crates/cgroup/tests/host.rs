@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use cgroup::{Cgroup, CgroupError, Hierarchy, Version};
-use spec::runtime::{Cpu, DeviceCgroup, Memory, Pids, Resources};
+use spec::runtime::{
+    BlockIo, Cpu, DeviceCgroup, HugepageLimit, InterfacePriority, Memory, Network, Pids, Resources,
+    ThrottleDevice,
+};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -58,6 +61,15 @@ impl Group {
         std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"go\n").unwrap();
         self.children.push(child);
         pid
+    }
+
+    /// What a limit's file holds, by its controller and names in both versions.
+    fn limit(&self, controller: &str, v1: &str, v2: &str) -> String {
+        if self.group.version() != Version::V2 {
+            return self.read(controller, v1).unwrap();
+        }
+        let directory = &self.group.paths()[0].directory;
+        fs::read_to_string(directory.join(v2)).unwrap().trim().to_owned()
     }
 
     fn read(&self, controller: &str, file: &str) -> Option<String> {
@@ -227,6 +239,231 @@ fn limits_are_written_raised_and_lowered() {
         })
         .unwrap();
     assert_eq!(fixture.group.stats().unwrap().pids.limit, None);
+}
+
+#[test]
+fn a_burst_and_a_reservation_are_the_kernels() {
+    let Some(fixture) = Group::new() else { return };
+    let cpu = |burst| Resources {
+        cpu: Some(Cpu {
+            quota: Some(25_000),
+            period: Some(50_000),
+            burst: Some(burst),
+            ..Cpu::default()
+        }),
+        ..Resources::default()
+    };
+    let burst = || fixture.limit("cpu", "cpu.cfs_burst_us", "cpu.max.burst");
+    fixture.group.apply(&cpu(10_000)).unwrap();
+    assert_eq!(burst(), "10000");
+    fixture.group.apply(&cpu(0)).unwrap();
+    assert_eq!(burst(), "0");
+    let reservation = Resources {
+        memory: Some(Memory {
+            reservation: Some(8 << 20),
+            ..Memory::default()
+        }),
+        ..Resources::default()
+    };
+    fixture.group.apply(&reservation).unwrap();
+    let holds = fixture.limit("memory", "memory.soft_limit_in_bytes", "memory.low");
+    assert_eq!(holds, (8 << 20).to_string());
+}
+
+/// The number of a disk of this machine.
+fn disk() -> Option<(i64, i64)> {
+    let mut disks: Vec<_> = fs::read_dir("/sys/block")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|disk| disk.path())
+        .filter(|disk| fs::read_to_string(disk.join("size")).is_ok_and(|size| size.trim() != "0"))
+        .collect();
+    disks.sort();
+    let number = fs::read_to_string(disks.first()?.join("dev")).unwrap();
+    let (major, minor) = number.trim().split_once(':').unwrap();
+    Some((major.parse().unwrap(), minor.parse().unwrap()))
+}
+
+#[test]
+fn rates_of_a_disk_are_the_kernels() {
+    let Some(fixture) = Group::new() else { return };
+    let Some((major, minor)) = disk() else {
+        println!("skipped: this machine has no disk");
+        return;
+    };
+    let rates = |major: i64, rates: [u64; 4]| {
+        let [read_bytes, write_bytes, reads, writes] =
+            rates.map(|rate| vec![ThrottleDevice { major, minor, rate }]);
+        Resources {
+            block_io: Some(BlockIo {
+                throttle_read_bps_device: read_bytes,
+                throttle_write_bps_device: write_bytes,
+                throttle_read_iops_device: reads,
+                throttle_write_iops_device: writes,
+                ..BlockIo::default()
+            }),
+            ..Resources::default()
+        }
+    };
+    let v2 = fixture.group.version() == Version::V2;
+    let held = || {
+        ["read_bps", "write_bps", "read_iops", "write_iops"]
+            .map(|name| fixture.limit("blkio", &format!("blkio.throttle.{name}_device"), "io.max"))
+    };
+    fixture
+        .group
+        .apply(&rates(major, [1 << 20, 2 << 20, 100, 200]))
+        .unwrap();
+    let expected = if v2 {
+        let line = format!("{major}:{minor} rbps=1048576 wbps=2097152 riops=100 wiops=200");
+        [line.clone(), line.clone(), line.clone(), line]
+    } else {
+        [1 << 20, 2 << 20, 100, 200].map(|rate| format!("{major}:{minor} {rate}"))
+    };
+    assert_eq!(held(), expected);
+    // A rate of its own changes; zero takes it away.
+    fixture.group.apply(&rates(major, [3 << 20, 0, 0, 0])).unwrap();
+    let expected = if v2 {
+        format!("{major}:{minor} rbps=3145728 wbps=max riops=max wiops=max")
+    } else {
+        format!("{major}:{minor} 3145728")
+    };
+    assert_eq!(held()[0], expected);
+    fixture.group.apply(&rates(major, [0; 4])).unwrap();
+    assert_eq!(held(), [""; 4]);
+    let error = fixture.group.apply(&rates(4000, [1; 4])).unwrap_err().to_string();
+    assert!(
+        error.contains("4000:") && (error.contains("io.max") || error.contains("throttle.read_bps_device")),
+        "{error}"
+    );
+}
+
+#[test]
+fn huge_pages_and_the_classes_of_packets_are_limited_where_the_kernel_does() {
+    let Some(fixture) = Group::new() else { return };
+    let host = Hierarchy::host().unwrap();
+    let wanted = |resources: Resources| match host.check(&resources) {
+        Ok(()) => Some(resources),
+        Err(error) => {
+            println!("skipped: {error}");
+            None
+        }
+    };
+    let huge = Resources {
+        hugepage_limits: vec![HugepageLimit {
+            page_size: "2MB".to_owned(),
+            limit: 5 << 20,
+        }],
+        ..Resources::default()
+    };
+    if let Some(huge) = wanted(huge)
+        && fs::exists("/sys/kernel/mm/hugepages/hugepages-2048kB").unwrap()
+    {
+        fixture.group.apply(&huge).unwrap();
+        // Two whole pages.
+        for (v1, v2) in [
+            ("hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.max"),
+            ("hugetlb.2MB.rsvd.limit_in_bytes", "hugetlb.2MB.rsvd.max"),
+        ] {
+            assert_eq!(fixture.limit("hugetlb", v1, v2), (4 << 20).to_string());
+        }
+    }
+    let network = |network: Network| {
+        wanted(Resources {
+            network: Some(network),
+            ..Resources::default()
+        })
+    };
+    if let Some(class) = network(Network {
+        class_id: Some(0x10_0001),
+        ..Network::default()
+    }) {
+        fixture.group.apply(&class).unwrap();
+        assert_eq!(fixture.read("net_cls", "net_cls.classid").unwrap(), "1048577");
+    }
+    if let Some(priority) = network(Network {
+        priorities: vec![InterfacePriority {
+            name: "lo".to_owned(),
+            priority: 5,
+        }],
+        ..Network::default()
+    }) {
+        fixture.group.apply(&priority).unwrap();
+        let map = fixture.read("net_prio", "net_prio.ifpriomap").unwrap();
+        assert!(map.lines().any(|line| line == "lo 5"), "{map}");
+    }
+}
+
+/// Runs tests of this file once more, in a mount namespace that a script has prepared.
+fn again(name: &str, script: &str, tests: &[&str]) {
+    if !rustix::process::geteuid().is_root() || std::env::var_os("BERTH_TEST_AGAIN").is_some() {
+        println!("skipped: not root, or within itself");
+        return;
+    }
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c"])
+        .arg(format!("{script}; exec \"$@\""))
+        .arg(name)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture"])
+        .args(tests)
+        .env("BERTH_TEST_AGAIN", name)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success() && text.contains(&format!("{} passed", tests.len())),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    print!("{text}");
+}
+
+/// A host that mounts version 1 alone has neither the freezer nor the kill of version 2.
+#[test]
+fn version_1_alone_places_freezes_and_kills() {
+    match Hierarchy::host().map(|host| host.version()) {
+        Ok(Version::Hybrid) => {}
+        _ => return println!("skipped: this host has not both versions"),
+    }
+    again(
+        "alone",
+        "umount -l /sys/fs/cgroup/unified || exit 1",
+        &[
+            "a_process_is_placed_everywhere_and_killed",
+            "a_busy_group_is_not_removed",
+            "groups_made_inside_go_with_it",
+            "a_frozen_group_stands_still_and_can_be_killed",
+            "a_thawed_group_goes_on",
+            "it_is_version_1_alone",
+        ],
+    );
+}
+
+#[test]
+fn it_is_version_1_alone() {
+    if std::env::var("BERTH_TEST_AGAIN").is_ok_and(|name| name == "alone") {
+        assert_eq!(Hierarchy::host().unwrap().version(), Version::V1);
+    }
+}
+
+/// Controllers of the kernel's that no tree of this host has are in the hands of the first who mounts them.
+#[test]
+fn controllers_that_the_host_has_not_mounted_do_their_work_when_they_are() {
+    if !Hierarchy::host().is_ok_and(|host| host.version() == Version::Hybrid) {
+        return println!("skipped: version 2 has all controllers, and not these");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let script = format!(
+        "cd {} && for c in hugetlb net_cls net_prio; do mkdir $c && mount -t cgroup -o $c berth $c 2>/dev/null; done; cd /",
+        directory.path().display()
+    );
+    again(
+        "mounted",
+        &script,
+        &["huge_pages_and_the_classes_of_packets_are_limited_where_the_kernel_does"],
+    );
 }
 
 #[test]

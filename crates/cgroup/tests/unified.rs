@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cgroup::{Cgroup, CgroupError, Hierarchy};
+use cgroup::{Below, Cgroup, CgroupError, Hierarchy};
+use serde_json::json;
 use spec::runtime::{BlockIo, Cpu, Memory, Pids, Resources, ThrottleDevice, WeightDevice};
 use tempfile::TempDir;
 
@@ -43,6 +44,9 @@ const FILES: &[(&str, &str)] = &[
     ("cpuset.mems", ""),
     ("pids.max", "max"),
     ("pids.current", "5"),
+    ("hugetlb.2MB.max", "max"),
+    ("hugetlb.2MB.rsvd.max", "max"),
+    ("rdma.max", ""),
     ("io.max", ""),
     ("io.weight", "default 100"),
     ("io.stat", "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6\n"),
@@ -262,6 +266,115 @@ fn block_devices() {
         (tree.read("io.weight"), tree.read("io.max")),
         ("10000".into(), "8:0 rbps=4096".into())
     );
+}
+
+/// A kernel that takes a write and keeps another value: the file is one that reads as empty whatever is written.
+#[test]
+fn a_value_that_is_not_kept_is_told_with_its_file() {
+    let controllers = "memory cpu cpuset pids io hugetlb rdma";
+    let device = json!([{"major": 8, "minor": 0, "rate": 4096}]);
+    for (file, wanted) in [
+        ("memory.max", json!({"memory": {"limit": 4096}})),
+        (
+            "memory.swap.max",
+            json!({"memory": {"limit": 4096, "swap": 8192}}),
+        ),
+        ("memory.low", json!({"memory": {"reservation": 4096}})),
+        ("cpu.max", json!({"cpu": {"quota": 5000}})),
+        ("cpu.max.burst", json!({"cpu": {"quota": 5000, "burst": 1000}})),
+        ("cpu.weight", json!({"cpu": {"shares": 512}})),
+        ("cpu.idle", json!({"cpu": {"idle": 1}})),
+        ("cpuset.cpus", json!({"cpu": {"cpus": "0"}})),
+        ("cpuset.mems", json!({"cpu": {"mems": "0"}})),
+        ("pids.max", json!({"pids": {"limit": 5}})),
+        ("io.weight", json!({"blockIO": {"weight": 500}})),
+        ("io.max", json!({"blockIO": {"throttleReadBpsDevice": device}})),
+        (
+            "hugetlb.2MB.max",
+            json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 2_097_152}]}),
+        ),
+        (
+            "hugetlb.2MB.rsvd.max",
+            json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 2_097_152}]}),
+        ),
+        ("rdma.max", json!({"rdma": {"mlx5_1": {"hcaHandles": 2}}})),
+    ] {
+        let tree = Tree::new(controllers);
+        let path = tree.directory().join(file);
+        let resources: Resources = serde_json::from_value(wanted).unwrap();
+        tree.apply(resources.clone()).unwrap();
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+        let error = tree.apply(resources).unwrap_err();
+        assert!(matches!(error, CgroupError::NotTaken { .. }), "{file}: {error}");
+        assert!(
+            error.to_string().contains(&path.display().to_string()),
+            "{file}: {error}"
+        );
+    }
+}
+
+#[test]
+fn a_limit_of_huge_pages_holds_for_what_is_reserved_too() {
+    let tree = Tree::new("hugetlb");
+    let limit: Resources =
+        serde_json::from_value(json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}]})).unwrap();
+    tree.apply(limit.clone()).unwrap();
+    assert_eq!(
+        (
+            tree.read("hugetlb.2MB.max").as_str(),
+            tree.read("hugetlb.2MB.rsvd.max").as_str()
+        ),
+        ("4194304", "4194304")
+    );
+    // A kernel that does not count reservations has no such file.
+    fs::remove_file(tree.directory().join("hugetlb.2MB.rsvd.max")).unwrap();
+    tree.apply(limit).unwrap();
+}
+
+#[test]
+fn a_process_begins_in_the_group_below_that_is_named() {
+    let below =
+        |words: &[&str]| Below::parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+    let tree = Tree::new("memory");
+    fs::create_dir(tree.directory().join("inner")).unwrap();
+    let inner = tree.group.fd_below(&below(&["inner"]).unwrap()).unwrap().unwrap();
+    let expected = fs::metadata(tree.directory().join("inner")).unwrap();
+    assert_eq!(
+        rustix::fs::fstat(&inner).unwrap().st_ino,
+        std::os::unix::fs::MetadataExt::ino(&expected)
+    );
+    let missing = tree.group.fd_below(&below(&["/nosuch"]).unwrap()).unwrap_err();
+    assert!(missing.to_string().contains("one/nosuch"), "{missing}");
+    for wrong in [
+        &["../two"][..],
+        &["a/../../b"],
+        &["a", "b"],
+        &["cpu:a", "cpu:b"],
+        &["cpu,:a"],
+        &[":a"],
+    ] {
+        assert!(below(wrong).is_err(), "{wrong:?}");
+    }
+    let by_controller = below(&["cpu,cpuacct:a", "memory:b"]).unwrap();
+    assert!(
+        tree.group.entry_below(&by_controller).is_err(),
+        "there is no version 1 here"
+    );
+    let root = TempDir::new().unwrap();
+    for path in ["cpu/one/a", "memory/one/b"] {
+        fs::create_dir_all(root.path().join(path)).unwrap();
+        fs::write(root.path().join(path).join("tasks"), "").unwrap();
+    }
+    let v1 = Hierarchy::v1_at(root.path(), &["cpu", "memory"]);
+    let group = Cgroup::open_in(v1, "/", "one").unwrap();
+    let entry = group
+        .entry_below(&below(&["cpu:a", "memory:b"]).unwrap())
+        .unwrap();
+    entry.enter().unwrap();
+    for path in ["cpu/one/a/tasks", "memory/one/b/tasks"] {
+        assert_eq!(fs::read_to_string(root.path().join(path)).unwrap(), "0", "{path}");
+    }
 }
 
 #[test]

@@ -9,6 +9,8 @@ use crate::file;
 use crate::group::Cgroup;
 use crate::hierarchy::Version;
 
+use super::has_line;
+
 impl Cgroup {
     pub(super) fn apply_block_io(&self, block_io: &BlockIo) -> Result<()> {
         if *block_io == BlockIo::default() {
@@ -31,13 +33,13 @@ impl Cgroup {
         let directory = self.v1_for("blkio", "blkio limit")?;
         if let Some(weight) = block_io.weight.filter(|weight| *weight != 0) {
             let path = first_of(&directory, "blkio.weight", "blkio.bfq.weight");
-            file::write_limit(&path, &weight.to_string(), "blkio weight")?;
+            file::write_checked(&path, &weight.to_string(), "blkio weight", same_weight)?;
         }
         for device in &block_io.weight_device {
             if let Some(weight) = device.weight {
                 let path = first_of(&directory, "blkio.weight_device", "blkio.bfq.weight_device");
                 let value = format!("{}:{} {weight}", device.major, device.minor);
-                file::write_limit(&path, &value, "blkio weight of a device")?;
+                set_weight(&path, &value, weight)?;
             }
         }
         for (name, devices) in [
@@ -60,7 +62,12 @@ impl Cgroup {
         ] {
             for device in devices {
                 let value = format!("{}:{} {}", device.major, device.minor, device.rate);
-                file::write_limit(&directory.join(name), &value, "blkio rate of a device")?;
+                // A rate of zero takes the line away.
+                let same = |wrote: &str, found: &str| match device.rate {
+                    0 => line_of(found, device).is_none(),
+                    _ => has_line(wrote, found),
+                };
+                file::write_checked(&directory.join(name), &value, "blkio rate of a device", same)?;
             }
         }
         Ok(())
@@ -76,12 +83,13 @@ impl Cgroup {
             (directory.join("io.weight"), io_weight)
         };
         if let Some(weight) = block_io.weight.filter(|weight| *weight != 0) {
-            file::write_limit(&path, &convert(weight).to_string(), "blkio weight")?;
+            let value = convert(weight).to_string();
+            file::write_checked(&path, &value, "blkio weight", same_weight)?;
         }
         for device in &block_io.weight_device {
             if let Some(weight) = device.weight {
                 let value = format!("{}:{} {}", device.major, device.minor, convert(weight));
-                file::write_limit(&path, &value, "blkio weight of a device")?;
+                set_weight(&path, &value, weight)?;
             }
         }
         for (key, devices) in [
@@ -91,15 +99,44 @@ impl Cgroup {
             ("wiops", &block_io.throttle_write_iops_device),
         ] {
             for device in devices {
-                file::write_limit(
+                // The line has all four rates; one without a limit is not there.
+                let same = |wrote: &str, found: &str| match (device.rate, line_of(found, device)) {
+                    (0, None) => true,
+                    (_, line) => {
+                        let rate = wrote.split_once(' ').map_or("", |(_, rate)| rate);
+                        line.is_some_and(|line| line.split_whitespace().any(|word| word == rate))
+                    }
+                };
+                file::write_checked(
                     &directory.join("io.max"),
                     &io_max(key, device),
                     "blkio rate of a device",
+                    same,
                 )?;
             }
         }
         Ok(())
     }
+}
+
+/// What a file of one line for each device says of this one.
+fn line_of<'t>(text: &'t str, device: &ThrottleDevice) -> Option<&'t str> {
+    let number = format!("{}:{} ", device.major, device.minor);
+    text.lines().find(|line| line.starts_with(&number))
+}
+
+/// A weight of zero takes the line away.
+fn set_weight(path: &Path, value: &str, weight: u16) -> Result<()> {
+    file::write_checked(path, value, "blkio weight of a device", |wrote, found| {
+        weight == 0 || has_line(wrote, found)
+    })
+}
+
+/// The weight that holds where a device has none of its own; some files have a line for each of those as well.
+fn same_weight(wrote: &str, found: &str) -> bool {
+    found
+        .lines()
+        .any(|line| line.strip_prefix("default ").unwrap_or(line).trim() == wrote)
 }
 
 fn first_of(directory: &Path, first: &str, second: &str) -> PathBuf {

@@ -41,29 +41,27 @@ impl Cgroup {
             )?;
         }
         if let Some(period) = cpu.realtime_period.filter(|period| *period != 0) {
-            file::write_limit(
+            file::write_checked(
                 &directory.join("cpu.rt_period_us"),
                 &period.to_string(),
                 "cpu real-time period",
+                same_number,
             )?;
         }
         if let Some(runtime) = cpu.realtime_runtime.filter(|runtime| *runtime != 0) {
-            file::write_limit(
+            file::write_checked(
                 &directory.join("cpu.rt_runtime_us"),
                 &runtime.to_string(),
                 "cpu real-time runtime",
+                same_number,
             )?;
         }
         quota_v1(&directory, cpu)?;
         if let Some(burst) = cpu.burst {
-            file::write_limit(
-                &directory.join("cpu.cfs_burst_us"),
-                &burst.to_string(),
-                "cpu burst",
-            )?;
+            set_burst(&directory.join("cpu.cfs_burst_us"), burst)?;
         }
         if let Some(idle) = cpu.idle {
-            file::write_limit(&directory.join("cpu.idle"), &idle.to_string(), "cpu idle")?;
+            set_idle(&directory, idle)?;
         }
         Ok(())
     }
@@ -79,7 +77,7 @@ impl Cgroup {
             });
         }
         if let Some(idle) = cpu.idle {
-            file::write_limit(&directory.join("cpu.idle"), &idle.to_string(), "cpu idle")?;
+            set_idle(&directory, idle)?;
         }
         if let Some(shares) = cpu.shares.filter(|shares| *shares != 0) {
             let weight = weight_of_shares(shares).to_string();
@@ -87,7 +85,7 @@ impl Cgroup {
         }
         let burst = directory.join("cpu.max.burst");
         if cpu.burst == Some(0) {
-            file::write_limit(&burst, "0", "cpu burst")?;
+            set_burst(&burst, 0)?;
         }
         if cpu.quota.is_some_and(|quota| quota != 0) || cpu.period.is_some_and(|period| period != 0) {
             let path = directory.join("cpu.max");
@@ -110,10 +108,19 @@ impl Cgroup {
             })?;
         }
         if let Some(value) = cpu.burst.filter(|burst| *burst != 0) {
-            file::write_limit(&burst, &value.to_string(), "cpu burst")?;
+            set_burst(&burst, value)?;
         }
         Ok(())
     }
+}
+
+fn set_burst(path: &Path, burst: u64) -> Result<()> {
+    file::write_checked(path, &burst.to_string(), "cpu burst", same_number)
+}
+
+fn set_idle(directory: &Path, idle: i64) -> Result<()> {
+    let path = directory.join("cpu.idle");
+    file::write_checked(&path, &idle.to_string(), "cpu idle", same_number)
 }
 
 /// The kernel checks quota/period against the parent at each write, so a shorter period may be refused until the

@@ -37,7 +37,7 @@ impl Cgroup {
 }
 
 /// `0-3,7` as a set.
-fn parse_set(text: &str) -> Option<BTreeSet<u32>> {
+pub(super) fn parse_set(text: &str) -> Option<BTreeSet<u32>> {
     let mut set = BTreeSet::new();
     for part in text
         .trim()

@@ -43,7 +43,7 @@ pub struct DeviceRules {
 }
 
 /// One rule, checked.
-struct Rule {
+pub(super) struct Rule {
     allow: bool,
     /// None is every device of either kind, whatever the numbers.
     exception: Option<Exception>,
@@ -154,7 +154,7 @@ pub(crate) fn letters(access: u8) -> String {
 
 /// A rule of the document as one or two of ours. "All devices" is only a wildcard when it is about everything:
 /// the kernel would take `a 1:3 r` for it and open the whole machine, so such a rule becomes one per kind.
-fn check(rule: &DeviceCgroup) -> Result<Vec<Rule>> {
+pub(super) fn check(rule: &DeviceCgroup) -> Result<Vec<Rule>> {
     let mut access = 0;
     for letter in rule.access.chars() {
         access |= match letter {

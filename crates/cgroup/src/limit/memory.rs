@@ -87,7 +87,10 @@ impl Cgroup {
             let path = directory.join("memory.oom_control");
             // Writing the default would fail on kernels without the switch, for nothing.
             if disabled || path.exists() {
-                file::write_limit(&path, if disabled { "1" } else { "0" }, "OOM killer switch")?;
+                let value = if disabled { "1" } else { "0" };
+                file::write_checked(&path, value, "OOM killer switch", |wrote, found| {
+                    file::keyed(found, "oom_kill_disable").is_none_or(|is| is.to_string() == wrote)
+                })?;
             }
         }
         Ok(())
