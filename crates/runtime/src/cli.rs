@@ -33,6 +33,7 @@ use clap::Parser;
 use arguments::{Arguments, Command, Rootless};
 use create::Groups;
 use error::CliError;
+use log::Log;
 use state::Containers;
 
 /// `args` are what follows `runtime`. Gives the exit code.
@@ -53,15 +54,12 @@ pub fn main(args: Vec<OsString>) -> i32 {
             return if error.use_stderr() { 1 } else { 0 };
         }
     };
-    let log = arguments.log.clone().map(|path| (path, arguments.log_format));
+    let log = Log::new(arguments.log.clone(), arguments.log_format, arguments.debug);
+    log.listen();
     match run(arguments) {
         Ok(code) => code,
         Err(error) => {
-            let sentence = error.sentence();
-            eprintln!("berth runtime: {sentence}");
-            if let Some((path, format)) = log {
-                log::write(&path, format, &sentence);
-            }
+            log.fail(&error.sentence());
             error.exit_code()
         }
     }
@@ -91,7 +89,7 @@ fn run(arguments: Arguments) -> Result<i32, CliError> {
         Command::State { id } => report::state(&containers, &id),
         Command::List { format, quiet } => report::list(&containers, format, quiet),
         Command::Ps { format, id, options } => report::ps(&containers, &id, format, &options),
-        Command::Spec { bundle } => report::spec(bundle.as_deref()),
+        Command::Spec { bundle, rootless } => report::spec(bundle.as_deref(), rootless),
         Command::Features => features::print(),
     }
 }

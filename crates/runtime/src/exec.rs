@@ -13,10 +13,10 @@
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use cgroup::{Cgroup, Entry};
+use cgroup::{Below, Cgroup, CgroupError, Entry};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{DumpableBehavior, Signal};
-use spec::runtime::{Process, Rlimit, State, Status};
+use spec::runtime::{MemoryPolicy, Personality, Process, Rlimit, State, Status};
 use sys::namespace::{self, Kind, Kinds};
 use sys::process::Options;
 
@@ -39,10 +39,15 @@ pub struct Membership {
 
 impl Membership {
     pub fn of(cgroup: &Cgroup) -> Result<Membership, LaunchError> {
-        let entry = cgroup.entry();
+        Membership::below(cgroup, &Below::default())
+    }
+
+    /// In groups below this one.
+    pub fn below(cgroup: &Cgroup, below: &Below) -> Result<Membership, LaunchError> {
+        let failed = |error: CgroupError| LaunchError::Cgroup(error.to_string());
         Ok(Membership {
-            born_in: cgroup.fd(),
-            entry: entry.map_err(|error| LaunchError::Cgroup(error.to_string()))?,
+            born_in: cgroup.fd_below(below).map_err(failed)?,
+            entry: cgroup.entry_below(below).map_err(failed)?,
         })
     }
 }
@@ -63,6 +68,11 @@ pub struct Exec<'a> {
     pub identity: Identity,
     /// As in [`crate::Launch`].
     pub dies_with_caller: bool,
+    /// As in [`crate::Launch`].
+    pub callers_keyring: bool,
+    /// Those of the container's configuration, which hold for all of its processes.
+    pub personality: Option<&'a Personality>,
+    pub memory_policy: Option<&'a MemoryPolicy>,
 }
 
 impl<'a> Exec<'a> {
@@ -84,6 +94,9 @@ impl<'a> Exec<'a> {
             preserve_fds: 0,
             identity: Identity::default(),
             dies_with_caller: false,
+            callers_keyring: false,
+            personality: None,
+            memory_policy: None,
         }
     }
 }
@@ -104,10 +117,11 @@ struct ExecPlan<'a> {
 /// Runs the process. When this returns, the program has begun.
 pub fn exec(exec: Exec<'_>) -> Result<Running, LaunchError> {
     let filter = exec.filter.map(|prepared| prepared.filter.clone());
-    let mut process = ProcessPlan::new(exec.process, None, None, filter)?;
+    let mut process = ProcessPlan::new(exec.process, exec.personality, exec.memory_policy, filter)?;
     process.terminal = matches!(exec.stdio, Stdio::Terminal);
     process.preserve_fds = exec.preserve_fds;
     process.dies_with_caller = exec.dies_with_caller;
+    process.callers_keyring = exec.callers_keyring;
     let answerer = exec.filter.and_then(|prepared| prepared.answerer.as_ref());
     let listener = answerer.map(Answerer::connect).transpose()?;
     let limited = !(exec.process.rlimits.is_empty() && exec.default_rlimits.is_empty());

@@ -19,7 +19,7 @@ use crate::identity::Identity;
 use crate::net_devices::Moved;
 use crate::plan::Plan;
 use crate::process::{limits, stdio};
-use crate::seccomp::{Answerer, Listener};
+use crate::seccomp::{Answerer, Listener, Prepared};
 
 const SIGKILL: i32 = 9;
 
@@ -51,6 +51,10 @@ pub struct Launch<'a> {
     pub preserve_fds: u32,
     /// By chroot(2) instead of pivot_root(2), which a root on a ramdisk does not allow.
     pub no_pivot: bool,
+    /// The process has the caller's keys and not fresh ones.
+    pub callers_keyring: bool,
+    /// The filter of `linux.seccomp` where it is made ready already; it is made here otherwise.
+    pub filter: Option<&'a Prepared>,
     /// The caller puts the process into the class of `linux.intelRdt` before it starts it.
     pub classed: bool,
     /// The program is killed when the caller ends, however that ends, and with the first process of a pid namespace all
@@ -84,6 +88,8 @@ impl<'a> Launch<'a> {
             start_socket: None,
             preserve_fds: 0,
             no_pivot: false,
+            callers_keyring: false,
+            filter: None,
             classed: false,
             dies_with_caller: false,
         }
@@ -204,55 +210,82 @@ impl Drop for Unstarted {
 
 /// Makes the container up to the exec.
 pub fn create(launch: Launch<'_>) -> Result<Created, LaunchError> {
-    let detached = launch.start_socket.is_some();
-    let defaults = launch.default_rlimits;
-    let identity = Identity::new(launch.spec, launch.id, launch.bundle);
-    let asks = Asks::new(launch.spec, identity);
-    let mut plan = Plan::new(launch)?;
-    let (mut channel, child_channel) = Channel::pair()?;
-    let cgroup = plan.cgroup_fd.take();
-    let options = Options {
-        namespaces: plan.namespaces.at_clone(),
-        cgroup: cgroup.as_ref().map(AsFd::as_fd),
-        sibling: false,
-    };
-    if plan.namespaces.has_user()
-        && let Some((uid, _)) = plan.namespaces.outside(plan.process.uid(), 0)
-    {
-        stdio::give_from_outside(&plan.stdio, uid);
+    Planned::new(launch)?.create()
+}
+
+/// A container of which nothing is there yet: all is opened, checked and compiled that can be without it.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    plan: Plan,
+    defaults: Vec<Rlimit>,
+    asks: Option<Asks>,
+    detached: bool,
+}
+
+impl Planned {
+    pub fn new(launch: Launch<'_>) -> Result<Planned, LaunchError> {
+        let identity = Identity::new(launch.spec, launch.id, launch.bundle);
+        Ok(Planned {
+            asks: Asks::new(launch.spec, identity),
+            defaults: launch.default_rlimits.to_vec(),
+            detached: launch.start_socket.is_some(),
+            plan: Plan::new(launch)?,
+        })
     }
-    let entered = plan.namespaces.enter_for_clone()?;
-    let cloned = if plan.namespaces.joins_user() {
+
+    /// From here on hooks may run.
+    pub fn create(self) -> Result<Created, LaunchError> {
+        let Planned {
+            mut plan,
+            defaults,
+            asks,
+            detached,
+        } = self;
+        let (mut channel, child_channel) = Channel::pair()?;
+        let cgroup = plan.cgroup_fd.take();
         let options = Options {
-            namespaces: Default::default(),
-            ..options
+            namespaces: plan.namespaces.at_clone(),
+            cgroup: cgroup.as_ref().map(AsFd::as_fd),
+            sibling: false,
         };
-        sys::process::spawn(options, || container::run_joining(&mut plan, child_channel))
-    } else {
-        sys::process::spawn(options, || container::run(&mut plan, child_channel))
-    };
-    let returned = entered.leave();
-    let mut child = Unstarted::new(cloned.during("clone the container's process")?);
-    returned?;
-    if plan.namespaces.joins_user() {
-        child = born(&mut channel, child)?;
+        if plan.namespaces.has_user()
+            && let Some((uid, _)) = plan.namespaces.outside(plan.process.uid(), 0)
+        {
+            stdio::give_from_outside(&plan.stdio, uid);
+        }
+        let entered = plan.namespaces.enter_for_clone()?;
+        let cloned = if plan.namespaces.joins_user() {
+            let options = Options {
+                namespaces: Default::default(),
+                ..options
+            };
+            sys::process::spawn(options, || container::run_joining(&mut plan, child_channel))
+        } else {
+            sys::process::spawn(options, || container::run(&mut plan, child_channel))
+        };
+        let returned = entered.leave();
+        let mut child = Unstarted::new(cloned.during("clone the container's process")?);
+        returned?;
+        if plan.namespaces.joins_user() {
+            child = born(&mut channel, child)?;
+        }
+        let moved = plan.net_devices.hand_over(&plan.namespaces, child.pid());
+        let moved = moved.map_err(|error| child.explain(error))?;
+        let terminal =
+            configure(&mut channel, &plan, child.pid(), &defaults).map_err(|error| child.explain(error))?;
+        let poststart = plan.hooks.poststart(child.pid());
+        let kept = plan.rootfs.take_of_network();
+        Ok(Created {
+            moved,
+            child,
+            channel,
+            terminal,
+            poststart,
+            asks,
+            kept,
+            detached,
+        })
     }
-    let moved = plan.net_devices.hand_over(&plan.namespaces, child.pid());
-    let moved = moved.map_err(|error| child.explain(error))?;
-    let terminal =
-        configure(&mut channel, &plan, child.pid(), defaults).map_err(|error| child.explain(error))?;
-    let poststart = plan.hooks.poststart(child.pid());
-    let kept = plan.rootfs.take_of_network();
-    Ok(Created {
-        moved,
-        child,
-        channel,
-        terminal,
-        poststart,
-        asks,
-        kept,
-        detached,
-    })
 }
 
 /// The process that a child made inside the container, when that one has got there.
@@ -336,14 +369,15 @@ impl Created {
         self.terminal.take()
     }
 
-    /// Lets the process execute the user's program and waits until it has.
+    /// Lets the process execute the user's program, waits until it has, and runs the hooks of that moment.
     pub fn start(mut self) -> Result<Running, LaunchError> {
         let pid = self.pid();
         let asked = self.asks.as_ref().map(|asks| asks.connect(pid)).transpose()?;
         self.channel.reach(Stage::Started, &[])?;
         await_exec(&mut self.channel, pid, asked)?;
+        // Where one fails the process is ended, as the specification has it since 1.3.
+        self.poststart.run()?;
         self.moved.keep();
-        self.poststart.run();
         let mut running = self.child.into_running(self.terminal)?;
         running.kept = self.kept;
         Ok(running)

@@ -34,6 +34,7 @@ mod process;
 mod rootfs;
 pub mod seccomp;
 pub mod template;
+mod validate;
 
 pub mod cli;
 pub mod init;

@@ -17,10 +17,12 @@
 //! Sources: namespaces(7), pid_namespaces(7), cgroup_namespaces(7), time_namespaces(7), user_namespaces(7).
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
-use spec::runtime::{IdMapping, Linux, NamespaceType, TimeOffset};
+use spec::runtime::{IdMapping, Linux, Namespace, NamespaceType, TimeOffset};
 use sys::mount::IdMap;
 use sys::namespace::{self, IdRange, Kind, Kinds, outside};
 
@@ -70,6 +72,119 @@ pub fn id_ranges(mappings: &[IdMapping]) -> Vec<IdRange> {
     mappings.iter().map(range).collect()
 }
 
+/// Whether the configuration's namespaces, maps and clocks make sense. Nothing of the host is asked.
+pub(crate) fn check(linux: &Linux) -> Result<(), LaunchError> {
+    check_list(linux)?;
+    let of = |joined: bool| -> Kinds {
+        let list = linux.namespaces.iter();
+        let chosen = list.filter(|namespace| path(namespace).is_some() == joined);
+        chosen.map(|namespace| kind(namespace.r#type)).collect()
+    };
+    fit(linux, of(false), of(true))
+}
+
+/// Where a namespace that is to be joined is; an empty path is none.
+pub(crate) fn path(namespace: &Namespace) -> Option<&Path> {
+    let path = namespace.path.as_deref();
+    path.filter(|path| !path.as_os_str().is_empty())
+}
+
+fn check_list(linux: &Linux) -> Result<(), LaunchError> {
+    for (index, namespace) in linux.namespaces.iter().enumerate() {
+        let place = format!("linux.namespaces[{index}]");
+        let mut earlier = linux.namespaces.iter().take(index);
+        if earlier.any(|known| known.r#type == namespace.r#type) {
+            let name = namespace.r#type.proc_name();
+            return Err(LaunchError::Invalid(format!("{place}: {name} is listed twice")));
+        }
+        if let Some(path) = path(namespace).filter(|path| !path.is_absolute()) {
+            let path = path.display();
+            return Err(LaunchError::Invalid(format!(
+                "{place}.path: {path} is not absolute"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Whether maps and clocks belong to these namespaces, of which `joined` are somebody else's.
+fn fit(linux: &Linux, new: Kinds, joined: Kinds) -> Result<(), LaunchError> {
+    let invalid = |text: &str| Err(LaunchError::Invalid(text.to_owned()));
+    let user = new.contains(Kind::User);
+    let users = user || joined.contains(Kind::User);
+    if users && !new.contains(Kind::Mount) && !joined.contains(Kind::Mount) {
+        return invalid(
+            "linux.namespaces: a user namespace needs a mount namespace, for it may mount nothing in the host's",
+        );
+    }
+    if user && joined.contains(Kind::Mount) {
+        return invalid(
+            "linux.namespaces: a new user namespace has no rights in a mount namespace that is there already: join the \
+             user namespace that owns it",
+        );
+    }
+    for (place, map) in [
+        ("linux.uidMappings", &linux.uid_mappings),
+        ("linux.gidMappings", &linux.gid_mappings),
+    ] {
+        if user && map.is_empty() {
+            return invalid(&format!("{place} is missing: a user namespace needs both maps"));
+        }
+        if !users && !map.is_empty() {
+            return invalid(&format!("{place} needs a user namespace (linux.namespaces)"));
+        }
+        check_map(place, map)?;
+        if user && outside(&id_ranges(map), 0).is_none() {
+            return invalid(&format!(
+                "{place}: the id 0 inside, by which all is set up, is not mapped"
+            ));
+        }
+    }
+    if !linux.time_offsets.is_empty() && !new.contains(Kind::Time) {
+        return invalid("linux.timeOffsets need a time namespace");
+    }
+    for (clock, offset) in &linux.time_offsets {
+        if clock != "monotonic" && clock != "boottime" {
+            return invalid(&format!("linux.timeOffsets: there is no clock {clock:?}"));
+        }
+        if offset.nanosecs >= 1_000_000_000 {
+            let nanosecs = offset.nanosecs;
+            return invalid(&format!(
+                "linux.timeOffsets.{clock}.nanosecs: {nanosecs} is a second or more"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the kernel would take a map (user_namespaces(7)).
+pub(crate) fn check_map(place: &str, map: &[IdMapping]) -> Result<(), LaunchError> {
+    const MOST: usize = 340;
+    // As 64 bits, so that nothing wraps.
+    let range = |first: u32, size: u32| u64::from(first)..u64::from(first) + u64::from(size);
+    let overlap = |one: Range<u64>, other: Range<u64>| one.start < other.end && other.start < one.end;
+    for (index, one) in map.iter().enumerate() {
+        let (inside, host) = (range(one.container_id, one.size), range(one.host_id, one.size));
+        let twice = map.iter().take(index).any(|known| {
+            overlap(inside.clone(), range(known.container_id, known.size))
+                || overlap(host.clone(), range(known.host_id, known.size))
+        });
+        let why = if one.size == 0 {
+            "its size is 0"
+        } else if inside.end.max(host.end) > u64::from(u32::MAX) {
+            "it goes beyond the largest id"
+        } else if twice {
+            "it holds ids of an entry before it"
+        } else if index >= MOST {
+            "the kernel takes 340 of them"
+        } else {
+            continue;
+        };
+        return Err(LaunchError::Invalid(format!("{place}[{index}]: {why}")));
+    }
+    Ok(())
+}
+
 /// The order in which they are entered.
 const ORDER: [Kind; 5] = [Kind::Ipc, Kind::Uts, Kind::Network, Kind::Cgroup, Kind::Time];
 
@@ -93,21 +208,14 @@ impl Namespaces {
         netns: Option<BorrowedFd<'_>>,
         userns: Option<BorrowedFd<'_>>,
     ) -> Result<Namespaces, LaunchError> {
+        check_list(linux)?;
         let mut new = Kinds::empty();
         let mut joined_user = None;
         let mut joined: Vec<(Kind, OwnedFd)> = Vec::new();
         let mut joined_mounts = None;
         for wanted in &linux.namespaces {
             let kind = kind(wanted.r#type);
-            let known = new.contains(kind) || joined.iter().any(|(known, _)| *known == kind);
-            let known = known || (kind == Kind::Mount && joined_mounts.is_some());
-            if known || (kind == Kind::User && joined_user.is_some()) {
-                return Err(LaunchError::Invalid(format!(
-                    "linux.namespaces: {} is listed twice",
-                    kind.proc_name()
-                )));
-            }
-            match (&wanted.path, kind, netns) {
+            match (path(wanted), kind, netns) {
                 (_, Kind::Network, Some(netns)) => {
                     let netns = netns.try_clone_to_owned().during("network namespace")?;
                     joined.push((kind, netns));
@@ -136,42 +244,16 @@ impl Namespaces {
                 netns.try_clone_to_owned().during("network namespace")?,
             ));
         }
-        let user = new.contains(Kind::User);
         let mounts = mount_table(new.contains(Kind::Mount), joined_mounts)?;
-        match &mounts {
-            MountTable::Shared(_) if user || joined_user.is_some() => {
-                return Err(LaunchError::Invalid(
-                    "linux.namespaces: a user namespace needs a mount namespace, for it may mount nothing in the \
-                     host's"
-                        .to_owned(),
-                ));
-            }
-            MountTable::Joined(_) if user => {
-                return Err(LaunchError::Invalid(
-                    "linux.namespaces: a new user namespace has no rights in a mount namespace that is there already: \
-                     join the user namespace that owns it"
-                        .to_owned(),
-                ));
-            }
-            _ => {}
+        let mut others: Kinds = joined.iter().map(|(kind, _)| *kind).collect();
+        if joined_user.is_some() {
+            others.insert(Kind::User);
         }
-        if user && (linux.uid_mappings.is_empty() || linux.gid_mappings.is_empty()) {
-            return Err(LaunchError::Invalid(
-                "linux.uidMappings and linux.gidMappings are needed for a user namespace".to_owned(),
-            ));
+        if matches!(mounts, MountTable::Joined(_)) {
+            others.insert(Kind::Mount);
         }
+        fit(linux, new, others)?;
         let maps = !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty();
-        if maps && !user && joined_user.is_none() {
-            return Err(LaunchError::Invalid(
-                "linux.uidMappings and linux.gidMappings need a user namespace (linux.namespaces)".to_owned(),
-            ));
-        }
-        let time = new.contains(Kind::Time);
-        if !linux.time_offsets.is_empty() && !time {
-            return Err(LaunchError::Invalid(
-                "linux.timeOffsets need a time namespace".to_owned(),
-            ));
-        }
         let (uid_map, gid_map) = match &joined_user {
             // Whoever names a namespace by its path need not know what is in it.
             Some(user) if !maps => {
@@ -366,11 +448,6 @@ impl Namespaces {
         namespace::unshare([Kind::Time].into_iter().collect()).during("make a time namespace")?;
         let mut lines = String::new();
         for (clock, offset) in &self.time_offsets {
-            if clock != "monotonic" && clock != "boottime" {
-                return Err(LaunchError::Invalid(format!(
-                    "linux.timeOffsets: there is no clock {clock:?}"
-                )));
-            }
             lines.push_str(&format!("{clock} {} {}\n", offset.secs, offset.nanosecs));
         }
         std::fs::write("/proc/self/timens_offsets", lines)
@@ -408,7 +485,6 @@ impl Entered {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use spec::runtime::Namespace;
 
     fn linux(kinds: &[NamespaceType]) -> Linux {
         Linux {
@@ -449,11 +525,33 @@ mod tests {
         (alone.uid_mappings, alone.gid_mappings) = (vec![map], vec![map]);
         assert!(text(&alone).contains("needs a mount namespace"));
         let mut maps = linux(&[Mount]);
-        maps.uid_mappings.push(IdMapping {
-            container_id: 0,
-            host_id: 1000,
-            size: 1,
-        });
+        maps.uid_mappings.push(map);
         assert!(text(&maps).contains("user namespace"));
+    }
+
+    #[test]
+    fn maps_that_the_kernel_would_refuse_are_told_with_their_place() {
+        let told = |entries: &[(u32, u32, u32)]| {
+            let entry = |(container_id, host_id, size): &(u32, u32, u32)| IdMapping {
+                container_id: *container_id,
+                host_id: *host_id,
+                size: *size,
+            };
+            let map: Vec<IdMapping> = entries.iter().map(entry).collect();
+            check_map("linux.uidMappings", &map).map_err(|error| error.to_string())
+        };
+        assert_eq!(told(&[(0, 1000, 10), (10, 5000, 1), (11, 0, 1000)]), Ok(()));
+        assert_eq!(told(&[(0, 0, u32::MAX)]), Ok(()));
+        for (map, place) in [
+            (&[(0, 1000, 0)][..], "uidMappings[0]: its size"),
+            (&[(1, 0, u32::MAX)], "uidMappings[0]: it goes beyond"),
+            (&[(0, 1000, 10), (9, 5000, 1)], "uidMappings[1]: it holds"),
+            (&[(0, 1000, 10), (10, 1009, 1)], "uidMappings[1]: it holds"),
+        ] {
+            let text = told(map).unwrap_err();
+            assert!(text.contains(place), "{map:?}: {text}");
+        }
+        let many: Vec<(u32, u32, u32)> = (0..341).map(|id| (id, id, 1)).collect();
+        assert!(told(&many).unwrap_err().contains("[340]: the kernel takes"));
     }
 }

@@ -58,23 +58,10 @@ impl NetDevices {
                 "linux.netDevices need a network namespace (linux.namespaces)".to_owned(),
             ));
         }
+        let checked = check(wanted)?;
         let mut socket = Socket::route().during("talk to the kernel about interfaces")?;
-        let mut names = BTreeSet::new();
-        let mut checked = Vec::new();
-        for (outside, device) in wanted {
+        for (outside, _) in &checked {
             let place = format!("linux.netDevices.{outside}");
-            let inside = if device.name.is_empty() {
-                outside
-            } else {
-                &device.name
-            };
-            for name in [outside, inside] {
-                check_name(name).map_err(|why| LaunchError::Invalid(format!("{place}: {why}")))?;
-            }
-            if !names.insert(inside) {
-                let why = format!("{place}: another interface is to be called {inside:?} too");
-                return Err(LaunchError::Invalid(why));
-            }
             if find(&mut socket, outside)
                 .during(&format!("{place}: look it up"))?
                 .is_none()
@@ -82,7 +69,6 @@ impl NetDevices {
                 let why = format!("{place}: there is no such interface");
                 return Err(LaunchError::Invalid(why));
             }
-            checked.push((outside.clone(), inside.clone()));
         }
         Ok(NetDevices { wanted: checked })
     }
@@ -113,6 +99,29 @@ impl NetDevices {
         }
         Ok(moved)
     }
+}
+
+/// The names outside and inside, if they are names and no two are the same.
+pub(crate) fn check(wanted: &BTreeMap<String, NetDevice>) -> Result<Vec<(String, String)>, LaunchError> {
+    let mut names = BTreeSet::new();
+    let mut checked = Vec::new();
+    for (outside, device) in wanted {
+        let place = format!("linux.netDevices.{outside}");
+        let inside = if device.name.is_empty() {
+            outside
+        } else {
+            &device.name
+        };
+        for name in [outside, inside] {
+            check_name(name).map_err(|why| LaunchError::Invalid(format!("{place}: {why}")))?;
+        }
+        if !names.insert(inside) {
+            let why = format!("{place}: another interface is to be called {inside:?} too");
+            return Err(LaunchError::Invalid(why));
+        }
+        checked.push((outside.clone(), inside.clone()));
+    }
+    Ok(checked)
 }
 
 fn check_name(name: &str) -> Result<(), String> {

@@ -1,8 +1,10 @@
 //! Everything about a container that is decided before the clone: checked, opened and compiled in the caller.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
 
 use cgroup::Entry;
+use spec::runtime::{Mount, Spec};
 use sys::namespace::Kind;
 
 use crate::error::{During, LaunchError};
@@ -39,11 +41,11 @@ impl Plan {
         let process = spec
             .process
             .as_ref()
-            .ok_or_else(|| LaunchError::Invalid("the configuration has no process".to_owned()))?;
+            .ok_or_else(|| LaunchError::Invalid("process is missing".to_owned()))?;
         let linux = spec
             .linux
             .as_ref()
-            .ok_or_else(|| LaunchError::Invalid("the configuration has no linux part".to_owned()))?;
+            .ok_or_else(|| LaunchError::Invalid("linux is missing".to_owned()))?;
         if linux.intel_rdt.is_some() && !launch.classed {
             let why = "linux.intelRdt: classes of cache and memory bandwidth are the caller's to make";
             return Err(LaunchError::Unsupported(why.to_owned()));
@@ -58,12 +60,11 @@ impl Plan {
                 "a hostname or domainname needs a uts namespace (linux.namespaces)".to_owned(),
             ));
         }
-        let filter = linux
-            .seccomp
-            .as_ref()
-            .map(|document| crate::seccomp::prepare(document, launch.seccomp_cache))
-            .transpose()?
-            .map(|prepared| prepared.filter);
+        let filter = match (launch.filter, &linux.seccomp) {
+            (Some(prepared), _) => Some(prepared.filter.clone()),
+            (None, Some(document)) => Some(crate::seccomp::prepare(document, launch.seccomp_cache)?.filter),
+            (None, None) => None,
+        };
         let mut process = ProcessPlan::new(
             process,
             linux.personality.as_ref(),
@@ -73,6 +74,7 @@ impl Plan {
         process.terminal = matches!(launch.stdio, Stdio::Terminal);
         process.preserve_fds = launch.preserve_fds;
         process.dies_with_caller = launch.dies_with_caller;
+        process.callers_keyring = launch.callers_keyring;
         let hooks = HookPlan::new(spec, Identity::new(spec, launch.id, launch.bundle));
         let rootfs = RootfsPlan::new(&Request {
             spec,
@@ -86,6 +88,10 @@ impl Plan {
             extra: launch.extra_mounts,
             no_pivot: launch.no_pivot,
         })?;
+        if let (Some(cgroup), Some(owner)) = (launch.cgroup, divides(spec, &namespaces)) {
+            let given = cgroup.give_to(owner);
+            given.map_err(|error| LaunchError::Cgroup(error.to_string()))?;
+        }
         let cgroup_fd = launch.cgroup.and_then(cgroup::Cgroup::fd);
         let cgroup_entry = match launch.cgroup {
             Some(cgroup) => Some(
@@ -100,7 +106,7 @@ impl Plan {
             None => None,
         };
         Ok(Plan {
-            sysctl: sysctl(&linux.sysctl, &namespaces)?,
+            sysctl: sysctl(&linux.sysctl, |kind| namespaces.own(kind))?,
             namespaces,
             process,
             rootfs,
@@ -133,10 +139,29 @@ impl Plan {
     }
 }
 
+/// The user outside who is the container's own, where the container is to divide its group: it has a view of it that it may
+/// write to, and sees nothing above.
+fn divides(spec: &Spec, namespaces: &Namespaces) -> Option<u32> {
+    let is_view = |mount: &Mount| {
+        let kind = mount.r#type.as_deref().unwrap_or_default();
+        matches!(kind, "cgroup" | "cgroup2") && mount.destination == Path::new("/sys/fs/cgroup")
+    };
+    let writable = |mount: &Mount| {
+        !mount
+            .options
+            .iter()
+            .any(|option| option == "ro" || option == "rro")
+    };
+    let process = spec.process.as_ref()?;
+    let divided = spec.mounts.iter().any(|mount| is_view(mount) && writable(mount));
+    let (owner, _) = namespaces.outside(process.user.uid, 0)?;
+    (divided && namespaces.is_new(Kind::Cgroup)).then_some(owner)
+}
+
 /// Only what belongs to a namespace that the container has for itself: anything else would change the host.
-fn sysctl(
+pub(crate) fn sysctl(
     wanted: &std::collections::BTreeMap<String, String>,
-    namespaces: &Namespaces,
+    own: impl Fn(Kind) -> bool,
 ) -> Result<Vec<(String, String)>, LaunchError> {
     const IPC: [&str; 9] = [
         "kernel/msgmax",
@@ -174,7 +199,7 @@ fn sysctl(
                 "linux.sysctl {key:?} is not a name"
             )));
         }
-        if !namespaces.own(needs) {
+        if !own(needs) {
             return Err(LaunchError::Invalid(format!(
                 "linux.sysctl {key:?} is not allowed in the host's {} namespace",
                 needs.proc_name()
@@ -212,7 +237,8 @@ mod tests {
             ..Linux::default()
         };
         let namespaces = Namespaces::new(&linux, None, None).unwrap();
-        let check = |key: &str| sysctl(&[(key.to_owned(), "1".to_owned())].into(), &namespaces);
+        let own = |kind| namespaces.own(kind);
+        let check = |key: &str| sysctl(&[(key.to_owned(), "1".to_owned())].into(), own);
         assert_eq!(check("net.ipv4.ip_forward").unwrap()[0].0, "net/ipv4/ip_forward");
         assert_eq!(check("net/ipv4/conf/a.b/x").unwrap()[0].0, "net/ipv4/conf/a.b/x");
         assert_eq!(check("net.ipv4.conf.a/b.x").unwrap()[0].0, "net/ipv4/conf/a.b/x");

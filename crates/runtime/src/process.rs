@@ -50,6 +50,8 @@ pub(crate) struct ProcessPlan {
     pub preserve_fds: u32,
     /// Whether the program is killed when the caller ends.
     pub dies_with_caller: bool,
+    /// It has the caller's keys and not fresh ones.
+    pub callers_keyring: bool,
     credentials: Credentials,
     umask: u32,
     no_new_privileges: bool,
@@ -60,6 +62,44 @@ pub(crate) struct ProcessPlan {
     filter: Option<Filter>,
 }
 
+/// Whether a process can be what its configuration says, as far as can be told before anything of it is made.
+pub(crate) fn check(process: &Process) -> Result<(), LaunchError> {
+    let invalid = |text: String| Err(LaunchError::Invalid(text));
+    program(process)?;
+    strings("process.args", &process.args)?;
+    cwd(process)?;
+    environment::normalise(&process.env)?;
+    strings("process.env", &process.env)?;
+    if let Some(umask) = process.user.umask.filter(|umask| *umask > 0o777) {
+        return invalid(format!("process.user.umask: {umask} is not 0 to 511"));
+    }
+    limits::check(&process.rlimits)?;
+    let score = process.oom_score_adj;
+    if let Some(score) = score.filter(|score| !(-1000..=1000).contains(score)) {
+        return invalid(format!("process.oomScoreAdj: {score} is not -1000 to 1000"));
+    }
+    security::Labels::new(process)?;
+    Scheduling::new(process, None)?;
+    Affinity::new(process.exec_cpu_affinity.as_ref()).map(drop)
+}
+
+fn program(process: &Process) -> Result<String, LaunchError> {
+    let first = process.args.first().cloned();
+    first.ok_or_else(|| LaunchError::Invalid("process.args is empty".to_owned()))
+}
+
+fn cwd(process: &Process) -> Result<PathBuf, LaunchError> {
+    let why = match process.cwd.as_str() {
+        path if !Path::new(path).is_absolute() => "is not absolute",
+        path if path.contains('\0') => "has a null byte",
+        path => return Ok(PathBuf::from(path)),
+    };
+    Err(LaunchError::Invalid(format!(
+        "process.cwd {:?} {why}",
+        process.cwd
+    )))
+}
+
 impl ProcessPlan {
     pub fn new(
         process: &Process,
@@ -67,28 +107,18 @@ impl ProcessPlan {
         memory: Option<&MemoryPolicy>,
         filter: Option<Filter>,
     ) -> Result<ProcessPlan, LaunchError> {
-        let program = process
-            .args
-            .first()
-            .cloned()
-            .ok_or_else(|| LaunchError::Invalid("process.args is empty".to_owned()))?;
-        if !Path::new(&process.cwd).is_absolute() {
-            return Err(LaunchError::Invalid(format!(
-                "process.cwd {:?} is not absolute",
-                process.cwd
-            )));
-        }
         let terminal = process.terminal;
         Ok(ProcessPlan {
             args: strings("process.args", &process.args)?,
             env: environment::normalise(&process.env)?,
-            cwd: PathBuf::from(&process.cwd),
+            cwd: cwd(process)?,
             rlimits: process.rlimits.clone(),
             oom_score_adj: process.oom_score_adj,
             console_size: process.console_size.map(|size| (size.height, size.width)),
             terminal,
             preserve_fds: 0,
             dies_with_caller: false,
+            callers_keyring: false,
             credentials: Credentials::new(&process.user, process.capabilities.as_ref()),
             umask: process.user.umask.unwrap_or(0o022),
             no_new_privileges: process.no_new_privileges,
@@ -97,7 +127,7 @@ impl ProcessPlan {
             scheduling: Scheduling::new(process, memory)?,
             affinity: Affinity::new(process.exec_cpu_affinity.as_ref())?,
             filter,
-            program,
+            program: program(process)?,
         })
     }
 
@@ -106,8 +136,11 @@ impl ProcessPlan {
         self.credentials.uid
     }
 
-    /// Keys of its own for the process that becomes the program.
+    /// Keys of its own for the process that becomes the program, unless it keeps the caller's.
     pub fn new_keyring(&self) -> Result<(), LaunchError> {
+        if self.callers_keyring {
+            return Ok(());
+        }
         self.security.new_keyring()
     }
 
@@ -218,10 +251,9 @@ fn hand_over(listener: Option<OwnedFd>, channel: &mut Channel) -> Result<(), Lau
 }
 
 fn strings(what: &str, list: &[String]) -> Result<Vec<CString>, LaunchError> {
-    list.iter()
-        .map(|text| {
-            CString::new(text.as_str())
-                .map_err(|_| LaunchError::Invalid(format!("{what} has a null byte in {text:?}")))
-        })
-        .collect()
+    let each = list.iter().enumerate().map(|(index, text)| {
+        CString::new(text.as_str())
+            .map_err(|_| LaunchError::Invalid(format!("{what}[{index}]: {text:?} has a null byte")))
+    });
+    each.collect()
 }

@@ -8,6 +8,7 @@
 
 mod attach;
 mod cgroups;
+mod check;
 mod copy_up;
 mod devices;
 mod hidden;
@@ -28,7 +29,8 @@ use sys::terminal::Pair;
 use crate::error::{During, LaunchError, reason};
 use crate::namespaces::MountTable;
 
-pub(crate) use prepare::{Request, RootfsPlan};
+pub(crate) use check::{bound, check};
+pub(crate) use prepare::{Request, RootfsPlan, open_root};
 
 impl RootfsPlan {
     /// In the child: mounts everything. The process's root is still the old one afterwards.

@@ -28,27 +28,55 @@ pub use compile::compile;
 pub(crate) use listener::{Answerer, Listener};
 pub use profile::default_seccomp;
 
-/// A document that cannot be made into a filter.
+/// A document that cannot be made into a filter: what is wrong, and where in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SeccompError {
-    #[error("seccomp: there is no action {0:?}")]
+#[error("{place}: {mistake}")]
+pub struct SeccompError {
+    pub place: String,
+    pub mistake: Mistake,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Mistake {
+    #[error("there is no action {0:?}")]
     Action(String),
-    #[error("seccomp: SCMP_ACT_NOTIFY needs listenerPath, the socket of whoever answers")]
+    #[error("SCMP_ACT_NOTIFY needs listenerPath, the socket of whoever answers")]
     NoListener,
-    #[error("seccomp: {0} cannot have the action SCMP_ACT_NOTIFY: handing over the listener needs it")]
+    #[error("{0} cannot have the action SCMP_ACT_NOTIFY: handing over the listener needs it")]
     CannotNotify(String),
-    #[error("seccomp: there is no architecture {0:?}")]
+    #[error("it is for whoever listens at listenerPath, which is not there")]
+    NobodyToTell,
+    #[error("there is no architecture {0:?}")]
     Architecture(String),
-    #[error("seccomp: there is no comparison {0:?}")]
+    #[error("there is no comparison {0:?}")]
     Comparison(String),
-    #[error("seccomp: {0} has an argument with index {1}; a system call has arguments 0 to 5")]
-    Argument(String, u32),
-    #[error("seccomp: errnoRet {0} is out of range (0 to 4095)")]
+    #[error("{0} is no argument: a system call has arguments 0 to 5")]
+    Argument(u32),
+    #[error("{0} is out of range (0 to 4095)")]
     Errno(u32),
-    #[error("seccomp: there is no flag {0:?}")]
+    #[error("the action {0} gives back no errno (SCMP_ACT_ERRNO and SCMP_ACT_TRACE do)")]
+    NoErrno(String),
+    #[error("there is no flag {0:?}")]
     Flag(String),
-    #[error("seccomp: the profile makes a program of {0} instructions; the kernel takes 4096")]
+    #[error("it names no system call")]
+    NoNames,
+    #[error("they make a program of {0} instructions; the kernel takes 4096")]
     TooLong(usize),
+}
+
+impl Mistake {
+    fn at(self, place: impl Into<String>) -> SeccompError {
+        SeccompError {
+            place: place.into(),
+            mistake: self,
+        }
+    }
+}
+
+impl From<SeccompError> for LaunchError {
+    fn from(error: SeccompError) -> LaunchError {
+        LaunchError::Invalid(format!("linux.seccomp.{error}"))
+    }
 }
 
 /// A compiled filter.
@@ -91,17 +119,38 @@ pub fn prepare(document: &Seccomp, cache: Option<&Path>) -> Result<Prepared, Lau
 
 /// The filter of a document, from the cache when it is there.
 fn filter(document: &Seccomp, cache: Option<&Path>) -> Result<Filter, LaunchError> {
-    let checked = flags(document).and_then(|flags| check_notifications(document).map(|()| flags));
-    let flags = checked.map_err(|error| LaunchError::Invalid(error.to_string()))?;
+    let flags = flags(document)?;
+    check_notifications(document)?;
     let program = match cache {
         Some(directory) => cache::load_or_make(directory, document, || compile(document)),
         None => compile(document),
     };
     Ok(Filter {
-        program: program.map_err(|error| LaunchError::Invalid(error.to_string()))?,
+        program: program?,
         flags,
         notifies: notifies(document),
     })
+}
+
+/// What the specification forbids beyond what makes no filter.
+pub(crate) fn check(document: &Seccomp) -> Result<(), SeccompError> {
+    let gives = |action: &str| matches!(action, "SCMP_ACT_ERRNO" | "SCMP_ACT_TRACE");
+    if document.default_errno_ret.is_some() && !gives(&document.default_action) {
+        return Err(Mistake::NoErrno(document.default_action.clone()).at("defaultErrnoRet"));
+    }
+    for (index, rule) in document.syscalls.iter().enumerate() {
+        if rule.errno_ret.is_some() && !gives(&rule.action) {
+            return Err(Mistake::NoErrno(rule.action.clone()).at(format!("syscalls[{index}].errnoRet")));
+        }
+        if rule.names.is_empty() {
+            return Err(Mistake::NoNames.at(format!("syscalls[{index}].names")));
+        }
+    }
+    let told = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    if told(&document.listener_metadata) && !told(&document.listener_path) {
+        return Err(Mistake::NobodyToTell.at("listenerMetadata"));
+    }
+    Ok(())
 }
 
 /// Whether somebody outside answers for some of the calls.
@@ -116,24 +165,24 @@ fn check_notifications(document: &Seccomp) -> Result<(), SeccompError> {
     // Between the filter and the exec lies this one call, which nobody could answer for yet.
     const NEEDED: &str = "sendmsg";
     if document.default_action == action::NOTIFY_NAME {
-        return Err(SeccompError::CannotNotify("every system call".to_owned()));
-    }
-    let mut rules = document
-        .syscalls
-        .iter()
-        .filter(|rule| rule.action == action::NOTIFY_NAME);
-    if rules
-        .clone()
-        .any(|rule| rule.names.iter().any(|name| name == NEEDED))
-    {
-        return Err(SeccompError::CannotNotify(NEEDED.to_owned()));
+        return Err(Mistake::CannotNotify("every system call".to_owned()).at("defaultAction"));
     }
     let listens = document
         .listener_path
         .as_ref()
         .is_some_and(|path| !path.is_empty());
-    if rules.next().is_some() && !listens {
-        return Err(SeccompError::NoListener);
+    let mut rules = document.syscalls.iter().enumerate();
+    match rules.find(|(_, rule)| rule.action == action::NOTIFY_NAME) {
+        Some((index, _)) if !listens => {
+            return Err(Mistake::NoListener.at(format!("syscalls[{index}].action")));
+        }
+        _ => {}
+    }
+    for (index, rule) in document.syscalls.iter().enumerate() {
+        if rule.action == action::NOTIFY_NAME && rule.names.iter().any(|name| name == NEEDED) {
+            let place = format!("syscalls[{index}].action");
+            return Err(Mistake::CannotNotify(NEEDED.to_owned()).at(place));
+        }
     }
     Ok(())
 }
@@ -147,7 +196,7 @@ fn flags(document: &Seccomp) -> Result<u32, SeccompError> {
         return Ok(SPEC_ALLOW);
     }
     let mut bits = 0;
-    for flag in &document.flags {
+    for (index, flag) in document.flags.iter().enumerate() {
         bits |= match flag.as_str() {
             // One thread loads the filter; there is nobody to synchronise.
             "SECCOMP_FILTER_FLAG_TSYNC" => 0,
@@ -156,7 +205,7 @@ fn flags(document: &Seccomp) -> Result<u32, SeccompError> {
             // The kernel wants it together with a listener only.
             "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" if notifies(document) => WAIT_KILLABLE,
             "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => 0,
-            other => return Err(SeccompError::Flag(other.to_owned())),
+            other => return Err(Mistake::Flag(other.to_owned()).at(format!("flags[{index}]"))),
         };
     }
     Ok(bits)

@@ -1,9 +1,9 @@
 //! A configuration to begin with: what `berth runtime spec` writes, a container with the usual mounts and rights.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use spec::runtime::{
-    Capabilities, Linux, Mount, Namespace, NamespaceType, Process, Resources, Root, Spec, VERSION,
+    Capabilities, IdMapping, Linux, Mount, Namespace, NamespaceType, Process, Resources, Root, Spec, VERSION,
 };
 
 /// The capabilities that the field gives a container by default.
@@ -134,4 +134,42 @@ pub fn spec() -> Spec {
         }),
         ..Spec::default()
     }
+}
+
+/// The same with a user namespace in which this one id is root. What cannot be had for one id alone is the host's: the
+/// network, /sys. Nothing limits it.
+pub fn rootless_spec(uid: u32, gid: u32) -> Spec {
+    let mut spec = spec();
+    for mount in &mut spec.mounts {
+        mount
+            .options
+            .retain(|option| !option.starts_with("uid=") && !option.starts_with("gid="));
+        if mount.destination == Path::new("/sys") {
+            mount.r#type = Some("none".to_owned());
+            mount.source = Some("/sys".to_owned());
+            mount.options.insert(0, "rbind".to_owned());
+        }
+    }
+    // It comes along with /sys.
+    spec.mounts
+        .retain(|mount| mount.destination != Path::new("/sys/fs/cgroup"));
+    let linux = spec.linux.get_or_insert_default();
+    linux.resources = None;
+    linux
+        .namespaces
+        .retain(|namespace| namespace.r#type != NamespaceType::Network);
+    linux.namespaces.push(Namespace {
+        r#type: NamespaceType::User,
+        path: None,
+    });
+    let map = |host_id| {
+        vec![IdMapping {
+            container_id: 0,
+            host_id,
+            size: 1,
+        }]
+    };
+    linux.uid_mappings = map(uid);
+    linux.gid_mappings = map(gid);
+    spec
 }

@@ -18,14 +18,14 @@ pub(super) struct Arguments {
     /// Directory for the state of containers
     #[arg(long, default_value = "/run/berth/runtime")]
     pub root: PathBuf,
-    /// File to append error messages to
+    /// File to append errors and warnings to (warnings go to standard error without it)
     #[arg(long)]
     pub log: Option<PathBuf>,
     /// Format of the log
     #[arg(long, default_value = "text")]
     pub log_format: LogFormat,
-    /// Accepted for compatibility
-    #[arg(long, hide = true)]
+    /// More in the log than errors and warnings
+    #[arg(long)]
     pub debug: bool,
     /// Have systemd make the cgroup, as a scope (create, run); linux.cgroupsPath has the form slice:prefix:name
     #[arg(long)]
@@ -124,6 +124,9 @@ pub(super) enum Command {
     Spec {
         #[arg(short, long)]
         bundle: Option<PathBuf>,
+        /// One with a user namespace that has the caller's id alone, the host's network, and no limits
+        #[arg(long)]
+        rootless: bool,
     },
     /// Print what this runtime can do
     Features,
@@ -147,9 +150,12 @@ pub(super) struct CreateOptions {
     /// may chroot(2) can leave such a root
     #[arg(long)]
     pub no_pivot: bool,
-    /// Accepted for compatibility
-    #[arg(long, hide = true)]
+    /// Leave the container's processes the keys of the caller's session, instead of a fresh keyring each
+    #[arg(long)]
     pub no_new_keyring: bool,
+    /// Accepted for compatibility: this runtime adopts nobody's processes
+    #[arg(long, hide = true)]
+    pub no_subreaper: bool,
     /// How many of the caller's descriptors from 3 on the process gets
     #[arg(long, default_value_t = 0)]
     pub preserve_fds: u32,
@@ -206,6 +212,9 @@ pub(super) struct ExecOptions {
     /// How many of the caller's descriptors from 3 on the process gets
     #[arg(long, default_value_t = 0)]
     pub preserve_fds: u32,
+    /// Group below the container's to run in; with version 1, CONTROLLER[,CONTROLLER]:PATH any number of times
+    #[arg(long)]
+    pub cgroup: Vec<String>,
     /// Also in a container that is paused, where the process waits until it is resumed
     #[arg(long)]
     pub ignore_paused: bool,
@@ -214,7 +223,7 @@ pub(super) struct ExecOptions {
     pub command: Vec<String>,
 }
 
-/// Sizes are bytes; what is not named stays as it is.
+/// Sizes are bytes, or have a unit (512m); what is not named stays as it is.
 #[derive(Debug, clap::Args)]
 pub(super) struct UpdateOptions {
     /// File with limits as in the configuration's linux.resources (- for standard input), instead of the options
@@ -240,15 +249,27 @@ pub(super) struct UpdateOptions {
     pub cpuset_cpus: Option<String>,
     #[arg(long)]
     pub cpuset_mems: Option<String>,
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_parser = size)]
     pub memory: Option<i64>,
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_parser = size)]
     pub memory_reservation: Option<i64>,
     /// Memory and swap together
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_parser = size)]
     pub memory_swap: Option<i64>,
+    /// Accepted for compatibility: Linux 5.15 and newer have no limits of kernel memory
+    #[arg(long, hide = true, allow_negative_numbers = true, value_parser = size)]
+    pub kernel_memory: Option<i64>,
+    /// Accepted for compatibility, as well
+    #[arg(long, hide = true, allow_negative_numbers = true, value_parser = size)]
+    pub kernel_memory_tcp: Option<i64>,
     #[arg(long, allow_negative_numbers = true)]
     pub pids_limit: Option<i64>,
+    /// Line of the L3 cache, for a container with linux.intelRdt
+    #[arg(long)]
+    pub l3_cache_schema: Option<String>,
+    /// Line of the memory bandwidth, for a container with linux.intelRdt
+    #[arg(long)]
+    pub mem_bw_schema: Option<String>,
     pub id: String,
 }
 
@@ -269,9 +290,66 @@ fn interval(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
+/// Bytes, as a number or with a unit of 1024 of the one before; -1 is no limit.
+fn size(text: &str) -> Result<i64, String> {
+    let wrong = || format!("{text:?} is not a size: a number of bytes, one with a unit (512m), or -1");
+    if text == "-1" {
+        return Ok(-1);
+    }
+    let lower = text.to_ascii_lowercase();
+    let unit = lower.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let number = lower.strip_suffix(unit).unwrap_or(&lower);
+    let power = match unit {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 1,
+        "m" | "mb" | "mib" => 2,
+        "g" | "gb" | "gib" => 3,
+        "t" | "tb" | "tib" => 4,
+        "p" | "pb" | "pib" => 5,
+        _ => return Err(wrong()),
+    };
+    let factor = 1i64 << (10 * power);
+    if let Ok(whole) = number.parse::<i64>() {
+        return whole.checked_mul(factor).ok_or_else(wrong);
+    }
+    let bytes = number.parse::<f64>().map_err(|_| wrong())? * factor as f64;
+    if bytes < i64::MAX as f64 {
+        Ok(bytes as i64)
+    } else {
+        Err(wrong())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("67108864", 64 << 20),
+            ("512m", 512 << 20),
+            ("2K", 2 << 10),
+            ("1GiB", 1 << 30),
+            ("1.5kb", 1536),
+            ("-1", -1),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for bad in [
+            "",
+            "m",
+            "-2",
+            "5x",
+            "1.2.3",
+            "9999999p",
+            "99999999999999999999",
+            "NaN",
+        ] {
+            assert!(size(bad).is_err(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn intervals() {

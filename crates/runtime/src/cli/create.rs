@@ -15,7 +15,11 @@ use super::inherited::{self, Inherited};
 use super::lifecycle;
 use super::rdt::{self, Class};
 use super::state::{self, Containers, Record};
-use crate::launch::{Launch, RootFs, Running, Stdio};
+use crate::hooks::HookPlan;
+use crate::identity::Identity;
+use crate::launch::{Launch, Planned, RootFs, Running, Stdio};
+use crate::seccomp::{self, Prepared};
+use crate::validate::validate;
 
 /// How the control group is made.
 #[derive(Debug, Clone, Copy)]
@@ -79,120 +83,151 @@ fn make(
     foreground: bool,
     groups: Groups,
 ) -> Result<Running, CliError> {
+    state::check_id(&options.id)?;
     let bundle = state::absolute(&options.bundle)?;
     let mut spec: Spec = document::read(&bundle.join("config.json"))?;
+    // What is wrong is told before anything is made.
+    validate(&spec, &bundle)?;
+    let linux = spec.linux.as_ref();
+    let resctrl = linux.and_then(|linux| linux.intel_rdt.as_ref()).map(|asked| {
+        rdt::check(asked)?;
+        rdt::root()
+    });
+    let resctrl = resctrl.transpose()?;
+    let filter = linux
+        .and_then(|linux| linux.seccomp.as_ref())
+        .map(|document| seccomp::prepare(document, None))
+        .transpose()?;
     // Reading takes as much code as all that follows, and other code.
     sys::memory::release_code();
     if let Some(process) = &mut spec.process {
+        if process.terminal && options.console_socket.is_none() && !foreground {
+            return Err(CliError::Usage(
+                "a detached container with a terminal needs --console-socket".to_owned(),
+            ));
+        }
         inherited::tell(preserved, &mut process.env);
     }
     let path = spec
         .linux
         .as_ref()
         .and_then(|linux| linux.cgroups_path.as_deref());
-    let place = state::place(path, &options.id, groups.systemd)?;
-    containers.reserve(&options.id)?;
-    let handed_on = preserved.count();
-    let result = launch(
+    let making = Making {
         containers,
         options,
-        &bundle,
-        spec,
-        &place,
-        groups.optional,
-        (foreground, handed_on),
-    );
+        bundle: &bundle,
+        spec: &spec,
+        filter: filter.as_ref(),
+        resctrl: resctrl.as_deref(),
+        place: state::place(path, &options.id, groups.systemd)?,
+        optional: groups.optional,
+        preserve_fds: preserved.count(),
+    };
+    containers.reserve(&options.id)?;
+    let mut hooked = false;
+    let result = making.launch(&mut hooked);
     if result.is_err() {
         let _ = containers.remove(&options.id);
+        if hooked {
+            // What the first hooks have set up, the last ones take back.
+            HookPlan::new(&spec, Identity::new(&spec, &options.id, &bundle)).run_poststop();
+        }
     }
     result
 }
 
-fn launch(
-    containers: &Containers,
-    options: &CreateOptions,
-    bundle: &Path,
-    spec: Spec,
-    place: &Place,
+/// What a container is made from.
+struct Making<'a> {
+    containers: &'a Containers,
+    options: &'a CreateOptions,
+    bundle: &'a Path,
+    spec: &'a Spec,
+    filter: Option<&'a Prepared>,
+    /// Where classes of cache and memory bandwidth are, for a container that wants one.
+    resctrl: Option<&'a Path>,
+    place: Place,
+    /// It may be without a group.
     optional: bool,
-    (foreground, preserve_fds): (bool, u32),
-) -> Result<Running, CliError> {
-    let console_socket = options.console_socket.as_deref();
-    let root = spec
-        .root
-        .as_ref()
-        .map(|root| bundle.join(&root.path))
-        .ok_or_else(|| CliError::Config {
-            path: bundle.join("config.json"),
-            reason: "root is missing".to_owned(),
-        })?;
-    let wants_terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
-    if wants_terminal && console_socket.is_none() && !foreground {
-        return Err(CliError::Usage(
-            "a detached container with a terminal needs --console-socket".to_owned(),
-        ));
+    preserve_fds: u32,
+}
+
+impl Making<'_> {
+    /// `hooked` says whether hooks may have run.
+    fn launch(&self, hooked: &mut bool) -> Result<Running, CliError> {
+        let Making {
+            containers,
+            options,
+            bundle,
+            spec,
+            ref place,
+            ..
+        } = *self;
+        let root = bundle.join(spec.root.as_ref().map_or(Path::new(""), |root| &root.path));
+        let group = group(spec, &options.id, place, self.optional)?;
+        let asked = spec.linux.as_ref().and_then(|linux| linux.intel_rdt.as_ref());
+        let class = match (self.resctrl, asked) {
+            (Some(resctrl), Some(asked)) => Some(Class::make(resctrl, &options.id, asked)?),
+            _ => None,
+        };
+        let socket = containers.listen(&options.id)?;
+        let stdio = match spec.process.as_ref().is_some_and(|process| process.terminal) {
+            true => Stdio::Terminal,
+            false => Stdio::Inherit,
+        };
+        let mut launch = Launch::new(&options.id, bundle, spec, RootFs::Path(&root), stdio);
+        launch.cgroup = group.as_ref().map(Group::cgroup);
+        launch.start_socket = Some(socket.as_fd());
+        launch.preserve_fds = self.preserve_fds;
+        launch.no_pivot = options.no_pivot;
+        launch.callers_keyring = options.no_new_keyring;
+        launch.filter = self.filter;
+        launch.classed = class.is_some();
+        // Here, too, one kind of work ends and another begins; the peak of the memory is the larger of them, not their sum.
+        sys::memory::release_code();
+        let planned = Planned::new(launch)?;
+        *hooked = true;
+        let mut created = planned.create()?;
+        sys::memory::release_code();
+        let pid = created.pid();
+        let classed = class.as_ref().map_or_else(Vec::new, Class::directories);
+        rdt::enter(&classed, pid.unsigned_abs())?;
+        let (_, start_time) = state::stat(pid).ok_or_else(|| CliError::NotRunning(options.id.clone()))?;
+        if let (Some(path), Some(master)) = (&options.console_socket, created.terminal()) {
+            console::hand_over(path, &master)?;
+        }
+        if let Some(path) = &options.pidfd_socket {
+            console::hand_over_process(path, created.pidfd())?;
+        }
+        if let Some(path) = &options.pid_file {
+            write_pid(path, pid)?;
+        }
+        let record = Record {
+            id: options.id.clone(),
+            pid,
+            start_time,
+            bundle: bundle.to_path_buf(),
+            rootfs: root.clone(),
+            created: jiff::Timestamp::now().to_string(),
+            cgroup_parent: place.parent().to_owned(),
+            cgroup_name: group
+                .as_ref()
+                .map_or_else(String::new, |_| place.name().to_owned()),
+            systemd: place.driver() == Driver::Systemd,
+            classes: class.as_ref().map_or_else(Vec::new, Class::goes),
+            classed,
+            callers_keyring: options.no_new_keyring,
+            spec: spec.clone(),
+        };
+        containers.save(&record)?;
+        let running = created.leave()?;
+        if let Some(group) = group {
+            group.keep();
+        }
+        if let Some(class) = class {
+            class.keep();
+        }
+        Ok(running)
     }
-    let group = group(&spec, &options.id, place, optional)?;
-    let asked = spec.linux.as_ref().and_then(|linux| linux.intel_rdt.as_ref());
-    let class = asked
-        .map(|asked| Class::make(&rdt::root()?, &options.id, asked))
-        .transpose()?;
-    let socket = containers.listen(&options.id)?;
-    let stdio = if wants_terminal {
-        Stdio::Terminal
-    } else {
-        Stdio::Inherit
-    };
-    let mut launch = Launch::new(&options.id, bundle, &spec, RootFs::Path(&root), stdio);
-    launch.cgroup = group.as_ref().map(Group::cgroup);
-    launch.start_socket = Some(socket.as_fd());
-    launch.preserve_fds = preserve_fds;
-    launch.no_pivot = options.no_pivot;
-    launch.classed = class.is_some();
-    // Here, too, one kind of work ends and another begins; the peak of the memory is the larger of them, not their sum.
-    sys::memory::release_code();
-    let mut created = crate::launch::create(launch)?;
-    sys::memory::release_code();
-    let pid = created.pid();
-    if let Some(class) = &class {
-        class.enter(pid)?;
-    }
-    let (_, start_time) = state::stat(pid).ok_or_else(|| CliError::NotRunning(options.id.clone()))?;
-    if let (Some(path), Some(master)) = (console_socket, created.terminal()) {
-        console::hand_over(path, &master)?;
-    }
-    if let Some(path) = &options.pidfd_socket {
-        console::hand_over_process(path, created.pidfd())?;
-    }
-    if let Some(path) = &options.pid_file {
-        write_pid(path, pid)?;
-    }
-    let record = Record {
-        id: options.id.clone(),
-        pid,
-        start_time,
-        bundle: bundle.to_owned(),
-        rootfs: root,
-        created: jiff::Timestamp::now().to_string(),
-        cgroup_parent: place.parent().to_owned(),
-        cgroup_name: group
-            .as_ref()
-            .map_or_else(String::new, |_| place.name().to_owned()),
-        systemd: place.driver() == Driver::Systemd,
-        classes: class
-            .as_ref()
-            .map_or_else(Vec::new, |class| class.made().to_vec()),
-        spec: spec.clone(),
-    };
-    containers.save(&record)?;
-    let running = created.leave()?;
-    if let Some(group) = group {
-        group.keep();
-    }
-    if let Some(class) = class {
-        class.keep();
-    }
-    Ok(running)
 }
 
 /// The group with its limits; none where it is optional, may not be made, and nothing in the configuration needs it.

@@ -22,7 +22,8 @@ pub(super) enum CliError {
         action: &'static str,
         status: spec::runtime::Status,
     },
-    #[error("container {0} is not running")]
+    /// Engines look for these words, to tell that there is nobody left to signal.
+    #[error("container not running: {0}")]
     NotRunning(String),
     #[error("{}: {reason}", path.display())]
     Config { path: PathBuf, reason: String },

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 
+use cgroup::Below;
 use spec::runtime::{Process, Status};
 
 use super::arguments::ExecOptions;
@@ -10,6 +11,7 @@ use super::create::write_pid;
 use super::document;
 use super::error::CliError;
 use super::inherited;
+use super::rdt;
 use super::state::{Containers, Record};
 use crate::exec::{Exec, Membership};
 use crate::launch::Stdio;
@@ -19,7 +21,11 @@ pub(super) fn exec(containers: &Containers, options: ExecOptions) -> Result<i32,
     let preserved = inherited::check(options.preserve_fds)?;
     let record = containers.load(&options.id)?;
     let status = containers.status(&record);
-    let runs = status == Status::Running || (status == Status::Paused && options.ignore_paused);
+    let runs = match status {
+        Status::Created | Status::Running => true,
+        Status::Paused => options.ignore_paused,
+        Status::Creating | Status::Stopped => false,
+    };
     if !runs {
         return Err(CliError::Status {
             action: "exec in",
@@ -30,6 +36,8 @@ pub(super) fn exec(containers: &Containers, options: ExecOptions) -> Result<i32,
         .process()
         .ok_or_else(|| CliError::NotRunning(record.id.clone()))?;
     let mut process = process(&record, &options)?;
+    crate::process::check(&process)?;
+    let below = Below::parse(&options.cgroup)?;
     inherited::tell(preserved, &mut process.env);
     if process.terminal && options.detach && options.console_socket.is_none() {
         return Err(CliError::Usage(
@@ -41,8 +49,12 @@ pub(super) fn exec(containers: &Containers, options: ExecOptions) -> Result<i32,
     } else {
         Some(console::take_signals()?)
     };
-    let cgroup = record.optional_cgroup()?;
-    let membership = cgroup.as_ref().map(Membership::of).transpose()?;
+    let cgroup = match options.cgroup.is_empty() {
+        true => record.optional_cgroup()?,
+        false => Some(record.cgroup()?),
+    };
+    let membership = cgroup.as_ref().map(|cgroup| Membership::below(cgroup, &below));
+    let membership = membership.transpose()?;
     let stdio = if process.terminal {
         Stdio::Terminal
     } else {
@@ -53,8 +65,13 @@ pub(super) fn exec(containers: &Containers, options: ExecOptions) -> Result<i32,
         .and_then(|linux| linux.seccomp.as_ref())
         .map(|document| crate::seccomp::prepare(document, None))
         .transpose()?;
+    // What is cloned from here is where this process is.
+    rdt::enter(&record.classed, std::process::id())?;
     let running = crate::exec::exec(Exec {
         cgroup: membership.as_ref(),
+        personality: linux.and_then(|linux| linux.personality.as_ref()),
+        memory_policy: linux.and_then(|linux| linux.memory_policy.as_ref()),
+        callers_keyring: record.callers_keyring,
         filter: filter.as_ref(),
         preserve_fds: preserved.count(),
         identity: record.identity(),
@@ -120,6 +137,10 @@ fn process(record: &Record, options: &ExecOptions) -> Result<Process, CliError> 
         let sets = process.capabilities.get_or_insert_default();
         for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
             set.extend(options.cap.iter().cloned());
+        }
+        // An ambient one must be inheritable, and no option makes it that.
+        if !sets.inheritable.is_empty() {
+            sets.ambient.extend(options.cap.iter().cloned());
         }
     }
     Ok(process)

@@ -5,14 +5,17 @@ use serde_json::json;
 use super::error::CliError;
 use crate::process::scheduling::{MEMORY_FLAGS, MEMORY_MODES};
 
-const MOUNT_OPTIONS: [&str; 57] = [
+const MOUNT_OPTIONS: [&str; 62] = [
     "async",
     "atime",
     "bind",
     "defaults",
     "dev",
     "diratime",
+    "dirsync",
     "exec",
+    "iversion",
+    "lazytime",
     "loud",
     "noatime",
     "nodev",
@@ -53,10 +56,12 @@ const MOUNT_OPTIONS: [&str; 57] = [
     "runbindable",
     "rw",
     "shared",
+    "silent",
     "slave",
     "strictatime",
     "suid",
     "symfollow",
+    "sync",
     "tmpcopyup",
     "unbindable",
     "remount",

@@ -11,6 +11,7 @@ use super::error::CliError;
 use super::rdt;
 use super::signal;
 use super::state::{Containers, Record};
+use crate::LaunchError;
 use crate::hooks::HookPlan;
 use crate::launch::start_over;
 
@@ -36,15 +37,27 @@ pub(super) fn start(containers: &Containers, id: &str) -> Result<i32, CliError> 
         .and_then(|socket| Ok(start_over(socket, &record.spec, record.identity(), record.pid)?));
     // Started or dead, it does not wait there any more.
     let _ = fs::remove_file(containers.start_socket(id));
-    if result.is_err() {
-        // It may still wait, for a start or for an answer to a system call, and nothing of the user's has run.
-        end(&record)?;
+    let hooks = HookPlan::new(&record.spec, record.identity());
+    let result = result.and_then(|()| Ok(hooks.poststart(record.pid).run()?));
+    let Err(error) = result else { return Ok(0) };
+    // It may still wait, for a start or for an answer to a system call; and where a hook has failed, nothing of it stays.
+    end(&record)?;
+    if matches!(&error, CliError::Launch(LaunchError::Hook { .. }))
+        && let Err(left) = destroy(containers, &record)
+    {
+        tracing::warn!("container {id}, which a hook ended: {}", left.sentence());
     }
-    result?;
-    HookPlan::new(&record.spec, record.identity())
-        .poststart(record.pid)
-        .run();
-    Ok(0)
+    Err(error)
+}
+
+/// Takes back all that was made for a container whose processes are gone.
+fn destroy(containers: &Containers, record: &Record) -> Result<(), CliError> {
+    if !record.cgroup_name.is_empty() {
+        record.place().remove()?;
+    }
+    rdt::remove(&record.classes)?;
+    HookPlan::new(&record.spec, record.identity()).run_poststop();
+    containers.remove(&record.id)
 }
 
 pub(super) fn kill(containers: &Containers, id: &str, name: &str, all: bool) -> Result<i32, CliError> {
@@ -75,9 +88,8 @@ pub(super) fn delete(containers: &Containers, id: &str, force: bool) -> Result<i
         }
         Err(error @ CliError::Config { .. }) if force => {
             containers.remove(id)?;
-            eprintln!(
-                "berth runtime: {error}; what is left of the container's processes and cgroup is not known"
-            );
+            let told = error.sentence();
+            tracing::warn!("{told}; what is left of the container's processes and cgroup is not known");
             return Ok(0);
         }
         Err(error) => return Err(error),
@@ -94,12 +106,7 @@ pub(super) fn delete(containers: &Containers, id: &str, force: bool) -> Result<i
             });
         }
     }
-    if !record.cgroup_name.is_empty() {
-        record.place().remove()?;
-    }
-    rdt::remove(&record.classes)?;
-    HookPlan::new(&record.spec, record.identity()).run_poststop();
-    containers.remove(id)?;
+    destroy(containers, &record)?;
     Ok(0)
 }
 

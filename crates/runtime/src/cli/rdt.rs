@@ -1,7 +1,7 @@
 //! `linux.intelRdt`: classes of cache and memory bandwidth (resctrl), directories of a filesystem of the kernel's.
 //!
-//! A class that this runtime makes for a container goes with it; one that was there before stays. The process is moved in
-//! before its program begins, and what it makes is born there.
+//! A class that this runtime makes for a container alone goes with it; one that has a name of its own (`closID`) stays,
+//! whoever made it. The process is moved in before its program begins, and what it makes is born there.
 //!
 //! Sources: OCI runtime-spec config-linux.md "IntelRdt"; Linux Documentation/filesystems/resctrl.rst.
 
@@ -26,6 +26,8 @@ pub(super) struct Class {
     /// For counting what the container alone uses.
     monitor: Option<PathBuf>,
     made: Vec<PathBuf>,
+    /// The configuration gives the class a name, by which it outlives the container.
+    named: bool,
 }
 
 /// Where the kernel has the filesystem; an error that says so where it does not.
@@ -49,13 +51,7 @@ pub(super) fn root() -> Result<PathBuf, CliError> {
 impl Class {
     /// Makes or takes the class that the configuration names, with its schemata.
     pub fn make(root: &Path, id: &str, asked: &IntelRdt) -> Result<Class, CliError> {
-        let name = asked.clos_id.as_deref().unwrap_or(id);
-        let plain = !name.is_empty() && name != "." && name != ".." && !name.contains('/');
-        if !plain && name != DEFAULT {
-            return Err(invalid(format!(
-                "{FIELD}.closID {name:?} is not the name of a class"
-            )));
-        }
+        let name = named(asked).unwrap_or(id);
         let directory = if name == DEFAULT {
             root.to_owned()
         } else {
@@ -66,28 +62,23 @@ impl Class {
             monitor: None,
             made: Vec::new(),
             directory,
+            named: named(asked).is_some(),
         };
         if class.directory.is_dir() {
-            if asked.clos_id.is_none() {
+            if !class.named {
                 return Err(invalid(format!(
                     "{FIELD}: the class {name:?} is there already: name it by closID"
                 )));
             }
             class.compare(&lines)?;
         } else {
-            if asked.clos_id.is_some() && lines.is_empty() {
+            if class.named && lines.is_empty() {
                 return Err(invalid(format!(
                     "{FIELD}.closID: there is no class {name:?}, and no schema to make it with"
                 )));
             }
             class.add(class.directory.clone())?;
-            if !lines.is_empty() {
-                let file = class.directory.join("schemata");
-                fs::write(&file, format!("{}\n", lines.join("\n"))).map_err(|error| {
-                    let told = fs::read_to_string(root.join("info/last_cmd_status")).unwrap_or_default();
-                    failed(&file, &error, told.trim())
-                })?;
-            }
+            write_schemata(&class.directory, &lines)?;
         }
         if asked.enable_monitoring || asked.enable_cmt || asked.enable_mbm {
             let monitor = class.directory.join("mon_groups").join(id);
@@ -117,21 +108,18 @@ impl Class {
         }
     }
 
-    /// Moves a process in.
-    pub fn enter(&self, pid: i32) -> Result<(), CliError> {
-        for directory in [Some(&self.directory), self.monitor.as_ref()]
-            .into_iter()
-            .flatten()
-        {
-            let file = directory.join("tasks");
-            fs::write(&file, pid.to_string()).map_err(|error| failed(&file, &error, ""))?;
-        }
-        Ok(())
+    /// Where the container's processes belong.
+    pub fn directories(&self) -> Vec<PathBuf> {
+        std::iter::once(self.directory.clone())
+            .chain(self.monitor.clone())
+            .collect()
     }
 
     /// What is to be removed with the container.
-    pub fn made(&self) -> &[PathBuf] {
-        &self.made
+    pub fn goes(&self) -> Vec<PathBuf> {
+        let stays = |directory: &&PathBuf| self.named && **directory == self.directory;
+        let made = self.made.iter();
+        made.filter(|directory| !stays(directory)).cloned().collect()
     }
 
     pub fn keep(mut self) {
@@ -144,6 +132,69 @@ impl Drop for Class {
         // What has failed before is what is told.
         let _ = remove(&self.made);
     }
+}
+
+/// Whether a configuration makes sense. Nothing of the host is asked.
+pub(super) fn check(asked: &IntelRdt) -> Result<(), CliError> {
+    let plain = |name: &str| name != "." && name != ".." && !name.contains(['/', '\0']);
+    if let Some(name) = named(asked).filter(|name| *name != DEFAULT && !plain(name)) {
+        return Err(invalid(format!(
+            "{FIELD}.closID: {name:?} is not the name of a class"
+        )));
+    }
+    let bandwidth = asked.mem_bw_schema.as_deref().unwrap_or_default();
+    if !bandwidth.is_empty() && !bandwidth.starts_with("MB:") {
+        let text = format!("{FIELD}.memBwSchema: {bandwidth:?} does not begin with MB:");
+        return Err(invalid(text));
+    }
+    let lines = asked.schemata.iter().enumerate();
+    let lines = lines.map(|(index, line)| (format!("schemata[{index}]"), line.as_str()));
+    for (field, line) in lines.chain([("memBwSchema".to_owned(), bandwidth)]) {
+        if line.contains('\n') {
+            return Err(invalid(format!(
+                "{FIELD}.{field}: {line:?} is more than one line"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The name that a configuration gives the class; an empty one is none.
+fn named(asked: &IntelRdt) -> Option<&str> {
+    asked.clos_id.as_deref().filter(|name| !name.is_empty())
+}
+
+/// Moves a process in, and what it makes from now on.
+pub(super) fn enter(directories: &[PathBuf], pid: u32) -> Result<(), CliError> {
+    for directory in directories {
+        let file = directory.join("tasks");
+        fs::write(&file, pid.to_string()).map_err(|error| failed(&file, &error, ""))?;
+    }
+    Ok(())
+}
+
+/// Gives the class of a container that lives other lines.
+pub(super) fn change(classed: &[PathBuf], asked: &IntelRdt) -> Result<(), CliError> {
+    check(asked)?;
+    match classed.first() {
+        Some(directory) => write_schemata(directory, &schemata(asked)),
+        None => Err(invalid(format!("{FIELD}: the container has no class to change"))),
+    }
+}
+
+fn write_schemata(directory: &Path, lines: &[String]) -> Result<(), CliError> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let file = directory.join("schemata");
+    fs::write(&file, format!("{}\n", lines.join("\n"))).map_err(|error| {
+        // The filesystem's root has the kernel's words.
+        let status = directory
+            .ancestors()
+            .map(|above| above.join("info/last_cmd_status"));
+        let told = status.filter_map(|path| fs::read_to_string(path).ok()).next();
+        failed(&file, &error, told.unwrap_or_default().trim())
+    })
 }
 
 /// Removes what was made for a container; what is gone already is a success.
@@ -218,9 +269,14 @@ mod tests {
             fs::read_to_string(directory.join("schemata")).unwrap(),
             "L3:0=f\nMB:0=20\n"
         );
-        class.enter(77).unwrap();
+        enter(&class.directories(), 77).unwrap();
         assert_eq!(fs::read_to_string(directory.join("tasks")).unwrap(), "77");
-        let made = class.made().to_vec();
+        let made = class.goes();
+        change(&class.directories(), &asked(None, "", "MB:0=30")).unwrap();
+        assert_eq!(
+            fs::read_to_string(directory.join("schemata")).unwrap(),
+            "MB:0=30\n"
+        );
         class.keep();
         assert!(directory.is_dir() && made == [directory.clone()]);
         // The kernel's directories go with their files.
@@ -241,8 +297,8 @@ mod tests {
         wanted.enable_monitoring = true;
         let class = Class::make(root.path(), "web", &wanted).unwrap();
         let monitor = root.path().join("shared/mon_groups/web");
-        assert_eq!(class.made(), std::slice::from_ref(&monitor));
-        class.enter(5).unwrap();
+        assert_eq!(class.goes(), std::slice::from_ref(&monitor));
+        enter(&class.directories(), 5).unwrap();
         assert_eq!(fs::read_to_string(monitor.join("tasks")).unwrap(), "5");
         drop(Class::make(root.path(), "b", &asked(Some("shared"), "", "")).unwrap());
         assert!(root.path().join("shared/schemata").exists());
@@ -250,11 +306,33 @@ mod tests {
         assert!(root.path().is_dir());
     }
 
+    /// Whoever made it: others may have come to rely on the name.
+    #[test]
+    fn a_class_with_a_name_outlives_its_container() {
+        let root = root();
+        let named = asked(Some("gold"), "L3:0=f", "");
+        let class = Class::make(root.path(), "web", &named).unwrap();
+        assert_eq!(class.goes(), Vec::<PathBuf>::new());
+        class.keep();
+        assert!(root.path().join("gold/schemata").exists());
+        // The next one takes it, and so does a container whose configuration says nothing but the name.
+        let class = Class::make(root.path(), "db", &asked(Some("gold"), "", "")).unwrap();
+        assert_eq!(class.directories(), [root.path().join("gold")]);
+        // An empty name is none.
+        let class = Class::make(root.path(), "other", &asked(Some(""), "", "")).unwrap();
+        assert_eq!(class.goes(), [root.path().join("other")]);
+    }
+
     #[test]
     fn what_cannot_be_is_told_with_its_place() {
         let root = root();
-        let told = |asked: &IntelRdt| Class::make(root.path(), "web", asked).unwrap_err().to_string();
-        assert!(told(&asked(Some("../up"), "L3:0=f", "")).contains("linux.intelRdt.closID \"../up\""));
+        let told = |asked: &IntelRdt| {
+            let made = check(asked).and_then(|()| Class::make(root.path(), "web", asked).map(drop));
+            made.unwrap_err().to_string()
+        };
+        assert!(told(&asked(Some("../up"), "L3:0=f", "")).contains("linux.intelRdt.closID: \"../up\""));
+        assert!(told(&asked(None, "", "0=20")).contains("linux.intelRdt.memBwSchema: "));
+        assert!(told(&asked(None, "", "MB:0=20\nL3:0=f")).contains("more than one line"));
         assert!(told(&asked(Some("other"), "", "")).contains("no class \"other\""));
         assert!(told(&asked(Some("shared"), "L3:0=ff", "")).contains("no line \"L3:0=ff\""));
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 2, "nothing was made");

@@ -30,7 +30,7 @@ pub(super) fn state(containers: &Containers, id: &str) -> Result<i32, CliError> 
     if let Some(fields) = value.as_object_mut() {
         fields.insert("rootfs".to_owned(), json!(record.rootfs));
         fields.insert("created".to_owned(), json!(record.created));
-        fields.insert("owner".to_owned(), json!(""));
+        fields.insert("owner".to_owned(), json!(containers.owner(&record.id)));
     }
     print(&value)
 }
@@ -48,14 +48,15 @@ pub(super) fn list(containers: &Containers, format: Format, quiet: bool) -> Resu
                 let state = containers.state(record);
                 json!({
                     "ociVersion": state.oci_version, "id": state.id, "pid": state.pid, "status": state.status,
-                    "bundle": state.bundle, "rootfs": record.rootfs, "created": record.created, "owner": "",
+                    "bundle": state.bundle, "rootfs": record.rootfs, "created": record.created,
+                    "annotations": state.annotations, "owner": containers.owner(&record.id),
                 })
             })
             .collect();
         println!("{}", serde_json::Value::from(list));
         return Ok(0);
     }
-    let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED"].map(str::to_owned)];
+    let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];
     for record in &records {
         let state = containers.state(record);
         rows.push([
@@ -64,6 +65,7 @@ pub(super) fn list(containers: &Containers, format: Format, quiet: bool) -> Resu
             state.status.to_string(),
             state.bundle.display().to_string(),
             record.created.clone(),
+            containers.owner(&record.id),
         ]);
     }
     table(&rows);
@@ -95,8 +97,10 @@ pub(super) fn ps(
         println!("{}", json!(pids));
         return Ok(0);
     }
-    if !options.is_empty() {
-        return ps_of_the_host(&pids, options);
+    let usual = ["-ef".to_owned()];
+    let chosen = if options.is_empty() { &usual[..] } else { options };
+    if !options.is_empty() || has_ps() {
+        return ps_of_the_host(&pids, chosen);
     }
     let mut rows = vec![["PID", "COMMAND"].map(str::to_owned)];
     for pid in pids {
@@ -106,6 +110,12 @@ pub(super) fn ps(
     }
     table(&rows);
     Ok(0)
+}
+
+/// Whether the host has the ps(1) whose options are asked for, and no smaller one.
+fn has_ps() -> bool {
+    let called = Command::new("ps").arg("-V").output();
+    called.is_ok_and(|output| output.status.success())
 }
 
 /// Columns by the user's choice: those lines of the host's ps(1) that are of the container.
@@ -139,9 +149,15 @@ fn ps_of_the_host(pids: &[i32], options: &[String]) -> Result<i32, CliError> {
     Ok(0)
 }
 
-pub(super) fn spec(bundle: Option<&Path>) -> Result<i32, CliError> {
+pub(super) fn spec(bundle: Option<&Path>, rootless: bool) -> Result<i32, CliError> {
     let path = bundle.unwrap_or(Path::new(".")).join("config.json");
-    let text = serde_json::to_string_pretty(&template::spec()).map_err(|error| CliError::Io {
+    let spec = if rootless {
+        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+        template::rootless_spec(uid.as_raw(), gid.as_raw())
+    } else {
+        template::spec()
+    };
+    let text = serde_json::to_string_pretty(&spec).map_err(|error| CliError::Io {
         what: "print".to_owned(),
         reason: error.to_string(),
     })?;

@@ -9,7 +9,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use cgroup::{Cgroup, CgroupError, Driver, Place, Unit};
@@ -45,6 +45,12 @@ pub(super) struct Record {
     /// Directories of resctrl that were made for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<PathBuf>,
+    /// Directories of resctrl that its processes are in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classed: Vec<PathBuf>,
+    /// Its processes have the keys of whoever starts them.
+    #[serde(default)]
+    pub callers_keyring: bool,
     pub spec: Spec,
 }
 
@@ -166,6 +172,21 @@ impl Containers {
         }
     }
 
+    /// Whose the container is: the name of the user who owns its directory, or his number.
+    pub fn owner(&self, id: &str) -> String {
+        let Ok(directory) = fs::metadata(self.directory(id)) else {
+            return String::new();
+        };
+        let uid = directory.uid().to_string();
+        let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let named = users.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next()?;
+            (fields.nth(1)? == uid).then(|| name.to_owned())
+        });
+        named.unwrap_or_else(|| format!("#{uid}"))
+    }
+
     pub fn status(&self, record: &Record) -> Status {
         if record.process().is_none() {
             Status::Stopped
@@ -256,7 +277,7 @@ pub(super) fn stat(pid: i32) -> Option<(char, u64)> {
     Some((state, start_time))
 }
 
-fn check_id(id: &str) -> Result<(), CliError> {
+pub(super) fn check_id(id: &str) -> Result<(), CliError> {
     let fits = !id.is_empty()
         && id.len() <= 1024
         && id != "."

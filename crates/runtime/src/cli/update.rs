@@ -1,18 +1,20 @@
 //! `update`: other limits for a container that lives.
 //!
-//! What is not named keeps its value. The record is written after the kernel has taken the limits, so that it never
-//! promises what is not so.
+//! What is not named keeps its value, and so do the rules for devices, as with the field's runtimes: what a process has
+//! open it keeps in any case, and others may have added to them. The record is written after the kernel has taken the
+//! limits, so that it never promises what is not so.
 
 use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-use spec::runtime::{BlockIo, Cpu, Memory, Pids, Resources, Status};
+use spec::runtime::{BlockIo, Cpu, IntelRdt, Memory, Pids, Resources, Status};
 
 use super::arguments::UpdateOptions;
 use super::create;
 use super::document;
 use super::error::CliError;
+use super::rdt;
 use super::state::Containers;
 
 pub(super) fn update(containers: &Containers, options: &UpdateOptions) -> Result<i32, CliError> {
@@ -24,16 +26,31 @@ pub(super) fn update(containers: &Containers, options: &UpdateOptions) -> Result
             status,
         });
     }
-    let wanted = match &options.resources {
+    let mut wanted = match &options.resources {
         Some(path) => read(path)?,
         None => Resources::from(options),
     };
-    if wanted.is_empty() {
+    let class = IntelRdt::from(options);
+    if wanted.is_empty() && class == IntelRdt::default() {
         return Err(CliError::Usage(
             "update needs at least one limit to change".to_owned(),
         ));
     }
-    record.cgroup()?.apply(&wanted)?;
+    cgroup::check(&wanted)?;
+    if !wanted.devices.is_empty() {
+        tracing::warn!("devices: the rules of a container that lives do not change");
+        wanted.devices.clear();
+    }
+    if class != IntelRdt::default() {
+        rdt::change(&record.classed, &class)?;
+        let kept = record.spec.linux.get_or_insert_default();
+        let kept = kept.intel_rdt.get_or_insert_default();
+        over(&mut kept.l3_cache_schema, class.l3_cache_schema);
+        over(&mut kept.mem_bw_schema, class.mem_bw_schema);
+    }
+    if !wanted.is_empty() {
+        record.cgroup()?.apply(&wanted)?;
+    }
     let kept = record
         .spec
         .linux
@@ -66,6 +83,8 @@ impl From<&UpdateOptions> for Resources {
             limit: options.memory,
             reservation: options.memory_reservation,
             swap: options.memory_swap,
+            kernel: options.kernel_memory,
+            kernel_tcp: options.kernel_memory_tcp,
             ..Memory::default()
         };
         let cpu = Cpu {
@@ -92,13 +111,24 @@ impl From<&UpdateOptions> for Resources {
     }
 }
 
-/// Puts what is `new` over what is `kept`, value by value.
-fn merge(kept: &mut Resources, new: Resources) {
-    fn over<T>(kept: &mut Option<T>, new: Option<T>) {
-        if new.is_some() {
-            *kept = new;
+impl From<&UpdateOptions> for IntelRdt {
+    fn from(options: &UpdateOptions) -> Self {
+        IntelRdt {
+            l3_cache_schema: options.l3_cache_schema.clone(),
+            mem_bw_schema: options.mem_bw_schema.clone(),
+            ..IntelRdt::default()
         }
     }
+}
+
+fn over<T>(kept: &mut Option<T>, new: Option<T>) {
+    if new.is_some() {
+        *kept = new;
+    }
+}
+
+/// Puts what is `new` over what is `kept`, value by value.
+fn merge(kept: &mut Resources, new: Resources) {
     if let Some(new) = new.memory {
         let kept = kept.memory.get_or_insert_default();
         over(&mut kept.limit, new.limit);
@@ -127,9 +157,6 @@ fn merge(kept: &mut Resources, new: Resources) {
     over(&mut kept.pids, new.pids);
     over(&mut kept.block_io, new.block_io);
     over(&mut kept.network, new.network);
-    if !new.devices.is_empty() {
-        kept.devices = new.devices;
-    }
     if !new.hugepage_limits.is_empty() {
         kept.hugepage_limits = new.hugepage_limits;
     }

@@ -1,9 +1,11 @@
 //! User, groups and the five capability sets.
 //!
-//! Names of capabilities that this kernel (or the caller's own bounding set) does not have are left out: a set
-//! written for "everything" must work on a host that has less, and less is never more dangerous.
+//! Names of capabilities that this kernel (or the caller's own bounding set) does not have are left out with a warning: a
+//! set written for "everything" must work on a host that has less, and less is never more dangerous.
 //!
 //! Source: capabilities(7), OCI runtime-spec config.md "Linux Process".
+
+use std::collections::BTreeSet;
 
 use rustix::process::{Gid, Uid};
 use spec::runtime::{Capabilities, User};
@@ -30,15 +32,10 @@ struct Sets {
 
 impl Credentials {
     pub fn new(user: &User, capabilities: Option<&Capabilities>) -> Credentials {
-        let set = |names: &[String]| {
-            let (set, unknown) = Set::from_names(names);
-            if !unknown.is_empty() {
-                tracing::warn!(?unknown, "capabilities that do not exist are left out");
-            }
-            set
-        };
+        let set = |names: &[String]| Set::from_names(names).0;
         let sets = capabilities.map(|wanted| {
             let possible = caps::bounding();
+            warn_of_others(wanted, possible);
             let bounding = set(&wanted.bounding).and(possible);
             let permitted = set(&wanted.permitted).and(possible);
             let inheritable = set(&wanted.inheritable).and(possible);
@@ -87,5 +84,27 @@ impl Credentials {
         let Some(sets) = &self.sets else { return Ok(()) };
         caps::set(sets.effective, sets.permitted, sets.inheritable).during("set capabilities")?;
         caps::set_ambient(sets.ambient).during("set ambient capabilities")
+    }
+}
+
+/// Tells of what is asked for and not possible, whichever set it is in.
+fn warn_of_others(wanted: &Capabilities, possible: Set) {
+    let sets = [
+        &wanted.bounding,
+        &wanted.effective,
+        &wanted.permitted,
+        &wanted.inheritable,
+        &wanted.ambient,
+    ];
+    let impossible = |name: &&String| !caps::number(name).is_some_and(|number| possible.contains(number));
+    let names: BTreeSet<&str> = sets
+        .into_iter()
+        .flatten()
+        .filter(impossible)
+        .map(String::as_str)
+        .collect();
+    if !names.is_empty() {
+        let names = names.into_iter().collect::<Vec<_>>().join(", ");
+        tracing::warn!("process.capabilities: {names} cannot be given here and is left out");
     }
 }

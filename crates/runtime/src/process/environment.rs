@@ -16,10 +16,10 @@ const MAX_PASSWD: u64 = 1 << 20;
 pub(crate) fn normalise(env: &[String]) -> Result<Vec<String>, LaunchError> {
     let mut out: Vec<String> = Vec::with_capacity(env.len());
     let mut places = std::collections::HashMap::new();
-    for variable in env {
+    for (index, variable) in env.iter().enumerate() {
         let Some((name, _)) = variable.split_once('=').filter(|(name, _)| !name.is_empty()) else {
             return Err(LaunchError::Invalid(format!(
-                "process.env: {variable:?} is not of the form name=value"
+                "process.env[{index}]: {variable:?} is not of the form name=value"
             )));
         };
         match places.get(name).and_then(|place: &usize| out.get_mut(*place)) {

@@ -70,6 +70,31 @@ pub(crate) fn apply(pid: i32, limits: &[Rlimit], defaults: &[Rlimit]) -> Result<
     Ok(())
 }
 
+/// Whether the limits of a configuration are limits, each of another kind.
+pub(crate) fn check(limits: &[Rlimit]) -> Result<(), LaunchError> {
+    for (index, limit) in limits.iter().enumerate() {
+        let place = format!("process.rlimits[{index}]");
+        let why = if number(&limit.r#type).is_none() {
+            format!("{place}.type: there is no rlimit {:?}", limit.r#type)
+        } else if limit.soft > limit.hard {
+            format!(
+                "{place}.soft: {} is above the hard limit {}",
+                limit.soft, limit.hard
+            )
+        } else if limits
+            .iter()
+            .take(index)
+            .any(|known| known.r#type == limit.r#type)
+        {
+            format!("{place}.type: {} is listed twice", limit.r#type)
+        } else {
+            continue;
+        };
+        return Err(LaunchError::Invalid(why));
+    }
+    Ok(())
+}
+
 fn resource(limit: &Rlimit) -> Result<u32, LaunchError> {
     if limit.soft > limit.hard {
         return Err(LaunchError::Invalid(format!(

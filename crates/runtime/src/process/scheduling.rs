@@ -30,14 +30,20 @@ const FLAGS: [(&str, u64); 7] = [
     ("SCHED_FLAG_UTIL_CLAMP_MAX", 0x40),
 ];
 
+const DEFAULT: i32 = 0;
+const BIND: i32 = 2;
+const INTERLEAVE: i32 = 3;
+const LOCAL: i32 = 4;
+const PREFERRED_MANY: i32 = 5;
+const WEIGHTED_INTERLEAVE: i32 = 6;
 pub(crate) const MEMORY_MODES: [(&str, i32); 7] = [
-    ("MPOL_DEFAULT", 0),
+    ("MPOL_DEFAULT", DEFAULT),
     ("MPOL_PREFERRED", 1),
-    ("MPOL_BIND", 2),
-    ("MPOL_INTERLEAVE", 3),
-    ("MPOL_LOCAL", 4),
-    ("MPOL_PREFERRED_MANY", 5),
-    ("MPOL_WEIGHTED_INTERLEAVE", 6),
+    ("MPOL_BIND", BIND),
+    ("MPOL_INTERLEAVE", INTERLEAVE),
+    ("MPOL_LOCAL", LOCAL),
+    ("MPOL_PREFERRED_MANY", PREFERRED_MANY),
+    ("MPOL_WEIGHTED_INTERLEAVE", WEIGHTED_INTERLEAVE),
 ];
 pub(crate) const MEMORY_FLAGS: [(&str, i32); 3] = [
     ("MPOL_F_NUMA_BALANCING", 1 << 13),
@@ -86,12 +92,15 @@ impl Scheduling {
 fn policy(wanted: &Scheduler) -> Result<Policy, LaunchError> {
     let policy = named(&POLICIES, &wanted.policy, "process.scheduler.policy")?;
     let mut flags = 0;
-    for name in &wanted.flags {
-        flags |= named(&FLAGS, name, "process.scheduler.flags")?;
+    for (index, name) in wanted.flags.iter().enumerate() {
+        flags |= named(&FLAGS, name, &format!("process.scheduler.flags[{index}]"))?;
     }
     let invalid = |text: String| Err(LaunchError::Invalid(text));
     if !(-20..=19).contains(&wanted.nice) {
-        return invalid(format!("process.scheduler.nice {} is not -20 to 19", wanted.nice));
+        return invalid(format!(
+            "process.scheduler.nice: {} is not -20 to 19",
+            wanted.nice
+        ));
     }
     let realtime = matches!(policy, 1 | 2);
     if wanted.priority != 0 && !realtime {
@@ -108,7 +117,7 @@ fn policy(wanted: &Scheduler) -> Result<Policy, LaunchError> {
     }
     let Ok(priority) = u32::try_from(wanted.priority) else {
         return invalid(format!(
-            "process.scheduler.priority {} is negative",
+            "process.scheduler.priority: {} is negative",
             wanted.priority
         ));
     };
@@ -133,18 +142,31 @@ fn io_priority(wanted: &IoPriority) -> Result<(u32, u32), LaunchError> {
     match u32::try_from(wanted.priority) {
         Ok(level @ 0..=7) => Ok((class, level)),
         _ => Err(LaunchError::Invalid(format!(
-            "process.ioPriority.priority {} is not 0 to 7",
+            "process.ioPriority.priority: {} is not 0 to 7",
             wanted.priority
         ))),
     }
 }
 
-fn memory_policy(wanted: &MemoryPolicy) -> Result<(i32, Vec<usize>), LaunchError> {
+pub(crate) fn memory_policy(wanted: &MemoryPolicy) -> Result<(i32, Vec<usize>), LaunchError> {
     let mut mode = named(&MEMORY_MODES, &wanted.mode, "linux.memoryPolicy.mode")?;
-    for name in &wanted.flags {
-        mode |= named(&MEMORY_FLAGS, name, "linux.memoryPolicy.flags")?;
+    let nodes = list("linux.memoryPolicy.nodes", &wanted.nodes)?;
+    // Those of the kernel (set_mempolicy(2)); the preferred modes take any number.
+    let why = match mode {
+        DEFAULT | LOCAL if !nodes.is_empty() => Some("takes no nodes"),
+        BIND | INTERLEAVE | PREFERRED_MANY | WEIGHTED_INTERLEAVE if nodes.is_empty() => {
+            Some("needs at least one node")
+        }
+        _ => None,
+    };
+    if let Some(why) = why {
+        let text = format!("linux.memoryPolicy.nodes: {} {why}", wanted.mode);
+        return Err(LaunchError::Invalid(text));
     }
-    Ok((mode, list("linux.memoryPolicy.nodes", &wanted.nodes)?))
+    for (index, name) in wanted.flags.iter().enumerate() {
+        mode |= named(&MEMORY_FLAGS, name, &format!("linux.memoryPolicy.flags[{index}]"))?;
+    }
+    Ok((mode, nodes))
 }
 
 /// Where an additional process runs: on its way, and from its beginning on.
@@ -220,10 +242,27 @@ mod tests {
             policy(&scheduler).unwrap_err().to_string()
         };
         assert!(refused(&|s| s.policy = "SCHED_MAGIC".to_owned()).contains("process.scheduler.policy"));
-        assert!(refused(&|s| s.nice = 20).contains("nice 20"));
+        assert!(refused(&|s| s.nice = 20).contains("nice: 20"));
         assert!(refused(&|s| s.priority = 5).contains("SCHED_OTHER has none"));
         assert!(refused(&|s| s.runtime = 5).contains("SCHED_DEADLINE"));
         assert!(refused(&|s| s.policy = "SCHED_DEADLINE".to_owned()).contains("SCHED_DEADLINE"));
-        assert!(refused(&|s| s.flags = vec!["SCHED_FLAG_X".to_owned()]).contains("flags"));
+        assert!(refused(&|s| s.flags = vec!["SCHED_FLAG_X".to_owned()]).contains("flags[0]"));
+    }
+
+    #[test]
+    fn a_memory_policy_has_as_many_nodes_as_its_mode_takes() {
+        let policy = |mode: &str, nodes: &str| {
+            memory_policy(&MemoryPolicy {
+                mode: mode.to_owned(),
+                nodes: nodes.to_owned(),
+                ..MemoryPolicy::default()
+            })
+        };
+        for (mode, nodes) in [("MPOL_LOCAL", "0"), ("MPOL_DEFAULT", "0"), ("MPOL_BIND", "")] {
+            let told = policy(mode, nodes).unwrap_err().to_string();
+            assert!(told.contains("linux.memoryPolicy.nodes"), "{told}");
+        }
+        policy("MPOL_PREFERRED", "").unwrap();
+        policy("MPOL_BIND", "0").unwrap();
     }
 }

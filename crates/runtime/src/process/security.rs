@@ -143,13 +143,14 @@ fn open_own(name: &str) -> io::Result<File> {
 
 pub(crate) fn domain(personality: &Personality) -> Result<u64, LaunchError> {
     if !personality.flags.is_empty() {
-        return Err(LaunchError::Unsupported("linux.personality.flags".to_owned()));
+        let why = "linux.personality.flags[0]: the specification defines none";
+        return Err(LaunchError::Unsupported(why.to_owned()));
     }
     match personality.domain.as_str() {
         "LINUX" => Ok(0),
         "LINUX32" => Ok(8),
         other => Err(LaunchError::Invalid(format!(
-            "linux.personality: there is no domain {other:?}"
+            "linux.personality.domain: there is no {other:?}"
         ))),
     }
 }

@@ -56,7 +56,8 @@ fn place(root: BorrowedFd<'_>, mount: &Prepared, sysfs_by_bind: bool, label: Opt
             } else {
                 0
             };
-            cgroups::attach(view, target.as_fd(), mount.options.mount_attributes() | read_only)
+            let attributes = mount.options.mount_attributes() | read_only;
+            cgroups::attach(view, target.as_fd(), attributes, mount.options.propagation)
         }
         Source::Filesystem { kind } => {
             let tree = if kind == "sysfs" && sysfs_by_bind {

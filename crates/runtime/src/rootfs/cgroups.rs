@@ -80,17 +80,38 @@ fn make_private(tree: &Tree) -> io::Result<()> {
     )
 }
 
-/// In the child: puts the view over `target` with these attribute bits (read-only among them).
-pub(crate) fn attach(view: &CgroupView, target: BorrowedFd<'_>, attributes: u64) -> io::Result<()> {
+/// In the child: puts the view over `target` with these attribute bits (read-only among them), and with this propagation
+/// of all of it or of its top.
+pub(crate) fn attach(
+    view: &CgroupView,
+    target: BorrowedFd<'_>,
+    attributes: u64,
+    propagation: Option<(Propagation, bool)>,
+) -> io::Result<()> {
+    let propagate = |top: &Tree| match propagation {
+        None => Ok(()),
+        Some((propagation, whole)) => top.set(
+            Attributes {
+                propagation: Some(propagation),
+                ..Attributes::default()
+            },
+            whole,
+        ),
+    };
     let set = Attributes {
         set: attributes,
         ..Attributes::default()
     };
     match view {
-        CgroupView::Unified => Filesystem::new("cgroup2")?.mount(attributes)?.attach(target),
+        CgroupView::Unified => {
+            let tree = Filesystem::new("cgroup2")?.mount(attributes)?;
+            tree.attach(target)?;
+            propagate(&tree)
+        }
         CgroupView::Bound(tree) => {
             tree.set(set, true)?;
-            tree.attach(target)
+            tree.attach(target)?;
+            propagate(tree)
         }
         CgroupView::Hierarchies(list) => {
             let fs = Filesystem::new("tmpfs")?;
@@ -110,7 +131,8 @@ pub(crate) fn attach(view: &CgroupView, target: BorrowedFd<'_>, attributes: u64)
                     }
                 }
             }
-            top.set(set, false)
+            top.set(set, false)?;
+            propagate(&top)
         }
     }
 }

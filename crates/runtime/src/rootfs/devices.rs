@@ -86,30 +86,41 @@ pub(crate) fn make(root: BorrowedFd<'_>, device: &Device, spare: Option<&Path>) 
 
 /// Kind and number of a device, if it is one.
 pub(super) fn number(device: &Device) -> Result<(FileType, u64), LaunchError> {
+    parts(device).map_err(|why| {
+        let path = device.path.display();
+        LaunchError::Invalid(format!("linux.devices: {path}: {why}"))
+    })
+}
+
+/// Whether all of them are devices.
+pub(super) fn check(devices: &[Device]) -> Result<(), LaunchError> {
+    for (index, device) in devices.iter().enumerate() {
+        parts(device).map_err(|why| LaunchError::Invalid(format!("linux.devices[{index}].{why}")))?;
+    }
+    Ok(())
+}
+
+/// The same; a mistake begins with the name of its field.
+fn parts(device: &Device) -> Result<(FileType, u64), String> {
     let kind = match device.r#type.as_str() {
         "c" | "u" => FileType::CharacterDevice,
         "b" => FileType::BlockDevice,
         "p" => FileType::Fifo,
-        other => {
-            return Err(LaunchError::Invalid(format!(
-                "linux.devices: {}: there is no type {other:?} (c, b, u or p)",
-                device.path.display()
-            )));
-        }
+        other => return Err(format!("type: there is no {other:?} (c, b, u or p)")),
     };
-    if !device.path.is_absolute() {
-        return Err(LaunchError::Invalid(format!(
-            "linux.devices: the path {} is not absolute",
-            device.path.display()
-        )));
+    if !device.path.is_absolute() || device.path.file_name().is_none() {
+        return Err(format!("path: {:?} is not absolute, or no file's", device.path));
     }
-    let part = |value: i64| u32::try_from(value).unwrap_or(0);
-    let id = if kind == FileType::Fifo {
-        0
-    } else {
-        makedev(part(device.major), part(device.minor))
+    if kind == FileType::Fifo {
+        return Ok((kind, 0));
+    }
+    // The kernel cuts off what is above, and would make another device (Linux include/linux/kdev_t.h).
+    let part = |name: &str, value: i64, most: u32| match u32::try_from(value) {
+        Ok(value) if value <= most => Ok(value),
+        _ => Err(format!("{name}: {value} is not 0 to {most}")),
     };
-    Ok((kind, id))
+    let major = part("major", device.major, (1 << 12) - 1)?;
+    Ok((kind, makedev(major, part("minor", device.minor, (1 << 20) - 1)?)))
 }
 
 fn place(

@@ -70,6 +70,13 @@ impl Options {
         options
     }
 
+    /// Of one word alone.
+    pub fn of(word: &str) -> Options {
+        let mut options = Options::default();
+        options.word(word);
+        options
+    }
+
     fn word(&mut self, word: &str) {
         if let Some(bits) = Bits::of(word) {
             return apply(bits, &mut self.set, &mut self.clear);
@@ -154,9 +161,7 @@ impl Options {
 
 /// `rootfsPropagation`, and whether for the whole tree.
 pub(crate) fn propagation(word: &str) -> Option<(Propagation, bool)> {
-    let mut options = Options::default();
-    options.word(word);
-    options.propagation
+    Options::of(word).propagation
 }
 
 #[cfg(test)]

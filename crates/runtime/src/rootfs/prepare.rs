@@ -180,23 +180,25 @@ impl RootfsPlan {
     }
 }
 
+/// The directory that a bundle has for its root.
+pub(crate) fn open_root(path: &Path) -> Result<OwnedFd, LaunchError> {
+    let step = format!("root.path {}", path.display());
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(path, flags, Mode::empty()).during(&step)?;
+    let stat = rustix::fs::fstat(&directory).during(&step)?;
+    let why = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => return Ok(directory),
+        FileType::Symlink => "a symbolic link: name the directory that it leads to",
+        _ => "no directory",
+    };
+    Err(LaunchError::Invalid(format!("{step} is {why}")))
+}
+
 fn root(request: &Request<'_>) -> Result<(Tree, PathBuf), LaunchError> {
     let (tree, place) = match request.rootfs {
         RootFs::Path(path) => {
-            let step = format!("root filesystem {}", path.display());
-            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let directory = rustix::fs::open(path, flags, Mode::empty()).during(&step)?;
-            let kind = FileType::from_raw_mode(rustix::fs::fstat(&directory).during(&step)?.st_mode);
-            let why = match kind {
-                FileType::Directory => None,
-                FileType::Symlink => Some("a symbolic link: name the directory that it leads to"),
-                _ => Some("no directory"),
-            };
-            if let Some(why) = why {
-                let path = path.display();
-                return Err(LaunchError::Invalid(format!("root.path {path} is {why}")));
-            }
-            let tree = Tree::of(directory.as_fd(), true).during(&step)?;
+            let tree = Tree::of(open_root(path)?.as_fd(), true);
+            let tree = tree.during(&format!("root filesystem {}", path.display()))?;
             (tree, Some(path.to_owned()))
         }
         RootFs::Overlay(overlay) => {
@@ -230,12 +232,8 @@ fn root(request: &Request<'_>) -> Result<(Tree, PathBuf), LaunchError> {
 }
 
 fn prepare(mount: &Mount, request: &Request<'_>, spares: &mut Vec<Spare>) -> Result<Prepared, LaunchError> {
-    if !mount.destination.is_absolute() {
-        return Err(LaunchError::Invalid(format!(
-            "mounts: the destination {} is not absolute",
-            mount.destination.display()
-        )));
-    }
+    // A relative one is an old way of writing.
+    let destination = Path::new("/").join(&mount.destination);
     let mut options = Options::parse(mount);
     if let Some(label) = request.label() {
         options.label(mount.r#type.as_deref().unwrap_or_default(), label);
@@ -270,15 +268,21 @@ fn prepare(mount: &Mount, request: &Request<'_>, spares: &mut Vec<Spare>) -> Res
                 let why = "an overlay is translated for a joined user namespace only";
                 LaunchError::Unsupported(format!("mounts: {}: {why}", mount.destination.display()))
             })?;
-            whole_or_part(mapped::overlay(&options, Some(map)).map_err(failed)?)?
+            let tree = mapped::overlay(&options, Some(map)).map_err(failed)?;
+            set_own_attributes(&tree, &options).map_err(failed)?;
+            whole_or_part(tree)?
         }
         None if kind == "overlay" && mapped::is_for_us(&options) => {
-            whole_or_part(mapped::overlay(&options, None).map_err(failed)?)?
+            let tree = mapped::overlay(&options, None).map_err(failed)?;
+            set_own_attributes(&tree, &options).map_err(failed)?;
+            whole_or_part(tree)?
         }
         None if outside::is_made_outside(&kind) => {
             let made = outside::filesystem(&kind, &source_name, &options, translation.as_ref());
+            let tree = made.map_err(failed)?;
+            set_own_attributes(&tree, &options).map_err(failed)?;
             Source::Tree {
-                tree: made.map_err(failed)?,
+                tree,
                 directory: true,
             }
         }
@@ -288,9 +292,14 @@ fn prepare(mount: &Mount, request: &Request<'_>, spares: &mut Vec<Spare>) -> Res
                 mount.destination.display()
             )));
         }
-        None if is_dev(mount, &kind) && request.namespaces.has_user() && !options.read_only() => {
+        None if kind == "tmpfs"
+            && destination == Path::new("/dev")
+            && request.namespaces.has_user()
+            && !options.read_only() =>
+        {
             match mapped::dev(&options, &request.linux.devices, request.namespaces)? {
                 Some((tree, waiting)) => {
+                    set_own_attributes(&tree, &options).map_err(failed)?;
                     spares.extend(waiting);
                     Source::Tree {
                         tree,
@@ -315,15 +324,11 @@ fn prepare(mount: &Mount, request: &Request<'_>, spares: &mut Vec<Spare>) -> Res
     Ok(Prepared {
         of_network: options.bind.is_none()
             && outside::is_of_network(mount.r#type.as_deref().unwrap_or_default()),
-        destination: mount.destination.clone(),
+        destination,
         source_name,
         options,
         source,
     })
-}
-
-fn is_dev(mount: &Mount, kind: &str) -> bool {
-    kind == "tmpfs" && mount.destination == Path::new("/dev")
 }
 
 fn bind(source: &Path, recursive: bool, options: &Options) -> std::io::Result<Tree> {
@@ -373,6 +378,27 @@ fn from_process(pid: i32, path: &Path, recursive: bool) -> std::io::Result<Tree>
     namespace::in_namespace(namespace.as_fd(), Kind::Mount, || {
         Tree::of(source.as_fd(), recursive)
     })?
+}
+
+/// What the options say of the mount of a filesystem of its own.
+fn set_own_attributes(tree: &Tree, options: &Options) -> std::io::Result<()> {
+    let read_only = if options.read_only() {
+        Attributes::READ_ONLY
+    } else {
+        0
+    };
+    let (propagation, whole) = match options.propagation {
+        Some((propagation, whole)) => (Some(propagation), whole),
+        None => (None, false),
+    };
+    tree.set(
+        Attributes {
+            set: options.mount_attributes() | read_only,
+            propagation,
+            ..Attributes::default()
+        },
+        whole,
+    )
 }
 
 /// All attributes of a bind mount. Without a word about propagation it hears of the host's mounts but tells

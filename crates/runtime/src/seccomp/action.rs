@@ -1,6 +1,6 @@
 //! Actions: what the kernel does with a system call.
 
-use super::SeccompError;
+use super::Mistake;
 
 pub(crate) const KILL_PROCESS: u32 = 0x8000_0000;
 const KILL_THREAD: u32 = 0;
@@ -20,10 +20,10 @@ const ENOSYS: u32 = 38;
 pub(crate) const NO_SUCH_CALL: u32 = ERRNO | ENOSYS;
 
 /// The filter's return value for an action of the document.
-pub(crate) fn parse(name: &str, errno: Option<u32>) -> Result<u32, SeccompError> {
+pub(crate) fn parse(name: &str, errno: Option<u32>) -> Result<u32, Mistake> {
     let errno = errno.unwrap_or(EPERM);
     if errno > 4095 {
-        return Err(SeccompError::Errno(errno));
+        return Err(Mistake::Errno(errno));
     }
     Ok(match name {
         "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => KILL_THREAD,
@@ -34,7 +34,7 @@ pub(crate) fn parse(name: &str, errno: Option<u32>) -> Result<u32, SeccompError>
         "SCMP_ACT_LOG" => LOG,
         "SCMP_ACT_ALLOW" => ALLOW,
         NOTIFY_NAME => NOTIFY,
-        other => return Err(SeccompError::Action(other.to_owned())),
+        other => return Err(Mistake::Action(other.to_owned())),
     })
 }
 

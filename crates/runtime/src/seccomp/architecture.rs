@@ -5,7 +5,7 @@
 
 use std::str::FromStr;
 
-use super::SeccompError;
+use super::Mistake;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Architecture {
@@ -75,7 +75,7 @@ impl Architecture {
     };
 
     /// What a document may name: `None` is an architecture whose programs cannot run on this machine.
-    pub fn parse(name: &str) -> Result<Option<Architecture>, SeccompError> {
+    pub fn parse(name: &str) -> Result<Option<Architecture>, Mistake> {
         let x86 = cfg!(target_arch = "x86_64");
         let arm = cfg!(target_arch = "aarch64");
         let known = match name {
@@ -99,8 +99,11 @@ impl Architecture {
             | "SCMP_ARCH_PARISC"
             | "SCMP_ARCH_PARISC64"
             | "SCMP_ARCH_RISCV64"
-            | "SCMP_ARCH_LOONGARCH64" => return Ok(None),
-            other => return Err(SeccompError::Architecture(other.to_owned())),
+            | "SCMP_ARCH_LOONGARCH64"
+            | "SCMP_ARCH_M68K"
+            | "SCMP_ARCH_SH"
+            | "SCMP_ARCH_SHEB" => return Ok(None),
+            other => return Err(Mistake::Architecture(other.to_owned())),
         };
         Ok(known.0.then_some(known.1))
     }

@@ -67,6 +67,7 @@ fn store(directory: &Path, path: &Path, name: &str, program: &[Instruction]) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Mistake;
     use super::*;
 
     #[test]
@@ -84,7 +85,7 @@ mod tests {
         }];
         let made = load_or_make(directory.path(), &document, || Ok(program.clone())).unwrap();
         assert_eq!(made, program);
-        let found = load_or_make(directory.path(), &document, || Err(SeccompError::Errno(0))).unwrap();
+        let found = load_or_make(directory.path(), &document, || Err(Mistake::Errno(0).at(""))).unwrap();
         assert_eq!(found, program);
 
         let file = directory.path().join(name(&document).unwrap());

@@ -15,10 +15,10 @@ use std::collections::BTreeMap;
 use spec::runtime::{Seccomp, SeccompArg};
 use sys::seccomp::{Instruction, MAX_INSTRUCTIONS};
 
-use super::SeccompError;
 use super::action::{self, ALLOW, KILL_PROCESS, NO_SUCH_CALL};
 use super::architecture::{Architecture, X32_BIT};
 use super::program::{JUMP_EQUAL, JUMP_GREATER, JUMP_GREATER_OR_EQUAL, Label, Program};
+use super::{Mistake, SeccompError};
 
 /// Offsets in `struct seccomp_data`.
 const NUMBER: u32 = 0;
@@ -60,10 +60,12 @@ enum Comparison {
 
 /// The program of a document for this machine.
 pub fn compile(document: &Seccomp) -> Result<Vec<Instruction>, SeccompError> {
-    let default = action::parse(&document.default_action, document.default_errno_ret)?;
+    let default = action::parse(&document.default_action, document.default_errno_ret)
+        .map_err(|mistake| of_action(mistake, "defaultAction", "defaultErrnoRet"))?;
     let mut architectures = vec![Architecture::NATIVE];
-    for name in &document.architectures {
-        if let Some(architecture) = Architecture::parse(name)? {
+    for (index, name) in document.architectures.iter().enumerate() {
+        let known = Architecture::parse(name);
+        if let Some(architecture) = known.map_err(|mistake| mistake.at(format!("architectures[{index}]")))? {
             architectures.push(architecture);
         }
     }
@@ -102,7 +104,7 @@ pub fn compile(document: &Seccomp) -> Result<Vec<Instruction>, SeccompError> {
     program.go_to(entry);
     program.load(ARCHITECTURE);
     if program.len() > MAX_INSTRUCTIONS {
-        return Err(SeccompError::TooLong(program.len()));
+        return Err(Mistake::TooLong(program.len()).at("syscalls"));
     }
     Ok(program.finish())
 }
@@ -110,12 +112,16 @@ pub fn compile(document: &Seccomp) -> Result<Vec<Instruction>, SeccompError> {
 /// By name, each with its rules in the document's order.
 fn parse_rules(document: &Seccomp) -> Result<BTreeMap<&str, Vec<Rule>>, SeccompError> {
     let mut rules: BTreeMap<&str, Vec<Rule>> = BTreeMap::new();
-    for entry in &document.syscalls {
-        let action = action::parse(&entry.action, entry.errno_ret)?;
+    for (index, entry) in document.syscalls.iter().enumerate() {
+        let place = format!("syscalls[{index}]");
+        let action = action::parse(&entry.action, entry.errno_ret).map_err(|mistake| {
+            of_action(mistake, &format!("{place}.action"), &format!("{place}.errnoRet"))
+        })?;
         let conditions = entry
             .args
             .iter()
-            .map(|arg| condition(arg, entry.names.first().map_or("", String::as_str)))
+            .enumerate()
+            .map(|(number, arg)| condition(arg, &format!("{place}.args[{number}]")))
             .collect::<Result<Vec<_>, _>>()?;
         // Several conditions on one argument cannot all be meant; each is taken as a rule of its own.
         let repeated = conditions.iter().enumerate().any(|(place, one)| {
@@ -142,9 +148,19 @@ fn parse_rules(document: &Seccomp) -> Result<BTreeMap<&str, Vec<Rule>>, SeccompE
     Ok(rules)
 }
 
-fn condition(arg: &SeccompArg, name: &str) -> Result<Condition, SeccompError> {
+/// An action and the number that goes with it stand in two places.
+fn of_action(mistake: Mistake, action: &str, errno: &str) -> SeccompError {
+    let place = if matches!(mistake, Mistake::Errno(_)) {
+        errno
+    } else {
+        action
+    };
+    mistake.at(place)
+}
+
+fn condition(arg: &SeccompArg, place: &str) -> Result<Condition, SeccompError> {
     if arg.index > 5 {
-        return Err(SeccompError::Argument(name.to_owned(), arg.index));
+        return Err(Mistake::Argument(arg.index).at(format!("{place}.index")));
     }
     let (comparison, value) = match arg.op.as_str() {
         "SCMP_CMP_EQ" => (Comparison::Equal, arg.value),
@@ -154,7 +170,9 @@ fn condition(arg: &SeccompArg, name: &str) -> Result<Condition, SeccompError> {
         "SCMP_CMP_LT" => (Comparison::Less, arg.value),
         "SCMP_CMP_LE" => (Comparison::LessOrEqual, arg.value),
         "SCMP_CMP_MASKED_EQ" => (Comparison::Masked(arg.value), arg.value_two & arg.value),
-        other => return Err(SeccompError::Comparison(other.to_owned())),
+        other => {
+            return Err(Mistake::Comparison(other.to_owned()).at(format!("{place}.op")));
+        }
     };
     Ok(Condition {
         argument: arg.index,

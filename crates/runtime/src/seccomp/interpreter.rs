@@ -4,7 +4,7 @@ use spec::runtime::{Seccomp, SeccompArg, SeccompSyscall};
 use sys::seccomp::Instruction;
 
 use super::architecture::{Architecture, X32_BIT};
-use super::{SeccompError, compile, default_seccomp};
+use super::{Mistake, compile, default_seccomp};
 
 const ALLOW: u32 = 0x7fff_0000;
 const KILL: u32 = 0x8000_0000;
@@ -212,17 +212,31 @@ fn several_rules_for_one_call() {
 #[test]
 fn what_is_not_understood_is_refused() {
     let bad = |action: &str, args: &[(u32, &str, u64, u64)]| {
-        compile(&document("SCMP_ACT_ALLOW", vec![rule(&["read"], action, args)])).unwrap_err()
+        let rules = vec![
+            rule(&["read"], "SCMP_ACT_ALLOW", &[]),
+            rule(&["read"], action, args),
+        ];
+        let error = compile(&document("SCMP_ACT_ALLOW", rules)).unwrap_err();
+        (error.place, error.mistake)
     };
-    assert!(matches!(bad("SCMP_ACT_X", &[]), SeccompError::Action(_)));
-    assert!(matches!(
+    assert_eq!(
+        bad("SCMP_ACT_X", &[]),
+        (
+            "syscalls[1].action".to_owned(),
+            Mistake::Action("SCMP_ACT_X".to_owned())
+        )
+    );
+    assert_eq!(
         bad("SCMP_ACT_ALLOW", &[(6, "SCMP_CMP_EQ", 0, 0)]),
-        SeccompError::Argument(..)
-    ));
-    assert!(matches!(
+        ("syscalls[1].args[0].index".to_owned(), Mistake::Argument(6))
+    );
+    assert_eq!(
         bad("SCMP_ACT_ALLOW", &[(0, "X", 0, 0)]),
-        SeccompError::Comparison(_)
-    ));
+        (
+            "syscalls[1].args[0].op".to_owned(),
+            Mistake::Comparison("X".to_owned())
+        )
+    );
     let unknown = vec![rule(&["no_such_call"], "SCMP_ACT_ERRNO", &[])];
     compile(&document("SCMP_ACT_ALLOW", unknown)).unwrap();
 }

@@ -35,10 +35,20 @@ impl Bits {
     }
 }
 
-/// Whether a word says what is so anyway, or concerns tools that read fstab.
+/// Whether a word says what is so anyway, concerns tools that read fstab, or is no longer for mounts to say: filesystems that
+/// count versions of files do so always.
 pub fn says_nothing(word: &str) -> bool {
     matches!(
         word,
-        "defaults" | "async" | "loud" | "nomand" | "noiversion" | "nolazytime" | "remount" | ""
+        "defaults"
+            | "async"
+            | "loud"
+            | "silent"
+            | "nomand"
+            | "iversion"
+            | "noiversion"
+            | "nolazytime"
+            | "remount"
+            | ""
     )
 }
