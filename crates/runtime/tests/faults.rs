@@ -8,9 +8,13 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
+use spec::runtime::{
+    Device, Hook, Hooks, IdMapping, IoPriority, Namespace, NamespaceType, Rlimit, Scheduler,
+};
 use support::cli::{Cli, id};
 use support::{Bundle, possible};
 
@@ -18,6 +22,8 @@ struct Traced {
     cli: Cli,
     bundle: Bundle,
     id: String,
+    /// A process whose network namespace is joined.
+    holder: Option<Child>,
 }
 
 impl Traced {
@@ -44,37 +50,151 @@ impl Traced {
             ..Default::default()
         });
         bundle.write_config();
-        Some(Traced { cli, bundle, id })
+        Some(Traced {
+            cli,
+            bundle,
+            id,
+            holder: None,
+        })
     }
 
-    /// A run with these words for strace.
-    fn run(&self, words: &[&str]) -> Output {
-        Command::new("strace")
+    /// One that has what the other has not: a user namespace, a terminal, hooks, a namespace of somebody else, limits, a device
+    /// of its own, a policy of scheduling.
+    fn rich(name: &str) -> Option<Traced> {
+        let mut traced = Traced::new(name)?;
+        let holder = Command::new("unshare")
+            .args(["--net", "sleep", "1000"])
+            .spawn()
+            .unwrap();
+        let path = PathBuf::from(format!("/proc/{}/ns/net", holder.id()));
+        let own = fs::read_link("/proc/self/ns/net").unwrap();
+        while fs::read_link(&path).is_ok_and(|theirs| theirs == own) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        traced.holder = Some(holder);
+        let map = vec![IdMapping {
+            container_id: 0,
+            host_id: 200_000,
+            size: 2000,
+        }];
+        let bundle = &mut traced.bundle;
+        // Root inside is nobody to whom the image belongs, so it makes nothing there.
+        fs::create_dir_all(bundle.root().join("made/for/it")).unwrap();
+        let linux = bundle.linux();
+        (linux.uid_mappings, linux.gid_mappings) = (map.clone(), map);
+        linux
+            .namespaces
+            .retain(|one| one.r#type != NamespaceType::Network);
+        for (kind, path) in [(NamespaceType::User, None), (NamespaceType::Network, Some(path))] {
+            linux.namespaces.push(Namespace { r#type: kind, path });
+        }
+        linux.devices.push(Device {
+            path: "/dev/own".into(),
+            r#type: "c".to_owned(),
+            major: 1,
+            minor: 5,
+            uid: Some(7),
+            ..Device::default()
+        });
+        let process = bundle.process();
+        process.terminal = true;
+        process.user.uid = 1000;
+        process.rlimits = vec![Rlimit {
+            r#type: "RLIMIT_CORE".to_owned(),
+            hard: 0,
+            soft: 0,
+        }];
+        process.scheduler = Some(Scheduler {
+            policy: "SCHED_BATCH".to_owned(),
+            ..Scheduler::default()
+        });
+        process.io_priority = Some(IoPriority {
+            class: "IOPRIO_CLASS_BE".to_owned(),
+            priority: 6,
+        });
+        let hook = || {
+            vec![Hook {
+                path: "/bin/true".into(),
+                ..Hook::default()
+            }]
+        };
+        bundle.spec.hooks = Some(Hooks {
+            create_runtime: hook(),
+            poststop: hook(),
+            ..Hooks::default()
+        });
+        bundle.write_config();
+        Some(traced)
+    }
+
+    fn call(&self, verb: Verb, words: &[&str]) -> Output {
+        let bundle = self.bundle.path().to_str().unwrap();
+        let args = match verb {
+            Verb::Run => vec!["run", "--bundle", bundle, &self.id],
+            Verb::RunByChroot => vec!["run", "--no-pivot", "--bundle", bundle, &self.id],
+            Verb::Create => vec!["create", "--bundle", bundle, &self.id],
+            Verb::Start => vec!["start", &self.id],
+            Verb::Exec => vec!["exec", &self.id, "echo", "ran"],
+        };
+        let (trace, said) = (self.trace(), self.bundle.path().join("said"));
+        let mut command = Command::new("strace");
+        command
             .args(["-f", "-qq", "-o"])
-            .arg(self.trace())
+            .arg(trace)
             .args(words)
             .arg(&self.cli.program)
             .arg("--root")
             .arg(self.cli.state.path())
-            .args(["run", "--bundle"])
-            .args([self.bundle.path(), Path::new(&self.id)])
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
+            .args(args)
+            .stdin(Stdio::null());
+        if verb != Verb::Create {
+            return command.output().unwrap();
+        }
+        // What waits for its start has the streams, and would keep pipes open.
+        let stderr = fs::File::create(&said).unwrap();
+        let status = command.stdout(Stdio::null()).stderr(stderr).status().unwrap();
+        Output {
+            status,
+            stdout: Vec::new(),
+            stderr: fs::read(&said).unwrap(),
+        }
+    }
+
+    /// A run with these words for strace.
+    fn run(&self, words: &[&str]) -> Output {
+        self.call(Verb::Run, words)
     }
 
     fn trace(&self) -> std::path::PathBuf {
         self.bundle.path().join("trace")
     }
 
+    /// Brings about what the command begins with.
+    fn prepare(&self, verb: Verb) {
+        let bundle = self.bundle.path().to_str().unwrap();
+        match verb {
+            Verb::Run | Verb::RunByChroot | Verb::Create => {}
+            Verb::Start => self.cli.quietly(&["create", "--bundle", bundle, &self.id]),
+            Verb::Exec => {
+                if !self.cli.state.path().join(&self.id).exists() {
+                    self.cli.run_detached(self.bundle.path(), &self.id);
+                }
+            }
+        }
+    }
+
     /// How often each call is made, by the process that makes it most often: strace counts for each by itself.
-    fn counts(&self, calls: &[&str]) -> BTreeMap<String, usize> {
-        let output = self.run(&["-e", &format!("trace={}", calls.join(","))]);
+    fn counts(&self, verb: Verb, calls: &[&str]) -> BTreeMap<String, usize> {
+        self.prepare(verb);
+        let output = self.call(verb, &["-e", &format!("trace={}", calls.join(","))]);
         assert!(
             output.status.success(),
             "{}",
             String::from_utf8_lossy(&output.stderr)
         );
+        if verb != Verb::Exec {
+            let _ = self.cli.command(&["delete", "--force", &self.id]);
+        }
         let mut by_process: BTreeMap<(String, String), usize> = BTreeMap::new();
         for line in fs::read_to_string(self.trace()).unwrap().lines() {
             let Some((pid, rest)) = line.split_once(' ') else {
@@ -100,6 +220,19 @@ impl Traced {
             .count()
     }
 
+    /// Processes of this test's containers: each has come from a command with its root, or is in its group.
+    fn processes(&self) -> Vec<String> {
+        let root = self.cli.state.path().display().to_string();
+        let all = fs::read_dir("/proc").unwrap().flatten();
+        let lines = all.filter_map(|entry| fs::read_to_string(entry.path().join("cmdline")).ok());
+        let mut found: Vec<String> = lines.filter(|line| line.contains(&root)).collect();
+        if let Ok(group) = cgroup::Cgroup::open("/", &self.id) {
+            found.extend(group.pids().unwrap_or_default().iter().map(ToString::to_string));
+        }
+        found.sort();
+        found
+    }
+
     /// What a run must never leave.
     fn assert_clean(&self, what: &str) {
         assert_eq!(
@@ -112,37 +245,87 @@ impl Traced {
         let own = self.bundle.path().display().to_string();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(&own), "{what}: mount");
+        self.assert_processes(what, &[]);
     }
+
+    /// One that was killed may be on its way out.
+    fn assert_processes(&self, what: &str, expected: &[String]) {
+        for _ in 0..200 {
+            if self.processes() == expected {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(self.processes(), expected, "{what}: processes");
+    }
+}
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        let _ = self.cli.command(&["delete", "--force", &self.id]);
+        if let Some(holder) = &mut self.holder {
+            let _ = holder.kill();
+            let _ = holder.wait();
+        }
+    }
+}
+
+/// What is traced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Run,
+    RunByChroot,
+    Create,
+    Start,
+    Exec,
 }
 
 /// Makes every one of these calls fail.
 fn each_fails(name: &str, calls: &[&str]) {
     let Some(traced) = Traced::new(name) else { return };
-    let counts = traced.counts(calls);
+    each_of(&traced, Verb::Run, calls);
+}
+
+fn each_of(traced: &Traced, verb: Verb, calls: &[&str]) {
+    let counts = traced.counts(verb, calls);
     for call in calls {
-        assert!(counts.contains_key(*call), "{call} is not made any more");
+        assert!(
+            counts.contains_key(*call),
+            "{verb:?}: {call} is not made any more"
+        );
     }
     let mounts = Traced::mounts();
+    let before = traced.processes();
     let mut refused = 0;
     for (call, count) in counts {
         for number in 1..=count {
-            let what = format!("{call} number {number}");
+            let what = format!("{verb:?}: {call} number {number}");
+            traced.prepare(verb);
             let trace = format!("trace={call}");
-            let output = traced.run(&[
-                "-e",
-                &trace,
-                "-e",
-                &format!("inject={call}:error=EIO:when={number}"),
-            ]);
-            traced.assert_clean(&what);
+            let inject = format!("inject={call}:error=EIO:when={number}");
+            let output = traced.call(verb, &["-e", &trace, "-e", &inject]);
             let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-            if output.status.success() {
-                assert_eq!(output.stdout, b"ran\n", "{what}");
-                continue;
-            }
-            refused += 1;
+            let printed = String::from_utf8_lossy(&output.stdout).replace('\r', "");
             assert!(!complaint.contains("panicked"), "{what}: {complaint}");
-            assert!(output.stdout.is_empty() || output.stdout == b"ran\n", "{what}");
+            assert!(printed.is_empty() || printed == "ran\n", "{what}: {printed}");
+            let done = output.status.success();
+            match verb {
+                // The container goes on as it was.
+                Verb::Exec => traced.assert_processes(&what, &before),
+                // What has come to its end, or is left where it can be used, is removed as every container is; so is one of which the
+                // removal itself has failed.
+                _ if done || !printed.is_empty() => {
+                    traced.cli.ok(&["delete", "--force", &traced.id]);
+                    traced.assert_clean(&what);
+                }
+                // A container that could not be started is there to be looked at.
+                Verb::Start => {
+                    traced.cli.ok(&["delete", "--force", &traced.id]);
+                    traced.assert_clean(&what);
+                }
+                _ => traced.assert_clean(&what),
+            }
+            refused += usize::from(!done);
         }
     }
     assert!(refused > calls.len() / 2, "hardly anything failed: {refused}");
@@ -238,6 +421,113 @@ fn rights_fail() {
             "keyctl",
             "sethostname",
             "setdomainname",
+        ],
+    );
+}
+
+/// Calls that only some configurations need.
+#[test]
+fn what_few_containers_need_fails() {
+    let Some(traced) = Traced::rich("fault-rich") else {
+        return;
+    };
+    each_of(
+        &traced,
+        Verb::Run,
+        &[
+            "setns",
+            "prlimit64",
+            "ioctl",
+            "fchownat",
+            "memfd_create",
+            "sched_setattr",
+            "ioprio_set",
+            "clone3",
+            "mknodat",
+            "setresuid",
+            "move_mount",
+            "open_tree",
+        ],
+    );
+}
+
+#[test]
+fn files_that_are_opened_fail() {
+    each_fails("fault-open", &["openat"]);
+}
+
+#[test]
+fn what_is_written_fails() {
+    each_fails("fault-write", &["write", "rename"]);
+}
+
+#[test]
+fn sockets_fail() {
+    each_fails(
+        "fault-sockets",
+        &["socket", "bind", "listen", "connect", "accept4", "pidfd_open"],
+    );
+}
+
+#[test]
+fn a_root_that_is_changed_by_chroot_fails() {
+    let Some(traced) = Traced::new("fault-chroot") else {
+        return;
+    };
+    each_of(&traced, Verb::RunByChroot, &["chroot", "fchdir"]);
+}
+
+#[test]
+fn a_creation_and_a_start_fail() {
+    let Some(traced) = Traced::new("fault-steps") else {
+        return;
+    };
+    each_of(
+        &traced,
+        Verb::Create,
+        &[
+            "clone3",
+            "sendmsg",
+            "recvmsg",
+            "bind",
+            "listen",
+            "rename",
+            "pidfd_open",
+        ],
+    );
+    each_of(
+        &traced,
+        Verb::Start,
+        &["connect", "sendmsg", "recvmsg", "pidfd_open"],
+    );
+}
+
+#[test]
+fn an_additional_process_fails() {
+    let Some(mut traced) = Traced::new("fault-exec") else {
+        return;
+    };
+    traced.bundle.shell("sleep 1000");
+    traced.bundle.write_config();
+    each_of(
+        &traced,
+        Verb::Exec,
+        &[
+            "clone3",
+            "socketpair",
+            "setns",
+            "sendmsg",
+            "recvmsg",
+            "close_range",
+            "openat",
+            "write",
+            "execve",
+            "setresuid",
+            "setgroups",
+            "capset",
+            "prctl",
+            "seccomp",
+            "keyctl",
         ],
     );
 }

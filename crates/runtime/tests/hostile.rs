@@ -5,13 +5,16 @@
 mod support;
 
 use std::fs;
+use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Stdio as Streams;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use runtime::{Exec, LaunchError, Running, Stdio};
 use spec::runtime::{IdMapping, Mount, Namespace, NamespaceType};
+use support::cli::Container;
 use support::{Bundle, captured, finish, possible};
 use sys::process::Exit;
 
@@ -286,6 +289,41 @@ fn groups_are_whole_and_nothing_is_inheritable() {
         assert_eq!(text.matches("0000000000000000").count(), 2, "{text}");
     }
     kill(first, output);
+}
+
+/// CVE-2019-5736. What a container's process could reach by `/proc/N/exe` is the runtime's own program as long as that waits for
+/// the start, brings a further process in, or attends a container: the file behind it could be opened for writing when the
+/// process has ended. Here it is a read-only mount of it, whoever asks; from the file itself the answer is that it is busy.
+#[test]
+fn the_runtimes_program_cannot_be_written_through() {
+    const EROFS: i32 = 30;
+    let refused = |pid: u64| {
+        let opened = fs::OpenOptions::new()
+            .write(true)
+            .truncate(true)
+            .open(format!("/proc/{pid}/exe"));
+        assert_eq!(opened.unwrap_err().raw_os_error(), Some(EROFS), "process {pid}");
+    };
+    let Some(created) = Container::create("sealed-created", |_| ()) else {
+        return;
+    };
+    refused(created.state()["pid"].as_u64().unwrap());
+    let Some(running) = Container::run("sealed-run", |_| ()) else {
+        return;
+    };
+    // As long as these attend something, they are the sealed program.
+    let mut attends = running
+        .cli
+        .call(&running.exec_call(&[], &["sh", "-c", "echo here; read until"]))
+        .stdin(Streams::piped())
+        .stdout(Streams::piped())
+        .spawn()
+        .unwrap();
+    let mut line = [0; 5];
+    attends.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
+    refused(u64::from(attends.id()));
+    drop(attends.stdin.take());
+    attends.wait().unwrap();
 }
 
 /// A caller with a session keyring hands it to whatever it starts. Without one of its own each container uses that:

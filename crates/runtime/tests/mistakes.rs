@@ -6,6 +6,7 @@ mod support;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
@@ -203,6 +204,58 @@ fn a_bundle_that_changes_later_changes_nothing() {
     cli.ok(&["exec", &id, "true"]);
     cli.ok(&["delete", "--force", &id]);
     nothing_is_left(&cli, &id);
+}
+
+/// Two documents and two things at the root's place change places all the time, one of them a link to the host's root. Each run
+/// has one document as a whole and the directory, or is refused.
+#[test]
+fn a_bundle_that_changes_while_it_is_read_is_one_or_the_other() {
+    let Some((cli, mut bundle, id)) = prepared("exchanged") else {
+        return;
+    };
+    let exchange = |one: &Path, other: &Path| {
+        let flags = rustix::fs::RenameFlags::EXCHANGE;
+        rustix::fs::renameat_with(rustix::fs::CWD, one, rustix::fs::CWD, other, flags).unwrap();
+    };
+    fs::write(bundle.root().join("inside"), "").unwrap();
+    let path = bundle.path().to_owned();
+    for (name, hostname) in [("other.json", "second"), ("config.json", "first")] {
+        bundle.spec.hostname = hostname.to_owned();
+        bundle.shell(&format!(
+            "test -e /inside && echo inside; echo {hostname} $(hostname)"
+        ));
+        bundle.write_config();
+        fs::rename(path.join("config.json"), path.join(name)).unwrap();
+    }
+    symlink("/", path.join("trap")).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let exchanging = scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                exchange(&path.join("config.json"), &path.join("other.json"));
+                exchange(&path.join("rootfs"), &path.join("trap"));
+            }
+            // The directory is left at its place, for the bundle to be removed.
+            if path.join("trap").symlink_metadata().unwrap().is_dir() {
+                exchange(&path.join("rootfs"), &path.join("trap"));
+            }
+        });
+        for _ in 0..60 {
+            let output = cli.command(&["run", "--bundle", path.to_str().unwrap(), &id]);
+            let (text, told) = (
+                String::from_utf8_lossy(&output.stdout).into_owned(),
+                String::from_utf8_lossy(&output.stderr).into_owned(),
+            );
+            let whole = ["first", "second"]
+                .iter()
+                .any(|name| text == format!("inside\n{name} {name}\n"));
+            let refused = text.is_empty() && told.contains("symbolic link");
+            assert!(whole || refused, "{text}{told}");
+            nothing_is_left(&cli, &id);
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        exchanging.join().unwrap();
+    });
 }
 
 #[test]

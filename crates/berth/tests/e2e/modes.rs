@@ -57,6 +57,21 @@ fn each_mode_shares_what_it_says_and_nothing_else() {
         assert_eq!(of_host(&flags), ["time", "user"], "{flags:?}");
     }
     assert_eq!(of_host(&["--time-offset", "1h"]), ["user"]);
+    // In a network of its own everybody may bind low ports and send pings, and in the host's what the host allows.
+    let settings = |network: &str| {
+        let script = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/net/ipv4/ping_group_range";
+        let text = daemon.ok(&["run", "--rm", "--network", network, "box:1", "sh", "-c", script]);
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(settings("none"), "0 0 2147483647");
+    assert_eq!(settings("bridge"), "0 0 2147483647");
+    let of_the_host = ["ip_unprivileged_port_start", "ping_group_range"]
+        .map(|name| std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap());
+    let of_the_host: Vec<&str> = of_the_host
+        .iter()
+        .flat_map(|text| text.split_whitespace())
+        .collect();
+    assert_eq!(settings("host"), of_the_host.join(" "));
     daemon.keep("first", &["--ipc", "shareable"], &["sleep", "1000"]);
     let script =
         "for kind in cgroup ipc mnt net pid time user uts; do busybox readlink /proc/self/ns/$kind; done";
