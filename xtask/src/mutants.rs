@@ -91,8 +91,10 @@ fn take_away(copy: &Path, mutant: &Mutant) -> Result<()> {
 fn test(copy: &Path, mutant: &Mutant) -> Result<(bool, String)> {
     let (program, name) = mutant.test;
     let cargo = |args: &[&str]| {
-        let mut cargo = Command::new("cargo");
+        // Without its barrier a test may leave things behind that outlive every process: not in the host's IPC namespace.
+        let mut cargo = Command::new("unshare");
         cargo
+            .args(["--ipc", "cargo"])
             .args(args)
             .current_dir(copy)
             .env("CARGO_TARGET_DIR", copy.with_file_name("build"))

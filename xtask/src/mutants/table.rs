@@ -204,4 +204,53 @@ pub const ALL: &[Mutant] = &[
             "safety::kernel::sockets_into_the_kernel_and_the_hypervisor_are_refused",
         ),
     },
+    Mutant {
+        threat: "CVE-2019-19921",
+        edits: &[(
+            ATTACH,
+            "        if !allowed && !procfs {",
+            "        if !allowed && !procfs && mount.destination == Path::new(\"/\") {",
+        )],
+        test: ("inside", "links_in_the_image_lead_nowhere_else"),
+    },
+    Mutant {
+        threat: "CVE-2019-5736",
+        edits: &[
+            (
+                "crates/runtime/src/cli.rs",
+                "    if sys::program::runs_sealed() {\n        // Reading",
+                "    if sys::program::runs_sealed() || std::process::id() > 1 {\n        // Reading",
+            ),
+            (
+                "crates/runtime/src/cli.rs",
+                "    if args.iter().any(seals) && !sys::program::runs_sealed() {",
+                "    if args.iter().any(seals) && std::process::id() == 1 {",
+            ),
+        ],
+        test: ("hostile", "the_runtimes_program_cannot_be_written_through"),
+    },
+    Mutant {
+        threat: "System V objects of other containers",
+        edits: &[(
+            "crates/engine/src/container/oci.rs",
+            "        NamespaceType::Ipc => host.ipc_mode == \"host\",",
+            "        NamespaceType::Ipc => host.ipc_mode != \"nobody's\",",
+        )],
+        test: (
+            "e2e",
+            "safety::neighbours::system_v_objects_stay_with_their_container",
+        ),
+    },
+    Mutant {
+        threat: "signals and traces across containers",
+        edits: &[(
+            "crates/engine/src/container/oci.rs",
+            "        NamespaceType::Pid => host.pid_mode == \"host\",",
+            "        NamespaceType::Pid => host.pid_mode != \"nobody's\",",
+        )],
+        test: (
+            "e2e",
+            "safety::neighbours::processes_of_others_cannot_be_signalled_traced_or_entered",
+        ),
+    },
 ];
