@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
-pub use list::{is_whiteout, list, list_sorted};
+pub use list::{Names, is_whiteout, list, list_sorted};
 pub use remove::{Removed, remove_tree};
 pub use xattr::{file_xattrs, get_xattr, set_file_xattr, set_xattr, xattrs};
 

@@ -1,7 +1,6 @@
 //! How much a snapshot takes on disk.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -10,7 +9,7 @@ use rusqlite::OptionalExtension as _;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, openat, statat};
 use rustix::io::Errno;
 use spec::Digest;
-use sys::beneath::list;
+use sys::beneath::Names;
 
 use super::{SnapshotError, SnapshotId, Snapshots, table};
 use crate::failure::{Context, PathError};
@@ -169,19 +168,25 @@ pub fn measure(path: &Path) -> io::Result<Usage> {
             Err(error) if is_gone(&error) => continue,
             Err(error) => return Err(error),
         };
-        for (name, _) in list(dir.as_fd())? {
-            let name: &OsStr = &name;
-            let stat = match statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => stat,
-                Err(Errno::NOENT) => continue,
-                Err(error) => return Err(error.into()),
-            };
-            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                waiting.push(relative.join(name));
-            } else if stat.st_nlink > 1 && !linked.insert((stat.st_dev, stat.st_ino)) {
-                continue;
+        let mut names = Names::of(dir.as_fd())?;
+        loop {
+            let some = names.some()?;
+            if some.is_empty() {
+                break;
             }
-            add(&mut usage, stat.st_blocks);
+            for (name, _) in some {
+                let stat = match statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(stat) => stat,
+                    Err(Errno::NOENT) => continue,
+                    Err(error) => return Err(error.into()),
+                };
+                if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                    waiting.push(relative.join(&name));
+                } else if stat.st_nlink > 1 && !linked.insert((stat.st_dev, stat.st_ino)) {
+                    continue;
+                }
+                add(&mut usage, stat.st_blocks);
+            }
         }
     }
     Ok(usage)

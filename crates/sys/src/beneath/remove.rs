@@ -18,7 +18,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::list;
+use super::Names;
 
 /// How many levels are held open at once.
 const DEPTH: usize = 48;
@@ -93,20 +93,37 @@ impl Removal {
     }
 
     fn empty(&mut self, dir: &OwnedFd, top: BorrowedFd<'_>, depth: usize) -> io::Result<()> {
-        for (name, _) in list(dir.as_fd())? {
-            let Some(child) = self.file_or_directory(dir.as_fd(), &name)? else {
-                continue;
-            };
-            if depth >= DEPTH {
-                drop(child);
-                self.move_up(dir.as_fd(), &name, top)?;
-                continue;
+        loop {
+            let mut names = Names::of(dir.as_fd())?;
+            let mut rounds = 0;
+            loop {
+                let some = names.some()?;
+                if some.is_empty() {
+                    break;
+                }
+                rounds += 1;
+                for (name, _) in some {
+                    self.entry(dir, &name, top, depth)?;
+                }
             }
-            self.empty(&child, top, depth + 1)?;
-            drop(child);
-            self.remove_empty(dir.as_fd(), &name)?;
+            // What was taken away while more was to be read may have moved something to where that had been read already.
+            if rounds < 2 {
+                return Ok(());
+            }
         }
-        Ok(())
+    }
+
+    fn entry(&mut self, dir: &OwnedFd, name: &OsStr, top: BorrowedFd<'_>, depth: usize) -> io::Result<()> {
+        let Some(child) = self.file_or_directory(dir.as_fd(), name)? else {
+            return Ok(());
+        };
+        if depth >= DEPTH {
+            drop(child);
+            return self.move_up(dir.as_fd(), name, top);
+        }
+        self.empty(&child, top, depth + 1)?;
+        drop(child);
+        self.remove_empty(dir.as_fd(), name)
     }
 
     fn move_up(&mut self, dir: BorrowedFd<'_>, name: &OsStr, top: BorrowedFd<'_>) -> io::Result<()> {
@@ -183,6 +200,23 @@ mod tests {
     use super::*;
     use crate::mount::{Propagation, Tree, set_propagation};
     use crate::namespace::{Kind, create_with, in_namespace};
+
+    #[test]
+    fn any_number_of_names_goes() {
+        let room = tempfile::tempdir().unwrap();
+        let tree = room.path().join("tree");
+        fs::create_dir_all(tree.join("below")).unwrap();
+        for number in 0..10_000 {
+            File::create(tree.join(format!("file{number}"))).unwrap();
+            if number % 2 == 0 {
+                fs::create_dir(tree.join(format!("below/dir{number}"))).unwrap();
+            }
+        }
+        let above = File::open(room.path()).unwrap();
+        let removed = remove_tree(above.as_fd(), OsStr::new("tree")).unwrap();
+        assert_eq!(removed.inodes, 15_002);
+        assert_eq!(fs::read_dir(room.path()).unwrap().count(), 0);
+    }
 
     #[test]
     fn what_is_mounted_in_a_tree_stays() {
