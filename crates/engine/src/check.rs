@@ -6,6 +6,8 @@
 //!
 //! The same looks are taken when the engine opens (`recover`), each by the room it belongs to.
 
+mod content;
+
 use std::collections::HashSet;
 use std::io::{BufRead as _, BufReader};
 use std::os::fd::AsFd as _;
@@ -16,8 +18,9 @@ use std::time::Duration;
 use api_types::check::{Finding, SystemCheck};
 use monitor::client::Monitor;
 use monitor::protocol::Event;
-use spec::{Digest, Id};
-use store::SnapshotId;
+use spec::{Digest, ErrorClass, Id};
+use store::{SnapshotId, Stop};
+use tokio_util::sync::CancellationToken;
 
 use crate::container::Status;
 use crate::engine::{Engine, Inner, blocking};
@@ -55,15 +58,18 @@ enum Seen {
     Files(SnapshotId),
     /// A blob whose bytes are others.
     Blob(Digest),
-    /// Content that layers share, and that is another.
-    Object(String),
+    /// Content that layers share, and that is another; who has it.
+    Object {
+        name: String,
+        holders: String,
+    },
     Volume(volume::Stray),
 }
 
 impl Engine {
     /// Looks, and with `repair` puts right what can be. With `content` everything that has a digest is read, which takes as
-    /// long as it takes.
-    pub async fn check(&self, repair: bool, content: bool) -> Result<SystemCheck> {
+    /// long as it takes; once `stop` is cancelled, or the engine closes, it ends with an error.
+    pub async fn check(&self, repair: bool, content: bool, stop: CancellationToken) -> Result<SystemCheck> {
         let look = || {
             let inner = Arc::clone(&self.inner);
             blocking(move || look(&inner))
@@ -78,14 +84,32 @@ impl Engine {
         }
         let inner = Arc::clone(&self.inner);
         blocking(move || {
+            let stopped = || stop.is_cancelled() || inner.shutdown.is_cancelled();
             if content {
                 // Never changed where nothing is wrong: one look is enough.
-                seen.extend(damage(&inner)?);
+                let damaged = content::damage(&inner, &stopped);
+                go_on(&stopped)?;
+                seen.extend(damaged?);
             }
-            let findings = seen.iter().map(|one| finding(&inner, one, repair)).collect();
+            let mut findings = Vec::new();
+            for one in &seen {
+                findings.push(finding(&inner, one, repair, &stopped));
+                // What was not looked at is not in order.
+                go_on(&stopped)?;
+            }
             Ok(SystemCheck { findings })
         })
         .await
+    }
+}
+
+fn go_on(stopped: &Stop<'_>) -> Result<()> {
+    match stopped() {
+        true => Err(Error::new(
+            ErrorClass::Unavailable,
+            "the check was given up before its end, since the daemon stops; ask the next one",
+        )),
+        false => Ok(()),
     }
 }
 
@@ -101,7 +125,7 @@ impl Engine {
             inner.networks.refresh()?;
             let findings = strays
                 .into_iter()
-                .map(|stray| finding(&inner, &Seen::Network(stray), true));
+                .map(|stray| finding(&inner, &Seen::Network(stray), true, &|| false));
             Ok(SystemCheck {
                 findings: findings.collect(),
             })
@@ -145,18 +169,6 @@ fn look(inner: &Inner) -> Result<Vec<Seen>> {
     seen.extend(unrecorded_files(inner, &recorded)?.into_iter().map(Seen::Files));
     seen.extend(inner.volumes.strays()?.into_iter().map(Seen::Volume));
     Ok(seen)
-}
-
-fn damage(inner: &Inner) -> Result<Vec<Seen>> {
-    let stop = || inner.shutdown.is_cancelled();
-    let blobs = inner
-        .store
-        .content()
-        .damaged(&stop)
-        .map_err(image::ImageError::from)?;
-    let objects = inner.store.snapshots().damaged_objects(&stop)?;
-    let objects = objects.into_iter().map(Seen::Object);
-    Ok(blobs.into_iter().map(Seen::Blob).chain(objects).collect())
 }
 
 fn cgroups(inner: &Inner, alive: &HashSet<Id>) -> Result<Vec<Seen>> {
@@ -275,10 +287,10 @@ fn alive(inner: &Inner) -> HashSet<Id> {
     living.map(|c| c.id.clone()).chain(inner.steps.ids()).collect()
 }
 
-fn finding(inner: &Inner, seen: &Seen, repair: bool) -> Finding {
+fn finding(inner: &Inner, seen: &Seen, repair: bool, stop: &Stop<'_>) -> Finding {
     let mut finding = describe(seen);
     if repair {
-        match put_right(inner, seen) {
+        match put_right(inner, seen, stop) {
             Ok(repaired) => finding.repaired = repaired,
             Err(error) => finding.error = error.message,
         }
@@ -369,11 +381,11 @@ fn describe(seen: &Seen) -> Finding {
             "its bytes have another digest".to_owned(),
             "it is made or fetched again; what cannot be had is missing then",
         ),
-        Seen::Object(name) => (
+        Seen::Object { name, holders } => (
             "object",
             name.clone(),
-            "its bytes are not those that layers shared".to_owned(),
-            "it is given up, and the layers that have it are unpacked again when they are needed; if one of them could not be, it stays",
+            format!("its bytes are not those that layers shared: {holders}"),
+            "it is taken out of the archive of a layer again; where none has it, the build cache forgets it, and the next layer with the file puts it right",
         ),
         Seen::Files(id) => (
             "snapshot",
@@ -461,7 +473,7 @@ fn of_network(stray: &network::Stray) -> Finding {
 }
 
 /// False where nothing can be done from here.
-fn put_right(inner: &Inner, seen: &Seen) -> Result<bool> {
+fn put_right(inner: &Inner, seen: &Seen, stop: &Stop<'_>) -> Result<bool> {
     match seen {
         Seen::Unsupervised(_) | Seen::Image { .. } => return Ok(false),
         Seen::Cgroup(id) => inner.next_place("", id)?.remove()?,
@@ -473,19 +485,8 @@ fn put_right(inner: &Inner, seen: &Seen) -> Result<bool> {
         Seen::Files(id) => {
             inner.store.snapshots().remove(*id)?;
         }
-        Seen::Blob(digest) => inner.images.mend(digest)?,
-        Seen::Object(name) => {
-            let snapshots = inner.store.snapshots();
-            for layer in snapshots.holders(name)? {
-                // A layer with one bad file is better than none: steps of builds have no other form, and what a recipe
-                // makes again it makes of this file.
-                let Some(diff) = &layer.diff else { return Ok(false) };
-                if !inner.images.can_be_unpacked_again(diff)? {
-                    return Ok(false);
-                }
-            }
-            snapshots.give_up_object(name)?
-        }
+        Seen::Blob(digest) => inner.images.mend(digest, stop)?,
+        Seen::Object { name, .. } => content::mend_object(inner, name, stop)?,
         Seen::Snapshot(stray) => inner.store.snapshots().repair(stray)?,
         Seen::Volume(stray) => inner.volumes.repair(stray)?,
     }
@@ -507,7 +508,7 @@ fn repair_network(inner: &Inner, stray: &network::Stray) -> Result<bool> {
 pub(crate) fn dismiss_unknown(inner: &Inner, alive: &HashSet<Id>) -> Result<()> {
     let end = |seen: Vec<Seen>| {
         for seen in seen {
-            if let Err(error) = put_right(inner, &seen) {
+            if let Err(error) = put_right(inner, &seen, &|| false) {
                 tracing::warn!(?seen, %error, "could not be let go");
             }
         }

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use spec::image::{Descriptor, Document};
 use spec::{Digest, Reference};
-use store::Content;
+use store::{Content, SnapshotId};
 
 use crate::document::children;
 use crate::error::ImageError;
@@ -61,6 +61,33 @@ impl Images {
         };
         lines.sort_by_key(|line| std::cmp::Reverse(time(line)));
         Ok(lines)
+    }
+
+    /// What users call the images that have this layer unpacked, each once.
+    pub fn with_layer(&self, layer: SnapshotId) -> Result<Vec<String>, ImageError> {
+        let tops: Vec<(String, SnapshotId)> = self.inner.store.db().read(|db| {
+            db.prepare_cached("SELECT image, snapshot FROM image_snapshot ORDER BY image")?
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect()
+        })?;
+        let names = self.all_names()?;
+        let mut found = Vec::new();
+        for (image, top) in tops {
+            let stack = self.inner.store.snapshots().stack(top);
+            // Collected since it was looked up.
+            if !stack.is_ok_and(|stack| stack.iter().any(|one| one.id == layer)) {
+                continue;
+            }
+            let Ok(digest) = image.parse::<Digest>() else {
+                continue;
+            };
+            let name = names.get(&digest).and_then(|names| names.first());
+            let shown = name.map_or_else(|| digest.short().to_owned(), Reference::familiar);
+            if !found.contains(&shown) {
+                found.push(shown);
+            }
+        }
+        Ok(found)
     }
 
     /// How many there are.

@@ -18,6 +18,7 @@ mod bring;
 mod compressor;
 mod deflate;
 mod make;
+mod mend;
 mod pieces;
 mod policy;
 mod reduce;

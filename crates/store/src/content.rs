@@ -40,6 +40,9 @@ pub enum ContentError {
     /// Its bytes are not on the disk and could not be had again.
     #[error(transparent)]
     Away(#[from] NotBrought),
+    /// Whoever wanted it read says that it is no longer wanted.
+    #[error("the reading of content {0} was given up")]
+    GivenUp(Digest),
     /// A file operation failed.
     #[error(transparent)]
     Io(#[from] PathError),
@@ -52,6 +55,7 @@ impl ContentError {
             ContentError::NotFound(_) => ErrorClass::NotFound,
             ContentError::TooLarge { .. } => ErrorClass::Invalid,
             ContentError::Away(error) => error.class,
+            ContentError::GivenUp(_) => ErrorClass::Unavailable,
             ContentError::Io(error) => error.class(),
         }
     }

@@ -33,6 +33,7 @@ mod open;
 mod reserve;
 mod room;
 pub mod snapshot;
+mod stop;
 mod trash;
 
 use std::path::{Path, PathBuf};
@@ -50,9 +51,10 @@ pub use objects::{HeldObject, SharedFiles};
 pub use open::{DEDUP_FROM, OpenError, Options};
 pub use room::{Gate, MinFree, NoRoom, Room};
 pub use snapshot::{
-    Label, Part, RemoveError, SnapshotError, SnapshotId, SnapshotInfo, Snapshots, StorageDriver, Stray,
-    Usage, measure,
+    Doubt, Label, Part, RemoveError, SnapshotError, SnapshotId, SnapshotInfo, Snapshots, StorageDriver,
+    Stray, Usage, measure,
 };
+pub use stop::{Stop, Stoppable};
 
 /// The store of one data root. Clones share it; the root is let go with the last one.
 #[derive(Clone)]

@@ -15,7 +15,8 @@
 //! Invariants, at every instruction at which the process may be killed:
 //! - an object that a layer refers to is there: the layer's own link to it is made first and removed last, and an object
 //!   goes only when that link is the last one besides its name. The filesystem counts; there is no second count to repair.
-//! - an object is complete and never changes once it has its name (but for a power cut, see below);
+//! - an object is complete and never changes once it has its name (but for a power cut, see below), unless it was found to hold
+//!   something else: then its own content is put back, in its place, for everybody who has it ([`mend`]);
 //! - what is linked and looked at together is done under one lock, so that nobody takes what another is removing.
 //!
 //! Files are shared when a snapshot becomes a layer, wherever they came from; what a layer was before stays as it is, so
@@ -29,6 +30,7 @@
 
 mod damage;
 mod hold;
+mod mend;
 mod name;
 mod probe;
 mod read;

@@ -20,6 +20,7 @@
 
 mod commit;
 mod create;
+mod doubt;
 mod driver;
 mod overlay;
 mod probe;
@@ -32,7 +33,7 @@ mod usage;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rusqlite::OptionalExtension;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
@@ -46,6 +47,7 @@ use crate::open::Options;
 use crate::trash::Trash;
 
 pub use commit::Label;
+pub use doubt::Doubt;
 pub use driver::StorageDriver;
 pub use overlay::Part;
 pub use recover::Stray;
@@ -166,6 +168,7 @@ struct Inner {
     settler: settle::Settler,
     /// Names the boot of the machine.
     boot: String,
+    doubt: OnceLock<Arc<Doubt>>,
 }
 
 impl Snapshots {
@@ -188,6 +191,7 @@ impl Snapshots {
                 trash,
                 settler: settle::Settler::default(),
                 boot: recover::boot_id(),
+                doubt: OnceLock::new(),
             }),
         };
         snapshots.recover()?;

@@ -8,7 +8,7 @@ use crate::storage::assert_space_is_told;
 use crate::support::{Daemon, text};
 
 /// Some lines that are nowhere else, more than fit into what stays in a layer.
-fn lines(word: &str) -> String {
+pub fn lines(word: &str) -> String {
     (0..400).map(|number| format!("{word} {number}\n")).collect()
 }
 
@@ -355,7 +355,7 @@ fn content_that_somebody_deleted_is_found_and_put_back() {
 }
 
 #[test]
-fn shared_content_that_was_changed_is_found_when_all_is_read_and_unpacked_again() {
+fn shared_content_that_was_changed_is_found_when_all_is_read_and_had_again() {
     guard!();
     let daemon = Daemon::start_with(&["--store-dedup", "--image-blobs", "keep"]);
     let tree = daemon.dir.path().join("tree");
@@ -394,7 +394,7 @@ fn shared_content_that_was_changed_is_found_when_all_is_read_and_unpacked_again(
     assert_eq!(shown, lines("file"));
     assert_eq!(deep(&[])["Findings"], serde_json::json!([]));
 
-    // A stage of a build is nowhere else: what there is of it stays.
+    // What a stage of a build shares with an image is right again with that.
     std::fs::write(
         tree.join("Dockerfile"),
         "FROM scratch AS a\nCOPY file /\nFROM box:1\nCOPY --from=a /file /copy\n",
@@ -404,8 +404,18 @@ fn shared_content_that_was_changed_is_found_when_all_is_read_and_unpacked_again(
     crate::check::damage(&object);
     let said = deep(&["--repair"]);
     assert_eq!(said["Findings"][0]["Kind"], "object", "{said}");
-    assert_ne!(said["Findings"][0]["Repaired"], true, "{said}");
-    daemon.ok(&["run", "--rm", "--mount", mount, "staged:1", "cat", "/data/file"]);
+    let problem = said["Findings"][0]["Problem"].as_str().unwrap();
+    for holder in ["(data:1)", "(staged:1)", "(of a build)"] {
+        assert!(problem.contains(holder), "{said}");
+    }
+    assert_eq!(said["Findings"][0]["Repaired"], true, "{said}");
+    let shown = daemon.ok(&["run", "--rm", "--mount", mount, "staged:1", "cat", "/data/file"]);
+    assert_eq!(shown, lines("file"));
+    assert_eq!(
+        daemon.ok(&["run", "--rm", "staged:1", "cat", "/copy"]),
+        lines("file")
+    );
+    assert_eq!(deep(&[])["Findings"], serde_json::json!([]));
 }
 
 /// A file of an image, mounted: one that has its content elsewhere, one that is whole, and a directory.

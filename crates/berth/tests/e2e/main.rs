@@ -28,6 +28,7 @@ mod containers;
 mod corpus;
 mod crash;
 mod daemon;
+mod damage;
 mod dedup;
 #[path = "../../../cli/tests/docker/mod.rs"]
 mod docker;

@@ -58,6 +58,11 @@ pub(crate) fn forget_torn(store: &Store) -> Result<(), BuildError> {
     Ok(())
 }
 
+/// Drops records of layers that are not what they were: the next build does these steps again.
+pub(crate) fn forget_doubted(tx: &Transaction<'_>, layers: &[SnapshotId]) -> rusqlite::Result<()> {
+    rows::forget_on(tx, layers)
+}
+
 /// For each input the content of which the result is known to be made, where it is.
 pub type Parts = Vec<Option<Digest>>;
 

@@ -212,6 +212,22 @@ pub fn forget_torn(tx: &Transaction<'_>, boot: &str) -> Result<usize> {
     Ok(dropped)
 }
 
+/// Drops records that lie on these layers.
+pub fn forget_on(tx: &Transaction<'_>, layers: &[SnapshotId]) -> Result<()> {
+    let mut dropped = 0;
+    let mut record = tx.prepare_cached("DELETE FROM build_record WHERE snapshot = ?1")?;
+    for layer in layers {
+        dropped += record.execute([layer])?;
+    }
+    if dropped > 0 {
+        tx.execute(
+            "DELETE FROM build_key WHERE record NOT IN (SELECT id FROM build_record)",
+            [],
+        )?;
+    }
+    Ok(())
+}
+
 pub fn roots(tx: &Connection) -> Result<HashSet<SnapshotId>> {
     tx.prepare_cached(
         "SELECT snapshot FROM build_record WHERE snapshot IS NOT NULL UNION SELECT snapshot FROM build_mount",

@@ -33,6 +33,23 @@ impl Files {
     /// A regular file and its size; `None` where there is none. Links on the way are followed within the layer, as when it
     /// was unpacked.
     pub(crate) fn file(&self, path: &Path) -> io::Result<Option<(File, u64)>> {
+        match self.own(path)? {
+            Some((file, size)) => Ok(Some((content(self.shared.as_ref(), file)?, size))),
+            None => Ok(None),
+        }
+    }
+
+    /// The name of what the layer shares with others for the content of this file, and its size; `None` where it is no file or
+    /// has its content itself.
+    pub(crate) fn object(&self, path: &Path) -> io::Result<Option<(String, u64)>> {
+        let Some((file, size)) = self.own(path)? else {
+            return Ok(None);
+        };
+        Ok(SharedFiles::object_of(&file)?.map(|object| (object, size)))
+    }
+
+    /// The file as it lies in the layer.
+    fn own(&self, path: &Path) -> io::Result<Option<(File, u64)>> {
         let Some(name) = path.file_name() else {
             return Ok(None);
         };
@@ -50,7 +67,7 @@ impl Files {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Ok(None);
         }
-        let file = content(self.shared.as_ref(), open_file(dir.as_fd(), name)?)?;
+        let file = open_file(dir.as_fd(), name)?;
         Ok(Some((file, u64::try_from(stat.st_size).unwrap_or(0))))
     }
 }

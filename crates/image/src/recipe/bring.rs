@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 use registry::{Access, Auth};
 use spec::image::{Descriptor, media_type};
 use spec::{Digest, ErrorClass, Reference};
-use store::{Bring, IngestError, NotBrought, SnapshotId};
+use store::{Bring, IngestError, NotBrought, SnapshotId, Stop};
 
 use super::RecipeError;
 use super::pieces::Recipe;
@@ -32,7 +32,7 @@ pub(crate) fn bringer(inner: &Arc<Inner>) -> Arc<Bring> {
     })
 }
 
-fn not_brought(blob: &Digest, why: &str, class: ErrorClass) -> ImageError {
+pub(super) fn not_brought(blob: &Digest, why: &str, class: ErrorClass) -> ImageError {
     ImageError::NotBrought {
         blob: blob.clone(),
         why: why.to_owned(),
@@ -51,6 +51,11 @@ fn is_refusal(error: &ImageError) -> bool {
 impl Images {
     /// Puts the file of a blob back on the disk. Blocks.
     fn bring_back(&self, blob: &Digest) -> Result<(), ImageError> {
+        self.bring_back_unless(blob, &|| false)
+    }
+
+    /// The same; `stop` ends the making of it.
+    pub(super) fn bring_back_unless(&self, blob: &Digest, stop: &Stop<'_>) -> Result<(), ImageError> {
         let content = self.inner.store.content();
         // One at a time: the next one finds the file.
         let _turn = self.inner.bringing.lock(blob);
@@ -63,7 +68,7 @@ impl Images {
         };
         let mut why = String::new();
         if let Some(recipe) = &known.recipe {
-            match self.follow(blob, &known, recipe) {
+            match self.follow(blob, &known, recipe, stop) {
                 Ok(()) => return Ok(()),
                 Err(RecipeError::Write(error)) => return Err(ImageError::Store(error, blob.clone())),
                 Err(error) if !error.is_final() => {
@@ -105,39 +110,19 @@ impl Images {
         }
     }
 
-    /// Puts a blob in place whose file holds something else: made or fetched again, as if it had been let go. Blocks.
-    pub fn mend(&self, blob: &Digest) -> Result<(), ImageError> {
-        let content = self.inner.store.content();
-        if !content.is_damaged(blob)? {
-            return Ok(());
-        }
-        let let_go = self.inner.store.let_go(blob);
-        let_go.map_err(|error| ImageError::Content(store::ContentError::Io(error)))?;
-        if content.is_stored(blob) {
-            return Err(not_brought(blob, "it is in use just now", ErrorClass::Conflict));
-        }
-        if self.known_recipe(blob)?.is_some_and(|known| known.away) {
-            return Ok(content.bring(blob)?);
-        }
-        let _turn = self.inner.bringing.lock(blob);
-        let fetched = match self.layer_size(blob)? {
-            Some(size) => self.fetch_again(blob, size),
-            None => Ok(false),
-        };
-        match fetched {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(not_brought(blob, "it was damaged", ErrorClass::NotFound)),
-            Err(error) => Err(not_brought(blob, &error.to_string(), error.class())),
-        }
-    }
-
     /// Makes the blob of its layer, of which there may be several copies.
-    fn follow(&self, blob: &Digest, known: &Known, recipe: &Digest) -> Result<(), RecipeError> {
+    pub(super) fn follow(
+        &self,
+        blob: &Digest,
+        known: &Known,
+        recipe: &Digest,
+        stop: &Stop<'_>,
+    ) -> Result<(), RecipeError> {
         let copies = self.inner.store.snapshots().by_diff(&known.diff);
         let copies = copies.map_err(|error| RecipeError::Read(std::io::Error::other(error)))?;
         let mut failure = RecipeError::NoLayer(known.diff.clone());
         for layer in copies {
-            match self.follow_with(layer, blob, known, recipe) {
+            match self.follow_with(layer, blob, known, recipe, stop) {
                 Ok(()) => return Ok(()),
                 Err(error @ RecipeError::Write(_)) => return Err(error),
                 // One that may be read another time is not the end.
@@ -154,6 +139,7 @@ impl Images {
         blob: &Digest,
         known: &Known,
         recipe: &Digest,
+        stop: &Stop<'_>,
     ) -> Result<(), RecipeError> {
         let store = &self.inner.store;
         let lease = store.lease();
@@ -178,7 +164,7 @@ impl Images {
         }
         let write = |error: ImageError| RecipeError::Write(std::io::Error::other(error));
         let out = ScratchBlob::new(store.content()).map_err(write)?;
-        let out = replay(recipe, &files, out)?;
+        let out = replay(recipe, &files, out, stop)?;
         match out.commit(Some(blob)) {
             Ok(_) => Ok(()),
             Err(ImageError::Ingest(IngestError::DigestMismatch { actual, .. })) => {
@@ -189,7 +175,7 @@ impl Images {
     }
 
     /// Fetches the blob from a registry that had it; false if none is known.
-    fn fetch_again(&self, blob: &Digest, size: u64) -> Result<bool, ImageError> {
+    pub(super) fn fetch_again(&self, blob: &Digest, size: u64) -> Result<bool, ImageError> {
         let mut failure: Option<ImageError> = None;
         for origin in self.origins(blob)? {
             match self.fetch_from(&origin, blob, size) {

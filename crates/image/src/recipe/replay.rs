@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 
 use spec::{Digest, Hasher};
+use store::{Stop, Stoppable};
 
 use super::RecipeError;
 use super::compressor::Press;
@@ -13,8 +14,13 @@ use crate::layer::Files;
 /// Step of reading files.
 const BUFFER: usize = 256 << 10;
 
-/// Writes what comes of the recipe to `out`, which has to look at the digest.
-pub(super) fn replay<W: Write>(mut recipe: Recipe<'_>, files: &Files, out: W) -> Result<W, RecipeError> {
+/// Writes what comes of the recipe to `out`, which has to look at the digest. `stop` ends it.
+pub(super) fn replay<W: Write>(
+    mut recipe: Recipe<'_>,
+    files: &Files,
+    out: W,
+    stop: &Stop<'_>,
+) -> Result<W, RecipeError> {
     let mut tar = Tar {
         press: Even::new(Press::new(out, &recipe.head.compressor).map_err(RecipeError::Write)?),
         hasher: Hasher::like(&recipe.head.diff),
@@ -34,7 +40,8 @@ pub(super) fn replay<W: Write>(mut recipe: Recipe<'_>, files: &Files, out: W) ->
                     RecipeError::Read(io::Error::new(error.kind(), why))
                 };
                 let found = files.file(&path).map_err(unread)?;
-                let (mut file, found) = found.ok_or_else(|| wrong("is not there"))?;
+                let (file, found) = found.ok_or_else(|| wrong("is not there"))?;
+                let mut file = Stoppable::new(file, stop);
                 if found != size {
                     return Err(wrong(&format!("has {found} bytes instead of {size}")));
                 }

@@ -212,20 +212,17 @@ impl Images {
         Ok(size.and_then(|size| u64::try_from(size).ok()))
     }
 
-    /// Whether a layer could be unpacked again though no copy of it is what it was: its compressed form is here, or in a
-    /// registry.
-    pub fn can_be_unpacked_again(&self, diff: &Digest) -> Result<bool, ImageError> {
-        let blobs: Vec<String> = self.inner.store.db().read(|db| {
-            db.prepare_cached("SELECT blob FROM layer_blob WHERE diff = ?1")?
-                .query_map([diff.as_str()], |row| row.get(0))?
+    /// The compressed forms of a layer that were ever here, with their sizes.
+    pub(super) fn forms_of(&self, diff: &Digest) -> Result<Vec<(Digest, u64)>, ImageError> {
+        let rows: Vec<(String, i64)> = self.inner.store.db().read(|db| {
+            db.prepare_cached("SELECT blob, size FROM layer_blob WHERE diff = ?1 ORDER BY size")?
+                .query_map([diff.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?
                 .collect()
         })?;
-        for blob in blobs.iter().filter_map(|blob| blob.parse().ok()) {
-            if self.inner.store.content().is_stored(&blob) || !self.origins(&blob)?.is_empty() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let parsed = rows
+            .into_iter()
+            .filter_map(|(blob, size)| Some((blob.parse().ok()?, u64::try_from(size).ok()?)));
+        Ok(parsed.collect())
     }
 
     /// Where a blob was pulled from or pushed to.

@@ -15,6 +15,7 @@ mod picture;
 
 mod archives;
 mod containers;
+mod mending;
 mod sharing;
 mod stores;
 

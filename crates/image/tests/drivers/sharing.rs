@@ -18,7 +18,7 @@ use crate::bytes::{Header, Tar};
 use crate::picture::assert_same;
 
 /// Content that is nowhere else, of some size.
-fn content(seed: u8, size: usize) -> Vec<u8> {
+pub fn content(seed: u8, size: usize) -> Vec<u8> {
     let mut state = u64::from(seed) + 1;
     let mut bytes = Vec::with_capacity(size + 8);
     while bytes.len() < size {
@@ -29,7 +29,7 @@ fn content(seed: u8, size: usize) -> Vec<u8> {
     bytes
 }
 
-fn objects(store: &Store) -> Vec<PathBuf> {
+pub fn objects(store: &Store) -> Vec<PathBuf> {
     let Ok(first) = fs::read_dir(store.root().join("objects/files")) else {
         return Vec::new();
     };
@@ -37,7 +37,7 @@ fn objects(store: &Store) -> Vec<PathBuf> {
     all.map(|entry| entry.unwrap().path()).collect()
 }
 
-fn layer_of(
+pub fn layer_of(
     bench: &Bench,
     parent: Option<SnapshotId>,
     name: &str,

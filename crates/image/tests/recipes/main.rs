@@ -9,6 +9,7 @@ mod killed;
 mod support;
 
 mod foreign;
+mod mending;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -22,7 +23,7 @@ use killed::{able, assert_whole, killed};
 use registry::{Client, ClientConfig};
 use spec::image::media_type;
 use spec::{Digest, Platform};
-use store::{Roots, StorageDriver, Store};
+use store::{Options, Roots, StorageDriver, Store};
 use support::servers::memory::{Fault, MemoryRegistry};
 use support::servers::{DistributionRegistry, noise};
 use support::{World, blocking, is_root, log, statuses, tar_of};
@@ -131,22 +132,28 @@ fn on_disk(images: &Images) -> u64 {
     blobs + layers.sum::<u64>()
 }
 
+/// Layers share files.
+const SHARING: Options = Options {
+    driver: StorageDriver::Overlay,
+    dedup: Some(store::DEDUP_FROM),
+};
+
 /// A world whose layers share files.
 fn sharing() -> World {
     let dir = tempfile::tempdir().unwrap();
-    let options = store::Options {
-        driver: StorageDriver::Overlay,
-        dedup: Some(store::DEDUP_FROM),
-    };
-    let store = Store::open_as(&dir.path().join("root"), options).unwrap();
+    let store = Store::open_as(&dir.path().join("root"), SHARING).unwrap();
     let images = Images::open(store, Client::new(ClientConfig::default()).unwrap()).unwrap();
     World { images, dir }
 }
 
 /// The store of before, once nobody has it any more: what an operation has still to tidy up holds it a moment longer.
 fn reopened(root: &Path) -> Store {
+    reopened_as(root, Options::default())
+}
+
+fn reopened_as(root: &Path, options: Options) -> Store {
     for _ in 0..500 {
-        match Store::open(root) {
+        match Store::open_as(root, options) {
             Err(store::OpenError::Locked { .. }) => std::thread::sleep(std::time::Duration::from_millis(20)),
             other => return other.unwrap(),
         }

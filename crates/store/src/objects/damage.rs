@@ -4,19 +4,18 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, unlinkat};
-use rustix::io::Errno;
-
 use super::hold::{is_damaged, look};
 use super::name::Name;
 use super::{HOLDS, Objects, open_if_there};
 use crate::failure::{Context, PathError};
+use crate::stop::Stop;
 
-const BUFFER: usize = 256 * 1024;
+/// Step of reading content.
+pub(super) const BUFFER: usize = 256 * 1024;
 
 impl Objects {
-    /// Reads every object; those that are damaged, by name. `stop` is asked before each.
-    pub(crate) fn damaged(&self, stop: &dyn Fn() -> bool) -> Result<Vec<String>, PathError> {
+    /// Reads every object; those that are damaged, by name. `stop` ends it.
+    pub(crate) fn damaged(&self, stop: &Stop<'_>) -> Result<Vec<String>, PathError> {
         let Some(files) = self.open_files().at("open", &self.files())? else {
             return Ok(Vec::new());
         };
@@ -27,10 +26,7 @@ impl Objects {
         let mut buffer = vec![0; BUFFER];
         let mut damaged = Vec::new();
         for name in names {
-            if stop() {
-                break;
-            }
-            if is_damaged(&files, &name, key, &mut buffer).at("read", &self.files())? {
+            if is_damaged(&files, &name, key, &mut buffer, stop).at("read", &self.files())? {
                 damaged.push(name.as_str().to_owned());
             }
         }
@@ -42,36 +38,6 @@ impl Objects {
         match open_if_there(&home.join(HOLDS))? {
             Some(holds) => Ok(look(holds.as_fd(), name)?.is_some()),
             None => Ok(false),
-        }
-    }
-
-    /// Takes the name from a damaged object: the next layer that has the file brings it anew, for the others, too.
-    pub(crate) fn take_name(&self, name: &str) -> Result<(), PathError> {
-        let taken = || -> io::Result<()> {
-            let name = Name::parse(name.as_bytes()).ok_or(io::ErrorKind::InvalidInput)?;
-            let Some(files) = self.open_files()? else {
-                return Ok(());
-            };
-            match unlinkat(&files, name.path(), AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => Ok(()),
-                Err(error) => Err(error.into()),
-            }
-        };
-        // Looked at again: it may have been replaced since it was found.
-        let key = self.key()?;
-        let _gate = self.gate();
-        let still = match (
-            Name::parse(name.as_bytes()),
-            self.open_files().at("open", &self.files())?,
-        ) {
-            (Some(name), Some(files)) => {
-                is_damaged(&files, &name, key, &mut vec![0; BUFFER]).at("read", &self.files())?
-            }
-            _ => false,
-        };
-        match still {
-            true => taken().at("take the name from a damaged file in", &self.files()),
-            false => Ok(()),
         }
     }
 }

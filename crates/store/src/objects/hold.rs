@@ -11,14 +11,18 @@ use rustix::fs::{AtFlags, Mode, OFlags, Stat, linkat, mkdirat, openat, statat, u
 use rustix::io::Errno;
 use sys::beneath::{DIRECTORY, list};
 
+use super::mend::DAMAGED;
 use super::name::{Key, Name};
 use super::{HOLDS, Objects, open_if_there};
 use crate::failure::{Context, PathError};
+use crate::stop::{Stop, Stoppable};
 
 /// What came of asking for an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Held {
     Yes,
+    /// So it is, but it was found to hold something else.
+    Damaged,
     /// There is none of that name.
     Missing,
     /// There is one that cannot be had: as many layers as the filesystem allows have it, or its size is not the content's.
@@ -162,7 +166,7 @@ impl Objects {
             let Some(name) = Name::parse(held.as_bytes()) else {
                 continue;
             };
-            if is_damaged(&files, &name, key, &mut buffer).map_err(failed)? {
+            if is_damaged(&files, &name, key, &mut buffer, &|| false).map_err(failed)? {
                 tracing::warn!(
                     object = name.as_str(),
                     "a file that layers share was damaged when the machine went down"
@@ -221,7 +225,7 @@ impl Objects {
                 return Err(io::ErrorKind::NotFound.into());
             };
             let mut buffer = vec![0; 256 * 1024];
-            if named(&holds, name.as_str(), key, &mut buffer)? != name {
+            if named(&holds, name.as_str(), key, &mut buffer, &|| false)? != name {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidData,
                     format!(
@@ -244,8 +248,14 @@ impl Objects {
     }
 }
 
-pub(super) fn is_damaged(files: &OwnedFd, name: &Name, key: &Key, buffer: &mut [u8]) -> io::Result<bool> {
-    match named(files, &name.path(), key, buffer) {
+pub(super) fn is_damaged(
+    files: &OwnedFd,
+    name: &Name,
+    key: &Key,
+    buffer: &mut [u8],
+    stop: &Stop<'_>,
+) -> io::Result<bool> {
+    match named(files, &name.path(), key, buffer, stop) {
         Ok(is) => Ok(is != *name),
         // Lost, which is for others to tell.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -258,10 +268,10 @@ pub(super) fn is_damaged(files: &OwnedFd, name: &Name, key: &Key, buffer: &mut [
 }
 
 /// The name that the file's content has.
-fn named(dir: &OwnedFd, path: &str, key: &Key, buffer: &mut [u8]) -> io::Result<Name> {
+fn named(dir: &OwnedFd, path: &str, key: &Key, buffer: &mut [u8], stop: &Stop<'_>) -> io::Result<Name> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = openat(dir, path, flags, Mode::empty())?;
-    Ok(key.name(File::from(file), buffer)?.0)
+    Ok(key.name(Stoppable::new(File::from(file), stop), buffer)?.0)
 }
 
 fn hold(files: BorrowedFd<'_>, holds: BorrowedFd<'_>, name: &Name, size: u64) -> io::Result<Held> {
@@ -273,11 +283,13 @@ fn hold(files: BorrowedFd<'_>, holds: BorrowedFd<'_>, name: &Name, size: u64) ->
         unlinkat(files, name.path(), AtFlags::empty())?;
         return Ok(Held::Missing);
     }
-    if u64::try_from(object.st_size) != Ok(size) {
+    let damaged = object.st_mode & DAMAGED != 0;
+    if !damaged && u64::try_from(object.st_size) != Ok(size) {
         return Ok(Held::No);
     }
     match linkat(files, name.path(), holds, name.as_str(), AtFlags::empty()) {
         // The layer has it twice.
+        Ok(()) | Err(Errno::EXIST) if damaged => Ok(Held::Damaged),
         Ok(()) | Err(Errno::EXIST) => Ok(Held::Yes),
         Err(Errno::MLINK) => Ok(Held::No),
         Err(error) => Err(error.into()),

@@ -38,6 +38,16 @@ impl SharedFiles {
         }
     }
 
+    /// The name of what has the content of this file of a layer; none where it has it itself.
+    pub fn object_of(file: &File) -> io::Result<Option<String>> {
+        let mut value = [0; 256];
+        if attribute(file, METACOPY, &mut value)?.is_none() {
+            return Ok(None);
+        }
+        let name = attribute(file, REDIRECT, &mut value)?.and_then(Name::of_redirect);
+        Ok(name.map(|name| name.as_str().to_owned()))
+    }
+
     /// The file of a layer, to be read: itself, or what has its content.
     pub fn content(&self, file: File) -> io::Result<File> {
         let mut value = [0; 256];

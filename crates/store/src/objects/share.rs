@@ -18,9 +18,10 @@ use rustix::fs::{
     unlinkat,
 };
 use rustix::io::Errno;
-use sys::beneath::{DIRECTORY, file_xattrs, get_xattr, list, open_beneath_no_links, set_file_xattr};
+use sys::beneath::{DIRECTORY, Names, file_xattrs, get_xattr, list, open_beneath_no_links, set_file_xattr};
 
 use super::hold::{Held, blocks};
+use super::mend::{self, write_into};
 use super::name::Name;
 use super::{HOLDS, METACOPY, Objects, REDIRECT};
 use crate::failure::{Context, PathError};
@@ -119,19 +120,26 @@ impl Sharing<'_> {
         let before = fstat(&dir)?;
         let frozen = is_frozen(&dir);
         let (mut below, mut changed) = (Vec::new(), false);
-        for (name, _) in list(dir.as_fd())? {
-            let stat = statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW)?;
-            match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Directory => below.push(name),
-                FileType::RegularFile if frozen => self.adopt_shared(dir.as_fd(), &name, &stat)?,
-                FileType::RegularFile => {
-                    changed |= match self.file(dir.as_fd(), &name, &stat, path) {
-                        // Immutable, or append-only.
-                        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => false,
-                        other => other?,
+        let mut names = Names::of(dir.as_fd())?;
+        loop {
+            let some = names.some()?;
+            if some.is_empty() {
+                break;
+            }
+            for (name, _) in some {
+                let stat = statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+                match FileType::from_raw_mode(stat.st_mode) {
+                    FileType::Directory => below.push(name),
+                    FileType::RegularFile if frozen => self.adopt_shared(dir.as_fd(), &name, &stat)?,
+                    FileType::RegularFile => {
+                        changed |= match self.file(dir.as_fd(), &name, &stat, path) {
+                            // Immutable, or append-only.
+                            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => false,
+                            other => other?,
+                        }
                     }
+                    _ => {}
                 }
-                _ => {}
             }
         }
         if changed {
@@ -147,6 +155,12 @@ impl Sharing<'_> {
         if size == 0 {
             return Ok(false);
         }
+        let is_shared = get_xattr(dir, name, METACOPY)?.is_some();
+        // Before links are looked at: a file that was exchanged may come by once more, with the number that another one had.
+        if is_shared && self.how != How::Whole {
+            self.adopt(dir, name, size)?;
+            return Ok(false);
+        }
         if let Some(first) = self.linked.get(&stat.st_ino) {
             // What was to take the place of a file that may not be touched may still be there.
             self.clear(FRESH)?;
@@ -154,11 +168,7 @@ impl Sharing<'_> {
             renameat(&self.home, FRESH, dir, name)?;
             return Ok(true);
         }
-        if get_xattr(dir, name, METACOPY)?.is_some() {
-            if self.how != How::Whole {
-                self.adopt(dir, name, size)?;
-                return Ok(false);
-            }
+        if is_shared {
             self.make_whole(dir, name, stat)?;
             if stat.st_nlink > 1 {
                 self.linked.insert(stat.st_ino, path.join(name));
@@ -184,6 +194,7 @@ impl Sharing<'_> {
         let mut held = self
             .objects
             .hold(self.files.as_fd(), self.holds.as_fd(), &object, size)?;
+        held = self.mended(held, &file, &object)?;
         if held == Held::Missing {
             held = self.add(dir, name, &file, stat, &xattrs, &object)?;
         }
@@ -217,7 +228,7 @@ impl Sharing<'_> {
             None => Held::Missing,
         };
         match held {
-            Held::Yes => Ok(()),
+            Held::Yes | Held::Damaged => Ok(()),
             Held::Missing | Held::No => Err(lost(name)),
         }
     }
@@ -291,6 +302,7 @@ impl Sharing<'_> {
             }
             bare(file)?;
             let held = self.objects.add(files, holds, object, size, (dir, name))?;
+            let held = self.mended(held, file, object)?;
             if held == Held::No {
                 // It stays after all, as what it was.
                 restore(file, stat, xattrs)?;
@@ -306,7 +318,29 @@ impl Sharing<'_> {
             .objects
             .add(files, holds, object, size, (self.home.as_fd(), OsStr::new(COPY)))?;
         unlinkat(&self.home, COPY, AtFlags::empty())?;
-        Ok(held)
+        self.mended(held, file, object)
+    }
+
+    /// What is held and was found damaged gets the file's content, which is its own. Where that cannot be written, the file
+    /// stays whole.
+    fn mended(&self, held: Held, file: &File, object: &Name) -> io::Result<Held> {
+        if held != Held::Damaged {
+            return Ok(held);
+        }
+        let mut content = rewound(file)?;
+        match write_into(self.holds.as_fd(), object.as_str(), &mut content) {
+            Ok(()) => {
+                tracing::info!(
+                    object = object.as_str(),
+                    "a damaged file that layers share was put right by another layer that has it"
+                );
+                Ok(Held::Yes)
+            }
+            Err(error) => {
+                tracing::warn!(object = object.as_str(), %error, "a damaged file that layers share stays so");
+                Ok(Held::No)
+            }
+        }
     }
 }
 
@@ -355,10 +389,10 @@ fn is_frozen(dir: &OwnedFd) -> bool {
     ioctl_getflags(dir).is_ok_and(|flags| flags.intersects(IFlags::IMMUTABLE | IFlags::APPEND))
 }
 
-/// What an object has of a file's metadata: everybody whose layer it is may read it.
+/// Takes from a file what no object has.
 fn bare(file: &File) -> io::Result<()> {
     fchown(file, Some(Uid::ROOT), Some(Gid::ROOT))?;
-    Ok(fchmod(file, Mode::from_raw_mode(0o444))?)
+    Ok(fchmod(file, Mode::from_raw_mode(mend::MODE))?)
 }
 
 /// Makes a file again what it was.

@@ -221,56 +221,7 @@ impl Snapshots {
         if !row.committed {
             return Ok(());
         }
-        self.distrust(&[row.id])
-    }
-
-    /// Forgets what layers are, and all on top of them: they are unpacked again when they are needed.
-    fn distrust(&self, layers: &[SnapshotId]) -> Result<(), SnapshotError> {
-        self.inner.db.write(|tx| {
-            for id in layers {
-                tx.execute(
-                    "WITH RECURSIVE lost (id) AS (
-                         VALUES (?1)
-                         UNION
-                         SELECT snapshot.id FROM snapshot JOIN lost ON snapshot.parent = lost.id
-                     )
-                     UPDATE snapshot SET chain = NULL, bytes = NULL, inodes = NULL
-                     WHERE id IN (SELECT id FROM lost)",
-                    [id],
-                )?;
-                // Nor is it what anything is made again of.
-                tx.execute("UPDATE snapshot SET diff = NULL WHERE id = ?1", [id])?;
-            }
-            Ok(())
-        })
-    }
-
-    /// Reads what layers share; the objects whose content is not what their name says. `stop` is asked before each.
-    pub fn damaged_objects(&self, stop: &dyn Fn() -> bool) -> Result<Vec<String>, SnapshotError> {
-        Ok(self.inner.objects.damaged(stop)?)
-    }
-
-    /// Gives a damaged object up: its name goes first, so that no layer takes it any more, and the layers that have it are
-    /// unpacked again when they are needed, which brings the file back under its name. After a crash in between it is a
-    /// lost object that cannot be put back.
-    pub fn give_up_object(&self, object: &str) -> Result<(), SnapshotError> {
-        let objects = &self.inner.objects;
-        objects.take_name(object)?;
-        let layers: Vec<SnapshotId> = self.holders(object)?.iter().map(|row| row.id).collect();
-        self.distrust(&layers)
-    }
-
-    /// The layers that have an object.
-    pub fn holders(&self, object: &str) -> Result<Vec<SnapshotInfo>, SnapshotError> {
-        let mut layers = Vec::new();
-        for row in self.list()?.into_iter().filter(|row| row.committed) {
-            let home = self.home(row.id);
-            let held = self.inner.objects.is_held(&home, object);
-            if held.at("read what is shared by", &home)? {
-                layers.push(row);
-            }
-        }
-        Ok(layers)
+        self.distrust(row.id)
     }
 }
 

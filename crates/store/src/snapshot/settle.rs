@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use super::doubt::LOST;
 use super::{Inner, SnapshotError, SnapshotId, Snapshots};
 use crate::failure::{Context, PathError};
 
@@ -26,8 +27,8 @@ impl Snapshots {
     /// Brings every layer committed so far to stable storage; returns how many there were.
     pub fn settle(&self) -> Result<usize, SnapshotError> {
         let fresh: Vec<SnapshotId> = self.inner.db.read(|db| {
-            db.prepare_cached("SELECT id FROM snapshot WHERE committed = 1 AND settled = 0")?
-                .query_map([], |row| row.get(0))?
+            db.prepare_cached("SELECT id FROM snapshot WHERE committed = 1 AND settled = 0 AND boot <> ?1")?
+                .query_map([LOST], |row| row.get(0))?
                 .collect()
         })?;
         if fresh.is_empty() {

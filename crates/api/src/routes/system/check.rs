@@ -11,5 +11,11 @@ use crate::state::AppState;
 
 pub async fn handle(State(state): State<AppState>, method: Method, query: Query) -> Result<Response> {
     let content = query.flag("content");
-    Ok(ok(&state.engine.check(method == Method::POST, content).await?))
+    // A client that goes takes this future along, and a daemon that stops waits for no reading of a whole disk.
+    let stop = state.shutdown.child_token();
+    let _gone = stop.clone().drop_guard();
+    Ok(ok(&state
+        .engine
+        .check(method == Method::POST, content, stop)
+        .await?))
 }
