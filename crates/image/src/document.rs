@@ -2,8 +2,11 @@
 //!
 //! Documents are immutable, so what was parsed once is kept, up to a bound. Whether a blob is still there is
 //! always asked of the store, never of this cache.
+//!
+//! An index of some kilobytes can name one document any number of times, and that one the next, so that their paths are more than
+//! anybody can follow. Each document below a target is visited once, and all of them together are bounded.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use spec::Digest;
@@ -21,40 +24,75 @@ pub(crate) const MAX_CONFIG: u64 = 8 << 20;
 const MAX_DEPTH: usize = 4;
 /// Most layers of one image: overlayfs and Docker stop near here, hostile manifests do not.
 const MAX_LAYERS: usize = 512;
-/// Documents kept of each kind: those of a thousand images that have an index, a manifest and an attestation.
-const KEPT: usize = 4096;
+/// Most entries of one index: those that people make have some dozens.
+const MAX_ENTRIES: usize = 2048;
+/// Most bytes of all manifests and indexes below one target.
+const MAX_DOCUMENTS: u64 = 64 << 20;
+/// Bytes of documents kept of each kind, as they are stored: those of some thousand images. Parsed they take some times as much.
+const KEPT: u64 = 16 << 20;
+/// Of a larger one nothing is kept.
+const KEPT_EACH: u64 = 256 << 10;
 
 #[derive(Default)]
 pub(crate) struct Documents {
-    manifests: Mutex<HashMap<Digest, Arc<Document>>>,
-    configs: Mutex<HashMap<Digest, Arc<(ImageConfig, Vec<u8>)>>>,
+    manifests: Mutex<Kept<Document>>,
+    configs: Mutex<Kept<(ImageConfig, Vec<u8>)>>,
+}
+
+/// What was parsed, each with its bytes.
+struct Kept<T> {
+    documents: HashMap<Digest, (Arc<T>, u64)>,
+    bytes: u64,
+}
+
+impl<T> Default for Kept<T> {
+    fn default() -> Kept<T> {
+        Kept {
+            documents: HashMap::new(),
+            bytes: 0,
+        }
+    }
+}
+
+/// What was visited below a target.
+#[derive(Default)]
+struct Visited {
+    documents: HashSet<Digest>,
+    bytes: u64,
 }
 
 impl Documents {
     /// The manifest or index of a descriptor.
     pub fn manifest(&self, store: &Store, of: &Descriptor) -> Result<Arc<Document>, ImageError> {
-        if let Some(known) = locked(&self.manifests).get(&of.digest) {
+        Ok(self.measured(store, of)?.0)
+    }
+
+    /// The same with its bytes.
+    fn measured(&self, store: &Store, of: &Descriptor) -> Result<(Arc<Document>, u64), ImageError> {
+        if let Some(known) = locked(&self.manifests).documents.get(&of.digest) {
             return Ok(known.clone());
         }
         let bytes = store.content().read(&of.digest, MAX_MANIFEST)?;
         let document = Arc::new(parse(&of.media_type, &of.digest, &bytes)?);
-        keep(&self.manifests, &of.digest, &document);
-        Ok(document)
+        let size = bytes.len() as u64;
+        keep(&self.manifests, &of.digest, &document, size);
+        Ok((document, size))
     }
 
     /// The configuration of a manifest, with its bytes.
     pub fn config(&self, store: &Store, digest: &Digest) -> Result<Arc<(ImageConfig, Vec<u8>)>, ImageError> {
-        if let Some(known) = locked(&self.configs).get(digest) {
+        if let Some((known, _)) = locked(&self.configs).documents.get(digest) {
             return Ok(known.clone());
         }
         let bytes = store.content().read(digest, MAX_CONFIG)?;
         let config = parse_config(digest, &bytes)?;
+        let size = bytes.len() as u64;
         let config = Arc::new((config, bytes));
-        keep(&self.configs, digest, &config);
+        keep(&self.configs, digest, &config, size);
         Ok(config)
     }
 
-    /// The manifests of single images below `target` that are here, in the index's order, each with its
+    /// The manifests of single images below `target` that are here, in the index's order, each once, with its first
     /// descriptor. A target that is a manifest is its own only one.
     pub fn manifests_here(
         &self,
@@ -79,7 +117,8 @@ impl Documents {
     ) -> Result<Vec<(Descriptor, Manifest)>, ImageError> {
         let mut found = Vec::new();
         let passed = |entry: &Descriptor| !is_runnable(entry);
-        self.walk(store, target, 0, &passed, &mut |descriptor, document| {
+        let visited = &mut Visited::default();
+        self.walk(store, target, 0, visited, &passed, &mut |descriptor, document| {
             if let Document::Manifest(manifest) = document {
                 found.push((descriptor.clone(), manifest.clone()));
             }
@@ -87,14 +126,14 @@ impl Documents {
         Ok(found)
     }
 
-    /// Visits every manifest and index below `target` that is here, the target itself included.
+    /// Visits every manifest and index below `target` that is here, the target itself included, each once.
     pub fn walk_here(
         &self,
         store: &Store,
         target: &Descriptor,
         visit: &mut dyn FnMut(&Descriptor, &Document),
     ) -> Result<(), ImageError> {
-        self.walk(store, target, 0, &|_| false, visit)
+        self.walk(store, target, 0, &mut Visited::default(), &|_| false, visit)
     }
 
     /// Every blob below `target` that is here, the target itself included.
@@ -119,7 +158,8 @@ impl Documents {
                 });
             }
         };
-        self.walk(store, target, 0, passed, &mut |descriptor, document| {
+        let visited = &mut Visited::default();
+        self.walk(store, target, 0, visited, passed, &mut |descriptor, document| {
             add(descriptor);
             if let Document::Manifest(manifest) = document {
                 add(&manifest.config);
@@ -136,25 +176,37 @@ impl Documents {
         store: &Store,
         of: &Descriptor,
         depth: usize,
+        visited: &mut Visited,
         passed: &dyn Fn(&Descriptor) -> bool,
         visit: &mut dyn FnMut(&Descriptor, &Document),
     ) -> Result<(), ImageError> {
+        let invalid = |detail: String| ImageError::Invalid {
+            digest: of.digest.clone(),
+            detail,
+        };
         if depth > MAX_DEPTH {
-            return Err(ImageError::Invalid {
-                digest: of.digest.clone(),
-                detail: "indexes are nested too deeply".into(),
-            });
+            return Err(invalid("indexes are nested too deeply".into()));
         }
-        let document = match self.manifest(store, of) {
-            Ok(document) => document,
+        if !visited.documents.insert(of.digest.clone()) {
+            return Ok(());
+        }
+        let (document, bytes) = match self.measured(store, of) {
+            Ok(found) => found,
             // Other platforms of an index are usually not here.
             Err(ImageError::Content(store::ContentError::NotFound(_))) if depth > 0 => return Ok(()),
             Err(error) => return Err(error),
         };
+        visited.bytes += bytes;
+        if visited.bytes > MAX_DOCUMENTS {
+            let most = MAX_DOCUMENTS >> 20;
+            return Err(invalid(format!(
+                "its manifests take more than {most} MiB together"
+            )));
+        }
         visit(of, &document);
         if let Document::Index(index) = &*document {
             for child in children(index).filter(|child| !passed(child)) {
-                self.walk(store, child, depth + 1, passed, visit)?;
+                self.walk(store, child, depth + 1, visited, passed, visit)?;
             }
         }
         Ok(())
@@ -162,8 +214,8 @@ impl Documents {
 
     /// Forgets everything, after blobs were removed.
     pub fn clear(&self) {
-        locked(&self.manifests).clear();
-        locked(&self.configs).clear();
+        *locked(&self.manifests) = Kept::default();
+        *locked(&self.configs) = Kept::default();
     }
 }
 
@@ -182,18 +234,17 @@ pub(crate) fn parse(media_type: &str, digest: &Digest, bytes: &[u8]) -> Result<D
         digest: digest.clone(),
         source,
     })?;
-    if let Document::Manifest(manifest) = &document
-        && manifest.layers.len() > MAX_LAYERS
-    {
-        return Err(ImageError::Invalid {
+    let (count, most, what) = match &document {
+        Document::Manifest(manifest) => (manifest.layers.len(), MAX_LAYERS, "layers"),
+        Document::Index(index) => (index.manifests.len(), MAX_ENTRIES, "entries"),
+    };
+    match count > most {
+        true => Err(ImageError::Invalid {
             digest: digest.clone(),
-            detail: format!(
-                "{} layers, at most {MAX_LAYERS} are supported",
-                manifest.layers.len()
-            ),
-        });
+            detail: format!("{count} {what}, at most {most} are supported"),
+        }),
+        false => Ok(document),
     }
-    Ok(document)
 }
 
 pub(crate) fn parse_config(digest: &Digest, bytes: &[u8]) -> Result<ImageConfig, ImageError> {
@@ -217,17 +268,28 @@ pub(crate) fn declared_type(document: &Document, said: &str) -> String {
     }
 }
 
-fn keep<T>(cache: &Mutex<HashMap<Digest, Arc<T>>>, digest: &Digest, value: &Arc<T>) {
+/// Keeps a document that takes so many bytes where it is stored.
+fn keep<T>(cache: &Mutex<Kept<T>>, digest: &Digest, value: &Arc<T>, bytes: u64) {
+    if bytes > KEPT_EACH {
+        return;
+    }
     let mut cache = locked(cache);
-    if cache.len() >= KEPT {
+    if cache.bytes + bytes > KEPT {
         // Half of them, so that a list of more images than this still finds many.
         let mut stays = false;
-        cache.retain(|_, _| {
+        cache.documents.retain(|_, _| {
             stays = !stays;
             stays
         });
+        cache.bytes = cache.documents.values().map(|(_, bytes)| bytes).sum();
     }
-    cache.insert(digest.clone(), value.clone());
+    if cache
+        .documents
+        .insert(digest.clone(), (value.clone(), bytes))
+        .is_none()
+    {
+        cache.bytes += bytes;
+    }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

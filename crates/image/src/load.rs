@@ -25,6 +25,9 @@ use crate::progress::{Progress, ProgressEvent, Reporter, short};
 use crate::registered::UnpackedManifest;
 use crate::signature::runnable_parts;
 
+/// Most images of one archive: whole machines have some hundreds.
+const MAX_IMAGES: usize = 4096;
+
 /// How to load.
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {

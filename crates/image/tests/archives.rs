@@ -99,7 +99,16 @@ async fn compressed_archives_load() {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(&bytes).unwrap();
     let zstd = zstd::encode_all(bytes.as_slice(), 1).unwrap();
-    for compressed in [gzip.finish().unwrap(), zstd] {
+    let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    bzip2.write_all(&bytes).unwrap();
+    let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 0);
+    xz.write_all(&bytes).unwrap();
+    for compressed in [
+        gzip.finish().unwrap(),
+        zstd,
+        bzip2.finish().unwrap(),
+        xz.finish().unwrap(),
+    ] {
         let (loaded, _) = load(&World::new(), compressed).await.unwrap();
         assert_eq!(loaded[0].reference.as_ref().unwrap().familiar(), "team/app:1");
     }

@@ -6,7 +6,9 @@
 //! here. Keys that these types do not know survive in `extra`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
+use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -202,11 +204,7 @@ pub struct ImageConfig {
     pub config: ContainerSettings,
     #[serde(default, deserialize_with = "null_as_default")]
     pub rootfs: RootFs,
-    #[serde(
-        default,
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "null_as_default"
-    )]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "history")]
     pub history: Vec<History>,
     #[serde(flatten)]
     pub extra: BTreeMap<String, Value>,
@@ -354,6 +352,45 @@ fn is_zero(value: &i64) -> bool {
     *value == 0
 }
 
+/// Most steps of a history that is read: three bytes of a configuration can be a step that takes a hundred in memory.
+const MAX_HISTORY: usize = 10_000;
+
+fn history<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<History>, D::Error> {
+    struct Steps(Vec<History>);
+
+    struct OfSteps;
+
+    impl<'de> Visitor<'de> for OfSteps {
+        type Value = Steps;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MAX_HISTORY} steps")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Steps, A::Error> {
+            let mut steps = Vec::new();
+            while let Some(step) = list.next_element()? {
+                if steps.len() >= MAX_HISTORY {
+                    return Err(serde::de::Error::custom(format_args!(
+                        "a history of more than {MAX_HISTORY} steps"
+                    )));
+                }
+                steps.push(step);
+            }
+            Ok(Steps(steps))
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Steps {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Steps, D::Error> {
+            deserializer.deserialize_seq(OfSteps)
+        }
+    }
+
+    let steps = Option::<Steps>::deserialize(deserializer)?;
+    Ok(steps.map(|Steps(steps)| steps).unwrap_or_default())
+}
+
 /// Go writes empty lists and maps as `null`; here they read as empty.
 fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
@@ -377,6 +414,19 @@ mod tests {
         assert!(config.rootfs.diff_ids.is_empty());
         assert_eq!(config.extra["docker_version"], "1");
         assert_eq!(config.config.extra["Hostname"], "x");
+    }
+
+    #[test]
+    fn histories_are_bounded() {
+        let config = |steps: usize| {
+            let history = vec!["{}"; steps].join(",");
+            serde_json::from_str::<ImageConfig>(&format!(r#"{{"history":[{history}]}}"#))
+        };
+        assert_eq!(config(MAX_HISTORY).unwrap().history.len(), MAX_HISTORY);
+        let error = config(MAX_HISTORY + 1).unwrap_err().to_string();
+        assert!(error.contains("more than 10000 steps"), "{error}");
+        let none: ImageConfig = serde_json::from_str(r#"{"history":null}"#).unwrap();
+        assert!(none.history.is_empty());
     }
 
     #[test]

@@ -20,7 +20,8 @@ pub(crate) use read::{Content, Reader};
 pub(crate) use write::Writer;
 
 pub(crate) const BLOCK: usize = 512;
-/// The longest extension of one entry: names and attributes. The reference implementation in Go has the same.
+/// The longest extension of one entry, in as many headers as it comes: names and attributes. The reference implementation in Go
+/// has the same for one header.
 pub(crate) const MAX_EXTENSION: u64 = 1024 * 1024;
 
 /// What an entry makes.

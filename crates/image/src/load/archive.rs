@@ -19,6 +19,8 @@ use crate::scratch::ScratchBlob;
 
 /// Most entries of an archive: the largest real ones have a few thousand.
 const MAX_ENTRIES: usize = 100_000;
+/// Most bytes of all their names and of what links lead to, which are kept in mind: as many entries with names of the usual length.
+const MAX_NAMES: usize = 16 << 20;
 /// Links that lead to links.
 const MAX_LINKS: usize = 16;
 
@@ -47,11 +49,19 @@ impl Files {
 pub(crate) fn take_in(images: &Images, reader: impl Read + Send, lease: &Lease) -> Result<Files, ImageError> {
     let mut archive = Reader::new(compression::decoder(reader));
     let mut files = Files::default();
+    let mut names = 0;
     for count in 0.. {
         let Some(entry) = archive.next()? else { break };
         if count >= MAX_ENTRIES {
             return Err(ImageError::Archive(format!(
                 "it has more than {MAX_ENTRIES} entries"
+            )));
+        }
+        names += entry.path.len() + entry.link.len();
+        if names > MAX_NAMES {
+            return Err(ImageError::Archive(format!(
+                "the names of its entries take more than {} MiB",
+                MAX_NAMES >> 20
             )));
         }
         let outside = || ImageError::Archive(format!("{} leads outside of it", display(&entry.path)));

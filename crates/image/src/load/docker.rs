@@ -3,6 +3,7 @@
 //! A manifest is written for each image, of Docker's media types as containerd does, so that the image is what
 //! it was, with uncompressed layers as the archive has them.
 
+use std::collections::HashMap;
 use std::io::Read;
 
 use serde::Deserialize;
@@ -10,8 +11,8 @@ use spec::image::{Descriptor, Manifest, media_type};
 use spec::{Digest, Reference};
 use store::Lease;
 
-use super::Found;
 use super::archive::Files;
+use super::{Found, MAX_IMAGES};
 use crate::compression::{Compression, detect};
 use crate::document::{MAX_CONFIG, MAX_MANIFEST, parse_config};
 use crate::error::ImageError;
@@ -37,23 +38,38 @@ pub(super) fn images(
     let bytes = content.read(&manifest.0, MAX_MANIFEST)?;
     let entries: Vec<Entry> =
         serde_json::from_slice(&bytes).map_err(|e| ImageError::Archive(format!("manifest.json: {e}")))?;
+    if entries.len() > MAX_IMAGES {
+        return Err(ImageError::Archive(format!(
+            "manifest.json names {} images, at most {MAX_IMAGES} are supported",
+            entries.len()
+        )));
+    }
     let mut found = Vec::new();
+    // How many layers each configuration speaks of: several images may have one.
+    let mut diffs: HashMap<Digest, usize> = HashMap::new();
     for entry in entries {
         let missing =
             |name: &str| ImageError::Archive(format!("manifest.json names {name:?}, which is missing"));
         let (config, config_size) = files.get(&entry.config).ok_or_else(|| missing(&entry.config))?;
-        let parsed = parse_config(&config, &content.read(&config, MAX_CONFIG)?)?;
+        let said = match diffs.get(&config) {
+            Some(said) => *said,
+            None => {
+                let parsed = parse_config(&config, &content.read(&config, MAX_CONFIG)?)?;
+                let said = parsed.rootfs.diff_ids.len();
+                diffs.insert(config.clone(), said);
+                said
+            }
+        };
         let mut layers = Vec::new();
         for name in entry.layers.unwrap_or_default() {
             let (digest, size) = files.get(&name).ok_or_else(|| missing(&name))?;
             layers.push(Descriptor::new(layer_type(images, &digest)?, digest, size));
         }
-        if layers.len() != parsed.rootfs.diff_ids.len() {
+        if layers.len() != said {
             return Err(ImageError::Archive(format!(
-                "{} has {} layers and its configuration {} diff IDs",
+                "{} has {} layers and its configuration {said} diff IDs",
                 entry.config,
-                layers.len(),
-                parsed.rootfs.diff_ids.len()
+                layers.len()
             )));
         }
         let manifest = Manifest {

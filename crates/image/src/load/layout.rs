@@ -3,11 +3,13 @@
 //! Names come from the annotation containerd and Docker write, or from the specification's `ref.name` where
 //! that is a whole name and not only a tag.
 
+use std::collections::HashSet;
+
 use spec::image::{Descriptor, Document, Index, Manifest, media_type};
 use spec::{Digest, Reference};
 
-use super::Found;
 use super::archive::Files;
+use super::{Found, MAX_IMAGES};
 use crate::document::MAX_MANIFEST;
 use crate::error::ImageError;
 use crate::images::Images;
@@ -23,8 +25,16 @@ pub(super) fn images(
     let bytes = images.inner.store.content().read(&index.0, MAX_MANIFEST)?;
     let index: Index =
         serde_json::from_slice(&bytes).map_err(|e| ImageError::Archive(format!("index.json: {e}")))?;
+    if index.manifests.len() > MAX_IMAGES {
+        return Err(ImageError::Archive(format!(
+            "index.json names {} manifests, at most {MAX_IMAGES} are supported",
+            index.manifests.len()
+        )));
+    }
     let mut found: Vec<Found> = Vec::new();
     let mut signatures = Vec::new();
+    // Each once, however often it is named.
+    let mut seen = HashSet::new();
     for entry in &index.manifests {
         if !(media_type::is_index(&entry.media_type) || media_type::is_manifest(&entry.media_type)) {
             continue;
@@ -42,7 +52,9 @@ pub(super) fn images(
                 &*images.inner.documents.manifest(&images.inner.store, &target)?
             && is_signatures(manifest)
         {
-            signatures.push(manifest.clone());
+            if seen.insert(entry.digest.clone()) {
+                signatures.push(manifest.clone());
+            }
             continue;
         }
         let name = name_of(entry);

@@ -64,7 +64,17 @@ impl Pull<'_> {
 
     /// Finds out what is here and starts what is not.
     async fn plan(&self, resolved: &Resolved) -> Result<Vec<Layer>, ImageError> {
-        let store = &self.images.inner.store;
+        let (store, most) = (&self.images.inner.store, self.images.max_layer());
+        // What is larger compressed than it may be unpacked is refused before the disk is full of it.
+        if let Some(layer) = resolved.manifest.layers.iter().find(|layer| layer.size > most) {
+            return Err(ImageError::Invalid {
+                digest: resolved.descriptor.digest.clone(),
+                detail: format!(
+                    "its layer {} has {} bytes, more than the {most} that max-layer-size allows",
+                    layer.digest, layer.size
+                ),
+            });
+        }
         for layer in &resolved.manifest.layers {
             self.lease.hold_blob(&layer.digest);
         }

@@ -213,6 +213,53 @@ fn the_last_entry_of_a_name_wins() {
     assert!(paths[0].join("d/kept").exists());
 }
 
+/// Names are bytes: what is no text is a name as well, and what would change a terminal is not printed.
+#[test]
+fn names_that_are_no_text_are_kept() {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    if !able() {
+        return;
+    }
+    let (_dir, paths) = place(&["upper"]);
+    let strange: &[u8] = b"not \xff text\n\x1b[2J";
+    let header = |typeflag, name, link, size| Header {
+        typeflag,
+        name,
+        link,
+        size,
+        ..Header::default()
+    };
+    let tar = Tar::new()
+        .header(&header(b'5', strange, b"", 0))
+        .header(&header(b'0', b"not \xff text\n\x1b[2J/\xfe", b"", 3))
+        .content(b"abc")
+        .header(&header(b'1', b"hard", b"not \xff text\n\x1b[2J/\xfe", 0))
+        .header(&header(b'2', b"soft", b"not \xff text\n\x1b[2J/\xfe", 0))
+        .pax(&[("path", b"\xc3\x28/long")])
+        .file("short", b"def")
+        .finish();
+    apply(&tar, &paths[0], &[]).unwrap();
+    let at = |name: &[u8]| paths[0].join(std::ffi::OsStr::from_bytes(name));
+    assert_eq!(
+        fs::read(at(strange).join(std::ffi::OsStr::from_bytes(b"\xfe"))).unwrap(),
+        b"abc"
+    );
+    assert_eq!(fs::read(at(b"hard")).unwrap(), b"abc");
+    assert_eq!(fs::read(at(b"soft")).unwrap(), b"abc");
+    assert_eq!(fs::read(at(b"\xc3\x28/long")).unwrap(), b"def");
+    // And back.
+    let mut back = Vec::new();
+    image::layer::diff(&paths[0], &[], &mut back).unwrap();
+    let (_other, again) = place(&["upper"]);
+    apply(&back, &again[0], &[]).unwrap();
+    let names = |top: &Path| -> Vec<_> { picture(top).into_keys().collect() };
+    assert_eq!(names(&paths[0]), names(&again[0]));
+    let tar = Tar::new().header(&header(b'Z', strange, b"", 0)).finish();
+    let error = apply(&tar, &again[0], &[]).unwrap_err().to_string();
+    assert!(!error.contains(char::is_control), "{error:?}");
+}
+
 #[test]
 fn attributes_of_both_writers_and_of_no_overlay() {
     if !able() {

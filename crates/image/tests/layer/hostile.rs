@@ -264,6 +264,64 @@ fn sizes_are_bounded_before_memory_is_taken() {
     }
 }
 
+/// Each of them is of a length that is allowed, and there may be any number before an entry.
+#[test]
+fn extended_headers_of_one_entry_are_bounded_together() {
+    if !able() {
+        return;
+    }
+    let scene = Scene::new();
+    let value = vec![b'v'; 600 << 10];
+    let tar = Tar::new()
+        .pax(&[("SCHILY.xattr.user.a", &value)])
+        .pax(&[("SCHILY.xattr.user.b", &value)])
+        .file("f", b"")
+        .finish();
+    let error = apply(&tar, &scene.dest, &[]).unwrap_err();
+    assert!(error.to_string().contains("mebibyte"), "{error}");
+    assert!(!scene.dest.join("f").exists());
+    // Those of the next entry count for themselves.
+    let tar = Tar::new()
+        .pax(&[("comment", &value)])
+        .file("f", b"")
+        .pax(&[("comment", &value)])
+        .file("g", b"")
+        .finish();
+    apply(&tar, &scene.dest, &[]).unwrap();
+    scene.check();
+}
+
+/// A mebibyte of them: each is compared with no other.
+#[test]
+fn tens_of_thousands_of_attributes_are_told_apart() {
+    if !able() {
+        return;
+    }
+    let scene = Scene::new();
+    let names: Vec<String> = (0..30_000).map(|n| format!("SCHILY.xattr.user.{n}")).collect();
+    let records: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();
+    let error = apply(
+        &Tar::new().pax(&records).file("f", b"").finish(),
+        &scene.dest,
+        &[],
+    )
+    .unwrap_err();
+    assert!(error.to_string().contains("\"f\""), "{error}");
+    // The last of a name wins.
+    let tar = Tar::new()
+        .pax(&[("SCHILY.xattr.user.a", b"1"), ("SCHILY.xattr.user.b", b"2")])
+        .pax(&[("SCHILY.xattr.user.a", b"3"), ("LIBARCHIVE.xattr.user.b", b"NA")])
+        .file("g", b"")
+        .finish();
+    apply(&tar, &scene.dest, &[]).unwrap();
+    let mut value = [0; 8];
+    for (name, expected) in [("user.a", b"3"), ("user.b", b"2")] {
+        let length = rustix::fs::getxattr(scene.dest.join("g"), name, &mut value).unwrap();
+        assert_eq!(&value[..length], expected, "{name}");
+    }
+    scene.check();
+}
+
 #[test]
 fn checksums_and_types_are_checked() {
     if !able() {

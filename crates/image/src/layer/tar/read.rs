@@ -1,8 +1,9 @@
 //! Reading an archive, entry by entry, from a stream.
 
-use std::ffi::OsString;
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, BufReader, Read};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use super::header::{Block, Dialect, Header, Invalid, number};
 use super::{BLOCK, Chunk, Entry, Kind, MAX_EXTENSION, TarError, Time, display, pax, sparse};
@@ -24,6 +25,8 @@ pub(crate) struct Reader<R> {
 /// What extended headers say about the entry after them.
 #[derive(Default)]
 struct Extension {
+    /// Bytes of the headers so far.
+    length: u64,
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     size: Option<u64>,
@@ -31,6 +34,8 @@ struct Extension {
     gid: Option<u64>,
     mtime: Option<Time>,
     xattrs: Vec<(OsString, Vec<u8>)>,
+    /// Where among them each is: there may be tens of thousands.
+    places: HashMap<OsString, usize>,
     sparse: sparse::Records,
 }
 
@@ -60,10 +65,10 @@ impl<R: Read> Reader<R> {
             let size = header.size().map_err(|error| self.invalid(error))?;
             let size = u64::try_from(size).map_err(|_| self.broken("a size below zero"))?;
             match header.typeflag() {
-                b'L' => extension.path = Some(self.long_name(size)?),
-                b'K' => extension.link = Some(self.long_name(size)?),
+                b'L' => extension.path = Some(self.long_name(size, &mut extension.length)?),
+                b'K' => extension.link = Some(self.long_name(size, &mut extension.length)?),
                 b'x' | b'X' => {
-                    let data = self.extension(size)?;
+                    let data = self.extension(size, &mut extension.length)?;
                     let taken = take_records(&data, &mut extension);
                     taken.map_err(|error| self.invalid(error))?;
                 }
@@ -244,17 +249,19 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    fn long_name(&mut self, size: u64) -> Result<Vec<u8>, TarError> {
-        let mut name = self.extension(size)?;
+    fn long_name(&mut self, size: u64, length: &mut u64) -> Result<Vec<u8>, TarError> {
+        let mut name = self.extension(size, length)?;
         if let Some(end) = name.iter().position(|byte| *byte == 0) {
             name.truncate(end);
         }
         Ok(name)
     }
 
-    fn extension(&mut self, size: u64) -> Result<Vec<u8>, TarError> {
-        if size > MAX_EXTENSION {
-            return Err(self.broken("an extended header of more than a mebibyte"));
+    /// The content of an extended header of an entry that had `length` bytes of them so far.
+    fn extension(&mut self, size: u64, length: &mut u64) -> Result<Vec<u8>, TarError> {
+        *length = length.saturating_add(size);
+        if *length > MAX_EXTENSION {
+            return Err(self.broken("extended headers of more than a mebibyte"));
         }
         self.set_content(size);
         let mut data = Vec::new();
@@ -384,11 +391,7 @@ fn take_record(key: &[u8], value: &[u8], extension: &mut Extension) -> Option<()
     if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
         let name = pax::percent(name)?;
         // The other record of the same attribute holds the bytes as they are, and wins.
-        if !extension
-            .xattrs
-            .iter()
-            .any(|(key, _)| key.as_encoded_bytes() == name)
-        {
+        if !extension.places.contains_key(OsStr::from_bytes(&name)) {
             set_xattr(extension, name, pax::base64(value)?)?;
         }
         return Some(());
@@ -415,8 +418,14 @@ fn set_xattr(extension: &mut Extension, name: Vec<u8>, value: Vec<u8>) -> Option
         return None;
     }
     let name = OsString::from_vec(name);
-    extension.xattrs.retain(|(key, _)| *key != name);
-    extension.xattrs.push((name, value));
+    let place = *extension
+        .places
+        .entry(name.clone())
+        .or_insert(extension.xattrs.len());
+    match extension.xattrs.get_mut(place) {
+        Some((_, known)) => *known = value,
+        None => extension.xattrs.push((name, value)),
+    }
     Some(())
 }
 
