@@ -117,6 +117,8 @@ impl Session {
         let attempts = self.client.inner.config().attempts.max(1);
         let replayable = !matches!(call.payload, Payload::Stream { .. });
         let origin = self.origin().await?.clone();
+        // Also of where an upload goes on and of the next page of a list, which the registry names.
+        check_downgrade(&origin, &call.url)?;
         let (mut failures, mut challenged, mut redirects) = (0, false, 0);
         loop {
             let own = same_origin(&call.url, &origin);
@@ -414,4 +416,25 @@ pub(crate) async fn refusal(response: Response) -> (StatusCode, ErrorBody, Url, 
     let after = retry_after(response.headers());
     let body = read_answer(response, MAX_ANSWER).await.unwrap_or_default();
     (status, ErrorBody::parse(&body), url, after)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ClientConfig;
+
+    #[tokio::test]
+    async fn https_is_not_left_for_http() {
+        let client = Client::new(ClientConfig::default()).unwrap();
+        let endpoint = Endpoint::registry(&client.inner.config(), "registry.invalid", "app");
+        let origin = Url::parse("https://registry.invalid").unwrap();
+        let session = Session {
+            origin: OnceCell::new_with(Some(origin)),
+            ..Session::new(client, endpoint, Auth::Anonymous, Access::Push)
+        };
+        // Nothing listens there, which would be another error.
+        let upload = Url::parse("http://127.0.0.1:1/upload").unwrap();
+        let refused = session.send(Call::new(Method::PUT, upload)).await.unwrap_err();
+        assert!(refused.to_string().contains("is not HTTPS"), "{refused}");
+    }
 }

@@ -169,6 +169,48 @@ async fn credentials_do_not_follow_a_redirect() {
     assert_eq!(storage.seen()[0].header("authorization"), "");
 }
 
+/// Where an upload goes on, and where a list does, is the registry's to say; a login is not told there.
+#[tokio::test]
+async fn credentials_do_not_follow_an_upload_or_a_list() {
+    let storage = Canned::start(|request| match request.method.as_str() {
+        "PATCH" => Answer::new(202, "").with("location", "/upload/2"),
+        "PUT" => Answer::new(201, ""),
+        _ => Answer::new(200, r#"{"tags":["two"]}"#),
+    });
+    let elsewhere = format!("http://{}", storage.host());
+    let registry = Canned::start(move |request| {
+        let is_list = request.target.contains("/tags/");
+        match (request.header("authorization"), request.method.as_str()) {
+            ("", _) => Answer::new(401, "").with("www-authenticate", "Basic realm=x"),
+            (_, "POST") => Answer::new(202, "").with("location", format!("{elsewhere}/upload/1")),
+            (_, "GET") if is_list => Answer::new(200, r#"{"tags":["one"]}"#)
+                .with("link", format!(r#"<{elsewhere}/tags>; rel="next""#)),
+            _ => Answer::new(404, ""),
+        }
+    });
+    let name = format!("{}/app", registry.host()).parse().unwrap();
+    let client = client();
+    let push = client.repository(&name, &basic(), Access::Push).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), b"content").unwrap();
+    let path = file.path().to_owned();
+    push.upload(
+        &Digest::sha256(b"content"),
+        7,
+        Arc::new(move || std::fs::File::open(&path)),
+    )
+    .await
+    .unwrap();
+    let pull = client.repository(&name, &basic(), Access::Pull).unwrap();
+    assert_eq!(pull.tags().await.unwrap(), ["one", "two"]);
+    let seen = storage.seen();
+    assert!(seen.iter().any(|request| request.method == "PUT"));
+    assert!(seen.iter().any(|request| request.method == "GET"));
+    for request in seen {
+        assert_eq!(request.header("authorization"), "", "{request:?}");
+    }
+}
+
 #[tokio::test]
 async fn redirects_end() {
     let registry =
