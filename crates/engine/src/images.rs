@@ -1,5 +1,7 @@
 //! Images as the engine knows them: what `image` does, with the rules between images and containers, and events.
 
+mod pattern;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -17,6 +19,7 @@ use crate::engine::{Engine, Inner, blocking};
 use crate::error::{Error, Result};
 use crate::filters::{self, Filters};
 use crate::hello;
+use pattern::Pattern;
 
 const LIST_KEYS: &[&str] = &[
     "before",
@@ -312,7 +315,16 @@ fn list(inner: &Inner, filters: &Filters) -> Result<Vec<ImageSummary>> {
             && since.is_none_or(|s| time.is_some_and(|t| t > s))
             && until.is_none_or(|u| time.is_some_and(|t| t < u))
     });
-    if let Some(patterns) = filters.get("reference") {
+    if let Some(texts) = filters.get("reference") {
+        let read = |text: &String| {
+            let bad = || {
+                Error::invalid(format!(
+                    "invalid filter 'reference={text}': syntax error in pattern"
+                ))
+            };
+            Pattern::read(text).ok_or_else(bad)
+        };
+        let patterns: Vec<Pattern> = texts.iter().map(read).collect::<Result<_>>()?;
         for image in &mut found {
             image
                 .references
@@ -332,8 +344,8 @@ fn list(inner: &Inner, filters: &Filters) -> Result<Vec<ImageSummary>> {
     Ok(found)
 }
 
-/// Matches a familiar name against a shell pattern, with or without tag; `*` does not cross a slash.
-fn reference_matches(reference: &Reference, pattern: &str) -> bool {
+/// Whether any form of the name matches, with or without tag.
+fn reference_matches(reference: &Reference, pattern: &Pattern) -> bool {
     [
         reference.familiar(),
         reference.familiar_name(),
@@ -341,22 +353,7 @@ fn reference_matches(reference: &Reference, pattern: &str) -> bool {
         reference.name(),
     ]
     .iter()
-    .any(|name| glob(pattern.as_bytes(), name.as_bytes()))
-}
-
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    match (pattern.split_first(), text.split_first()) {
-        (None, None) => true,
-        (Some((b'*', rest)), _) => {
-            glob(rest, text)
-                || text
-                    .split_first()
-                    .is_some_and(|(first, tail)| *first != b'/' && glob(pattern, tail))
-        }
-        (Some((b'?', rest)), Some((first, tail))) => *first != b'/' && glob(rest, tail),
-        (Some((want, rest)), Some((have, tail))) => want == have && glob(rest, tail),
-        _ => false,
-    }
+    .any(|name| pattern.matches(name))
 }
 
 /// The containers made from an image.
@@ -552,10 +549,16 @@ mod tests {
             "*:1.36",
             "docker.io/library/busybox",
         ] {
-            assert!(reference_matches(&reference, good), "{good}");
+            assert!(
+                reference_matches(&reference, &Pattern::read(good).unwrap()),
+                "{good}"
+            );
         }
         for bad in ["busy", "*/busy", "busybox:2*"] {
-            assert!(!reference_matches(&reference, bad), "{bad}");
+            assert!(
+                !reference_matches(&reference, &Pattern::read(bad).unwrap()),
+                "{bad}"
+            );
         }
     }
 }

@@ -378,7 +378,7 @@ fn the_tree_is_dockers() {
         let (code, said) = daemon.fails(&[&["images", "--tree"], flag].concat());
         assert_eq!(code, 1);
         assert!(
-            said.contains(&format!("{} is not supported with --tree", flag[0])),
+            said.contains(&format!("{} is not yet supported with --tree", flag[0])),
             "{said}"
         );
     }

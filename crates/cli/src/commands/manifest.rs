@@ -1,14 +1,13 @@
 //! `manifest`: indexes of several platforms, put together here and pushed as a whole.
 //!
-//! What is being put together lies in `manifests` beside the configuration, one directory for each index and one file for
-//! each image in it, until it is pushed with `--purge` or removed.
+//! What is being put together stays on the [`shelf`] until it is pushed with `--purge` or removed.
 
-use std::path::{Path, PathBuf};
+mod shelf;
 
 use http::Method;
 use serde_json::json;
-use spec::Reference;
 use spec::image::{Descriptor, media_type};
+use spec::{Digest, Platform, Reference};
 
 use crate::auth;
 use crate::client::body::Body;
@@ -19,6 +18,7 @@ use crate::failure::{Failure, Failures, Outcome};
 use crate::flags::{Flag, Matches};
 use crate::json::Value;
 use crate::session::{Session, print, say};
+use shelf::Part;
 
 const INSECURE: Flag = Flag::bool(
     "insecure",
@@ -59,7 +59,10 @@ const ANNOTATE: Command = Command::new(
 .flags(&[&[
     Flag::text("arch", "Architecture"),
     Flag::text("os", "Operating system"),
-    Flag::list("os-features", "Features of the operating system"),
+    Flag::list(
+        "os-features",
+        "Features of the operating system, with commas between them",
+    ),
     Flag::text("os-version", "Version of the operating system"),
     Flag::text("variant", "Variant of the architecture"),
 ]]);
@@ -86,69 +89,27 @@ const REMOVE: Command = Command::new(
 
 pub const COMMANDS: &[&Command] = &[&ANNOTATE, &CREATE, &INSPECT, &PUSH, &REMOVE];
 
-/// An image in an index that is being put together.
-struct Part {
-    /// The name it was given by.
-    image: Reference,
-    descriptor: Descriptor,
-    raw: String,
-}
+/// What Go programs are made for (go.dev/doc/install/source), and linux/s390x: what `annotate` takes.
+const PLATFORMS: &[(&str, &[&str])] = &[
+    ("darwin", &["386", "amd64", "arm", "arm64"]),
+    ("dragonfly", &["amd64"]),
+    ("freebsd", &["386", "amd64", "arm"]),
+    (
+        "linux",
+        &[
+            "386", "amd64", "arm", "arm64", "mips64", "mips64le", "ppc64le", "riscv64", "s390x",
+        ],
+    ),
+    ("netbsd", &["386", "amd64", "arm"]),
+    ("openbsd", &["386", "amd64", "arm"]),
+    ("plan9", &["386", "amd64"]),
+    ("solaris", &["amd64"]),
+    ("windows", &["386", "amd64"]),
+];
 
 fn reference(text: &str) -> Result<Reference, Failure> {
     let parsed = Reference::parse_normalized(text).map_err(|error| Failure::text(error.to_string()))?;
     Ok(parsed.or_latest())
-}
-
-/// A name as a file's.
-fn file_name(name: &Reference) -> String {
-    name.canonical().replace(['/', ':'], "_")
-}
-
-fn directory(session: &Session, list: &Reference) -> PathBuf {
-    session.globals.config.join("manifests").join(file_name(list))
-}
-
-fn failed(path: &Path) -> impl Fn(std::io::Error) -> Failure {
-    let path = path.display().to_string();
-    move |error| Failure::text(format!("{path}: {error}"))
-}
-
-/// The images of an index that is being put together, none if there is no such index.
-fn parts(dir: &Path) -> Result<Vec<Part>, Failure> {
-    let mut files: Vec<PathBuf> = match std::fs::read_dir(dir) {
-        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(failed(dir)(error)),
-    };
-    files.sort();
-    files.iter().map(|file| part(file)).collect()
-}
-
-fn part(file: &Path) -> Result<Part, Failure> {
-    let broken = || Failure::text(format!("{}: not an image of an index", file.display()));
-    let document: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(file).map_err(failed(file))?).map_err(|_| broken())?;
-    let image = document
-        .get("Ref")
-        .and_then(|name| name.as_str())
-        .ok_or_else(broken)?;
-    let descriptor = document.get("Descriptor").cloned().ok_or_else(broken)?;
-    let raw = document
-        .get("Raw")
-        .and_then(|raw| raw.as_str())
-        .ok_or_else(broken)?;
-    Ok(Part {
-        image: image.parse().map_err(|_| broken())?,
-        descriptor: serde_json::from_value(descriptor).map_err(|_| broken())?,
-        raw: raw.to_owned(),
-    })
-}
-
-fn store(dir: &Path, part: &Part) -> Result<(), Failure> {
-    std::fs::create_dir_all(dir).map_err(failed(dir))?;
-    let file = dir.join(file_name(&part.image));
-    let document = json!({ "Ref": part.image.canonical(), "Descriptor": part.descriptor, "Raw": part.raw });
-    std::fs::write(&file, document.to_string()).map_err(failed(&file))
 }
 
 /// The manifest of a name at its registry, with its descriptor.
@@ -159,9 +120,12 @@ async fn fetch(session: &Session, image: &Reference) -> Result<Part, Failure> {
         .client
         .send(Method::GET, &path, headers, Body::empty())
         .await
-        .map_err(|failure| match failure.message.contains("manifest unknown") {
-            true => Failure::text(format!("no such manifest: {}", image.familiar())),
-            false => failure,
+        .map_err(|failure| {
+            let unknown = ["manifest unknown", "name unknown", "repository name not known"];
+            match unknown.iter().any(|words| failure.message.contains(words)) {
+                true => Failure::text(format!("no such manifest: {}", image.familiar())),
+                false => failure,
+            }
         })?;
     let document = reply.document().await?;
     let descriptor = serde_json::from_str(&document.at(&["Descriptor"]).compact());
@@ -172,164 +136,196 @@ async fn fetch(session: &Session, image: &Reference) -> Result<Part, Failure> {
     })
 }
 
-fn not_found(list: &str) -> Failure {
-    Failure::text(format!("No such manifest: {list}"))
+async fn inspect(session: &Session, matches: &Matches) -> Outcome {
+    let verbose = matches.bool("verbose");
+    if let [list, image] = matches.args.as_slice() {
+        let (list, image) = (reference(list)?, reference(image)?);
+        let part = shelf::get(session, &list, &image)?.ok_or_else(|| shelf::not_found(&image))?;
+        return show(&part, verbose);
+    }
+    let named = reference(matches.arg(0))?;
+    if let Some(known) = shelf::all(session, &named)? {
+        return show_all(&named, &known, verbose);
+    }
+    let found = fetch(session, &named).await?;
+    match media_type::is_index(&found.descriptor.media_type) {
+        true => show_all(&named, &children(session, &found, verbose).await?, verbose),
+        false => show(&found, verbose),
+    }
 }
 
-async fn inspect(session: &Session, matches: &Matches) -> Outcome {
-    let found = match matches.args.as_slice() {
-        [list, image] => {
-            let image = reference(image)?;
-            let dir = directory(session, &reference(list)?);
-            let mut known = parts(&dir)?.into_iter();
-            known
-                .find(|part| part.image == image)
-                .ok_or_else(|| not_found(&image.familiar()))?
-        }
-        _ => {
-            let list = reference(matches.arg(0))?;
-            let known = parts(&directory(session, &list))?;
-            if !known.is_empty() {
-                print(&format!("{}\n", index(&known).1))?;
-                return Ok(0);
-            }
-            fetch(session, &list).await?
-        }
-    };
-    let raw = Value::parse(found.raw.as_bytes())
+/// The images that an index at a registry names; their manifests only if they are wanted.
+async fn children(session: &Session, index: &Part, whole: bool) -> Result<Vec<Part>, Failure> {
+    let document = Value::parse(index.raw.as_bytes())
         .map_err(|error| Failure::text(format!("the manifest is not JSON: {error}")))?;
-    let is_index = media_type::is_index(&found.descriptor.media_type);
-    if !matches.bool("verbose") {
-        let indent = if is_index { "   " } else { "\t" };
-        print(&format!("{}\n", raw.indented(indent)))?;
-        return Ok(0);
+    let mut parts = Vec::new();
+    for entry in document.at(&["manifests"]).items() {
+        let wrong = || Failure::text("the index names something that is no digest");
+        let digest: Digest = entry.at(&["digest"]).text().parse().map_err(|_| wrong())?;
+        let image = index.image.with_digest(&digest);
+        let mut part = match whole {
+            true => fetch(session, &image).await?,
+            false => {
+                let kind = entry.at(&["mediaType"]).text();
+                let descriptor = Descriptor::new(kind, digest, entry.at(&["size"]).uint());
+                Part {
+                    image,
+                    descriptor,
+                    raw: String::new(),
+                }
+            }
+        };
+        // What the index says counts, whatever the image says of itself.
+        let platform = serde_json::from_str(&entry.at(&["platform"]).compact());
+        part.descriptor.platform = Some(platform.unwrap_or_else(|_| nowhere()));
+        parts.push(part);
     }
-    let mut shown = Vec::new();
-    if is_index {
-        for entry in raw.at(&["manifests"]).items() {
-            let digest = entry.at(&["digest"]).text().parse();
-            let digest = digest.map_err(|_| Failure::text("the index names something that is no digest"))?;
-            let child = found.image.with_digest(&digest);
-            let part = fetch(session, &child).await?;
-            shown.push(described(&part, Some(entry)));
-        }
-        print(&format!("{}\n", Value::Array(shown).indented("\t")))?;
-    } else {
-        print(&format!("{}\n", described(&found, None).indented("\t")))?;
+    Ok(parts)
+}
+
+/// A platform of which nothing is said.
+fn nowhere() -> Platform {
+    Platform {
+        architecture: String::new(),
+        os: String::new(),
+        variant: None,
+        os_version: None,
+        os_features: Vec::new(),
     }
+}
+
+fn show(part: &Part, verbose: bool) -> Outcome {
+    let shown = match verbose {
+        true => part.document(),
+        false => Value::parse(part.raw.as_bytes())
+            .map_err(|error| Failure::text(format!("the manifest is not JSON: {error}")))?,
+    };
+    print(&format!("{}\n", shown.indented("\t")))?;
     Ok(0)
 }
 
-/// An image with its descriptor, as the index has it if it comes from one.
-fn described(part: &Part, entry: Option<&Value>) -> Value {
-    let descriptor = match entry {
-        Some(entry) => entry.clone(),
-        None => Value::of(&part.descriptor),
+fn show_all(list: &Reference, parts: &[Part], verbose: bool) -> Outcome {
+    let text = match verbose {
+        true => Value::Array(parts.iter().map(Part::document).collect()).indented("\t"),
+        false => {
+            same_registry(list, parts).map_err(|failure| {
+                Failure::text(format!("failed to assemble ManifestDescriptor: {failure}"))
+            })?;
+            index(parts).1
+        }
     };
-    let kind = match part.descriptor.media_type.as_str() {
-        media_type::OCI_MANIFEST => "OCIManifest",
-        _ => "SchemaV2Manifest",
-    };
-    Value::Object(vec![
-        ("Ref".to_owned(), part.image.canonical().into()),
-        ("Descriptor".to_owned(), descriptor),
-        ("Raw".to_owned(), Value::from(encoded(&part.raw))),
-        (
-            kind.to_owned(),
-            Value::parse(part.raw.as_bytes()).unwrap_or_default(),
-        ),
-    ])
+    print(&format!("{text}\n"))?;
+    Ok(0)
 }
 
-fn encoded(raw: &str) -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.encode(raw)
+fn same_registry(list: &Reference, parts: &[Part]) -> Result<(), Failure> {
+    match parts.iter().find(|part| part.image.domain() != list.domain()) {
+        None => Ok(()),
+        Some(other) => Err(Failure::text(format!(
+            "cannot use source images from a different registry than the target image: {} != {}",
+            other.image.domain(),
+            list.domain()
+        ))),
+    }
 }
 
 async fn create(session: &Session, matches: &Matches) -> Outcome {
     let list = reference(matches.arg(0))?;
-    let dir = directory(session, &list);
-    if dir.exists() && !matches.bool("amend") {
+    if shelf::all(session, &list)?.is_some() && !matches.bool("amend") {
         return Err(Failure::text(
             "refusing to amend an existing manifest list with no --amend flag",
         ));
     }
     let mut found = Vec::new();
     for text in matches.args.iter().skip(1) {
-        let part = fetch(session, &reference(text)?).await?;
+        let image = reference(text)?;
+        // What is in it already stays as it was annotated.
+        let known = shelf::get(session, &list, &image)?.filter(|part| !part.raw.is_empty());
+        let part = match known {
+            Some(part) => part,
+            None => fetch(session, &image).await?,
+        };
         if media_type::is_index(&part.descriptor.media_type) {
-            return Err(Failure::text(format!("{text} is a manifest list")));
+            return Err(Failure::text(format!(
+                "{} is a manifest list",
+                part.image.canonical()
+            )));
         }
         found.push(part);
     }
     for part in &found {
-        store(&dir, part)?;
+        shelf::put(session, &list, part)?;
     }
     say(&format!("Created manifest list {}", list.canonical()))?;
     Ok(0)
 }
 
 async fn annotate(session: &Session, matches: &Matches) -> Outcome {
-    let dir = directory(session, &reference(matches.arg(0))?);
-    let image = reference(matches.arg(1))?;
-    let mut known = parts(&dir)?;
-    if known.is_empty() {
-        return Err(not_found(matches.arg(0)));
-    }
-    let Some(part) = known.iter_mut().find(|part| part.image == image) else {
+    let (list, image) = (reference(matches.arg(0))?, reference(matches.arg(1))?);
+    let Some(mut part) = shelf::get(session, &list, &image)? else {
         return Err(Failure::text(format!(
             "manifest for image {} does not exist in {}",
             matches.arg(1),
             matches.arg(0)
         )));
     };
-    let mut platform = json!(part.descriptor.platform);
-    if platform.is_null() {
-        platform = json!({ "os": "", "architecture": "" });
+    let given = |flag: &str| matches.text(flag).filter(|text| !text.is_empty());
+    let mut platform = part.descriptor.platform.take().unwrap_or_else(nowhere);
+    if let Some(os) = given("os") {
+        os.clone_into(&mut platform.os);
     }
-    for (flag, key) in [
-        ("os", "os"),
-        ("arch", "architecture"),
-        ("variant", "variant"),
-        ("os-version", "os.version"),
-    ] {
-        if let Some(value) = matches.text(flag) {
-            platform[key] = json!(value);
+    if let Some(architecture) = given("arch") {
+        architecture.clone_into(&mut platform.architecture);
+    }
+    if let Some(variant) = given("variant") {
+        platform.variant = Some(variant.to_owned());
+    }
+    if let Some(version) = given("os-version") {
+        platform.os_version = Some(version.to_owned());
+    }
+    for feature in matches
+        .list("os-features")
+        .iter()
+        .flat_map(|text| text.split(','))
+    {
+        if !platform.os_features.iter().any(|known| known == feature) {
+            platform.os_features.push(feature.to_owned());
         }
     }
-    if !matches.list("os-features").is_empty() {
-        platform["os.features"] = json!(matches.list("os-features"));
+    let is_known = PLATFORMS
+        .iter()
+        .any(|(os, machines)| *os == platform.os && machines.contains(&platform.architecture.as_str()));
+    if !is_known {
+        return Err(Failure::text(format!(
+            "manifest entry for image has unsupported os/arch combination: {}/{}",
+            given("os").unwrap_or_default(),
+            given("arch").unwrap_or_default()
+        )));
     }
-    part.descriptor.platform = serde_json::from_value(platform)
-        .map_err(|error| Failure::text(format!("not a platform: {error}")))?;
-    store(&dir, part)?;
+    part.descriptor.platform = Some(platform);
+    shelf::put(session, &list, &part)?;
     Ok(0)
 }
 
-/// A descriptor with its keys in the order that Docker's client writes.
+/// An entry with its keys in the order that Docker's client writes.
 fn listed(descriptor: &Descriptor) -> Value {
-    let Value::Object(mut members) = Value::of(descriptor) else {
-        return Value::Null;
-    };
-    let place = |key: &str| {
-        ["mediaType", "size", "digest"]
-            .iter()
-            .position(|known| *known == key)
-            .unwrap_or(3)
-    };
-    members.sort_by_key(|(key, _)| place(key));
-    Value::Object(members)
+    Value::Object(vec![
+        ("mediaType".to_owned(), descriptor.media_type.as_str().into()),
+        ("size".to_owned(), Value::of(&descriptor.size)),
+        ("digest".to_owned(), descriptor.digest.as_str().into()),
+        (
+            "platform".to_owned(),
+            shelf::platform(descriptor).unwrap_or(Value::Null),
+        ),
+    ])
 }
 
-/// Media type and text of the index.
+/// Media type and text of the index: of the first image's kind.
 fn index(parts: &[Part]) -> (&'static str, String) {
-    let oci = parts
-        .iter()
-        .any(|part| part.descriptor.media_type == media_type::OCI_MANIFEST);
-    let kind = if oci {
-        media_type::OCI_INDEX
-    } else {
-        media_type::DOCKER_LIST
+    let first = parts.first().map(|part| part.descriptor.media_type.as_str());
+    let kind = match first {
+        Some(media_type::OCI_MANIFEST) => media_type::OCI_INDEX,
+        _ => media_type::DOCKER_LIST,
     };
     let manifests = parts.iter().map(|part| listed(&part.descriptor)).collect();
     let document = Value::Object(vec![
@@ -342,20 +338,20 @@ fn index(parts: &[Part]) -> (&'static str, String) {
 
 async fn push(session: &Session, matches: &Matches) -> Outcome {
     let list = reference(matches.arg(0))?;
-    let dir = directory(session, &list);
-    let known = parts(&dir)?;
+    let known = shelf::all(session, &list)?.ok_or_else(|| shelf::not_found(&list))?;
     if known.is_empty() {
-        return Err(not_found(matches.arg(0)));
+        return Err(Failure::text(format!("{} not found", list.canonical())));
     }
     for part in &known {
         let platform = part.descriptor.platform.as_ref();
         if platform.is_none_or(|platform| platform.os.is_empty() || platform.architecture.is_empty()) {
             return Err(Failure::text(format!(
                 "manifest {} must have an OS and Architecture to be pushed to a registry",
-                part.image.familiar()
+                part.image.canonical()
             )));
         }
     }
+    same_registry(&list, &known)?;
     let (kind, raw) = index(&known);
     let sources: Vec<String> = known
         .iter()
@@ -371,22 +367,30 @@ async fn push(session: &Session, matches: &Matches) -> Outcome {
         .await?
         .document()
         .await?;
-    if matches.bool("purge") {
-        std::fs::remove_dir_all(&dir).map_err(failed(&dir))?;
+    for part in known.iter().filter(|part| part.image.name() != list.name()) {
+        let digest = &part.descriptor.digest;
+        say(&format!(
+            "Pushed ref {}@{digest} with digest: {digest}",
+            list.name()
+        ))?;
     }
     say(answer.at(&["Digest"]).text())?;
+    if matches.bool("purge") {
+        shelf::remove(session, &list)?;
+    }
     Ok(0)
 }
 
 async fn remove(session: &Session, matches: &Matches) -> Outcome {
     let mut failures = Failures::new();
     for text in &matches.args {
-        let dir = directory(session, &reference(text)?);
-        if !dir.exists() {
-            failures.push(not_found(text));
-            continue;
+        let forgotten = reference(text).and_then(|list| match shelf::all(session, &list)? {
+            Some(_) => shelf::remove(session, &list),
+            None => Err(shelf::not_found(&list)),
+        });
+        if let Err(failure) = forgotten {
+            failures.push(failure);
         }
-        std::fs::remove_dir_all(&dir).map_err(failed(&dir))?;
     }
     failures.outcome()
 }

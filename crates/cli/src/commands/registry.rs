@@ -204,10 +204,9 @@ const LISTING: Listing = Listing {
 };
 
 async fn search(session: &Session, matches: &Matches) -> Outcome {
-    let limit = matches
-        .int("limit")
-        .map(|limit| limit.to_string())
-        .unwrap_or_default();
+    // As many as the daemon gives, where it is said that it does not matter.
+    let limit = matches.int("limit").filter(|limit| *limit > 0);
+    let limit = limit.map(|limit| limit.to_string()).unwrap_or_default();
     let path = Query::new("/images/search")
         .text("filters", &Filters::read(matches.list("filter")).document())
         .text("limit", &limit)

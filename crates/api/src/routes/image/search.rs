@@ -31,9 +31,14 @@ pub async fn handle(State(state): State<AppState>, query: Query, headers: Header
         "" | "0" => USUAL,
         text => match text.parse() {
             Ok(limit @ 1..=MOST) => limit,
-            _ => {
+            Ok(limit) => {
                 return Err(ApiError::invalid(format!(
-                    "limit {text} is outside the range of [1, {MOST}]"
+                    "limit {limit} is outside the range of [1, {MOST}]"
+                )));
+            }
+            Err(_) => {
+                return Err(ApiError::invalid(format!(
+                    "invalid limit specified: {text:?} is no number from 1 to {MOST}"
                 )));
             }
         },
@@ -48,6 +53,10 @@ pub async fn handle(State(state): State<AppState>, query: Query, headers: Header
         Some((domain, words)) if domain.contains(['.', ':']) || domain == "localhost" => (domain, words),
         _ => ("docker.io", term),
     };
+    // Nothing is built by the registry any more, whatever it says.
+    if automated == Some(true) {
+        return Ok(ok::<[SearchResult; 0]>(&[]));
+    }
     let login = auth::registry_auth(&headers).map_or(Auth::Anonymous, |auth| auth::login(&auth));
     let found = state
         .engine
@@ -57,9 +66,11 @@ pub async fn handle(State(state): State<AppState>, query: Query, headers: Header
         .await;
     let found = found.map_err(|error| ApiError::new(error.class(), error.to_string()))?;
     let wanted = |result: &SearchResult| {
-        official.is_none_or(|official| result.is_official == official)
-            && automated.is_none_or(|automated| result.is_automated == automated)
-            && result.star_count >= stars
+        official.is_none_or(|official| result.is_official == official) && result.star_count >= stars
     };
-    Ok(ok(&found.into_iter().filter(wanted).collect::<Vec<_>>()))
+    let shown = found.into_iter().filter(wanted).map(|result| SearchResult {
+        is_automated: false,
+        ..result
+    });
+    Ok(ok(&shown.collect::<Vec<_>>()))
 }

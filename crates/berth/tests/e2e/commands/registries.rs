@@ -257,3 +257,274 @@ fn indexes_are_put_together() {
     "#;
     both_on(&daemon, &script.replace("HOST", &host));
 }
+
+/// What is done with an index between its beginning and its end, and what is refused.
+#[test]
+fn indexes_in_detail() {
+    guard!();
+    let daemon = Daemon::start();
+    let Some(registry) = Registry::start("") else {
+        return;
+    };
+    let host = format!("127.0.0.1:{}", registry.port);
+    let base = daemon.dir.path().join("base.tar").display().to_string();
+    for (platform, tag) in [
+        ("linux/amd64", "amd"),
+        ("linux/arm/v7", "arm"),
+        ("linux/arm64", "arm64"),
+    ] {
+        let name = format!("{host}/team/app:{tag}");
+        daemon.ok(&["import", "--platform", platform, &base, &name]);
+        daemon.ok(&["push", "-q", &name]);
+    }
+    let script = r#"
+        $ manifest create --insecure HOST/team/list:1 HOST/team/app:amd HOST/team/app:arm
+        Created manifest list HOST/team/list:1
+        @ ls config/manifests/* | sort
+        HOST-as-file_team_app-amd
+        HOST-as-file_team_app-arm
+        $ manifest annotate HOST/team/list:1 HOST/team/app:amd --os-version 10.1 --os-features a,b --os-features b,c --variant v2
+        $ manifest create --insecure --amend HOST/team/list:1 HOST/team/app:amd HOST/team/app:arm64
+        Created manifest list HOST/team/list:1
+        % manifest inspect --insecure HOST/team/list:1
+        & $CLIENT manifest inspect --insecure HOST/team/list:1 | tr -d ' \n' | grep -o '"os.features":[^]]*]'
+        & $CLIENT manifest inspect -v --insecure HOST/team/list:1 | grep -E '"(Ref|digest|architecture|os|variant|os.version|size|Raw|SchemaV2Manifest|OCIManifest)"'
+        % manifest inspect HOST/team/list:1 HOST/team/app:arm
+        & $CLIENT manifest inspect -v HOST/team/list:1 HOST/team/app:arm | grep -E '"(Ref|digest|architecture|os|variant|size|Raw)"'
+        $ manifest inspect HOST/team/list:1 HOST/team/app:nosuch
+        ! No such manifest: HOST/team/app:nosuch
+        [1]
+        $ manifest annotate --os plan10 HOST/team/list:1 HOST/team/app:arm
+        ! manifest entry for image has unsupported os/arch combination: plan10/
+        [1]
+        $ manifest annotate --arch mips HOST/team/list:1 HOST/team/app:arm
+        ! manifest entry for image has unsupported os/arch combination: /mips
+        [1]
+        $ manifest annotate --os linux HOST/team/none:1 HOST/team/app:arm
+        ! manifest for image HOST/team/app:arm does not exist in HOST/team/none:1
+        [1]
+        $ manifest push HOST/team/none:1
+        ! No such manifest: HOST/team/none:1
+        [1]
+        $ manifest push --insecure HOST/team/list:1
+        Pushed ref HOST/team/list@<digest> with digest: <digest>
+        Pushed ref HOST/team/list@<digest> with digest: <digest>
+        Pushed ref HOST/team/list@<digest> with digest: <digest>
+        <digest>
+        # Without --purge it is still here, and counts before the registry's.
+        $ manifest annotate --variant v6 HOST/team/list:1 HOST/team/app:arm
+        @ $CLIENT manifest inspect HOST/team/list:1 | grep -c '"v6"'
+        1
+        $ manifest rm HOST/team/list:1 HOST/team/none:1 HOST/team/none:2
+        ! No such manifest: HOST/team/none:1
+        ! No such manifest: HOST/team/none:2
+        [1]
+        % manifest inspect --insecure HOST/team/list:1
+        & $CLIENT manifest inspect -v --insecure HOST/team/list:1 | grep -E '"(Ref|digest|mediaType|architecture|os|variant|size|Raw|SchemaV2Manifest|OCIManifest)"'
+        $ manifest create --insecure HOST/team/deep:1 HOST/team/list:1
+        ! HOST/team/list:1 is a manifest list
+        [1]
+        $ manifest create --insecure HOST/team/deep:1 HOST/team/app:nosuch
+        ! no such manifest: HOST/team/app:nosuch
+        [1]
+        $ manifest inspect --insecure HOST/team/nosuch:1
+        ! no such manifest: HOST/team/nosuch:1
+        [1]
+        $ manifest create HOST/team/one:1
+        ! requires at least 2 arguments
+        [1]
+        $ manifest create --insecure elsewhere.example/list:1 HOST/team/app:amd
+        Created manifest list elsewhere.example/list:1
+        $ manifest push --insecure elsewhere.example/list:1
+        ! cannot use source images from a different registry than the target image: HOST != elsewhere.example
+        [1]
+        $ manifest inspect elsewhere.example/list:1
+        ! cannot use source images from a different registry than the target image
+        [1]
+        $ manifest rm elsewhere.example/list:1
+        $ manifest inspect HOST/UPPER:1
+        ! must be lowercase
+        [1]
+    "#;
+    let file = host.replace(':', "-");
+    both_on(
+        &daemon,
+        &script.replace("HOST-as-file", &file).replace("HOST", &host),
+    );
+}
+
+#[test]
+fn all_tags_and_platforms() {
+    guard!();
+    let daemon = Daemon::start();
+    let Some(registry) = Registry::start("") else {
+        return;
+    };
+    let host = format!("127.0.0.1:{}", registry.port);
+    let base = daemon.dir.path().join("base.tar").display().to_string();
+    let parts: Vec<String> = ["linux/amd64", "linux/arm/v6", "linux/arm/v7", "linux/arm64"]
+        .iter()
+        .map(|platform| {
+            let name = format!("{host}/team/app:{}", platform.replace('/', "-"));
+            daemon.ok(&["import", "--platform", platform, "-m", platform, &base, &name]);
+            name
+        })
+        .collect();
+    daemon.ok(&["push", "-q", "-a", &format!("{host}/team/app")]);
+    let list = format!("{host}/team/list:1");
+    let config = daemon.dir.path().join("config").display().to_string();
+    let names: Vec<&str> = parts.iter().map(String::as_str).collect();
+    daemon.ok(&[&["--config", &config, "manifest", "create", &list][..], &names].concat());
+    daemon.ok(&["--config", &config, "manifest", "push", &list]);
+    for name in &names {
+        daemon.ok(&["rmi", name]);
+    }
+    let script = r#"
+        & $CLIENT pull -a HOST/team/app | grep -vE 'Pulling|Already|complete|Verif|Download'
+        @ $CLIENT images HOST/team/app --format {{.Tag}} | sort
+        linux-amd64
+        linux-arm-v6
+        linux-arm-v7
+        linux-arm64
+        $ pull -q -a HOST/team/app
+        HOST/team/app
+        $ pull -a HOST/team/app:linux-arm64
+        ! tag can't be used with --all-tags/-a
+        [1]
+        $ pull -a HOST/team/nosuch
+        [1]
+        & $CLIENT push -a HOST/team/app | grep digest: | sort
+        $ push -q -a HOST/team/app
+        HOST/team/app
+        $ push -a HOST/team/app:linux-arm64
+        ! tag can't be used with --all-tags/-a
+        [1]
+        $ push -a HOST/team/nosuch
+        ! An image does not exist locally with the tag: HOST/team/nosuch
+        [1]
+        $ push HOST/team/app@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
+        ! cannot push a digest reference
+        [1]
+        $ pull -q --platform linux/arm/v7 HOST/team/list:1
+        HOST/team/list:1
+        $ image inspect -f "{{.Architecture}}/{{.Variant}} {{.Comment}}" HOST/team/list:1
+        arm/v7 linux/arm/v7
+        $ pull -q --platform linux/arm/v6 HOST/team/list:1
+        HOST/team/list:1
+        $ image inspect --platform linux/arm/v6 -f "{{.Comment}}" HOST/team/list:1
+        linux/arm/v6
+        $ pull -q --platform linux/arm/v8 HOST/team/list:1
+        HOST/team/list:1
+        $ pull -q --platform LINUX/ARM64/V8 HOST/team/list:1
+        HOST/team/list:1
+        $ image inspect --platform linux/arm64 -f "{{.Comment}}" HOST/team/list:1
+        linux/arm64
+        $ pull -q --platform linux/arm/v5 HOST/team/list:1
+        ! no matching manifest for linux/arm/v5 in the manifest list entries
+        [1]
+        $ pull -q --platform linux/s390x HOST/team/list:1
+        ! no matching manifest for linux/s390x in the manifest list entries
+        [1]
+        $ pull -q --platform windows/amd64 HOST/team/list:1
+        ! no matching manifest for windows/amd64 in the manifest list entries
+        [1]
+        $ pull -q --platform linux/arm/v6/x HOST/team/list:1
+        [1]
+        @ DOCKER_DEFAULT_PLATFORM=linux/arm64 $CLIENT pull -q HOST/team/list:1
+        HOST/team/list:1
+        % push --platform linux/arm64 HOST/team/app:linux-arm64
+        $ push -q --platform linux/s390x HOST/team/app:linux-arm64
+        ! linux/s390x
+        [1]
+        $ push --platform linux/x/y/z HOST/team/app:linux-arm64
+        ! latform
+        [1]
+        $ pull HOST/team/app:a b
+        ! requires 1 argument
+        [1]
+    "#;
+    both_on(&daemon, &script.replace("HOST", &host));
+}
+
+/// A registry that answers searches as Docker Hub does.
+fn searched() -> String {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let results = serde_json::json!({"num_results": 4, "query": "box", "results": [
+        {"name": "ann/box", "description": "Two\nlines\r of a description that is long enough to be cut", "star_count": 3, "is_official": false, "is_automated": true},
+        {"name": "box", "description": "The one", "star_count": 1500, "is_official": true, "is_automated": false},
+        {"name": "bob/box", "description": "", "star_count": 0, "is_official": false},
+        {"name": "eve/box", "description": "rings \u{7}\u{1b}[2J", "star_count": 20, "is_official": false},
+    ]})
+    .to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let first = lines.next().and_then(Result::ok).unwrap_or_default();
+            while lines
+                .next()
+                .and_then(Result::ok)
+                .is_some_and(|line| !line.is_empty())
+            {}
+            let body = if first.contains("/v1/search") {
+                &results
+            } else {
+                "{}"
+            };
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close";
+            // Whoever hangs up has heard enough.
+            let _ = write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        }
+    });
+    host
+}
+
+#[test]
+fn searches() {
+    guard!();
+    let daemon = Daemon::start();
+    let host = searched();
+    let script = r#"
+        % search HOST/box
+        % search --no-trunc HOST/box
+        % search --format "{{.Name}}|{{.Description}}|{{.StarCount}}|{{.IsOfficial}}|{{.IsAutomated}}" HOST/box
+        % search --format json HOST/box
+        % search --format "table {{.Name}}\t{{.StarCount}}" HOST/box
+        $ search --filter is-official=true --format {{.Name}} HOST/box
+        box
+        $ search --filter is-official=false --filter stars=3 --filter stars=20 --format {{.Name}} HOST/box
+        eve/box
+        $ search --filter is-automated=true HOST/box
+        NAME  DESCRIPTION  STARS  OFFICIAL
+        $ search --filter is-automated=false --limit 1 --format {{.StarCount}} HOST/box
+        3
+        & $CLIENT search --limit 0 --format {{.Name}} HOST/box | wc -l
+        $ search --limit 101 HOST/box
+        ! limit 101 is outside the range of [1, 100]
+        [1]
+        $ search --limit many HOST/box
+        ! invalid argument "many" for "--limit" flag
+        [125]
+        $ search --filter stars=x HOST/box
+        ! invalid filter 'stars=x'
+        [1]
+        $ search --filter is-official=x HOST/box
+        ! invalid filter 'is-official=[x]'
+        [1]
+        $ search --filter frob=1 HOST/box
+        ! invalid filter 'frob'
+        [1]
+        $ search http://HOST/box
+        ! should not have a scheme
+        [1]
+        $ search
+        ! requires 1 argument
+        [1]
+        $ search --format "{{.Frob}}" HOST/box
+        ! Frob
+        [1]
+    "#;
+    both_on(&daemon, &script.replace("HOST", &host));
+}

@@ -1,9 +1,10 @@
 //! Images as archives: save, load, import.
 
-use super::history::platform_document;
+use super::history::platform_documents;
 use crate::client::body::{Body, BodyWriter};
 use crate::client::query::Query;
 use crate::command::{Arity, Command};
+use crate::commands::container::create::platform;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Flag, Matches};
 use crate::output::Output;
@@ -23,7 +24,10 @@ pub const SAVE: Command = Command::new(
 )
 .flags(&[&[
     Flag::text("output", "Write to a file instead of STDOUT").short('o'),
-    Flag::list("platform", "Save only this platform; repeat for several"),
+    Flag::list(
+        "platform",
+        "Save only these platforms, e.g. linux/amd64,linux/arm64",
+    ),
 ]]);
 
 pub const LOAD: Command = Command::new(
@@ -35,7 +39,10 @@ pub const LOAD: Command = Command::new(
 )
 .flags(&[&[
     Flag::text("input", "Read from a file instead of STDIN").short('i'),
-    Flag::list("platform", "Load only this platform; repeat for several"),
+    Flag::list(
+        "platform",
+        "Load only these platforms, e.g. linux/amd64,linux/arm64",
+    ),
     Flag::bool("quiet", "Do not show progress").short('q'),
 ]]);
 
@@ -53,13 +60,14 @@ pub const IMPORT: Command = Command::new(
 ]]);
 
 async fn save(session: &Session, matches: &Matches) -> Outcome {
+    let platforms = platform_documents(matches.list("platform"))?;
     let mut output = Output::open(matches.text("output"))?;
     let mut query = Query::new("/images/get");
     for name in &matches.args {
         query = query.text("names", name);
     }
-    for platform in matches.list("platform") {
-        query = query.text("platform", &platform_document(Some(platform))?);
+    for platform in &platforms {
+        query = query.text("platform", platform);
     }
     let reply = session.client.get(&query.build()).await?;
     reply.stream().copy_to(&mut *output.writer()).await?;
@@ -106,8 +114,8 @@ async fn load(session: &Session, matches: &Matches) -> Outcome {
     };
     let quiet = matches.bool("quiet") || !terminal::stdout_is_terminal();
     let mut query = Query::new("/images/load").always("quiet", if quiet { "1" } else { "0" });
-    for platform in matches.list("platform") {
-        query = query.text("platform", &platform_document(Some(platform))?);
+    for platform in platform_documents(matches.list("platform"))? {
+        query = query.text("platform", &platform);
     }
     let reply = session
         .client
@@ -140,10 +148,7 @@ async fn import(session: &Session, matches: &Matches) -> Outcome {
     }
     query = query
         .text("message", matches.text("message").unwrap_or_default())
-        .text(
-            "platform",
-            &matches.text("platform").unwrap_or_default().to_lowercase(),
-        );
+        .text("platform", &platform(matches)?.to_lowercase());
     for change in matches.list("change") {
         query = query.text("changes", change);
     }

@@ -90,13 +90,19 @@ pub fn platform_document(text: Option<&str>) -> Result<String, crate::failure::F
     let Some(text) = text else {
         return Ok(String::new());
     };
-    let platform: spec::Platform = text
-        .parse()
-        .map_err(|_| crate::failure::Failure::text(format!("invalid platform: {text:?}")))?;
+    let invalid =
+        |error: spec::PlatformError| crate::failure::Failure::text(format!("invalid platform: {error}"));
+    let platform: spec::Platform = text.parse().map_err(invalid)?;
     Ok(serde_json::json!({
         "architecture": platform.architecture,
         "os": platform.os,
         "variant": platform.variant.unwrap_or_default(),
     })
     .to_string())
+}
+
+/// The same of a flag that may be given several times, and takes several with commas between them.
+pub fn platform_documents(texts: &[String]) -> Result<Vec<String>, crate::failure::Failure> {
+    let each = texts.iter().flat_map(|text| text.split(','));
+    each.map(|text| platform_document(Some(text))).collect()
 }

@@ -1,6 +1,6 @@
 //! `rmi` and `tag`.
 
-use super::history::platform_document;
+use super::history::platform_documents;
 use crate::client::query::{Query, name};
 use crate::command::{Arity, Command};
 use crate::failure::{Failure, Failures, Outcome};
@@ -44,13 +44,14 @@ pub const TAG: Command = Command::new(
 
 async fn remove(session: &Session, matches: &Matches) -> Outcome {
     let force = matches.bool("force");
+    let platforms = platform_documents(matches.list("platform"))?;
     let mut failures = Failures::new();
     for image in &matches.args {
         let mut query = Query::new(format!("/images/{}", name(image)))
             .flag("force", force)
             .flag("noprune", matches.bool("no-prune"));
-        for platform in matches.list("platform") {
-            query = query.text("platforms", &platform_document(Some(platform))?);
+        for platform in &platforms {
+            query = query.text("platforms", platform);
         }
         let path = query.build();
         let answer = async {

@@ -68,7 +68,9 @@ pub async fn run(session: &Session, matches: &Matches, filters: &Filters) -> Out
         ("format", matches.text("format").is_some()),
     ] {
         if given {
-            return Err(Failure::text(format!("--{flag} is not supported with --tree")));
+            return Err(Failure::text(format!(
+                "--{flag} is not yet supported with --tree"
+            )));
         }
     }
     let path = Query::new("/images/json")
