@@ -33,6 +33,16 @@ impl Tar {
         self.entry(b'2', name, target, 0)
     }
 
+    /// A character device.
+    pub fn device(self, name: &str, (major, minor): (u64, u64)) -> Tar {
+        let mut tar = self.head(b'3', name, "", 0, "0000666");
+        let head = tar.0.len() - 512;
+        for (at, number) in [(329, major), (337, minor)] {
+            tar.0[head + at..head + at + 7].copy_from_slice(format!("{number:07o}").as_bytes());
+        }
+        tar.sum()
+    }
+
     pub fn hard_link(self, name: &str, target: &str) -> Tar {
         self.entry(b'1', name, target, 0)
     }
@@ -62,10 +72,17 @@ impl Tar {
         head[156] = kind;
         head[157..157 + target.len()].copy_from_slice(target.as_bytes());
         head[257..265].copy_from_slice(b"ustar\x0000");
+        self.0.extend_from_slice(&head);
+        self.sum()
+    }
+
+    /// The last header with its checksum.
+    fn sum(mut self) -> Tar {
+        let at = self.0.len() - 512;
+        let head = &mut self.0[at..];
         head[148..156].copy_from_slice(b"        ");
         let sum: u32 = head.iter().map(|byte| u32::from(*byte)).sum();
         head[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        self.0.extend_from_slice(&head);
         self
     }
 }

@@ -64,6 +64,25 @@ fn a_registry_that_lies_is_found_out() {
             },
             "manifest",
         ),
+        (
+            "a manifest that is larger than any",
+            &|web, served| {
+                for path in &served.manifests {
+                    web.put(path, Page::of(vec![b' '; 5 << 20]));
+                }
+            },
+            "larger than 4194304 bytes",
+        ),
+        (
+            "a manifest that says it is an index",
+            &|web, served| {
+                let body = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","config":{}}"#;
+                for path in &served.manifests {
+                    web.put(path, Page::of(body));
+                }
+            },
+            "unsupported manifest media type",
+        ),
     ];
     let mut wrong = Vec::new();
     for (lie, tell, words) in lies {

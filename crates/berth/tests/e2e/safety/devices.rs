@@ -25,6 +25,48 @@ fn device() -> Option<(&'static str, (u64, u64))> {
     found
 }
 
+/// An archive may hold nodes of the host's devices; that they lie in an image opens none of them.
+#[test]
+fn devices_of_images_are_not_opened() {
+    guard!();
+    let ids = crate::userns::subordinate("containers:500000:65536\n");
+    let daemon = Daemon::start_with(&["--subid-dir", &ids.path().display().to_string()]);
+    let Some((_, number)) = device() else { return };
+    let tar = daemon.dir.path().join("device.tar");
+    let mut archive = crate::tarball::Tar::default()
+        .directory("bin")
+        .program("bin/busybox", &std::fs::read("/bin/busybox").unwrap())
+        .symlink("bin/sh", "busybox");
+    // The second one takes the place of what was made of the first.
+    archive = archive.file("node", b"a file").device("node", number);
+    std::fs::write(&tar, archive.finish()).unwrap();
+    daemon.ok(&["import", &tar.display().to_string(), "device:1"]);
+    let looks = "busybox stat -c '%F' /node; ( : < /node ) && echo opened";
+    for flags in [&[][..], &["--userns", "auto:size=1000"], &["--user", "33"]] {
+        let run = [&["run", "--rm"][..], flags, &["device:1", "sh", "-c", looks]].concat();
+        let output = daemon.run(&run);
+        let (shown, said) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(shown, "character special file\n", "{flags:?}: {said}");
+        assert!(
+            said.contains("not permitted") || said.contains("denied"),
+            "{flags:?}: {said}"
+        );
+    }
+    // With a rule for it the node is one.
+    let rule = format!("c {}:{} rwm", number.0, number.1);
+    let run = [
+        "run",
+        "--rm",
+        "--device-cgroup-rule",
+        &rule,
+        "device:1",
+        "sh",
+        "-c",
+        looks,
+    ];
+    assert_eq!(text(&daemon.run(&run).stdout), "character special file\nopened\n");
+}
+
 /// Without rules for devices a container makes the node it likes (it may, for archives hold them) and opens the
 /// host's disk or memory.
 #[test]
