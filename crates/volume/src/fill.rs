@@ -192,7 +192,7 @@ mod tests {
     fn words_for_the_mount_are_told_from_the_filesystems() {
         let words = "addr=192.0.2.1,ro,noatime,nolock,defaults,rw";
         let nfs = read(&[("type", "nfs"), ("device", ":/x"), ("o", words)]).unwrap();
-        assert_eq!(nfs.data, ["addr=192.0.2.1", "nolock"]);
+        assert_eq!(nfs.data, ["addr=192.0.2.1", "nolock", "vers=3"]);
         assert!(!nfs.read_only && nfs.bound.is_none() && nfs.is_foreign());
         let bind = read(&[("type", "none"), ("device", "/srv"), ("o", "rbind,rro")]).unwrap();
         assert!(bind.read_only && bind.bound == Some(true) && bind.data.is_empty());

@@ -89,6 +89,9 @@ pub(crate) fn source(volume: &Volume) -> Result<VolumeSource, VolumeError> {
         .flatten()
         .map(str::to_owned)
         .collect();
+    if let Some(version) = default_version(fstype).filter(|_| !options.iter().any(|word| is_version(word))) {
+        options.push(version.to_owned());
+    }
     let mut server = None;
     if NETWORK.contains(&fstype.as_str()) {
         for option in &mut options {
@@ -112,6 +115,22 @@ pub(crate) fn source(volume: &Volume) -> Result<VolumeSource, VolumeError> {
         options,
         server,
     })
+}
+
+/// What mount(2) takes where nobody says a version; who configures a mount step by step (fsconfig(2)) has to say one.
+fn default_version(fstype: &str) -> Option<&'static str> {
+    match fstype {
+        "nfs" => Some("vers=3"),
+        "nfs4" => Some("vers=4"),
+        _ => None,
+    }
+}
+
+fn is_version(word: &str) -> bool {
+    let number = word.strip_prefix('v').unwrap_or_default();
+    word.starts_with("vers=")
+        || word.starts_with("nfsvers=")
+        || number.starts_with(|c: char| c.is_ascii_digit())
 }
 
 fn resolve(host: &str) -> io::Result<IpAddr> {
@@ -174,11 +193,25 @@ mod tests {
             VolumeSource::Mount {
                 fstype: "nfs".into(),
                 device: ":/export".into(),
-                options: vec!["addr=192.0.2.1".into(), "rw".into()],
+                options: vec!["addr=192.0.2.1".into(), "rw".into(), "vers=3".into()],
                 server: Some("192.0.2.1".into()),
             }
         );
         assert_eq!(nfs.server(), Some("192.0.2.1"));
+        for (fstype, words, version) in [
+            ("nfs", "addr=192.0.2.1,nfsvers=4.2", None),
+            ("nfs", "vers=3,addr=192.0.2.1", None),
+            ("nfs", "addr=192.0.2.1,v4.1", None),
+            ("nfs4", "addr=192.0.2.1", Some("vers=4")),
+            ("cifs", "addr=192.0.2.1", None),
+        ] {
+            let made = source(&volume(&[("type", fstype), ("device", ":/x"), ("o", words)]));
+            let VolumeSource::Mount { options, .. } = made.unwrap() else {
+                panic!("{words}");
+            };
+            let said = words.split(',').chain(version);
+            assert_eq!(options, said.collect::<Vec<_>>(), "{fstype} {words}");
+        }
         let named = volume(&[("type", "nfs4"), ("device", ":/x"), ("o", "ro,addr=localhost")]);
         assert!(matches!(
             source(&named).unwrap(),
