@@ -7,7 +7,7 @@ use bollard_buildkit_proto::google::protobuf::Any;
 use bollard_buildkit_proto::google::rpc;
 use build::BuildError;
 use prost::Message;
-use serde_json::json;
+use serde_json::{Value, json};
 use spec::ErrorClass;
 use tonic::{Code, Status};
 
@@ -58,11 +58,20 @@ impl Failure {
     }
 
     /// The same failure, of a larger undertaking.
-    pub fn context(self, what: impl std::fmt::Display) -> Failure {
-        Failure {
-            message: format!("{what}: {}", self.message),
-            ..self
+    pub fn context(mut self, what: impl std::fmt::Display) -> Failure {
+        self.message = format!("{what}: {}", self.message);
+        // Our client shows what is told beside it.
+        let told = |detail: &&mut Any| detail.type_url == ::session::control::FAILURE;
+        for detail in self.details.iter_mut().filter(told) {
+            let Ok(mut value) = serde_json::from_slice::<Value>(&detail.value) else {
+                continue;
+            };
+            if let Some(text) = value.get("text").and_then(Value::as_str) {
+                value["text"] = format!("{what}: {text}").into();
+                detail.value = value.to_string().into_bytes();
+            }
         }
+        self
     }
 
     /// The failure as gRPC tells it.
