@@ -193,7 +193,8 @@ mod tests {
         assert_eq!(arguments.value("EMPTY", None), None);
         assert_eq!(arguments.value("TARGETVARIANT", None).as_deref(), Some("v7"));
         assert_eq!(arguments.global("BUILDPLATFORM").as_deref(), Some("linux/amd64"));
-        assert_eq!(arguments.proxies(), [("http_proxy".to_owned(), "p".to_owned())]);
+        let proxy = |name: &str| (name.to_owned(), "p".to_owned());
+        assert_eq!(arguments.proxies(), [proxy("HTTP_PROXY"), proxy("http_proxy")]);
         assert_eq!(arguments.unused(), ["LOST"]);
     }
 }

@@ -89,42 +89,48 @@ fn the_corpus_through_our_client() {
     all(&OURS, &Daemon::start(), cases());
 }
 
-#[test]
-fn the_corpus_through_the_docker_client_and_post_build() {
+/// What each client of Docker's takes for a build is more than most cases need, so each file is a test of its own.
+macro_rules! by_file {
+    ($name:ident, $builds:path) => {
+        mod $name {
+            #[test]
+            fn parse() {
+                $builds("parse");
+            }
+
+            #[test]
+            fn variables() {
+                $builds("variables");
+            }
+
+            #[test]
+            fn copy() {
+                $builds("copy");
+            }
+
+            #[test]
+            fn run() {
+                $builds("run");
+            }
+
+            #[test]
+            fn stages() {
+                $builds("stages");
+            }
+        }
+    };
+}
+
+by_file!(through_the_docker_client_and_post_build, super::docker_builds);
+by_file!(through_the_docker_client_and_buildkit, super::buildkit_builds);
+
+fn docker_builds(file: &str) {
     guard!();
     if let Err(reason) = docker::client(docker::RECENT) {
         println!("skipped: {reason}");
         return;
     }
-    all(&DOCKER, &Daemon::start(), cases());
-}
-
-/// The client and its plugin take longer to start than a case to build, so each file is a test of its own.
-mod through_the_docker_client_and_buildkit {
-    #[test]
-    fn parse() {
-        super::buildkit_builds("parse");
-    }
-
-    #[test]
-    fn variables() {
-        super::buildkit_builds("variables");
-    }
-
-    #[test]
-    fn copy() {
-        super::buildkit_builds("copy");
-    }
-
-    #[test]
-    fn run() {
-        super::buildkit_builds("run");
-    }
-
-    #[test]
-    fn stages() {
-        super::buildkit_builds("stages");
-    }
+    all(&DOCKER, &Daemon::start(), cases_of(file));
 }
 
 fn buildkit_builds(file: &str) {
