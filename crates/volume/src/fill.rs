@@ -50,9 +50,11 @@ impl Volumes {
         let names = list_sorted(content.as_fd())
             .map_err(|cause| VolumeError::at("list in the image", Path::new(path), cause))?;
         // Of nothing there is no reason to mount anything.
-        let Some(mounted) = Mounted::of(volume)?.filter(|mounted| {
-            !names.is_empty() && !mounted.read_only && !(translated && mounted.is_foreign())
-        }) else {
+        if names.is_empty() {
+            return Ok(false);
+        }
+        let takes_none = |mounted: &Mounted| mounted.read_only || translated && mounted.is_foreign();
+        let Some(mounted) = Mounted::of(volume)?.filter(|mounted| !takes_none(mounted)) else {
             return Ok(false);
         };
         let Some(tree) = mounted.tree(volume)? else {
