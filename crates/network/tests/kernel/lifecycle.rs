@@ -160,9 +160,11 @@ fn a_daemon_that_died_finds_the_living_and_forgets_the_dead() {
         };
         let (living, dying) = (with_port("living", 8080), with_port("dying", 8081));
         let mut a = networks.attach(&living).unwrap();
-        let b = networks.attach(&dying).unwrap();
+        let mut b = networks.attach(&dying).unwrap();
         let _resolver = Resolver::start(&mut a);
         let _service = Service::start(a.netns.as_fd(), "a", 80);
+        // With it dies its monitor, which has the sockets of its ports over IPv6.
+        b.served = network::Served::default();
         // The daemon is gone; somebody flushes every rule; a link of ours that no record explains is there.
         drop(networks);
         sh("nft flush ruleset");
