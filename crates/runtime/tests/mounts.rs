@@ -9,6 +9,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use spec::runtime::{IdMapping, Mount};
 use support::cli::prepared;
@@ -70,7 +71,9 @@ type Row = (Vec<String>, String, Vec<String>);
 
 /// The row at each place, in a container with one more mount, which has a group as well.
 fn rows(mount: Mount, places: &[&str]) -> Vec<Row> {
-    let (cli, mut bundle, id) = prepared("mounts").unwrap();
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("mounts-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let (cli, mut bundle, id) = prepared(&name).unwrap();
     bundle.spec.mounts.push(mount);
     bundle.shell("cat /proc/self/mountinfo").write_config();
     let table = cli.ok(&["run", "--bundle", bundle.path().to_str().unwrap(), &id]);
