@@ -1,9 +1,11 @@
 //! Where a container's group is, and who makes it: this program, or systemd.
 
+use std::io::ErrorKind;
+
 use serde::{Deserialize, Serialize};
 use spec::runtime::Resources;
 
-use crate::error::Result;
+use crate::error::{CgroupError, Result};
 use crate::group::Cgroup;
 use crate::systemd::{Scope, Systemd, Unit};
 
@@ -95,7 +97,7 @@ impl Place {
 
     /// Ends what is left in the group, and the group. One that is not there is a success.
     pub fn remove(&self) -> Result<()> {
-        if let Ok(cgroup) = self.open() {
+        if let Some(cgroup) = self.find()? {
             cgroup.kill_all()?;
             // One that is frozen does not end where there is only the freezer of version 1.
             if self.driver == Driver::Systemd {
@@ -106,7 +108,17 @@ impl Place {
             Systemd::connect()?.stop(&self.name)?;
         }
         // systemd leaves the trees that it does not manage.
-        self.open().map_or(Ok(()), |cgroup| cgroup.remove())
+        self.find()?.map_or(Ok(()), |cgroup| cgroup.remove())
+    }
+
+    /// The group, if it is there.
+    fn find(&self) -> Result<Option<Cgroup>> {
+        match self.open() {
+            Ok(cgroup) => Ok(Some(cgroup)),
+            Err(CgroupError::NoHierarchy { .. }) => Ok(None),
+            Err(CgroupError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -116,7 +116,9 @@ fn a_process_is_placed_everywhere_and_killed() {
     let pid = fixture.spawn("sleep 1000 & sleep 1000");
     let placed = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     let path = fixture.group.path();
-    for line in placed.lines() {
+    // The kernel has a version 2 tree where nobody has mounted it, too.
+    let unified = fixture.group.hierarchy().unified().is_some();
+    for line in placed.lines().filter(|line| unified || !line.starts_with("0::")) {
         assert!(line.ends_with(path.to_str().unwrap()), "{line}");
     }
     assert!(fixture.group.pids().unwrap().contains(&pid));

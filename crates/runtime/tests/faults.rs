@@ -152,7 +152,18 @@ impl Traced {
         }
         // What waits for its start has the streams, and would keep pipes open.
         let stderr = fs::File::create(&said).unwrap();
-        let status = command.stdout(Stdio::null()).stderr(stderr).status().unwrap();
+        let mut traced = command.stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
+        // And strace stays with it as long as it lives.
+        let record = self.cli.state.path().join(&self.id).join("state.json");
+        let status = loop {
+            if let Some(status) = traced.try_wait().unwrap() {
+                break status;
+            }
+            if record.exists() {
+                let _ = self.cli.command(&["delete", "--force", &self.id]);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
         Output {
             status,
             stdout: Vec::new(),

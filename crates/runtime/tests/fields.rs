@@ -261,7 +261,7 @@ fn each_action_of_a_filter_does_what_its_name_says() {
         let mut bundle = Bundle::new();
         bundle.linux().seccomp = Some(filtered(action, errno));
         // In a process of its own, for some of them end it.
-        let script = "(exec mkdir /tmp/made) 2>/tmp/complaint; echo code $?; test -d /tmp/made && echo made; \
+        let script = "{ (exec mkdir /tmp/made); echo code $?; } 2>/tmp/complaint; test -d /tmp/made && echo made; \
                       cat /tmp/complaint";
         let (text, exit) = bundle.shell(script).run().unwrap();
         assert_eq!(exit, Exit::Code(0), "{action}: {text}");

@@ -133,7 +133,7 @@ fn containers_are_listed_with_their_owner() {
 #[test]
 fn processes_are_listed_as_ps_does() {
     let Some(container) = Container::run("processes", |bundle| {
-        bundle.shell("sleep 1001 & sleep 1002");
+        bundle.shell("sleep 1001 & sleep 1002 & wait");
     }) else {
         return;
     };
@@ -260,6 +260,21 @@ fn a_container_is_kept_when_that_is_wanted() {
         assert!(complaint.contains("stopped"), "{command}: {complaint}");
     }
     cli.ok(&["delete", &id]);
+    nothing_is_left(&cli, &id);
+}
+
+/// The one in front of it shows what its terminal says, and the terminal lives as long as it does.
+#[test]
+fn a_terminal_in_the_foreground_is_shown() {
+    let Some((cli, mut bundle, id)) = prepared("foreground") else {
+        return;
+    };
+    bundle.process().terminal = true;
+    bundle.shell("tty; sleep 0.1; test -t 1 && echo still; exit 6");
+    bundle.write_config();
+    let output = cli.command(&["run", "--bundle", bundle.path().to_str().unwrap(), &id]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "/dev/pts/0\r\nstill\r\n");
+    assert_eq!(output.status.code(), Some(6));
     nothing_is_left(&cli, &id);
 }
 

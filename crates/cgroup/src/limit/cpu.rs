@@ -101,10 +101,8 @@ impl Cgroup {
             };
             file::write_checked(&path, &value, "cpu quota", |written, found| {
                 // A write without a period leaves the one that is there.
-                written
-                    .split_whitespace()
-                    .zip(found.split_whitespace())
-                    .all(|(one, other)| one == other)
+                let mut found = found.split_whitespace();
+                written.split_whitespace().all(|word| found.next() == Some(word))
             })?;
         }
         if let Some(value) = cpu.burst.filter(|burst| *burst != 0) {

@@ -192,7 +192,9 @@ impl Making<'_> {
         let classed = class.as_ref().map_or_else(Vec::new, Class::directories);
         rdt::enter(&classed, pid.unsigned_abs())?;
         let (_, start_time) = state::stat(pid).ok_or_else(|| CliError::NotRunning(options.id.clone()))?;
-        if let (Some(path), Some(master)) = (&options.console_socket, created.terminal()) {
+        if let Some(path) = &options.console_socket
+            && let Some(master) = created.terminal()
+        {
             console::hand_over(path, &master)?;
         }
         if let Some(path) = &options.pidfd_socket {

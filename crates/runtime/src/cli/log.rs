@@ -7,9 +7,9 @@
 //! Lines are made where the events are, without a library that filters and formats: a command lives some milliseconds, and
 //! most have nothing to tell. Events come from the caller alone; inside a container the file's path would be another.
 
-use std::fmt::{Debug, Write as _};
+use std::fmt::Debug;
 use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::io::Write;
 use std::path::PathBuf;
 
 use tracing::field::{Field, Visit};
@@ -44,7 +44,8 @@ impl Log {
 
     /// Tells why the command has failed.
     pub fn fail(&self, sentence: &str) {
-        eprintln!("berth runtime: {sentence}");
+        // Where even that cannot be told, nothing can.
+        let _ = writeln!(std::io::stderr(), "berth runtime: {sentence}");
         if self.file.is_some() {
             self.write("error", sentence);
         }
@@ -58,7 +59,8 @@ impl Log {
         };
         let file = OpenOptions::new().create(true).append(true).open(path);
         if let Err(error) = file.and_then(|mut file| file.write_all(line.as_bytes())) {
-            eprintln!("berth runtime: log {}: {error}", path.display());
+            let path = path.display();
+            let _ = writeln!(std::io::stderr(), "berth runtime: log {path}: {error}");
         }
     }
 
@@ -114,10 +116,10 @@ struct Sentence {
 
 impl Visit for Sentence {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        let _ = match field.name() {
-            "message" => write!(self.message, "{value:?}"),
-            name => write!(self.fields, " {name}={value:?}"),
-        };
+        match field.name() {
+            "message" => self.message = format!("{value:?}"),
+            name => self.fields.push_str(&format!(" {name}={value:?}")),
+        }
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
