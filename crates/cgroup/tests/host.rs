@@ -450,24 +450,6 @@ fn it_is_version_1_alone() {
     }
 }
 
-/// Controllers of the kernel's that no tree of this host has are in the hands of the first who mounts them.
-#[test]
-fn controllers_that_the_host_has_not_mounted_do_their_work_when_they_are() {
-    if !Hierarchy::host().is_ok_and(|host| host.version() == Version::Hybrid) {
-        return println!("skipped: version 2 has all controllers, and not these");
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let script = format!(
-        "cd {} && for c in hugetlb net_cls net_prio; do mkdir $c && mount -t cgroup -o $c berth $c 2>/dev/null; done; cd /",
-        directory.path().display()
-    );
-    again(
-        "mounted",
-        &script,
-        &["huge_pages_and_the_classes_of_packets_are_limited_where_the_kernel_does"],
-    );
-}
-
 #[test]
 fn a_refused_value_names_file_and_value() {
     let Some(fixture) = Group::new() else { return };
