@@ -4,6 +4,7 @@ use std::os::fd::AsFd as _;
 
 use api_types::port_reach::PortReaches;
 use api_types::{EndpointSettings, List, PortMap, UpdateConfig};
+use spec::runtime::Pids;
 
 use super::owner::{Command, Owner};
 use super::{Container, launch, oci, ports, restart};
@@ -174,7 +175,11 @@ impl Owner {
             host.pids_limit = update.pids_limit;
         }
         if next.state.status.is_alive() {
-            let resources = oci::resources(&next)?;
+            let mut resources = oci::resources(&next)?;
+            if update.pids_limit.is_some_and(|limit| limit <= 0) {
+                // That there is no limit is nothing to a new group, and a change to one that has had one.
+                resources.pids = Some(Pids { limit: -1 });
+            }
             let place = self.engine.place_of(&next)?;
             blocking(move || place.set(&resources).map_err(Error::from)).await?;
         }
