@@ -57,6 +57,8 @@ fn containers_live_on_a_host_of_version_1() {
     }
     let mut daemon = start();
     assert_eq!(daemon.ok(&["info", "-f", "{{.CgroupVersion}}"]), "1\n");
+    // The first container makes what later ones share.
+    daemon.ok(&["run", "--rm", "box:1", "true"]);
     let before = Inventory::of(&daemon);
     daemon.ok(&[
         "run",

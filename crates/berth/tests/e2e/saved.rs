@@ -23,7 +23,7 @@ fn essence(inspected: &str) -> Value {
     ]
     .map(|part| {
         let value = &config[part];
-        let unset = value.is_null() || *value == serde_json::json!({}) || *value == serde_json::json!([]);
+        let unset = ["null", "{}", "[]", "\"\""].contains(&value.to_string().as_str());
         (part.to_owned(), if unset { Value::Null } else { value.clone() })
     });
     serde_json::json!({
