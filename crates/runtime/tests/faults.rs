@@ -496,15 +496,7 @@ fn a_creation_and_a_start_fail() {
     each_of(
         &traced,
         Verb::Create,
-        &[
-            "clone3",
-            "sendmsg",
-            "recvmsg",
-            "bind",
-            "listen",
-            "rename",
-            "pidfd_open",
-        ],
+        &["clone3", "sendmsg", "recvmsg", "bind", "listen", "rename"],
     );
     each_of(
         &traced,
