@@ -163,13 +163,22 @@ async fn children(session: &Session, index: &Part, whole: bool) -> Result<Vec<Pa
         let wrong = || Failure::text("the index names something that is no digest");
         let digest: Digest = entry.at(&["digest"]).text().parse().map_err(|_| wrong())?;
         let image = index.image.with_digest(&digest);
+        // Called by the tag of its index, too, as Docker's client does it; the digest is what it is asked for by.
+        let called = match index.image.tag() {
+            Some(tag) => Reference::parse_normalized(&format!("{}:{tag}@{digest}", index.image.name()))
+                .map_err(|_| wrong())?,
+            None => image.clone(),
+        };
         let mut part = match whole {
-            true => fetch(session, &image).await?,
+            true => Part {
+                image: called,
+                ..fetch(session, &image).await?
+            },
             false => {
                 let kind = entry.at(&["mediaType"]).text();
                 let descriptor = Descriptor::new(kind, digest, entry.at(&["size"]).uint());
                 Part {
-                    image,
+                    image: called,
                     descriptor,
                     raw: String::new(),
                 }

@@ -196,7 +196,6 @@ const LISTING: Listing = Listing {
         ("Description", "DESCRIPTION"),
         ("StarCount", "STARS"),
         ("IsOfficial", "OFFICIAL"),
-        ("IsAutomated", "AUTOMATED"),
     ],
     table: "{{.Name}}\t{{.Description}}\t{{.StarCount}}\t{{.IsOfficial}}",
     quiet: "{{.Name}}",
@@ -222,9 +221,15 @@ async fn search(session: &Session, matches: &Matches) -> Outcome {
         .send(Method::GET, &path, headers, crate::client::body::Body::empty())
         .await?;
     let results = reply.document().await?;
+    let json = matches.text("format") == Some("json");
     let rows = results.items().iter().map(|item| {
         let text = printable(&item.at(&["description"]).text().replace(['\n', '\r'], " "));
-        let ok = |key: &str| if item.at(&[key]).flag() { "[OK]" } else { "" };
+        let official = match (json, item.at(&["is_official"]).flag()) {
+            (true, true) => "true",
+            (true, false) => "false",
+            (false, true) => "[OK]",
+            (false, false) => "",
+        };
         Row::new()
             .cell("Name", printable(item.at(&["name"]).text()))
             .cell(
@@ -236,8 +241,7 @@ async fn search(session: &Session, matches: &Matches) -> Outcome {
                 },
             )
             .cell("StarCount", item.at(&["star_count"]).int().to_string())
-            .cell("IsOfficial", ok("is_official"))
-            .cell("IsAutomated", ok("is_automated"))
+            .cell("IsOfficial", official)
     });
     let format = Format::new(matches.text("format"), false);
     print(&render(&LISTING, &format, rows.collect())?)?;

@@ -141,6 +141,13 @@ pub async fn upload(
     progress::show(reply.lines(), to, &mut |_| {}).await
 }
 
+/// What is said to whoever pushes one platform of an image, in Docker's layout.
+const ONE_PLATFORM: &str = "
+ Info -> Using --platform pushes only the specified platform manifest of a multi-platform image index.
+         Other components, like attestations, will not be included.
+         To push the complete multi-platform image, remove the --platform flag.
+         ";
+
 async fn push(session: &Session, matches: &Matches) -> Outcome {
     let given = reference(matches.arg(0))?;
     if given.digest().is_some() {
@@ -161,6 +168,7 @@ async fn push(session: &Session, matches: &Matches) -> Outcome {
             let parsed: spec::Platform = text
                 .parse()
                 .map_err(|_| Failure::text(format!("invalid platform: {text:?}")))?;
+            say(ONE_PLATFORM)?;
             serde_json::json!({
                 "os": parsed.os,
                 "architecture": parsed.architecture,
