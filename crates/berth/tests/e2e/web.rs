@@ -140,7 +140,7 @@ pub struct Served {
     pub layers: Vec<String>,
 }
 
-/// Method and path; what else the head says does not matter here.
+/// Method and path; what else the head says does not matter here, and a body is taken and forgotten.
 fn read_request(stream: &mut TcpStream) -> Option<(String, String)> {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -155,6 +155,18 @@ fn read_request(stream: &mut TcpStream) -> Option<(String, String)> {
         }
     }
     let head = String::from_utf8_lossy(&head).into_owned();
+    let small = head.to_ascii_lowercase();
+    if small.contains("\r\ntransfer-encoding: chunked") {
+        let mut end = [0; 5];
+        while end != *b"0\r\n\r\n" {
+            stream.read_exact(&mut byte).ok()?;
+            end.rotate_left(1);
+            end[4] = byte[0];
+        }
+    } else if let Some((_, rest)) = small.split_once("\r\ncontent-length: ") {
+        let length = rest.lines().next()?.trim().parse().ok()?;
+        std::io::copy(&mut stream.take(length), &mut std::io::sink()).ok()?;
+    }
     let mut words = head.split_whitespace();
     let method = words.next()?.to_owned();
     // What a query asks beyond the path makes no difference here.
