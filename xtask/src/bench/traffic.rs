@@ -12,6 +12,9 @@ use super::net::{SECONDS, Side, inside, own_program};
 use crate::interrupt::Cleaning;
 use crate::process::{capture, output, run as run_command};
 
+/// The same pair of programs differs by a fifth from one moment to the next, so the middle of a few says little.
+const ROUNDS: usize = 10;
+
 /// Ends with the measurement it serves.
 struct Server(Child);
 
@@ -126,7 +129,7 @@ pub(super) fn throughput(sides: &[Side<'_>]) -> Result<()> {
             iperf(programs.0, programs.1, Bare::SERVER, "5201", datagrams)
         };
         let (mut bares, mut figures) = (Vec::new(), vec![Vec::new(); processes.len()]);
-        for _ in 0..3 {
+        for _ in 0..ROUNDS {
             bares.push(measure_bare()?);
             for (figure, (side, server, client, address)) in figures.iter_mut().zip(&processes) {
                 let serve = inside(*server, "iperf3");
@@ -175,7 +178,7 @@ pub(super) fn requests(sides: &[Side<'_>]) -> Result<()> {
         ("host to published port", true),
     ] {
         let (mut bares, mut figures) = (Vec::new(), vec![Vec::new(); places.len()]);
-        for _ in 0..3 {
+        for _ in 0..ROUNDS {
             bares.push(wrk(
                 Bare::client(published, "wrk"),
                 &format!("{}:80", Bare::SERVER),
