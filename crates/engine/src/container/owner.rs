@@ -129,6 +129,9 @@ pub(super) struct Owner {
     pub(super) restart_at: Option<Instant>,
     /// Answered when the container has been started again after a `restart`.
     pub(super) restarting: Vec<Answer<()>>,
+    /// Whether the monitor may serve other ports than it should: the last daemon may have died between a change and telling
+    /// it, or before what it had told was recorded.
+    pub(super) serves_unknown: bool,
     publisher: watch::Sender<Arc<Container>>,
     commands: mpsc::Receiver<Command>,
 }
@@ -140,6 +143,7 @@ pub(crate) fn adopt(engine: &Arc<Inner>, container: Container, supervision: Opti
     let owner = Owner {
         engine: Arc::clone(engine),
         container,
+        serves_unknown: supervision.is_some(),
         supervision,
         stopping: None,
         attaching: Vec::new(),
@@ -413,7 +417,6 @@ impl Owner {
             }
             Some(Ok(Heard::Answer(Response::Watching(hello)))) => {
                 if self.met(hello) {
-                    // The last daemon may have died between a change and telling it.
                     self.tell_served().await;
                 }
             }

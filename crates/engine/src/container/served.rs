@@ -15,7 +15,7 @@ impl Owner {
     pub(super) async fn tell_served(&mut self) {
         let Ok(monitor) = self.monitor() else { return };
         let mut bindings = self.container.ports.values().flat_map(|bindings| bindings.iter());
-        let had = bindings.any(|binding| binding.host_ip.contains(':'));
+        let had = self.serves_unknown || bindings.any(|binding| binding.host_ip.contains(':'));
         let silent = self.container.check_answers().err();
         let (engine, id) = (Arc::clone(&self.engine), self.container.id.clone());
         let told = blocking(move || {
@@ -40,7 +40,9 @@ impl Owner {
             }
             told
         });
-        if let Err(error) = told.await {
+        let told = told.await;
+        self.serves_unknown &= told.is_err();
+        if let Err(error) = told {
             tracing::warn!(
                 container = %self.container.id,
                 error = error.message,

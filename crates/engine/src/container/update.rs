@@ -230,6 +230,10 @@ impl Owner {
             host.port_bindings.insert(port.clone(), List::from(all));
         }
         if next.state.status.is_alive() {
+            if self.serves_unknown {
+                // It may hold the very port that is wanted.
+                self.tell_served().await;
+            }
             let (engine, id) = (std::sync::Arc::clone(&self.engine), next.id.clone());
             let published = blocking(move || Ok(engine.networks.publish(&id, &added, &removed)?)).await?;
             self.tell_served().await;
