@@ -1,5 +1,5 @@
-//! What a run of the tests, or of the demonstration, leaves on the machine: links, tables of the packet filter, network namespaces, control groups,
-//! mounts, files, processes. There must be nothing.
+//! What a run of the tests, or of the demonstration, leaves on the machine: links, tables of the packet filter, network
+//! namespaces, control groups, mounts, files, processes. There must be nothing.
 //!
 //! Files and processes are known to be the tests' own by the directory for temporary files that they are given, which is
 //! of this run alone. The kernel's objects have names without an owner, and others may be at work on this machine: what
