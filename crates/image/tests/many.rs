@@ -98,6 +98,7 @@ fn live(count: u32, dedup: Option<u64>) {
 
 fn are_bounded(count: u32) {
     if !is_root() {
+        println!("skipped: needs root");
         return;
     }
     for dedup in [None, Some(store::DEDUP_FROM)] {

@@ -18,6 +18,10 @@ pub(super) fn damage(inner: &Inner, stop: &Stop<'_>) -> Result<Vec<Seen>> {
         .map_err(image::ImageError::from)?;
     let mut seen: Vec<Seen> = blobs.into_iter().map(Seen::Blob).collect();
     for name in inner.store.snapshots().damaged_objects(stop)? {
+        // The caller says that it was given up.
+        if stop() {
+            break;
+        }
         let holders = holders(inner, &name)?;
         seen.push(Seen::Object { name, holders });
     }
@@ -60,6 +64,8 @@ pub(super) fn mend_object(inner: &Inner, name: &str, stop: &Stop<'_>) -> Result<
     if inner.images.mend_object(name, stop)? {
         return Ok(());
     }
+    // Who was stopped has not found that no archive has it.
+    super::go_on(stop)?;
     let snapshots = inner.store.snapshots();
     let layers: Vec<SnapshotId> = snapshots.holders(name)?.iter().map(|layer| layer.id).collect();
     snapshots.doubt(&layers)?;

@@ -59,11 +59,14 @@ impl Engine {
             .containers()
             .into_iter()
             .filter(|c| c.state.status.is_alive());
-        for container in alive {
-            if let Ok(handle) = self.inner.containers.find(container.id.as_str()) {
-                // One that is gone meanwhile has no ports.
-                let _ = handle.ask(Command::Served).await;
-            }
+        let handles = alive.filter_map(|c| self.inner.containers.find(c.id.as_str()).ok());
+        // Side by side: an owner may be waiting for something.
+        let told: Vec<_> = handles
+            .map(|handle| tokio::spawn(async move { handle.ask(Command::Served).await }))
+            .collect();
+        for answer in told {
+            // One that is gone meanwhile has no ports.
+            let _ = answer.await;
         }
     }
 }

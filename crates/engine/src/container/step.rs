@@ -2,10 +2,12 @@
 //!
 //! It runs under a monitor as every container does, with the same isolation; it has no row, no log and no name. When it
 //! has ended its exit code is told at once, and what it took is given back beside the next step;
-//! [`Engine::steps_left`] waits for that. The monitor of the next step is started beside it, too. Its directory is removed at the next start of the daemon if this one dies.
+//! [`Engine::steps_left`] waits for that. The monitor of the next step is started beside it, too. Its directory is removed
+//! at the next start of the daemon if this one dies.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use api_types::{ContainerConfig, HostConfig};
 use bytes::Bytes;
@@ -22,6 +24,9 @@ use super::attach::{PendingAttach, pair};
 use super::{Container, Files, State, Status, launch, mounts::PlannedMount};
 use crate::engine::{Engine, Inner, make_private_dir};
 use crate::error::{Error, Result};
+
+/// How long a monitor stands ahead where no step runs: whoever gives a build up waits for nothing.
+const STANDS: Duration = Duration::from_secs(30);
 
 /// What to run.
 pub struct Step {
@@ -74,6 +79,14 @@ impl Steps {
 
     fn ahead(&self) -> MutexGuard<'_, Ahead> {
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets go of what stands ahead where no step runs: whoever is about to run one starts a monitor for it.
+    fn dismiss_ahead(&self) {
+        if self.lock().is_empty() {
+            let ahead = std::mem::take(&mut *self.ahead());
+            drop(ahead);
+        }
     }
 }
 
@@ -131,6 +144,13 @@ impl Engine {
                 tracing::error!(dir = %dir.display(), %error, "cannot remove what a build step left");
             }
             drop((running, activity));
+            if !more {
+                return;
+            }
+            tokio::select! {
+                () = inner.shutdown.cancelled() => {}
+                () = tokio::time::sleep(STANDS) => inner.steps.dismiss_ahead(),
+            }
         });
         code
     }
@@ -141,10 +161,7 @@ impl Engine {
         let these = leaving.borrow().clone();
         // The sender lives as long as the engine.
         let _ = leaving.wait_for(|leaving| these.is_disjoint(leaving)).await;
-        if self.inner.steps.lock().is_empty() {
-            // Whoever is about to run a step starts a monitor for it.
-            drop(std::mem::take(&mut *self.inner.steps.ahead()));
-        }
+        self.inner.steps.dismiss_ahead();
     }
 
     /// Starts the monitor of the step that comes next.

@@ -120,9 +120,16 @@ impl Owner {
             }
             return;
         }
-        stopping.killed = true;
-        if let Err(error) = self.signal(signal::KILL).await {
-            tracing::error!(container = %self.container.id, %error, "could not kill a container that did not stop");
+        match self.signal(signal::KILL).await {
+            Ok(()) => {
+                if let Some(stopping) = &mut self.stopping {
+                    stopping.killed = true;
+                }
+            }
+            // It is tried again at the next deadline.
+            Err(error) => {
+                tracing::error!(container = %self.container.id, %error, "could not kill a container that did not stop");
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 use spec::{Digest, ErrorClass};
 use store::{SnapshotId, Stop, Stoppable};
 
+use super::RecipeError;
 use super::bring::not_brought;
 use crate::bounded::Bounded;
 use crate::compression;
@@ -113,6 +114,9 @@ impl Images {
     /// Whether the file of the blob came in this way. Hold it first.
     fn is_there(&self, blob: &Digest, size: u64, way: Way, stop: &Stop<'_>) -> Result<bool, ImageError> {
         let content = self.inner.store.content();
+        if stop() {
+            return Err(store::ContentError::GivenUp(blob.clone()).into());
+        }
         match way {
             Way::Here => return Ok(content.is_stored(blob)),
             // It was looked into.
@@ -128,7 +132,11 @@ impl Images {
         };
         // It stays known if it cannot be followed now: once the file is right, it can be again.
         match &known.recipe {
-            Some(recipe) => Ok(self.follow(blob, &known, recipe, stop).is_ok()),
+            Some(recipe) => match self.follow(blob, &known, recipe, stop) {
+                Ok(()) => Ok(true),
+                Err(RecipeError::Write(error)) => Err(ImageError::Store(error, blob.clone())),
+                Err(_) => Ok(false),
+            },
             None => Ok(false),
         }
     }
