@@ -181,7 +181,10 @@ mod tests {
             receive(&server, &mut buffer).unwrap_err().kind(),
             io::ErrorKind::WouldBlock
         );
-        let client = UdpSocket::bind("[::1]:0").unwrap();
+        let Ok(client) = UdpSocket::bind("[::1]:0") else {
+            println!("skipped: the loopback link has no IPv6 address");
+            return;
+        };
         // A connected socket hears of no other address.
         client.connect(("::1", port)).unwrap();
         client.send(b"too long").unwrap();

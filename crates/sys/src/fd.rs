@@ -113,6 +113,20 @@ pub fn close_all_except(keep: &[RawFd]) -> io::Result<()> {
     close_range(first, u32::MAX, 0)
 }
 
+/// As [`close_all_except`], without taking memory: for a child of a process that has other threads.
+pub(crate) fn close_all_but(keep: [RawFd; 2]) -> io::Result<()> {
+    let mut keep = keep.map(|fd| fd as u32);
+    keep.sort_unstable();
+    let mut first: u32 = 3;
+    for fd in keep {
+        if fd > first {
+            close_range(first, fd - 1, 0)?;
+        }
+        first = first.max(fd + 1);
+    }
+    close_range(first, u32::MAX, 0)
+}
+
 /// Whether the number stands for an open file.
 pub fn is_open(number: u32) -> bool {
     let Ok(number) = RawFd::try_from(number) else {

@@ -6,7 +6,7 @@
 //! have other threads.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::{Filesystem, Tree};
+use crate::fd;
 use crate::process::{self, Child};
 
 /// How long the kernel may take to let go of a process that was killed.
@@ -26,19 +27,21 @@ impl Filesystem {
             Ok(()) => 0,
             Err(error) => error.raw_os_error(),
         };
-        match within(patience, create)? {
+        match within(patience, self.context.as_fd(), create)? {
             0 => self.attached_nowhere(attributes),
             error => Err(self.explain(Errno::from_raw_os_error(error), "")),
         }
     }
 }
 
-/// What `run` gives in a child of the caller, unless that takes longer. It must be one of system calls alone.
-fn within(patience: Duration, run: impl FnOnce() -> i32) -> io::Result<i32> {
+/// What `run` gives in a child of the caller, unless that takes longer. It must be one of system calls alone, and has no
+/// descriptor but `keep`: one that is left to itself must not hold the caller's locks and sockets.
+fn within(patience: Duration, keep: BorrowedFd<'_>, run: impl FnOnce() -> i32) -> io::Result<i32> {
     let (result, told) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let child = process::spawn(process::Options::default(), || {
         // Nobody waits for it once the caller has ended.
         let _ = set_parent_process_death_signal(Some(Signal::KILL));
+        let _ = fd::close_all_but([keep.as_raw_fd(), told.as_raw_fd()]);
         let _ = rustix::io::write(&told, &run().to_ne_bytes());
         0
     })?;
@@ -90,7 +93,7 @@ mod tests {
 
     #[test]
     fn what_does_not_come_in_time_is_given_up() {
-        let error = within(Duration::from_secs(1), || {
+        let error = within(Duration::from_secs(1), io::stderr().as_fd(), || {
             loop {
                 // SAFETY: takes nothing and only waits.
                 unsafe { libc::pause() };
@@ -104,8 +107,17 @@ mod tests {
     #[test]
     fn what_comes_is_told() {
         let long = Duration::from_secs(100);
-        assert_eq!(within(long, || 7).unwrap(), 7);
-        let gone = within(long, || process::exit_now(3)).unwrap_err();
+        let (kept, other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let seen = || {
+            i32::from(fd::is_open(kept.as_raw_fd() as u32))
+                + 2 * i32::from(fd::is_open(other.as_raw_fd() as u32))
+        };
+        assert_eq!(
+            within(long, kept.as_fd(), seen).unwrap(),
+            1,
+            "it has what it needs alone"
+        );
+        let gone = within(long, kept.as_fd(), || process::exit_now(3)).unwrap_err();
         assert!(gone.to_string().contains("was ended"), "{gone}");
     }
 

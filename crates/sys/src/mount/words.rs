@@ -35,6 +35,12 @@ impl Bits {
     }
 }
 
+/// Whether a word says how mounts on this one pass on to others.
+pub fn is_propagation(word: &str) -> bool {
+    let word = word.strip_prefix('r').unwrap_or(word);
+    matches!(word, "shared" | "slave" | "private" | "unbindable")
+}
+
 /// Whether a word says what is so anyway, concerns tools that read fstab, or is no longer for mounts to say: filesystems that
 /// count versions of files do so always.
 pub fn says_nothing(word: &str) -> bool {
