@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use sys::beneath::list_sorted;
-use sys::mount::words::{Bits, says_nothing};
+use sys::mount::words::{Bits, is_propagation, says_nothing};
 use sys::mount::{Attributes, Filesystem, Tree};
 
 use crate::copy_up::{self, Place};
@@ -25,13 +25,15 @@ const PASSING: [&str; 3] = ["tmpfs", "ramfs", "overlay"];
 
 impl Volumes {
     /// Fills an empty volume from `path` in the image whose root directory is `image`. Whether there was anything to do.
-    /// With `translated` ids, which the volume does not show to its containers unless it is a directory of ours or a
-    /// filesystem on a device, others are left as they are: what is copied would be nobody's.
+    /// With `label`, if there is one, as its containers mount it ([`Volumes::tree`]). With `translated` ids, which the
+    /// volume does not show to its containers unless it is a directory of ours or a filesystem on a device, others are left
+    /// as they are: what is copied would be nobody's.
     pub fn fill(
         &self,
         volume: &Volume,
         image: BorrowedFd<'_>,
         path: &str,
+        label: &str,
         translated: bool,
     ) -> Result<bool, VolumeError> {
         if volume.driver != LOCAL {
@@ -57,6 +59,7 @@ impl Volumes {
         let Some(mounted) = Mounted::of(volume)?.filter(|mounted| !takes_none(mounted)) else {
             return Ok(false);
         };
+        let mounted = mounted.labelled(label);
         let Some(tree) = mounted.tree(volume)? else {
             return Ok(false);
         };
@@ -76,10 +79,11 @@ impl Volumes {
     }
 
     /// What the options of a volume mount, where no mount table shows it: for who looks into it while no container has it.
-    /// Nothing, where it goes with its mount, or where a bind has no source.
-    pub fn tree(&self, volume: &Volume) -> Result<Option<Tree>, VolumeError> {
+    /// Nothing, where it goes with its mount, or where a bind has no source. A filesystem has one SELinux label for all who
+    /// mount it at a time, so it is mounted with `label`, that of its containers, if there is one.
+    pub fn tree(&self, volume: &Volume, label: &str) -> Result<Option<Tree>, VolumeError> {
         match Mounted::of(volume)? {
-            Some(mounted) => mounted.tree(volume),
+            Some(mounted) => mounted.labelled(label).tree(volume),
             None => Ok(None),
         }
     }
@@ -110,11 +114,12 @@ impl Mounted {
         if PASSING.contains(&fstype.as_str()) {
             return Ok(None);
         }
+        let bound = (fstype == "bind").then_some(false);
         let mut mounted = Mounted {
             fstype,
             device,
             server,
-            bound: None,
+            bound,
             read_only: false,
             data: Vec::new(),
         };
@@ -125,11 +130,22 @@ impl Mounted {
                 Some(_) => {}
                 None if word == "bind" => mounted.bound = mounted.bound.or(Some(false)),
                 None if word == "rbind" => mounted.bound = Some(true),
-                None if says_nothing(&word) => {}
-                None => mounted.data.push(word),
+                None if says_nothing(&word) || is_propagation(&word) => {}
+                None => mounted.data.push(match word.strip_prefix("context=") {
+                    Some(label) => format!("context={}", label.trim_matches('"')),
+                    None => word,
+                }),
             }
         }
         Ok(Some(mounted))
+    }
+
+    fn labelled(mut self, label: &str) -> Mounted {
+        let has_one = self.data.iter().any(|option| option.starts_with("context="));
+        if !label.is_empty() && self.bound.is_none() && !has_one {
+            self.data.push(format!("context={label}"));
+        }
+        self
     }
 
     /// It has the ids of the host, or of a server, whatever ids its containers have.
@@ -200,6 +216,18 @@ mod tests {
         assert!(bind.read_only && bind.bound == Some(true) && bind.data.is_empty());
         let disk = read(&[("type", "ext4"), ("device", "/dev/x")]).unwrap();
         assert!(!disk.is_foreign() && disk.bound.is_none());
+        let shared = read(&[("type", "bind"), ("device", "/srv"), ("o", "rshared,ro")]).unwrap();
+        assert!(shared.read_only && shared.bound == Some(false) && shared.data.is_empty());
+        let labelled = read(&[
+            ("type", "ext4"),
+            ("device", "/dev/x"),
+            ("o", r#"context="a:b:c:s0""#),
+        ])
+        .unwrap();
+        assert_eq!(labelled.labelled("d:e:f:s0").data, ["context=a:b:c:s0"]);
+        let plain = || read(&[("type", "ext4"), ("device", "/dev/x")]).unwrap();
+        assert_eq!(plain().labelled("d:e:f:s0").data, ["context=d:e:f:s0"]);
+        assert!(plain().labelled("").data.is_empty() && bind.labelled("d:e:f:s0").data.is_empty());
         assert!(read(&[("type", "tmpfs"), ("device", "tmpfs")]).is_none() && read(&[]).is_none());
     }
 }

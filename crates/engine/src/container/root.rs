@@ -17,6 +17,7 @@ use super::mounts::{MountKind, PlannedMount};
 use super::{Container, mounts};
 use crate::engine::Inner;
 use crate::error::{Error, Result};
+use crate::selinux;
 
 /// The root directory of a container.
 pub(crate) struct Root {
@@ -62,7 +63,7 @@ impl Inner {
             .mount_detached()?;
         let mut sources = Vec::new();
         for mount in &container.plan {
-            if let Some(source) = source(self, mount, container.id.as_str())? {
+            if let Some(source) = source(self, mount, container)? {
                 sources.push((mount, source));
             }
         }
@@ -97,7 +98,7 @@ fn ids_of(pid: i32) -> std::io::Result<Option<Ids>> {
 
 /// The directory or file of the host that a mount of a container shows. What exists only while the container runs has
 /// none, and neither has a bind whose source is not there.
-fn source(engine: &Inner, mount: &PlannedMount, holder: &str) -> Result<Option<Source>> {
+fn source(engine: &Inner, mount: &PlannedMount, container: &Container) -> Result<Option<Source>> {
     let (base, below) = match &mount.kind {
         MountKind::Bind { source, .. } => (source.into(), ""),
         MountKind::Volume { name, subpath, .. } => {
@@ -105,9 +106,14 @@ fn source(engine: &Inner, mount: &PlannedMount, holder: &str) -> Result<Option<S
                 return Ok(None);
             };
             if volume.driver == volume::LOCAL && volume.options.contains_key("device") {
-                return Ok(engine.volumes.tree(&volume)?.map(Source::Mounted));
+                // No start mounts a part of it.
+                if !subpath.is_empty() {
+                    return Ok(None);
+                }
+                let label = selinux::shared(&container.mount_label);
+                return Ok(engine.volumes.tree(&volume, &label)?.map(Source::Mounted));
             }
-            let place = engine.volumes.place(name, Some(holder));
+            let place = engine.volumes.place(name, Some(container.id.as_str()));
             if place.as_os_str().is_empty() {
                 // A plugin's, which is mounted for those who run.
                 return Ok(None);

@@ -184,9 +184,10 @@ impl Plan {
                 driver.clone_from(&volume.driver);
                 if !*no_copy && subpath.is_empty() && volume.driver == volume::LOCAL {
                     let root = image_root()?;
+                    let label = selinux::shared(label);
                     engine
                         .volumes
-                        .fill(&volume, root.as_fd(), &mount.destination, translated)?;
+                        .fill(&volume, root.as_fd(), &mount.destination, &label, translated)?;
                 }
                 if created
                     && !label.is_empty()
