@@ -642,7 +642,11 @@ fn published_ports_are_served_from_the_start_to_the_end() {
     // Whoever hears of the end may have the ports, and clients are not left waiting.
     drop(TcpListener::bind(second).unwrap());
     client.set_read_timeout(Some(PATIENCE)).unwrap();
-    assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
+    match client.read(&mut [0]) {
+        Ok(0) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
+        other => panic!("left waiting: {other:?}"),
+    }
     let closed = monitor.relay(&[port(second)], &[]).unwrap_err();
     assert_eq!(closed.class, ErrorClass::Conflict);
     monitor.release().unwrap();

@@ -80,46 +80,39 @@ impl Networks {
                 })
                 .copied()
                 .collect();
-            if rule.way == Way::Served {
-                let (from, rules, notes) = served(tag, &rule);
-                return Some(Explained {
-                    port: port.clone(),
-                    network: leads.endpoint.network_name.clone(),
-                    target: rule.target,
-                    addresses: answers,
-                    from,
-                    rules,
-                    notes,
-                });
-            }
-            let mut notes = Vec::new();
-            if state.gate.is_some() && !rule.host_ip.is_loopback() {
-                notes.push(
-                    "the host's own input rules decide about other machines first (firewall: respect-host)".to_owned(),
-                );
-            } else if rule.host_ip.is_unspecified() {
-                notes.push(format!(
-                    "open to every machine that reaches this host, past rules for its own input; narrow it with \
-                     -p 127.0.0.1:{}:{} or default-publish-address",
-                    rule.host_port,
-                    rule.target.port()
-                ));
-            }
-            if !rule.host_ip.is_loopback() {
-                notes.extend(filters.iter().map(also));
-            }
-            let (mut from, mut rules) = (from(&rule, besides(Way::Served)), rules(tag, &rule));
-            if let Some(direct) = all.iter().find(|other| other.is_trusted_way_of(&rule)) {
-                let interfaces = state.trusts(leads, rule.host_ip.is_ipv4()).join(", ");
-                let address = rule.target.ip();
-                from.push(format!(
-                    "machines that route to {address} and whose packets come in by {interfaces}, at that address"
-                ));
-                let (set, element) = ports::shown(direct);
-                rules.push(format!(
-                    "inet {tag}, chain forward: set trusted, set {set} {{ {element} }}: accept"
-                ));
-            }
+            let (from, rules, notes) = if rule.way == Way::Served {
+                served(tag, &rule)
+            } else {
+                let mut notes = Vec::new();
+                if state.gate.is_some() && !rule.host_ip.is_loopback() {
+                    notes.push(
+                        "the host's own input rules decide about other machines first (firewall: respect-host)".to_owned(),
+                    );
+                } else if rule.host_ip.is_unspecified() {
+                    notes.push(format!(
+                        "open to every machine that reaches this host, past rules for its own input; narrow it with \
+                         -p 127.0.0.1:{}:{} or default-publish-address",
+                        rule.host_port,
+                        rule.target.port()
+                    ));
+                }
+                if !rule.host_ip.is_loopback() {
+                    notes.extend(filters.iter().map(also));
+                }
+                let (mut from, mut rules) = (from(&rule, besides(Way::Served)), rules(tag, &rule));
+                if let Some(direct) = all.iter().find(|other| other.is_trusted_way_of(&rule)) {
+                    let interfaces = state.trusts(leads, rule.host_ip.is_ipv4()).join(", ");
+                    let address = rule.target.ip();
+                    from.push(format!(
+                        "machines that route to {address} and whose packets come in by {interfaces}, at that address"
+                    ));
+                    let (set, element) = ports::shown(direct);
+                    rules.push(format!(
+                        "inet {tag}, chain forward: set trusted, set {set} {{ {element} }}: accept"
+                    ));
+                }
+                (from, rules, notes)
+            };
             Some(Explained {
                 port: port.clone(),
                 network: leads.endpoint.network_name.clone(),

@@ -342,19 +342,17 @@ fn without(ports: &[PublishedPort], remove: &[PortRequest]) -> Result<Vec<Publis
             request.container_port, request.proto
         )));
     }
-    let kept = singles
-        .into_iter()
-        .filter(|port| !remove.iter().any(|request| fits(port, request)));
     let mut left: Vec<PublishedPort> = Vec::new();
-    for port in kept {
-        match left
-            .iter_mut()
-            .rev()
-            .take(8)
-            .find(|run| run.is_followed_by(&port))
-        {
-            Some(run) => run.count += 1,
-            None => left.push(port),
+    for port in ports {
+        // Rows that were published apart stay so: whether the monitor serves one depends on its length.
+        let begin = left.len();
+        let kept = port.singles();
+        for single in kept.filter(|single| !remove.iter().any(|request| fits(single, request))) {
+            let run = left.get_mut(begin..).and_then(<[_]>::last_mut);
+            match run.filter(|run| run.is_followed_by(&single)) {
+                Some(run) => run.count += 1,
+                None => left.push(single),
+            }
         }
     }
     Ok(left)
@@ -371,6 +369,22 @@ mod tests {
             host_ip: host_ip.map(|text| text.parse().unwrap()),
             host_port: PortChoice::Fixed(host_port),
         }
+    }
+
+    #[test]
+    fn what_was_published_apart_stays_apart() {
+        let row = |first: u16| PublishedPort {
+            container_port: first,
+            proto: Proto::Tcp,
+            host_ip: "::".parse().unwrap(),
+            host_port: first,
+            count: 40,
+            routed: false,
+        };
+        let rows = [row(8000), row(8040)];
+        assert_eq!(without(&rows, &[]).unwrap(), rows);
+        let left = without(&rows, &[fixed(None, 8010, 8010)]).unwrap();
+        assert_eq!(left.iter().map(|row| row.count).collect::<Vec<_>>(), [10, 29, 40]);
     }
 
     #[test]

@@ -222,7 +222,11 @@ fn a_container_that_is_over_has_its_last_words() {
     });
     // The client has not ended its own side, and one whose container says nothing keeps nobody.
     relay.join();
-    assert!(matches!(silent.read(&mut [0]), Ok(0) | Err(_)));
+    match silent.read(&mut [0]) {
+        Ok(0) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
+        other => panic!("left waiting: {other:?}"),
+    }
 }
 
 #[test]

@@ -110,7 +110,8 @@ impl Relay {
 
     /// A client has come.
     pub(super) fn begin(&mut self) {
-        if self.serving.is_some() {
+        // Also when the container has ended in this very turn.
+        if self.serving.is_some() || self.ports.is_empty() {
             return;
         }
         self.not_before = None;
@@ -238,9 +239,11 @@ impl Supervisor {
 
     /// Says whether clients of the ports are to be heard of.
     pub(super) fn settle_relay(&mut self, now: Instant) {
-        if let Some(relay) = &self.relay {
+        if let Some(relay) = &mut self.relay {
+            // One that has passed is nothing to wake for any more.
+            relay.not_before = relay.not_before.filter(|at| *at > now);
             let wanted = relay.is_awaiting(now).then_some(EventFlags::IN);
-            let _ = self.poller.want(Token::Relay, relay, wanted);
+            let _ = self.poller.want(Token::Relay, &*relay, wanted);
         }
     }
 
