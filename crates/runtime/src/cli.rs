@@ -44,8 +44,6 @@ pub fn main(args: Vec<OsString>) -> i32 {
     if args.iter().any(seals) && !sys::program::runs_sealed() {
         let _ = run_sealed();
     }
-    // What starts a program (the C library's and ours) is not used again, and would count towards the peak.
-    sys::memory::release_code();
     let name = OsString::from("berth runtime");
     let arguments = match Arguments::try_parse_from(std::iter::once(name).chain(args)) {
         Ok(arguments) => arguments,

@@ -206,6 +206,8 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<(), String> {
                 }
                 if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                     let _ = rustix::process::kill_process_group(Pid::from_child(&child), Signal::KILL);
+                    // It may have gone to another group.
+                    let _ = child.kill();
                     let _ = child.wait();
                     return Err(format!("did not end within its timeout of {seconds} s"));
                 }

@@ -203,7 +203,7 @@ fn what_the_kernel_does_not_have_is_refused_by_name() {
             .any(|line| line.starts_with(controller) && line.ends_with('1'))
     };
     if has("hugetlb") {
-        println!("skipped: this kernel limits huge pages");
+        println!("skipped in part: this kernel limits huge pages");
     } else {
         limited(
             &mut bundle,

@@ -206,6 +206,15 @@ fn a_bundle_that_changes_later_changes_nothing() {
     nothing_is_left(&cli, &id);
 }
 
+/// Tells a thread that it is to end, however its test ends.
+struct Stopping<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 /// Two documents and two things at the root's place change places all the time, one of them a link to the host's root. Each run
 /// has one document as a whole and the directory, or is refused.
 #[test]
@@ -230,6 +239,8 @@ fn a_bundle_that_changes_while_it_is_read_is_one_or_the_other() {
     symlink("/", path.join("trap")).unwrap();
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
+        // Also when the test fails: the scope waits for the other thread.
+        let stopping = Stopping(&stop);
         let exchanging = scope.spawn(|| {
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                 exchange(&path.join("config.json"), &path.join("other.json"));
@@ -253,7 +264,7 @@ fn a_bundle_that_changes_while_it_is_read_is_one_or_the_other() {
             assert!(whole || refused, "{text}{told}");
             nothing_is_left(&cli, &id);
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        drop(stopping);
         exchanging.join().unwrap();
     });
 }

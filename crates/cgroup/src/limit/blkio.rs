@@ -9,11 +9,12 @@ use crate::file;
 use crate::group::Cgroup;
 use crate::hierarchy::Version;
 
+use super::check::limits_block_io;
 use super::has_line;
 
 impl Cgroup {
     pub(super) fn apply_block_io(&self, block_io: &BlockIo) -> Result<()> {
-        if *block_io == BlockIo::default() {
+        if !limits_block_io(block_io) {
             return Ok(());
         }
         if let Some(weight) = block_io.weight.filter(|weight| *weight != 0)

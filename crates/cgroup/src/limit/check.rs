@@ -76,7 +76,7 @@ impl Hierarchy {
             (
                 "memory",
                 "memory",
-                resources.memory.as_ref().is_some_and(is_limited),
+                resources.memory.as_ref().is_some_and(limits_memory),
             ),
             ("cpu", "cpu", cpu.is_some_and(time)),
             (
@@ -96,10 +96,7 @@ impl Hierarchy {
                 } else {
                     "blkio"
                 },
-                resources
-                    .block_io
-                    .as_ref()
-                    .is_some_and(|block_io| *block_io != BlockIo::default()),
+                resources.block_io.as_ref().is_some_and(limits_block_io),
             ),
             ("hugepageLimits", "hugetlb", !resources.hugepage_limits.is_empty()),
             ("rdma", "rdma", !resources.rdma.is_empty()),
@@ -134,14 +131,29 @@ fn invalid(place: &str, why: impl std::fmt::Display) -> CgroupError {
     CgroupError::Invalid(format!("{place}: {why}"))
 }
 
-/// Limits of kernel memory are ignored, and need no controller.
-fn is_limited(memory: &Memory) -> bool {
-    let ignored = Memory {
+/// Whether something is asked for that needs the controller: engines write down what they do not limit as well, limits of
+/// kernel memory are ignored, and lifting a limit that cannot be set is no failure.
+pub(super) fn limits_memory(memory: &Memory) -> bool {
+    let nothing = Memory {
         kernel: memory.kernel,
         kernel_tcp: memory.kernel_tcp,
+        limit: memory.limit.filter(|limit| *limit <= 0),
+        reservation: memory.reservation.filter(|limit| *limit <= 0),
+        swap: memory.swap.filter(|limit| *limit <= 0),
+        disable_oom_killer: memory.disable_oom_killer.filter(|disabled| !disabled),
         ..Memory::default()
     };
-    *memory != ignored
+    *memory != nothing
+}
+
+/// The same of disks, where a weight of zero is none.
+pub(super) fn limits_block_io(block_io: &BlockIo) -> bool {
+    let nothing = BlockIo {
+        weight: block_io.weight.filter(|weight| *weight == 0),
+        leaf_weight: block_io.leaf_weight.filter(|weight| *weight == 0),
+        ..BlockIo::default()
+    };
+    *block_io != nothing
 }
 
 fn check_memory(memory: &Memory) -> Result<()> {
@@ -371,5 +383,12 @@ mod tests {
         assert!(host.check(&memory).is_err());
         let block_io = serde_json::from_value(json!({"blockIO": {"weight": 10}})).unwrap();
         assert!(host.check(&block_io).is_ok());
+        // What engines write where nothing is limited.
+        std::fs::write(root.path().join("cgroup.controllers"), "pids\n").unwrap();
+        let nothing = json!({
+            "memory": {"disableOOMKiller": false, "swap": -1, "limit": 0},
+            "blockIO": {"weight": 0},
+        });
+        host.check(&serde_json::from_value(nothing).unwrap()).unwrap();
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use spec::runtime::Memory;
 
+use super::check::limits_memory;
 use super::{same_bytes, same_number};
 use crate::error::{CgroupError, Result};
 use crate::file::{self, EBUSY};
@@ -21,7 +22,11 @@ impl Cgroup {
                 "limits of kernel memory are ignored: Linux 5.15 and newer have none of their own"
             );
         }
-        if *memory == Memory::default() {
+        let is_there = || match self.version() {
+            Version::V2 => self.v2_for("memory", "memory limit").is_ok(),
+            Version::V1 | Version::Hybrid => self.v1("memory").is_some(),
+        };
+        if *memory == Memory::default() || (!limits_memory(memory) && !is_there()) {
             return Ok(());
         }
         match self.version() {

@@ -182,12 +182,9 @@ impl Making<'_> {
         launch.callers_keyring = options.no_new_keyring;
         launch.filter = self.filter;
         launch.classed = class.is_some();
-        // Here, too, one kind of work ends and another begins; the peak of the memory is the larger of them, not their sum.
-        sys::memory::release_code();
         let planned = Planned::new(launch)?;
         *hooked = true;
         let mut created = planned.create()?;
-        sys::memory::release_code();
         let pid = created.pid();
         let classed = class.as_ref().map_or_else(Vec::new, Class::directories);
         rdt::enter(&classed, pid.unsigned_abs())?;

@@ -47,6 +47,8 @@ pub(super) fn update(containers: &Containers, options: &UpdateOptions) -> Result
         let kept = kept.intel_rdt.get_or_insert_default();
         over(&mut kept.l3_cache_schema, class.l3_cache_schema);
         over(&mut kept.mem_bw_schema, class.mem_bw_schema);
+        // Whatever becomes of the limits.
+        containers.save(&record)?;
     }
     if !wanted.is_empty() {
         record.cgroup()?.apply(&wanted)?;

@@ -25,9 +25,12 @@ pub(crate) struct Labels {
 impl Labels {
     pub fn new(process: &Process) -> Result<Labels, LaunchError> {
         // It may be in the kernel and switched off.
-        let has_apparmor = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled")
-            .is_ok_and(|enabled| enabled.starts_with('Y'));
-        if !process.apparmor_profile.is_empty() && process.apparmor_profile != "unconfined" && !has_apparmor {
+        let has_apparmor = || {
+            std::fs::read_to_string("/sys/module/apparmor/parameters/enabled")
+                .is_ok_and(|enabled| enabled.starts_with('Y'))
+        };
+        let wanted = !process.apparmor_profile.is_empty() && process.apparmor_profile != "unconfined";
+        if wanted && !has_apparmor() {
             return Err(LaunchError::Unsupported(format!(
                 "process.apparmorProfile {:?}: this kernel has no AppArmor",
                 process.apparmor_profile
