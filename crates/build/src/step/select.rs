@@ -14,7 +14,7 @@ use sys::beneath::{list_sorted, open_beneath_no_links, resolve_in_root};
 
 use super::root::{is_dir, is_missing};
 use crate::instruction::nearest;
-use crate::pattern::{Ignore, Pattern, PatternError, clean, climbs_out, has_wildcard};
+use crate::pattern::{Ignore, Pattern, PatternError, clean, climbs_out};
 
 /// The most files one instruction may take.
 const MAX_ITEMS: usize = 5_000_000;
@@ -80,9 +80,9 @@ pub fn select(
             .split_once("/./")
             .map_or(0, |(before, _)| depth(&clean(before)));
         let cleaned = clean(source);
-        let paths = match has_wildcard(&cleaned) {
-            true => wildcard(root, &cleaned, rules)?,
-            false => vec![cleaned],
+        let paths = match plain(&cleaned) {
+            Some(path) => vec![path],
+            None => wildcard(root, &cleaned, rules)?,
         };
         // A pattern may match nothing: so are files written that need not be there.
         for path in paths {
@@ -110,6 +110,20 @@ pub fn literal(path: &str) -> String {
         out.push(c);
     }
     out
+}
+
+/// The path that a pattern without wildcards stands for.
+fn plain(pattern: &str) -> Option<String> {
+    let mut out = String::with_capacity(pattern.len());
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => out.push(chars.next()?),
+            '*' | '?' | '[' => return None,
+            c => out.push(c),
+        }
+    }
+    Some(out)
 }
 
 fn depth(path: &str) -> usize {
@@ -140,17 +154,32 @@ fn pruned(rules: &Rules<'_>, path: &Path) -> bool {
         .is_some_and(|ignore| ignore.judge(&path.to_string_lossy()).prune)
 }
 
-/// The paths a pattern matches, in order; nothing below a match is looked at again.
+/// The paths a pattern matches, in order; nothing below a match is looked at again. Links on the way to the first name with a
+/// wildcard are followed, as on the way to any name; a wildcard goes through none.
 fn wildcard(root: BorrowedFd<'_>, text: &str, rules: &Rules<'_>) -> Result<Vec<String>, SelectError> {
-    let pattern = Pattern::new(text)?;
+    let names: Vec<&str> = text.split('/').collect();
+    let known: Vec<String> = names.iter().map_while(|name| plain(name)).collect();
+    let rest = names.get(known.len()..).unwrap_or_default().join("/");
+    let lead: PathBuf = known.iter().collect();
+    let start = if known.is_empty() {
+        Path::new(".")
+    } else {
+        lead.as_path()
+    };
+    let top = match resolve_in_root(root, start, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()) {
+        Ok(top) => real_path(root, top.as_fd()).map_err(|error| read_error(&lead, error))?,
+        Err(error) if is_missing(&error) => return Ok(Vec::new()),
+        Err(error) => return Err(read_error(&lead, error)),
+    };
+    let pattern = Pattern::new(&rest)?;
     let mut found = Vec::new();
     let mut waiting = VecDeque::from([(PathBuf::new(), pattern.start())]);
     while let Some((dir, positions)) = waiting.pop_front() {
-        let opened = open_dir(root, &dir)?;
+        let opened = open_dir(root, &top.join(&dir))?;
         for name in list_sorted(opened.as_fd()).map_err(|error| read_error(&dir, error))? {
             let next = pattern.step(&positions, &name.to_string_lossy());
             let path = dir.join(&name);
-            if next.is_empty() || pruned(rules, &path) {
+            if next.is_empty() || pruned(rules, &top.join(&path)) {
                 continue;
             }
             let stat = match statat(&opened, &name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -158,8 +187,8 @@ fn wildcard(root: BorrowedFd<'_>, text: &str, rules: &Rules<'_>) -> Result<Vec<S
                 Err(rustix::io::Errno::NOENT) => continue,
                 Err(error) => return Err(read_error(&path, error)),
             };
-            if pattern.accepts(&next) && !ignored(rules, &path) {
-                found.push(path.to_string_lossy().into_owned());
+            if pattern.accepts(&next) && !ignored(rules, &top.join(&path)) {
+                found.push(lead.join(&path).to_string_lossy().into_owned());
             } else if is_dir(&stat) && pattern.alive_below(&next) {
                 waiting.push_back((path, next));
             }
@@ -349,5 +378,20 @@ fn real_path(root: BorrowedFd<'_>, file: BorrowedFd<'_>) -> io::Result<PathBuf> 
         Ok(relative) => Ok(relative.to_owned()),
         // Nothing that is resolved in a root lies outside it; a rename meanwhile could make it look so.
         Err(_) => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_that_matches_one_name_is_that_name() {
+        for path in ["a", "link/[a]", "x*y?", r"back\slash"] {
+            assert_eq!(plain(&literal(path)).as_deref(), Some(path));
+        }
+        for pattern in ["*", "a/b?", "[ab]", r"a\"] {
+            assert_eq!(plain(pattern), None, "{pattern}");
+        }
     }
 }
