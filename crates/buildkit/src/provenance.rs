@@ -264,7 +264,8 @@ impl Provenance {
     /// The statement about the image whose manifest has this digest, under these names.
     pub fn about(&self, manifest: &Digest, names: &[Reference]) -> image::Statement {
         let about = subjects(manifest, &self.platform, names);
-        statement(&self.predicate_type, about, &self.predicate, manifest)
+        let (about, predicate) = (Value::from(about).to_string(), self.predicate.to_string());
+        statement(&self.predicate_type, &about, &predicate, manifest)
     }
 }
 
@@ -280,18 +281,16 @@ pub fn subjects(manifest: &Digest, platform: &Platform, names: &[Reference]) -> 
     subjects
 }
 
-/// A statement that lies beside the image with this manifest.
-pub fn statement(kind: &str, subjects: Vec<Value>, predicate: &Value, manifest: &Digest) -> image::Statement {
-    let document = json!({
-        "_type": STATEMENT,
-        "predicateType": kind,
-        "subject": subjects,
-        "predicate": predicate,
-    });
+/// A statement that lies beside the image with this manifest. `subjects` and `predicate` are JSON already: a predicate may be
+/// large, and many times as large as a tree in memory.
+pub fn statement(kind: &str, subjects: &str, predicate: &str, manifest: &Digest) -> image::Statement {
+    let (of, is) = (Value::from(STATEMENT), Value::from(kind));
+    let document =
+        format!(r#"{{"_type":{of},"predicate":{predicate},"predicateType":{is},"subject":{subjects}}}"#);
     image::Statement {
         about: manifest.clone(),
         predicate_type: kind.to_owned(),
-        document: document.to_string().into_bytes(),
+        document: document.into_bytes(),
     }
 }
 

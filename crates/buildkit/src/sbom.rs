@@ -22,6 +22,7 @@ use build::{BuildRequest, BuiltContext, Narration};
 use image::Image;
 use rustix::fs::{Mode, OFlags};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use spec::{Digest, Platform, Reference};
 use sys::beneath::{list_sorted, open_beneath_no_links};
 use tokio::sync::mpsc;
@@ -51,6 +52,7 @@ const PENDING: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     scanner: String,
+    name: Reference,
     /// For the scanner, which is told them as variables.
     parameters: BTreeMap<String, String>,
     /// Ask the registry even where the scanner is here.
@@ -61,42 +63,48 @@ pub struct Wanted {
 
 impl Wanted {
     /// Reads what a request says.
-    pub fn read(options: &Options) -> Option<Wanted> {
-        let fields = options.attestations.get("sbom")?.split(',');
-        let fields = fields.filter(|field| !field.is_empty());
+    pub fn read(options: &Options) -> Result<Option<Wanted>, Failure> {
+        let Some(text) = options.attestations.get("sbom") else {
+            return Ok(None);
+        };
+        let fields = text.split(',').filter(|field| !field.is_empty());
         let mut parameters: BTreeMap<String, String> = fields
             .map(|field| field.split_once('=').unwrap_or((field, "")))
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect();
         if let Some("" | "1" | "true") = parameters.remove("disabled").as_deref() {
-            return None;
+            return Ok(None);
         }
         let scanner = parameters.remove("generator").filter(|name| !name.is_empty());
-        Some(Wanted {
-            scanner: scanner.unwrap_or_else(|| SCANNER.to_owned()),
+        let scanner = scanner.unwrap_or_else(|| SCANNER.to_owned());
+        let name = Reference::parse_normalized(&scanner)
+            .map_err(|error| Failure::invalid(format!("invalid scanner {scanner:?}: {error}")))?;
+        Ok(Some(Wanted {
+            scanner,
+            name,
             parameters,
             pull: options.pull,
             anew: options.no_cache,
-        })
+        }))
     }
 }
 
-/// One document about an image.
-#[derive(Debug, Clone, PartialEq)]
+/// One document about an image, as text: a tree of it may take a hundred times as much memory.
+#[derive(Debug, Clone)]
 pub struct Bill {
     /// What else it is about, as the scanner says.
-    subjects: Vec<Value>,
-    predicate: Value,
+    subjects: Option<Box<RawValue>>,
+    predicate: Box<RawValue>,
 }
 
 impl Bill {
     /// The statement about the image whose manifest has this digest, under these names.
     pub fn about(&self, manifest: &Digest, platform: &Platform, names: &[Reference]) -> image::Statement {
-        let about = match self.subjects.is_empty() {
-            true => subjects(manifest, platform, names),
-            false => self.subjects.clone(),
+        let about = match &self.subjects {
+            None => Value::from(subjects(manifest, platform, names)).to_string(),
+            Some(subjects) => subjects.get().to_owned(),
         };
-        statement(SPDX, about, &self.predicate, manifest)
+        statement(SPDX, &about, self.predicate.get(), manifest)
     }
 }
 
@@ -114,6 +122,7 @@ fn recipe(
         .flatten()
         .chain(settings.cmd.iter().flatten());
     let args: Vec<String> = words.cloned().collect();
+    let has_files = result.snapshot.is_some();
     if args.is_empty() {
         return Err(Failure::invalid(format!(
             "the scanner {} cannot be run: the image has neither ENTRYPOINT nor CMD",
@@ -159,7 +168,8 @@ fn recipe(
         mounts: vec![
             bind("/", false, of(0), None),
             tmp,
-            bind(SOURCE, true, of(1), None),
+            // Nothing cannot be mounted; an empty room can, which is for the scanner alone.
+            bind(SOURCE, has_files, of(1), None),
             bind(DESTINATION, false, None, Some(0)),
         ],
     };
@@ -202,9 +212,7 @@ pub async fn scan(
     wanted: &Wanted,
     (result, platform): (BuiltContext, &Platform),
 ) -> Result<Vec<Bill>, Failure> {
-    let name = Reference::parse_normalized(&wanted.scanner)
-        .map_err(|error| Failure::invalid(format!("invalid scanner {:?}: {error}", wanted.scanner)))?;
-    let auth = login(session, name.domain()).await;
+    let auth = login(session, wanted.name.domain()).await;
     let host = Platform::host();
     let getting = service
         .builder
@@ -273,26 +281,36 @@ fn read(said: &OwnedFd) -> Result<Vec<Bill>, Failure> {
     Ok(bills)
 }
 
+/// An in-toto statement, as far as it is looked into.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Said {
+    #[serde(default)]
+    predicate_type: String,
+    subject: Option<Box<RawValue>>,
+    predicate: Option<Box<RawValue>>,
+}
+
 /// The document in a statement.
 fn bill(text: &[u8]) -> Result<Bill, String> {
-    let mut statement: Value =
+    let said: Said =
         serde_json::from_slice(text).map_err(|error| format!("this is no in-toto statement: {error}"))?;
-    let kind = statement
-        .get("predicateType")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
+    let kind = said.predicate_type;
     if kind != SPDX {
         return Err(format!(
             "a statement of the type {kind:?}, where {SPDX} was asked for"
         ));
     }
-    let mut part = |key: &str| statement.get_mut(key).map(Value::take);
-    let subjects = match part("subject") {
-        Some(Value::Array(subjects)) => subjects,
-        _ => Vec::new(),
+    let names_something = |subjects: &RawValue| {
+        let inside = subjects.get().strip_prefix('[');
+        inside.is_some_and(|inside| inside.trim() != "]")
     };
-    let predicate = part("predicate").ok_or_else(|| "a statement without a predicate".to_owned())?;
-    Ok(Bill { subjects, predicate })
+    Ok(Bill {
+        subjects: said.subject.filter(|subjects| names_something(subjects)),
+        predicate: said
+            .predicate
+            .ok_or_else(|| "a statement without a predicate".to_owned())?,
+    })
 }
 
 #[cfg(test)]
@@ -304,13 +322,19 @@ mod tests {
     fn wanted(text: &str) -> Option<Wanted> {
         let mut options = Options::default();
         options.attestations.insert("sbom".to_owned(), text.to_owned());
-        Wanted::read(&options)
+        Wanted::read(&options).unwrap()
     }
 
     #[test]
     fn what_is_asked_for_is_read() {
-        assert_eq!(Wanted::read(&Options::default()), None);
+        assert_eq!(Wanted::read(&Options::default()).unwrap(), None);
         assert_eq!(wanted("disabled=true"), None);
+        let mut misspelt = Options::default();
+        misspelt
+            .attestations
+            .insert("sbom".to_owned(), "generator=Bad/Name".to_owned());
+        let told = Wanted::read(&misspelt).unwrap_err().message;
+        assert!(told.starts_with("invalid scanner \"Bad/Name\": "), "{told}");
         assert_eq!(wanted("").unwrap().scanner, SCANNER);
         let own = wanted("generator=h:5000/scan:1,DEPTH=3").unwrap();
         assert_eq!(own.scanner, "h:5000/scan:1");
@@ -335,11 +359,11 @@ mod tests {
         said("sbom.spdx.json", SPDX, Value::Null);
         let read = || read(&OwnedFd::from(File::open(dir.path()).unwrap()));
         let bills = read().unwrap();
-        let names: Vec<&str> = bills
-            .iter()
-            .filter_map(|bill| bill.predicate["name"].as_str())
-            .collect();
-        assert_eq!(names, ["sbom.spdx.json", "a.spdx.json"]);
+        let told: Vec<&str> = bills.iter().map(|bill| bill.predicate.get()).collect();
+        assert_eq!(
+            told,
+            [r#"{"name":"sbom.spdx.json"}"#, r#"{"name":"a.spdx.json"}"#]
+        );
         let (manifest, platform) = (Digest::sha256(b"m"), Platform::new("linux", "arm64", None));
         let about = |bill: &Bill| -> Value {
             let statement = bill.about(&manifest, &platform, &[]);

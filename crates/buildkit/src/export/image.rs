@@ -166,12 +166,10 @@ impl Export<'_> {
                 To::DockerArchive => false,
             })
         };
-        let bills_of = |outcome: &Outcome| match to {
-            To::Here | To::Registry | To::Layout => outcome.bills.clone(),
-            To::DockerArchive => Vec::new(),
-        };
+        let with_bills = matches!(to, To::Here | To::Registry | To::Layout);
         let mut outcomes = self.outcomes.iter();
-        let said = outcomes.any(|(_, outcome)| said_of(outcome).is_some() || !bills_of(outcome).is_empty());
+        let said = outcomes
+            .any(|(_, outcome)| said_of(outcome).is_some() || with_bills && !outcome.bills.is_empty());
         match self.outcomes.as_slice() {
             [(platform, outcome)] if platform.is_empty() && !said => {
                 form.annotations.without_index()?;
@@ -192,8 +190,8 @@ impl Export<'_> {
                     let entry = form.annotations.of_descriptor(&outcome.platform);
                     image.manifest_descriptor.annotations.extend(entry);
                     let (manifest, platform) = (&image.manifest_digest, &outcome.platform);
-                    let bills = bills_of(outcome);
-                    statements.extend(bills.iter().map(|bill| bill.about(manifest, platform, names)));
+                    let bills = outcome.bills.iter().filter(|_| with_bills);
+                    statements.extend(bills.map(|bill| bill.about(manifest, platform, names)));
                     statements.extend(said_of(outcome).map(|said| said.about(manifest, names)));
                     images.push(image);
                 }

@@ -39,7 +39,7 @@ pub async fn solve(
 ) -> Result<Vec<Outcome>, Failure> {
     let options = Options::read(attributes)?;
     let attested = provenance::Wanted::read(&options.attestations)?;
-    let scanned = sbom::Wanted::read(&options).filter(|_| export::makes_image(&job.request));
+    let scanned = sbom::Wanted::read(&options)?.filter(|_| export::makes_image(&job.request));
     let begun = SystemTime::now();
     let sources = sources(service, job, session, &options).await?;
     let imports = match options.no_cache {
