@@ -34,7 +34,7 @@ pub fn run(args: &[String]) -> Result<()> {
         _ => ("", args),
     };
     let needed: &[&[Package]] = match subject {
-        "supervision" => &[],
+        "supervision" => &[packages::BENCH_SUPERVISION],
         "" | "engine" | "runtime" => &[packages::BENCH],
         "build" => &[packages::BENCH, packages::BENCH_BUILD],
         "images" | "family" => &[packages::BENCH, packages::BENCH_IMAGES],

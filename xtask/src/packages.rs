@@ -65,13 +65,16 @@ pub const VM: &[Package] = &[
     package("e2fsprogs", "mke2fs"),
     package("busybox-static", "busybox"),
 ];
+const BUSYBOX: Package = package("busybox-static", "busybox");
 pub const BENCH: &[Package] = &[
-    package("busybox-static", "busybox"),
+    BUSYBOX,
     package("docker.io", "dockerd"),
     package("crun", "crun"),
     package("runc", "runc"),
     package("iproute2", "ip"),
 ];
+/// Rows without a peer need no more.
+pub const BENCH_SUPERVISION: &[Package] = &[BUSYBOX];
 /// Beside [`BENCH`].
 pub const BENCH_BUILD: &[Package] = &[package("mmdebstrap", "mmdebstrap")];
 pub const BENCH_IMAGES: &[Package] = &[

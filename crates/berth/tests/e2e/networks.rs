@@ -195,8 +195,7 @@ fn no_connection_is_lost_while_daemons_go_and_come() {
 #[test]
 fn routed_ports_are_shown_without_a_port_of_the_host() {
     guard!();
-    if !std::path::Path::new("/proc/net/if_inet6").exists() {
-        println!("skipped: the kernel has no IPv6");
+    if !crate::support::has_ipv6() {
         return;
     }
     let daemon = Daemon::start();

@@ -15,8 +15,15 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// Nothing, with the reason printed, where there can be none.
+    pub fn start() -> Option<Peer> {
+        Peer::try_start()
+            .inspect_err(|reason| println!("skipped: {reason}"))
+            .ok()
+    }
+
     /// `Err`: why there is none.
-    pub fn start() -> Result<Peer, String> {
+    fn try_start() -> Result<Peer, String> {
         let old = crate::docker::fetched().join("old/usr/bin/docker");
         if !old.is_file() {
             return Err(

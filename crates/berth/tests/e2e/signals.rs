@@ -97,16 +97,7 @@ fn a_client_hands_on_what_it_is_sent_and_ends_as_its_container() {
         assert_eq!(started.line(name), "10", "{name}");
         // Nobody tells when the second one is attached; a signal that comes too early ends it.
         let both = retry(|| {
-            let past = [
-                "events",
-                "--since",
-                "0",
-                "--until",
-                "0s",
-                "--filter",
-                "event=attach",
-            ];
-            let all = daemon.ok(&[&past[..], &["--filter", &format!("container={name}")]].concat());
+            let all = daemon.told(&["event=attach", &format!("container={name}")], "{{.Action}}");
             (all.lines().count() == 3).then_some(())
         });
         both.expect("the second one attaches");

@@ -66,17 +66,7 @@ fn a_client_that_takes_nothing_holds_up_nobody_and_is_told_what_it_misses() {
             &["attach", "--no-stdin", "--sig-proxy=false", name],
         );
         let attached = || {
-            let past = [
-                "events",
-                "--since",
-                "0",
-                "--until",
-                "0s",
-                "--filter",
-                "event=attach",
-            ];
-            let of_it = ["--filter", &format!("container={name}")];
-            let lines = daemon.ok(&[&past[..], &of_it].concat());
+            let lines = daemon.told(&["event=attach", &format!("container={name}")], "{{.Action}}");
             (lines.lines().count() == 2).then_some(())
         };
         retry(attached).expect("both are attached");

@@ -399,3 +399,12 @@ pub fn retry<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
         std::thread::sleep(Duration::from_millis(50));
     }
 }
+
+/// False, with the reason printed, where the kernel has no IPv6.
+pub fn has_ipv6() -> bool {
+    let there = Path::new("/proc/net/if_inet6").exists();
+    if !there {
+        println!("skipped: the kernel has no IPv6");
+    }
+    there
+}

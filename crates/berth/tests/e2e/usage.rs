@@ -219,22 +219,11 @@ fn those_who_watch_one_container_do_not_disturb_each_other() {
     guard!();
     let daemon = Daemon::start();
     daemon.ok(&["run", "-d", "--name", "one", "box:1", "sleep", "1000"]);
-    let watch = || {
-        let mut stream = UnixStream::connect(daemon.dir.path().join("run/berth.sock")).unwrap();
-        write!(
-            stream,
-            "GET /v1.51/containers/one/stats HTTP/1.0\r\nHost: x\r\n\r\n"
-        )
-        .unwrap();
-        let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
-        lines.find(String::is_empty).unwrap();
-        lines
-    };
-    let mut watchers = [watch(), watch(), watch()];
+    let mut watchers = [(); 3].map(|()| samples(&daemon, "one"));
     let mut before = vec![(Value::from("0001-01-01T00:00:00Z"), Value::Null); watchers.len()];
     for _ in 0..3 {
         for (watcher, (read, time)) in watchers.iter_mut().zip(&mut before) {
-            let sample: Value = serde_json::from_str(&watcher.next().unwrap()).unwrap();
+            let sample = watcher.next().unwrap();
             assert_eq!(sample["preread"], *read);
             assert_eq!(sample["precpu_stats"]["system_cpu_usage"], *time);
             *read = sample["read"].clone();

@@ -22,13 +22,7 @@ fn import(shown: &str, name: &str) -> String {
 #[test]
 fn caches_are_read_by_buildkit_and_by_us() {
     guard!();
-    let peer = match Peer::start() {
-        Ok(peer) => peer,
-        Err(reason) => {
-            println!("skipped: {reason}");
-            return;
-        }
-    };
+    let Some(peer) = Peer::start() else { return };
     let daemon = Daemon::start();
     let Some(registry) = Registry::start("") else {
         return;

@@ -165,18 +165,7 @@ impl Drop for Busy {
 fn a_removal_that_fails_says_so_and_is_tried_again() {
     guard!();
     let mut daemon = Daemon::start();
-    let destroyed = |daemon: &Daemon| {
-        let past = [
-            "events",
-            "--since",
-            "1",
-            "--until",
-            "0s",
-            "--filter",
-            "event=destroy",
-        ];
-        daemon.ok(&[&past[..], &["--format", "{{.Actor.Attributes.name}}"]].concat())
-    };
+    let destroyed = |daemon: &Daemon| daemon.told(&["event=destroy"], "{{.Actor.Attributes.name}}");
     for name in ["one", "two"] {
         daemon.run(&["run", "--name", name, "box:1", "sh", "-c", "exit 7"]);
     }
