@@ -18,6 +18,7 @@ mod features;
 mod inherited;
 mod lifecycle;
 mod log;
+mod output;
 mod rdt;
 mod report;
 mod signal;

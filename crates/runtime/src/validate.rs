@@ -4,12 +4,14 @@
 //! security module. Nothing is changed. Each mistake is one error that begins with its place in the document. The rooms that
 //! later do what the document says are asked what they would say to it, so that no rule stands twice.
 
-use std::fs;
+use std::os::fd::AsFd;
 use std::path::Path;
+use std::{fs, io};
 
 use cgroup::{CgroupError, Hierarchy};
+use rustix::fs::{Mode, OFlags};
 use spec::runtime::{Linux, Process, Resources, Spec};
-use sys::namespace::{Kind, outside};
+use sys::namespace::{self, Kind, outside};
 
 use crate::error::{LaunchError, reason};
 use crate::namespaces::{self, id_ranges, kind};
@@ -132,6 +134,22 @@ fn limits(linux: &Linux) -> Result<(), LaunchError> {
     })
 }
 
+/// Whether the file is a namespace of this kind.
+fn joinable(path: &Path, wanted: Kind) -> Result<(), String> {
+    let reason = |error: io::Error| reason(&error);
+    // Whatever else it is, opening it must not wait.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| reason(error.into()))?;
+    match namespace::kind_of(file.as_fd()).map_err(reason)? {
+        Some(kind) if kind == wanted => Ok(()),
+        Some(other) => Err(format!(
+            "it is a namespace of another kind ({})",
+            other.proc_name()
+        )),
+        None => Err("it is not a namespace".to_owned()),
+    }
+}
+
 /// Files of the host that the configuration names.
 fn sources(spec: &Spec, linux: &Linux, bundle: &Path) -> Result<(), LaunchError> {
     let there = |place: String, path: &Path| match fs::metadata(path) {
@@ -143,7 +161,11 @@ fn sources(spec: &Spec, linux: &Linux, bundle: &Path) -> Result<(), LaunchError>
     };
     for (index, namespace) in linux.namespaces.iter().enumerate() {
         if let Some(path) = namespaces::path(namespace) {
-            there(format!("linux.namespaces[{index}].path"), path)?;
+            let joined = joinable(path, kind(namespace.r#type));
+            joined.map_err(|why| {
+                let path = path.display();
+                LaunchError::Invalid(format!("linux.namespaces[{index}].path: {path}: {why}"))
+            })?;
         }
     }
     for (index, mount) in spec.mounts.iter().enumerate() {

@@ -499,6 +499,14 @@ fn wrong_fields() -> Vec<(Value, &'static str)> {
             "linux.namespaces[1].path: ",
         ),
         (
+            namespaces(json!([{"type": "mount"}, {"type": "uts", "path": "/proc/self/ns/ipc"}])),
+            "linux.namespaces[1].path: /proc/self/ns/ipc: it is a namespace of another kind (ipc)",
+        ),
+        (
+            namespaces(json!([{"type": "mount"}, {"type": "uts", "path": "/proc/self/status"}])),
+            "linux.namespaces[1].path: /proc/self/status: it is not a namespace",
+        ),
+        (
             user(json!({"namespaces": [{"type": "user"}]})),
             "linux.namespaces: ",
         ),

@@ -444,3 +444,19 @@ fn nothing_is_listed_where_nothing_is() {
     assert_eq!(list("table").lines().count(), 1);
     assert!(!root.exists());
 }
+
+#[test]
+fn a_report_that_nobody_can_read_is_one_error() {
+    let Some(cli) = Cli::new() else {
+        return;
+    };
+    for args in [&["features"][..], &["list"], &["list", "--format", "json"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = cli.call(args).stdout(writer).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {told}");
+        assert_eq!(told.lines().count(), 1, "{args:?}: {told}");
+        assert!(told.contains("standard output: Broken pipe"), "{args:?}: {told}");
+    }
+}

@@ -180,6 +180,22 @@ pub fn unshare(kinds: Kinds) -> io::Result<()> {
     Ok(unsafe { rustix::thread::unshare_unsafe(UnshareFlags::from_bits_retain(kinds.bits() as u32)) }?)
 }
 
+/// Which kind of namespace a file is; `None` where it is none.
+pub fn kind_of(file: BorrowedFd<'_>) -> io::Result<Option<Kind>> {
+    const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+    const NSFS_MAGIC: i64 = 0x6e73_6673;
+    // The number of the request may be another's for other files.
+    if rustix::fs::fstatfs(file)?.f_type != NSFS_MAGIC {
+        return Ok(None);
+    }
+    // SAFETY: the request takes no argument and gives a number.
+    let flag = match unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE as _) } {
+        -1 => return Err(io::Error::last_os_error()),
+        flag => u64::from(flag.unsigned_abs()),
+    };
+    Ok(Kind::ALL.into_iter().find(|kind| kind.flag() == flag))
+}
+
 /// Whether two handles are the same namespace.
 pub fn same(left: impl AsFd, right: impl AsFd) -> io::Result<bool> {
     let (left, right) = (rustix::fs::fstat(left)?, rustix::fs::fstat(right)?);

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use spec::runtime::Status;
 
 use super::error::CliError;
+use super::output;
 use super::state::Containers;
 
 pub(super) fn events(
@@ -34,11 +35,10 @@ pub(super) fn events(
         });
     }
     let cgroup = record.cgroup()?;
-    let print = |kind: &str, data: &Value| {
-        println!("{}", json!({"type": kind, "id": id, "data": data}));
-    };
+    let tell =
+        |kind: &str, data: &Value| output::line(&json!({"type": kind, "id": id, "data": data}).to_string());
     if once {
-        print("stats", &document(&cgroup.stats()?));
+        tell("stats", &document(&cgroup.stats()?))?;
         return Ok(0);
     }
     let alarm = cgroup.oom_event_fd()?;
@@ -53,7 +53,7 @@ pub(super) fn events(
         .map_err(|error| CliError::io("wait for events", error.into()))?;
         let now = cgroup.oom_kills().unwrap_or(kills);
         for _ in kills..now {
-            print("oom", &Value::Null);
+            tell("oom", &Value::Null)?;
         }
         kills = now;
         if ended {
@@ -61,7 +61,7 @@ pub(super) fn events(
         }
         if Instant::now() >= next {
             next += interval;
-            print("stats", &document(&cgroup.stats()?));
+            tell("stats", &document(&cgroup.stats()?))?;
         }
     }
 }

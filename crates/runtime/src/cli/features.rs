@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::error::CliError;
+use super::output;
 use crate::process::scheduling::{MEMORY_FLAGS, MEMORY_MODES};
 
 const MOUNT_OPTIONS: [&str; 62] = [
@@ -111,10 +112,6 @@ pub(super) fn print() -> Result<i32, CliError> {
         },
         "potentiallyUnsafeConfigAnnotations": [],
     });
-    let text = serde_json::to_string_pretty(&document).map_err(|error| CliError::Io {
-        what: "print".to_owned(),
-        reason: error.to_string(),
-    })?;
-    println!("{text}");
+    output::line(&output::document(&document)?)?;
     Ok(0)
 }

@@ -8,37 +8,27 @@ use serde_json::json;
 
 use super::arguments::Format;
 use super::error::CliError;
+use super::output::{self, document, wrong};
 use super::state::Containers;
 use crate::template;
-
-fn print(value: &impl serde::Serialize) -> Result<i32, CliError> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| CliError::Io {
-        what: "print".to_owned(),
-        reason: error.to_string(),
-    })?;
-    println!("{text}");
-    Ok(0)
-}
 
 pub(super) fn state(containers: &Containers, id: &str) -> Result<i32, CliError> {
     let record = containers.load(id)?;
     let state = containers.state(&record);
-    let mut value = serde_json::to_value(&state).map_err(|error| CliError::Io {
-        what: "print".to_owned(),
-        reason: error.to_string(),
-    })?;
+    let mut value = serde_json::to_value(&state).map_err(wrong)?;
     if let Some(fields) = value.as_object_mut() {
         fields.insert("rootfs".to_owned(), json!(record.rootfs));
         fields.insert("created".to_owned(), json!(record.created));
         fields.insert("owner".to_owned(), json!(containers.owner(&record.id)));
     }
-    print(&value)
+    output::line(&document(&value)?)?;
+    Ok(0)
 }
 
 pub(super) fn list(containers: &Containers, format: Format, quiet: bool) -> Result<i32, CliError> {
     let records = containers.all()?;
     if quiet {
-        records.iter().for_each(|record| println!("{}", record.id));
+        records.iter().try_for_each(|record| output::line(&record.id))?;
         return Ok(0);
     }
     if format == Format::Json {
@@ -53,7 +43,7 @@ pub(super) fn list(containers: &Containers, format: Format, quiet: bool) -> Resu
                 })
             })
             .collect();
-        println!("{}", serde_json::Value::from(list));
+        output::line(&serde_json::Value::from(list).to_string())?;
         return Ok(0);
     }
     let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];
@@ -68,22 +58,23 @@ pub(super) fn list(containers: &Containers, format: Format, quiet: bool) -> Resu
             containers.owner(&record.id),
         ]);
     }
-    table(&rows);
+    output::line(&table(&rows))?;
     Ok(0)
 }
 
-fn table<const N: usize>(rows: &[[String; N]]) {
+fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let widths: Vec<usize> = (0..N)
         .map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0))
         .collect();
-    for row in rows {
+    let line = |row: &[String; N]| {
         let cells: Vec<String> = row
             .iter()
             .zip(&widths)
             .map(|(cell, width)| format!("{cell:<width$}"))
             .collect();
-        println!("{}", cells.join("   ").trim_end());
-    }
+        cells.join("   ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 pub(super) fn ps(
@@ -94,7 +85,7 @@ pub(super) fn ps(
 ) -> Result<i32, CliError> {
     let pids = containers.load(id)?.cgroup()?.pids()?;
     if format == Format::Json {
-        println!("{}", json!(pids));
+        output::line(&json!(pids).to_string())?;
         return Ok(0);
     }
     let usual = ["-ef".to_owned()];
@@ -108,7 +99,7 @@ pub(super) fn ps(
         let command = String::from_utf8_lossy(&line).replace('\0', " ");
         rows.push([pid.to_string(), command.trim_end().to_owned()]);
     }
-    table(&rows);
+    output::line(&table(&rows))?;
     Ok(0)
 }
 
@@ -136,14 +127,14 @@ fn ps_of_the_host(pids: &[i32], options: &[String]) -> Result<i32, CliError> {
             "ps: the options must show a column PID".to_owned(),
         ));
     };
-    println!("{head}");
+    output::line(head)?;
     for line in lines {
         let pid = line
             .split_whitespace()
             .nth(column)
             .and_then(|word| word.parse().ok());
         if pid.is_some_and(|pid: i32| pids.contains(&pid)) {
-            println!("{line}");
+            output::line(line)?;
         }
     }
     Ok(0)
@@ -157,10 +148,7 @@ pub(super) fn spec(bundle: Option<&Path>, rootless: bool) -> Result<i32, CliErro
     } else {
         template::spec()
     };
-    let text = serde_json::to_string_pretty(&spec).map_err(|error| CliError::Io {
-        what: "print".to_owned(),
-        reason: error.to_string(),
-    })?;
+    let text = document(&spec)?;
     let file = fs::OpenOptions::new().write(true).create_new(true).open(&path);
     file.and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))
         .map_err(|error| CliError::io(&path.display().to_string(), error))?;
