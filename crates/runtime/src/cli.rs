@@ -45,6 +45,8 @@ pub fn main(args: Vec<OsString>) -> i32 {
     if args.iter().any(seals) && !sys::program::runs_sealed() {
         let _ = run_sealed();
     }
+    // What starts a program is not used again, and reading the command line takes more than anything that follows.
+    sys::memory::release_code();
     let name = OsString::from("berth runtime");
     let arguments = match Arguments::try_parse_from(std::iter::once(name).chain(args)) {
         Ok(arguments) => arguments,

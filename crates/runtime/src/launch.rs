@@ -210,7 +210,7 @@ impl Drop for Unstarted {
 
 /// Makes the container up to the exec.
 pub fn create(launch: Launch<'_>) -> Result<Created, LaunchError> {
-    Planned::new(launch)?.create()
+    Planned::new(launch)?.create(|| {})
 }
 
 /// A container of which nothing is there yet: all is opened, checked and compiled that can be without it.
@@ -233,8 +233,8 @@ impl Planned {
         })
     }
 
-    /// From here on hooks may run.
-    pub fn create(self) -> Result<Created, LaunchError> {
+    /// From here on hooks may run. `meanwhile` is done while the container's process sets itself up.
+    pub fn create(self, meanwhile: impl FnOnce()) -> Result<Created, LaunchError> {
         let Planned {
             mut plan,
             defaults,
@@ -271,8 +271,8 @@ impl Planned {
         }
         let moved = plan.net_devices.hand_over(&plan.namespaces, child.pid());
         let moved = moved.map_err(|error| child.explain(error))?;
-        let terminal =
-            configure(&mut channel, &plan, child.pid(), &defaults).map_err(|error| child.explain(error))?;
+        let terminal = configure(&mut channel, &plan, child.pid(), &defaults, meanwhile)
+            .map_err(|error| child.explain(error))?;
         let poststart = plan.hooks.poststart(child.pid());
         let kept = plan.rootfs.take_of_network();
         Ok(Created {
@@ -329,12 +329,13 @@ impl Asks {
     }
 }
 
-/// What only the caller can do to the child, and the wait for it.
+/// What only the caller can do to the child, and the wait for it, which begins with `meanwhile`.
 fn configure(
     channel: &mut Channel,
     plan: &Plan,
     pid: i32,
     defaults: &[Rlimit],
+    meanwhile: impl FnOnce(),
 ) -> Result<Option<OwnedFd>, LaunchError> {
     plan.namespaces.map_ids(pid)?;
     limits::apply(pid, &plan.process.rlimits, defaults)?;
@@ -342,6 +343,7 @@ fn configure(
         limits::set_oom_score(pid, score)?;
     }
     channel.reach(Stage::Configured, &[])?;
+    meanwhile();
     if plan.hooks.wait_for_mounts() {
         channel.expect(Stage::Mounted)?;
         plan.hooks.run_before_pivot(pid)?;

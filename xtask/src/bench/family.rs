@@ -193,7 +193,13 @@ fn copy(trees: &[&str], into: &Path) -> Result<()> {
             Path::new(tree).is_dir(),
             "the family of images is made of {tree}, which this machine does not have"
         );
-        capture(Command::new("cp").args(["-a", "--parents", tree]).arg(into))?;
+        // With a relative view of its parents, whose modes it looks at where it stands.
+        capture(
+            Command::new("cp")
+                .args(["-a", "--parents", tree])
+                .arg(into)
+                .current_dir("/"),
+        )?;
     }
     Ok(())
 }

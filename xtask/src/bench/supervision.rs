@@ -193,13 +193,15 @@ fn create_up_to(client: Client<'_>, from: usize, to: usize) -> Result<()> {
 fn growth(bench: &mut Bench) -> Result<()> {
     let (few, many) = (10, bench.scaled(1000).max(20));
     bench.each(|side, client| {
-        let measure = || -> Result<[Duration; 4]> {
-            let mut times: [Vec<Duration>; 4] = Default::default();
+        let measure = || -> Result<[Duration; 6]> {
+            let mut times: [Vec<Duration>; 6] = Default::default();
             for _ in 0..RUNS {
                 capture(&mut client(&[
                     "create", "--name", "more", IMAGE, "sleep", "100000",
                 ]))?;
-                let commands: [&[&str]; 4] = [
+                let commands: [&[&str]; 6] = [
+                    &["ps"],
+                    &["ps", "-a", "--filter", "name=more"],
                     &["ps", "-a"],
                     &["inspect", "more"],
                     &["start", "more"],
@@ -216,17 +218,22 @@ fn growth(bench: &mut Bench) -> Result<()> {
         let before = measure()?;
         create_up_to(client, few, many)?;
         let after = measure()?;
-        for (what, (few_time, many_time)) in ["ps -a", "inspect", "start", "stop"]
-            .iter()
-            .zip(before.iter().zip(after))
-        {
+        let rows = [
+            "ps beside one more",
+            "ps -a of one more",
+            "ps -a of all and one more",
+            "inspect of one more",
+            "start of one more",
+            "stop of one more",
+        ];
+        for (what, (few_time, many_time)) in rows.iter().zip(before.iter().zip(after)) {
             let ratio = many_time.as_secs_f64() / few_time.as_secs_f64();
             let value = format!(
                 "{} among {few}, {} among {many}: {ratio:.2} times",
                 milliseconds(*few_time),
                 milliseconds(many_time)
             );
-            say(&format!("{what} of one more"), side, &value);
+            say(what, side, &value);
         }
         remove_all(client)
     })

@@ -184,7 +184,8 @@ impl Making<'_> {
         launch.classed = class.is_some();
         let planned = Planned::new(launch)?;
         *hooked = true;
-        let mut created = planned.create()?;
+        // Making the plan is done, and waiting for the container takes time anyway.
+        let mut created = planned.create(sys::memory::release_code)?;
         let pid = created.pid();
         let classed = class.as_ref().map_or_else(Vec::new, Class::directories);
         rdt::enter(&classed, pid.unsigned_abs())?;
