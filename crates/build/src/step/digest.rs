@@ -108,8 +108,7 @@ fn add(
         FileType::RegularFile => {
             let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
             let mut file = File::from(open_beneath_no_links(root, &item.source, flags, Mode::empty())?);
-            let now = rustix::fs::fstat(&file)?;
-            field(hasher, files.digest(&mut file, &now)?.as_str().as_bytes());
+            field(hasher, files.digest(&mut file)?.as_str().as_bytes());
         }
         FileType::Symlink => {
             let dir = open_beneath_no_links(root, parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
