@@ -97,9 +97,13 @@ impl Downloads {
     pub fn join(&self, store: &Store, repository: &Arc<Repository>, blob: &Descriptor) -> Arc<Download> {
         let mut active = locked(&self.active);
         active.retain(|_, download| download.strong_count() > 0);
-        if let Some(running) = active.get(&blob.digest).and_then(Weak::upgrade)
-            && !matches!(*running.state.borrow(), State::Failed(_))
-        {
+        let of_use = |running: &Arc<Download>| match *running.state.borrow() {
+            State::Failed(_) => false,
+            // Somebody may still have one whose file was let go since.
+            State::Done => store.content().is_stored(&blob.digest),
+            _ => true,
+        };
+        if let Some(running) = active.get(&blob.digest).and_then(Weak::upgrade).filter(of_use) {
             return running;
         }
         let written = Arc::new(Written::default());

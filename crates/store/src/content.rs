@@ -25,6 +25,8 @@ pub use ingest::{Ingest, IngestError, Sealed};
 
 /// How long the beginning of a blob is kept for a download to be resumed.
 const PARTIAL_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How often a blob is brought for one reading of it.
+const BRINGS: usize = 3;
 /// The algorithms a digest can have, each with its directory.
 const ALGORITHMS: [&str; 2] = ["sha256", "sha512"];
 
@@ -116,17 +118,19 @@ impl Content {
     /// Opens the blob for reading. One that is not on the disk is brought there first, which may take long.
     pub fn open(&self, digest: &Digest) -> Result<File, ContentError> {
         let path = self.path(digest);
-        match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.bring(digest)?;
-                match File::open(&path) {
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                        Err(ContentError::NotFound(digest.clone()))
+        let mut brought = 0;
+        loop {
+            match File::open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    // Where no lease holds it, what was brought may be let go again before it is open.
+                    if brought == BRINGS {
+                        return Err(ContentError::NotFound(digest.clone()));
                     }
-                    other => Ok(other.at("open", &path)?),
+                    self.bring(digest)?;
+                    brought += 1;
                 }
+                other => return Ok(other.at("open", &path)?),
             }
-            other => Ok(other.at("open", &path)?),
         }
     }
 

@@ -108,3 +108,43 @@ impl Content {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::Store;
+
+    #[test]
+    fn what_is_let_go_before_it_is_open_is_brought_once_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let digest = store.content().put(b"bytes").unwrap();
+        store.content().remove(&digest).unwrap();
+        let (brought, gone) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(1)));
+        let (counted, going, owner) = (brought.clone(), gone.clone(), store.clone());
+        store.content().bring_with(Arc::new(move |digest: &Digest| {
+            owner.content().put(b"bytes").unwrap();
+            if counted.fetch_add(1, Ordering::Relaxed) < going.load(Ordering::Relaxed) {
+                owner.content().let_go(digest).unwrap();
+            }
+            Ok(())
+        }));
+        let away = Away {
+            size: 5,
+            recipe: None,
+        };
+        store.content().say_away(&digest, away);
+        let mut read = Vec::new();
+        let mut file = store.content().open(&digest).unwrap();
+        file.read_to_end(&mut read).unwrap();
+        assert_eq!((read.as_slice(), brought.load(Ordering::Relaxed)), (&b"bytes"[..], 2));
+        // It has an end where it always goes.
+        store.content().let_go(&digest).unwrap();
+        gone.store(usize::MAX, Ordering::Relaxed);
+        let error = store.content().open(&digest).unwrap_err();
+        assert!(matches!(error, ContentError::NotFound(_)), "{error}");
+    }
+}
