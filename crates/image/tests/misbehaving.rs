@@ -4,11 +4,13 @@
 
 mod support;
 
+use std::time::Duration;
+
 use registry::ClientConfig;
 use spec::Digest;
 use spec::image::media_type;
 use support::servers::memory::{Fault, MemoryRegistry};
-use support::servers::{Request, noise};
+use support::servers::{CuttingProxy, Request, noise};
 use support::{World, is_root, tar_of};
 
 const LAYER: usize = 600_000;
@@ -25,7 +27,10 @@ fn is_layer(request: &Request, method: &str) -> bool {
 
 /// A store whose client splits blobs, where `parts` says so, whatever the connection brings.
 fn world(parts: bool) -> World {
-    let mut config = ClientConfig::default();
+    let mut config = ClientConfig {
+        silence: Duration::from_secs(5),
+        ..ClientConfig::default()
+    };
     if parts {
         config.ranges = registry::Ranges {
             part: 50_000,
@@ -42,8 +47,9 @@ async fn a_pull_sits_out_what_passes() {
         return;
     }
     // What, how often at most, and how many bytes beyond the blob's own it may cost.
-    let cases: [(Fault, usize, usize); 8] = [
+    let cases: [(Fault, usize, usize); 9] = [
         (Fault::Cut(100_000), 3, 0),
+        (Fault::Silent(100_000), 1, 0),
         (Fault::Cut(0), 3, 0),
         (Fault::Status(500, None), 2, 0),
         (Fault::Status(503, Some(0)), 2, 0),
@@ -95,6 +101,50 @@ async fn sat_out(fault: Fault, times: usize, extra: usize, parts: bool) {
         (size..=size + slack).contains(&sent),
         "{what}: {sent} bytes for {size}"
     );
+}
+
+/// What says which layers there are comes in one piece or is asked for again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_sits_out_documents_that_do_not_come_whole() {
+    if !is_root() {
+        return;
+    }
+    // Side by side, since most of the time is pauses.
+    let mut pulls = tokio::task::JoinSet::new();
+    for part in ["/manifests/", "/blobs/"] {
+        for fault in [
+            Fault::Cut(20),
+            Fault::Silent(20),
+            Fault::Length(20),
+            Fault::Status(502, None),
+        ] {
+            pulls.spawn(async move {
+                let what = format!("{fault:?} of {part}");
+                let registry = MemoryRegistry::start(move |request, before| {
+                    let is_document = request.method == "GET" && request.target.contains(part);
+                    (is_document && before == 0).then(|| fault.clone())
+                });
+                let layer = serve(&registry);
+                let world = world(false);
+                let pulled = world.pull(&registry.name("app:1")).await;
+                let (image, _) = pulled.unwrap_or_else(|error| panic!("{what}: {error}"));
+                assert_eq!(image.manifest.layers[0].digest, layer, "{what}");
+            });
+        }
+    }
+    while let Some(pull) = pulls.join_next().await {
+        pull.unwrap();
+    }
+    // One that is never what it should be is not taken.
+    let registry = MemoryRegistry::start(|request, _| {
+        (request.method == "GET" && request.target.contains("/manifests/")).then_some(Fault::Corrupt)
+    });
+    serve(&registry);
+    let world = world(false);
+    let error = world.pull(&registry.name("app:1")).await.unwrap_err().to_string();
+    assert!(error.contains("does not match its digest"), "{error}");
+    assert!(world.images.list().unwrap().is_empty());
+    assert_eq!(world.images.store().content().list().unwrap(), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,6 +247,27 @@ async fn a_push_sits_out_what_passes() {
         registry.manifest("app", "1").is_none(),
         "a manifest without its blobs"
     );
+}
+
+/// The registry keeps what came before a break, and that is not sent again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_goes_on_where_its_connection_broke() {
+    if !is_root() {
+        return;
+    }
+    let registry = MemoryRegistry::start(|_, _| None);
+    let proxy = CuttingProxy::start(registry.server.port, 3, 100_000, true);
+    let world = world(false);
+    let name = format!("127.0.0.1:{}/app:1", proxy.port);
+    let image = world.import(&name, tar_of(&[("noise", &noise(LAYER, 6))])).await;
+    world.push(&name).await.unwrap();
+    assert_eq!(proxy.cuts.load(std::sync::atomic::Ordering::Relaxed), 3);
+    let blobs = image.manifest.layers.iter().chain([&image.manifest.config]);
+    let size: u64 = blobs.map(|blob| blob.size).sum();
+    // One may be asked for its state before it has seen the break.
+    let received = registry.received() as u64;
+    assert!((size..size + 200_000).contains(&received), "{received} of {size}");
+    assert_eq!(Digest::sha256(&registry.manifest("app", "1").unwrap()), image.id);
 }
 
 /// Some kilobytes that unpack to much more than is allowed: from a registry, in an archive, and as a tree.

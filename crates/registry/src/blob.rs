@@ -18,7 +18,7 @@ use url::Url;
 use crate::error::Error;
 use crate::pace::Pace;
 use crate::repository::Repository;
-use crate::session::{Call, SILENCE, Session, backoff};
+use crate::session::{Call, Session, backoff};
 
 /// What a reader reads of which blob, from where.
 #[derive(Clone)]
@@ -112,10 +112,11 @@ impl Span {
             self.connect().await?;
         }
         let (url, size) = (&self.target.url, self.target.size);
+        let silence = self.target.session.silence();
         let Some(body) = &mut self.body else {
             return Ok(Bytes::new());
         };
-        let mut bytes = match tokio::time::timeout(SILENCE, body.next()).await {
+        let mut bytes = match tokio::time::timeout(silence, body.next()).await {
             Ok(Some(Ok(bytes))) => bytes,
             Ok(Some(Err(error))) => return Err(Error::from_transport(&Method::GET, url, &error)),
             Ok(None) => {
@@ -125,7 +126,7 @@ impl Span {
                     detail: format!("unexpected EOF: {} of {size} bytes arrived", self.position),
                 });
             }
-            Err(_) => return Err(Error::silent(&Method::GET, url, SILENCE.as_secs())),
+            Err(_) => return Err(Error::silent(&Method::GET, url, silence.as_secs())),
         };
         let skipped = self.surplus.min(bytes.len() as u64);
         self.surplus -= skipped;

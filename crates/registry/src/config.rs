@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use url::Url;
 
@@ -31,6 +32,8 @@ pub struct ClientConfig {
     pub user_agent: String,
     /// How often something is tried without any progress before giving up.
     pub attempts: u32,
+    /// Silence that is taken for a dead connection.
+    pub silence: Duration,
 }
 
 /// Proxies for requests to registries, as Docker's daemon.json names them. Empty: none.
@@ -123,6 +126,7 @@ impl Default for ClientConfig {
             ],
             user_agent: concat!("berth/", env!("CARGO_PKG_VERSION"), " (linux)").to_owned(),
             attempts: 5,
+            silence: Duration::from_secs(60),
         }
     }
 }

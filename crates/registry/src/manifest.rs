@@ -9,7 +9,7 @@ use spec::{Digest, Hasher};
 
 use crate::error::Error;
 use crate::repository::{Repository, content_length};
-use crate::session::{Call, Payload, read_answer, refusal};
+use crate::session::{Call, Payload, refusal};
 
 /// Most bytes of a manifest (the limit that distribution and containerd share).
 pub const MAX_MANIFEST: usize = 4 << 20;
@@ -41,16 +41,18 @@ impl Repository {
         self.read(|session| {
             Box::pin(async move {
                 let url = session.url(&format!("manifests/{tag_or_digest}")).await?;
-                let mut call = Call::new(Method::GET, url.clone());
-                accept_all(&mut call.headers);
-                let response = session.send(call).await?;
-                if !response.status().is_success() {
-                    return Err(self.manifest_refused(tag_or_digest, response).await);
-                }
-                let media_type = header(response.headers(), "content-type");
-                let claimed: Option<Digest> =
-                    header(response.headers(), "docker-content-digest").parse().ok();
-                let bytes = read_answer(response, MAX_MANIFEST).await?;
+                let ask = || {
+                    let mut call = Call::new(Method::GET, url.clone());
+                    accept_all(&mut call.headers);
+                    call
+                };
+                let answer = match session.whole(ask, MAX_MANIFEST).await? {
+                    Ok(answer) => answer,
+                    Err(refused) => return Err(self.manifest_refused(tag_or_digest, refused).await),
+                };
+                let media_type = header(&answer.headers, "content-type");
+                let claimed: Option<Digest> = header(&answer.headers, "docker-content-digest").parse().ok();
+                let bytes = answer.body;
                 let digest = match wanted.or(claimed.as_ref()) {
                     Some(expected) => {
                         let mut hasher = Hasher::like(expected);
@@ -125,7 +127,7 @@ impl Repository {
     }
 
     async fn manifest_refused(&self, tag_or_digest: &str, response: reqwest::Response) -> Error {
-        let (status, body, url, after) = refusal(response).await;
+        let (status, body, url, after) = refusal(response, self.silence()).await;
         let unknown = body.has("MANIFEST_UNKNOWN") || body.text().is_none();
         if status == StatusCode::NOT_FOUND && unknown {
             let name = self.reference.familiar_name();

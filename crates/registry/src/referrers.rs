@@ -10,7 +10,7 @@ use spec::image::{Descriptor, Index};
 use crate::error::Error;
 use crate::manifest::MAX_MANIFEST;
 use crate::repository::Repository;
-use crate::session::{Call, read_answer};
+use crate::session::Call;
 
 impl Repository {
     /// Everything that refers to `digest`, of one artifact type if one is given.
@@ -22,15 +22,15 @@ impl Repository {
                     if let Some(kind) = kind {
                         url.query_pairs_mut().append_pair("artifactType", kind);
                     }
-                    let response = session.send(Call::new(Method::GET, url.clone())).await?;
-                    match response.status() {
-                        status if status.is_success() => {
-                            let body = read_answer(response, MAX_MANIFEST).await?;
-                            // Some registries answer any path with a page.
-                            Ok(serde_json::from_slice::<Index>(&body).ok())
-                        }
+                    let ask = || Call::new(Method::GET, url.clone());
+                    let refused = match session.whole(ask, MAX_MANIFEST).await? {
+                        // Some registries answer any path with a page.
+                        Ok(answer) => return Ok(serde_json::from_slice::<Index>(&answer.body).ok()),
+                        Err(refused) => refused,
+                    };
+                    match refused.status() {
                         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Ok(None),
-                        _ => Err(self.refused(response).await),
+                        _ => Err(self.refused(refused).await),
                     }
                 }
                 .boxed()

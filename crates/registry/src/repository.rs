@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::header::LINK;
@@ -15,7 +16,7 @@ use spec::{Digest, Reference};
 use crate::error::{Error, ErrorBody};
 use crate::pace::{Limit, Pace};
 use crate::parts::BlobReader;
-use crate::session::{Call, Session, read_answer, refusal};
+use crate::session::{Call, Session, refusal};
 
 /// What will be done with the repository; decides the scope of tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +27,8 @@ pub enum Access {
 
 /// Most tags that are listed.
 const MAX_TAGS: usize = 100_000;
-/// Most bytes of one page of tags.
-const MAX_TAGS_PAGE: usize = 16 << 20;
+/// Most bytes of all pages of them, which is more than as many tags of the greatest length take.
+const MAX_TAGS_BYTES: usize = 16 << 20;
 
 /// A repository of a registry.
 pub struct Repository {
@@ -54,6 +55,12 @@ impl Repository {
             self.pace.add(Limit::new(rate));
         }
         self
+    }
+
+    /// How long nothing may come.
+    pub(crate) fn silence(&self) -> Duration {
+        let session = self.sessions.last();
+        session.map_or(Duration::ZERO, |session| session.silence())
     }
 
     /// The registry's own session.
@@ -115,21 +122,25 @@ impl Repository {
         self.read(|session| {
             Box::pin(async move {
                 let mut url = session.url("tags/list").await?;
-                let mut tags = Vec::new();
+                let (mut tags, mut bytes) = (Vec::new(), 0);
                 loop {
-                    let response = session.send(Call::new(Method::GET, url.clone())).await?;
-                    if !response.status().is_success() {
-                        return Err(self.refused(response).await);
-                    }
-                    let next = next_page(&url, &response);
-                    let body = read_answer(response, MAX_TAGS_PAGE).await?;
-                    let page: Page = serde_json::from_slice(&body)
+                    let ask = || Call::new(Method::GET, url.clone());
+                    let answer = match session.whole(ask, MAX_TAGS_BYTES).await? {
+                        Ok(answer) => answer,
+                        Err(refused) => return Err(self.refused(refused).await),
+                    };
+                    bytes += answer.body.len();
+                    let next = next_page(&url, &answer.headers);
+                    let page: Page = serde_json::from_slice(&answer.body)
                         .map_err(|e| Error::protocol(&url, format!("tags list: {e}")))?;
                     let page = page.tags.unwrap_or_default();
                     let empty = page.is_empty();
                     tags.extend(page);
-                    if tags.len() > MAX_TAGS {
-                        return Err(Error::protocol(&url, format!("more than {MAX_TAGS} tags")));
+                    if tags.len() > MAX_TAGS || bytes > MAX_TAGS_BYTES {
+                        return Err(Error::protocol(
+                            &url,
+                            format!("more than {MAX_TAGS} tags, or {MAX_TAGS_BYTES} bytes of them"),
+                        ));
                     }
                     match next {
                         Some(next) if !empty && next != url => url = next,
@@ -144,7 +155,7 @@ impl Repository {
     /// The error for an answer that says no.
     pub(crate) async fn refused(&self, response: reqwest::Response) -> Error {
         let push = self.upstream().is_ok_and(|s| s.is_push());
-        let (status, body, url, after) = refusal(response).await;
+        let (status, body, url, after) = refusal(response, self.silence()).await;
         self.error(status, &body, &url, after, push)
     }
 
@@ -153,7 +164,7 @@ impl Repository {
         status: StatusCode,
         body: &ErrorBody,
         url: &url::Url,
-        after: Option<std::time::Duration>,
+        after: Option<Duration>,
         push: bool,
     ) -> Error {
         let repository = self.reference.familiar_name();
@@ -199,8 +210,8 @@ impl Repository {
 }
 
 /// Where the answer to `url` says that its next page is.
-pub(crate) fn next_page(url: &url::Url, response: &reqwest::Response) -> Option<url::Url> {
-    let link = response.headers().get(LINK)?.to_str().ok()?;
+pub(crate) fn next_page(url: &url::Url, headers: &http::HeaderMap) -> Option<url::Url> {
+    let link = headers.get(LINK)?.to_str().ok()?;
     url.join(next_link(link)?).ok()
 }
 

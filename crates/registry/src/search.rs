@@ -10,11 +10,11 @@ use crate::client::Client;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::repository::{Access, Repository, next_page};
-use crate::session::{Call, Session, read_answer};
+use crate::session::{Call, Session};
 
 /// Where Docker Hub answers searches.
 const HUB: &str = "index.docker.io";
-/// Most bytes of an answer.
+/// Most bytes of an answer, and of all pages of a catalog.
 const MAX_ANSWER: usize = 16 << 20;
 /// Most names of a catalog that are looked at.
 const MAX_NAMES: usize = 100_000;
@@ -70,29 +70,35 @@ impl Client {
         url.query_pairs_mut()
             .append_pair("q", term)
             .append_pair("n", &limit.to_string());
-        let response = session.send(Call::new(Method::GET, url.clone())).await?;
-        match response.status() {
-            status if status.is_success() => {
-                let body = read_answer(response, MAX_ANSWER).await?;
-                let answer: Answer = serde_json::from_slice(&body)
+        match session
+            .whole(|| Call::new(Method::GET, url.clone()), MAX_ANSWER)
+            .await?
+        {
+            Ok(found) => {
+                let answer: Answer = serde_json::from_slice(&found.body)
                     .map_err(|error| Error::protocol(&url, format!("search: {error}")))?;
                 let mut results = answer.results;
                 results.truncate(limit);
                 return Ok(results);
             }
-            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {}
-            _ => return Err(refused(&session, response).await),
+            Err(response) => match response.status() {
+                StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {}
+                _ => return Err(refused(&session, response).await),
+            },
         }
         let mut url = at("/v2/_catalog?n=1000")?;
-        let (mut found, mut seen) = (Vec::new(), 0);
+        let (mut found, mut seen, mut bytes) = (Vec::new(), 0, 0);
         loop {
-            let response = session.send(Call::new(Method::GET, url.clone())).await?;
-            if !response.status().is_success() {
-                return Err(refused(&session, response).await);
-            }
-            let next = next_page(&url, &response);
-            let body = read_answer(response, MAX_ANSWER).await?;
-            let page: Catalog = serde_json::from_slice(&body)
+            let answer = match session
+                .whole(|| Call::new(Method::GET, url.clone()), MAX_ANSWER)
+                .await?
+            {
+                Ok(answer) => answer,
+                Err(response) => return Err(refused(&session, response).await),
+            };
+            bytes += answer.body.len();
+            let next = next_page(&url, &answer.headers);
+            let page: Catalog = serde_json::from_slice(&answer.body)
                 .map_err(|error| Error::protocol(&url, format!("catalog: {error}")))?;
             let names = page.repositories.unwrap_or_default();
             seen += names.len();
@@ -107,7 +113,15 @@ impl Client {
                     }),
             );
             match next {
-                Some(next) if !empty && next != url && found.len() < limit && seen < MAX_NAMES => url = next,
+                Some(next)
+                    if !empty
+                        && next != url
+                        && found.len() < limit
+                        && seen < MAX_NAMES
+                        && bytes < MAX_ANSWER =>
+                {
+                    url = next;
+                }
                 _ => break,
             }
         }

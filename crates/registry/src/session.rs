@@ -22,8 +22,6 @@ use crate::endpoint::{Endpoint, Security};
 use crate::error::{Error, ErrorBody, is_transient_status};
 use crate::repository::Access;
 
-/// Silence that is taken for a dead connection.
-pub(crate) const SILENCE: Duration = Duration::from_secs(60);
 /// Silence after the last byte of an upload: registries verify and move large blobs before they answer.
 const COMMIT_SILENCE: Duration = Duration::from_secs(600);
 /// Most that is read of an answer that is not content.
@@ -62,6 +60,12 @@ pub(crate) struct Call<'a> {
     pub extra_scope: Option<String>,
 }
 
+/// An answer of which all has come.
+pub(crate) struct Whole {
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
 impl<'a> Call<'a> {
     pub fn new(method: Method, url: Url) -> Call<'a> {
         Call {
@@ -90,6 +94,11 @@ impl Session {
             access,
             origin: OnceCell::new(),
         }
+    }
+
+    /// How long nothing may come.
+    pub fn silence(&self) -> Duration {
+        self.client.inner.config().silence
     }
 
     pub fn is_push(&self) -> bool {
@@ -179,6 +188,34 @@ impl Session {
         }
     }
 
+    /// Sends a call, which `make` makes anew for each attempt, until its answer of at most `most` bytes is here: one that
+    /// breaks off or falls silent is asked for again. An answer that is no success is given back unread.
+    pub async fn whole(
+        &self,
+        make: impl Fn() -> Call<'static>,
+        most: usize,
+    ) -> Result<Result<Whole, Response>, Error> {
+        let attempts = self.client.inner.config().attempts.max(1);
+        let mut failures = 0;
+        loop {
+            let response = self.send(make()).await?;
+            if !response.status().is_success() {
+                return Ok(Err(response));
+            }
+            let headers = response.headers().clone();
+            let error = match read_answer(response, most, self.silence()).await {
+                Ok(body) => return Ok(Ok(Whole { headers, body })),
+                Err(error) => error,
+            };
+            failures += 1;
+            if !error.is_transient() || failures >= attempts {
+                return Err(error);
+            }
+            tracing::debug!(%error, failures, "a registry's answer will be asked for again");
+            tokio::time::sleep(backoff(failures)).await;
+        }
+    }
+
     /// Sends a request without credentials and gives back whatever answers it.
     pub async fn ping(&self, url: Url) -> Result<Response, Error> {
         self.bare(Call::new(Method::GET, url)).await
@@ -220,7 +257,7 @@ impl Session {
         loop {
             let patience = match &progress {
                 Some((sent, length)) if sent.load(Ordering::Relaxed) >= *length => COMMIT_SILENCE,
-                _ => SILENCE,
+                _ => self.silence(),
             };
             match tokio::time::timeout(patience, &mut answer).await {
                 Ok(Ok(response)) => {
@@ -391,12 +428,16 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// Reads an answer of bounded size, giving up on silence.
-pub(crate) async fn read_answer(response: Response, most: usize) -> Result<Vec<u8>, Error> {
+pub(crate) async fn read_answer(
+    response: Response,
+    most: usize,
+    silence: Duration,
+) -> Result<Vec<u8>, Error> {
     let url = response.url().clone();
     let mut body = Vec::new();
     let mut stream = response.bytes_stream();
     loop {
-        match tokio::time::timeout(SILENCE, stream.next()).await {
+        match tokio::time::timeout(silence, stream.next()).await {
             Ok(None) => return Ok(body),
             Ok(Some(Ok(bytes))) => {
                 if body.len() + bytes.len() > most {
@@ -405,16 +446,20 @@ pub(crate) async fn read_answer(response: Response, most: usize) -> Result<Vec<u
                 body.extend_from_slice(&bytes);
             }
             Ok(Some(Err(error))) => return Err(Error::from_transport(&Method::GET, &url, &error)),
-            Err(_) => return Err(Error::silent(&Method::GET, &url, SILENCE.as_secs())),
+            Err(_) => return Err(Error::silent(&Method::GET, &url, silence.as_secs())),
         }
     }
 }
 
 /// Turns a refusal into an error, for answers with no meaning of their own to the caller.
-pub(crate) async fn refusal(response: Response) -> (StatusCode, ErrorBody, Url, Option<Duration>) {
+pub(crate) async fn refusal(
+    response: Response,
+    silence: Duration,
+) -> (StatusCode, ErrorBody, Url, Option<Duration>) {
     let (status, url) = (response.status(), response.url().clone());
     let after = retry_after(response.headers());
-    let body = read_answer(response, MAX_ANSWER).await.unwrap_or_default();
+    let body = read_answer(response, MAX_ANSWER, silence).await;
+    let body = body.unwrap_or_default();
     (status, ErrorBody::parse(&body), url, after)
 }
 

@@ -10,9 +10,7 @@ use url::Url;
 use crate::auth::{Auth, TokenAnswer, TokenKey};
 use crate::endpoint::Security;
 use crate::error::{Error, ErrorBody, is_transient_status};
-use crate::session::{
-    MAX_ANSWER, MAX_PAUSE, SILENCE, Session, backoff, check_downgrade, read_answer, retry_after,
-};
+use crate::session::{MAX_ANSWER, MAX_PAUSE, Session, backoff, check_downgrade, read_answer, retry_after};
 
 impl Session {
     /// Asks the token server. `offline` also asks for a refresh token (a login).
@@ -76,23 +74,31 @@ impl Session {
             }
         };
         let attempts = self.client.inner.config().attempts.max(1);
+        let silence = self.silence();
         let mut failures = 0;
-        let response = loop {
+        let (status, after, body) = loop {
             let Some(again) = request.try_clone() else {
                 return Err(Error::protocol(&realm, "token request cannot be repeated"));
             };
-            let outcome = match tokio::time::timeout(SILENCE, again.send()).await {
+            let sent = match tokio::time::timeout(silence, again.send()).await {
                 Ok(outcome) => outcome.map_err(|e| Error::from_transport(&Method::GET, &realm, &e)),
-                Err(_) => Err(Error::silent(&Method::GET, &realm, SILENCE.as_secs())),
+                Err(_) => Err(Error::silent(&Method::GET, &realm, silence.as_secs())),
+            };
+            let outcome = match sent {
+                Ok(response) => {
+                    let (status, after) = (response.status(), retry_after(response.headers()));
+                    let body = read_answer(response, MAX_ANSWER, silence).await;
+                    body.map(|body| (status, after, body))
+                }
+                Err(error) => Err(error),
             };
             failures += 1;
             let pause = match outcome {
-                Ok(response) => {
-                    let status = response.status();
+                Ok((status, after, body)) => {
                     let busy = status == StatusCode::TOO_MANY_REQUESTS || is_transient_status(status);
-                    let pause = retry_after(response.headers()).unwrap_or_else(|| backoff(failures));
+                    let pause = after.unwrap_or_else(|| backoff(failures));
                     if !busy || failures >= attempts || pause > MAX_PAUSE {
-                        break response;
+                        break (status, after, body);
                     }
                     pause
                 }
@@ -101,8 +107,6 @@ impl Session {
             };
             tokio::time::sleep(pause).await;
         };
-        let (status, after) = (response.status(), retry_after(response.headers()));
-        let body = read_answer(response, MAX_ANSWER).await?;
         if !status.is_success() {
             let detail = ErrorBody::parse(&body).text();
             return Err(match status {

@@ -3,13 +3,15 @@
 
 mod support;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use registry::{Access, Auth, Client, ClientConfig, Error, Rule};
 use spec::Digest;
 use spec::image::media_type;
-use support::{Answer, Canned, Request};
+use support::{Answer, Canned, End, Request};
 
 const BODY: &[u8] = br#"{"schemaVersion":2,"manifests":[]}"#;
 
@@ -298,6 +300,139 @@ async fn lies_are_found() {
     assert!(error.to_string().contains("longer than its 5 bytes"), "{error}");
     let error = pull.blob(&other, 5, 2).await.err().unwrap();
     assert!(error.to_string().contains("another range"), "{error}");
+}
+
+/// A registry that wants a token of its own, for which `answer` says what it has at a path.
+fn with_token(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Canned {
+    Canned::start(move |request| {
+        let path = request.target.split('?').next().unwrap();
+        if path != "/token" && request.header("authorization") != "Bearer GOOD" {
+            let realm = format!(r#"Bearer realm="http://{}/token""#, request.header("host"));
+            return Answer::new(401, "").with("www-authenticate", realm);
+        }
+        answer(path)
+    })
+}
+
+/// Manifests, lists, searches and tokens; layers go on where they broke, which others test.
+#[tokio::test]
+async fn answers_that_break_off_or_fall_silent_are_asked_for_again() {
+    for end in [End::Closed, End::Silent] {
+        let asked: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
+        let counted = asked.clone();
+        let registry = with_token(move |path| {
+            let body: &[u8] = match path {
+                "/token" => br#"{"token":"GOOD"}"#,
+                "/v2/app/tags/list" => br#"{"tags":["one"]}"#,
+                "/v1/search" => br#"{"results":[{"name":"box"}]}"#,
+                _ => BODY,
+            };
+            let mut counted = counted.lock().unwrap();
+            let count = counted.entry(path.to_owned()).or_default();
+            *count += 1;
+            match *count {
+                1 => Answer {
+                    claim: Some(body.len()),
+                    end,
+                    ..Answer::new(200, &body[..body.len() / 2])
+                },
+                _ => Answer::new(200, body),
+            }
+        });
+        let config = ClientConfig {
+            silence: Duration::from_secs(1),
+            ..ClientConfig::default()
+        };
+        let client = Client::new(config).unwrap();
+        let name = format!("{}/app", registry.host()).parse().unwrap();
+        let pull = client.repository(&name, &Auth::Anonymous, Access::Pull).unwrap();
+        assert_eq!(pull.manifest("latest").await.unwrap().bytes, BODY, "{end:?}");
+        assert_eq!(pull.tags().await.unwrap(), ["one"], "{end:?}");
+        assert_eq!(pull.referrers(&Digest::sha256(b"x"), None).await.unwrap(), []);
+        let found = client
+            .search(&registry.host(), "box", 10, &Auth::Anonymous)
+            .await
+            .unwrap();
+        assert_eq!(found[0].name, "box", "{end:?}");
+        let asked = asked.lock().unwrap();
+        assert_eq!(asked.len(), 5, "{asked:?}");
+        assert!(asked.values().all(|count| *count >= 2), "{end:?}: {asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn answers_without_end_are_refused() {
+    let endless = |status: u16| Answer {
+        end: End::Endless,
+        ..Answer::new(status, "")
+    };
+    let registry = with_token(move |path| match path {
+        "/token" => Answer::new(200, r#"{"token":"GOOD"}"#),
+        "/v2/app/manifests/missing" => endless(404),
+        path if path.contains("/blobs/") => Answer {
+            end: End::Endless,
+            ..Answer::new(200, "12345")
+        },
+        _ => endless(200),
+    });
+    let name = format!("{}/app", registry.host()).parse().unwrap();
+    let client = client();
+    let pull = client.repository(&name, &Auth::Anonymous, Access::Pull).unwrap();
+    let says = |error: Error, most: usize| {
+        let text = error.to_string();
+        assert!(text.contains(&format!("larger than {most} bytes")), "{text}");
+    };
+    says(pull.manifest("latest").await.unwrap_err(), 4 << 20);
+    says(
+        pull.referrers(&Digest::sha256(b"x"), None).await.unwrap_err(),
+        4 << 20,
+    );
+    says(pull.tags().await.unwrap_err(), 16 << 20);
+    let found = client.search(&registry.host(), "x", 1, &Auth::Anonymous).await;
+    says(found.unwrap_err(), 16 << 20);
+    // A refusal is one whatever else it says.
+    let missing = pull.manifest("missing").await.unwrap_err();
+    assert!(matches!(missing, Error::ManifestUnknown { .. }), "{missing}");
+    // Of a blob nothing is taken beyond what it has.
+    let mut taken = Vec::new();
+    let mut reader = pull.blob(&Digest::sha256(b"12345"), 5, 0).await.unwrap();
+    while let Ok(Some(bytes)) = reader.chunk().await {
+        taken.extend_from_slice(&bytes);
+    }
+    assert!(taken.is_empty() || taken == b"12345", "{taken:?}");
+
+    let tokens = Canned::start(move |_| endless(200));
+    let realm = format!(r#"Bearer realm="http://{}/token""#, tokens.host());
+    let registry = Canned::start(move |_| Answer::new(401, "").with("www-authenticate", realm.clone()));
+    let name = format!("{}/app", registry.host()).parse().unwrap();
+    let pull = client.repository(&name, &basic(), Access::Pull).unwrap();
+    says(pull.manifest("latest").await.unwrap_err(), 1 << 20);
+    says(
+        client.check_login(&registry.host(), &basic()).await.unwrap_err(),
+        1 << 20,
+    );
+}
+
+/// Each page has one tag, and is followed by another.
+#[tokio::test]
+async fn a_list_of_tags_without_end_is_refused() {
+    let pages = Arc::new(AtomicUsize::new(0));
+    let counter = pages.clone();
+    let registry = Canned::start(move |_| {
+        let page = counter.fetch_add(1, Ordering::Relaxed);
+        let tags = format!(r#"{{"tags":["{}"]}}"#, "t".repeat(1 << 20));
+        Answer::new(200, tags).with("link", format!(r#"<?page={page}>; rel="next""#))
+    });
+    let name = format!("{}/app", registry.host()).parse().unwrap();
+    let pull = client()
+        .repository(&name, &Auth::Anonymous, Access::Pull)
+        .unwrap();
+    let error = pull.tags().await.unwrap_err().to_string();
+    assert!(
+        error.contains("more than 100000 tags, or 16777216 bytes"),
+        "{error}"
+    );
+    assert!(pages.load(Ordering::Relaxed) <= 17);
 }
 
 #[tokio::test]

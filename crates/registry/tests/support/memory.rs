@@ -6,13 +6,15 @@ use std::sync::{Arc, Mutex};
 
 use spec::Digest;
 
-use super::{Answer, Canned, Request};
+use super::{Answer, Canned, End, Request};
 
-/// What goes wrong with one answer.
+/// What goes wrong with one answer. All but ranges happens to manifests as well as to blobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// The body ends after so many bytes; the connection closes.
     Cut(usize),
+    /// The same, but the connection stays open and silent.
+    Silent(usize),
     /// A status, with a number of seconds for `Retry-After` where there is one.
     Status(u16, Option<u64>),
     /// 206 with the bytes and the range of another place.
@@ -133,7 +135,7 @@ impl State {
         match (request.method.as_str(), parts.as_slice()) {
             ("GET" | "HEAD", [repository @ .., "manifests", tag]) => {
                 match self.manifests.get(&format!("{} {tag}", repository.join("/"))) {
-                    Some((media_type, bytes)) => Answer::new(200, bytes.clone())
+                    Some((media_type, bytes)) => spoilt(Answer::new(200, bytes.clone()), fault)
                         .with("content-type", media_type.clone())
                         .with("docker-content-digest", Digest::sha256(bytes).to_string()),
                     None => Answer::new(
@@ -225,23 +227,25 @@ fn blob(request: &Request, bytes: &[u8], fault: Option<Fault>) -> Answer {
         (Some(Fault::OtherRange), Some(_)) => (206, 0..1),
         (_, Some(range)) => (206, range),
     };
-    let mut body = bytes[range.clone()].to_vec();
+    let body = bytes[range.clone()].to_vec();
     let said = format!("bytes {}-{}/{}", range.start, range.end - 1, bytes.len());
-    let claim = body.len();
+    spoilt(Answer::new(status, body), fault).with("content-range", said)
+}
+
+/// An answer with what may be wrong with a body.
+fn spoilt(mut answer: Answer, fault: Option<Fault>) -> Answer {
+    let mut claim = answer.body.len();
     match fault {
-        Some(Fault::Cut(after)) => body.truncate(after),
-        Some(Fault::Corrupt) => body.iter_mut().for_each(|byte| *byte ^= 1),
+        Some(Fault::Cut(after)) => answer.body.truncate(after),
+        Some(Fault::Silent(after)) => {
+            answer.body.truncate(after);
+            answer.end = End::Silent;
+        }
+        Some(Fault::Corrupt) => answer.body.iter_mut().for_each(|byte| *byte ^= 1),
+        Some(Fault::Length(by)) => claim = claim.saturating_add_signed(isize::try_from(by).unwrap()),
         _ => {}
     }
-    let claim = match fault {
-        Some(Fault::Length(by)) => claim.saturating_add_signed(isize::try_from(by).unwrap()),
-        _ => claim,
-    };
-    if body.len() > claim {
-        body.truncate(claim);
-    }
-    Answer {
-        claim: Some(claim),
-        ..Answer::new(status, body).with("content-range", said)
-    }
+    answer.body.truncate(claim);
+    answer.claim = Some(claim);
+    answer
 }

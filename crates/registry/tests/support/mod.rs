@@ -117,6 +117,18 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// Announce this length instead of the body's.
     pub claim: Option<usize>,
+    pub end: End,
+}
+
+/// What comes after the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The connection closes.
+    Closed,
+    /// Nothing, and the connection stays until the client closes it.
+    Silent,
+    /// Blanks without end, of which no length is announced.
+    Endless,
 }
 
 impl Answer {
@@ -126,6 +138,7 @@ impl Answer {
             headers: Vec::new(),
             body: body.into(),
             claim: None,
+            end: End::Closed,
         }
     }
 
@@ -218,14 +231,23 @@ fn serve(
     for (name, value) in &answer.headers {
         head += &format!("{name}: {value}\r\n");
     }
-    head += &format!(
-        "content-length: {}\r\n\r\n",
-        answer.claim.unwrap_or(answer.body.len())
-    );
+    if answer.end != End::Endless {
+        let length = answer.claim.unwrap_or(answer.body.len());
+        head += &format!("content-length: {length}\r\n");
+    }
+    head += "\r\n";
     let mut stream = stream;
     stream.write_all(head.as_bytes()).ok()?;
     if request.method != "HEAD" {
         stream.write_all(&answer.body).ok()?;
+        match answer.end {
+            End::Closed => {}
+            // Until the client has had enough.
+            End::Silent => {
+                let _ = reader.read(&mut [0]);
+            }
+            End::Endless => while stream.write_all(&[b' '; 64 << 10]).is_ok() {},
+        }
     }
     stream.shutdown(Shutdown::Write).ok()
 }

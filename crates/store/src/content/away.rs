@@ -140,7 +140,10 @@ mod tests {
         let mut read = Vec::new();
         let mut file = store.content().open(&digest).unwrap();
         file.read_to_end(&mut read).unwrap();
-        assert_eq!((read.as_slice(), brought.load(Ordering::Relaxed)), (&b"bytes"[..], 2));
+        assert_eq!(
+            (read.as_slice(), brought.load(Ordering::Relaxed)),
+            (&b"bytes"[..], 2)
+        );
         // It has an end where it always goes.
         store.content().let_go(&digest).unwrap();
         gone.store(usize::MAX, Ordering::Relaxed);
