@@ -285,20 +285,7 @@ fn every_event_has_dockers_attributes() {
     ok("unpause one");
     ok("commit one made:1");
     ok("stop -t 0 one");
-    let oom = "x=x; while :; do x=$x$x$x; done";
-    daemon.run(&[
-        "run",
-        "--name",
-        "oom",
-        "--memory",
-        "8m",
-        "--memory-swap",
-        "8m",
-        "box:1",
-        "sh",
-        "-c",
-        oom,
-    ]);
+    daemon.run_hungry("oom");
     daemon.ok(&[
         "run",
         "-d",

@@ -115,25 +115,7 @@ fn containers_live_on_a_host_of_version_1() {
     ];
     assert!(daemon.ok(&usage).ends_with(" / 96MiB 1\n"));
     assert!(daemon.ok(&["top", "one"]).contains("sleep 1000"));
-    let hungry = "x=x; while :; do x=$x$x$x; done";
-    let hungry = [
-        "run",
-        "--name",
-        "hungry",
-        "-m",
-        "16m",
-        "--memory-swap",
-        "16m",
-        "box:1",
-        "sh",
-        "-c",
-        hungry,
-    ];
-    assert_eq!(daemon.run(&hungry).status.code(), Some(137));
-    assert_eq!(
-        daemon.ok(&["inspect", "-f", "{{.State.OOMKilled}}", "hungry"]),
-        "true\n"
-    );
+    daemon.run_hungry("hungry");
 
     // The next daemon takes over what runs.
     daemon.child.kill().unwrap();

@@ -133,21 +133,7 @@ fn shared_memory_is_as_the_mode_says() {
 fn memory_that_ran_out_is_an_event_and_the_peak_is_told_at_the_end() {
     guard!();
     let daemon = Daemon::start();
-    let script = "x=1234567890; while true; do x=$x$x; done";
-    let limits = [
-        "run",
-        "--name",
-        "eats",
-        "-m",
-        "16m",
-        "--memory-swap",
-        "16m",
-        "box:1",
-        "sh",
-        "-c",
-        script,
-    ];
-    assert_eq!(daemon.run(&limits).status.code(), Some(137));
+    daemon.run_hungry("eats");
     let oom = daemon.told(&["event=oom", "container=eats"], "{{.Action}}");
     assert!(!oom.is_empty() && oom.lines().all(|line| line == "oom"), "{oom}");
     let peak = daemon.told(
@@ -156,8 +142,4 @@ fn memory_that_ran_out_is_an_event_and_the_peak_is_told_at_the_end() {
     );
     let peak: u64 = peak.trim().parse().unwrap_or_else(|_| panic!("{peak:?}"));
     assert!((8 << 20..=17 << 20).contains(&peak), "{peak}");
-    assert_eq!(
-        daemon.ok(&["inspect", "-f", "{{.State.OOMKilled}}", "eats"]),
-        "true\n"
-    );
 }

@@ -214,6 +214,16 @@ impl Daemon {
         self.ok(&[&run[..], options, &["box:1"], program].concat());
     }
 
+    /// Runs a container of the image `box` that takes more memory than the 16 MiB it may have, so that the kernel ends it.
+    pub fn run_hungry(&self, name: &str) {
+        let limits = ["-m", "16m", "--memory-swap", "16m"];
+        let script = "x=1234567890; while :; do x=$x$x; done";
+        let run = ["run", "--name", name];
+        let output = self.run(&[&run[..], &limits, &["box:1", "sh", "-c", script]].concat());
+        assert_eq!(output.status.code(), Some(137), "{}", text(&output.stderr));
+        assert_eq!(inspect(self, name, "{{.State.OOMKilled}}"), "true");
+    }
+
     /// What the daemon has told so far, of what passes the filters.
     pub fn told(&self, filters: &[&str], format: &str) -> String {
         let mut args = vec!["events", "--since", "1", "--until", "0s", "--format", format];

@@ -24,6 +24,13 @@ fn guarded() -> Option<(Registry, Daemon, String)> {
     Some((registry, daemon, host))
 }
 
+/// A registry that is open to everybody, and a daemon.
+fn open() -> Option<(Registry, Daemon, String)> {
+    let registry = Registry::start("")?;
+    let host = format!("127.0.0.1:{}", registry.port);
+    Some((registry, Daemon::start(), host))
+}
+
 #[test]
 fn logins_in_the_configuration() {
     guard!();
@@ -151,11 +158,9 @@ fn a_credential_program_keeps_them() {
 #[test]
 fn pushed_and_pulled() {
     guard!();
-    let daemon = Daemon::start();
-    let Some(registry) = Registry::start("") else {
+    let Some((_registry, daemon, host)) = open() else {
         return;
     };
-    let host = format!("127.0.0.1:{}", registry.port);
     let script = r#"
         $ tag box:1 HOST/CLIENT/app:1
         $ tag box:1 HOST/CLIENT/app:2
@@ -222,11 +227,9 @@ fn pushed_and_pulled() {
 #[test]
 fn indexes_are_put_together() {
     guard!();
-    let daemon = Daemon::start();
-    let Some(registry) = Registry::start("") else {
+    let Some((_registry, daemon, host)) = open() else {
         return;
     };
-    let host = format!("127.0.0.1:{}", registry.port);
     daemon.ok(&["tag", "box:1", &format!("{host}/team/app:1")]);
     daemon.ok(&["push", "-q", &format!("{host}/team/app:1")]);
     let script = r#"
@@ -262,11 +265,9 @@ fn indexes_are_put_together() {
 #[test]
 fn indexes_in_detail() {
     guard!();
-    let daemon = Daemon::start();
-    let Some(registry) = Registry::start("") else {
+    let Some((_registry, daemon, host)) = open() else {
         return;
     };
-    let host = format!("127.0.0.1:{}", registry.port);
     let base = daemon.dir.path().join("base.tar").display().to_string();
     for (platform, tag) in [
         ("linux/amd64", "amd"),
@@ -356,11 +357,9 @@ fn indexes_in_detail() {
 #[test]
 fn all_tags_and_platforms() {
     guard!();
-    let daemon = Daemon::start();
-    let Some(registry) = Registry::start("") else {
+    let Some((_registry, daemon, host)) = open() else {
         return;
     };
-    let host = format!("127.0.0.1:{}", registry.port);
     let base = daemon.dir.path().join("base.tar").display().to_string();
     let parts: Vec<String> = ["linux/amd64", "linux/arm/v6", "linux/arm/v7", "linux/arm64"]
         .iter()
