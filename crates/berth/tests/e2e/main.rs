@@ -35,6 +35,7 @@ mod docker;
 mod docker_client;
 mod engines;
 mod events;
+mod exchange;
 mod faults;
 mod files;
 mod first_version;
@@ -68,6 +69,8 @@ mod safety;
 mod saved;
 mod schema2;
 mod selinux;
+#[path = "../../../registry/tests/support/mod.rs"]
+mod servers;
 mod signals;
 mod silent;
 mod slow;

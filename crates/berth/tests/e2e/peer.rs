@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::text;
+use crate::support::{left_out, text};
 
 /// dockerd with a root and a socket of its own, and no bridge and no rules.
 pub struct Peer {
@@ -20,6 +20,11 @@ impl Peer {
         Peer::try_start()
             .inspect_err(|reason| println!("skipped: {reason}"))
             .ok()
+    }
+
+    /// The same where only a part of a test needs it.
+    pub fn for_a_part() -> Option<Peer> {
+        Peer::try_start().inspect_err(|reason| left_out(reason)).ok()
     }
 
     /// `Err`: why there is none.

@@ -97,6 +97,38 @@ fn names_are_fetched_from_where_the_rules_say() {
     assert!(lifted.is_some(), "{}", daemon.log());
 }
 
+/// Docker's own key. The Hub itself is asked only for what no mirror has.
+#[test]
+fn names_of_docker_hub_are_fetched_from_its_mirrors() {
+    guard!();
+    let (empty, web) = (Web::start(), Web::start());
+    web.serve_image("library/ruled", &image());
+    web.serve_image("team/app", &image());
+    let (_dir, daemon) = configured(&format!(
+        r#"{{"registry-mirrors": ["http://{}", "http://{}"]}}"#,
+        empty.address, web.address
+    ));
+    let digest = image().digest();
+    for (name, known) in [
+        ("ruled:1", "ruled"),
+        ("team/app:1", "team/app"),
+        ("docker.io/library/ruled:1", "ruled"),
+    ] {
+        let fetched = |said: &str| {
+            assert!(said.contains(&format!("Digest: {digest}\n")), "{name}: {said}");
+            let digests = daemon.ok(&["image", "inspect", "-f", "{{json .RepoDigests}}", name]);
+            assert_eq!(digests.trim(), format!(r#"["{known}@{digest}"]"#), "{name}");
+            daemon.ok(&["rmi", name]);
+        };
+        fetched(&daemon.ok(&["pull", name]));
+        if let Some(docker) = daemon.docker(&["pull", name]) {
+            let said = format!("{}{}", text(&docker.stdout), text(&docker.stderr));
+            assert!(docker.status.success(), "{name}: {said}");
+            fetched(&said);
+        }
+    }
+}
+
 #[test]
 fn a_nearly_full_disk_takes_no_images() {
     guard!();

@@ -38,5 +38,6 @@ mod run_network;
 mod script;
 mod shown;
 mod system;
+mod tokens;
 
 pub use neutral::neutral;

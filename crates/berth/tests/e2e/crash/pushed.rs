@@ -6,13 +6,10 @@ use spec::Digest;
 use super::under::{Victim, Watched};
 use super::{AFTERWARDS, points};
 use crate::inventory::Inventory;
+use crate::servers::memory::MemoryRegistry;
+use crate::servers::noise;
 use crate::tarball::{Image, Tar};
 
-#[path = "../../../../registry/tests/support/mod.rs"]
-mod servers;
-
-use servers::memory::MemoryRegistry;
-use servers::noise;
 
 #[test]
 fn a_push_goes_on_from_what_a_killed_daemon_had_sent() {
