@@ -2,8 +2,9 @@
 
 use std::process::Command;
 
-use crate::support::{Daemon, text};
+use crate::support::{BERTH, Daemon, text};
 use crate::tarball::{Image, Tar};
+use crate::terminal::typed_in_turn;
 
 /// What `du` says of a path in bytes.
 fn du(path: &std::path::Path) -> u64 {
@@ -111,10 +112,8 @@ fn every_byte_of_the_root_is_accounted_for() {
     }
 }
 
-#[test]
-fn images_are_looked_into_and_compared() {
-    guard!();
-    let daemon = Daemon::start();
+/// Two images, of which one is the other with something changed.
+fn load_two(daemon: &Daemon) {
     let base = Tar::default()
         .file("etc/a", &[1; 1000])
         .file("etc/\x1b[31mred", b"x")
@@ -131,6 +130,44 @@ fn images_are_looked_into_and_compared() {
         std::fs::write(&archive, image.archive(name)).unwrap();
         daemon.ok(&["load", "-i", &archive.display().to_string()]);
     }
+}
+
+/// Somebody moves to the upper layer, looks at what is wasted, and leaves; the terminal is as it was.
+#[test]
+fn the_inside_of_an_image_is_shown_on_a_terminal() {
+    guard!();
+    let daemon = Daemon::start();
+    load_two(&daemon);
+    let line = format!(
+        "stty rows 24 cols 100; was=$(stty -g); {BERTH} image explore two:1; code=$?; \
+         [ \"$was\" = \"$(stty -g)\" ] && exit $code; exit 99"
+    );
+    let turns = [
+        ("q quit", "j"),
+        ("A new (644 0:0 1B)", "w"),
+        ("/etc/a of layer 0, replaced in layer 1", "q"),
+    ];
+    let (code, shown) = typed_in_turn(&daemon, &line, &turns);
+    assert_eq!(code, Some(0), "{shown:?}");
+    for words in [
+        " in 2 layers, 1kB wasted",
+        "A a (644 0:0 1kB)",
+        "C a (644 0:0 4B)",
+    ] {
+        assert!(shown.contains(words), "{words}: {shown:?}");
+    }
+    assert!(
+        !shown.contains("\x1b[31m"),
+        "control characters of an image: {shown:?}"
+    );
+    assert!(shown.trim_end().ends_with("\x1b[?25h\x1b[?1049l"), "{shown:?}");
+}
+
+#[test]
+fn images_are_looked_into_and_compared() {
+    guard!();
+    let daemon = Daemon::start();
+    load_two(&daemon);
     let report = daemon.ok(&["image", "explore", "two:1"]);
     for line in [
         "C /etc/a (644 0:0 4B)",

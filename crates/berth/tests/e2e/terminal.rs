@@ -101,6 +101,11 @@ pub fn on_terminal(daemon: &Daemon, columns: usize, program: &str, args: &[&str]
 /// Runs a line on a terminal, and types `keys` from when it has shown `prompt` until it ends: a client that is not attached
 /// yet misses some. Its exit code, and what it showed.
 fn typed(daemon: &Daemon, line: &str, prompt: &str, keys: &str) -> (Option<i32>, String) {
+    typed_in_turn(daemon, line, &[(prompt, keys)])
+}
+
+/// The same with several prompts and keys: those of one are typed until the next one has been shown.
+pub fn typed_in_turn(daemon: &Daemon, line: &str, turns: &[(&str, &str)]) -> (Option<i32>, String) {
     let mut child = Command::new("script")
         .args(["-qec", line, "/dev/null"])
         .env("DOCKER_HOST", daemon.socket())
@@ -119,10 +124,16 @@ fn typed(daemon: &Daemon, line: &str, prompt: &str, keys: &str) -> (Option<i32>,
             so_far.lock().unwrap().extend_from_slice(&piece[..count]);
         }
     });
+    let mut turn = 0;
     while child.try_wait().unwrap().is_none() {
-        if text(&shown.lock().unwrap()).contains(prompt) {
+        let so_far = text(&shown.lock().unwrap());
+        let is_up = |turn: usize| turns.get(turn).is_some_and(|(prompt, _)| so_far.contains(prompt));
+        if is_up(turn + 1) {
+            turn += 1;
+        }
+        if is_up(turn) {
             // It may end meanwhile.
-            let _ = stdin.write_all(keys.as_bytes());
+            let _ = stdin.write_all(turns[turn].1.as_bytes());
         }
         std::thread::sleep(Duration::from_millis(50));
     }
