@@ -94,7 +94,7 @@ impl Repository {
             && same_origin(&location, session.origin().await?)
         {
             state.location = Some(location);
-            state.resume(session).await;
+            state.resume(session, size).await;
             inherited = state.offset > 0;
         }
         loop {
@@ -127,7 +127,7 @@ impl Repository {
                 return Err(error);
             }
             tokio::time::sleep(backoff(failures)).await;
-            state.resume(session).await;
+            state.resume(session, size).await;
             if state.offset > furthest {
                 furthest = state.offset;
                 failures = 0;
@@ -270,14 +270,14 @@ struct Upload {
 }
 
 impl Upload {
-    /// Asks the registry how far it got; begins again where it does not say.
-    async fn resume(&mut self, session: &Arc<Session>) {
+    /// Asks the registry how far it got; begins again where it does not say, or says more than there is.
+    async fn resume(&mut self, session: &Arc<Session>, size: u64) {
         let known = match self.location.take() {
             Some(location) => status(session, location).await,
             None => None,
         };
         match known {
-            Some((location, offset)) if offset > 0 => {
+            Some((location, offset)) if (1..=size).contains(&offset) => {
                 self.location = Some(location);
                 self.offset = offset;
             }
@@ -298,7 +298,7 @@ async fn status(session: &Arc<Session>, location: Url) -> Option<(Url, u64)> {
     let location = location_of(&response).unwrap_or(location);
     let last: u64 = range.rsplit('-').next()?.trim().parse().ok()?;
     // `0-0` means nothing yet for some registries and one byte for others: begin again.
-    Some((location, if last == 0 { 0 } else { last + 1 }))
+    Some((location, if last == 0 { 0 } else { last.checked_add(1)? }))
 }
 
 fn location_of(response: &Response) -> Result<Url, Error> {

@@ -542,6 +542,35 @@ async fn a_registry_that_limits_requests_gets_pieces() {
     assert!(*received.lock().unwrap() == bytes);
 }
 
+/// After a break, a registry says that it has more than there is: the upload begins again.
+#[tokio::test]
+async fn an_upload_that_is_said_to_be_longer_than_its_blob_begins_again() {
+    for said in ["0-18446744073709551615", "0-1000000", "0-7"] {
+        let begun = Arc::new(AtomicUsize::new(0));
+        let counter = begun.clone();
+        let registry = Canned::start(move |request| match request.method.as_str() {
+            "POST" => {
+                let upload = counter.fetch_add(1, Ordering::Relaxed);
+                Answer::new(202, "").with("location", format!("/v2/app/blobs/uploads/{upload}"))
+            }
+            "GET" => Answer::new(204, "").with("range", said),
+            "PUT" if request.target.contains("/uploads/0") => Answer::new(503, ""),
+            "PUT" if request.body == b"content" => Answer::new(201, ""),
+            _ => Answer::new(400, ""),
+        });
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), b"content").unwrap();
+        let path = file.path().to_owned();
+        let name = format!("{}/app", registry.host()).parse().unwrap();
+        let push = client()
+            .repository(&name, &Auth::Anonymous, Access::Push)
+            .unwrap();
+        let source = Arc::new(move || std::fs::File::open(&path));
+        push.upload(&Digest::sha256(b"content"), 7, source).await.unwrap();
+        assert_eq!(begun.load(Ordering::Relaxed), 2, "{said}");
+    }
+}
+
 #[tokio::test]
 async fn rules_block_rewrite_and_log_in() {
     let registry = Canned::start(|request| match request.header("authorization") {
