@@ -258,10 +258,11 @@ impl Builder {
     ) -> Result<Solution, BuildError> {
         let stop = request.stop.clone();
         let stop_when_dropped = stop.clone().drop_guard();
-        if !request.allow_insecure && recipe.operations.iter().any(recipe::Operation::is_insecure) {
-            return Err(BuildError::invalid(
-                "security.insecure is not allowed for this build: allow it with --allow security.insecure",
-            ));
+        let allowed = request.allowed();
+        if let Some(word) = recipe.operations.iter().find_map(|operation| operation.lacks(allowed)) {
+            return Err(BuildError::invalid(format!(
+                "{word} is not allowed for this build: allow it with --allow {word}"
+            )));
         }
         let build = self.begin(request, Vec::new(), Ignore::default(), output);
         let result = self.run_recipe(&build, &recipe).await;

@@ -64,6 +64,8 @@ pub use plan::context_name;
 pub use prepared::Prepared;
 pub use remote::{Fetched, RemoteContext, fetch, fetch_context, unpack_context};
 pub use report::{StepId, StepNews};
-pub use request::{BuildEvent, BuildRequest, BuiltContext, NamedContext, Narration};
+pub use request::{
+    Allowed, BuildEvent, BuildRequest, BuiltContext, HOST_NETWORK, INSECURE, NamedContext, Narration,
+};
 pub use solution::Solution;
 pub use source::Snippet;

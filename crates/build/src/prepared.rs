@@ -56,7 +56,7 @@ impl Prepared {
         let file = parse(&name, &bytes)?;
         let statements = read_all(&file)?;
         let stages = Stages::read(&file.source, statements.clone())?;
-        refuse_insecure(&stages, &request)?;
+        refuse_more(&stages, &request)?;
         let host = Platform::host();
         let wanted = request.platform.clone().unwrap_or_else(Platform::host);
         let mut arguments = Arguments::new(&request.build_args, &host, &wanted, request.target.as_deref());
@@ -117,19 +117,13 @@ impl Prepared {
     }
 }
 
-/// Steps without confinement are for builds that ask for it.
-fn refuse_insecure(stages: &Stages, request: &BuildRequest) -> Result<(), BuildError> {
-    let insecure =
-        |statement: &&Statement| matches!(&statement.instruction, Instruction::Run(run) if run.insecure);
+/// Commands that may more than others are for builds that allow it.
+fn refuse_more(stages: &Stages, request: &BuildRequest) -> Result<(), BuildError> {
     let mut all = stages.stages.iter().flat_map(|stage| stage.body.iter());
-    match all.find(insecure).filter(|_| !request.allow_insecure) {
-        None => Ok(()),
-        Some(statement) => {
-            let text = "security.insecure is not allowed for this build";
-            let help = "allow it with --allow security.insecure".to_owned();
-            Err(mistake(statement, text, Some(help)).into())
-        }
-    }
+    all.try_for_each(|statement| match &statement.instruction {
+        Instruction::Run(run) => plan::refuse_more(statement, run, request),
+        _ => Ok(()),
+    })
 }
 
 /// A stage takes files only from those before it.

@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
 use crate::exchange::{CacheExport, CacheSource, CacheTarget, Imported};
-use crate::executor::Limits;
+use crate::executor::{Limits, NetworkMode};
 use crate::history::Explained;
+use crate::instruction::RunNetwork;
 use crate::report::{StepId, StepNews};
 
 /// How a build tells what it does.
@@ -45,6 +46,30 @@ pub struct BuiltContext {
     /// With its history; the root filesystem is told by the snapshot.
     pub config: spec::image::ImageConfig,
 }
+
+/// What a build allows its commands beyond what every command may.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Allowed {
+    /// `RUN --security=insecure`.
+    pub insecure: bool,
+    /// `RUN --network=host`.
+    pub host_network: bool,
+}
+
+impl Allowed {
+    /// The word for the first thing that a command wants and is not allowed.
+    pub(crate) fn lacks(self, insecure: bool, network: Option<RunNetwork>) -> Option<&'static str> {
+        if insecure && !self.insecure {
+            return Some(INSECURE);
+        }
+        (network == Some(RunNetwork::Host) && !self.host_network).then_some(HOST_NETWORK)
+    }
+}
+
+/// As clients call commands without the confinement of containers.
+pub const INSECURE: &str = "security.insecure";
+/// As clients call commands in the host's own network.
+pub const HOST_NETWORK: &str = "network.host";
 
 /// A build as asked for.
 #[derive(Debug, Clone)]
@@ -98,13 +123,22 @@ pub struct BuildRequest {
     pub cache_imports: Vec<Arc<Imported>>,
     /// Whether, and how much of, what the build used is going to be exported.
     pub cache_export: CacheExport,
-    /// Whether `RUN --security=insecure` is allowed.
-    pub allow_insecure: bool,
+    pub allowed: Allowed,
     /// Cancelling it ends the build and everything that runs for it.
     pub stop: CancellationToken,
 }
 
 impl BuildRequest {
+    /// What the commands of this build may: where all of them run in the host's network, each may say so.
+    pub(crate) fn allowed(&self) -> Allowed {
+        let host_network =
+            self.allowed.host_network || NetworkMode::parse(&self.network_mode) == NetworkMode::Host;
+        Allowed {
+            host_network,
+            ..self.allowed
+        }
+    }
+
     /// The guest that is called so.
     pub(crate) fn guest(&self, id: &str) -> Option<Image> {
         let mut guests = self.guests.iter();
@@ -143,7 +177,7 @@ impl BuildRequest {
             cache_targets: Vec::new(),
             cache_imports: Vec::new(),
             cache_export: CacheExport::default(),
-            allow_insecure: false,
+            allowed: Allowed::default(),
             stop: CancellationToken::new(),
         }
     }

@@ -18,6 +18,7 @@ use bollard_buildkit_proto::google::protobuf::Timestamp;
 use bollard_buildkit_proto::moby::buildkit::v1::{
     SolveRequest, StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning,
 };
+use build::{Allowed, HOST_NETWORK, INSECURE};
 use prost::Message;
 use serde_json::{Value, json};
 use spec::{Digest, Id};
@@ -33,9 +34,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_OUTPUT: u64 = 2 << 20;
 /// How many bytes are told in one message, unless they were said as one.
 const TOGETHER: usize = 256 << 10;
-
-/// What a client allows so that commands may run without confinement.
-const INSECURE: &str = "security.insecure";
 
 /// The time now as messages write it.
 pub fn now() -> Timestamp {
@@ -357,12 +355,13 @@ impl Job {
         self.borrows.load(Ordering::Relaxed)
     }
 
-    /// Whether the client allows commands without confinement.
-    pub fn allows_insecure(&self) -> bool {
-        self.request
-            .entitlements
-            .iter()
-            .any(|allowed| allowed == INSECURE)
+    /// What the client allows commands beyond others.
+    pub fn allowed(&self) -> Allowed {
+        let allows = |word: &str| self.request.entitlements.iter().any(|allowed| allowed == word);
+        Allowed {
+            insecure: allows(INSECURE),
+            host_network: allows(HOST_NETWORK),
+        }
     }
 
     pub fn counts(&self) -> Counts {

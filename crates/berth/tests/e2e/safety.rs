@@ -6,6 +6,7 @@ mod copies;
 mod devices;
 mod kernel;
 mod neighbours;
+mod permissions;
 mod report;
 mod rights;
 mod stages;

@@ -30,6 +30,7 @@ use bases::Wanted;
 pub use arguments::{Arguments, PREDEFINED, is_platform_argument};
 pub use bases::Bases;
 pub use settings::{apply, env_value, fault, mistake};
+pub use stage::refuse_more;
 pub use wanted::{context_name, wanted_images};
 
 /// What Docker's builder leaves as the comment of a line of history.

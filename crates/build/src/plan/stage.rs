@@ -13,7 +13,7 @@ use crate::error::BuildError;
 use crate::expand::expand_word;
 use crate::instruction::{Argument, CommandLine, Instruction, Mount, Run, Statement, read};
 use crate::parse::{Command, Fault, parse_text};
-use crate::request::NamedContext;
+use crate::request::{BuildRequest, NamedContext};
 use crate::solve::VertexId;
 use crate::source::{Diagnostic, Snippet};
 use crate::step::{CopyStep, PlannedMount, RunPlan, StepKind, WorkdirStep};
@@ -304,6 +304,8 @@ impl Planning {
         run: &Run,
         number: StepNumber,
     ) -> Result<(), BuildError> {
+        // A trigger of the base is seen here for the first time.
+        refuse_more(statement, run, &planner.build.request)?;
         let (args, script) = command(run, &shell(&self.plan.settings));
         let env = self.plan.settings.env.clone();
         let declared =
@@ -494,6 +496,16 @@ fn planned<'p>(
         .get(index)
         .and_then(Option::as_ref)
         .ok_or_else(|| mistake(statement, format!("stage {index} is used before it is planned")))
+}
+
+/// Refuses a command that wants more than this build allows.
+pub fn refuse_more(statement: &Statement, run: &Run, request: &BuildRequest) -> Result<(), BuildError> {
+    let Some(word) = request.allowed().lacks(run.insecure, run.network) else {
+        return Ok(());
+    };
+    let text = format!("{word} is not allowed for this build");
+    let help = format!("allow it with --allow {word}");
+    Err(crate::graph::mistake(statement, text, Some(help)).into())
 }
 
 /// Reads a trigger of a base image; what is wrong with it is shown at the FROM.

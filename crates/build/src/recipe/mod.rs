@@ -8,7 +8,7 @@ mod plan;
 use spec::{Digest, Platform};
 
 use crate::instruction::{Mount, RunNetwork};
-use crate::request::BuiltContext;
+use crate::request::{Allowed, BuiltContext};
 
 pub(crate) use plan::plan;
 
@@ -37,9 +37,12 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// Whether it is a command that wants no confinement.
-    pub fn is_insecure(&self) -> bool {
-        matches!(&self.action, Action::Exec(exec) if exec.insecure)
+    /// The word for what it wants as a command and is not allowed.
+    pub(crate) fn lacks(&self, allowed: Allowed) -> Option<&'static str> {
+        match &self.action {
+            Action::Exec(exec) => allowed.lacks(exec.insecure, exec.network),
+            _ => None,
+        }
     }
 }
 

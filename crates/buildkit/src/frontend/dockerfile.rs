@@ -183,7 +183,7 @@ async fn request(
         squash: options.squash,
         rewrite_timestamp: export::rewrites(&job.request),
         explain: options.explain,
-        allow_insecure: job.allows_insecure(),
+        allowed: job.allowed(),
         client: Some(Arc::new(client)),
         named_contexts: contexts.named,
         guests: contexts.guests,

@@ -124,7 +124,7 @@ async fn solve_flat(
     let request = BuildRequest {
         platform: Some(platform.clone()),
         client,
-        allow_insecure: job.allows_insecure(),
+        allowed: job.allowed(),
         cache_imports: cache::imports(service, job, session, &job.request.frontend_attrs).await?,
         cache_export: cache::export_of(&job.request)?,
         guests: guests.into_values().collect(),
