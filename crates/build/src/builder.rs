@@ -31,11 +31,11 @@ use crate::recipe::{self, Action, Recipe};
 use crate::report::Reporter;
 use crate::request::{BuildEvent, BuildRequest};
 use crate::solution::Solution;
-use crate::solve::{Conditions, Done, Graph, Observer, Outcome, SolveError, VertexId, Wanted, solve};
+use crate::solve::{Conditions, Done, Graph, Making, Observer, Outcome, SolveError, VertexId, Wanted, solve};
 use crate::step::{Build, FileSource, StepKind, StepOperation, Tree, forget_private};
 use crate::transcript::StepNumber;
 
-/// Builds images. Clones share the cache.
+/// Builds images. Clones share the cache, and make equal steps once at a time.
 #[derive(Clone)]
 pub struct Builder {
     pub(crate) images: Images,
@@ -43,6 +43,7 @@ pub struct Builder {
     executor: Arc<dyn Executor>,
     file_digests: Arc<FileDigests>,
     cache_mounts: Arc<CacheMounts>,
+    making: Arc<Making>,
     policy: Arc<CachePolicy>,
 }
 
@@ -68,6 +69,7 @@ impl Builder {
             executor,
             file_digests: Arc::default(),
             cache_mounts: Arc::default(),
+            making: Arc::default(),
             policy: Arc::default(),
         })
     }
@@ -335,6 +337,7 @@ impl Builder {
             executor: self.executor.clone(),
             file_digests: self.file_digests.clone(),
             cache_mounts: self.cache_mounts.clone(),
+            making: self.making.clone(),
             ignore,
             request,
             context_paths: Default::default(),
@@ -538,6 +541,7 @@ async fn work(
             graph: graph.clone(),
             recorder,
         }),
+        making: build.making.clone(),
         places: std::thread::available_parallelism().map_or(2, |count| count.get().max(2)),
         stop: build.request.stop.clone(),
     };

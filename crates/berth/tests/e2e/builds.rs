@@ -210,6 +210,54 @@ fn the_next_build_goes_on_from_what_was_done_when_the_daemon_was_killed() {
     );
 }
 
+/// Of builds at the same time, whoever began them, one does what all of them want.
+#[test]
+fn builds_at_the_same_time_make_a_step_once_and_go_on_when_it_is_given_up() {
+    guard!();
+    let daemon = Daemon::start();
+    let text = "FROM box:1\nRUN cat /proc/sys/kernel/random/uuid > /id; busybox touch /gate/begun; \
+                while [ ! -e /gate/open ]; do busybox sleep 0.05; done\n";
+    let text = text.replace("RUN cat", "RUN --mount=type=cache,target=/gate cat");
+    let path = context(&daemon, "equal", &[("Dockerfile", text.as_str())]);
+    // Who opens the gate is another build, and sees the same directory.
+    let opens = "FROM box:1\nRUN --mount=type=cache,target=/gate \
+                 while [ ! -e /gate/begun ]; do busybox sleep 0.05; done; busybox touch /gate/open\n";
+    let begins = "FROM box:1\nRUN --mount=type=cache,target=/gate \
+                  while [ ! -e /gate/begun ]; do busybox sleep 0.05; done; busybox rm /gate/begun\n";
+    let opens = context(&daemon, "opens", &[("Dockerfile", opens)]);
+    let begins = context(&daemon, "begins", &[("Dockerfile", begins)]);
+    let build = |tag: &str| {
+        let mut command = std::process::Command::new(crate::support::BERTH);
+        command
+            .args(["build", "--progress", "plain", "-t", tag, &path])
+            .env("DOCKER_HOST", daemon.socket())
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let waits = |build: &mut std::process::Child| {
+        let lines = std::io::BufRead::lines(std::io::BufReader::new(build.stderr.take().unwrap()));
+        let mut told = lines.map_while(Result::ok);
+        assert!(told.any(|line| line.contains("waiting for another build that does the same")));
+        // Who writes must not be left alone with a full pipe.
+        std::thread::spawn(move || told.count());
+    };
+    let mut first = build("equal:1");
+    daemon.ok(&["build", "--no-cache", &begins]);
+    let mut second = build("equal:2");
+    waits(&mut second);
+    let mut third = build("equal:3");
+    waits(&mut third);
+    crate::support::signal(&first.id().to_string(), "-INT");
+    assert!(!first.wait().unwrap().success());
+    // One of the others does it now.
+    daemon.ok(&["build", "--no-cache", &opens]);
+    assert!(second.wait().unwrap().success() && third.wait().unwrap().success(), "{}", daemon.log());
+    let id = |tag: &str| daemon.ok(&["run", "--rm", tag, "cat", "/id"]);
+    assert_eq!(id("equal:2"), id("equal:3"));
+}
+
 #[test]
 fn an_image_that_was_built_is_pushed_and_told() {
     guard!();

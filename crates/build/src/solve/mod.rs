@@ -11,11 +11,12 @@
 //! A cache may know a result without having it at hand. Its identity is enough to look up what is above it; the value is
 //! brought when something has to be made from it, and made like any other where it cannot be brought.
 //!
-//! Rules: vertices whose inputs are ready run in parallel, within a limit; vertices with equal keys run once;
-//! the first failure stops everything that has not begun and asks what runs to stop; the solver returns only
+//! Rules: vertices whose inputs are ready run in parallel, within a limit; vertices with equal keys run once, also in several
+//! runs at the same time, where they may use what others made; the first failure stops everything that has not begun and asks what runs to stop; the solver returns only
 //! when nothing runs any more.
 
 mod key;
+mod making;
 mod run;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use spec::Digest;
 use tokio_util::sync::CancellationToken;
 
 pub use key::key;
+pub use making::Making;
 pub use run::solve;
 
 /// What a vertex does.
@@ -61,6 +63,11 @@ pub trait Operation: Send + Sync + 'static {
     /// Whether running it takes one of the limited places for work.
     fn takes_place(&self) -> bool {
         true
+    }
+
+    /// Another run makes just this result, and is waited for.
+    fn waits(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
     }
 }
 
@@ -208,6 +215,8 @@ pub struct Conditions<O: Operation> {
     /// Whether results of earlier runs may be used; new ones are remembered in any case.
     pub use_cache: bool,
     pub observer: Arc<dyn Observer<O>>,
+    /// Shared by runs with one cache.
+    pub making: Arc<Making>,
     /// How many operations may run at a time, at least one.
     pub places: usize,
     pub stop: CancellationToken,

@@ -294,8 +294,10 @@ impl<O: Operation> Run<O> {
             cache,
             stop,
             use_cache,
+            making,
             ..
         } = &self.conditions;
+        let begun = making.moment();
         if stop.is_cancelled() {
             return Err(Halt::Stopped);
         }
@@ -346,7 +348,27 @@ impl<O: Operation> Run<O> {
                 None => {}
             }
         }
-        let identity = by_content.as_ref().map_or(own, |(key, _)| key.clone());
+        let identity = by_content
+            .as_ref()
+            .map_or_else(|| own.clone(), |(key, _)| key.clone());
+        // What is quick is not worth waiting for others, and what is made anew is made by everybody.
+        let _claim = if use_cache && operation.takes_place() {
+            let claim = tokio::select! {
+                claim = making.claim(&identity, operation.waits()) => claim,
+                () = stop.cancelled() => return Err(Halt::Stopped),
+            };
+            if !claim.is_first_since(begun)
+                && let Some(Found::Here(solved)) = cache.find(&identity).map_err(Halt::Failed)?
+            {
+                if identity != own {
+                    cache.also(&own, &solved).map_err(Halt::Failed)?;
+                }
+                return Ok((here(solved), Origin::Cached));
+            }
+            Some(claim)
+        } else {
+            None
+        };
         let parts = by_content.map(|(_, parts)| parts);
         let solved = self
             .make(operation, identity, &keys, parts, &inputs, &values)

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::Barrier;
+use tokio::sync::{Barrier, Notify};
 
 use super::*;
 
@@ -15,6 +15,7 @@ struct Function {
     name: String,
     work: Work,
     by_value: bool,
+    waiting: Arc<Notify>,
 }
 
 impl Operation for Function {
@@ -46,6 +47,10 @@ impl Operation for Function {
         stop: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<u64, String>> {
         (self.work)(inputs.to_vec(), stop.clone())
+    }
+
+    fn waits(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async { self.waiting.notify_one() })
     }
 }
 
@@ -129,9 +134,20 @@ struct Bench {
     log: Arc<Log>,
     runs: Arc<AtomicUsize>,
     stop: CancellationToken,
+    making: Arc<Making>,
+    /// Is told when a vertex waits for another run.
+    waiting: Arc<Notify>,
 }
 
 impl Bench {
+    /// Another one that is solved at the same time, with the same cache.
+    fn beside(&self) -> Bench {
+        Bench {
+            making: self.making.clone(),
+            ..Bench::with_cache(self.cache.clone())
+        }
+    }
+
     fn with_cache(cache: Arc<Memory>) -> Bench {
         Bench {
             cache,
@@ -149,6 +165,7 @@ impl Bench {
             name: name.to_owned(),
             work: counted,
             by_value: false,
+            waiting: self.waiting.clone(),
         };
         self.graph.add(function, inputs).unwrap()
     }
@@ -172,6 +189,7 @@ impl Bench {
             cache: self.cache,
             use_cache,
             observer: self.log,
+            making: self.making,
             places: 4,
             stop: self.stop,
         };
@@ -277,6 +295,97 @@ async fn equal_vertices_run_once() {
     assert_eq!(words, ["made", "merged"]);
 }
 
+/// Says that it has begun, and ends when the gate opens.
+fn gated(begun: &Arc<Notify>, gate: &Arc<Notify>, end: Result<u64, String>) -> Work {
+    let (begun, gate) = (begun.clone(), gate.clone());
+    Arc::new(move |_, stop: CancellationToken| {
+        let (begun, gate, end) = (begun.clone(), gate.clone(), end.clone());
+        Box::pin(async move {
+            begun.notify_one();
+            tokio::select! {
+                () = gate.notified() => end,
+                () = stop.cancelled() => Err("stopped".to_owned()),
+            }
+        })
+    })
+}
+
+/// What becomes of a vertex that one run makes while another one wants it: what `meanwhile` does to the first, then how both
+/// ended, and how often the second made something.
+async fn meeting(
+    end: Result<u64, String>,
+    meanwhile: impl FnOnce(&CancellationToken, &Notify),
+) -> [(Result<u64, SolveError<String>>, usize); 2] {
+    let (begun, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let mut first = Bench::default();
+    let one = first.add_work("slow", &[], gated(&begun, &gate, end));
+    let mut second = first.beside();
+    let other = second.sum("slow", 7, &[]);
+    let top = second.sum("top", 1, &[other]);
+    let runs = [first.runs(), second.runs()];
+    let (stop, waiting) = (first.stop.clone(), second.waiting.clone());
+    let first = tokio::spawn(async move { first.solve(&[one], true).await.map(|all| all[&one].value) });
+    begun.notified().await;
+    let second = tokio::spawn(async move { second.solve(&[top], true).await.map(|all| all[&top].value) });
+    waiting.notified().await;
+    meanwhile(&stop, &gate);
+    let ended = [first.await.unwrap(), second.await.unwrap()];
+    let [one, two] = runs.map(|runs| runs.load(Ordering::SeqCst));
+    let [first, second] = ended;
+    [(first, one), (second, two)]
+}
+
+#[tokio::test]
+async fn what_another_run_makes_is_waited_for() {
+    let [first, second] = meeting(Ok(7), |_, gate| gate.notify_one()).await;
+    assert_eq!(first, (Ok(7), 1));
+    assert_eq!(second, (Ok(8), 1), "only what lies above is made");
+}
+
+#[tokio::test]
+async fn what_another_run_fails_to_make_or_gives_up_is_made() {
+    let broken = Err("it broke".to_owned());
+    let [first, second] = meeting(broken, |_, gate| gate.notify_one()).await;
+    assert!(matches!(first.0, Err(SolveError::Failed(_, _))));
+    assert_eq!(second, (Ok(8), 2));
+    let [first, second] = meeting(Ok(7), |stop, _| stop.cancel()).await;
+    assert_eq!(first.0, Err(SolveError::Stopped));
+    assert_eq!(second, (Ok(8), 2));
+}
+
+#[tokio::test]
+async fn who_waits_for_another_run_can_be_stopped() {
+    let (begun, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let mut first = Bench::default();
+    let one = first.add_work("slow", &[], gated(&begun, &gate, Ok(7)));
+    let mut second = first.beside();
+    let other = second.sum("slow", 7, &[]);
+    let (runs, stop, waiting) = (second.runs(), second.stop.clone(), second.waiting.clone());
+    let first = tokio::spawn(async move { first.solve(&[one], true).await });
+    begun.notified().await;
+    let second = tokio::spawn(async move { second.solve(&[other], true).await });
+    waiting.notified().await;
+    stop.cancel();
+    assert_eq!(second.await.unwrap(), Err(SolveError::Stopped));
+    assert_eq!(runs.load(Ordering::SeqCst), 0);
+    gate.notify_one();
+    assert_eq!(first.await.unwrap().unwrap()[&one].value, 7);
+}
+
+#[tokio::test]
+async fn what_is_to_be_made_anew_waits_for_nobody() {
+    let (begun, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let mut first = Bench::default();
+    let one = first.add_work("slow", &[], gated(&begun, &gate, Ok(7)));
+    let mut second = first.beside();
+    let other = second.sum("slow", 9, &[]);
+    let first = tokio::spawn(async move { first.solve(&[one], true).await });
+    begun.notified().await;
+    assert_eq!(second.solve(&[other], false).await.unwrap()[&other].value, 9);
+    gate.notify_one();
+    assert_eq!(first.await.unwrap().unwrap()[&one].value, 7);
+}
+
 fn until_stopped() -> Work {
     Arc::new(|_, stop: CancellationToken| {
         Box::pin(async move {
@@ -378,6 +487,7 @@ fn inputs_must_be_added_first() {
         name: "x".into(),
         work: until_stopped(),
         by_value: false,
+        waiting: Arc::default(),
     };
     assert_eq!(bench.graph.add(function, &[far]), Err(UnknownInput(far)));
 }
@@ -480,6 +590,7 @@ async fn the_rest_is_brought_where_it_is_wanted() {
         cache: bench.cache,
         use_cache: true,
         observer: bench.log,
+        making: bench.making,
         places: 4,
         stop: bench.stop,
     };

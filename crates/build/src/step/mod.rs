@@ -24,6 +24,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use image::Images;
 use spec::Digest;
@@ -33,12 +34,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache::{BuildCache, CacheMounts, FileDigests};
 use crate::error::BuildError;
-use crate::executor::Executor;
+use crate::executor::{Executor, Output, Stream};
 use crate::history::Part;
 use crate::pattern::Ignore;
 use crate::report::{Reporter, StepName};
 use crate::request::{BuildRequest, BuiltContext};
-use crate::solve::Operation;
+use crate::solve::{Making, Operation};
 use crate::source::Snippet;
 
 pub use copy::{CopyStep, FileSource};
@@ -72,6 +73,8 @@ pub struct Build {
     pub cache: Arc<BuildCache>,
     pub file_digests: Arc<FileDigests>,
     pub cache_mounts: Arc<CacheMounts>,
+    /// What all builds are making.
+    pub making: Arc<Making>,
     pub ignore: Ignore,
     /// What the instructions take from the context, known once everything is planned; `None`: all of it.
     pub context_paths: OnceLock<Option<Vec<String>>>,
@@ -289,6 +292,17 @@ impl Operation for StepOperation {
                 | StepKind::Merge
                 | StepKind::Difference
         )
+    }
+
+    fn waits(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.build.reporter.begin(&self.name).await;
+            let output = Output {
+                stream: Stream::Stderr,
+                bytes: Bytes::from_static(b"waiting for another build that does the same\n"),
+            };
+            self.build.reporter.output(&self.name, output).await;
+        })
     }
 }
 

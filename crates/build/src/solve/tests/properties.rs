@@ -156,6 +156,7 @@ async fn solved(bench: Bench, targets: &[VertexId]) -> Result<Results<u64>, Solv
         cache: bench.cache,
         use_cache: true,
         observer: bench.log,
+        making: bench.making,
         places: PLACES,
         stop: bench.stop,
     };
@@ -244,6 +245,37 @@ proptest! {
         check_once(&rest);
         for key in rest.runs.lock().unwrap().keys() {
             prop_assert!(!kept.contains(key), "{key} was made and is made again");
+        }
+    }
+
+    #[test]
+    fn two_runs_at_the_same_time_make_each_vertex_once(plans in graphs(false)) {
+        let (cache, seen): (Arc<Memory>, Arc<Seen>) = (Arc::default(), Arc::default());
+        let (first, ids) = bench(&plans, &cache, &seen, None);
+        let (mut second, _) = bench(&plans, &cache, &seen, None);
+        second.making = first.making.clone();
+        let both = run(async { tokio::join!(solved(first, &ids), solved(second, &ids)) });
+        for results in [both.0.unwrap(), both.1.unwrap()] {
+            for (id, expected) in ids.iter().zip(in_order(&plans)) {
+                prop_assert_eq!(Some(results[id].value), expected);
+            }
+        }
+        for (what, count) in seen.runs.lock().unwrap().iter() {
+            prop_assert_eq!(*count, 1, "{:?} ran more than once", what);
+        }
+    }
+
+    #[test]
+    fn one_run_that_is_given_up_takes_nothing_from_another(plans in graphs(false), after in 1usize..14) {
+        let (cache, seen): (Arc<Memory>, Arc<Seen>) = (Arc::default(), Arc::default());
+        let (first, ids) = bench(&plans, &cache, &seen, Some(after));
+        let (mut second, _) = bench(&plans, &cache, &seen, None);
+        second.making = first.making.clone();
+        let (given_up, results) = run(async { tokio::join!(solved(first, &ids), solved(second, &ids)) });
+        prop_assert!(matches!(given_up, Ok(_) | Err(SolveError::Stopped)), "{given_up:?}");
+        let results = results.unwrap();
+        for (id, expected) in ids.iter().zip(in_order(&plans)) {
+            prop_assert_eq!(Some(results[id].value), expected);
         }
     }
 }
