@@ -479,8 +479,7 @@ fn an_overlay_root_is_seen_only_inside() {
         upper: Some(layers.path().join("upper")),
         work: Some(layers.path().join("work")),
         read_only: false,
-        objects: None,
-        label: None,
+        ..sys::mount::Overlay::default()
     };
     bundle.shell("echo new > /tmp/file; cat /tmp/file");
     let (stdio, output) = captured();

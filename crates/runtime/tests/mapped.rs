@@ -49,8 +49,7 @@ fn bundle() -> (Bundle, tempfile::TempDir, Overlay) {
         upper: Some(layers.path().join("fs")),
         work: Some(layers.path().join("work")),
         read_only: false,
-        objects: None,
-        label: None,
+        ..Overlay::default()
     };
     (bundle, layers, overlay)
 }

@@ -210,6 +210,40 @@ fn the_next_build_goes_on_from_what_was_done_when_the_daemon_was_killed() {
     );
 }
 
+/// Letting go of an overlay has the kernel write all that anybody left unwritten on its filesystem, unless it is volatile; and
+/// so does a program that syncs.
+#[test]
+fn nobody_waits_for_the_disk_where_nothing_is_to_last() {
+    guard!();
+    let daemon = Daemon::start();
+    let text = "FROM box:1 AS other\nRUN echo other > /srv/other\nFROM box:1\n\
+                RUN --mount=type=bind,from=other,source=/srv,target=/mnt,rw cat /proc/self/mountinfo > /info\n";
+    let path = context(&daemon, "mounts", &[("Dockerfile", text)]);
+    daemon.ok(&["build", "-t", "mounts:1", &path]);
+    let of = |info: &str, place: &str| {
+        let found = info.lines().find(|line| line.split(' ').nth(4) == Some(place));
+        found.unwrap_or_default().to_owned()
+    };
+    let step = daemon.ok(&["run", "--rm", "mounts:1", "cat", "/info"]);
+    if !of(&step, "/").contains(" - overlay ") {
+        println!("skipped: the data root cannot have overlays");
+        return;
+    }
+    let is_volatile = |mount: &str| mount.rsplit(' ').next().is_some_and(|options| options.contains(",volatile"));
+    assert!(is_volatile(&of(&step, "/")) && is_volatile(&of(&step, "/mnt")), "{step}");
+    let gone = daemon.ok(&["run", "--rm", "box:1", "cat", "/proc/self/mountinfo"]);
+    assert!(is_volatile(&of(&gone, "/")), "{gone}");
+    // What one container left for its next start, or for `cp` and `commit`, is worth the wait.
+    let stays = daemon.ok(&["run", "--name", "stays", "box:1", "cat", "/proc/self/mountinfo"]);
+    assert!(!is_volatile(&of(&stays, "/")), "{stays}");
+    // One that is going to go can be started anew until then.
+    daemon.ok(&["run", "-d", "--rm", "--name", "going", "box:1", "sh", "-c", "echo x >> /count; sleep 600"]);
+    let count = || daemon.ok(&["exec", "going", "cat", "/count"]);
+    crate::support::retry(|| (count() == "x\n").then_some(())).unwrap();
+    daemon.ok(&["restart", "-t", "0", "going"]);
+    crate::support::retry(|| (count() == "x\nx\n").then_some(())).unwrap();
+}
+
 /// Of builds at the same time, whoever began them, one does what all of them want.
 #[test]
 fn builds_at_the_same_time_make_a_step_once_and_go_on_when_it_is_given_up() {

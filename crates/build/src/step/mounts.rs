@@ -22,7 +22,7 @@ use sys::mount::{Objects, Overlay};
 
 use super::place::{Ownership, Placer};
 use super::run::{PlannedMount, RunPlan, remove_mount_point};
-use super::scratch::{Scratch, mount as mount_snapshot};
+use super::scratch::{Scratch, mount as mount_snapshot, volatile};
 use super::select::{Rules, literal, select};
 use super::{Build, Tree, root};
 use crate::cache::CacheMount;
@@ -324,7 +324,7 @@ impl Prepared {
         if planned.output.is_some() || empty {
             let room = Scratch::create(&build.store, tree.and_then(|tree| tree.snapshot), &build.id)?;
             self.mounts.push(StepMount::Bind {
-                source: MountSource::Overlay(build.store.snapshots().overlay(room.id()?)?),
+                source: MountSource::Overlay(volatile(&build.store, room.id()?)?),
                 target: planned.target.clone(),
                 read_only: false,
             });
@@ -405,7 +405,7 @@ impl Prepared {
             }
         };
         let room = Scratch::create(&build.store, None, &build.id)?;
-        let own = build.store.snapshots().overlay(room.id()?)?;
+        let own = volatile(&build.store, room.id()?)?;
         if let (Some(top), Some(upper)) = (lower.first(), &own.upper) {
             // The upper's root is what shows as the directory itself.
             let meta = fs::metadata(top).map_err(fail)?;
@@ -434,9 +434,9 @@ impl Prepared {
             lower,
             upper: own.upper,
             work: own.work,
-            read_only: false,
             objects,
-            label: None,
+            volatile: own.volatile,
+            ..Overlay::default()
         }))
     }
 }
@@ -549,7 +549,7 @@ fn merged(store: &Store, snapshot: SnapshotId, path: &str) -> Result<MountSource
             work: None,
             read_only: true,
             objects,
-            label: None,
+            ..Overlay::default()
         })),
     }
 }

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use image::layer::{DiffOptions, apply_part, diff_part};
 use spec::ErrorClass;
 use store::{SnapshotId, Store};
+use sys::mount::Overlay;
 
 use crate::error::BuildError;
 
@@ -99,10 +100,18 @@ impl Drop for Scratch {
     }
 }
 
+/// What to mount to see a snapshot. What a step writes need not be on the disk when it ends: a layer is trusted after a
+/// crash of the machine only if the store has synced it since.
+pub fn volatile(store: &Store, snapshot: SnapshotId) -> Result<Overlay, BuildError> {
+    Ok(Overlay {
+        volatile: true,
+        ..store.snapshots().overlay(snapshot)?
+    })
+}
+
 /// The tree of a snapshot, mounted nowhere.
 pub fn mount(store: &Store, snapshot: SnapshotId) -> Result<OwnedFd, BuildError> {
-    let overlay = store.snapshots().overlay(snapshot)?;
-    overlay
+    volatile(store, snapshot)?
         .mount_detached()
         .map_err(|error| BuildError::io(format_args!("mounting snapshot {snapshot}"), &error))
 }

@@ -160,7 +160,12 @@ fn launch_blocking(
         ..write_files(engine, container, sandbox.as_ref(), &links)?
     };
     label_files(container, &files)?;
-    let overlay = engine.store.snapshots().overlay(container.snapshot)?;
+    let overlay = sys::mount::Overlay {
+        // What goes with the container, or is the builder's, is nothing after a crash of the machine: its end need not wait
+        // for the disk.
+        volatile: host.auto_remove || records == Records::Nothing,
+        ..engine.store.snapshots().overlay(container.snapshot)?
+    };
     let identity = {
         let mut readable = overlay.clone();
         readable.lower.splice(0..0, readable.upper.take());

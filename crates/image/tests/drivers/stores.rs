@@ -258,8 +258,7 @@ fn a_filesystem_without_overlays_gets_copies() {
             upper: Some(upper.clone()),
             work: Some(work.clone()),
             read_only: false,
-            objects: None,
-            label: None,
+            ..Overlay::default()
         };
         let mount = Tree::from_fd(overlay.mount_detached().unwrap());
         mount.attach(fs::File::open(&root).unwrap().as_fd()).unwrap();

@@ -32,8 +32,7 @@ fn what_was_changed_comes_back() {
         upper: Some(upper.clone()),
         work: Some(work.clone()),
         read_only: false,
-        objects: None,
-        label: None,
+        ..Overlay::default()
     };
     let root = mount.mount_detached().unwrap();
     let top = PathBuf::from(format!("/proc/self/fd/{}/", root.as_raw_fd()));
@@ -63,8 +62,7 @@ fn what_was_changed_comes_back() {
         upper: None,
         work: None,
         read_only: true,
-        objects: None,
-        label: None,
+        ..Overlay::default()
     };
     let again = stack.mount_detached().unwrap();
     let other = PathBuf::from(format!("/proc/self/fd/{}/", again.as_raw_fd()));

@@ -87,6 +87,7 @@ pub(super) fn overlay(options: &Options, map: Option<IdMap<'_>>) -> io::Result<T
         read_only: options.read_only(),
         objects,
         label: value(options::CONTEXT).map(str::to_owned),
+        volatile: options.data.iter().any(|option| option == "volatile"),
     };
     let whole = match map {
         Some(map) => overlay.mount_mapped(map),

@@ -47,7 +47,7 @@ fn try_it(place: &Path) -> io::Result<()> {
             dir: place.join("objects"),
             layers: 2,
         }),
-        label: None,
+        ..Overlay::default()
     };
     let root = overlay.mount_detached()?;
     let mut read = String::new();

@@ -113,8 +113,7 @@ impl Driver for Layered {
             upper: writable.then(|| fs_in(home)),
             work: writable.then(|| work_in(home)),
             read_only: !writable,
-            objects: None,
-            label: None,
+            ..Overlay::default()
         }
     }
 }

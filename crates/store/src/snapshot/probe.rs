@@ -86,8 +86,7 @@ fn try_overlay(place: &Path) -> io::Result<()> {
         upper: Some(place.join("upper")),
         work: Some(place.join("work")),
         read_only: false,
-        objects: None,
-        label: None,
+        ..Overlay::default()
     };
     let root = overlay.mount_detached()?;
     let dir = |name: &str| -> io::Result<std::os::fd::OwnedFd> {

@@ -74,10 +74,14 @@ impl Overlay {
             map.apply(&tree, false).map_err(|error| at(directory, error))?;
             return Ok(tree.into_fd());
         }
+        self.forget_volatile()?;
         // Kernels that take no descriptors, or no detached mounts, say so in one of these ways. Each attempt uses its
         // mounts up.
         match self.mapped_by_descriptor(&self.layers(map)?, map) {
-            Err(error) if is_not_this_way(&error) => self.mapped_by_path(map),
+            Err(error) if is_not_this_way(&error) => {
+                self.forget_volatile()?;
+                self.mapped_by_path(map)
+            }
             result => result,
         }
     }
@@ -138,6 +142,7 @@ impl Overlay {
         for (key, value) in settings(layers.objects.is_some()) {
             fs.string(key, value)?;
         }
+        self.set_volatile(&fs)?;
         self.set_label(&fs)?;
         let attributes = self.mount_attributes();
         let mounted = with_filesystem_ids(map.root.0, map.root.1, || fs.mount(attributes))?;
@@ -236,8 +241,7 @@ mod tests {
             upper: Some(dir.path().join("up/fs")),
             work: Some(dir.path().join("up/work")),
             read_only: false,
-            objects: None,
-            label: None,
+            ..Overlay::default()
         };
         (dir, overlay)
     }

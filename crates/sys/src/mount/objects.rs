@@ -110,7 +110,7 @@ mod tests {
                 dir: path("objects"),
                 layers: 2,
             }),
-            label: None,
+            ..Overlay::default()
         };
         Some((dir, overlay))
     }

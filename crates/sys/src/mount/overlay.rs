@@ -42,10 +42,19 @@ pub struct Overlay {
     /// The SELinux label of every file in it; a single directory, which is mounted as it is, keeps its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
+    /// What is written need not outlive a crash of the machine: nobody waits for the disk, neither a process that syncs
+    /// a file nor whoever lets go of the mount, who would otherwise wait for all that anybody wrote to the upper directory's
+    /// filesystem.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub volatile: bool,
 }
 
 /// Most layers that one overlay takes (Linux, fs/overlayfs/params.h).
 pub(super) const MAX_STACK: usize = 500;
+
+/// The option of a mount that waits for no disk (Linux 5.10), and what it leaves in the work directory.
+const VOLATILE: &str = "volatile";
+const VOLATILE_MARK: &str = "work/incompat";
 
 pub(super) type Settings = [(&'static str, &'static str); 3];
 
@@ -66,6 +75,7 @@ impl Overlay {
         if let Some((directory, writable)) = self.single() {
             return self.bind(directory, writable);
         }
+        self.forget_volatile()?;
         if let Some((above, below)) = self.split() {
             return above.on_another(&below);
         }
@@ -121,6 +131,25 @@ impl Overlay {
         }
     }
 
+    /// Removes the mark of a volatile mount from the work directory. The kernel leaves it there and refuses the next mount,
+    /// since the machine may have crashed in between; whoever lets things be volatile knows what that means to them.
+    pub(super) fn forget_volatile(&self) -> io::Result<()> {
+        let Some((_, work)) = self.upper_and_work()? else {
+            return Ok(());
+        };
+        match std::fs::remove_dir_all(work.join(VOLATILE_MARK)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(work, error)),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn set_volatile(&self, fs: &Filesystem) -> io::Result<()> {
+        match self.volatile && self.upper.is_some() {
+            true => fs.flag(VOLATILE),
+            false => Ok(()),
+        }
+    }
+
     /// With `last` as one more layer below the others.
     fn by_layer(&self, last: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
         if self.lower.is_empty() && last.is_none() {
@@ -163,6 +192,7 @@ impl Overlay {
         for (key, value) in settings(self.objects.is_some()) {
             fs.string(key, value)?;
         }
+        self.set_volatile(&fs)?;
         self.set_label(&fs)?;
         Ok(fs.mount(self.mount_attributes())?.into_fd())
     }
@@ -258,6 +288,10 @@ impl Overlay {
             data.push("=");
             data.push(value);
         }
+        if self.volatile && self.upper.is_some() {
+            data.push(",");
+            data.push(VOLATILE);
+        }
         if let Some(label) = &self.label {
             // A level may have commas.
             data.push(format!(",{MOUNT_OPTION}=\"{label}\""));
@@ -314,8 +348,7 @@ mod tests {
                 upper: writable.then(|| self.0.join("up")),
                 work: writable.then(|| self.0.join("work")),
                 read_only: false,
-                objects: None,
-                label: None,
+                ..Overlay::default()
             }
         }
     }
@@ -429,6 +462,35 @@ mod tests {
             // As older kernels need it.
             check_part(&directories, |whole, path| whole.part_elsewhere(path));
         }
+    }
+
+    #[test]
+    fn what_waits_for_no_disk_can_be_mounted_again() {
+        let Some(directories) = Directories::new("volatile") else {
+            return;
+        };
+        let of = |volatile| Overlay {
+            volatile,
+            ..directories.overlay(true)
+        };
+        let mark = directories.0.join("work").join(VOLATILE_MARK).join(VOLATILE);
+        for volatile in [true, true, false, true] {
+            let root = of(volatile).mount_detached().unwrap();
+            assert_eq!(mark.exists(), volatile);
+            write(&root, &format!("new-{volatile}"), "new").unwrap();
+        }
+        // As older kernels need it.
+        of(true).forget_volatile().unwrap();
+        let root = of(true).by_page().unwrap();
+        assert!(mark.exists());
+        assert_eq!(read(&root, "new-true").unwrap(), "new");
+        assert_eq!(read(&root, "new-false").unwrap(), "new");
+        // Nothing is written, so nothing is volatile.
+        let frozen = Overlay {
+            volatile: true,
+            ..directories.overlay(false)
+        };
+        frozen.mount_detached().unwrap();
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub(super) fn stacked(destination: &str, overlay: &sys::mount::Overlay) -> Resul
         (Some(upper), Some(work)) if !overlay.read_only => {
             options.push(format!("upperdir={}", plain(upper)?));
             options.push(format!("workdir={}", plain(work)?));
+            options.extend(overlay.volatile.then(|| "volatile".to_owned()));
         }
         _ => options.push("ro".to_owned()),
     }
