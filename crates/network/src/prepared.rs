@@ -80,6 +80,11 @@ impl Prepared {
         self.pool().len() < self.size
     }
 
+    /// Whether there are fewer than `wanted`, as far as so many are wanted at all.
+    pub(crate) fn has_fewer(&self, wanted: usize) -> bool {
+        self.pool().len() < wanted.min(self.size)
+    }
+
     /// Makes one more. `host` is a socket of the host's namespace.
     pub(crate) fn fill(&self, host: &mut Socket) -> Result<(), Error> {
         let mut ready = make()?;

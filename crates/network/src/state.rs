@@ -462,6 +462,21 @@ impl Networks {
         dns::log::read(&dns::table::path(&self.inner.dns_dir, container.as_str()))
     }
 
+    /// Makes namespaces until `wanted` are ready for those who attach next: for whoever knows that they come, and that there
+    /// will be no quiet moment before.
+    pub fn make_ready(&self, wanted: usize) -> Result<(), Error> {
+        let inner = &self.inner;
+        if !inner.prepared.has_fewer(wanted) {
+            return Ok(());
+        }
+        // The one that the others use is not theirs to wait for.
+        let mut host = Socket::route().map_err(Error::io("open a route socket"))?;
+        while inner.prepared.has_fewer(wanted) && !inner.is_leaving() {
+            inner.prepared.fill(&mut host)?;
+        }
+        Ok(())
+    }
+
     /// Waits until what was left to the background (links of stopped containers, namespaces being prepared) is done.
     pub fn settle(&self) {
         self.inner.reaper.settle();

@@ -2,8 +2,8 @@
 //!
 //! It runs under a monitor as every container does, with the same isolation; it has no row, no log and no name. When it
 //! has ended its exit code is told at once, and what it took is given back beside the next step;
-//! [`Engine::steps_left`] waits for that. The monitor of the next step is started beside it, too. Its directory is removed
-//! at the next start of the daemon if this one dies.
+//! [`Engine::steps_left`] waits for that. The monitor of the next step and its network namespace are made beside it, too.
+//! Its directory is removed at the next start of the daemon if this one dies.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -71,6 +71,12 @@ struct Running(Arc<Inner>, Id);
 impl Steps {
     pub(crate) fn ids(&self) -> HashSet<Id> {
         self.lock().clone()
+    }
+
+    /// How many have not ended.
+    fn running(&self) -> usize {
+        let all = self.lock().len();
+        all.saturating_sub(self.leaving.borrow().len())
     }
 
     fn lock(&self) -> MutexGuard<'_, HashSet<Id>> {
@@ -164,26 +170,20 @@ impl Engine {
         self.inner.steps.dismiss_ahead();
     }
 
-    /// Starts the monitor of the step that comes next.
-    fn stand_ahead(&self) {
+    /// Makes ready, beside a step that runs, what the next one needs: its monitor and, where `connected`, a network namespace.
+    /// The pool of those fills itself in quiet moments only, and steps leave none.
+    fn make_ready(&self, connected: bool) {
         let inner = Arc::clone(&self.inner);
-        if inner.steps.ahead().next.is_some() {
-            return;
-        }
+        let running = inner.steps.running();
         tokio::task::spawn_blocking(move || {
-            let id = Id::random();
-            let standing = Monitor::stand(&inner.program, id.as_str())
-                .and_then(|mut standing| standing.wait().map(|()| standing));
-            match standing {
-                Ok(standing) => {
-                    let mut ahead = inner.steps.ahead();
-                    if ahead.next.is_none() && !inner.steps.lock().is_empty() {
-                        ahead.next = Some(id.clone());
-                        ahead.standing.insert(id, standing);
-                    }
-                }
-                // The step itself will tell it.
-                Err(error) => tracing::debug!(%error, "no monitor stands for the next step"),
+            // The step itself will tell what fails.
+            if inner.steps.ahead().next.is_none()
+                && let Err(error) = stand_ahead(&inner)
+            {
+                tracing::debug!(%error, "no monitor stands for the next step");
+            }
+            if connected && let Err(error) = inner.networks.make_ready(running) {
+                tracing::debug!(%error, "no network namespace is ready for the next step");
             }
         });
     }
@@ -212,7 +212,7 @@ impl Engine {
         )
         .await?;
         if more {
-            self.stand_ahead();
+            self.make_ready(container.has_endpoints());
         }
         let monitor = Arc::clone(&supervision.monitor);
         let killer = {
@@ -259,6 +259,19 @@ impl Engine {
         killer.abort();
         Ok((code, monitor))
     }
+}
+
+/// Starts the monitor of the step that comes next.
+fn stand_ahead(inner: &Inner) -> Result<()> {
+    let id = Id::random();
+    let mut standing = Monitor::stand(&inner.program, id.as_str())?;
+    standing.wait()?;
+    let mut ahead = inner.steps.ahead();
+    if ahead.next.is_none() && !inner.steps.lock().is_empty() {
+        ahead.next = Some(id.clone());
+        ahead.standing.insert(id, standing);
+    }
+    Ok(())
 }
 
 fn transient(step: Step, dir: std::path::PathBuf) -> Result<Container> {

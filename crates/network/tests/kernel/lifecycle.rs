@@ -312,3 +312,36 @@ fn networks_are_made_from_settings_that_are_none_themselves() {
         networks.remove("settings").unwrap();
     });
 }
+
+#[test]
+fn namespaces_are_made_ahead_for_whoever_says_that_somebody_comes() {
+    machine(|host| {
+        let networks = host.open();
+        let ready = || sh("ip -o link").matches(&format!("{}:prepared", host.tag())).count();
+        networks.make_ready(3).unwrap();
+        assert!(ready() >= 3);
+        // No more than are kept ready in quiet times.
+        networks.make_ready(100).unwrap();
+        assert!((4..=5).contains(&ready()), "{}", ready());
+        let one = networks.attach(&request("one", &["bridge"])).unwrap();
+        assert!(ready() >= 3);
+        drop(one);
+        networks.tear_down().unwrap();
+        networks.make_ready(4).unwrap();
+        assert_eq!(ready(), 0, "nothing is made for a daemon that leaves");
+    });
+}
+
+#[test]
+fn nothing_is_made_ahead_where_nothing_is_to_be() {
+    machine(|host| {
+        let store = store::Store::open(&host.root.path().join("root")).unwrap();
+        let config = network::NetworkConfig {
+            prepared: 0,
+            ..host.config()
+        };
+        let networks = Networks::open(store, config).unwrap();
+        networks.make_ready(2).unwrap();
+        assert!(!sh("ip -o link").contains(":prepared"));
+    });
+}
