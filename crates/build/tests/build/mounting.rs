@@ -120,3 +120,45 @@ async fn a_cache_directory_can_begin_as_a_copy_or_be_used_in_part() {
         assert_eq!(lab.cat(image, path), content, "{path}");
     }
 }
+
+#[tokio::test]
+async fn locked_directories_are_used_by_one_step_after_the_other_and_private_ones_by_one_alone() {
+    let Some(lab) = Lab::new().await else { return };
+    // A directory can be made once: whoever comes while it is there has not waited.
+    let alone = "RUN --mount=type=cache,id=locked,sharing=locked,target=/c mkdir /c/busy && sleep 0.3 && rm -r /c/busy && echo";
+    let text = format!(
+        "FROM base AS a\n{alone} a > /a\nFROM base AS b\n{alone} b > /b\nFROM base\nCOPY --from=a /a /\nCOPY --from=b /b /\n"
+    );
+    let built = lab.build(&text).await;
+    assert_eq!(lab.cat(built.image(), "/b"), "b\n");
+    // Each waits for the other in what they share, so both are there at once, and neither sees what the other has.
+    let own = "RUN --mount=type=cache,id=private,sharing=private,target=/c --mount=type=cache,id=meeting,target=/m \
+               touch /c/ME /m/ME; while ! test -e /m/YOU; do sleep 0.01; done; ls /c | tr '\\n' ' ' > /seen";
+    let text = format!(
+        "FROM base AS a\n{}\nFROM base AS b\n{}\nFROM base\nCOPY --from=a /seen /a\nCOPY --from=b /seen /b\n",
+        own.replace("ME", "a").replace("YOU", "b"),
+        own.replace("ME", "b").replace("YOU", "a"),
+    );
+    let built = lab.build(&text).await;
+    assert_eq!(lab.cat(built.image(), "/a"), "a ");
+    assert_eq!(lab.cat(built.image(), "/b"), "b ");
+}
+
+#[tokio::test]
+async fn cache_directories_of_one_namespace_are_not_those_of_another() {
+    let Some(lab) = Lab::new().await else { return };
+    let counted = async |namespace: Option<&str>| {
+        let mut request =
+            lab.request("FROM base\nRUN --mount=type=cache,target=/c echo x >> /c/log; cat /c/log > /log\n");
+        request.no_cache = true;
+        if let Some(namespace) = namespace {
+            let name = "BUILDKIT_CACHE_MOUNT_NS".to_owned();
+            request.build_args.insert(name, Some(namespace.to_owned()));
+        }
+        let built = lab.build_request(request).await;
+        lab.cat(built.image(), "/log").lines().count()
+    };
+    for (namespace, uses) in [(None, 1), (Some("one"), 1), (Some("two"), 1), (Some("one"), 2), (None, 2)] {
+        assert_eq!(counted(namespace).await, uses, "{namespace:?}");
+    }
+}

@@ -65,6 +65,26 @@ fn an_agent_is_lent_to_the_step_alone() {
 }
 
 #[test]
+fn an_agent_is_where_and_whose_the_mount_says() {
+    let lab = lab!();
+    lab.write(
+        "Dockerfile",
+        "FROM box:1\nRUN --mount=type=ssh,id=mine,target=/tmp/keys.sock,mode=0666,uid=33,gid=34 \
+         busybox stat -c '%a %u:%g' /tmp/keys.sock > /seen; echo $SSH_AUTH_SOCK >> /seen\n\
+         RUN --mount=type=ssh,id=mine --mount=type=ssh,id=other,required=false \
+         busybox stat -c '%a %u:%g' /run/buildkit/ssh_agent.0 >> /seen; ls /run/buildkit >> /seen\n",
+    );
+    let socket = lab.daemon.dir.path().join("agent");
+    let _agent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let given = format!("mine={}", socket.display());
+    lab.ok(&["build", "-t", "lent:1", "--ssh", &given, "."]);
+    assert_eq!(
+        lab.run_image("lent:1", &["cat", "/seen"]),
+        "666 33:34\n/tmp/keys.sock\n600 0:0\nssh_agent.0\n"
+    );
+}
+
+#[test]
 fn no_agents_socket_outlives_a_daemon_that_is_killed() {
     let mut lab = lab!();
     lab.write(

@@ -288,3 +288,33 @@ fn the_cache_and_the_builds_of_late_are_listed() {
     let (workers, _) = lab.ok(&["buildx", "inspect"]);
     assert!(workers.contains("linux/"), "{workers}");
 }
+
+#[test]
+fn a_build_of_late_is_looked_into_and_forgotten() {
+    let mut lab = lab!();
+    lab.write("Dockerfile", "FROM box:1\nARG WORD\nRUN echo $WORD\n");
+    lab.ok(&["build", "--build-arg", "WORD=told", "."]);
+    lab.write("Failing", "FROM box:1\nRUN exit 4\n");
+    lab.fails(&["build", "-f", "Failing", "."]);
+    let of_builds = |lab: &super::Lab| -> Vec<String> {
+        let (builds, _) = lab.ok(&["buildx", "history", "ls", "--no-trunc", "--format", "{{.Ref}}"]);
+        builds.lines().map(|line| line.rsplit('/').next().unwrap().to_owned()).collect()
+    };
+    let builds = of_builds(&lab);
+    assert_eq!(builds.len(), 2, "{builds:?}");
+    let status = |lab: &super::Lab, build: &str| {
+        lab.ok(&["buildx", "history", "inspect", "--format", "{{.Status}}", build]).0
+    };
+    assert_eq!(status(&lab, &builds[1]).trim(), "completed");
+    assert_eq!(status(&lab, &builds[0]).trim(), "error");
+    let (shown, _) = lab.ok(&["buildx", "history", "inspect", &builds[1]]);
+    assert!(shown.contains("WORD") && shown.contains("told"), "{shown}");
+    lab.ok(&["buildx", "history", "rm", &builds[0]]);
+    for _ in 0..2 {
+        assert_eq!(of_builds(&lab), builds[1..]);
+        // Nor does the next daemon know it.
+        lab.daemon.crash_and_restart();
+    }
+    lab.ok(&["buildx", "history", "rm", "--all"]);
+    assert!(of_builds(&lab).is_empty());
+}

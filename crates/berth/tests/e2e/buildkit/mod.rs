@@ -9,7 +9,9 @@ mod interchange;
 mod leaving;
 mod old;
 mod ours;
+mod projects;
 mod sending;
+mod together;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
