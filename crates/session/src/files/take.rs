@@ -126,3 +126,88 @@ fn write(
     }
     Err(TakeError::Early)
 }
+
+#[cfg(test)]
+mod tests {
+    use bollard_buildkit_proto::fsutil::types::Stat;
+    use proptest::prelude::*;
+
+    use super::super::tree::Trust;
+    use super::*;
+
+    /// A packet as it comes from whoever means harm, or is broken.
+    fn any_packet() -> impl Strategy<Value = Packet> {
+        let path = prop_oneof![
+            Just("a"),
+            Just("a/b"),
+            Just("b"),
+            Just("../outside/file"),
+            Just("/etc/x"),
+            Just(""),
+        ];
+        let mode = prop_oneof![
+            Just(0o644),
+            Just(1 << 31 | 0o755),
+            Just(1 << 27 | 0o777),
+            any::<u32>()
+        ];
+        let stat =
+            (path, mode, any::<i8>(), any::<i64>()).prop_map(|(path, mode, size, mod_time)| Stat {
+                path: path.to_owned(),
+                mode,
+                size: size.into(),
+                mod_time,
+                linkname: "../outside".to_owned(),
+                ..Stat::default()
+            });
+        let data = prop::collection::vec(any::<u8>(), 0..6);
+        (-1i32..7, prop::option::of(stat), 0u32..4, data).prop_map(|(kind, stat, id, data)| Packet {
+            r#type: kind,
+            stat,
+            id,
+            data,
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_is_sent_it_ends_and_nothing_outside_changes(
+            packets in prop::collection::vec(any_packet(), 0..24),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        ) {
+            // As bytes, some of which are not what was meant.
+            let mut sent: Vec<Vec<u8>> = packets.iter().map(Message::encode_to_vec).collect();
+            for (at, value) in changes {
+                let mut bytes: Vec<&mut u8> = sent.iter_mut().flatten().collect();
+                if !bytes.is_empty() {
+                    let at = at.index(bytes.len());
+                    *bytes[at] = value;
+                }
+            }
+            let read = |bytes: &Vec<u8>| {
+                Packet::decode(bytes.as_slice()).map_err(|error| Status::internal(error.to_string()))
+            };
+            let packets = futures_util::stream::iter(sent.iter().map(read).collect::<Vec<_>>());
+            let dir = tempfile::tempdir().unwrap();
+            let place = |name: &str| dir.path().join(name);
+            for name in ["tree", "staging", "outside"] {
+                std::fs::create_dir(place(name)).unwrap();
+            }
+            std::fs::write(place("outside/file"), "outside").unwrap();
+            let (tree, staging) = (place("tree"), place("staging"));
+            let (requests, _asked) = mpsc::unbounded_channel();
+            let begin = move || Update::begin(&tree, &staging, Trust::Never);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let ended = runtime.block_on(async {
+                // Nothing waits for the clock, so this is only met where it never ends.
+                tokio::time::timeout(Duration::from_secs(60), take(packets, requests, begin, |_| {})).await
+            });
+            prop_assert!(ended.is_ok(), "it does not end");
+            prop_assert_eq!(std::fs::read_to_string(place("outside/file")).unwrap(), "outside");
+            prop_assert_eq!(std::fs::read_dir(place("outside")).unwrap().count(), 1);
+            prop_assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
+        }
+    }
+}
