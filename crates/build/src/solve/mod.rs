@@ -12,8 +12,8 @@
 //! brought when something has to be made from it, and made like any other where it cannot be brought.
 //!
 //! Rules: vertices whose inputs are ready run in parallel, within a limit; vertices with equal keys run once, also in several
-//! runs at the same time, where they may use what others made; the first failure stops everything that has not begun and asks what runs to stop; the solver returns only
-//! when nothing runs any more.
+//! runs at the same time, where they may use what others made; the first failure stops everything that has not begun and
+//! asks what runs to stop; the solver returns only when nothing runs any more.
 
 mod key;
 mod making;

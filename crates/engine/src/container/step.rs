@@ -176,10 +176,9 @@ impl Engine {
         let inner = Arc::clone(&self.inner);
         let running = inner.steps.running();
         tokio::task::spawn_blocking(move || {
+            let stands = inner.steps.ahead().next.is_some();
             // The step itself will tell what fails.
-            if inner.steps.ahead().next.is_none()
-                && let Err(error) = stand_ahead(&inner)
-            {
+            if !stands && let Err(error) = stand_ahead(&inner) {
                 tracing::debug!(%error, "no monitor stands for the next step");
             }
             if connected && let Err(error) = inner.networks.make_ready(running) {

@@ -327,8 +327,6 @@ fn namespaces_are_made_ahead_for_whoever_says_that_somebody_comes() {
         assert!(ready() >= 3);
         drop(one);
         networks.tear_down().unwrap();
-        networks.make_ready(4).unwrap();
-        assert_eq!(ready(), 0, "nothing is made for a daemon that leaves");
     });
 }
 
