@@ -261,7 +261,11 @@ impl Builder {
         let stop = request.stop.clone();
         let stop_when_dropped = stop.clone().drop_guard();
         let allowed = request.allowed();
-        if let Some(word) = recipe.operations.iter().find_map(|operation| operation.lacks(allowed)) {
+        if let Some(word) = recipe
+            .operations
+            .iter()
+            .find_map(|operation| operation.lacks(allowed))
+        {
             return Err(BuildError::invalid(format!(
                 "{word} is not allowed for this build: allow it with --allow {word}"
             )));

@@ -229,15 +229,33 @@ fn nobody_waits_for_the_disk_where_nothing_is_to_last() {
         println!("skipped: the data root cannot have overlays");
         return;
     }
-    let is_volatile = |mount: &str| mount.rsplit(' ').next().is_some_and(|options| options.contains(",volatile"));
-    assert!(is_volatile(&of(&step, "/")) && is_volatile(&of(&step, "/mnt")), "{step}");
+    let is_volatile = |mount: &str| {
+        mount
+            .rsplit(' ')
+            .next()
+            .is_some_and(|options| options.contains(",volatile"))
+    };
+    assert!(
+        is_volatile(&of(&step, "/")) && is_volatile(&of(&step, "/mnt")),
+        "{step}"
+    );
     let gone = daemon.ok(&["run", "--rm", "box:1", "cat", "/proc/self/mountinfo"]);
     assert!(is_volatile(&of(&gone, "/")), "{gone}");
     // What one container left for its next start, or for `cp` and `commit`, is worth the wait.
     let stays = daemon.ok(&["run", "--name", "stays", "box:1", "cat", "/proc/self/mountinfo"]);
     assert!(!is_volatile(&of(&stays, "/")), "{stays}");
     // One that is going to go can be started anew until then.
-    daemon.ok(&["run", "-d", "--rm", "--name", "going", "box:1", "sh", "-c", "echo x >> /count; sleep 600"]);
+    daemon.ok(&[
+        "run",
+        "-d",
+        "--rm",
+        "--name",
+        "going",
+        "box:1",
+        "sh",
+        "-c",
+        "echo x >> /count; sleep 600",
+    ]);
     let count = || daemon.ok(&["exec", "going", "cat", "/count"]);
     crate::support::retry(|| (count() == "x\n").then_some(())).unwrap();
     daemon.ok(&["restart", "-t", "0", "going"]);
@@ -287,7 +305,11 @@ fn builds_at_the_same_time_make_a_step_once_and_go_on_when_it_is_given_up() {
     assert!(!first.wait().unwrap().success());
     // One of the others does it now.
     daemon.ok(&["build", "--no-cache", &opens]);
-    assert!(second.wait().unwrap().success() && third.wait().unwrap().success(), "{}", daemon.log());
+    assert!(
+        second.wait().unwrap().success() && third.wait().unwrap().success(),
+        "{}",
+        daemon.log()
+    );
     let id = |tag: &str| daemon.ok(&["run", "--rm", tag, "cat", "/id"]);
     assert_eq!(id("equal:2"), id("equal:3"));
 }

@@ -158,7 +158,13 @@ async fn cache_directories_of_one_namespace_are_not_those_of_another() {
         let built = lab.build_request(request).await;
         lab.cat(built.image(), "/log").lines().count()
     };
-    for (namespace, uses) in [(None, 1), (Some("one"), 1), (Some("two"), 1), (Some("one"), 2), (None, 2)] {
+    for (namespace, uses) in [
+        (None, 1),
+        (Some("one"), 1),
+        (Some("two"), 1),
+        (Some("one"), 2),
+        (None, 2),
+    ] {
         assert_eq!(counted(namespace).await, uses, "{namespace:?}");
     }
 }

@@ -317,7 +317,11 @@ fn networks_are_made_from_settings_that_are_none_themselves() {
 fn namespaces_are_made_ahead_for_whoever_says_that_somebody_comes() {
     machine(|host| {
         let networks = host.open();
-        let ready = || sh("ip -o link").matches(&format!("{}:prepared", host.tag())).count();
+        let ready = || {
+            sh("ip -o link")
+                .matches(&format!("{}:prepared", host.tag()))
+                .count()
+        };
         networks.make_ready(3).unwrap();
         assert!(ready() >= 3);
         // No more than are kept ready in quiet times.

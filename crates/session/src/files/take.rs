@@ -151,15 +151,14 @@ mod tests {
             Just(1 << 27 | 0o777),
             any::<u32>()
         ];
-        let stat =
-            (path, mode, any::<i8>(), any::<i64>()).prop_map(|(path, mode, size, mod_time)| Stat {
-                path: path.to_owned(),
-                mode,
-                size: size.into(),
-                mod_time,
-                linkname: "../outside".to_owned(),
-                ..Stat::default()
-            });
+        let stat = (path, mode, any::<i8>(), any::<i64>()).prop_map(|(path, mode, size, mod_time)| Stat {
+            path: path.to_owned(),
+            mode,
+            size: size.into(),
+            mod_time,
+            linkname: "../outside".to_owned(),
+            ..Stat::default()
+        });
         let data = prop::collection::vec(any::<u8>(), 0..6);
         (-1i32..7, prop::option::of(stat), 0u32..4, data).prop_map(|(kind, stat, id, data)| Packet {
             r#type: kind,

@@ -298,12 +298,16 @@ fn a_build_of_late_is_looked_into_and_forgotten() {
     lab.fails(&["build", "-f", "Failing", "."]);
     let of_builds = |lab: &super::Lab| -> Vec<String> {
         let (builds, _) = lab.ok(&["buildx", "history", "ls", "--no-trunc", "--format", "{{.Ref}}"]);
-        builds.lines().map(|line| line.rsplit('/').next().unwrap().to_owned()).collect()
+        builds
+            .lines()
+            .map(|line| line.rsplit('/').next().unwrap().to_owned())
+            .collect()
     };
     let builds = of_builds(&lab);
     assert_eq!(builds.len(), 2, "{builds:?}");
     let status = |lab: &super::Lab, build: &str| {
-        lab.ok(&["buildx", "history", "inspect", "--format", "{{.Status}}", build]).0
+        lab.ok(&["buildx", "history", "inspect", "--format", "{{.Status}}", build])
+            .0
     };
     assert_eq!(status(&lab, &builds[1]).trim(), "completed");
     assert_eq!(status(&lab, &builds[0]).trim(), "error");

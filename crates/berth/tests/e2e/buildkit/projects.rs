@@ -58,14 +58,20 @@ fn the_services_of_a_project_are_built_and_run() {
     lab.write("word", "hidden word");
     lab.write("compose.yaml", PROJECT);
     lab.ok(&["compose", "build"]);
-    let said = lab.run_image("web:2", &["cat", "/word", "/note", "/length", "/files", "/hosts", "/shm"]);
+    let said = lab.run_image(
+        "web:2",
+        &["cat", "/word", "/note", "/length", "/files", "/hosts", "/shm"],
+    );
     assert!(said.starts_with("open\nnoted\n11\n123\n"), "{said}");
     assert!(
-        said.lines().any(|line| line.split_whitespace().eq(["192.0.2.7", "there"])),
+        said.lines()
+            .any(|line| line.split_whitespace().eq(["192.0.2.7", "there"])),
         "{said}"
     );
     assert!(said.contains(" 8192 "), "{said}");
-    let label = lab.daemon.ok(&["inspect", "-f", "{{index .Config.Labels \"of\"}}", "web:1"]);
+    let label = lab
+        .daemon
+        .ok(&["inspect", "-f", "{{index .Config.Labels \"of\"}}", "web:1"]);
     assert_eq!(label, "the shop\n");
     assert_eq!(lab.run_image("work:1", &[]), "work\nopen\n");
     let host = std::fs::metadata("/proc/self/ns/net").unwrap().ino();

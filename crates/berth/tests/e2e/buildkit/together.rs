@@ -22,7 +22,10 @@ fn by_each_client(daemon: &Daemon, path: &str, args: &[&str]) -> Vec<(&'static s
             if !daemon.dir.path().join("docker/cli-plugins").exists() {
                 plug_in(daemon, &clients);
             }
-            all.push(("buildkit", command(daemon, &clients).args(&words).output().unwrap()));
+            all.push((
+                "buildkit",
+                command(daemon, &clients).args(&words).output().unwrap(),
+            ));
         }
         Err(why) => left_out(&why),
     }
@@ -56,7 +59,10 @@ fn a_failing_step_hides_nothing_of_what_the_others_said() {
         let shown = said(&output);
         assert!(!output.status.success(), "{client}: {shown}");
         for words in ["42 was said", "54 is why"] {
-            assert!(shown.contains(words), "{client} does not show {words:?}:\n{shown}");
+            assert!(
+                shown.contains(words),
+                "{client} does not show {words:?}:\n{shown}"
+            );
         }
     }
 }
@@ -73,8 +79,23 @@ fn steps_run_under_the_limits_of_their_build() {
                 RUN cd /sys/fs/cgroup; cat memory.max 2> /dev/null || cat memory/memory.limit_in_bytes\n";
     let path = context(&daemon, text);
     let flags = [
-        "build", "--no-cache", "-t", "limited:1", "-m", "64m", "--cpu-quota", "50000", "--cpu-period", "100000",
-        "--cpuset-cpus", "0", "--ulimit", "nofile=123:456", "--shm-size", "8m", path.as_str(),
+        "build",
+        "--no-cache",
+        "-t",
+        "limited:1",
+        "-m",
+        "64m",
+        "--cpu-quota",
+        "50000",
+        "--cpu-period",
+        "100000",
+        "--cpuset-cpus",
+        "0",
+        "--ulimit",
+        "nofile=123:456",
+        "--shm-size",
+        "8m",
+        path.as_str(),
     ];
     let mut all = vec![("berth", daemon.run(&flags))];
     all.extend(daemon.docker(&flags).map(|output| ("docker", output)));
@@ -91,7 +112,10 @@ fn steps_run_under_the_limits_of_their_build() {
         daemon.ok(&["rmi", "limited:1"]);
     }
     // What takes more than it may is ended, and nothing else.
-    let path = context(&daemon, "FROM box:1\nRUN x=1234567890; while true; do x=$x$x; done\n");
+    let path = context(
+        &daemon,
+        "FROM box:1\nRUN x=1234567890; while true; do x=$x$x; done\n",
+    );
     let (code, shown) = daemon.fails(&["build", "-m", "16m", "--memory-swap", "16m", &path]);
     assert_eq!(code, 137, "{shown}");
     daemon.ok(&["run", "--rm", "box:1", "true"]);
@@ -118,7 +142,8 @@ fn two_machines_give_one_digest() {
     for (daemon, time) in [(&first, 1_500_000_000), (&second, 1_600_000_000)] {
         let path = context(daemon, text);
         let file = std::fs::File::create(daemon.dir.path().join("context/file")).unwrap();
-        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(time)).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(time))
+            .unwrap();
         daemon.ok(&[&["build", "--rewrite-timestamp"], &args[..], &[path.as_str()]].concat());
         let mut of = vec![daemon.ok(&["inspect", "-f", "{{.Id}}", "same:1"])];
         if let Ok(clients) = build_clients() {

@@ -63,7 +63,12 @@ fn what_a_build_allows_its_commands_is_given() {
     let path = context(&daemon, "own", &format!("FROM box:1\n{HOST}\n"));
     // Where every command is in the host's network, one may say so.
     for allowed in [&["--allow", "network.host"][..], &["--network", "host"]] {
-        let words = [&["build", "--no-cache", "-t", "host:1"], allowed, &[path.as_str()]].concat();
+        let words = [
+            &["build", "--no-cache", "-t", "host:1"],
+            allowed,
+            &[path.as_str()],
+        ]
+        .concat();
         daemon.ok(&words);
         let net = daemon.ok(&["run", "--rm", "host:1", "cat", "/net"]);
         assert_eq!(net.trim(), hosts.display().to_string(), "{allowed:?}");
