@@ -414,6 +414,11 @@ impl Builder {
         tokio::task::spawn_blocking(move || cache::disk_usage(&store, &images, &busy)).await?
     }
 
+    /// How many bytes are free on the filesystem of the cache.
+    pub fn free_bytes(&self) -> u64 {
+        cache::free(&self.store)
+    }
+
     /// Takes parts of the cache away and frees what they alone kept.
     pub async fn prune(&self, options: PruneOptions) -> Result<Pruned, BuildError> {
         let (store, images, busy) = (self.store.clone(), self.images.clone(), self.cache_mounts.busy());

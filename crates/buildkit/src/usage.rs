@@ -87,7 +87,12 @@ pub async fn prune(service: &Service, request: &PruneRequest) -> Result<Vec<Usag
     let unused_for = (request.keep_duration > 0)
         .then(|| Duration::from_nanos(u64::try_from(request.keep_duration).unwrap_or(0)));
     let unsigned = |number: i64| u64::try_from(number).unwrap_or(0);
-    let keep = unsigned(request.reserved_space).max(unsigned(request.max_used_space));
+    let limit = |number: i64| Some(unsigned(number)).filter(|number| *number > 0);
+    let (most, least) = (limit(request.max_used_space), limit(request.min_free_space));
+    let reserved = unsigned(request.reserved_space);
+    // Clients' directories are no part of what may stay, and go where room is wanted.
+    let has_room = least.is_some_and(|least| service.builder.free_bytes() >= least);
+    let may_go = most.is_none() && reserved == 0 && !has_room;
     let before: HashMap<String, UsageRecord> = list(service, &[])
         .await?
         .into_iter()
@@ -100,7 +105,7 @@ pub async fn prune(service: &Service, request: &PruneRequest) -> Result<Vec<Usag
         let unused = now.duration_since(kept.used).unwrap_or(Duration::MAX);
         let old = unused_for.is_none_or(|age| unused >= age);
         let record = local(kept);
-        if old && keep == 0 && filters.let_through(&record) {
+        if old && may_go && filters.let_through(&record) {
             let (locals, id) = (service.locals.clone(), record.id.clone());
             let removed = tokio::task::spawn_blocking(move || locals.remove(&id))
                 .await
@@ -120,7 +125,9 @@ pub async fn prune(service: &Service, request: &PruneRequest) -> Result<Vec<Usag
         all: request.all,
         unused_for,
         ids: wanted.unwrap_or_default(),
-        keep_bytes: (keep > 0).then_some(keep),
+        keep_bytes: most,
+        min_free: least,
+        reserved,
         ..PruneOptions::default()
     };
     let pruned = service.builder.prune(options).await?;

@@ -35,7 +35,7 @@ pub use content::FileDigests;
 pub use mounts::{CacheMount, CacheMounts};
 pub use policy::CachePolicy;
 pub use prune::{CacheEntry, PruneOptions, Pruned};
-pub(crate) use prune::{disk_usage, prune};
+pub(crate) use prune::{disk_usage, free, prune};
 pub(crate) use rows::{STEPS, now};
 
 /// The snapshots that the cache keeps, for garbage collection.

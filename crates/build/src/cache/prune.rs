@@ -45,6 +45,25 @@ pub struct PruneOptions {
     pub kinds: Vec<String>,
     /// Stop when the cache takes no more than this many bytes.
     pub keep_bytes: Option<u64>,
+    /// Stop when this many bytes are free on the filesystem.
+    pub min_free: Option<u64>,
+    /// So many bytes of the cache stay whatever is free; alone, stop when it takes no more.
+    pub reserved: u64,
+}
+
+impl PruneOptions {
+    /// How many bytes the cache may take while it takes `total` and the filesystem has `free`; `None`: as few as can be.
+    fn most(&self, total: u64, free: u64) -> Option<u64> {
+        let most = match (self.keep_bytes, self.min_free) {
+            (None, None) => return (self.reserved > 0).then_some(self.reserved),
+            (Some(most), None) => most,
+            (most, Some(least)) => {
+                let missing = least.saturating_sub(free);
+                most.unwrap_or(u64::MAX).min(total.saturating_sub(missing))
+            }
+        };
+        Some(most.max(self.reserved))
+    }
 }
 
 /// What went.
@@ -53,6 +72,12 @@ pub struct Pruned {
     pub ids: Vec<String>,
     /// Bytes freed on disk.
     pub bytes: u64,
+}
+
+/// How many bytes are free on the store's filesystem; all there can be where it does not say.
+pub(crate) fn free(store: &Store) -> u64 {
+    let disk = rustix::fs::statvfs(store.root());
+    disk.map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 fn timestamp(milliseconds: i64) -> Timestamp {
@@ -140,6 +165,7 @@ pub(crate) fn prune(
         .filter(|(_, entry)| !entry.shared)
         .map(|(_, entry)| entry.size)
         .sum();
+    let most = options.most(total, free(store));
     let before = options
         .unused_for
         .map(|unused| now.saturating_sub(i64::try_from(unused.as_millis()).unwrap_or(i64::MAX)));
@@ -154,7 +180,7 @@ pub(crate) fn prune(
         if !wanted {
             continue;
         }
-        if options.keep_bytes.is_some_and(|keep| total <= keep) {
+        if most.is_some_and(|most| total <= most) {
             break;
         }
         total = total.saturating_sub(if entry.shared { 0 } else { entry.size });
@@ -203,4 +229,32 @@ pub(crate) fn prune(
         pruned.bytes += images.gc(|_| Ok(Roots::default()))?.bytes;
     }
     Ok(pruned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_reserved_stays_and_what_is_free_need_not_be_made() {
+        let most = |keep_bytes, min_free, reserved| {
+            let options = PruneOptions {
+                keep_bytes,
+                min_free,
+                reserved,
+                ..PruneOptions::default()
+            };
+            // The cache takes 100, and 20 are free.
+            options.most(100, 20)
+        };
+        assert_eq!(most(None, None, 0), None);
+        assert_eq!(most(None, None, 30), Some(30));
+        assert_eq!(most(Some(50), None, 0), Some(50));
+        assert_eq!(most(Some(50), None, 60), Some(60));
+        assert_eq!(most(None, Some(10), 0), Some(100));
+        assert_eq!(most(None, Some(60), 0), Some(60));
+        assert_eq!(most(None, Some(60), 80), Some(80));
+        assert_eq!(most(Some(50), Some(60), 0), Some(50));
+        assert_eq!(most(None, Some(1_000), 0), Some(0));
+    }
 }

@@ -73,10 +73,9 @@ fn options(query: &Query, version: ApiVersion) -> Result<PruneOptions> {
         Some(bytes) => Some(bytes),
         None => bytes(query, "keep-storage")?,
     };
-    let most = if version.has(48) {
-        bytes(query, "max-used-space")?
-    } else {
-        None
+    let limit = |name: &str| match version.has(48) {
+        true => bytes(query, name),
+        false => Ok(None),
     };
     Ok(PruneOptions {
         rehearse: query.flag("dryrun"),
@@ -85,7 +84,9 @@ fn options(query: &Query, version: ApiVersion) -> Result<PruneOptions> {
         unused_for: unused_for(&filters)?,
         ids: filters.get("id").cloned().unwrap_or_default(),
         kinds: filters.get("type").cloned().unwrap_or_default(),
-        keep_bytes: keep.max(most),
+        keep_bytes: limit("max-used-space")?,
+        min_free: limit("min-free-space")?,
+        reserved: keep.unwrap_or(0),
     })
 }
 
@@ -139,14 +140,19 @@ mod tests {
         let query = Query::parse("all=1&reserved-space=5&filters=%7B%22until%22%3A%5B%2224h%22%5D%7D");
         let chosen = options(&query, NEW).unwrap();
         assert!(chosen.all);
-        assert_eq!(chosen.keep_bytes, Some(5));
+        assert_eq!(chosen.reserved, 5);
         assert_eq!(chosen.unused_for, Some(Duration::from_secs(86_400)));
         let old = options(
             &Query::parse("reserved-space=5&keep-storage=7"),
             ApiVersion::new(1, 47),
         )
         .unwrap();
-        assert_eq!(old.keep_bytes, Some(7));
+        assert_eq!(old.reserved, 7);
+        let limits = "max-used-space=3&min-free-space=4";
+        let chosen = options(&Query::parse(limits), NEW).unwrap();
+        assert_eq!((chosen.keep_bytes, chosen.min_free), (Some(3), Some(4)));
+        let old = options(&Query::parse(limits), ApiVersion::new(1, 47)).unwrap();
+        assert_eq!((old.keep_bytes, old.min_free), (None, None));
     }
 
     #[test]

@@ -289,6 +289,31 @@ fn the_cache_and_the_builds_of_late_are_listed() {
     assert!(workers.contains("linux/"), "{workers}");
 }
 
+/// What is to be kept is kept, and nothing goes for room that is there.
+#[test]
+fn the_cache_is_pruned_as_far_as_asked() {
+    let lab = lab!();
+    lab.write("Dockerfile", "FROM box:1\nRUN echo kept > /kept\n");
+    lab.write("file", "x");
+    lab.ok(&["build", "."]);
+    let is_cached = || lab.ok(&["build", "."]).1.contains("CACHED");
+    for limit in [
+        "--min-free-space=1",
+        "--reserved-space=100gb",
+        "--max-used-space=100gb",
+    ] {
+        lab.ok(&["buildx", "prune", "-af", limit]);
+        assert!(is_cached(), "{limit}");
+    }
+    lab.ok(&["buildx", "prune", "-af", "--filter", "id=nosuch"]);
+    assert!(is_cached());
+    // So much room is nowhere.
+    lab.ok(&["buildx", "prune", "-af", "--min-free-space=1000000tb"]);
+    assert!(!is_cached());
+    lab.ok(&["buildx", "prune", "-af", "--max-used-space=1"]);
+    assert!(!is_cached());
+}
+
 #[test]
 fn a_build_of_late_is_looked_into_and_forgotten() {
     let mut lab = lab!();
