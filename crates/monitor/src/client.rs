@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use spec::ErrorClass;
 use sys::program::Sealed;
@@ -142,6 +143,28 @@ impl Drop for Standing {
         // It has left by itself, or is about to.
         let _ = self.parent.wait();
     }
+}
+
+/// The first line on a stream. It is looked at before it is taken, so that nothing of what follows is taken with it.
+fn first_line(mut stream: &UnixStream) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    let mut buffer = [0u8; 512];
+    while line.last() != Some(&b'\n') {
+        let look = || rustix::net::recv(stream, &mut buffer[..], RecvFlags::PEEK);
+        let (_, seen) = rustix::io::retry_on_intr(look)?;
+        let seen = buffer.get_mut(..seen).unwrap_or_default();
+        let end = seen.iter().position(|byte| *byte == b'\n');
+        let taken = match end {
+            Some(end) => seen.get_mut(..=end).unwrap_or_default(),
+            None => seen,
+        };
+        if taken.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        stream.read_exact(taken)?;
+        line.extend_from_slice(taken);
+    }
+    Ok(line)
 }
 
 fn failed(action: &str, error: io::Error) -> Failed {
@@ -322,15 +345,7 @@ impl Monitor {
     pub fn watch(&self) -> Outcome<UnixStream> {
         let stream = self.open(AT_ONCE)?;
         wire::send(&stream, &Request::Watch, &[]).map_err(|error| self.unreachable(&error))?;
-        // Byte by byte, so that no event is swallowed with the answer.
-        let mut line = Vec::new();
-        let mut byte = [0u8; 1];
-        while byte != [b'\n'] {
-            (&stream)
-                .read_exact(&mut byte)
-                .map_err(|error| self.unreachable(&error))?;
-            line.extend_from_slice(&byte);
-        }
+        let line = first_line(&stream).map_err(|error| self.unreachable(&error))?;
         match serde_json::from_slice(&line) {
             Ok(Response::Done | Response::Watching(_)) => {}
             Ok(other) => return Err(unexpected(other)),
@@ -453,7 +468,22 @@ fn unexpected(response: Response) -> Failed {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
+
+    #[test]
+    fn a_line_is_taken_and_nothing_of_what_follows() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let long = "x".repeat(2_000);
+        theirs.write_all(format!("{long}\nnext\n").as_bytes()).unwrap();
+        assert_eq!(first_line(&ours).unwrap(), format!("{long}\n").as_bytes());
+        assert_eq!(first_line(&ours).unwrap(), b"next\n");
+        theirs.write_all(b"cut of").unwrap();
+        drop(theirs);
+        let error = first_line(&ours).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
 
     /// A monitor that reads one request and gives one answer, whatever was asked.
     fn answering(answer: &'static [u8], ask: impl FnOnce(&Monitor) -> Failed) -> Failed {
