@@ -4,18 +4,20 @@
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use host::*;
-use network::PortChoice::Fixed;
+use network::PortChoice::{Any, Fixed, Range};
 use network::{Proto, SandboxRequest};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use sys::namespace::{Kind, in_namespace};
 
 use crate::host;
+use crate::ports::init;
 
 pub const CLIENT: &str = "203.0.113.2";
 pub const CLIENT6: &str = "2001:db8:113::2";
@@ -120,6 +122,134 @@ fn what_is_published_is_reached_from_outside_and_nothing_else() {
         let seen = inside(&web.netns, || ask(CLIENT6, 80));
         assert_eq!(seen.as_deref(), Some("far 2001:db8:51::1"));
         assert_eq!(inside(&shut.netns, || ask(CLIENT, 80)), None);
+    });
+}
+
+/// The forms of publishing that name an address, leave a number open, or give many.
+#[test]
+fn each_form_is_reached_where_it_says_and_nowhere_else() {
+    const OTHER: &str = "198.51.100.9";
+    const OTHER6: &str = "2001:db8:51::9";
+    machine(|host| {
+        let client = client(host);
+        sh(&format!("ip address add {OTHER}/24 dev uplink"));
+        sh(&format!("ip address add {OTHER6}/64 dev uplink nodad"));
+        let networks = host.open();
+        create(&networks, "both", &[]);
+        let binding = "com.docker.network.bridge.host_binding_ipv4";
+        create(&networks, "bound", &[(binding, OTHER)]);
+        let first = networks
+            .attach(&SandboxRequest {
+                ports: vec![publish(Proto::Tcp, 80, None, Fixed(8100))],
+                ..request("first", &["both"])
+            })
+            .unwrap();
+        let mut ports = vec![
+            publish(Proto::Tcp, 80, None, Any),
+            publish(Proto::Tcp, 81, None, Range(8100, 8102)),
+            publish(Proto::Tcp, 80, Some("0.0.0.0"), Fixed(8200)),
+            publish(Proto::Tcp, 80, Some("::"), Fixed(8201)),
+            publish(Proto::Udp, 80, Some("0.0.0.0"), Fixed(8202)),
+            publish(Proto::Udp, 80, Some("::"), Fixed(8203)),
+            publish(Proto::Tcp, 80, Some(OTHER), Fixed(8204)),
+            publish(Proto::Udp, 80, Some(OTHER6), Fixed(8205)),
+            publish(Proto::Tcp, 80, Some("::1"), Fixed(8206)),
+            publish(Proto::Udp, 80, Some("127.0.0.1"), Fixed(8207)),
+        ];
+        ports.extend((0..5).map(|n| publish(Proto::Tcp, 300 + n, None, Fixed(9200 + n))));
+        ports.extend((9300..9310).map(|port| publish(Proto::Udp, port, None, Fixed(port))));
+        let wanted = SandboxRequest {
+            ports,
+            ..request("web", &["both"])
+        };
+        let web = networks.attach(&wanted).unwrap();
+        let bound = networks
+            .attach(&SandboxRequest {
+                ports: vec![publish(Proto::Tcp, 80, None, Fixed(8300))],
+                ..request("bound", &["bound"])
+            })
+            .unwrap();
+        let any = web.ports.iter().map(|port| port.host_port).max().unwrap();
+        assert!(any >= 49153, "{:?}", web.ports);
+        let _services = [
+            Service::start(first.netns.as_fd(), "first", 80),
+            Service::start(bound.netns.as_fd(), "web", 80),
+            Service::start(web.netns.as_fd(), "web", 80),
+            Service::start(web.netns.as_fd(), "web", 81),
+            Service::start(web.netns.as_fd(), "web", 302),
+            Service::start(web.netns.as_fd(), "web", 9305),
+        ];
+        let (tcp, udp): (Ask, Ask) = (ask, ask_udp);
+        let cases: [Case<'_>; 24] = [
+            ("any number", tcp, HOST, any, true),
+            ("any number, IPv6", tcp, HOST6, any, true),
+            ("one of a range", tcp, HOST, 8101, true),
+            ("one of a range, IPv6", tcp, HOST6, 8101, true),
+            ("the rest of the range", tcp, HOST, 8102, false),
+            ("all of IPv4", tcp, HOST, 8200, true),
+            ("all of IPv4, the other family", tcp, HOST6, 8200, false),
+            ("all of IPv6", tcp, OTHER6, 8201, true),
+            ("all of IPv6, the other family", tcp, HOST, 8201, false),
+            ("UDP on all of IPv4", udp, OTHER, 8202, true),
+            ("UDP on all of IPv4, the other family", udp, HOST6, 8202, false),
+            ("UDP on all of IPv6", udp, HOST6, 8203, true),
+            ("UDP on all of IPv6, the other family", udp, HOST, 8203, false),
+            ("the second address", tcp, OTHER, 8204, true),
+            ("the second address alone", tcp, HOST, 8204, false),
+            ("UDP on the second IPv6 address", udp, OTHER6, 8205, true),
+            ("UDP on the second IPv6 address alone", udp, HOST6, 8205, false),
+            ("IPv6's loopback", tcp, HOST6, 8206, false),
+            ("UDP on the loopback", udp, HOST, 8207, false),
+            ("a range with other numbers inside", tcp, HOST, 9202, true),
+            ("a range with other numbers inside, IPv6", tcp, HOST6, 9202, true),
+            ("a range of UDP, IPv6", udp, HOST6, 9305, true),
+            ("where the network says", tcp, OTHER, 8300, true),
+            ("where the network does not say", tcp, HOST, 8300, false),
+        ];
+        for (who, from, source4, source6) in [
+            ("neighbour", &host.lan, "198.51.100.2", "2001:db8:51::2"),
+            ("client", &client, CLIENT, CLIENT6),
+        ] {
+            assert_reached(who, from, [source4, source6], &cases);
+        }
+        networks.tear_down().unwrap();
+    });
+}
+
+/// Associations, whose ends are raw sockets, since few kernels have others.
+#[test]
+fn sctp_is_led_in_over_both_families_from_beyond_a_router() {
+    machine(|host| {
+        let client = client(host);
+        let networks = host.open();
+        create(&networks, "both", &[]);
+        let wanted = SandboxRequest {
+            ports: vec![publish(Proto::Sctp, 36412, None, Fixed(36400))],
+            ..request("core", &["both"])
+        };
+        let core = networks.attach(&wanted).unwrap();
+        for (family, header, to, source) in [
+            (AddressFamily::INET, 20, HOST, CLIENT),
+            (AddressFamily::INET6, 0, HOST6, CLIENT6),
+        ] {
+            let raw = || {
+                let sctp = Some(rustix::net::ipproto::SCTP);
+                rustix::net::socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, sctp).unwrap()
+            };
+            let (listening, asking) = (inside(&core.netns, raw), inside(&client, raw));
+            let patience = Some(Duration::from_secs(30));
+            let timeout = rustix::net::sockopt::Timeout::Recv;
+            rustix::net::sockopt::set_socket_timeout(&listening, timeout, patience).unwrap();
+            let to = SocketAddr::new(to.parse().unwrap(), 0);
+            rustix::net::sendto(&asking, &init(5000, 36400), SendFlags::empty(), &to).unwrap();
+            let mut buffer = [0u8; 256];
+            let (_, length, from) =
+                rustix::net::recvfrom(&listening, &mut buffer[..], RecvFlags::empty()).unwrap();
+            let from = SocketAddr::try_from(from.unwrap()).unwrap();
+            assert_eq!(from.ip().to_string(), source);
+            assert_eq!(buffer[header..length], init(5000, 36412)[..]);
+        }
+        networks.tear_down().unwrap();
     });
 }
 

@@ -212,7 +212,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
 }
 
 /// The first packet of an association: an INIT chunk.
-fn init(from: u16, to: u16) -> Vec<u8> {
+pub fn init(from: u16, to: u16) -> Vec<u8> {
     let mut packet = [
         from.to_be_bytes(),
         to.to_be_bytes(),
