@@ -8,15 +8,15 @@
 //!      └──────────(the line's end)─────────────┴─> Ending ──(the same, or 0.5 s)────┘
 //! ```
 //!
-//! Retired, it holds no port: another process takes its place, with other ports or for other targets, and what was
-//! connected before goes on here. Ending, its container or monitor is over: what the container has said is still handed
+//! Retired, it holds no port, and has said so: another process takes its place, with other ports or for other targets, and
+//! what was connected before goes on here. Ending, its container or monitor is over: what the container has said is still handed
 //! on.
 //!
 //! Sockets of clients and of the container are watched for changes alone (edge-triggered), and whatever a change allows
 //! is done, or what is left of it noted in `ready`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -29,7 +29,7 @@ use crate::flows::{Flows, LONGEST};
 use crate::poll::Poll;
 use crate::{Port, Transport};
 
-/// What the monitor says when another process is to take this one's place.
+/// What the monitor says when another process is to take this one's place, and what it is told when the ports are free.
 pub const RETIRE: u8 = b'r';
 /// How long the process waits for the next client.
 const IDLE: Duration = Duration::from_secs(10);
@@ -171,6 +171,10 @@ impl Server {
             }
         };
         self.leave();
+        if let Phase::Retired = self.phase {
+            // Who does not hear it does not wait.
+            let _ = monitor.write(&[RETIRE]);
+        }
         // What waits for the container need not wait any longer.
         self.ready.extend(self.connections.keys());
     }

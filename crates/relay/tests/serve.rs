@@ -175,13 +175,11 @@ fn connections_outlive_the_ports_and_end_with_the_container() {
     let mut client = relay.connect();
     let (mut served, _) = listener.accept().unwrap();
     // Another process takes the ports over.
-    relay.line.as_mut().unwrap().write_all(&[RETIRE]).unwrap();
-    let refused = loop {
-        match TcpStream::connect(relay.at) {
-            Ok(_) => std::thread::sleep(Duration::from_millis(5)),
-            Err(error) => break error,
-        }
-    };
+    let line = relay.line.as_mut().unwrap();
+    line.write_all(&[RETIRE]).unwrap();
+    line.read_exact(&mut [0]).unwrap();
+    // They are free as soon as it has said so.
+    let refused = TcpStream::connect(relay.at).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     client.write_all(b"?").unwrap();
     served.read_exact(&mut [0]).unwrap();
