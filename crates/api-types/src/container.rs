@@ -8,7 +8,7 @@ use crate::container_config::ContainerConfig;
 use crate::health::Health;
 use crate::host_config::HostConfig;
 use crate::image::Descriptor;
-use crate::lenient;
+use crate::lenient::{self, Document};
 use crate::mount::MountPoint;
 use crate::network::{EndpointSettings, NetworkingConfig, PortMap};
 
@@ -23,23 +23,32 @@ pub struct CreateContainerRequest {
     pub networking_config: Option<NetworkingConfig>,
 }
 
-impl<'de> Deserialize<'de> for CreateContainerRequest {
+impl CreateContainerRequest {
+    /// Reads the body of a request.
+    pub fn from_slice(bytes: &[u8]) -> Result<Self, lenient::Error> {
+        Ok(Self::read(&Document::parse(bytes)?)?)
+    }
+
     // Two readings of one object instead of `flatten`, which would lose the case-insensitive keys.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    fn read(document: &Document<'_>) -> Result<Self, lenient::TypeError> {
         #[derive(Default, DeriveDeserialize)]
         #[serde(default, rename_all = "PascalCase", rename = "CreateRequest")]
         struct Objects {
             host_config: Option<HostConfig>,
             networking_config: Option<NetworkingConfig>,
         }
-        let value = serde_json::Value::deserialize(deserializer)?;
-        let objects: Objects = lenient::from_value(&value).map_err(D::Error::custom)?;
-        let config: ContainerConfig = lenient::from_value(&value).map_err(D::Error::custom)?;
+        let objects: Objects = document.read()?;
         Ok(Self {
-            config,
+            config: document.read()?,
             host_config: objects.host_config,
             networking_config: objects.networking_config,
         })
+    }
+}
+
+impl<'de> Deserialize<'de> for CreateContainerRequest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::read(&Document::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 

@@ -3,13 +3,15 @@
 //! Each step knows the struct it started in and the keys it went through, for the error text. Integers are read exactly;
 //! a fraction or a value out of range is refused.
 
+use std::borrow::Cow;
 use std::fmt;
-use std::rc::Rc;
 
 use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{self, DeserializeSeed, IntoDeserializer, MapAccess, Visitor};
 use serde::forward_to_deserialize_any;
-use serde_json::{Map, Value};
+use serde_json::Number;
+
+use super::document::Node;
 
 /// A value of the wrong shape, in Go's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,51 +25,46 @@ impl de::Error for TypeError {
 }
 
 /// The struct the reading began in, and the last of the keys since. Nearly always nobody asks, so it costs as little as
-/// can be.
-#[derive(Debug, Clone, Default)]
-struct Place<'a> {
+/// can be: each place stands in the frame of the call that reads it, and knows the one above.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place<'p> {
     began_in: Option<&'static str>,
-    last: Option<Rc<Key<'a>>>,
+    key: Option<&'p str>,
+    above: Option<&'p Place<'p>>,
 }
 
-#[derive(Debug)]
-struct Key<'a> {
-    name: &'a str,
-    above: Option<Rc<Key<'a>>>,
-}
-
-impl<'a> Place<'a> {
-    fn enter(&self, name: &'a str) -> Self {
-        let above = self.last.clone();
+impl<'p> Place<'p> {
+    fn enter(&'p self, key: &'p str) -> Self {
         Self {
             began_in: self.began_in,
-            last: Some(Rc::new(Key { name, above })),
+            key: Some(key),
+            above: Some(self),
         }
     }
 
-    fn begin(&self, name: &'static str) -> Self {
+    fn begin(self, name: &'static str) -> Self {
         Self {
             began_in: self.began_in.or(Some(name)),
-            last: self.last.clone(),
+            ..self
         }
     }
 
-    fn keys(&self) -> Vec<&'a str> {
-        let each = std::iter::successors(self.last.as_deref(), |key| key.above.as_deref());
-        let mut keys: Vec<&str> = each.map(|key| key.name).collect();
+    fn keys(&self) -> Vec<&'p str> {
+        let each = std::iter::successors(Some(*self), |place| place.above.copied());
+        let mut keys: Vec<&str> = each.filter_map(|place| place.key).collect();
         keys.reverse();
         keys
     }
 
-    fn refuse(&self, value: &Value, wanted: &str) -> TypeError {
+    fn refuse(&self, value: &Node<'_>, wanted: &str) -> TypeError {
         let got = match value {
-            Value::Null => "null".to_owned(),
-            Value::Bool(_) => "bool".to_owned(),
-            Value::Number(number) if wanted.contains("int") => format!("number {number}"),
-            Value::Number(_) => "number".to_owned(),
-            Value::String(_) => "string".to_owned(),
-            Value::Array(_) => "array".to_owned(),
-            Value::Object(_) => "object".to_owned(),
+            Node::Null => "null".to_owned(),
+            Node::Bool(_) => "bool".to_owned(),
+            Node::Number(number) if wanted.contains("int") => format!("number {number}"),
+            Node::Number(_) => "number".to_owned(),
+            Node::String(_) => "string".to_owned(),
+            Node::Array(_) => "array".to_owned(),
+            Node::Object(_) => "object".to_owned(),
         };
         let keys = self.keys();
         TypeError(match self.began_in {
@@ -80,13 +77,14 @@ impl<'a> Place<'a> {
     }
 }
 
-pub(super) struct Lenient<'a> {
-    value: &'a Value,
-    place: Place<'a>,
+/// A part of a document, and where it is.
+pub(super) struct Lenient<'p> {
+    value: &'p Node<'p>,
+    place: Place<'p>,
 }
 
-impl<'a> Lenient<'a> {
-    pub(super) fn root(value: &'a Value) -> Self {
+impl<'p> Lenient<'p> {
+    pub(super) fn root(value: &'p Node<'p>) -> Self {
         Self {
             value,
             place: Place::default(),
@@ -98,7 +96,7 @@ impl<'a> Lenient<'a> {
     }
 
     fn signed<'de, V: Visitor<'de>>(self, visitor: V, wanted: &str) -> Result<V::Value, TypeError> {
-        match self.value.as_i64() {
+        match self.value.number().and_then(Number::as_i64) {
             Some(number) => visitor
                 .visit_i64(number)
                 .map_err(|_: TypeError| self.place.refuse(self.value, wanted)),
@@ -107,7 +105,7 @@ impl<'a> Lenient<'a> {
     }
 
     fn unsigned<'de, V: Visitor<'de>>(self, visitor: V, wanted: &str) -> Result<V::Value, TypeError> {
-        match self.value.as_u64() {
+        match self.value.number().and_then(Number::as_u64) {
             Some(number) => visitor
                 .visit_u64(number)
                 .map_err(|_: TypeError| self.place.refuse(self.value, wanted)),
@@ -117,19 +115,14 @@ impl<'a> Lenient<'a> {
 
     fn items<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         match self.value {
-            Value::Array(items) => {
+            Node::Array(items) => {
                 let place = self.place;
-                let items = items.iter().map(|value| Lenient {
-                    value,
-                    place: place.clone(),
-                });
+                let items = items.iter().map(|value| Lenient { value, place });
                 visitor.visit_seq(SeqDeserializer::new(items))
             }
-            Value::Null => {
-                visitor.visit_seq(SeqDeserializer::<_, TypeError>::new(std::iter::empty::<&str>()))
-            }
+            Node::Null => visitor.visit_seq(SeqDeserializer::<_, TypeError>::new(std::iter::empty::<&str>())),
             // Only visitors of lists that may be written as one string accept this (`Cmd`, `Entrypoint`, …).
-            Value::String(text) => visitor
+            Node::String(text) => visitor
                 .visit_str(text)
                 .map_err(|_: TypeError| self.place.refuse(self.value, "[]string")),
             _ => self.refuse("[]string"),
@@ -138,20 +131,15 @@ impl<'a> Lenient<'a> {
 
     fn entries<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         match self.value {
-            Value::Object(entries) => {
+            Node::Object(entries) => {
                 let place = self.place;
                 let entries = entries.iter().map(|(key, value)| {
-                    (
-                        key.as_str(),
-                        Lenient {
-                            value,
-                            place: place.enter(key),
-                        },
-                    )
+                    let place = place.enter(key);
+                    (&**key, Lenient { value, place })
                 });
                 visitor.visit_map(MapDeserializer::new(entries))
             }
-            Value::Null => visitor.visit_map(MapDeserializer::<_, TypeError>::new(std::iter::empty::<(
+            Node::Null => visitor.visit_map(MapDeserializer::<_, TypeError>::new(std::iter::empty::<(
                 &str,
                 &str,
             )>())),
@@ -188,9 +176,9 @@ impl<'de> de::Deserializer<'de> for Lenient<'_> {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         match self.value {
-            Value::Null => visitor.visit_unit(),
-            Value::Bool(value) => visitor.visit_bool(*value),
-            Value::Number(number) => {
+            Node::Null => visitor.visit_unit(),
+            Node::Bool(value) => visitor.visit_bool(*value),
+            Node::Number(number) => {
                 if let Some(number) = number.as_i64() {
                     visitor.visit_i64(number)
                 } else if let Some(number) = number.as_u64() {
@@ -199,16 +187,16 @@ impl<'de> de::Deserializer<'de> for Lenient<'_> {
                     visitor.visit_f64(number.as_f64().unwrap_or_default())
                 }
             }
-            Value::String(text) => visitor.visit_str(text),
-            Value::Array(_) => self.items(visitor),
-            Value::Object(_) => self.entries(visitor),
+            Node::String(text) => visitor.visit_str(text),
+            Node::Array(_) => self.items(visitor),
+            Node::Object(_) => self.entries(visitor),
         }
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         match self.value {
-            Value::Bool(value) => visitor.visit_bool(*value),
-            Value::Null => visitor.visit_bool(false),
+            Node::Bool(value) => visitor.visit_bool(*value),
+            Node::Null => visitor.visit_bool(false),
             _ => self.refuse("bool"),
         }
     }
@@ -221,7 +209,7 @@ impl<'de> de::Deserializer<'de> for Lenient<'_> {
     }
 
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
-        match self.value.as_f64() {
+        match self.value.number().and_then(Number::as_f64) {
             Some(number) => visitor.visit_f64(number),
             None => self.refuse("float64"),
         }
@@ -229,8 +217,8 @@ impl<'de> de::Deserializer<'de> for Lenient<'_> {
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         match self.value {
-            Value::String(text) => visitor.visit_str(text),
-            Value::Null => visitor.visit_str(""),
+            Node::String(text) => visitor.visit_str(text),
+            Node::Null => visitor.visit_str(""),
             _ => self.refuse("string"),
         }
     }
@@ -253,12 +241,9 @@ impl<'de> de::Deserializer<'de> for Lenient<'_> {
 
     fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, TypeError> {
         match self.value {
-            Value::Array(items) if items.len() > length => {
+            Node::Array(items) if items.len() > length => {
                 let place = self.place;
-                let items = items.iter().take(length).map(|value| Lenient {
-                    value,
-                    place: place.clone(),
-                });
+                let items = items.iter().take(length).map(|value| Lenient { value, place });
                 visitor.visit_seq(SeqDeserializer::new(items))
             }
             _ => self.items(visitor),
@@ -276,8 +261,8 @@ impl<'de> de::Deserializer<'de> for Lenient<'_> {
         visitor: V,
     ) -> Result<V::Value, TypeError> {
         let entries = match self.value {
-            Value::Object(entries) => entries,
-            Value::Null => {
+            Node::Object(entries) => entries,
+            Node::Null => {
                 return visitor.visit_map(MapDeserializer::<_, TypeError>::new(std::iter::empty::<(
                     &str,
                     &str,
@@ -285,12 +270,15 @@ impl<'de> de::Deserializer<'de> for Lenient<'_> {
             }
             _ => return self.refuse(name),
         };
-        let place = self.place.begin(name);
         visitor.visit_map(Fields {
             entries,
-            fields: fields.iter(),
+            found: match entries.len() > FEW_KEYS {
+                true => found_at_once(entries, fields),
+                false => Vec::new(),
+            },
+            fields: fields.iter().enumerate(),
             next: None,
-            place,
+            place: self.place.begin(name),
         })
     }
 
@@ -307,22 +295,46 @@ impl<'de> de::Deserializer<'de> for Lenient<'_> {
     }
 }
 
-/// Walks the wanted fields, not the given keys: unknown keys are never looked at, and null ones are passed over.
-struct Fields<'a> {
-    entries: &'a Map<String, Value>,
-    fields: std::slice::Iter<'static, &'static str>,
-    next: Option<Lenient<'a>>,
-    place: Place<'a>,
+type Entry<'p> = (Cow<'p, str>, Node<'p>);
+
+/// So many keys are looked through for each field. Nobody means more; who sends more has them all looked at once.
+const FEW_KEYS: usize = 256;
+
+/// What an object says for each field.
+fn found_at_once<'p>(entries: &'p [Entry<'p>], fields: &[&str]) -> Vec<Option<&'p Node<'p>>> {
+    let mut found = vec![(false, None); fields.len()];
+    for (key, value) in entries {
+        for (field, (is_exact, found)) in fields.iter().zip(&mut found) {
+            let same = key == field;
+            if same || (!*is_exact && key.eq_ignore_ascii_case(field)) {
+                (*is_exact, *found) = (same, Some(value));
+            }
+        }
+    }
+    found.into_iter().map(|(_, found)| found).collect()
 }
 
-impl<'a> Fields<'a> {
-    fn find(&self, field: &str) -> Option<&'a Value> {
-        self.entries.get(field).or_else(|| {
-            let mut others = self.entries.iter();
-            others
-                .find(|(key, _)| key.eq_ignore_ascii_case(field))
-                .map(|(_, value)| value)
-        })
+/// Walks the wanted fields, not the given keys: unknown keys are never looked at, and null ones are passed over.
+struct Fields<'p> {
+    entries: &'p [Entry<'p>],
+    /// What there is for each field, where the keys are many.
+    found: Vec<Option<&'p Node<'p>>>,
+    fields: std::iter::Enumerate<std::slice::Iter<'static, &'static str>>,
+    next: Option<(&'static str, &'p Node<'p>)>,
+    place: Place<'p>,
+}
+
+impl<'p> Fields<'p> {
+    /// What the last key says that is this one, or else the last that is it in another case.
+    fn find(&self, place: usize, field: &str) -> Option<&'p Node<'p>> {
+        if self.entries.len() > FEW_KEYS {
+            return self.found.get(place).copied().flatten();
+        }
+        let last = |is: fn(&str, &str) -> bool| {
+            let found = self.entries.iter().rev().find(|(key, _)| is(key, field));
+            found.map(|(_, value)| value)
+        };
+        last(|key, field| key == field).or_else(|| last(str::eq_ignore_ascii_case))
     }
 }
 
@@ -330,14 +342,11 @@ impl<'de> MapAccess<'de> for Fields<'_> {
     type Error = TypeError;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, TypeError> {
-        while let Some(field) = self.fields.next() {
-            match self.find(field) {
-                None | Some(Value::Null) => {}
+        while let Some((place, field)) = self.fields.next() {
+            match self.find(place, field) {
+                None | Some(Node::Null) => {}
                 Some(value) => {
-                    self.next = Some(Lenient {
-                        value,
-                        place: self.place.enter(field),
-                    });
+                    self.next = Some((*field, value));
                     let key: de::value::StrDeserializer<'_, TypeError> = (*field).into_deserializer();
                     return seed.deserialize(key).map(Some);
                 }
@@ -347,9 +356,10 @@ impl<'de> MapAccess<'de> for Fields<'_> {
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, TypeError> {
-        match self.next.take() {
-            Some(value) => seed.deserialize(value),
-            None => Err(de::Error::custom("a value was asked for before its key")),
-        }
+        let Some((field, value)) = self.next.take() else {
+            return Err(de::Error::custom("a value was asked for before its key"));
+        };
+        let place = self.place.enter(field);
+        seed.deserialize(Lenient { value, place })
     }
 }

@@ -13,12 +13,15 @@
 //! Nesting is bounded by serde_json's recursion limit (128), so hostile depth is an error, not a stack overflow.
 
 mod deserializer;
+mod document;
 mod syntax;
 
+use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use deserializer::TypeError;
+pub use document::Document;
 
 /// Why a document could not be read; `Display` is what the client is shown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,42 +42,55 @@ pub enum Error {
 
 /// Reads a request or response body: exactly one JSON document.
 pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    let value = document(bytes)?;
-    from_value(&value).map_err(|error| Error::Shape(error.to_string()))
+    Ok(Document::parse(bytes)?.read()?)
 }
 
 /// Reads a document that is a parameter; the error is the bare text.
 pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    let value = match document(text.as_bytes()) {
-        Ok(value) => value,
-        Err(Error::Empty) => return Err("EOF".to_owned()),
-        Err(Error::Syntax(why) | Error::Shape(why)) => return Err(why),
-        Err(Error::Trailing) => return Err("unexpected content after JSON".to_owned()),
-    };
-    from_value(&value).map_err(|error| error.to_string())
+    match from_slice(text.as_bytes()) {
+        Ok(value) => Ok(value),
+        Err(Error::Empty) => Err("EOF".to_owned()),
+        Err(Error::Syntax(why) | Error::Shape(why)) => Err(why),
+        Err(Error::Trailing) => Err("unexpected content after JSON".to_owned()),
+    }
 }
 
 /// Reads an already parsed document.
 pub fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, TypeError> {
-    T::deserialize(deserializer::Lenient::root(value))
+    let document = Document::deserialize(value).map_err(serde::de::Error::custom)?;
+    document.read()
 }
 
-fn document(bytes: &[u8]) -> Result<Value, Error> {
-    let mut stream = serde_json::Deserializer::from_slice(bytes).into_iter::<Value>();
-    let value = match stream.next() {
-        None => return Err(Error::Empty),
-        Some(Ok(value)) => value,
-        Some(Err(error)) => {
-            return Err(Error::Syntax(
-                syntax::explain(bytes).unwrap_or_else(|| error.to_string()),
-            ));
+impl Document<'_> {
+    /// Parses exactly one document.
+    pub fn parse(bytes: &[u8]) -> Result<Document<'_>, Error> {
+        let mut stream = serde_json::Deserializer::from_slice(bytes).into_iter::<Document<'_>>();
+        let document = match stream.next() {
+            None => return Err(Error::Empty),
+            Some(Ok(document)) => document,
+            Some(Err(error)) => {
+                return Err(Error::Syntax(
+                    syntax::explain(bytes).unwrap_or_else(|| error.to_string()),
+                ));
+            }
+        };
+        let rest = bytes.get(stream.byte_offset()..).unwrap_or_default();
+        if rest.iter().all(|byte| byte.is_ascii_whitespace()) {
+            Ok(document)
+        } else {
+            Err(Error::Trailing)
         }
-    };
-    let rest = bytes.get(stream.byte_offset()..).unwrap_or_default();
-    if rest.iter().all(|byte| byte.is_ascii_whitespace()) {
-        Ok(value)
-    } else {
-        Err(Error::Trailing)
+    }
+
+    /// Reads it as what is wanted; it may be read as several things.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, TypeError> {
+        T::deserialize(deserializer::Lenient::root(&self.0))
+    }
+}
+
+impl From<TypeError> for Error {
+    fn from(error: TypeError) -> Self {
+        Error::Shape(error.to_string())
     }
 }
 
@@ -96,6 +112,59 @@ mod tests {
     fn an_exact_key_wins_over_another_case() {
         let config: ContainerConfig = from_slice(br#"{"image":"a","Image":"b","IMAGE":"c"}"#).unwrap();
         assert_eq!(config.image, "b");
+    }
+
+    #[test]
+    fn the_last_of_several_keys_counts() {
+        let config: ContainerConfig =
+            from_slice(br#"{"IMAGE":"a","Image":"b","Image":"c","User":"x","USER":"y","user":"z"}"#).unwrap();
+        assert_eq!((config.image.as_str(), config.user.as_str()), ("c", "x"));
+        let config: ContainerConfig =
+            from_slice(br#"{"IMAGE":"a","image":"b","Labels":{"a":"1","a":"2"}}"#).unwrap();
+        assert_eq!(config.image, "b");
+        assert_eq!(config.labels.get("a").map(String::as_str), Some("2"));
+    }
+
+    #[test]
+    fn an_object_of_many_keys_is_read_like_one_of_few() {
+        let unknown: String = (0..1000).map(|number| format!("\"k{number}\":[],")).collect();
+        for (keys, image) in [
+            (r#""image":"a","Image":"b","IMAGE":"c""#, "b"),
+            (r#""IMAGE":"a","image":"b""#, "b"),
+            (r#""Image":"a","Image":"b","image":null"#, "b"),
+        ] {
+            let few: ContainerConfig = from_slice(format!("{{{keys}}}").as_bytes()).unwrap();
+            let many: ContainerConfig = from_slice(format!("{{{unknown}{keys}}}").as_bytes()).unwrap();
+            assert_eq!((few.image.as_str(), many.image.as_str()), (image, image));
+        }
+    }
+
+    #[test]
+    fn escapes_are_read_and_a_parsed_document_is_read_like_its_text() {
+        let text = r#"{"Im\u0061ge":"b\u00fcsy\nbox","Labels":{"\"q\"":"\\"},"StopTimeout":7}"#;
+        let config: ContainerConfig = from_slice(text.as_bytes()).unwrap();
+        assert_eq!(config.image, "büsy\nbox");
+        assert_eq!(config.labels.get("\"q\"").map(String::as_str), Some("\\"));
+        let value: Value = serde_json::from_str(text).unwrap();
+        assert_eq!(from_value::<ContainerConfig>(&value).unwrap(), config);
+    }
+
+    #[test]
+    fn a_refusal_names_the_way_to_the_value() {
+        let body = br#"{"HostConfig":{"Mounts":[{},{"VolumeOptions":{"Labels":{"a":"b","c":1}}}]}}"#;
+        let error = from_slice::<CreateContainerRequest>(body).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "invalid JSON: json: cannot unmarshal number into Go struct field \
+             CreateRequest.HostConfig.Mounts.VolumeOptions.Labels.c of type string"
+        );
+        let body = br#"{"HostConfig":{"PortBindings":{"80/tcp":[{"HostPort":8080}]}}}"#;
+        let error = from_slice::<CreateContainerRequest>(body).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "invalid JSON: json: cannot unmarshal number into Go struct field \
+             CreateRequest.HostConfig.PortBindings.80/tcp.HostPort of type string"
+        );
     }
 
     #[test]

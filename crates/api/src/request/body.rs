@@ -32,8 +32,17 @@ pub async fn read_json<T: DeserializeOwned + Default>(headers: &HeaderMap, body:
 
 /// Reads a document that must be there.
 pub async fn require_json<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T> {
+    require(headers, body, lenient::from_slice).await
+}
+
+/// Reads a document that must be there, in its own way.
+pub async fn require<T>(
+    headers: &HeaderMap,
+    body: Body,
+    read: impl FnOnce(&[u8]) -> std::result::Result<T, lenient::Error>,
+) -> Result<T> {
     check_content_type(headers, &body)?;
-    match lenient::from_slice(&collect(body).await?) {
+    match read(&collect(body).await?) {
         Err(lenient::Error::Empty) => Err(ApiError::invalid("invalid JSON: EOF")),
         result => Ok(result?),
     }

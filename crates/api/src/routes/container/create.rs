@@ -26,7 +26,7 @@ pub async fn handle(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response> {
-    let request: CreateContainerRequest = body::require_json(&headers, body).await?;
+    let request = body::require(&headers, body, CreateContainerRequest::from_slice).await?;
     let platform = if version.has(41) {
         platform::slashed(&query)?
     } else {
