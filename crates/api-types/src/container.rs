@@ -10,7 +10,8 @@ use crate::host_config::HostConfig;
 use crate::image::Descriptor;
 use crate::lenient::{self, Document};
 use crate::mount::MountPoint;
-use crate::network::{EndpointSettings, NetworkingConfig, PortMap};
+use crate::network::{EndpointSettings, NetworkingConfig};
+use crate::ports::PortMap;
 
 /// The body of `POST /containers/create`: the fields of [`ContainerConfig`] beside two objects.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]

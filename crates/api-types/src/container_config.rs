@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::collection::{Empty, List, Map, string_or_list};
 use crate::health::HealthConfig;
 use crate::is_false;
+use crate::ports::ExposedPorts;
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
@@ -18,8 +19,8 @@ pub struct ContainerConfig {
     pub attach_stdin: bool,
     pub attach_stdout: bool,
     pub attach_stderr: bool,
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    pub exposed_ports: Map<Empty>,
+    #[serde(skip_serializing_if = "ExposedPorts::is_empty")]
+    pub exposed_ports: ExposedPorts,
     pub tty: bool,
     pub open_stdin: bool,
     pub stdin_once: bool,

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::collection::{List, Map, string_or_list};
 use crate::exec::ConsoleSize;
 use crate::mount::Mount;
-use crate::network::PortMap;
 use crate::network_address;
+use crate::ports::PortMap;
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
@@ -134,9 +134,9 @@ pub struct UpdateConfig {
     pub ulimits: List<Ulimit>,
     pub restart_policy: RestartPolicy,
     /// This engine's own: ports to publish besides, and ports to publish no longer, at once where the container runs.
-    #[serde(skip_serializing_if = "Map::is_empty")]
+    #[serde(skip_serializing_if = "PortMap::is_empty")]
     pub publish_add: PortMap,
-    #[serde(skip_serializing_if = "Map::is_empty")]
+    #[serde(skip_serializing_if = "PortMap::is_empty")]
     pub publish_remove: PortMap,
 }
 

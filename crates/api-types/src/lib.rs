@@ -36,6 +36,7 @@ pub mod mount;
 pub mod network;
 pub mod network_address;
 pub mod port_reach;
+pub mod ports;
 pub mod progress;
 pub mod stats;
 pub mod system;
@@ -70,8 +71,9 @@ pub use network::{
     ConfigReference, EndpointIpamConfig, EndpointResource, EndpointSettings, Ipam, IpamConfig, IpamStatus,
     NetworkConnectRequest, NetworkCreateRequest, NetworkCreateResponse, NetworkDisconnectRequest,
     NetworkInspect, NetworkStatus, NetworkSummary, NetworkingConfig, NetworksPruneReport, PortBinding,
-    PortMap, SubnetStatus,
+    SubnetStatus,
 };
+pub use ports::{ExposedPorts, PortMap, PortValue, Ports, Protocol};
 pub use progress::{ErrorDetail, ProgressDetail, ProgressMessage};
 pub use stats::{
     BlkioStatEntry, BlkioStats, CpuStats, CpuUsage, MemoryStats, NetworkStats, PidsStats, Stats,

@@ -5,9 +5,6 @@ use serde::{Deserialize, Serialize};
 use crate::collection::{List, Map};
 use crate::network_address;
 
-/// Published ports by `port/protocol`; a port that is exposed only has a null list.
-pub type PortMap = Map<List<PortBinding>>;
-
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct PortBinding {

@@ -3,7 +3,7 @@
 use api_types::container::{RootFsStorage, RootFsStorageSnapshot, Storage};
 use api_types::{
     ContainerInspect, ContainerState, ContainerSummary, Descriptor, EndpointSettings, HealthSummary, List,
-    Map, NetworkSettings, NetworkSettingsSummary, PortMap, PortSummary, SummaryHostConfig,
+    Map, NetworkSettings, NetworkSettingsSummary, PortBinding, PortMap, PortSummary, SummaryHostConfig,
 };
 use engine::image::ImageIds;
 use engine::{Container, Sizes, Status};
@@ -198,26 +198,35 @@ fn command(container: &Container) -> String {
 }
 
 fn ports(ports: &PortMap) -> Vec<PortSummary> {
-    let mut rows = Vec::new();
-    for (port, bindings) in ports {
-        let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
-        let Ok(private_port) = number.parse() else {
-            continue;
-        };
-        let row = PortSummary {
+    let mut rows = Vec::with_capacity(ports.len());
+    let mut add = |private_port: u16, kind: &str, bindings: &List<PortBinding>, distance: u16| {
+        let row = |ip: &str, public_port| PortSummary {
+            ip: ip.to_owned(),
             private_port,
-            kind: protocol.to_owned(),
-            ..PortSummary::default()
+            public_port,
+            kind: kind.to_owned(),
         };
         if bindings.is_empty() {
-            rows.push(row.clone());
+            rows.push(row("", 0));
         }
-        for binding in bindings {
-            rows.push(PortSummary {
-                ip: binding.host_ip.clone(),
-                public_port: binding.host_port.parse().unwrap_or(0),
-                ..row.clone()
-            });
+        rows.extend(bindings.iter().map(|binding| {
+            let number = binding.host_port.parse().unwrap_or(0);
+            // The ports of a run lead to ports side by side.
+            let number = binding
+                .number()
+                .map_or(number, |first| first.saturating_add(distance));
+            row(&binding.host_ip, number)
+        }));
+    };
+    for (protocol, first, run) in ports.runs() {
+        for n in 0..run.count {
+            add(first.saturating_add(n), protocol.as_str(), &run.value, n);
+        }
+    }
+    for (port, bindings) in ports.others() {
+        let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+        if let Ok(private_port) = number.parse() {
+            add(private_port, protocol, bindings, 0);
         }
     }
     rows.sort();

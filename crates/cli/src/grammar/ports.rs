@@ -1,20 +1,20 @@
 //! `--publish` and `--expose`: `[[ip:]hostPort[-end]:]containerPort[-end][/proto]`.
 
-use api_types::{Empty, List, Map, PortBinding, PortMap};
+use api_types::{Empty, ExposedPorts, PortBinding, PortMap, Protocol};
 use std::net::IpAddr;
 
 /// Ports as the API takes them.
 #[derive(Debug, Default, PartialEq)]
 pub struct Ports {
-    pub exposed: Map<Empty>,
+    pub exposed: ExposedPorts,
     pub bindings: PortMap,
 }
 
 /// Reads all `--publish` values.
 pub fn publish(specs: &[String]) -> Result<Ports, String> {
     let mut ports = Ports {
-        exposed: Map::empty(),
-        bindings: Map::empty(),
+        exposed: ExposedPorts::empty(),
+        bindings: PortMap::empty(),
     };
     for spec in specs {
         if spec.contains('=') {
@@ -54,10 +54,7 @@ fn one(spec: &str, ports: &mut Ports) -> Result<(), String> {
     if container_port.is_empty() {
         return Err(format!("no port specified: {spec}<empty>"));
     }
-    let protocol = protocol.to_ascii_lowercase();
-    if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
-        return Err(format!("invalid proto: {protocol}"));
-    }
+    let protocol = protocol_of(protocol)?;
     let ip = match ip.strip_prefix('[') {
         Some(inner) => inner
             .strip_suffix(']')
@@ -82,24 +79,30 @@ fn one(spec: &str, ports: &mut Ports) -> Result<(), String> {
             "invalid ranges specified for container and host Ports: {container_port} and {host_port}"
         ));
     }
-    for offset in 0..=(end - start) {
-        let host_port = match host {
-            None => String::new(),
-            Some((from, to)) if start == end && from != to => format!("{from}-{to}"),
-            Some((from, _)) => (u32::from(from) + u32::from(offset)).to_string(),
-        };
-        let key = format!("{}/{protocol}", u32::from(start) + u32::from(offset));
-        ports.exposed.insert(key.clone(), Empty {});
-        ports
-            .bindings
-            .entry(key)
-            .or_insert_with(List::empty)
-            .push(PortBinding {
-                host_ip: ip.clone(),
-                host_port,
-            });
+    ports.exposed.insert_range(protocol, start..=end, Empty {});
+    let binding = |host_port: String| PortBinding {
+        host_ip: ip.clone(),
+        host_port,
+    };
+    let bindings = &mut ports.bindings;
+    match host {
+        None => bindings.bind(protocol, start..=end, &binding(String::new())),
+        Some((from, to)) if start == end && from != to => {
+            bindings.bind(protocol, start..=end, &binding(format!("{from}-{to}")));
+        }
+        // A port 0 means any; what comes behind it is counted from 1 on.
+        Some((0, _)) if start != end => {
+            bindings.bind(protocol, start..=start, &binding("0".to_owned()));
+            bindings.bind(protocol, start + 1..=end, &binding("1".to_owned()));
+        }
+        Some((from, _)) => bindings.bind(protocol, start..=end, &binding(from.to_string())),
     }
     Ok(())
+}
+
+fn protocol_of(text: &str) -> Result<Protocol, String> {
+    let text = text.to_ascii_lowercase();
+    Protocol::parse(&text).ok_or_else(|| format!("invalid proto: {text}"))
 }
 
 fn split_protocol(text: &str) -> (&str, &str) {
@@ -128,7 +131,7 @@ fn range(text: &str) -> Option<(u16, u16)> {
 }
 
 /// Adds all `--expose` values.
-pub fn expose(specs: &[String], exposed: &mut Map<Empty>) -> Result<(), String> {
+pub fn expose(specs: &[String], exposed: &mut ExposedPorts) -> Result<(), String> {
     for spec in specs {
         if spec.contains(':') {
             return Err(format!("invalid port format for --expose: {spec}"));
@@ -140,13 +143,7 @@ pub fn expose(specs: &[String], exposed: &mut Map<Empty>) -> Result<(), String> 
                 "invalid range format for --expose: {spec}, error: strconv.ParseUint: parsing {part:?}: invalid syntax"
             )
         })?;
-        let protocol = protocol.to_ascii_lowercase();
-        if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
-            return Err(format!("invalid proto: {protocol}"));
-        }
-        for port in from..=to {
-            exposed.insert(format!("{port}/{protocol}"), Empty {});
-        }
+        exposed.insert_range(protocol_of(protocol)?, from..=to, Empty {});
     }
     Ok(())
 }
@@ -192,6 +189,14 @@ mod tests {
                 r#"{"80/sctp":[{"HostIp":"","HostPort":"8000"}],"81/sctp":[{"HostIp":"","HostPort":"8001"}]}"#,
             ),
             (
+                "0-1:80-81",
+                r#"{"80/tcp":[{"HostIp":"","HostPort":"0"}],"81/tcp":[{"HostIp":"","HostPort":"1"}]}"#,
+            ),
+            (
+                "99-101:99-101",
+                r#"{"100/tcp":[{"HostIp":"","HostPort":"100"}],"101/tcp":[{"HostIp":"","HostPort":"101"}],"99/tcp":[{"HostIp":"","HostPort":"99"}]}"#,
+            ),
+            (
                 "published=1,target=2,protocol=udp",
                 r#"{"2/udp":[{"HostIp":"","HostPort":"1"}]}"#,
             ),
@@ -207,5 +212,21 @@ mod tests {
         ] {
             assert_eq!(show(spec), want, "{spec}");
         }
+    }
+
+    #[test]
+    fn a_port_may_be_published_several_times_and_a_range_is_as_cheap_as_a_port() {
+        let specs = ["20000-29999:20000-29999", "[::1]:25000:25000", "25000"].map(str::to_owned);
+        let ports = publish(&specs).unwrap();
+        let several = serde_json::to_string(&ports.bindings.get("25000/tcp")).unwrap();
+        assert_eq!(
+            several,
+            r#"[{"HostIp":"","HostPort":"25000"},{"HostIp":"::1","HostPort":"25000"},{"HostIp":"","HostPort":""}]"#
+        );
+        assert_eq!((ports.bindings.len(), ports.exposed.len()), (10_000, 10_000));
+        assert_eq!(
+            (ports.bindings.runs().count(), ports.exposed.runs().count()),
+            (3, 1)
+        );
     }
 }

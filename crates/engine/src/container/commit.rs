@@ -190,8 +190,8 @@ pub(crate) fn settings(config: &ContainerConfig) -> ContainerSettings {
         user: config.user.clone(),
         exposed_ports: config
             .exposed_ports
-            .keys()
-            .map(|p| (p.clone(), spec::image::Empty {}))
+            .names()
+            .map(|p| (p, spec::image::Empty {}))
             .collect(),
         env: config.env.to_vec(),
         entrypoint: some(&config.entrypoint),

@@ -259,7 +259,7 @@ fn merge_image(config: &mut ContainerConfig, image: &Image) {
         config.user.clone_from(&settings.user);
     }
     for port in settings.exposed_ports.keys() {
-        config.exposed_ports.entry(port.clone()).or_default();
+        config.exposed_ports.insert(port, api_types::Empty {});
     }
     let named = |list: &[String], entry: &str| {
         let name = entry.split('=').next();
@@ -434,7 +434,9 @@ fn validate(inner: &Inner, request: &mut CreateContainer, warnings: &mut Vec<Str
         ));
     }
     validate_resources(inner, host, warnings)?;
-    for port in config.exposed_ports.keys().chain(host.port_bindings.keys()) {
+    // The others are numbers and protocols.
+    let spelled = config.exposed_ports.others().keys();
+    for port in spelled.chain(host.port_bindings.others().keys()) {
         ports::parse(port)?;
     }
     for variable in &config.env {

@@ -59,8 +59,8 @@ fn describe(linked: &Container, own_name: &str, alias: &str, address: &str) -> R
     let mut exposed = linked
         .config
         .exposed_ports
-        .keys()
-        .map(|port| ports::parse(port))
+        .names()
+        .map(|port| ports::parse(&port))
         .collect::<Result<Vec<_>>>()?;
     exposed.sort();
     let mut variables = Vec::new();

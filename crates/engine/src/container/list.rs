@@ -145,9 +145,10 @@ impl<'a> Selection<'a> {
                     .any(|m| m.name == v || m.source == v || m.destination == v)
             })
             && any("publish", &|v| {
-                port_matches(c.ports.iter().filter(|(_, b)| !b.is_empty()).map(|(p, _)| p), v)
+                let published = c.ports.entries().into_iter().filter(|(_, b)| !b.is_empty());
+                port_matches(published.map(|(p, _)| p), v)
             })
-            && any("expose", &|v| port_matches(c.config.exposed_ports.keys(), v))
+            && any("expose", &|v| port_matches(c.config.exposed_ports.names(), v))
             && self
                 .filters
                 .get("label")
@@ -203,13 +204,15 @@ fn name_matches(name: &str, wanted: &str) -> bool {
     }
 }
 
-fn port_matches<'a>(mut have: impl Iterator<Item = &'a String>, wanted: &str) -> bool {
+fn port_matches(mut have: impl Iterator<Item = String>, wanted: &str) -> bool {
     let (range, proto) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
     let (from, to) = range.split_once('-').unwrap_or((range, range));
     let (Ok(from), Ok(to)) = (from.parse::<u16>(), to.parse::<u16>()) else {
         return false;
     };
-    have.any(|port| ports::parse(port).is_ok_and(|(n, p)| (from..=to).contains(&n) && p.to_string() == proto))
+    have.any(|port| {
+        ports::parse(&port).is_ok_and(|(n, p)| (from..=to).contains(&n) && p.to_string() == proto)
+    })
 }
 
 #[cfg(test)]
@@ -227,8 +230,8 @@ mod tests {
     #[test]
     fn port_ranges() {
         let have = ["80/tcp".to_owned(), "53/udp".to_owned()];
-        assert!(port_matches(have.iter(), "80"));
-        assert!(port_matches(have.iter(), "50-60/udp"));
-        assert!(!port_matches(have.iter(), "53"));
+        assert!(port_matches(have.clone().into_iter(), "80"));
+        assert!(port_matches(have.clone().into_iter(), "50-60/udp"));
+        assert!(!port_matches(have.clone().into_iter(), "53"));
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use api_types::port_reach::PortReach;
-use api_types::{List, PortBinding, PortMap};
+use api_types::{List, PortBinding, PortMap, Protocol};
 use network::{Explained, PortChoice, PortRequest, Proto, PublishedPort};
 
 use super::Container;
@@ -32,14 +32,25 @@ pub(super) fn parse(text: &str) -> Result<(u16, Proto)> {
     Ok((number, proto))
 }
 
-/// `80/tcp`.
-pub(super) fn key(port: u16, proto: Proto) -> String {
-    let proto = match proto {
-        Proto::Tcp => "tcp",
-        Proto::Udp => "udp",
-        Proto::Sctp => "sctp",
-    };
-    format!("{port}/{proto}")
+/// How a port is spelled: `80/tcp`.
+fn key(port: u16, proto: Proto) -> String {
+    format!("{port}/{}", protocol(proto).as_str())
+}
+
+fn protocol(proto: Proto) -> Protocol {
+    match proto {
+        Proto::Tcp => Protocol::Tcp,
+        Proto::Udp => Protocol::Udp,
+        Proto::Sctp => Protocol::Sctp,
+    }
+}
+
+fn proto(protocol: Protocol) -> Proto {
+    match protocol {
+        Protocol::Tcp => Proto::Tcp,
+        Protocol::Udp => Proto::Udp,
+        Protocol::Sctp => Proto::Sctp,
+    }
 }
 
 /// Every port the container wants published.
@@ -47,8 +58,8 @@ pub(super) fn requests(container: &Container) -> Result<Vec<PortRequest>> {
     let mut requests = bound(&container.host_config.port_bindings)?;
     if container.host_config.publish_all_ports {
         let bound: HashSet<(u16, Proto)> = requests.iter().map(|r| (r.container_port, r.proto)).collect();
-        for port in container.config.exposed_ports.keys() {
-            let (container_port, proto) = parse(port)?;
+        for port in container.config.exposed_ports.names() {
+            let (container_port, proto) = parse(&port)?;
             if !bound.contains(&(container_port, proto)) {
                 requests.push(PortRequest {
                     container_port,
@@ -62,27 +73,58 @@ pub(super) fn requests(container: &Container) -> Result<Vec<PortRequest>> {
     Ok(requests)
 }
 
-/// What a map of bindings asks for.
+/// What a map of bindings asks for, in the order of its runs' names.
 pub(super) fn bound(bindings: &PortMap) -> Result<Vec<PortRequest>> {
-    let mut requests = Vec::new();
-    for (port, bindings) in bindings {
-        let (container_port, proto) = parse(port)?;
-        for binding in bindings {
-            requests.push(PortRequest {
-                container_port,
+    let mut runs: Vec<(String, u16, u16, Proto, &List<PortBinding>)> = Vec::new();
+    for (protocol, first, run) in bindings.runs() {
+        let proto = proto(protocol);
+        runs.push((key(first, proto), first, run.count, proto, &run.value));
+    }
+    for (name, bindings) in bindings.others() {
+        let (port, proto) = parse(name)?;
+        runs.push((name.clone(), port, 1, proto, bindings));
+    }
+    runs.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+    let mut requests = Vec::with_capacity(bindings.len());
+    for (_, first, count, proto, bindings) in runs {
+        let read = |binding: &PortBinding| {
+            let choice = host_port(&binding.host_port)?;
+            Ok((host_ip(binding)?, choice, binding.number().is_some()))
+        };
+        let read = bindings.iter().map(read).collect::<Result<Vec<_>>>()?;
+        for n in 0..count {
+            requests.extend(read.iter().map(|(host_ip, choice, moves)| PortRequest {
+                container_port: first.saturating_add(n),
                 proto,
-                host_ip: host_ip(binding)?,
-                host_port: host_port(&binding.host_port)?,
-            });
+                host_ip: *host_ip,
+                host_port: match choice {
+                    PortChoice::Fixed(first) if *moves => PortChoice::Fixed(first.saturating_add(n)),
+                    choice => *choice,
+                },
+            }));
         }
     }
     Ok(requests)
 }
 
+/// Adds bindings to those that are there.
+pub(super) fn bind(bindings: &mut PortMap, add: &PortMap) {
+    for (protocol, first, run) in add.runs() {
+        for binding in &run.value {
+            bindings.bind(protocol, first..=first.saturating_add(run.count - 1), binding);
+        }
+    }
+    for (port, more) in add.others() {
+        for binding in more {
+            bindings.bind_other(port, binding);
+        }
+    }
+}
+
 /// Takes the bindings out that fit in everything `remove` says; what it leaves open fits everything.
 pub(super) fn unbind(bindings: &mut PortMap, remove: &PortMap) {
-    for (port, wanted) in remove {
-        let Some(bound) = bindings.get_mut(port) else {
+    for (port, wanted) in &remove.entries() {
+        let Some(bound) = bindings.get(port) else {
             continue;
         };
         let left = bound.iter().filter(|binding| {
@@ -95,7 +137,7 @@ pub(super) fn unbind(bindings: &mut PortMap, remove: &PortMap) {
         if left.is_empty() {
             bindings.remove(port);
         } else {
-            *bound = List::from(left);
+            bindings.insert(port, List::from(left));
         }
     }
 }
@@ -157,12 +199,20 @@ fn host_port(text: &str) -> Result<PortChoice> {
 /// What inspect shows: published ports with their bindings, exposed ones with none.
 pub(super) fn published(container: &Container, published: &[PublishedPort]) -> PortMap {
     let mut map = PortMap::empty();
-    for port in container.config.exposed_ports.keys() {
+    let exposed = &container.config.exposed_ports;
+    for (protocol, first, run) in exposed.runs() {
+        map.insert_range(
+            protocol,
+            first..=first.saturating_add(run.count - 1),
+            List::null(),
+        );
+    }
+    for port in exposed.others().keys() {
         if let Ok((number, proto)) = parse(port) {
-            map.insert(key(number, proto), List::null());
+            map.insert(&key(number, proto), List::null());
         }
     }
-    for port in published.iter().flat_map(PublishedPort::singles) {
+    for port in published {
         let binding = PortBinding {
             host_ip: port.host_ip.to_string(),
             host_port: match port.routed {
@@ -170,9 +220,8 @@ pub(super) fn published(container: &Container, published: &[PublishedPort]) -> P
                 false => port.host_port.to_string(),
             },
         };
-        map.entry(key(port.container_port, port.proto))
-            .or_default()
-            .push(binding);
+        let last = port.container_port.saturating_add(port.count.saturating_sub(1));
+        map.bind(protocol(port.proto), port.container_port..=last, &binding);
     }
     map
 }
@@ -186,26 +235,26 @@ pub(crate) fn reconcile(networks: &network::Networks, container: &mut Container)
     if !unknown.is_empty() {
         networks.publish(&container.id, &[], &bound(&unknown)?)?;
     }
-    let mut lost = beyond(&container.ports, &now);
+    let mut lost = PortMap::empty();
+    for (port, mut bindings) in beyond(&container.ports, &now).entries() {
+        for binding in bindings.iter_mut() {
+            // Asked for without an address, it has one for each family.
+            let address = binding.host_ip.parse::<IpAddr>();
+            if address.is_ok_and(|address| address.is_unspecified()) {
+                binding.host_ip.clear();
+            }
+        }
+        lost.insert(&port, bindings);
+    }
     if lost.is_empty() {
         return Ok(false);
     }
-    for binding in lost.values_mut().flat_map(|bindings| bindings.iter_mut()) {
-        // Asked for without an address, it has one for each family.
-        if binding
-            .host_ip
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_unspecified())
-        {
-            binding.host_ip.clear();
-        }
-    }
     let bindings = &mut Arc::make_mut(&mut container.host_config).port_bindings;
     unbind(bindings, &lost);
-    for port in lost.keys() {
+    for port in lost.names() {
         // A random port has no number there.
-        if now.get(port).is_none_or(|left| left.is_empty()) {
-            bindings.remove(port);
+        if now.get(&port).is_none_or(|left| left.is_empty()) {
+            bindings.remove(&port);
         }
     }
     container.ports = Arc::new(published(container, &networks.published(&container.id)));
@@ -215,14 +264,17 @@ pub(crate) fn reconcile(networks: &network::Networks, container: &mut Container)
 /// The bindings of one map that another has not.
 fn beyond(map: &PortMap, other: &PortMap) -> PortMap {
     let mut more = PortMap::empty();
-    for (port, bindings) in map {
+    if map == other {
+        return more;
+    }
+    for (port, bindings) in &map.entries() {
         let known = other.get(port);
         let new = bindings
             .iter()
-            .filter(|binding| !known.is_some_and(|known| known.contains(binding)));
+            .filter(|binding| !known.as_ref().is_some_and(|known| known.contains(binding)));
         let new: Vec<PortBinding> = new.cloned().collect();
         if !new.is_empty() {
-            more.insert(port.clone(), List::from(new));
+            more.insert(port, List::from(new));
         }
     }
     more

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd as _;
 
 use api_types::port_reach::PortReaches;
-use api_types::{EndpointSettings, List, PortMap, UpdateConfig};
+use api_types::{EndpointSettings, PortMap, UpdateConfig};
 use spec::runtime::Pids;
 
 use super::owner::{Command, Owner};
@@ -214,21 +214,14 @@ impl Owner {
         }
         let (added, removed) = (ports::bound(add)?, ports::bound(remove)?);
         let host = std::sync::Arc::make_mut(&mut next.host_config);
-        for port in remove.keys() {
-            if !next.state.status.is_alive() && !host.port_bindings.contains_key(port) {
-                return Err(Error::invalid(format!("port {port} is not published")));
-            }
+        let mut names = remove.names();
+        if !next.state.status.is_alive()
+            && let Some(port) = names.find(|port| !host.port_bindings.contains_key(port))
+        {
+            return Err(Error::invalid(format!("port {port} is not published")));
         }
         ports::unbind(&mut host.port_bindings, remove);
-        for (port, bindings) in add {
-            let mut all = host
-                .port_bindings
-                .get(port)
-                .map(|b| b.to_vec())
-                .unwrap_or_default();
-            all.extend(bindings.iter().cloned());
-            host.port_bindings.insert(port.clone(), List::from(all));
-        }
+        ports::bind(&mut host.port_bindings, add);
         if next.state.status.is_alive() {
             if self.serves_unknown {
                 // It may hold the very port that is wanted.

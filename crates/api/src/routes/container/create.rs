@@ -4,7 +4,7 @@
 //! version history.
 
 use api_types::{
-    CreateContainerRequest, CreateContainerResponse, EndpointSettings, HostConfig, Map, Mount,
+    CreateContainerRequest, CreateContainerResponse, EndpointSettings, HostConfig, List, Map, Mount,
     NetworkingConfig, PortBinding,
 };
 use axum::body::Body;
@@ -205,14 +205,18 @@ fn move_mac_address(
 
 /// A port with an empty list of bindings is published on any free port.
 fn empty_bindings(host_config: &mut HostConfig, version: ApiVersion) -> Option<String> {
-    let mut filled = Vec::new();
-    for (port, bindings) in host_config
-        .port_bindings
-        .iter_mut()
-        .filter(|(_, bindings)| bindings.is_empty())
-    {
-        bindings.push(PortBinding::default());
-        filled.push(port.clone());
+    let ports = &mut host_config.port_bindings;
+    let mut filled: Vec<String> = Vec::new();
+    if ports.values().any(|bindings| bindings.is_empty()) {
+        let entries = ports.entries().into_iter();
+        filled.extend(
+            entries
+                .filter(|(_, bindings)| bindings.is_empty())
+                .map(|(port, _)| port),
+        );
+    }
+    for port in &filled {
+        ports.insert(port, List::from([PortBinding::default()]));
     }
     (version.has(52) && !filled.is_empty()).then(|| {
         format!(
@@ -226,7 +230,7 @@ fn empty_bindings(host_config: &mut HostConfig, version: ApiVersion) -> Option<S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api_types::{BindOptions, List, VolumeOptions};
+    use api_types::{BindOptions, VolumeOptions};
 
     const OLD: ApiVersion = ApiVersion::new(1, 43);
     const NEW: ApiVersion = ApiVersion::new(1, 53);
@@ -311,10 +315,9 @@ mod tests {
     #[test]
     fn empty_bindings_are_filled() {
         let mut host_config = HostConfig::default();
-        host_config
-            .port_bindings
-            .insert("80/tcp".to_owned(), List::empty());
+        host_config.port_bindings.insert("80/tcp", List::empty());
         assert!(empty_bindings(&mut host_config, ApiVersion::new(1, 51)).is_none());
-        assert_eq!(host_config.port_bindings["80/tcp"].len(), 1);
+        let filled = host_config.port_bindings.get("80/tcp").unwrap();
+        assert_eq!(filled.as_slice(), [PortBinding::default()]);
     }
 }
