@@ -5,6 +5,9 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command};
 use std::time::Duration;
 
+use serde_json::Value;
+use store::rusqlite::Connection;
+
 use crate::support::{Daemon, OF_DAEMON, retry, text};
 
 /// Another machine, which reaches the host over one link with addresses of both families.
@@ -368,4 +371,71 @@ fn connections_over_ipv6_need_no_daemon() {
     assert!(connect(added).is_some(), "{}", daemon.log());
     daemon.ok(&["rm", "-f", "echo"]);
     assert_eq!(relays(&daemon), [""; 0]);
+}
+
+/// A thousand ports are a line in the database and a thousand entries for whoever asks, also after a crash.
+#[test]
+fn many_ports_are_shown_one_by_one_and_kept_as_a_range() {
+    guard!();
+    let mut daemon = Daemon::start();
+    // An address that nobody else of this host publishes on.
+    let address = format!("127.79.1.{}", std::process::id() % 250 + 1);
+    let range = format!("{address}:20000-20999:20000-20999");
+    let one = format!("{address}:21000:20500");
+    daemon.keep("many", &["-p", &range, "-p", &one], &["sleep", "1000"]);
+    let shown = |daemon: &Daemon| {
+        let all = daemon.ok(&["inspect", "many"]);
+        let [mut document]: [Value; 1] = serde_json::from_str(&all).unwrap();
+        let maps = [
+            "/HostConfig/PortBindings",
+            "/Config/ExposedPorts",
+            "/NetworkSettings/Ports",
+        ];
+        maps.map(|map| document.pointer_mut(map).unwrap().take())
+    };
+    let before = shown(&daemon);
+    let [bound, exposed, published] = &before;
+    let at = |port: u16| serde_json::json!({"HostIp": address, "HostPort": port.to_string()});
+    for map in [bound, published] {
+        assert_eq!(map.as_object().unwrap().len(), 1000);
+        assert_eq!(map["20000/tcp"], serde_json::json!([at(20000)]));
+        assert_eq!(map["20500/tcp"], serde_json::json!([at(20500), at(21000)]));
+        assert_eq!(map["20999/tcp"], serde_json::json!([at(20999)]));
+    }
+    assert_eq!(exposed.as_object().unwrap().len(), 1000);
+    assert_eq!(exposed["20777/tcp"], serde_json::json!({}));
+    let listed = daemon.ok(&["ps", "--format", "{{.Ports}}"]);
+    assert!(
+        listed.contains(&format!("{address}:20000-20999->20000-20999/tcp")),
+        "{listed}"
+    );
+    if let Some(output) = daemon.docker(&["port", "many", "20500"]) {
+        assert_eq!(
+            text(&output.stdout),
+            format!("{address}:20500\n{address}:21000\n")
+        );
+    }
+    let recorded = |daemon: &Daemon| -> i64 {
+        let db = Connection::open(daemon.dir.path().join("root/meta.db")).unwrap();
+        db.query_row("SELECT max(length(document)) FROM containers", [], |row| {
+            row.get(0)
+        })
+        .unwrap()
+    };
+    assert!(recorded(&daemon) < 20_000, "{} bytes", recorded(&daemon));
+    daemon.crash_and_restart();
+    assert_eq!(shown(&daemon), before);
+    // Out of the middle, while it runs and for the next start.
+    let hole = format!("{address}:20400:20400");
+    daemon.ok(&["update", "--publish-rm", &hole, "many"]);
+    let without = shown(&daemon);
+    assert_eq!(without[2]["20400/tcp"], Value::Null);
+    assert_eq!(without[0].as_object().unwrap().len(), 999);
+    daemon.crash_and_restart();
+    assert_eq!(shown(&daemon), without);
+    daemon.ok(&["restart", "-t", "0", "many"]);
+    assert_eq!(shown(&daemon), without);
+    daemon.ok(&["stop", "-t", "0", "many"]);
+    let [bound, ..] = shown(&daemon);
+    assert_eq!(bound, without[0]);
 }

@@ -178,6 +178,7 @@ fn create(inner: &Inner, mut request: CreateContainer) -> Result<(Container, Wan
         stopped_by_hand: false,
         start_phases: Vec::new(),
         removing_volumes: false,
+        folded: None,
         name: name.clone(),
         id: id.clone(),
     };

@@ -227,6 +227,9 @@ pub struct Container {
     /// Whether a removal that has begun takes the anonymous volumes with it.
     #[serde(default)]
     pub removing_volumes: bool,
+    /// In a document alone; see [`record`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) folded: Option<Box<record::Folded>>,
 }
 
 impl Container {

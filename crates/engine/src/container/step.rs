@@ -332,5 +332,6 @@ fn transient(step: Step, dir: std::path::PathBuf) -> Result<Container> {
         stopped_by_hand: false,
         start_phases: Vec::new(),
         removing_volumes: false,
+        folded: None,
     })
 }

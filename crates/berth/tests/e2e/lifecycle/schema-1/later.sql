@@ -3,6 +3,8 @@
 -- a state of that version may hold.
 --# build 2
 ALTER TABLE build_record ADD COLUMN parts TEXT NOT NULL DEFAULT '';
+--# engine 2
+SELECT 1;
 --# image 2
 CREATE TABLE upload (
         blob TEXT NOT NULL,
