@@ -5,7 +5,7 @@
 //!
 //! A port is recorded before it leads anywhere and leads nowhere any more before it is forgotten; both under `order`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use spec::Id;
@@ -81,6 +81,53 @@ impl Networks {
         };
         inner.move_ports(container, &before)?;
         Ok(self.published(container))
+    }
+
+    /// Publishes again exactly what was published before some of it was taken back, if nobody has that by now.
+    pub fn publish_again(&self, container: &Id, before: &[PublishedPort]) -> Result<(), Error> {
+        let inner = &self.inner;
+        let rules = {
+            let mut guard = inner.state();
+            let state = &mut *guard;
+            let Some(sandbox) = state.sandboxes.get(container) else {
+                return Err(Error::NotFound(format!("of container {container}")));
+            };
+            let rules = state.port_rules(sandbox);
+            let mut changed = sandbox.clone();
+            changed.ports = before.to_vec();
+            // The database refuses what another container has taken meanwhile.
+            records::put_sandbox(inner.store.db(), container, &changed)?;
+            for port in before {
+                state.ports.adopt(container, port);
+            }
+            state.sandboxes.insert(container.clone(), changed);
+            rules
+        };
+        inner.move_ports(container, &rules)
+    }
+
+    /// Whether `add` asks for numbers that `remove` takes back and the container's monitor has until it is told. Unless
+    /// they stay at the same address they can be had only then.
+    pub fn waits_for_monitor(&self, container: &Id, add: &[PortRequest], remove: &[PortRequest]) -> bool {
+        let state = self.inner.state();
+        let Some(sandbox) = state.sandboxes.get(container).filter(|sandbox| sandbox.serves) else {
+            return false;
+        };
+        let wants = |proto: Proto, number: u16| {
+            add.iter().any(|request| {
+                request.proto == proto
+                    && match request.host_port {
+                        PortChoice::Any => false,
+                        PortChoice::Fixed(wanted) => wanted == number,
+                        PortChoice::Range(first, last) => (first..=last).contains(&number),
+                    }
+            })
+        };
+        let served = sandbox.ports.iter().filter(|port| port.is_served());
+        served
+            .flat_map(PublishedPort::singles)
+            .filter(|port| remove.iter().any(|request| fits(port, request)))
+            .any(|port| wants(port.proto, port.host_port))
     }
 
     /// The published ports that a container's monitor is to serve by now. None where it is of a release that cannot.
@@ -312,42 +359,50 @@ fn runs(wanted: &[PortRequest]) -> Vec<Run> {
     runs
 }
 
+/// Whether a port, which is one alone, is what a request to take one back means.
+fn fits(port: &PublishedPort, request: &PortRequest) -> bool {
+    let host_port = match request.host_port {
+        PortChoice::Any => true,
+        PortChoice::Fixed(number) => number == port.host_port,
+        // Where there is no port of the host, none was chosen from the range.
+        PortChoice::Range(first, last) => {
+            (first..=last).contains(&port.host_port) || (port.routed && port.host_port == 0)
+        }
+    };
+    port.proto == request.proto
+        && port.container_port == request.container_port
+        && host_port
+        // Of addresses of the host only these are kept where they mean nothing.
+        && request.host_ip.is_none_or(|address| match port.routed && !port.host_ip.is_loopback() {
+            true => address.is_ipv4() == port.host_ip.is_ipv4() && !address.is_loopback(),
+            false => address == port.host_ip,
+        })
+}
+
 /// What is left of published ports; a request that fits none of them is refused.
 fn without(ports: &[PublishedPort], remove: &[PortRequest]) -> Result<Vec<PublishedPort>, Error> {
-    let fits = |port: &PublishedPort, request: &PortRequest| {
-        let host_port = match request.host_port {
-            PortChoice::Any => true,
-            PortChoice::Fixed(number) => number == port.host_port,
-            // Where there is no port of the host, none was chosen from the range.
-            PortChoice::Range(first, last) => {
-                (first..=last).contains(&port.host_port) || (port.routed && port.host_port == 0)
-            }
-        };
-        port.proto == request.proto
-            && port.container_port == request.container_port
-            && host_port
-            // Of addresses of the host only these are kept where they mean nothing.
-            && request.host_ip.is_none_or(|address| match port.routed && !port.host_ip.is_loopback() {
-                true => address.is_ipv4() == port.host_ip.is_ipv4() && !address.is_loopback(),
-                false => address == port.host_ip,
-            })
-    };
-    let singles: Vec<PublishedPort> = ports.iter().flat_map(PublishedPort::singles).collect();
-    if let Some(request) = remove
-        .iter()
-        .find(|request| !singles.iter().any(|port| fits(port, request)))
-    {
-        return Err(Error::Invalid(format!(
-            "port {}/{} is not published like that",
-            request.container_port, request.proto
-        )));
+    // By what each has in any case, so that a long range is not looked through for each of its ports; and whether there
+    // is something that it fits.
+    let mut requests: BTreeMap<(Proto, u16), Vec<(&PortRequest, bool)>> = BTreeMap::new();
+    for request in remove {
+        let inside = requests.entry((request.proto, request.container_port));
+        inside.or_default().push((request, false));
     }
     let mut left: Vec<PublishedPort> = Vec::new();
     for port in ports {
         // Rows that were published apart stay so: whether the monitor serves one depends on its length.
         let begin = left.len();
-        let kept = port.singles();
-        for single in kept.filter(|single| !remove.iter().any(|request| fits(single, request))) {
+        for single in port.singles() {
+            let mut goes = false;
+            let asked = requests.get_mut(&(single.proto, single.container_port));
+            for (request, found) in asked.into_iter().flatten() {
+                if fits(&single, request) {
+                    (*found, goes) = (true, true);
+                }
+            }
+            if goes {
+                continue;
+            }
             let run = left.get_mut(begin..).and_then(<[_]>::last_mut);
             match run.filter(|run| run.is_followed_by(&single)) {
                 Some(run) => run.count += 1,
@@ -355,7 +410,14 @@ fn without(ports: &[PublishedPort], remove: &[PortRequest]) -> Result<Vec<Publis
             }
         }
     }
-    Ok(left)
+    let mut all = requests.values().flatten();
+    match all.find(|(_, found)| !found) {
+        Some((request, _)) => Err(Error::Invalid(format!(
+            "port {}/{} is not published like that",
+            request.container_port, request.proto
+        ))),
+        None => Ok(left),
+    }
 }
 
 #[cfg(test)]

@@ -373,6 +373,64 @@ fn connections_over_ipv6_need_no_daemon() {
     assert_eq!(relays(&daemon), [""; 0]);
 }
 
+/// Ports that go make way for those that come in the same command, also where the monitor has them; where those cannot be
+/// had, nothing has changed.
+#[test]
+fn ports_that_go_make_way_for_those_that_come() {
+    guard!();
+    if !crate::support::has_ipv6() {
+        return;
+    }
+    let daemon = Daemon::start();
+    for name in ["echo", "other"] {
+        let run = ["run", "-d", "--name", name, "-p", "0:80", "box:1"];
+        daemon.ok(&[&run[..], &ECHO[..]].concat());
+    }
+    let published = |name: &str| daemon.ok(&["port", name, "80"]);
+    let number = |shown: &str| shown.trim().rsplit(':').next().unwrap().to_owned();
+    let before = published("echo");
+    let (port, taken) = (number(&before), number(&published("other")));
+    let answers = |address: &str| {
+        retry(|| {
+            let mut client = TcpStream::connect(address).ok()?;
+            client.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
+            client.write_all(b"?").ok()?;
+            client.read_exact(&mut [0]).ok()
+        })
+    };
+    let (over4, over6) = (format!("127.0.0.1:{port}"), format!("[::1]:{port}"));
+    let all = format!("{port}:80");
+    let (loopback, impossible) = (format!("[::1]:{port}:80"), format!("{taken}:80"));
+    // One of those that come is another container's.
+    let (_, refused) = daemon.fails(&[
+        "update",
+        "--publish-rm",
+        &all,
+        "--publish-add",
+        &loopback,
+        "--publish-add",
+        &impossible,
+        "echo",
+    ]);
+    assert!(refused.contains("(container other publishes it)"), "{refused}");
+    assert_eq!(published("echo"), before);
+    for address in [&over4, &over6] {
+        assert!(answers(address).is_some(), "{address}\n{}", daemon.log());
+    }
+    // The monitor has the number on all addresses, and is to have it on one.
+    daemon.ok(&["update", "--publish-rm", &all, "--publish-add", &loopback, "echo"]);
+    assert_eq!(published("echo"), format!("{over6}\n"));
+    assert!(answers(&over6).is_some(), "{}", daemon.log());
+    assert!(TcpStream::connect(&over4).is_err());
+    // And back.
+    daemon.ok(&["update", "--publish-rm", &loopback, "--publish-add", &all, "echo"]);
+    assert_eq!(published("echo"), before);
+    for address in [&over4, &over6] {
+        assert!(answers(address).is_some(), "{address}\n{}", daemon.log());
+    }
+    assert_eq!(daemon.ok(&["system", "check"]), "Nothing is wrong.\n");
+}
+
 /// A thousand ports are a line in the database and a thousand entries for whoever asks, also after a crash.
 #[test]
 fn many_ports_are_shown_one_by_one_and_kept_as_a_range() {

@@ -4,6 +4,7 @@ use std::os::fd::AsFd as _;
 
 use api_types::port_reach::PortReaches;
 use api_types::{EndpointSettings, PortMap, UpdateConfig};
+use network::{PortRequest, PublishedPort};
 use spec::runtime::Pids;
 
 use super::owner::{Command, Owner};
@@ -227,12 +228,57 @@ impl Owner {
                 // It may hold the very port that is wanted.
                 self.tell_served().await;
             }
-            let (engine, id) = (std::sync::Arc::clone(&self.engine), next.id.clone());
-            let published = blocking(move || Ok(engine.networks.publish(&id, &added, &removed)?)).await?;
+            let published = self.publish_live(added, removed).await?;
             self.tell_served().await;
             next.ports = std::sync::Arc::new(ports::published(next, &published));
         }
         Ok(())
+    }
+
+    /// Publishes ports and takes others back, all at once where that can be. Where those that come are at numbers that the
+    /// monitor has for those that go, it is told to let go of them in between; if the others cannot be had then, it is all
+    /// as it was.
+    async fn publish_live(
+        &mut self,
+        added: Vec<PortRequest>,
+        removed: Vec<PortRequest>,
+    ) -> Result<Vec<PublishedPort>> {
+        let (engine, id) = (std::sync::Arc::clone(&self.engine), self.container.id.clone());
+        let at_once = {
+            let (engine, id) = (std::sync::Arc::clone(&engine), id.clone());
+            let (added, removed) = (added.clone(), removed.clone());
+            blocking(move || Ok(engine.networks.publish(&id, &added, &removed)?)).await
+        };
+        let refused = match at_once {
+            Err(refused) if engine.networks.waits_for_monitor(&id, &added, &removed) => refused,
+            other => return other,
+        };
+        tracing::debug!(container = %id, error = refused.message, "ports are taken back before others are published");
+        let before = engine.networks.published(&id);
+        {
+            let (engine, id) = (std::sync::Arc::clone(&engine), id.clone());
+            blocking(move || Ok(engine.networks.publish(&id, &[], &removed)?)).await?;
+        }
+        self.tell_served().await;
+        let added = {
+            let (engine, id) = (std::sync::Arc::clone(&engine), id.clone());
+            blocking(move || Ok(engine.networks.publish(&id, &added, &[])?)).await
+        };
+        let Err(error) = added else { return added };
+        let again = blocking(move || Ok(engine.networks.publish_again(&id, &before)?)).await;
+        self.tell_served().await;
+        match again {
+            Ok(()) => Err(error),
+            Err(lost) => {
+                let left = self.engine.networks.published(&self.container.id);
+                self.container.ports = std::sync::Arc::new(ports::published(&self.container, &left));
+                self.publish_or_log();
+                Err(error.context(format!(
+                    "what was taken back before it cannot be published again ({})",
+                    lost.message
+                )))
+            }
+        }
     }
 
     pub(super) async fn connect(&mut self, network: String, settings: EndpointSettings) -> Result<()> {
