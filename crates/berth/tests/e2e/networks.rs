@@ -489,6 +489,28 @@ fn classic_links_settings_of_the_daemon_and_addresses_that_stay() {
     assert_eq!(daemon.ok(&show).trim(), mac);
 }
 
+/// What was asked for a network that could not be joined is not asked for when it is joined later.
+#[test]
+fn a_network_that_could_not_be_joined_leaves_no_wishes() {
+    guard!();
+    let daemon = Daemon::start();
+    daemon.ok(&["network", "create", "app"]);
+    daemon.keep("web", &[], &["sleep", "1000"]);
+    let mac = "02:00:00:aa:bb:dd";
+    let wish = format!(
+        "{{\"Container\":\"web\",\"EndpointConfig\":{{\"MacAddress\":\"{mac}\",\
+         \"IPAMConfig\":{{\"IPv4Address\":\"192.0.2.7\"}}}}}}"
+    );
+    let path = "/v1.51/networks/app/connect";
+    let refused = crate::http::request(&daemon, "POST", path, "application/json", wish.as_bytes());
+    assert!(refused.status >= 400, "{}", refused.message());
+    daemon.ok(&["network", "connect", "app", "web"]);
+    daemon.ok(&["restart", "-t", "0", "web"]);
+    let addresses = daemon.ok(&["exec", "web", "sh", "-c", "cat /sys/class/net/eth*/address"]);
+    assert_eq!(addresses.lines().count(), 2, "{addresses}");
+    assert!(!addresses.contains(mac), "{addresses}");
+}
+
 /// Addresses that the host reaches another way by now: it is told which network has them, once, and nothing is changed.
 #[test]
 fn a_route_into_the_addresses_of_a_network_is_told() {

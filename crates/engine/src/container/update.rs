@@ -300,10 +300,7 @@ impl Owner {
             )));
         }
         let mut settings = settings;
-        if !settings.mac_address.is_empty() {
-            let fixed = settings.mac_address.clone();
-            self.container.fixed_macs.insert(network.clone(), fixed);
-        }
+        let fixed_mac = Some(settings.mac_address.clone()).filter(|mac| !mac.is_empty());
         if self.container.state.status.is_alive() {
             let engine = std::sync::Arc::clone(&self.engine);
             let container = self.container.clone();
@@ -315,6 +312,10 @@ impl Owner {
             .await?;
             launch::fill_endpoint(&mut settings, &endpoint);
             self.tell_served().await;
+        }
+        // One that could not be joined leaves nothing to ask for there.
+        if let Some(mac) = fixed_mac {
+            self.container.fixed_macs.insert(network.clone(), mac);
         }
         self.container.networks.insert(network.clone(), settings);
         self.publish()?;
