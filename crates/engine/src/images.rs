@@ -4,6 +4,7 @@ mod pattern;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use api_types::ImageDeleteResponseItem;
 use image::{
@@ -83,10 +84,12 @@ impl Engine {
         options: PullOptions,
         progress: Progress,
     ) -> Result<Image> {
+        let begun = Instant::now();
         let image = match hello::is_hello(reference) {
             true => self.built_in(reference.or_latest(), progress).await?,
             false => self.inner.images.pull(reference, options, progress).await?,
         };
+        self.inner.metrics.image_action("pull", begun);
         emit(
             &self.inner,
             "pull",
@@ -123,7 +126,9 @@ impl Engine {
         options: PushOptions,
         progress: Progress,
     ) -> Result<PushResult> {
+        let begun = Instant::now();
         let pushed = self.inner.images.push(reference, options, progress).await?;
+        self.inner.metrics.image_action("push", begun);
         emit(
             &self.inner,
             "push",
@@ -178,11 +183,14 @@ impl Engine {
         platforms: Vec<Platform>,
     ) -> Result<Vec<ImageDeleteResponseItem>> {
         let (inner, name) = (Arc::clone(&self.inner), name.to_owned());
-        blocking(move || match platforms.as_slice() {
+        let begun = Instant::now();
+        let removed = blocking(move || match platforms.as_slice() {
             [] => remove(&inner, &name, force, with_parents),
             platforms => remove_platforms(&inner, &name, force, platforms),
         })
-        .await
+        .await?;
+        self.inner.metrics.image_action("delete", begun);
+        Ok(removed)
     }
 
     /// Reads images from an archive.

@@ -14,9 +14,15 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::container::Status;
-use crate::engine::Engine;
+use crate::container::{Status, total_memory};
+use crate::engine::{Engine, Inner};
 use crate::error::{Error, Result, chain};
+use crate::system::{VERSION, os_release, processors};
+
+/// Before the names of what Docker's daemon counts, too.
+const DAEMON: &str = "engine_daemon";
+/// Docker's container actions, by its names.
+const ACTIONS: [&str; 5] = ["start", "changes", "commit", "create", "delete"];
 
 type Labels<const N: usize> = [(&'static str, String); N];
 type Times<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
@@ -36,9 +42,20 @@ pub struct Metrics {
     events: Counter,
     health_checks: Counter,
     health_checks_failed: Counter,
+    health_check_starts: Histogram,
+    network_actions: Times<1>,
+    image_actions: Times<1>,
+    host_info: Times<1>,
+    monitors_lost: Counter,
+    restarts: Counter,
+    log_failures: Counter,
     states: Family<Labels<1>, Gauge>,
     objects: Family<Labels<1>, Gauge>,
     content: Gauge,
+    subscribers: Gauge,
+    engine: Family<Labels<9>, Gauge>,
+    processors: Gauge,
+    memory: Gauge,
 }
 
 /// Times something until it is told how it went.
@@ -76,23 +93,38 @@ impl Default for Metrics {
             events: Counter::default(),
             health_checks: Counter::default(),
             health_checks_failed: Counter::default(),
+            health_check_starts: times(),
+            network_actions: Family::new_with_constructor(times),
+            image_actions: Family::new_with_constructor(times),
+            host_info: Family::new_with_constructor(times),
+            monitors_lost: Counter::default(),
+            restarts: Counter::default(),
+            log_failures: Counter::default(),
             states: Family::default(),
             objects: Family::default(),
             content: Gauge::default(),
+            subscribers: Gauge::default(),
+            engine: Family::default(),
+            processors: Gauge::default(),
+            memory: Gauge::default(),
         };
-        metrics.register();
+        // There before the first of them, so that a first one is seen as one more.
+        for action in ACTIONS {
+            drop(metrics.actions.get_or_create(&[("action", action.to_owned())]));
+        }
+        metrics.register_containers();
+        metrics.register_engine();
         metrics
     }
 }
 
 impl Metrics {
-    fn register(&mut self) {
-        let daemon = self.registry.sub_registry_with_prefix("engine_daemon");
-        let seconds = Unit::Seconds;
+    fn register_containers(&mut self) {
+        let daemon = self.registry.sub_registry_with_prefix(DAEMON);
         daemon.register_with_unit(
             "container_actions",
             "Time that it takes to process each container action",
-            seconds.clone(),
+            Unit::Seconds,
             self.actions.clone(),
         );
         daemon.register(
@@ -103,7 +135,7 @@ impl Metrics {
         daemon.register_with_unit(
             "container_start_phase",
             "Time that each part of a container's start takes",
-            seconds.clone(),
+            Unit::Seconds,
             self.phases.clone(),
         );
         daemon.register(
@@ -111,7 +143,16 @@ impl Metrics {
             "Count of containers in various states",
             self.states.clone(),
         );
-        daemon.register("events", "Events that were published", self.events.clone());
+        daemon.register(
+            "container_restarts",
+            "Containers that their restart policy started again",
+            self.restarts.clone(),
+        );
+        daemon.register(
+            "monitors_lost",
+            "Monitors that died and left nobody who knows their container's exit code",
+            self.monitors_lost.clone(),
+        );
         daemon.register(
             "health_checks",
             "Health checks that were run",
@@ -122,6 +163,45 @@ impl Metrics {
             "Health checks that failed",
             self.health_checks_failed.clone(),
         );
+        daemon.register_with_unit(
+            "health_check_start_duration",
+            "Time until a health check's program runs",
+            Unit::Seconds,
+            self.health_check_starts.clone(),
+        );
+        self.registry.sub_registry_with_prefix("logger").register(
+            "log_write_operations_failed",
+            "Times that output of a container could not be written to its log",
+            self.log_failures.clone(),
+        );
+    }
+
+    fn register_engine(&mut self) {
+        let daemon = self.registry.sub_registry_with_prefix(DAEMON);
+        daemon.register_with_unit(
+            "network_actions",
+            "Time that it takes to process each network action",
+            Unit::Seconds,
+            self.network_actions.clone(),
+        );
+        daemon.register_with_unit(
+            "image_actions",
+            "Time that it takes to process each image action",
+            Unit::Seconds,
+            self.image_actions.clone(),
+        );
+        daemon.register_with_unit(
+            "host_info_functions",
+            "Time that it takes to gather what is told of the host",
+            Unit::Seconds,
+            self.host_info.clone(),
+        );
+        daemon.register("events", "Events that were published", self.events.clone());
+        daemon.register(
+            "events_subscribers_total",
+            "Clients that follow events now",
+            self.subscribers.clone(),
+        );
         daemon.register("objects", "What the engine keeps, by kind", self.objects.clone());
         daemon.register_with_unit(
             "content",
@@ -129,10 +209,28 @@ impl Metrics {
             Unit::Bytes,
             self.content.clone(),
         );
+        daemon.register_with_unit(
+            "engine",
+            "The engine and the system that it runs on",
+            Unit::Other("info".to_owned()),
+            self.engine.clone(),
+        );
+        daemon.register_with_unit(
+            "engine_cpus",
+            "Processors that the engine's host has",
+            Unit::Other("cpus".to_owned()),
+            self.processors.clone(),
+        );
+        daemon.register_with_unit(
+            "engine_memory",
+            "Memory that the engine's host has",
+            Unit::Bytes,
+            self.memory.clone(),
+        );
         self.registry.register_with_unit(
             "http_request_duration",
             "Time from a request to the beginning of its answer",
-            seconds,
+            Unit::Seconds,
             self.requests.clone(),
         );
     }
@@ -176,6 +274,75 @@ impl Metrics {
             self.health_checks_failed.inc();
         }
     }
+
+    /// A health check's program runs, which began to be prepared then.
+    pub(crate) fn health_check_started(&self, begun: Instant) {
+        self.health_check_starts.observe(begun.elapsed().as_secs_f64());
+    }
+
+    /// Something was done about a container's networks: `allocate`, `connect`, `release`.
+    pub(crate) fn network_action(&self, action: &str, begun: Instant) {
+        observe(&self.network_actions, "action", action, begun);
+    }
+
+    /// Something was done about images: `pull`, `push`, `delete`.
+    pub(crate) fn image_action(&self, action: &str, begun: Instant) {
+        observe(&self.image_actions, "action", action, begun);
+    }
+
+    /// The host was asked for what `function` tells.
+    pub(crate) fn host_info(&self, function: &str, begun: Instant) {
+        observe(&self.host_info, "function", function, begun);
+    }
+
+    /// A monitor has died without a word.
+    pub(crate) fn monitor_lost(&self) {
+        self.monitors_lost.inc();
+    }
+
+    /// A restart policy starts a container again.
+    pub(crate) fn restart(&self) {
+        self.restarts.inc();
+    }
+
+    /// A monitor could not write its container's log.
+    pub(crate) fn log_failed(&self) {
+        self.log_failures.inc();
+    }
+}
+
+fn observe(times: &Times<1>, label: &'static str, value: &str, begun: Instant) {
+    let labels = [(label, value.to_owned())];
+    times.get_or_create(&labels).observe(begun.elapsed().as_secs_f64());
+}
+
+impl Inner {
+    /// What the engine and its host are. Docker's labels.
+    fn look_at_host(&self) {
+        let metrics = &self.metrics;
+        let uname = rustix::system::uname();
+        let text = |word: &std::ffi::CStr| word.to_string_lossy().into_owned();
+        let (os, os_version) = os_release();
+        let labels = [
+            ("version", VERSION.to_owned()),
+            ("commit", String::new()),
+            ("architecture", text(uname.machine())),
+            ("graphdriver", self.store.snapshots().driver().to_owned()),
+            ("kernel", text(uname.release())),
+            ("os", os),
+            ("os_type", "linux".to_owned()),
+            ("os_version", os_version),
+            ("daemon_id", self.daemon_id.clone()),
+        ];
+        // The host may be upgraded under the daemon: there is one of them.
+        if metrics.engine.get(&labels).is_none() {
+            metrics.engine.clear();
+            metrics.engine.get_or_create(&labels).set(1);
+        }
+        metrics.processors.set(processors());
+        let memory = i64::try_from(total_memory()).unwrap_or(i64::MAX);
+        metrics.memory.set(memory);
+    }
 }
 
 impl Engine {
@@ -187,6 +354,11 @@ impl Engine {
     /// Everything as text. Reads directories: belongs on a blocking thread.
     pub fn metrics_text(&self) -> Result<String> {
         let metrics = &self.inner.metrics;
+        self.inner.look_at_host();
+        let subscribers = self.inner.events.followers();
+        metrics
+            .subscribers
+            .set(i64::try_from(subscribers).unwrap_or(i64::MAX));
         let containers = self.containers();
         // Docker's three words.
         let count = |running, paused| {

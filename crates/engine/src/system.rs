@@ -1,6 +1,7 @@
 //! The engine about itself: `info`, `version`, `system df`, `login`.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use api_types::{
     AuthConfig, AuthResponse, Commit, ComponentVersion, Event, FirewallInfo, IndexInfo, List, Map,
@@ -14,7 +15,7 @@ use crate::error::{Error, Result, chain};
 use crate::events::EventFilter;
 use crate::{Status, container};
 
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The newest Docker Engine API spoken.
 pub const API_VERSION: &str = "1.53";
 /// The oldest one.
@@ -58,7 +59,8 @@ impl Engine {
     /// The state of engine and host.
     pub async fn info(&self) -> Result<SystemInfo> {
         let inner = Arc::clone(&self.inner);
-        blocking(move || {
+        let begun = Instant::now();
+        let told = blocking(move || {
             let containers = inner.containers.snapshots();
             let count = |test: fn(Status) -> bool| {
                 i64::try_from(containers.iter().filter(|c| test(c.state.status)).count()).unwrap_or(0)
@@ -127,8 +129,7 @@ impl Engine {
                 architecture: text(uname.machine()),
                 index_server_address: HUB.to_owned(),
                 registry_config: registry_config(&live.registry.mirrors, &live.registry.insecure),
-                ncpu: i64::try_from(std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
-                    .unwrap_or(1),
+                ncpu: processors(),
                 mem_total: i64::try_from(container::total_memory()).unwrap_or(i64::MAX),
                 docker_root_dir: config.root.to_string_lossy().into_owned(),
                 http_proxy: proxies.http,
@@ -175,7 +176,9 @@ impl Engine {
                 ..SystemInfo::default()
             })
         })
-        .await
+        .await?;
+        self.inner.metrics.host_info("system_info", begun);
+        Ok(told)
     }
 
     /// Versions of the engine and what it speaks.
@@ -318,8 +321,13 @@ fn registry_config(mirrors: &[String], insecure: &[String]) -> RegistryServiceCo
     }
 }
 
+/// Processors that the daemon may use.
+pub(crate) fn processors() -> i64 {
+    std::thread::available_parallelism().map_or(1, |number| i64::try_from(number.get()).unwrap_or(i64::MAX))
+}
+
 /// Name and version of the host's distribution (os-release(5)).
-fn os_release() -> (String, String) {
+pub(crate) fn os_release() -> (String, String) {
     let text = std::fs::read_to_string("/etc/os-release")
         .or_else(|_| std::fs::read_to_string("/usr/lib/os-release"))
         .unwrap_or_default();

@@ -6,19 +6,38 @@ use std::process::{Command, Stdio};
 
 use crate::support::{BERTH, Daemon, retry, text};
 
-/// The text of one scrape.
-fn scrape(address: &str) -> String {
+/// An address that is free now; nobody on this machine hands it out again so soon.
+fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+/// The text of one scrape by a client that reads this, with the kind of the answer.
+fn scrape_as(address: &str, accept: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(
         stream,
-        "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
     )
     .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(answer.contains("application/openmetrics-text"), "{answer}");
-    answer
+    let kind = answer
+        .lines()
+        .find_map(|line| line.strip_prefix("content-type: "))
+        .unwrap_or_else(|| panic!("{answer}"));
+    (kind.to_owned(), answer)
+}
+
+/// The text of one scrape by Prometheus.
+fn scrape(address: &str) -> String {
+    // What it sends since version 2.49.
+    let accept = "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,\
+                  text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+    let (kind, text) = scrape_as(address, accept);
+    assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
+    text
 }
 
 /// The value of a series; 0 where it was never counted.
@@ -32,12 +51,7 @@ fn value(text: &str, series: &str) -> f64 {
 #[test]
 fn prometheus_reads_what_happened() {
     guard!();
-    // A port that is free now; nobody on this machine hands it out again so soon.
-    let address = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string();
+    let address = free_address();
     let daemon = Daemon::start_with(&["--metrics-addr", &address]);
     let before = scrape(&address);
     assert_eq!(
@@ -113,6 +127,8 @@ fn prometheus_reads_what_happened() {
     }
     assert!(value(&after, "engine_daemon_events_total") > value(&before, "engine_daemon_events_total"));
     assert!(value(&after, "engine_daemon_content_bytes") > 0.0, "{after}");
+    let started = "engine_daemon_health_check_start_duration_seconds_count";
+    assert!(value(&after, started) > 0.0, "{after}");
     assert!(
         !after.contains("web") && !after.contains("nosuch"),
         "names are no labels:\n{after}"
@@ -127,6 +143,113 @@ fn prometheus_reads_what_happened() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+}
+
+/// The value of the one series of this name, whatever its labels are.
+fn only(text: &str, name: &str) -> (String, f64) {
+    let mut found = text.lines().filter(|line| {
+        line.strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with(['{', ' ']))
+    });
+    let line = found.next().unwrap_or_else(|| panic!("no {name} in\n{text}"));
+    assert_eq!(found.next(), None, "a second one in\n{text}");
+    let (series, number) = line.rsplit_once(' ').unwrap();
+    (series.to_owned(), number.parse().unwrap())
+}
+
+/// By the names that dashboards for Docker's daemon ask for, with what `info` says.
+#[test]
+fn the_engine_and_its_host_are_told_by_dockers_names() {
+    guard!();
+    let address = free_address();
+    let daemon = Daemon::start_with(&["--metrics-addr", &address]);
+    let follower = Command::new(BERTH)
+        .arg("events")
+        .env("DOCKER_HOST", daemon.socket())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn();
+    let mut follower = follower.unwrap();
+    let subscribed = "engine_daemon_events_subscribers_total";
+    let followed = retry(|| (value(&scrape(&address), subscribed) == 1.0).then_some(()));
+    assert!(followed.is_some(), "{}", scrape(&address));
+
+    let format = "{{.NCPU}}\n{{.MemTotal}}\n{{.ID}}\n{{.KernelVersion}}\n{{.Architecture}}\n{{.Driver}}\n\
+                  {{.OperatingSystem}}\n{{.OSVersion}}\n{{.ServerVersion}}";
+    let told = daemon.ok(&["info", "--format", format]);
+    let told: Vec<&str> = told.lines().collect();
+    daemon.ok(&["run", "--name", "one", "box:1", "true"]);
+    daemon.ok(&["network", "create", "other"]);
+    daemon.ok(&["run", "-d", "--name", "two", "box:1", "sleep", "100"]);
+    daemon.ok(&["network", "connect", "other", "two"]);
+    daemon.ok(&["tag", "box:1", "named:1"]);
+    daemon.ok(&["rmi", "named:1"]);
+
+    // As curl asks: the format that everybody reads.
+    let (kind, text) = scrape_as(&address, "*/*");
+    assert_eq!(kind, "text/plain; version=0.0.4; charset=utf-8");
+    assert!(!text.contains("# UNIT") && !text.contains("# EOF"), "{text}");
+    assert!(
+        text.contains("# TYPE engine_daemon_events_total counter\n"),
+        "{text}"
+    );
+    assert_eq!(value(&text, "engine_daemon_engine_cpus_cpus").to_string(), told[0]);
+    assert_eq!(value(&text, "engine_daemon_engine_memory_bytes").to_string(), told[1]);
+    let (engine, number) = only(&text, "engine_daemon_engine_info");
+    assert_eq!(number, 1.0);
+    for (label, wanted) in [
+        ("daemon_id", told[2]),
+        ("kernel", told[3]),
+        ("architecture", told[4]),
+        ("graphdriver", told[5]),
+        ("os", told[6]),
+        ("os_type", "linux"),
+        ("os_version", told[7]),
+        ("version", told[8]),
+        ("commit", ""),
+    ] {
+        assert!(engine.contains(&format!("{label}=\"{wanted}\"")), "{label} in {engine}");
+    }
+    for (series, least) in [
+        ("engine_daemon_network_actions_seconds_count{action=\"allocate\"}", 2.0),
+        ("engine_daemon_network_actions_seconds_count{action=\"connect\"}", 1.0),
+        ("engine_daemon_network_actions_seconds_count{action=\"release\"}", 1.0),
+        ("engine_daemon_image_actions_seconds_count{action=\"delete\"}", 1.0),
+        ("engine_daemon_host_info_functions_seconds_count{function=\"system_info\"}", 1.0),
+        ("engine_daemon_container_actions_seconds_count{action=\"start\"}", 2.0),
+    ] {
+        assert!(value(&text, series) >= least, "{series} in\n{text}");
+    }
+    // There before the first one.
+    for action in ["changes", "commit", "delete"] {
+        let series = format!("engine_daemon_container_actions_seconds_count{{action=\"{action}\"}} 0");
+        assert!(text.contains(&series), "{series} in\n{text}");
+    }
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+}
+
+#[test]
+fn monitors_that_die_and_restarts_are_counted() {
+    guard!();
+    let address = free_address();
+    let daemon = Daemon::start_with(&["--metrics-addr", &address]);
+    daemon.ok(&["run", "-d", "--name", "lost", "box:1", "sleep", "1000"]);
+    daemon.ok(&["run", "-d", "--name", "again", "--restart", "always", "box:1", "true"]);
+    let before = scrape(&address);
+    assert!(before.contains("engine_daemon_monitors_lost_total 0"), "{before}");
+    let pid = daemon.ok(&["inspect", "-f", "{{.State.Pid}}", "lost"]);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim())).unwrap();
+    let monitor = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    crate::support::signal(monitor.unwrap().trim(), "-KILL");
+    let counted = retry(|| {
+        let text = scrape(&address);
+        let lost = value(&text, "engine_daemon_monitors_lost_total");
+        let again = value(&text, "engine_daemon_container_restarts_total");
+        (lost == 1.0 && again >= 2.0).then_some(())
+    });
+    assert!(counted.is_some(), "{}", scrape(&address));
+    daemon.ok(&["rm", "-f", "again"]);
 }
 
 #[test]

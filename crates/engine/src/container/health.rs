@@ -5,7 +5,7 @@
 //! most 4096 bytes of output. The next daemon goes on with the state the last one knew.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api_types::{ContainerConfig, ExecCreateRequest, Health, HealthConfig, HealthcheckResult, List};
 use jiff::Timestamp;
@@ -178,7 +178,7 @@ pub(super) fn watch(engine: &Arc<Inner>, container: &Container, handle: Handle) 
 
 /// Runs the probe once; `None` when the container is gone.
 async fn probe(engine: &Engine, container: &Container, check: &Check) -> Option<HealthcheckResult> {
-    let begin = Timestamp::now();
+    let (begin, begun) = (Timestamp::now(), Instant::now());
     let request = ExecCreateRequest {
         cmd: check.command.clone().into(),
         attach_stdout: true,
@@ -195,7 +195,10 @@ async fn probe(engine: &Engine, container: &Container, check: &Check) -> Option<
         })
     };
     let attachment = match engine.exec_start(id.as_str(), ExecStart::default()).await {
-        Ok(attachment) => attachment,
+        Ok(attachment) => {
+            engine.inner.metrics.health_check_started(begun);
+            attachment
+        }
         Err(error) => return finish(i64::from(error.exit_code.unwrap_or(-1)), error.message),
     };
     let mut output = Vec::new();

@@ -150,7 +150,10 @@ fn launch_blocking(
             let request = sandbox_request(engine, container)?;
             attached.armed = true;
             let owned = user_namespace.as_mut().and_then(|made| made.network.take());
-            Some(engine.networks.attach_in(&request, owned)?)
+            let begun = Instant::now();
+            let sandbox = engine.networks.attach_in(&request, owned)?;
+            engine.metrics.network_action("allocate", begun);
+            Some(sandbox)
         }
         false => None,
     };
@@ -631,7 +634,11 @@ pub(super) async fn detach_networks(engine: &Arc<Inner>, container: &Container) 
         return;
     }
     let (inner, id) = (Arc::clone(engine), container.id.clone());
-    if let Err(error) = blocking(move || Ok(inner.networks.detach(&id)?)).await {
-        tracing::error!(container = %container.id, %error, "could not take back a container's endpoints");
+    let begun = Instant::now();
+    match blocking(move || Ok(inner.networks.detach(&id)?)).await {
+        Ok(()) => engine.metrics.network_action("release", begun),
+        Err(error) => {
+            tracing::error!(container = %container.id, %error, "could not take back a container's endpoints");
+        }
     }
 }

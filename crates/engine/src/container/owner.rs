@@ -441,6 +441,7 @@ impl Owner {
             Event::Oom => self.emit("oom"),
             Event::ExecExited { exec_id, exit_code } => self.on_exec_exit(&exec_id, exit_code),
             Event::LogFailed { message } => {
+                self.engine.metrics.log_failed();
                 tracing::error!(container = %self.container.id, %message, "output of the container is being lost");
             }
             Event::LogUnreachable { message } => {
@@ -460,6 +461,7 @@ impl Owner {
         let killed = self.supervision.as_ref().is_some_and(Supervision::was_ended);
         let ran = self.supervision.as_ref().and_then(Supervision::ran);
         if !killed {
+            self.engine.metrics.monitor_lost();
             tracing::error!(container = %self.container.id, "the container's monitor died; its exit code is unknown");
         }
         ExitRecord {
@@ -556,6 +558,7 @@ impl Owner {
         if self.restart_at.is_some_and(|at| at <= now) {
             self.restart_at = None;
             self.container.restart_count += 1;
+            self.engine.metrics.restart();
             let _activity = self.begin("restart");
             if let Err(error) = self.start(handle).await {
                 tracing::warn!(container = %self.container.id, %error, "could not restart the container");

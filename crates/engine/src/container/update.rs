@@ -1,6 +1,7 @@
 //! Changing a container that exists: its name, its limits, its networks.
 
 use std::os::fd::AsFd as _;
+use std::time::Instant;
 
 use api_types::port_reach::PortReaches;
 use api_types::{EndpointSettings, PortMap, UpdateConfig};
@@ -307,7 +308,10 @@ impl Owner {
             let request = launch::endpoint_request(&network, &settings)?;
             let endpoint = blocking(move || {
                 let netns = launch::netns_of(container.state.pid)?;
-                Ok(engine.networks.connect(&container.id, netns.as_fd(), &request)?)
+                let begun = Instant::now();
+                let endpoint = engine.networks.connect(&container.id, netns.as_fd(), &request)?;
+                engine.metrics.network_action("connect", begun);
+                Ok(endpoint)
             })
             .await?;
             launch::fill_endpoint(&mut settings, &endpoint);
