@@ -23,7 +23,7 @@ use reqwest::Response;
 use spec::Digest;
 use url::Url;
 
-use crate::error::Error;
+use crate::error::{Error, is_transient_status};
 use crate::pace::Pace;
 use crate::repository::Repository;
 use crate::session::{Call, Payload, Session, backoff, same_origin};
@@ -81,11 +81,7 @@ impl Repository {
     pub async fn upload(&self, digest: &Digest, size: u64, source: Arc<dyn BlobSource>) -> Result<(), Error> {
         let session = self.upstream()?;
         let attempts = session.client.inner.config().attempts.max(1);
-        let mut state = Upload {
-            location: None,
-            offset: 0,
-            piece: None,
-        };
+        let mut state = Upload::default();
         let mut failures = 0;
         let mut furthest = 0;
         // What an earlier process began counts as long as the registry knows of it.
@@ -94,11 +90,23 @@ impl Repository {
             && same_origin(&location, session.origin().await?)
         {
             state.location = Some(location);
-            state.resume(session, size).await;
-            inherited = state.offset > 0;
+            state.broken = true;
+            inherited = state.resume(session, size).await.is_ok() && state.offset > 0;
+            if !inherited {
+                state = Upload::default();
+            }
+            state.begun = inherited;
         }
         loop {
-            let error = match self.advance(session, &mut state, digest, size, &source).await {
+            let mut outcome = state.resume(session, size).await;
+            if state.offset > furthest {
+                furthest = state.offset;
+                failures = 0;
+            }
+            if outcome.is_ok() {
+                outcome = self.advance(session, &mut state, digest, size, &source).await;
+            }
+            let error = match outcome {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -106,9 +114,9 @@ impl Repository {
                 matches!(&error, Error::Status { status, .. } if *status == StatusCode::PAYLOAD_TOO_LARGE);
             if too_large && state.piece.is_none() {
                 state = Upload {
-                    location: None,
-                    offset: 0,
                     piece: Some(PIECE),
+                    begun: true,
+                    ..Upload::default()
                 };
                 continue;
             }
@@ -116,23 +124,20 @@ impl Repository {
             let expired =
                 matches!(error, Error::PushDenied { .. }) && failures == 0 && state.location.is_some();
             failures += 1;
-            if inherited && !error.is_transient() {
+            // Whoever has taken a part of it is about to be back; whoever never took any has been asked often enough.
+            let passes = error.is_transient() || state.begun && matches!(error, Error::Connect { .. });
+            if inherited && !passes {
                 // Not what it seemed: from the beginning, once.
                 inherited = false;
-                state.location = None;
-                state.offset = 0;
+                state = Upload::default();
                 continue;
             }
-            if !(error.is_transient() || expired) || failures >= attempts {
+            if !(passes || expired) || !state.begun || failures >= attempts {
                 return Err(error);
             }
+            tracing::info!(%digest, at = state.offset, %error, "upload broke and will be resumed");
+            state.broken = true;
             tokio::time::sleep(backoff(failures)).await;
-            state.resume(session, size).await;
-            if state.offset > furthest {
-                furthest = state.offset;
-                failures = 0;
-            }
-            tracing::info!(%digest, at = state.offset, %error, "upload resumes");
         }
     }
 
@@ -157,6 +162,7 @@ impl Repository {
         };
         source.began(location.as_str());
         state.location = Some(location.clone());
+        state.begun = true;
         if state.offset == 0 && state.piece.is_none() {
             let mut url = location;
             url.query_pairs_mut().append_pair("digest", digest.as_str());
@@ -263,42 +269,54 @@ impl Repository {
     }
 }
 
+/// Where an upload stands.
+#[derive(Default)]
 struct Upload {
     location: Option<Url>,
     offset: u64,
     piece: Option<u64>,
+    /// The registry has taken it up, at least once.
+    begun: bool,
+    /// A request broke: how far the registry got is not known.
+    broken: bool,
 }
 
 impl Upload {
-    /// Asks the registry how far it got; begins again where it does not say, or says more than there is.
-    async fn resume(&mut self, session: &Arc<Session>, size: u64) {
-        let known = match self.location.take() {
-            Some(location) => status(session, location).await,
+    /// Asks the registry how far it got, if that is not known; begins again where it does not say, or says
+    /// more than there is. A registry that cannot
+    /// be asked may still have it.
+    async fn resume(&mut self, session: &Arc<Session>, size: u64) -> Result<(), Error> {
+        if !self.broken {
+            return Ok(());
+        }
+        let known = match &self.location {
+            Some(location) => status(session, location).await?,
             None => None,
         };
-        match known {
-            Some((location, offset)) if (1..=size).contains(&offset) => {
-                self.location = Some(location);
-                self.offset = offset;
-            }
-            _ => self.offset = 0,
-        }
+        (self.location, self.offset) = match known {
+            Some((location, offset)) if (1..=size).contains(&offset) => (Some(location), offset),
+            _ => (None, 0),
+        };
+        self.broken = false;
+        Ok(())
     }
 }
 
-async fn status(session: &Arc<Session>, location: Url) -> Option<(Url, u64)> {
-    let response = session
-        .send(Call::new(Method::GET, location.clone()))
-        .await
-        .ok()?;
-    if !response.status().is_success() {
-        return None;
+async fn status(session: &Arc<Session>, location: &Url) -> Result<Option<(Url, u64)>, Error> {
+    let response = session.send(Call::new(Method::GET, location.clone())).await?;
+    let status = response.status();
+    if is_transient_status(status) || status == StatusCode::TOO_MANY_REQUESTS {
+        return Err(Error::Broken {
+            verb: "Get",
+            url: session.endpoint.host.clone(),
+            detail: format!("asked how far the upload got, the registry answers {status}"),
+        });
     }
-    let range = response.headers().get(RANGE)?.to_str().ok()?.to_owned();
-    let location = location_of(&response).unwrap_or(location);
-    let last: u64 = range.rsplit('-').next()?.trim().parse().ok()?;
+    let range = response.headers().get(RANGE).filter(|_| status.is_success());
+    let last = range.and_then(|range| range.to_str().ok()?.rsplit('-').next()?.trim().parse::<u64>().ok());
     // `0-0` means nothing yet for some registries and one byte for others: begin again.
-    Some((location, if last == 0 { 0 } else { last.checked_add(1)? }))
+    let stored = last.filter(|last| *last > 0).and_then(|last| last.checked_add(1));
+    Ok(stored.map(|stored| (location_of(&response).unwrap_or_else(|_| location.clone()), stored)))
 }
 
 fn location_of(response: &Response) -> Result<Url, Error> {

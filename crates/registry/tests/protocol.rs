@@ -11,7 +11,8 @@ use std::time::Duration;
 use registry::{Access, Auth, Client, ClientConfig, Error, Rule};
 use spec::Digest;
 use spec::image::media_type;
-use support::{Answer, Canned, End, Request};
+use support::memory::{Fault, MemoryRegistry};
+use support::{Answer, Canned, CuttingProxy, End, Request};
 
 const BODY: &[u8] = br#"{"schemaVersion":2,"manifests":[]}"#;
 
@@ -569,6 +570,67 @@ async fn an_upload_that_is_said_to_be_longer_than_its_blob_begins_again() {
         push.upload(&Digest::sha256(b"content"), 7, source).await.unwrap();
         assert_eq!(begun.load(Ordering::Relaxed), 2, "{said}");
     }
+}
+
+/// Uploads noise to `app` of a registry with a client that tries so often.
+async fn upload(port: u16, attempts: u32, length: usize) -> Result<Digest, Error> {
+    let bytes = support::noise(length, 11);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &bytes).unwrap();
+    let path = file.path().to_owned();
+    let config = ClientConfig {
+        attempts,
+        ..ClientConfig::default()
+    };
+    let name = format!("127.0.0.1:{port}/app").parse().unwrap();
+    let push = Client::new(config)
+        .unwrap()
+        .repository(&name, &Auth::Anonymous, Access::Push)
+        .unwrap();
+    let digest = Digest::sha256(&bytes);
+    let source = Arc::new(move || std::fs::File::open(&path));
+    push.upload(&digest, length as u64, source).await?;
+    Ok(digest)
+}
+
+#[tokio::test]
+async fn an_upload_that_is_never_taken_is_offered_as_often_as_anything_is_asked() {
+    let registry = Canned::start(|_| Answer::new(503, ""));
+    let error = upload(registry.port, 2, 1000).await.unwrap_err().to_string();
+    assert!(error.contains("503 Service Unavailable"), "{error}");
+    let methods: Vec<String> = registry.seen().into_iter().map(|r| r.method).collect();
+    assert_eq!(methods, ["POST", "POST"]);
+}
+
+/// How often uploads were begun at a registry.
+fn begun(registry: &MemoryRegistry) -> usize {
+    let seen = registry.server.seen();
+    seen.iter().filter(|request| request.method == "POST").count()
+}
+
+#[tokio::test]
+async fn a_registry_that_is_too_busy_to_say_how_far_an_upload_got_is_asked_again() {
+    // As often as one question is repeated.
+    let registry = MemoryRegistry::start(|request, before| {
+        (request.method == "GET" && before < 3).then_some(Fault::Status(503, None))
+    });
+    let proxy = CuttingProxy::start(registry.server.port, 1, 1 << 20, true);
+    let digest = upload(proxy.port, 3, 3 << 20).await.unwrap();
+    assert!(registry.has_blob(&digest));
+    assert_eq!(proxy.cuts.load(Ordering::SeqCst), 1);
+    assert_eq!(begun(&registry), 1);
+    assert!(registry.received() < 4 << 20, "{}", registry.received());
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_when_its_registry_is_there_again() {
+    let registry = MemoryRegistry::start(|_, _| None);
+    let proxy = CuttingProxy::start_leaving(registry.server.port, 1 << 20, Duration::from_secs(1));
+    let digest = upload(proxy.port, 5, 3 << 20).await.unwrap();
+    assert!(registry.has_blob(&digest));
+    assert_eq!(proxy.cuts.load(Ordering::SeqCst), 1);
+    assert_eq!(begun(&registry), 1);
+    assert!(registry.received() < 4 << 20, "{}", registry.received());
 }
 
 #[tokio::test]

@@ -260,6 +260,37 @@ pub struct CuttingProxy {
 }
 
 impl CuttingProxy {
+    /// Cuts one connection once more than `after` bytes went to the server; then nobody listens for a while.
+    pub fn start_leaving(to: u16, after: usize, away: Duration) -> CuttingProxy {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let cuts = Arc::new(AtomicUsize::new(0));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (count, ended) = (cuts.clone(), stop.clone());
+        thread::spawn(move || {
+            // Until the cut, and after the pause.
+            let mut present = Some(listener);
+            for pause in [Duration::ZERO, away] {
+                thread::sleep(pause);
+                let listener = present
+                    .take()
+                    .unwrap_or_else(|| TcpListener::bind(("127.0.0.1", port)).unwrap());
+                listener.set_nonblocking(true).unwrap();
+                let listens = || {
+                    let is_cut = count.load(Ordering::SeqCst) > 0;
+                    !ended.load(Ordering::SeqCst) && (pause > Duration::ZERO || !is_cut)
+                };
+                while listens() {
+                    match listener.accept() {
+                        Ok((client, _)) => pass_on(&client, to, 1, after, true, &count),
+                        Err(_) => thread::sleep(Duration::from_millis(2)),
+                    }
+                }
+            }
+        });
+        CuttingProxy { port, cuts, stop }
+    }
+
     /// Cuts `times` connections once more than `after` bytes went to (`upload`) or came from the server.
     pub fn start(to: u16, times: usize, after: usize, upload: bool) -> CuttingProxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -272,23 +303,9 @@ impl CuttingProxy {
                 if ended.load(Ordering::Relaxed) {
                     return;
                 }
-                let (Ok(client), Ok(server)) = (client, TcpStream::connect(("127.0.0.1", to))) else {
-                    continue;
-                };
-                let limit = Limit {
-                    times,
-                    after,
-                    cuts: count.clone(),
-                };
-                let open = Limit {
-                    times: 0,
-                    after,
-                    cuts: count.clone(),
-                };
-                let (up, down) = if upload { (limit, open) } else { (open, limit) };
-                let (c, s) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                thread::spawn(move || pump(&client, &server, &up));
-                thread::spawn(move || pump(&s, &c, &down));
+                if let Ok(client) = client {
+                    pass_on(&client, to, times, after, upload, &count);
+                }
             }
         });
         CuttingProxy { port, cuts, stop }
@@ -300,6 +317,28 @@ impl Drop for CuttingProxy {
         self.stop.store(true, Ordering::Relaxed);
         let _ = TcpStream::connect(("127.0.0.1", self.port));
     }
+}
+
+/// Both ways, until one side ends or is cut.
+fn pass_on(client: &TcpStream, to: u16, times: usize, after: usize, upload: bool, cuts: &Arc<AtomicUsize>) {
+    let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else {
+        return;
+    };
+    let limit = |times| Limit {
+        times,
+        after,
+        cuts: cuts.clone(),
+    };
+    let (up, down) = if upload {
+        (limit(times), limit(0))
+    } else {
+        (limit(0), limit(times))
+    };
+    let copies = || (client.try_clone().unwrap(), server.try_clone().unwrap());
+    let (from, into) = copies();
+    thread::spawn(move || pump(&from, &into, &up));
+    let (into, from) = copies();
+    thread::spawn(move || pump(&from, &into, &down));
 }
 
 struct Limit {
