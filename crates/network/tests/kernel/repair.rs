@@ -71,7 +71,9 @@ fn connections_outlive_a_flush() {
         }
         let tag = host.tag();
         for round in 0..20u8 {
-            // Nothing is under way while there are no rules: what comes in then may be answered by a reset.
+            // Nothing is under way while there are no rules, a late acknowledgement neither: what comes in then may be
+            // answered by a reset.
+            comes("the acknowledgement", || inside(&a.netns, || is_acknowledged(80)));
             sh("nft flush ruleset");
             comes("the table", || sh("nft list tables").contains(&tag));
             client.write_all(&[round]).unwrap();
@@ -82,6 +84,19 @@ fn connections_outlive_a_flush() {
             client.read_exact(&mut byte).unwrap();
         }
     });
+}
+
+/// Whether the other sides have acknowledged all that connections of this port sent, in the thread's namespace (proc(5),
+/// /proc/net/tcp: the queue of what was not acknowledged is the fifth column's first half).
+fn is_acknowledged(port: u16) -> bool {
+    let table = std::fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
+    let local = format!(":{port:04X}");
+    let mut queues = table.lines().filter_map(|line| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let is_established = columns.get(1)?.ends_with(&local) && *columns.get(3)? == "01";
+        is_established.then(|| columns.get(4).is_some_and(|queues| queues.starts_with("00000000:")))
+    });
+    queues.all(|empty| empty)
 }
 
 /// A client that goes on sending from one port would keep alive what the kernel decided while there were no rules.
