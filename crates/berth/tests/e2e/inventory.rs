@@ -4,14 +4,16 @@
 //! clears away in the background gets a moment to go.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::support::{Daemon, OF_DAEMON, control_group_roots, tag_of, text};
 
-/// How long the background may take.
-const SETTLE: Duration = Duration::from_secs(10);
+/// How long the background may take, on a machine whose disk others keep busy. Only what never goes waits so long.
+const SETTLE: Duration = Duration::from_secs(30);
+/// So many looks in a row have to show the same, since a look may fall into a pause of the background.
+const LOOKS: usize = 5;
 
 /// Names by place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,15 +23,14 @@ impl Inventory {
     /// Once it has stopped changing: a start fills pools in the background.
     pub fn of(daemon: &Daemon) -> Inventory {
         let deadline = Instant::now() + SETTLE;
-        let mut last = look(daemon);
-        loop {
+        let (mut last, mut same) = (look(daemon), 1);
+        while same < LOOKS && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(50));
             let now = look(daemon);
-            if now == last || Instant::now() > deadline {
-                return now;
-            }
+            same = if now == last { same + 1 } else { 1 };
             last = now;
         }
+        last
     }
 
     /// Fails unless everything is as it was.
@@ -63,12 +64,7 @@ impl Inventory {
 
 fn look(daemon: &Daemon) -> Inventory {
     let tag = format!("berth-{}", tag_of(&daemon.dir.path().join("root")));
-    // As the daemon sees it: its root may be mounted for itself alone.
-    let seen = Path::new("/proc")
-        .join(daemon.child.id().to_string())
-        .join("root");
-    let inside = |name: &str| seen.join(daemon.dir.path().strip_prefix("/").unwrap()).join(name);
-    let (root, run) = (inside("root"), inside("run"));
+    let (root, run) = (seen_by(daemon, "root"), seen_by(daemon, "run"));
     let mut found = BTreeMap::new();
     for (place, path) in [
         ("root", ""),
@@ -119,6 +115,14 @@ fn look(daemon: &Daemon) -> Inventory {
         found.insert(place, daemon.ok(args).lines().map(str::to_owned).collect());
     }
     Inventory(found)
+}
+
+/// One of a daemon's directories, as the daemon sees it: its root may be mounted for itself alone.
+fn seen_by(daemon: &Daemon, name: &str) -> PathBuf {
+    let seen = Path::new("/proc")
+        .join(daemon.child.id().to_string())
+        .join("root");
+    seen.join(daemon.dir.path().strip_prefix("/").unwrap()).join(name)
 }
 
 /// Mount points below the daemon's directory, as the daemon sees them.
@@ -180,6 +184,28 @@ fn rules(tag: &str) -> BTreeSet<String> {
         found.extend(all.lines().map(|line| format!("{family} {}", line.trim())));
     }
     found
+}
+
+/// Every file and directory below the root, by its path, but those of the database and of the history of events.
+pub fn files(daemon: &Daemon) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    tree(&seen_by(daemon, "root"), "", &mut found);
+    found.retain(|path| !["meta.db", "reserve", "tmp", "events."].iter().any(|own| path.starts_with(own)));
+    found
+}
+
+/// Fails unless the same files are there as before.
+pub fn assert_same_files(daemon: &Daemon, before: &BTreeSet<String>) {
+    let deadline = Instant::now() + SETTLE;
+    loop {
+        let now = files(daemon);
+        if now == *before {
+            return;
+        }
+        let (more, fewer): (Vec<_>, Vec<_>) = (now.difference(before).collect(), before.difference(&now).collect());
+        assert!(Instant::now() < deadline, "left: {more:?}, gone: {fewer:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// What a daemon holds open, by what it is; without what it keeps to be faster, of which there is a bounded number: readers

@@ -108,6 +108,12 @@ impl Client<'_> {
                 if words.first() == Some(&"rename") {
                     self.name = self.other_name();
                 }
+                // What was killed ends soon after that was said; who waits for it may be cut off.
+                if words.first() == Some(&"kill") && !self.command(&["wait", &self.name]).status.success() {
+                    self.shared.disturbed.fetch_add(1, Ordering::SeqCst);
+                    self.settle();
+                    continue;
+                }
             }
             self.check();
         }
@@ -158,7 +164,8 @@ impl Client<'_> {
             }
             Running if step < 52 => (own(&["pause"]), Paused, true),
             Running if step < 62 => (own(&["restart", "-t", "0"]), Running, true),
-            Running if step < 74 => (own(&["stop", "-t", "0"]), Exited, true),
+            Running if step < 70 => (own(&["stop", "-t", "0"]), Exited, true),
+            Running if step < 74 => (own(&["kill"]), Exited, true),
             Running if step < 84 => {
                 let connected = self.is_connected();
                 (own(&["network", "connect", "own"]), Running, !connected)
@@ -264,6 +271,7 @@ fn random_work_and_kills_leave_nothing() {
     // What the first container of an image brings for those after it.
     daemon.ok(&["run", "--rm", "-v", "/data", "box:1", "true"]);
     let before = Inventory::of(&daemon);
+    let files = inventory::files(&daemon);
     let held = inventory::descriptors(&daemon);
     let shared = Shared {
         socket: daemon.socket(),
@@ -327,5 +335,6 @@ fn random_work_and_kills_leave_nothing() {
     daemon.ok(&["volume", "prune", "--purge", "-f"]);
     assert_eq!(daemon.ok(&["system", "check"]), "Nothing is wrong.\n");
     before.assert_unchanged(&daemon, "random work with kills");
+    inventory::assert_same_files(&daemon, &files);
     inventory::assert_let_go(&daemon, &held);
 }

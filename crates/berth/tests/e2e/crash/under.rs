@@ -349,7 +349,8 @@ impl Watched {
 
     /// After the daemon was killed.
     pub fn start_again(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        // One of its threads may wait for a disk that others keep busy.
+        let deadline = Instant::now() + Duration::from_secs(60);
         while self.daemon.child.try_wait().unwrap().is_none() {
             assert!(Instant::now() < deadline, "the daemon does not die");
             std::thread::sleep(Duration::from_millis(2));

@@ -58,8 +58,8 @@ fn import_check(daemon: &Daemon, path: &str, told: bool) {
 }
 
 fn clean(daemon: &Daemon, path: &str) {
-    for name in ["made", NEW] {
-        daemon.run(&["volume", "rm", "--purge", name]);
+    for name in volumes(daemon) {
+        daemon.ok(&["volume", "rm", "--purge", &name]);
     }
     daemon.run(&["volume", "trash", "empty", "-f"]);
     let _ = std::fs::remove_file(path);
