@@ -62,7 +62,14 @@ pub(crate) async fn recover(engine: &Engine) -> Result<()> {
             container = adopt_as_it_is(engine, container).await?;
         }
         let policy = &container.host_config.restart_policy;
-        let start = monitor.is_none() && wants_start_with_daemon(policy, was_up, container.stopped_by_hand);
+        let start = monitor.is_none()
+            && wants_start_with_daemon(
+                policy,
+                was_up,
+                container.state.exit_code,
+                container.restart_count,
+                container.stopped_by_hand,
+            );
         if removes_itself(&container) && !start {
             container.state.status = Status::Removing;
             container.removing_volumes = true;

@@ -48,12 +48,19 @@ pub(crate) fn wants_restart(policy: &RestartPolicy, exit_code: i32, restarts: i6
     }
 }
 
-/// Whether the daemon starts the container when it starts itself.
-pub(crate) fn wants_start_with_daemon(policy: &RestartPolicy, was_up: bool, by_hand: bool) -> bool {
+/// Whether the daemon starts the container when it starts itself. One that `was_up` when the last daemon went has ended
+/// since with this exit code: whether that was a failure, and one too many, counts as if somebody had looked.
+pub(crate) fn wants_start_with_daemon(
+    policy: &RestartPolicy,
+    was_up: bool,
+    exit_code: i32,
+    restarts: i64,
+    by_hand: bool,
+) -> bool {
     match policy.name.as_str() {
         "always" => true,
         "unless-stopped" => !by_hand,
-        "on-failure" => was_up && !by_hand,
+        "on-failure" => was_up && wants_restart(policy, exit_code, restarts, by_hand),
         _ => false,
     }
 }
@@ -122,25 +129,29 @@ mod tests {
 
     #[test]
     fn the_next_daemon_starts_what_was_up_and_what_is_always_to_be() {
-        // Policy, whether it was up, whether a person stopped it.
-        for (name, was_up, by_hand, starts) in [
-            ("always", false, true, true),
-            ("always", true, false, true),
-            ("unless-stopped", true, false, true),
-            ("unless-stopped", false, false, true),
-            ("unless-stopped", true, true, false),
-            ("on-failure", true, false, true),
-            ("on-failure", false, false, false),
-            ("on-failure", true, true, false),
-            ("no", true, false, false),
-            ("", true, false, false),
+        // Policy, whether it was up, its exit code, whether a person stopped it.
+        for (name, was_up, code, by_hand, starts) in [
+            ("always", false, 0, true, true),
+            ("always", true, 0, false, true),
+            ("unless-stopped", true, 0, false, true),
+            ("unless-stopped", false, 0, false, true),
+            ("unless-stopped", true, 0, true, false),
+            ("on-failure", true, 255, false, true),
+            ("on-failure", true, 0, false, false),
+            ("on-failure", false, 255, false, false),
+            ("on-failure", true, 255, true, false),
+            ("no", true, 255, false, false),
+            ("", true, 255, false, false),
         ] {
             assert_eq!(
-                wants_start_with_daemon(&policy(name, 0), was_up, by_hand),
+                wants_start_with_daemon(&policy(name, 0), was_up, code, 7, by_hand),
                 starts,
-                "{name} {was_up} {by_hand}"
+                "{name} {was_up} {code} {by_hand}"
             );
         }
+        // It has been tried as often as it may be.
+        assert!(wants_start_with_daemon(&policy("on-failure", 2), true, 1, 1, false));
+        assert!(!wants_start_with_daemon(&policy("on-failure", 2), true, 1, 2, false));
     }
 
     #[test]

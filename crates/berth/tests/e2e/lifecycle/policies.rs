@@ -85,6 +85,57 @@ fn a_start_that_fails_is_tried_again() {
     assert_eq!(daemon.ok(&["system", "check"]), "Nothing is wrong.\n");
 }
 
+/// Ended while no daemon looked: what became of it decides, as if one had.
+#[test]
+fn an_end_between_two_daemons_is_judged_by_the_policy() {
+    guard!();
+    let mut daemon = Daemon::start();
+    let cases = [
+        ("well", "on-failure", 0, "exited 0 0"),
+        ("failed", "on-failure", 3, "running 0 0"),
+        ("spent", "on-failure:1", 3, "exited 3 1"),
+        ("always", "always", 0, "running 0 0"),
+    ];
+    let ends = |daemon: &Daemon, name: &str| daemon.dir.path().join(name).join("end");
+    for (name, policy, code, _) in cases {
+        let dir = daemon.dir.path().join(name);
+        std::fs::create_dir(&dir).unwrap();
+        let mount = format!("{}:/data", dir.display());
+        let script =
+            format!("while ! [ -e /data/end ]; do sleep 0.05; done; busybox rm /data/end; exit {code}");
+        daemon.ok(&[
+            "run",
+            "-d",
+            "--name",
+            name,
+            "--restart",
+            policy,
+            "-v",
+            &mount,
+            "box:1",
+            "sh",
+            "-c",
+            &script,
+        ]);
+    }
+    // Its only other try.
+    std::fs::write(ends(&daemon, "spent"), "").unwrap();
+    let states = "{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}}";
+    becomes(&daemon, "spent", states, "running 0 1");
+    let ids = cases.map(|(name, ..)| inspect(&daemon, name, "{{.Id}}"));
+    daemon.child.kill().unwrap();
+    daemon.child.wait().unwrap();
+    for ((name, ..), id) in cases.iter().zip(ids) {
+        std::fs::write(ends(&daemon, name), "").unwrap();
+        let record = daemon.dir.path().join(format!("root/containers/{id}/exit.json"));
+        assert!(retry(|| record.exists().then_some(())).is_some(), "{name}");
+    }
+    daemon.start_again();
+    for (name, _, _, wanted) in cases {
+        becomes(&daemon, name, states, wanted);
+    }
+}
+
 #[test]
 fn a_container_between_two_runs_can_be_stopped_and_removed() {
     guard!();
