@@ -126,6 +126,40 @@ fn ports_change_while_a_container_runs_and_are_explained() {
     assert!(refused.contains("no network of its own"), "{refused}");
 }
 
+/// Asked for all the time, while a daemon is killed, one is stopped, and none is there for a while after each.
+#[test]
+fn names_are_found_while_no_daemon_runs() {
+    guard!();
+    let mut daemon = Daemon::start();
+    daemon.ok(&["network", "create", "app"]);
+    daemon.keep("server", &["--network", "app"], &["sleep", "1000"]);
+    let (dir, file) = (daemon.dir.path().join("asked"), daemon.dir.path().join("asked/all"));
+    std::fs::create_dir(&dir).unwrap();
+    let mount = format!("{}:/asked", dir.display());
+    let ask = "while :; do nslookup server 2>&1 | busybox grep -q ^Name: && echo found || echo lost; sleep 0.02; done";
+    let script = format!("({ask}) >>/asked/all");
+    daemon.keep("asker", &["--network", "app", "-v", &mount], &["sh", "-c", &script]);
+    let asked = || std::fs::read_to_string(&file).unwrap_or_default();
+    let goes_on = |when: &str| {
+        let so_far = asked().lines().count();
+        let more = retry(|| (asked().lines().count() > so_far + 5).then_some(()));
+        assert!(more.is_some(), "nobody asks {when}");
+    };
+    goes_on("at first");
+    daemon.child.kill().unwrap();
+    daemon.child.wait().unwrap();
+    goes_on("after the kill");
+    daemon.start_again();
+    goes_on("with the next daemon");
+    signal(&daemon.child.id().to_string(), "-TERM");
+    daemon.child.wait().unwrap();
+    goes_on("after the stop");
+    daemon.start_again();
+    goes_on("with the third daemon");
+    let asked = asked();
+    assert!(!asked.contains("lost"), "{asked}\n{}", daemon.log());
+}
+
 /// Connections through a published port that are in use all the time, while daemons are killed and replaced.
 #[test]
 fn no_connection_is_lost_while_daemons_go_and_come() {
