@@ -9,12 +9,13 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use monitor::client::Monitor;
+use monitor::protocol::ExitRecord;
 use spec::Id;
 
 use crate::check::{dismiss_unknown, remove_unrecorded};
 use crate::container::{
-    Container, Status, Supervision, adopt, clear_after_monitor, netns_of, read_exit_record, reconcile_ports,
-    remove_parts, wants_start_with_daemon,
+    Container, EXIT_UNKNOWN, Status, Supervision, adopt, clear_after_monitor, netns_of, read_exit_record,
+    reconcile_ports, remove_parts, tell_end, wants_start_with_daemon,
 };
 use crate::engine::{Engine, Inner, blocking};
 use crate::error::{Error, Result, chain};
@@ -55,8 +56,11 @@ pub(crate) async fn recover(engine: &Engine) -> Result<()> {
                 Ok(())
             })
             .await?;
-            mark_ended(&mut container);
+            let ended = mark_ended(&mut container);
             engine.inner.records.save(&container)?;
+            if let Some(record) = ended {
+                tell_end(&engine.inner, &container, &record);
+            }
         }
         if monitor.is_some() {
             container = adopt_as_it_is(engine, container).await?;
@@ -213,28 +217,31 @@ pub(crate) fn is_deserted(inner: &Inner) -> Result<bool> {
     Ok(find(inner)?.iter().all(|(_, monitor)| monitor.is_none()))
 }
 
-/// The container ended while no daemon looked: what its monitor recorded is what happened.
-fn mark_ended(container: &mut Container) {
-    let record = read_exit_record(&container.files.dir.join("exit.json"));
+/// The container ended while no daemon looked: what its monitor recorded is what happened. Nothing, where it was between
+/// two runs, whose end was told.
+fn mark_ended(container: &mut Container) -> Option<ExitRecord> {
     let waiting = container.state.status == Status::Restarting;
+    let recorded = read_exit_record(&container.files.dir.join("exit.json"));
     let state = &mut container.state;
     state.status = Status::Exited;
     state.pid = 0;
     if waiting {
-        return;
+        return None;
     }
+    // The machine went down, or the monitor was killed: nobody saw the end.
+    let record = recorded.unwrap_or_else(|| ExitRecord {
+        exit_code: EXIT_UNKNOWN,
+        signal: None,
+        oom_killed: false,
+        started_at: state.started_at.unwrap_or_default(),
+        finished_at: jiff::Timestamp::now(),
+        ran_nanos: None,
+        peak_memory: None,
+    });
+    state.exit_code = record.exit_code;
+    state.oom_killed = record.oom_killed;
+    state.finished_at = Some(record.finished_at);
     container.exits += 1;
     container.ports = Arc::new(api_types::PortMap::empty());
-    match record {
-        Some(record) => {
-            state.exit_code = record.exit_code;
-            state.oom_killed = record.oom_killed;
-            state.finished_at = Some(record.finished_at);
-        }
-        None => {
-            // The machine went down, or the monitor was killed: nobody saw the end.
-            state.exit_code = crate::container::EXIT_UNKNOWN;
-            state.finished_at = Some(jiff::Timestamp::now());
-        }
-    }
+    Some(record)
 }

@@ -89,7 +89,7 @@ pub(crate) use archive::{Incoming, stream};
 pub(crate) use exec::Execs;
 pub(crate) use launch::{clear_after_monitor, netns_of};
 pub(crate) use logs::keep_to_budget;
-pub(crate) use owner::{EXIT_UNKNOWN, Handle, adopt, read_exit_record};
+pub(crate) use owner::{EXIT_UNKNOWN, Handle, adopt, read_exit_record, tell_end};
 pub(crate) use ports::reconcile as reconcile_ports;
 pub(crate) use record::{Records, mounted_layers};
 pub(crate) use registry::Registry;

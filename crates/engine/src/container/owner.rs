@@ -537,19 +537,7 @@ impl Owner {
     }
 
     pub(super) fn emit_end(&self, record: &ExitRecord) {
-        let mut told = vec![
-            ("exitCode", record.exit_code.to_string()),
-            ("execDuration", record.ran().as_secs().to_string()),
-        ];
-        // How much of a limit it needed is worth knowing where there is one.
-        let limited = self.container.host_config.memory > 0;
-        told.extend(
-            record
-                .peak_memory
-                .filter(|_| limited)
-                .map(|bytes| ("peakMemory", bytes.to_string())),
-        );
-        self.emit_with("die", told);
+        tell_end(&self.engine, &self.container, record);
     }
 
     async fn on_deadline(&mut self, handle: &Handle) {
@@ -664,6 +652,22 @@ impl Owner {
             tracing::error!(container = %self.container.id, %error, "could not remove the container after it ended");
         }
     }
+}
+
+/// Tells the end of a run.
+pub(crate) fn tell_end(engine: &Inner, container: &Container, record: &ExitRecord) {
+    let mut attributes = container.attributes();
+    attributes.insert("exitCode".to_owned(), record.exit_code.to_string());
+    attributes.insert("execDuration".to_owned(), record.ran().as_secs().to_string());
+    // How much of a limit it needed is worth knowing where there is one.
+    if let Some(bytes) = record.peak_memory
+        && container.host_config.memory > 0
+    {
+        attributes.insert("peakMemory".to_owned(), bytes.to_string());
+    }
+    engine
+        .events
+        .publish("container", "die", container.id.as_str(), attributes);
 }
 
 /// The exit record a monitor left behind, if it left one that can be read.

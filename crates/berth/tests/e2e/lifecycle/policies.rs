@@ -131,8 +131,12 @@ fn an_end_between_two_daemons_is_judged_by_the_policy() {
         assert!(retry(|| record.exists().then_some(())).is_some(), "{name}");
     }
     daemon.start_again();
-    for (name, _, _, wanted) in cases {
+    for (name, _, code, wanted) in cases {
         becomes(&daemon, name, states, wanted);
+        let filter = format!("container={name}");
+        let codes = daemon.told(&[&filter, "event=die"], "{{.Actor.Attributes.exitCode}}");
+        let ends = if name == "spent" { 2 } else { 1 };
+        assert_eq!(codes, format!("{code}\n").repeat(ends), "{name}");
     }
 }
 
