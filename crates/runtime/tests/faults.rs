@@ -308,6 +308,7 @@ fn each_of(traced: &Traced, verb: Verb, calls: &[&str]) {
     let mounts = Traced::mounts();
     let before = traced.processes();
     let mut refused = 0;
+    let tried: usize = counts.values().sum();
     for (call, count) in counts {
         for number in 1..=count {
             let what = format!("{verb:?}: {call} number {number}");
@@ -339,6 +340,7 @@ fn each_of(traced: &Traced, verb: Verb, calls: &[&str]) {
             refused += usize::from(!done);
         }
     }
+    println!("faults: {verb:?}: {tried} operations refused one by one, {refused} times it failed");
     assert!(refused > calls.len() / 2, "hardly anything failed: {refused}");
     // Others on this machine mount and unmount meanwhile, but not ever more.
     assert!(Traced::mounts() < mounts + 20);
