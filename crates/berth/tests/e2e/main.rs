@@ -83,6 +83,7 @@ mod systemd;
 mod systemd_driver;
 mod tarball;
 mod terminal;
+mod updates;
 mod usage;
 mod userns;
 mod volumes;

@@ -6,13 +6,18 @@ use std::time::Instant;
 use api_types::port_reach::PortReaches;
 use api_types::{EndpointSettings, PortMap, UpdateConfig};
 use network::{PortRequest, PublishedPort};
-use spec::runtime::Pids;
+use spec::runtime::{Cpu, Memory, Pids, Resources};
 
 use super::owner::{Command, Owner};
 use super::{Container, launch, oci, ports, restart};
 use crate::engine::{Engine, blocking};
 use crate::error::{Error, Result};
 use crate::names;
+
+/// What the kernel gives a new group.
+const DEFAULT_SHARES: u64 = 1024;
+/// In microseconds.
+const DEFAULT_PERIOD: u64 = 100_000;
 
 impl Engine {
     /// Gives a container another name.
@@ -176,24 +181,27 @@ impl Owner {
         if update.pids_limit.is_some() {
             host.pids_limit = update.pids_limit;
         }
+        let mut done = Ok(());
         if next.state.status.is_alive() {
             let mut resources = oci::resources(&next)?;
             if update.pids_limit.is_some_and(|limit| limit <= 0) {
                 // That there is no limit is nothing to a new group, and a change to one that has had one.
                 resources.pids = Some(Pids { limit: -1 });
             }
-            let place = self.engine.place_of(&next)?;
-            blocking(move || place.set(&resources).map_err(Error::from)).await?;
+            done = self.hold_to(resources).await;
         }
-        let republished = self
-            .republish(&mut next, &update.publish_add, &update.publish_remove)
-            .await;
-        if let Err(error) = republished {
+        if done.is_ok() {
+            done = self
+                .republish(&mut next, &update.publish_add, &update.publish_remove)
+                .await;
+        }
+        if let Err(error) = done {
             // All of an update or nothing: the limits that were recorded hold again.
             if next.state.status.is_alive() {
-                let resources = oci::resources(&self.container)?;
-                let place = self.engine.place_of(&next)?;
-                blocking(move || place.set(&resources).map_err(Error::from)).await?;
+                let again = restored(oci::resources(&self.container)?, &oci::resources(&next)?);
+                if let Err(error) = self.hold_to(again).await {
+                    tracing::warn!(container = %self.container.id, %error, "a part of an update that failed stays in force until the container ends");
+                }
             }
             return Err(error);
         }
@@ -201,6 +209,12 @@ impl Owner {
         self.publish()?;
         self.emit("update");
         Ok(Vec::new())
+    }
+
+    /// Has the kernel hold the running container to these limits.
+    async fn hold_to(&self, resources: Resources) -> Result<()> {
+        let place = self.engine.place_of(&self.container)?;
+        blocking(move || place.set(&resources).map_err(Error::from)).await
     }
 
     /// Publishes more ports and takes others back: in the settings for the next start, and at once while it runs.
@@ -377,5 +391,72 @@ impl Owner {
                 .events
                 .publish("network", action, network.id.as_str(), attributes);
         }
+    }
+}
+
+/// The limits that were, after others were written, all of them or a part: what had none before has none again.
+fn restored(before: Resources, after: &Resources) -> Resources {
+    const NONE: i64 = -1;
+    let mut again = before;
+    if let Some(Memory {
+        limit,
+        reservation,
+        swap,
+        ..
+    }) = after.memory
+    {
+        let memory = again.memory.get_or_insert_default();
+        memory.limit = memory.limit.or(limit.map(|_| NONE));
+        memory.reservation = memory.reservation.or(reservation.map(|_| NONE));
+        memory.swap = memory.swap.or(swap.map(|_| NONE));
+    }
+    if let Some(Cpu {
+        shares,
+        quota,
+        period,
+        ..
+    }) = after.cpu
+    {
+        let cpu = again.cpu.get_or_insert_default();
+        cpu.shares = cpu.shares.or(shares.map(|_| DEFAULT_SHARES));
+        cpu.quota = cpu.quota.or(quota.map(|_| NONE));
+        cpu.period = cpu.period.or(period.map(|_| DEFAULT_PERIOD));
+    }
+    again.pids = again.pids.or(after.pids.map(|_| Pids { limit: NONE }));
+    again
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_had_no_limit_has_none_again() {
+        let memory = |limit, swap| {
+            Some(Memory {
+                limit,
+                swap,
+                ..Memory::default()
+            })
+        };
+        let before = Resources {
+            memory: memory(Some(64), None),
+            ..Resources::default()
+        };
+        let after = Resources {
+            memory: memory(Some(96), Some(128)),
+            cpu: Some(Cpu {
+                quota: Some(50_000),
+                period: Some(100_000),
+                ..Cpu::default()
+            }),
+            pids: Some(Pids { limit: 20 }),
+            ..Resources::default()
+        };
+        let again = restored(before, &after);
+        assert_eq!(again.memory, memory(Some(64), Some(-1)));
+        let cpu = again.cpu.unwrap();
+        assert_eq!((cpu.shares, cpu.quota, cpu.period), (None, Some(-1), Some(100_000)));
+        assert_eq!(again.pids, Some(Pids { limit: -1 }));
     }
 }
