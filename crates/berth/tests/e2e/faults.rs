@@ -309,6 +309,7 @@ fn a_root_that_became_read_only_can_be_looked_at() {
         &["rename", "late", "later"],
         &["rm", "late"],
         &["tag", "box:1", "box:2"],
+        &["update", "--pids-limit", "30", "there"],
     ] {
         let (_, said) = daemon.fails(refused);
         let said = said.to_lowercase();
@@ -323,6 +324,14 @@ fn a_root_that_became_read_only_can_be_looked_at() {
     assert_eq!(status, "created\n");
     assert_eq!(daemon.ok(&["logs", "there"]), "said\n");
     assert_eq!(daemon.ok(&["exec", "there", "echo", "well"]), "well\n");
+    let pid = daemon.ok(&["inspect", "-f", "{{.State.Pid}}", "there"]);
+    let limit = crate::usage::group(pid.trim(), "pids").join("pids.max");
+    assert_eq!(std::fs::read_to_string(&limit).unwrap().trim(), "max");
+    // What only the kernel has to know is done.
+    for (command, state) in [("pause", "paused\n"), ("unpause", "running\n")] {
+        daemon.ok(&[command, "there"]);
+        assert_eq!(daemon.ok(&["inspect", "-f", "{{.State.Status}}", "there"]), state);
+    }
     daemon.ok(&["kill", "there"]);
     let ended = retry(|| {
         let state = daemon.ok(&["inspect", "-f", "{{.State.Status}}", "there"]);

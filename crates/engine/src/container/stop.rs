@@ -167,7 +167,8 @@ impl Owner {
         let cgroup = self.engine.cgroup_of(&self.container)?;
         blocking(move || cgroup.freeze().map_err(Error::from)).await?;
         self.container.state.status = Status::Paused;
-        self.publish()?;
+        // That it stands still is for the kernel to know, where the next daemon looks: it is so even if it cannot be stored.
+        self.publish_or_log();
         self.emit("pause");
         Ok(())
     }
@@ -182,7 +183,7 @@ impl Owner {
         let cgroup = self.engine.cgroup_of(&self.container)?;
         blocking(move || cgroup.thaw().map_err(Error::from)).await?;
         self.container.state.status = Status::Running;
-        self.publish()?;
+        self.publish_or_log();
         self.emit("unpause");
         Ok(())
     }

@@ -181,34 +181,60 @@ impl Owner {
         if update.pids_limit.is_some() {
             host.pids_limit = update.pids_limit;
         }
-        let mut done = Ok(());
-        if next.state.status.is_alive() {
-            let mut resources = oci::resources(&next)?;
-            if update.pids_limit.is_some_and(|limit| limit <= 0) {
-                // That there is no limit is nothing to a new group, and a change to one that has had one.
-                resources.pids = Some(Pids { limit: -1 });
-            }
-            done = self.hold_to(resources).await;
+        let mut limits = match next.state.status.is_alive() {
+            true => Some(oci::resources(&next)?),
+            false => None,
+        };
+        if let Some(limits) = &mut limits
+            && update.pids_limit.is_some_and(|limit| limit <= 0)
+        {
+            // That there is no limit is nothing to a new group, and a change to one that has had one.
+            limits.pids = Some(Pids { limit: -1 });
         }
-        if done.is_ok() {
-            done = self
-                .republish(&mut next, &update.publish_add, &update.publish_remove)
-                .await;
-        }
+        let done = self
+            .carry_out(next, limits.clone(), &update.publish_add, &update.publish_remove)
+            .await;
         if let Err(error) = done {
-            // All of an update or nothing: the limits that were recorded hold again.
-            if next.state.status.is_alive() {
-                let again = restored(oci::resources(&self.container)?, &oci::resources(&next)?);
-                if let Err(error) = self.hold_to(again).await {
-                    tracing::warn!(container = %self.container.id, %error, "a part of an update that failed stays in force until the container ends");
-                }
+            // All of an update or nothing: the limits that are recorded hold again.
+            if let Some(written) = limits
+                && let Err(error) = self.hold_again(&written).await
+            {
+                tracing::warn!(
+                    container = %self.container.id,
+                    %error,
+                    "a part of an update that failed stays in force until the container ends"
+                );
             }
             return Err(error);
         }
-        self.container = next;
-        self.publish()?;
         self.emit("update");
         Ok(Vec::new())
+    }
+
+    /// Becomes what an update makes of the container: in the kernel, where it runs, and in the record.
+    async fn carry_out(
+        &mut self,
+        mut next: Container,
+        limits: Option<Resources>,
+        add: &PortMap,
+        remove: &PortMap,
+    ) -> Result<()> {
+        if let Some(limits) = limits {
+            self.hold_to(limits).await?;
+        }
+        self.republish(&mut next, add, remove).await?;
+        let before = std::mem::replace(&mut self.container, next);
+        let published = self.publish();
+        if published.is_err() {
+            self.container = before;
+            self.publish_only();
+        }
+        published
+    }
+
+    /// Has the recorded limits hold, after these were written, in part or all.
+    async fn hold_again(&self, written: &Resources) -> Result<()> {
+        self.hold_to(restored(oci::resources(&self.container)?, written)).await
     }
 
     /// Has the kernel hold the running container to these limits.
