@@ -15,7 +15,7 @@ use spec::Id;
 use crate::check::{dismiss_unknown, remove_unrecorded};
 use crate::container::{
     Container, EXIT_UNKNOWN, Status, Supervision, adopt, clear_after_monitor, netns_of, read_exit_record,
-    reconcile_ports, remove_parts, tell_end, wants_start_with_daemon,
+    reconcile_ports, remove_parts, settle_limits, tell_end, wants_start_with_daemon,
 };
 use crate::engine::{Engine, Inner, blocking};
 use crate::error::{Error, Result, chain};
@@ -152,8 +152,8 @@ fn take_over(
     Ok(())
 }
 
-/// Finishes what a crash cut off while the container was paused or continued, joined or left a network, or had ports
-/// published or taken back: between what was done to it and its record.
+/// Finishes what a crash cut off while the container was paused or continued, was given other limits, joined or left a
+/// network, or had ports published or taken back: between what was done to it and its record.
 async fn adopt_as_it_is(engine: &Engine, mut container: Container) -> Result<Container> {
     let inner = Arc::clone(&engine.inner);
     blocking(move || {
@@ -165,6 +165,16 @@ async fn adopt_as_it_is(engine: &Engine, mut container: Container) -> Result<Con
         };
         if container.state.status != status {
             container.state.status = status;
+            inner.records.save(&container)?;
+        }
+        if let Some(written) = container.unsettled.take() {
+            if let Err(error) = settle_limits(&inner, &container, &written) {
+                tracing::warn!(
+                    container = %container.id,
+                    %error,
+                    "limits of an update that was cut off may be in force until the container ends"
+                );
+            }
             inner.records.save(&container)?;
         }
         if !container.has_endpoints() {
@@ -241,6 +251,7 @@ fn mark_ended(container: &mut Container) -> Option<ExitRecord> {
     state.exit_code = record.exit_code;
     state.oom_killed = record.oom_killed;
     state.finished_at = Some(record.finished_at);
+    container.unsettled = None;
     container.exits += 1;
     container.ports = Arc::new(api_types::PortMap::empty());
     Some(record)

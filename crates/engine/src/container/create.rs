@@ -179,6 +179,7 @@ fn create(inner: &Inner, mut request: CreateContainer) -> Result<(Container, Wan
         start_phases: Vec::new(),
         removing_volumes: false,
         folded: None,
+        unsettled: None,
         name: name.clone(),
         id: id.clone(),
     };

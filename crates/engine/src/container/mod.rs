@@ -27,6 +27,7 @@ mod health;
 mod init_layer;
 mod isolation;
 mod launch;
+mod limits;
 mod links;
 mod list;
 mod logs;
@@ -65,6 +66,7 @@ use std::time::Duration;
 use api_types::{ContainerConfig, EndpointSettings, Health, HostConfig, MountPoint, PortMap};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use spec::runtime::Resources;
 use spec::{Digest, Id, Platform};
 use store::SnapshotId;
 
@@ -88,6 +90,7 @@ pub use wait::{WaitCondition, WaitOutcome};
 pub(crate) use archive::{Incoming, stream};
 pub(crate) use exec::Execs;
 pub(crate) use launch::{clear_after_monitor, netns_of};
+pub(crate) use limits::settle as settle_limits;
 pub(crate) use logs::keep_to_budget;
 pub(crate) use owner::{EXIT_UNKNOWN, Handle, adopt, read_exit_record, tell_end};
 pub(crate) use ports::reconcile as reconcile_ports;
@@ -230,6 +233,9 @@ pub struct Container {
     /// In a document alone; see [`record`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) folded: Option<Box<record::Folded>>,
+    /// Limits that an update was about to write, and that hold in part or all, unless the update is recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsettled: Option<Resources>,
 }
 
 impl Container {

@@ -510,6 +510,7 @@ impl Owner {
     /// Takes away what only a run has, and notes how it ended. What comes after it is for the caller to say and to publish.
     pub(super) async fn take_down(&mut self, record: &ExitRecord) {
         self.container.silent_since = None;
+        self.container.unsettled = None;
         if let Some(supervision) = self.supervision.take() {
             if let Some(health) = supervision.health {
                 health.abort();

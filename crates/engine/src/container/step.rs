@@ -333,5 +333,6 @@ fn transient(step: Step, dir: std::path::PathBuf) -> Result<Container> {
         start_phases: Vec::new(),
         removing_volumes: false,
         folded: None,
+        unsettled: None,
     })
 }

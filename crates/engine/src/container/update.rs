@@ -6,18 +6,13 @@ use std::time::Instant;
 use api_types::port_reach::PortReaches;
 use api_types::{EndpointSettings, PortMap, UpdateConfig};
 use network::{PortRequest, PublishedPort};
-use spec::runtime::{Cpu, Memory, Pids, Resources};
+use spec::runtime::{Pids, Resources};
 
 use super::owner::{Command, Owner};
 use super::{Container, launch, oci, ports, restart};
 use crate::engine::{Engine, blocking};
 use crate::error::{Error, Result};
 use crate::names;
-
-/// What the kernel gives a new group.
-const DEFAULT_SHARES: u64 = 1024;
-/// In microseconds.
-const DEFAULT_PERIOD: u64 = 100_000;
 
 impl Engine {
     /// Gives a container another name.
@@ -195,15 +190,9 @@ impl Owner {
             .carry_out(next, limits.clone(), &update.publish_add, &update.publish_remove)
             .await;
         if let Err(error) = done {
-            // All of an update or nothing: the limits that are recorded hold again.
-            if let Some(written) = limits
-                && let Err(error) = self.hold_again(&written).await
-            {
-                tracing::warn!(
-                    container = %self.container.id,
-                    %error,
-                    "a part of an update that failed stays in force until the container ends"
-                );
+            // All of an update or nothing.
+            if let Some(written) = limits {
+                self.hold_again(&written).await;
             }
             return Err(error);
         }
@@ -230,17 +219,6 @@ impl Owner {
             self.publish_only();
         }
         published
-    }
-
-    /// Has the recorded limits hold, after these were written, in part or all.
-    async fn hold_again(&self, written: &Resources) -> Result<()> {
-        self.hold_to(restored(oci::resources(&self.container)?, written)).await
-    }
-
-    /// Has the kernel hold the running container to these limits.
-    async fn hold_to(&self, resources: Resources) -> Result<()> {
-        let place = self.engine.place_of(&self.container)?;
-        blocking(move || place.set(&resources).map_err(Error::from)).await
     }
 
     /// Publishes more ports and takes others back: in the settings for the next start, and at once while it runs.
@@ -417,72 +395,5 @@ impl Owner {
                 .events
                 .publish("network", action, network.id.as_str(), attributes);
         }
-    }
-}
-
-/// The limits that were, after others were written, all of them or a part: what had none before has none again.
-fn restored(before: Resources, after: &Resources) -> Resources {
-    const NONE: i64 = -1;
-    let mut again = before;
-    if let Some(Memory {
-        limit,
-        reservation,
-        swap,
-        ..
-    }) = after.memory
-    {
-        let memory = again.memory.get_or_insert_default();
-        memory.limit = memory.limit.or(limit.map(|_| NONE));
-        memory.reservation = memory.reservation.or(reservation.map(|_| NONE));
-        memory.swap = memory.swap.or(swap.map(|_| NONE));
-    }
-    if let Some(Cpu {
-        shares,
-        quota,
-        period,
-        ..
-    }) = after.cpu
-    {
-        let cpu = again.cpu.get_or_insert_default();
-        cpu.shares = cpu.shares.or(shares.map(|_| DEFAULT_SHARES));
-        cpu.quota = cpu.quota.or(quota.map(|_| NONE));
-        cpu.period = cpu.period.or(period.map(|_| DEFAULT_PERIOD));
-    }
-    again.pids = again.pids.or(after.pids.map(|_| Pids { limit: NONE }));
-    again
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_had_no_limit_has_none_again() {
-        let memory = |limit, swap| {
-            Some(Memory {
-                limit,
-                swap,
-                ..Memory::default()
-            })
-        };
-        let before = Resources {
-            memory: memory(Some(64), None),
-            ..Resources::default()
-        };
-        let after = Resources {
-            memory: memory(Some(96), Some(128)),
-            cpu: Some(Cpu {
-                quota: Some(50_000),
-                period: Some(100_000),
-                ..Cpu::default()
-            }),
-            pids: Some(Pids { limit: 20 }),
-            ..Resources::default()
-        };
-        let again = restored(before, &after);
-        assert_eq!(again.memory, memory(Some(64), Some(-1)));
-        let cpu = again.cpu.unwrap();
-        assert_eq!((cpu.shares, cpu.quota, cpu.period), (None, Some(-1), Some(100_000)));
-        assert_eq!(again.pids, Some(Pids { limit: -1 }));
     }
 }

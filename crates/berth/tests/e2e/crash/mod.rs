@@ -166,6 +166,7 @@ matrix! {
     daemon_at_run_to_the_end: Daemon at SHORT;
     daemon_at_connect: Daemon at CONNECT;
     daemon_at_disconnect: Daemon at DISCONNECT;
+    daemon_at_update: Daemon at UPDATE;
     daemon_at_publish: Daemon at PUBLISH;
     daemon_at_unpublish: Daemon at UNPUBLISH;
     daemon_at_network_reload: Daemon at RELOAD;

@@ -276,6 +276,19 @@ fn unpublish_check(daemon: &Daemon, _: &str, told: bool) {
     is_whole(daemon);
 }
 
+/// What is shown is what the kernel holds the container to.
+fn update_check(daemon: &Daemon, _: &str, told: bool) {
+    let pid = inspect(daemon, "{{.State.Pid}}");
+    let limit = crate::usage::group(&pid, "pids").join("pids.max");
+    let held = || std::fs::read_to_string(&limit).unwrap().trim().to_owned();
+    let is_new = inspect(daemon, "{{json .HostConfig.PidsLimit}}") == "30";
+    assert!(!told || is_new);
+    assert_eq!(held(), if is_new { "30" } else { "max" });
+    daemon.ok(&["update", "--pids-limit", "30", "--cpu-shares", "512", NAME]);
+    assert_eq!(held(), "30");
+    is_whole(daemon);
+}
+
 fn reload_check(daemon: &Daemon, _: &str, _: bool) {
     assert!(is_published(daemon));
     daemon.ok(&["network", "reload"]);
@@ -583,6 +596,12 @@ pub const DISCONNECT: Scenario = Scenario::with_container(
     on_two_networks,
     |_| words(&["network", "disconnect", "own", NAME]),
     disconnect_check,
+);
+pub const UPDATE: Scenario = Scenario::with_container(
+    "update",
+    running,
+    |_| words(&["update", "--pids-limit", "30", "--cpu-shares", "512", NAME]),
+    update_check,
 );
 pub const PUBLISH: Scenario = Scenario::with_container(
     "update --publish-add",
