@@ -313,7 +313,9 @@ impl Metrics {
 
 fn observe(times: &Times<1>, label: &'static str, value: &str, begun: Instant) {
     let labels = [(label, value.to_owned())];
-    times.get_or_create(&labels).observe(begun.elapsed().as_secs_f64());
+    times
+        .get_or_create(&labels)
+        .observe(begun.elapsed().as_secs_f64());
 }
 
 impl Inner {

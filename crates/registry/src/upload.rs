@@ -282,9 +282,8 @@ struct Upload {
 }
 
 impl Upload {
-    /// Asks the registry how far it got, if that is not known; begins again where it does not say, or says
-    /// more than there is. A registry that cannot
-    /// be asked may still have it.
+    /// Asks the registry how far it got, if that is not known; begins again where it does not say, or says more than there
+    /// is. A registry that cannot be asked may still have it.
     async fn resume(&mut self, session: &Arc<Session>, size: u64) -> Result<(), Error> {
         if !self.broken {
             return Ok(());
@@ -313,10 +312,24 @@ async fn status(session: &Arc<Session>, location: &Url) -> Result<Option<(Url, u
         });
     }
     let range = response.headers().get(RANGE).filter(|_| status.is_success());
-    let last = range.and_then(|range| range.to_str().ok()?.rsplit('-').next()?.trim().parse::<u64>().ok());
+    let last = range.and_then(|range| {
+        range
+            .to_str()
+            .ok()?
+            .rsplit('-')
+            .next()?
+            .trim()
+            .parse::<u64>()
+            .ok()
+    });
     // `0-0` means nothing yet for some registries and one byte for others: begin again.
     let stored = last.filter(|last| *last > 0).and_then(|last| last.checked_add(1));
-    Ok(stored.map(|stored| (location_of(&response).unwrap_or_else(|_| location.clone()), stored)))
+    Ok(stored.map(|stored| {
+        (
+            location_of(&response).unwrap_or_else(|_| location.clone()),
+            stored,
+        )
+    }))
 }
 
 fn location_of(response: &Response) -> Result<Url, Error> {

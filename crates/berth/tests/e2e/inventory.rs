@@ -190,7 +190,11 @@ fn rules(tag: &str) -> BTreeSet<String> {
 pub fn files(daemon: &Daemon) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     tree(&seen_by(daemon, "root"), "", &mut found);
-    found.retain(|path| !["meta.db", "reserve", "tmp", "events."].iter().any(|own| path.starts_with(own)));
+    found.retain(|path| {
+        !["meta.db", "reserve", "tmp", "events."]
+            .iter()
+            .any(|own| path.starts_with(own))
+    });
     found
 }
 
@@ -202,7 +206,10 @@ pub fn assert_same_files(daemon: &Daemon, before: &BTreeSet<String>) {
         if now == *before {
             return;
         }
-        let (more, fewer): (Vec<_>, Vec<_>) = (now.difference(before).collect(), before.difference(&now).collect());
+        let (more, fewer): (Vec<_>, Vec<_>) = (
+            now.difference(before).collect(),
+            before.difference(&now).collect(),
+        );
         assert!(Instant::now() < deadline, "left: {more:?}, gone: {fewer:?}");
         std::thread::sleep(Duration::from_millis(50));
     }

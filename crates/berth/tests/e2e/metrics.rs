@@ -193,8 +193,14 @@ fn the_engine_and_its_host_are_told_by_dockers_names() {
         text.contains("# TYPE engine_daemon_events_total counter\n"),
         "{text}"
     );
-    assert_eq!(value(&text, "engine_daemon_engine_cpus_cpus").to_string(), told[0]);
-    assert_eq!(value(&text, "engine_daemon_engine_memory_bytes").to_string(), told[1]);
+    assert_eq!(
+        value(&text, "engine_daemon_engine_cpus_cpus").to_string(),
+        told[0]
+    );
+    assert_eq!(
+        value(&text, "engine_daemon_engine_memory_bytes").to_string(),
+        told[1]
+    );
     let (engine, number) = only(&text, "engine_daemon_engine_info");
     assert_eq!(number, 1.0);
     for (label, wanted) in [
@@ -208,15 +214,36 @@ fn the_engine_and_its_host_are_told_by_dockers_names() {
         ("version", told[8]),
         ("commit", ""),
     ] {
-        assert!(engine.contains(&format!("{label}=\"{wanted}\"")), "{label} in {engine}");
+        assert!(
+            engine.contains(&format!("{label}=\"{wanted}\"")),
+            "{label} in {engine}"
+        );
     }
     for (series, least) in [
-        ("engine_daemon_network_actions_seconds_count{action=\"allocate\"}", 2.0),
-        ("engine_daemon_network_actions_seconds_count{action=\"connect\"}", 1.0),
-        ("engine_daemon_network_actions_seconds_count{action=\"release\"}", 1.0),
-        ("engine_daemon_image_actions_seconds_count{action=\"delete\"}", 1.0),
-        ("engine_daemon_host_info_functions_seconds_count{function=\"system_info\"}", 1.0),
-        ("engine_daemon_container_actions_seconds_count{action=\"start\"}", 2.0),
+        (
+            "engine_daemon_network_actions_seconds_count{action=\"allocate\"}",
+            2.0,
+        ),
+        (
+            "engine_daemon_network_actions_seconds_count{action=\"connect\"}",
+            1.0,
+        ),
+        (
+            "engine_daemon_network_actions_seconds_count{action=\"release\"}",
+            1.0,
+        ),
+        (
+            "engine_daemon_image_actions_seconds_count{action=\"delete\"}",
+            1.0,
+        ),
+        (
+            "engine_daemon_host_info_functions_seconds_count{function=\"system_info\"}",
+            1.0,
+        ),
+        (
+            "engine_daemon_container_actions_seconds_count{action=\"start\"}",
+            2.0,
+        ),
     ] {
         assert!(value(&text, series) >= least, "{series} in\n{text}");
     }
@@ -235,7 +262,16 @@ fn monitors_that_die_and_restarts_are_counted() {
     let address = free_address();
     let daemon = Daemon::start_with(&["--metrics-addr", &address]);
     daemon.ok(&["run", "-d", "--name", "lost", "box:1", "sleep", "1000"]);
-    daemon.ok(&["run", "-d", "--name", "again", "--restart", "always", "box:1", "true"]);
+    daemon.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "again",
+        "--restart",
+        "always",
+        "box:1",
+        "true",
+    ]);
     let before = scrape(&address);
     assert!(before.contains("engine_daemon_monitors_lost_total 0"), "{before}");
     let pid = daemon.ok(&["inspect", "-f", "{{.State.Pid}}", "lost"]);

@@ -133,12 +133,19 @@ fn names_are_found_while_no_daemon_runs() {
     let mut daemon = Daemon::start();
     daemon.ok(&["network", "create", "app"]);
     daemon.keep("server", &["--network", "app"], &["sleep", "1000"]);
-    let (dir, file) = (daemon.dir.path().join("asked"), daemon.dir.path().join("asked/all"));
+    let (dir, file) = (
+        daemon.dir.path().join("asked"),
+        daemon.dir.path().join("asked/all"),
+    );
     std::fs::create_dir(&dir).unwrap();
     let mount = format!("{}:/asked", dir.display());
     let ask = "while :; do nslookup server 2>&1 | busybox grep -q ^Name: && echo found || echo lost; sleep 0.02; done";
     let script = format!("({ask}) >>/asked/all");
-    daemon.keep("asker", &["--network", "app", "-v", &mount], &["sh", "-c", &script]);
+    daemon.keep(
+        "asker",
+        &["--network", "app", "-v", &mount],
+        &["sh", "-c", &script],
+    );
     let asked = || std::fs::read_to_string(&file).unwrap_or_default();
     let goes_on = |when: &str| {
         let so_far = asked().lines().count();

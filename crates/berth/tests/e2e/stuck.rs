@@ -81,7 +81,10 @@ fn what_cannot_be_paused_is_told_and_goes_on() {
     // It was not left half frozen, and others can be in it.
     assert_eq!(inspect(&daemon, "held", "{{.State.Status}}"), "running");
     assert_eq!(daemon.ok(&["exec", "held", "echo", "well"]), "well\n");
-    assert_eq!(daemon.told(&["event=pause"], "{{.Action}}").lines().count(), usize::from(paused.status.success()));
+    assert_eq!(
+        daemon.told(&["event=pause"], "{{.Action}}").lines().count(),
+        usize::from(paused.status.success())
+    );
     disk.thaw();
     daemon.ok(&["pause", "held"]);
     assert_eq!(inspect(&daemon, "held", "{{.State.Status}}"), "paused");

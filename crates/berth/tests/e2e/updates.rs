@@ -11,7 +11,10 @@ fn held(daemon: &Daemon, name: &str) -> [String; 4] {
         let found = files
             .iter()
             .find_map(|file| std::fs::read_to_string(group.join(file)).ok());
-        found.unwrap_or_else(|| panic!("{files:?} in {}", group.display())).trim().to_owned()
+        found
+            .unwrap_or_else(|| panic!("{files:?} in {}", group.display()))
+            .trim()
+            .to_owned()
     };
     let memory = read("memory", &["memory.limit_in_bytes", "memory.max"]);
     let quota = read("cpu", &["cpu.cfs_quota_us", "cpu.max"]);
@@ -33,7 +36,16 @@ fn sleeper(daemon: &Daemon, name: &str, limits: &[&str]) {
 fn the_kernel_holds_a_container_to_its_update() {
     guard!();
     let mut daemon = Daemon::start();
-    let limits = ["-m", "64m", "--memory-swap", "64m", "--cpus", "0.5", "--pids-limit", "20"];
+    let limits = [
+        "-m",
+        "64m",
+        "--memory-swap",
+        "64m",
+        "--cpus",
+        "0.5",
+        "--pids-limit",
+        "20",
+    ];
     sleeper(&daemon, "web", &limits);
     assert_eq!(held(&daemon, "web")[..3], ["67108864", "50000", "20"]);
     daemon.ok(&["create", "--name", "later", "box:1", "sleep", "1000"]);
@@ -51,7 +63,10 @@ fn the_kernel_holds_a_container_to_its_update() {
         "0",
     ];
     // Of several at once.
-    assert_eq!(daemon.ok(&[&update[..], &["web", "later"]].concat()), "web\nlater\n");
+    assert_eq!(
+        daemon.ok(&[&update[..], &["web", "later"]].concat()),
+        "web\nlater\n"
+    );
     let wanted = ["100663296", "25000", "30", "0"];
     assert_eq!(held(&daemon, "web"), wanted);
     daemon.ok(&["start", "later"]);
@@ -72,7 +87,11 @@ fn an_update_that_the_kernel_refuses_changes_nothing() {
     guard!();
     let daemon = Daemon::start();
     sleeper(&daemon, "bare", &[]);
-    sleeper(&daemon, "limited", &["-m", "64m", "--memory-swap", "64m", "--cpus", "0.5"]);
+    sleeper(
+        &daemon,
+        "limited",
+        &["-m", "64m", "--memory-swap", "64m", "--cpus", "0.5"],
+    );
     let settings = "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.CpusetCpus}}";
     for name in ["bare", "limited"] {
         let (limits, recorded) = (held(&daemon, name), inspect(&daemon, name, settings));

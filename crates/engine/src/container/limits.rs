@@ -119,7 +119,10 @@ mod tests {
         let again = restored(before, &after);
         assert_eq!(again.memory, memory(Some(64), Some(-1)));
         let cpu = again.cpu.unwrap();
-        assert_eq!((cpu.shares, cpu.quota, cpu.period), (None, Some(-1), Some(100_000)));
+        assert_eq!(
+            (cpu.shares, cpu.quota, cpu.period),
+            (None, Some(-1), Some(100_000))
+        );
         assert_eq!(again.pids, Some(Pids { limit: -1 }));
     }
 }

@@ -150,8 +150,20 @@ mod tests {
             );
         }
         // It has been tried as often as it may be.
-        assert!(wants_start_with_daemon(&policy("on-failure", 2), true, 1, 1, false));
-        assert!(!wants_start_with_daemon(&policy("on-failure", 2), true, 1, 2, false));
+        assert!(wants_start_with_daemon(
+            &policy("on-failure", 2),
+            true,
+            1,
+            1,
+            false
+        ));
+        assert!(!wants_start_with_daemon(
+            &policy("on-failure", 2),
+            true,
+            1,
+            2,
+            false
+        ));
     }
 
     #[test]

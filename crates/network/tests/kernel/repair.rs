@@ -94,7 +94,11 @@ fn is_acknowledged(port: u16) -> bool {
     let mut queues = table.lines().filter_map(|line| {
         let columns: Vec<&str> = line.split_whitespace().collect();
         let is_established = columns.get(1)?.ends_with(&local) && *columns.get(3)? == "01";
-        is_established.then(|| columns.get(4).is_some_and(|queues| queues.starts_with("00000000:")))
+        is_established.then(|| {
+            columns
+                .get(4)
+                .is_some_and(|queues| queues.starts_with("00000000:"))
+        })
     });
     queues.all(|empty| empty)
 }

@@ -135,7 +135,10 @@ fn after_a_reboot_every_container_is_what_it_is_said_to_be() {
     ] {
         assert_eq!(inspect(&daemon, name, STATE), state, "{name}");
     }
-    let ends = daemon.told(&["container=plain", "event=die"], "{{.Actor.Attributes.exitCode}}");
+    let ends = daemon.told(
+        &["container=plain", "event=die"],
+        "{{.Actor.Attributes.exitCode}}",
+    );
     assert_eq!(ends, "255\n");
     for name in ["again", "unless", "failing"] {
         becomes(&daemon, name, STATE, "running 0");
