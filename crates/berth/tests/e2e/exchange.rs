@@ -206,7 +206,7 @@ fn what_others_push_comes_and_goes_with_its_digest() {
         let name = named("docker/app");
         peer.ok(&["load", "-i", &archive]);
         std::fs::write(dir.join("more"), "more\n").unwrap();
-        peer.ok(&["create", "--name", "changed", "box:1"]);
+        peer.ok(&["create", "--name", "changed", "box:1", "true"]);
         peer.ok(&["cp", &at("more"), "changed:/more"]);
         peer.ok(&["commit", "changed", &name]);
         let digest = digest_after(&peer.ok(&["push", &name]), "1: digest: ");
@@ -219,7 +219,8 @@ fn what_others_push_comes_and_goes_with_its_digest() {
         peer.ok(&["rm", "changed"]);
     }
 
-    // Every kind of manifest and compression that skopeo makes, and what is read as its plain form.
+    // Every kind of manifest and compression that skopeo makes, and what is read as its plain form. Each has a layer of its
+    // own, since skopeo takes what the registry has already.
     for (what, options) in [
         ("oci", &["--format", "oci"][..]),
         ("v2s2", &["--format", "v2s2"][..]),
@@ -235,8 +236,21 @@ fn what_others_push_comes_and_goes_with_its_digest() {
     ] {
         let (name, file) = (named(&format!("skopeo/{what}")), at(&format!("{what}.digest")));
         let options = [options, &["--digestfile", file.as_str()]].concat();
-        let from = format!("docker-archive:{archive}");
-        if copy(&options, &from, &format!("docker://{name}")).is_some() {
+        let (context, made) = (dir.join("context"), at("made.tar"));
+        std::fs::create_dir_all(&context).unwrap();
+        let dockerfile = format!("FROM box:1\nRUN echo {what} > /kind\n");
+        std::fs::write(context.join("Dockerfile"), dockerfile).unwrap();
+        daemon.ok(&["build", "-q", "-t", "kind:1", &context.display().to_string()]);
+        daemon.ok(&["save", "-o", &made, "kind:1"]);
+        let (from, to) = (format!("docker-archive:{made}"), format!("docker://{name}"));
+        if copy(&options, &from, &to).is_some() {
+            let pushed = skopeo(&["inspect", "--tls-verify=false", "--raw", &to]).unwrap();
+            let kind = match what {
+                "zstd" => "tar+zstd",
+                "chunked" => "io.containers.zstd-chunked.manifest-position",
+                _ => "gzip",
+            };
+            assert!(pushed.contains(kind), "{what}: {pushed}");
             let digest = std::fs::read_to_string(&file).unwrap();
             takes(&daemon, &registry, &name, digest.trim());
         }

@@ -21,6 +21,9 @@ use crate::format::printable;
 use crate::json::Value;
 use crate::terminal::{self, Raw};
 
+/// Characters of an ID with its algorithm that tell it from others.
+const SHORT_ID: usize = "sha256:".len() + 12;
+
 /// What a key asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Key {
@@ -185,9 +188,10 @@ impl<'a> View<'a> {
         let cut = |text: &str| text.chars().take(width).collect::<String>();
         let layers = self.layers();
         let upper = (height / 3).clamp(1, layers.len().max(1));
+        // With all of its digits, what follows would be out of sight on most terminals.
+        let id: String = self.contents.at(&["Id"]).text().chars().take(SHORT_ID).collect();
         let mut lines = vec![cut(&format!(
-            "{}: {} in {} layers, {} wasted",
-            self.contents.at(&["Id"]).text(),
+            "{id}: {} in {} layers, {} wasted",
             bytes(self.contents, "TotalBytes"),
             layers.len(),
             bytes(self.contents, "WastedBytes")
