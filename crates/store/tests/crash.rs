@@ -176,3 +176,34 @@ fn layers_that_are_not_what_they_were_are_nothing_to_copy_from() {
     store.snapshots().settle().unwrap();
     assert_eq!(store.snapshots().by_diff(&diff).unwrap(), [whole]);
 }
+
+/// Layers of one image are unpacked side by side, so that a layer may have a lower number than the one it lies on.
+#[test]
+fn a_stack_that_lost_all_its_files_is_made_again_from_below() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let snapshots = store.snapshots();
+    let begun: Vec<_> = (0..3)
+        .map(|_| snapshots.create(None, "unpack:1").unwrap())
+        .collect();
+    let chain = |number: usize| Digest::sha256(&[number as u8]);
+    // The last one begun is the lowest.
+    let mut below = snapshots.commit(begun[2], Some(&chain(2)), None).unwrap();
+    for number in [1, 0] {
+        let chain = chain(number);
+        below = snapshots
+            .commit_on(begun[number], below, Some(&chain), None)
+            .unwrap();
+    }
+    let container = snapshots.create(Some(below), "container:x").unwrap();
+    drop(store);
+    fs::remove_dir_all(dir.path().join("snapshots")).unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let snapshots = store.snapshots();
+    for number in 0..3 {
+        assert_eq!(snapshots.by_chain(&chain(number)), None);
+        assert!(snapshots.fs(begun[number]).is_dir());
+    }
+    assert!(snapshots.fs(container).is_dir());
+    assert_eq!(snapshots.parent(container), Some(begun[0]));
+}

@@ -203,7 +203,21 @@ impl Snapshots {
             .try_for_each(|row| self.restore(row))
     }
 
+    /// Makes what is lost of a snapshot and of those below it again, the lowest first: each begins as the one below it. Those
+    /// may have higher numbers, since the layers of an image are unpacked side by side.
     fn restore(&self, row: &SnapshotInfo) -> Result<(), SnapshotError> {
+        let mut lost = Vec::new();
+        let mut next = Some(row.clone());
+        while let Some(row) = next {
+            next = row.parent.map(|below| self.get(below)).transpose()?;
+            if !self.fs(row.id).is_dir() {
+                lost.push(row);
+            }
+        }
+        lost.iter().rev().try_for_each(|row| self.restore_one(row))
+    }
+
+    fn restore_one(&self, row: &SnapshotInfo) -> Result<(), SnapshotError> {
         tracing::warn!(snapshot = %row.id, owner = row.owner, "the files of a snapshot are lost");
         if !row.committed
             && row.is_whole()
