@@ -79,6 +79,7 @@ const DEFINITIONS: &[&str] = &[
     "meta.exportcache",
     "exporter.multiple",
     "exporter.image.attestations",
+    "gc.freespacefilter",
 ];
 
 fn caps(ids: &[&str]) -> Vec<ApiCap> {

@@ -41,7 +41,12 @@ impl Chroot {
             upper.display(),
             work.display()
         );
-        let mut script = format!("set -e\nmount -t overlay overlay -o {} {root}\n", quote(&options));
+        // The builder may have had it mounted without waiting for the disk.
+        let mark = quote(&work.join("work/incompat").display().to_string());
+        let mut script = format!(
+            "set -e\nrm -rf {mark}\nmount -t overlay overlay -o {} {root}\n",
+            quote(&options)
+        );
         for mount in &step.mounts {
             let target = quote(&format!("{root}{}", mount.target()));
             let (source, file) = match mount {

@@ -335,7 +335,7 @@ fn a_build_of_late_is_looked_into_and_forgotten() {
             .0
     };
     assert_eq!(status(&lab, &builds[1]).trim(), "completed");
-    assert_eq!(status(&lab, &builds[0]).trim(), "error");
+    assert_eq!(status(&lab, &builds[0]).trim(), "failed");
     let (shown, _) = lab.ok(&["buildx", "history", "inspect", &builds[1]]);
     assert!(shown.contains("WORD") && shown.contains("told"), "{shown}");
     lab.ok(&["buildx", "history", "rm", &builds[0]]);

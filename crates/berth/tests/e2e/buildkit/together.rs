@@ -79,10 +79,7 @@ fn steps_run_under_the_limits_of_their_build() {
                 RUN cd /sys/fs/cgroup; cat memory.max 2> /dev/null || cat memory/memory.limit_in_bytes\n";
     let path = context(&daemon, text);
     let flags = [
-        "build",
         "--no-cache",
-        "-t",
-        "limited:1",
         "-m",
         "64m",
         "--cpu-quota",
@@ -97,19 +94,23 @@ fn steps_run_under_the_limits_of_their_build() {
         "8m",
         path.as_str(),
     ];
-    let mut all = vec![("berth", daemon.run(&flags))];
-    all.extend(daemon.docker(&flags).map(|output| ("docker", output)));
-    for (client, output) in all {
+    let words = |tag: &'static str| [&["build", "-t", tag], &flags[..]].concat();
+    let mut all = vec![("berth:1", daemon.run(&words("berth:1")))];
+    all.extend(
+        daemon
+            .docker(&words("docker:1"))
+            .map(|output| ("docker:1", output)),
+    );
+    for (tag, output) in all {
         let shown = said(&output);
-        assert!(output.status.success(), "{client}: {shown}");
+        assert!(output.status.success(), "{tag}: {shown}");
         // Of every step, not of the first alone.
-        assert!(shown.contains("67108864"), "{client}: {shown}");
+        assert!(shown.contains("67108864"), "{tag}: {shown}");
         assert_eq!(
-            daemon.ok(&["run", "--rm", "limited:1", "cat", "/limits"]),
+            daemon.ok(&["run", "--rm", tag, "cat", "/limits"]),
             "67108864\n50000 100000\n1\n123\n456\n8192\n",
-            "{client}"
+            "{tag}"
         );
-        daemon.ok(&["rmi", "limited:1"]);
     }
     // What takes more than it may is ended, and nothing else.
     let path = context(
