@@ -4,13 +4,13 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ::session::{MAX_HEADERS, MAX_MESSAGE};
+use ::session::MAX_MESSAGE;
 use bollard_buildkit_proto::health::health_server::HealthServer;
 use bollard_buildkit_proto::moby::buildkit::v1::control_server::ControlServer;
 use bollard_buildkit_proto::moby::buildkit::v1::frontend::llb_bridge_server::LlbBridgeServer;
 use bollard_buildkit_proto::pb::{Definition, Op, op};
 use build::Builder;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use image::Images;
 use prost::Message;
@@ -84,8 +84,7 @@ impl Service {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let service = TowerToHyperService::new(self.routes().prepare());
-        let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-        http.max_header_list_size(MAX_HEADERS);
+        let http = ::session::http2::server();
         // Clients open connections that they close again unused: an end before the beginning is none of our failures.
         if let Err(error) = http.serve_connection(TokioIo::new(connection), service).await {
             tracing::debug!(%error, "a gRPC connection ended badly");

@@ -14,12 +14,12 @@ use bollard_buildkit_proto::moby::buildkit::v1::{SolveRequest, StatusRequest, St
 use hyper_util::rt::TokioIo;
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use crate::enclosed::Enclosed;
 use crate::header::{self, BUILD};
-use crate::{MAX_HEADERS, MAX_MESSAGE};
+use crate::{MAX_MESSAGE, http2};
 
 /// The frontend that reads Dockerfiles.
 pub const DOCKERFILE: &str = "dockerfile.v0";
@@ -91,8 +91,7 @@ impl Control {
             let connection = once.take();
             async move { connection.ok_or_else(|| io::Error::other("the connection has ended")) }
         });
-        let endpoint = Endpoint::from_static("http://localhost").http2_max_header_list_size(MAX_HEADERS);
-        let channel = endpoint.connect_with_connector(connector).await;
+        let channel = http2::endpoint().connect_with_connector(connector).await;
         Ok(Control {
             channel: channel.map_err(ControlError::Connection)?,
         })

@@ -23,6 +23,7 @@ pub mod control;
 pub mod enclosed;
 pub mod files;
 pub mod header;
+pub mod http2;
 pub mod lend;
 pub mod pattern;
 

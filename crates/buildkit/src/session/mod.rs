@@ -15,12 +15,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ::session::MAX_HEADERS;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::error::Failure;
 
@@ -113,8 +112,7 @@ impl Sessions {
             let connection = once.take();
             async move { connection.ok_or_else(|| io::Error::other("the session's connection has ended")) }
         });
-        let endpoint = Endpoint::from_static("http://localhost").http2_max_header_list_size(MAX_HEADERS);
-        let channel = endpoint
+        let channel = ::session::http2::endpoint()
             .connect_with_connector(connector)
             .await
             .map_err(|error| Failure::unavailable(format!("the session cannot be opened: {error}")))?;

@@ -17,7 +17,7 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -107,8 +107,7 @@ impl Lent {
         let (busy, mut writers) = mpsc::channel(1);
         let service = TowerToHyperService::new(self.routes(&busy).prepare());
         drop(busy);
-        let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-        http.max_header_list_size(crate::MAX_HEADERS);
+        let http = crate::http2::server();
         // Without the connection, every transfer breaks off.
         let served = tokio::select! {
             served = http.serve_connection(TokioIo::new(connection), service) => served,
