@@ -62,6 +62,7 @@ mod save;
 mod scratch;
 pub mod signature;
 mod stack;
+mod steps;
 mod unpack;
 mod usage;
 mod write;

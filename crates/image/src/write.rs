@@ -3,26 +3,23 @@
 //!
 //! ```text
 //!   producer ──tar──┬── hash (diff ID)
-//!                   ├── gzip ──> blob (hash: its digest)
+//!                   ├── gzip, several threads ──> blob (hash: its digest)
 //!                   └── blocks ──own thread──> apply to a snapshot
 //! ```
 
 use std::io::{self, Write};
 use std::sync::mpsc;
 
-use flate2::write::GzEncoder;
 use spec::image::{Descriptor, media_type};
 use spec::{Digest, Hasher};
 use store::{Content, Part, Sealed};
 
-use crate::compression::Even;
 use crate::error::ImageError;
+use crate::layer;
 use crate::scratch::ScratchBlob;
+use crate::steps::Steps;
 use crate::unpack::Blocks;
-use crate::{compression, layer};
 
-/// Fast compression: a layer is compressed once where it is made, and read where the time of the registry counts.
-const LEVEL: u32 = 1;
 const BLOCK: usize = 256 << 10;
 const BLOCKS: usize = 8;
 
@@ -94,7 +91,7 @@ pub(crate) fn write_layer(
 
 struct Sink {
     hasher: Hasher,
-    encoder: Even<GzEncoder<ScratchBlob>>,
+    encoder: Steps<ScratchBlob>,
     blocks: Option<(mpsc::SyncSender<io::Result<Vec<u8>>>, Vec<u8>)>,
 }
 
@@ -105,8 +102,7 @@ impl Sink {
     ) -> Result<Sink, ImageError> {
         Ok(Sink {
             hasher: Hasher::new(),
-            // In even steps, so that the same comes of it when it is made again.
-            encoder: Even::new(compression::gzip_encoder(ScratchBlob::new(content)?, LEVEL)),
+            encoder: Steps::new(ScratchBlob::new(content)?).map_err(ImageError::Write)?,
             blocks,
         })
     }
@@ -124,8 +120,7 @@ impl Sink {
     }
 
     fn finish(self) -> Result<SealedLayer, ImageError> {
-        let encoder = self.encoder.finish().map_err(ImageError::Write)?;
-        let sealed = encoder.finish().map_err(ImageError::Write)?.seal()?;
+        let sealed = self.encoder.finish().map_err(ImageError::Write)?.seal()?;
         let (digest, size) = (sealed.digest().clone(), sealed.size());
         let layer = WrittenLayer {
             diff: self.hasher.finish(),
