@@ -1,7 +1,8 @@
 //! Restart policies. How long the pauses are is told by the unit tests of `engine::container::restart`.
 
 use super::STATE;
-use crate::support::{Daemon, becomes, inspect, retry};
+use crate::silent::monitor_of;
+use crate::support::{Daemon, becomes, inspect, retry, signal};
 
 fn run(daemon: &Daemon, name: &str, policy: &str, program: &[&str]) {
     let words = ["run", "-d", "--name", name, "--restart", policy, "box:1"];
@@ -85,59 +86,78 @@ fn a_start_that_fails_is_tried_again() {
     assert_eq!(daemon.ok(&["system", "check"]), "Nothing is wrong.\n");
 }
 
-/// Ended while no daemon looked: what became of it decides, as if one had.
-#[test]
-fn an_end_between_two_daemons_is_judged_by_the_policy() {
-    guard!();
+/// Ends containers while no daemon looks, also with their monitors after that, as a reboot does, and asks the next daemon
+/// what became of each: name, policy, exit code, state.
+fn ended_between_two_daemons(with_monitors: bool, cases: &[(&str, &str, i32, &str)]) {
     let mut daemon = Daemon::start();
-    let cases = [
-        ("well", "on-failure", 0, "exited 0 0"),
-        ("failed", "on-failure", 3, "running 0 0"),
-        ("spent", "on-failure:1", 3, "exited 3 1"),
-        ("always", "always", 0, "running 0 0"),
-    ];
-    let ends = |daemon: &Daemon, name: &str| daemon.dir.path().join(name).join("end");
+    let end = |daemon: &Daemon, name: &str| {
+        std::fs::write(daemon.dir.path().join(name).join("end"), "").unwrap();
+    };
     for (name, policy, code, _) in cases {
         let dir = daemon.dir.path().join(name);
         std::fs::create_dir(&dir).unwrap();
         let mount = format!("{}:/data", dir.display());
         let script =
             format!("while ! [ -e /data/end ]; do sleep 0.05; done; busybox rm /data/end; exit {code}");
-        daemon.ok(&[
-            "run",
-            "-d",
-            "--name",
-            name,
-            "--restart",
-            policy,
-            "-v",
-            &mount,
-            "box:1",
-            "sh",
-            "-c",
-            &script,
-        ]);
+        let program = ["sh", "-c", &script];
+        daemon.keep(name, &["--restart", policy, "-v", &mount], &program);
     }
     // Its only other try.
-    std::fs::write(ends(&daemon, "spent"), "").unwrap();
+    end(&daemon, "spent");
     let states = "{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}}";
     becomes(&daemon, "spent", states, "running 0 1");
-    let ids = cases.map(|(name, ..)| inspect(&daemon, name, "{{.Id}}"));
+    let known: Vec<(String, String)> = cases
+        .iter()
+        .map(|(name, ..)| (inspect(&daemon, name, "{{.Id}}"), monitor_of(&daemon, name)))
+        .collect();
     daemon.child.kill().unwrap();
     daemon.child.wait().unwrap();
-    for ((name, ..), id) in cases.iter().zip(ids) {
-        std::fs::write(ends(&daemon, name), "").unwrap();
+    for ((name, ..), (id, monitor)) in cases.iter().zip(known) {
+        end(&daemon, name);
         let record = daemon.dir.path().join(format!("root/containers/{id}/exit.json"));
         assert!(retry(|| record.exists().then_some(())).is_some(), "{name}");
+        if with_monitors {
+            signal(&monitor, "-KILL");
+        }
     }
     daemon.start_again();
     for (name, _, code, wanted) in cases {
         becomes(&daemon, name, states, wanted);
         let filter = format!("container={name}");
         let codes = daemon.told(&[&filter, "event=die"], "{{.Actor.Attributes.exitCode}}");
-        let ends = if name == "spent" { 2 } else { 1 };
+        let ends = if *name == "spent" { 2 } else { 1 };
         assert_eq!(codes, format!("{code}\n").repeat(ends), "{name}");
     }
+}
+
+/// What became of it decides, as if a daemon had looked.
+#[test]
+fn an_end_between_two_daemons_is_judged_by_the_policy() {
+    guard!();
+    ended_between_two_daemons(
+        false,
+        &[
+            ("well", "on-failure", 0, "exited 0 0"),
+            ("failed", "on-failure", 3, "running 0 1"),
+            ("spent", "on-failure:1", 3, "exited 3 1"),
+            ("always", "always", 0, "running 0 1"),
+        ],
+    );
+}
+
+/// The same where nobody is left but the record; the next start is the daemon's own and not counted.
+#[test]
+fn an_end_before_a_reboot_is_judged_by_the_policy() {
+    guard!();
+    ended_between_two_daemons(
+        true,
+        &[
+            ("well", "on-failure", 0, "exited 0 0"),
+            ("failed", "on-failure", 3, "running 0 0"),
+            ("spent", "on-failure:1", 3, "exited 3 1"),
+            ("always", "always", 0, "running 0 0"),
+        ],
+    );
 }
 
 #[test]
