@@ -295,8 +295,10 @@ fn the_cache_is_pruned_as_far_as_asked() {
     let lab = lab!();
     lab.write("Dockerfile", "FROM box:1\nRUN echo kept > /kept\n");
     lab.write("file", "x");
-    lab.ok(&["build", "."]);
-    let is_cached = || lab.ok(&["build", "."]).1.contains("CACHED");
+    // An image would hold the layer, and what an image holds neither counts nor goes.
+    let build = ["buildx", "build", "-o", "type=cacheonly", "."];
+    lab.ok(&build);
+    let is_cached = || lab.ok(&build).1.contains("CACHED");
     for limit in [
         "--min-free-space=1",
         "--reserved-space=100gb",
