@@ -257,9 +257,13 @@ impl<'a> Planner<'a> {
                 return format!("[context {name}] load from client");
             }
             StepKind::Base(Some(_)) | StepKind::Built(_) => format!("FROM {}", self.base_of(kind)),
+            StepKind::Copy(copy) if copy.over_links => format!("LINK {}", statement.code),
             _ => statement.code.clone(),
         };
-        self.shown.at = (self.shown.at + 1).min(self.shown.of);
+        // What a linked copy made is laid over what is below as a part of the same step.
+        if !matches!(kind, StepKind::Copy(copy) if copy.over_links) {
+            self.shown.at = (self.shown.at + 1).min(self.shown.of);
+        }
         let Shown { stage, at, of, .. } = &self.shown;
         let space = if stage.is_empty() { "" } else { " " };
         let width = of.to_string().len();
