@@ -237,11 +237,14 @@ fn a_link_that_was_removed_is_told_and_made_again() {
         let a = networks.attach(&wanted).unwrap();
         let _service = Service::start(a.netns.as_fd(), "a", 80);
         let alive = HashSet::from([wanted.container.clone()]);
-        assert_eq!(networks.strays(&alive).unwrap(), []);
+        // Pairs for the next containers are made meanwhile, and are nobody's for a moment.
+        let nothing_is_strange = || networks.strays(&alive).unwrap().is_empty();
+        comes("a pair that is ready", nothing_is_strange);
         let port = sh(&format!("ip -br link show master {} | cut -d@ -f1", host.tag()));
         sh(&format!("ip link del {}", port.trim()));
         assert_eq!(inside(&host.lan, || ask(HOST, 8080)), None);
-        let strays = networks.strays(&alive).unwrap();
+        let mut strays = networks.strays(&alive).unwrap();
+        strays.retain(|stray| !matches!(stray, Stray::Link(_)));
         assert_eq!(
             strays,
             [Stray::NoLink {
@@ -251,7 +254,7 @@ fn a_link_that_was_removed_is_told_and_made_again() {
         );
         assert!(!networks.repair(&strays[0], None).unwrap());
         assert!(networks.repair(&strays[0], Some(a.netns.as_fd())).unwrap());
-        assert_eq!(networks.strays(&alive).unwrap(), []);
+        comes("nothing strange", nothing_is_strange);
         comes("the way in", || {
             inside(&host.lan, || ask(HOST, 8080)).as_deref() == Some("a 198.51.100.2")
         });
