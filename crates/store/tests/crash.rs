@@ -200,9 +200,9 @@ fn a_stack_that_lost_all_its_files_is_made_again_from_below() {
     fs::remove_dir_all(dir.path().join("snapshots")).unwrap();
     let store = Store::open(dir.path()).unwrap();
     let snapshots = store.snapshots();
-    for number in 0..3 {
+    for (number, id) in begun.iter().enumerate() {
         assert_eq!(snapshots.by_chain(&chain(number)), None);
-        assert!(snapshots.fs(begun[number]).is_dir());
+        assert!(snapshots.fs(*id).is_dir());
     }
     assert!(snapshots.fs(container).is_dir());
     assert_eq!(snapshots.parent(container), Some(begun[0]));

@@ -10,7 +10,6 @@ use crate::servers::memory::MemoryRegistry;
 use crate::servers::noise;
 use crate::tarball::{Image, Tar};
 
-
 #[test]
 fn a_push_goes_on_from_what_a_killed_daemon_had_sent() {
     guard!();
