@@ -53,6 +53,7 @@ impl Builder {
         store.db().migrate("build", cache::STEPS)?;
         store.db().migrate("build_history", history::STEPS)?;
         cache::forget_torn(&store)?;
+        cache::forget_unnoted(&store)?;
         store.snapshots().doubt_with(Arc::new(cache::forget_doubted));
         if let Err(error) = forget_private(&store) {
             tracing::warn!(%error, "files of steps that a killed daemon left in memory are still there");

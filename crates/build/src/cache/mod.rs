@@ -32,6 +32,7 @@ use crate::solve::{Brought, Cache, Found, Made, Solved};
 use crate::step::{StepOperation, Tree};
 
 pub use content::FileDigests;
+pub(crate) use mounts::forget_unnoted;
 pub use mounts::{CacheMount, CacheMounts};
 pub use policy::CachePolicy;
 pub use prune::{CacheEntry, PruneOptions, Pruned};

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use spec::Digest;
 use store::rusqlite::OptionalExtension;
-use store::{SnapshotId, Store};
+use store::{SnapshotId, SnapshotInfo, Store};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use super::rows;
@@ -19,6 +19,25 @@ use crate::instruction::Sharing;
 
 /// How many private directories of one id may exist before a step waits.
 const MAX_PRIVATE: usize = 64;
+
+/// How the owners of these directories begin.
+const OWNER: &str = "build:cache:";
+
+/// Removes directories that a killed daemon had made and not noted yet: nobody would ever use or list them.
+pub(crate) fn forget_unnoted(store: &Store) -> Result<(), BuildError> {
+    let noted: HashSet<SnapshotId> = store.db().read(|db| {
+        db.prepare("SELECT snapshot FROM build_mount")?
+            .query_map([], |row| row.get(0))?
+            .collect()
+    })?;
+    let all = store.snapshots().list()?.into_iter();
+    let is_lost =
+        |info: &SnapshotInfo| !info.committed && info.owner.starts_with(OWNER) && !noted.contains(&info.id);
+    for lost in all.filter(is_lost) {
+        store.snapshots().remove(lost.id)?;
+    }
+    Ok(())
+}
 
 enum Claim {
     Shared(#[allow(dead_code, reason = "held, not read")] OwnedRwLockReadGuard<()>),
@@ -111,7 +130,7 @@ impl CacheMounts {
         let known = found.filter(|snapshot| store.snapshots().get(*snapshot).is_ok());
         let snapshot = match known {
             Some(snapshot) => snapshot,
-            None => store.snapshots().create(None, &format!("build:cache:{key}"))?,
+            None => store.snapshots().create(None, &format!("{OWNER}{key}"))?,
         };
         store.db().write::<_, BuildError>(|tx| {
             tx.execute(
