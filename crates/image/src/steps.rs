@@ -196,7 +196,15 @@ impl<W: Write> Steps<W> {
             return Ok(());
         }
         while self.workers.len() < self.threads {
-            self.workers.push(Worker::start()?);
+            match Worker::start() {
+                Ok(worker) => self.workers.push(worker),
+                // Where no more threads are to be had, those that are there do.
+                Err(_) if self.workers.len() > 1 => self.threads = self.workers.len(),
+                Err(_) => {
+                    (self.threads, self.workers) = (1, Vec::new());
+                    return self.whole_step();
+                }
+            }
         }
         let step = std::mem::replace(&mut self.step, Vec::with_capacity(STEP));
         let worker = self.workers.get(self.next);

@@ -12,10 +12,10 @@ use tonic::transport::Endpoint;
 use crate::MAX_HEADERS;
 
 /// How many bytes a peer may send on a stream ahead of who reads it.
-const STREAM: u32 = 1 << 20;
+const STREAM: u32 = 512 << 10;
 /// And on all streams. Frames of eleven bytes, the shortest there are here (the end of a file), take 22 times their size of
-/// the budget.
-const CONNECTION: u32 = STREAM * 128;
+/// the budget, so that it holds five streams of nothing else.
+const CONNECTION: u32 = STREAM * 256;
 
 /// The end that calls. Its connection is made by the caller, whatever the address here.
 pub fn endpoint() -> Endpoint {

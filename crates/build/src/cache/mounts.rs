@@ -34,7 +34,9 @@ pub(crate) fn forget_unnoted(store: &Store) -> Result<(), BuildError> {
     let is_lost =
         |info: &SnapshotInfo| !info.committed && info.owner.starts_with(OWNER) && !noted.contains(&info.id);
     for lost in all.filter(is_lost) {
-        store.snapshots().remove(lost.id)?;
+        if let Err(error) = store.snapshots().remove(lost.id) {
+            tracing::warn!(snapshot = %lost.id, %error, "cannot remove the directory of a cache that nobody noted");
+        }
     }
     Ok(())
 }

@@ -110,12 +110,9 @@ impl Owner {
         if stopping.killed {
             if let Some(why) = self.why_it_is_stuck().await {
                 tracing::error!(container = %self.container.id, %why, "a container does not end");
-                for answer in self.restarting.drain(..) {
-                    let _ = answer.send(Err(why.clone()));
-                }
+                self.give_stop_up(&why);
                 if let Some(stopping) = &mut self.stopping {
                     stopping.deadline = None;
-                    stopping.give_up(&why);
                 }
             }
             return;
@@ -126,10 +123,21 @@ impl Owner {
                     stopping.killed = true;
                 }
             }
-            // It is tried again at the next deadline.
+            // Nobody waits any longer; it is tried again at the next deadline.
             Err(error) => {
                 tracing::error!(container = %self.container.id, %error, "could not kill a container that did not stop");
+                self.give_stop_up(&error);
             }
+        }
+    }
+
+    /// Tells those who wait for the end why it does not come.
+    fn give_stop_up(&mut self, why: &Error) {
+        for answer in self.restarting.drain(..) {
+            let _ = answer.send(Err(why.clone()));
+        }
+        if let Some(stopping) = &mut self.stopping {
+            stopping.give_up(why);
         }
     }
 
