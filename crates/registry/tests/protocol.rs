@@ -608,6 +608,14 @@ fn begun(registry: &MemoryRegistry) -> usize {
     seen.iter().filter(|request| request.method == "POST").count()
 }
 
+/// The connection was cut once, and what had come was not sent again.
+fn went_on(registry: &MemoryRegistry, proxy: &CuttingProxy, digest: &Digest) {
+    assert!(registry.has_blob(digest));
+    assert_eq!(proxy.cuts.load(Ordering::SeqCst), 1);
+    assert_eq!(begun(registry), 1);
+    assert!(registry.received() < 4 << 20, "{}", registry.received());
+}
+
 #[tokio::test]
 async fn a_registry_that_is_too_busy_to_say_how_far_an_upload_got_is_asked_again() {
     // As often as one question is repeated.
@@ -616,10 +624,7 @@ async fn a_registry_that_is_too_busy_to_say_how_far_an_upload_got_is_asked_again
     });
     let proxy = CuttingProxy::start(registry.server.port, 1, 1 << 20, true);
     let digest = upload(proxy.port, 3, 3 << 20).await.unwrap();
-    assert!(registry.has_blob(&digest));
-    assert_eq!(proxy.cuts.load(Ordering::SeqCst), 1);
-    assert_eq!(begun(&registry), 1);
-    assert!(registry.received() < 4 << 20, "{}", registry.received());
+    went_on(&registry, &proxy, &digest);
 }
 
 #[tokio::test]
@@ -627,10 +632,7 @@ async fn an_upload_goes_on_when_its_registry_is_there_again() {
     let registry = MemoryRegistry::start(|_, _| None);
     let proxy = CuttingProxy::start_leaving(registry.server.port, 1 << 20, Duration::from_secs(1));
     let digest = upload(proxy.port, 5, 3 << 20).await.unwrap();
-    assert!(registry.has_blob(&digest));
-    assert_eq!(proxy.cuts.load(Ordering::SeqCst), 1);
-    assert_eq!(begun(&registry), 1);
-    assert!(registry.received() < 4 << 20, "{}", registry.received());
+    went_on(&registry, &proxy, &digest);
 }
 
 #[tokio::test]
