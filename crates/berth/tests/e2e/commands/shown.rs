@@ -15,8 +15,8 @@ fn lists_and_documents() {
         % ps --format raw
         % ps -s --format raw
         % ps -a --no-trunc --format "table {{.ID}}\t{{.Command}}\t{{.Ports}}\t{{.Mounts}}\t{{.Labels}}"
-        % images --format raw
-        # With digests, docker's client goes through a map.
+        # Repositories of one image come from docker's client in the order of a map, which is none.
+        & $CLIENT images --format raw | tr '\n' '|' | sed 's/||/\n/g' | sort
         & $CLIENT images --format 'table {{.Repository}}\t{{.CreatedAt}}\t{{.CreatedSince}}\t{{.Digest}}' | sort
         & $CLIENT images --digests --no-trunc | sort
         & DOCKER_API_VERSION=1.50 $CLIENT images --format json | sort
