@@ -72,6 +72,12 @@ fn tells_signals() -> String {
     format!("{traps} trap 'echo 15; exit 9' TERM; echo ready; while :; do sleep 0.05; done")
 }
 
+/// What a container prints may come before the answer to its start; a client attaches to none that does not run.
+fn wait_for_running(daemon: &Daemon, name: &str) {
+    let runs = || daemon.ok(&["inspect", "-f", "{{.State.Running}}", name]) == "true\n";
+    assert!(retry(|| runs().then_some(())).is_some(), "{}", daemon.log());
+}
+
 #[test]
 fn a_client_hands_on_what_it_is_sent_and_ends_as_its_container() {
     guard!();
@@ -92,9 +98,10 @@ fn a_client_hands_on_what_it_is_sent_and_ends_as_its_container() {
         // One that attaches to what runs does the same, whether it has started it or not.
         let started = Attached::start(&daemon, &program, &["start", "-a", name]);
         assert_eq!(started.line(name), "ready");
-        let attached = Attached::start(&daemon, &program, &["attach", "--no-stdin", name]);
         started.send(10);
         assert_eq!(started.line(name), "10", "{name}");
+        wait_for_running(&daemon, name);
+        let attached = Attached::start(&daemon, &program, &["attach", "--no-stdin", name]);
         // Nobody tells when the second one is attached; a signal that comes too early ends it.
         let both = retry(|| {
             let all = daemon.told(&["event=attach", &format!("container={name}")], "{{.Action}}");
@@ -132,9 +139,7 @@ fn a_client_that_hands_nothing_on_ends_alone() {
     assert_eq!(running.line("one"), "ready");
     running.send(15);
     assert_eq!(running.child.wait().unwrap().signal(), Some(15));
-    // What it printed may have come before the answer to its start.
-    let runs = || daemon.ok(&["inspect", "-f", "{{.State.Running}}", "one"]) == "true\n";
-    assert!(retry(|| runs().then_some(())).is_some(), "{}", daemon.log());
+    wait_for_running(&daemon, "one");
     assert_eq!(daemon.ok(&["logs", "one"]), "ready\n");
 }
 
