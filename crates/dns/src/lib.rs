@@ -1,7 +1,7 @@
 //! The embedded resolver: answers for container names, forwards everything else.
 //!
 //! ```text
-//!   container ── 127.0.0.11:53 ──(nat in its namespace)──> Sockets ──> Server ──> upstream servers
+//!   container ── 127.0.0.11:53 ──(its port rewritten)────> Sockets ──> Server ──> upstream servers
 //!                                                                        │
 //!                                  <run_dir>/dns/*.json <── tables ──────┘   (written by `network`)
 //! ```

@@ -13,14 +13,13 @@ mod gate;
 pub(crate) mod ports;
 pub(crate) mod ruleset;
 
-use std::net::Ipv4Addr;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::io::Errno;
 use sys::netlink::{Failure, Message, Reply, Socket};
 
 use crate::error::Error;
-use expression::{Element, Hook, OUTPUT, Rule};
+use expression::{Element, End, Hook, NFPROTO_IPV4, OUTPUT, PREROUTING, Rule, TCP, UDP};
 pub(crate) use gate::Gate;
 pub(crate) use ports::{PortRule, Way};
 pub(crate) use ruleset::{BridgeRules, Desired};
@@ -230,26 +229,35 @@ impl Firewall {
 
 /// Leads what a container sends to the resolver's address, port 53, to the ports the resolver's sockets really have.
 /// `socket` was opened inside the container's namespace.
+///
+/// The port is written into the packets on their way out, and back into the answers on their way in. Translation (nat)
+/// would do it as well, but it makes the kernel keep a record of every connection of the namespace (conntrack), which each
+/// packet to and from the world would pay for. Both rules stand outside the stretch between conntrack's hooks, so a program
+/// in the container that uses it sees one consistent flow.
 pub(crate) fn redirect_resolver(socket: &mut Socket, ports: (u16, u16)) -> Result<(), Failure> {
     const TABLE: &str = "resolver";
-    const CHAIN: &str = "output";
-    let hook = Hook {
-        kind: "nat",
-        number: OUTPUT,
-        priority: -100,
+    const ASKED: &str = "output";
+    const ANSWERED: &str = "prerouting";
+    const DOMAIN: u16 = 53;
+    let hook = |number| Hook {
+        kind: "filter",
+        number,
+        priority: expression::BEFORE_CONNTRACK,
     };
-    let to: Ipv4Addr = dns::ADDRESS;
-    let rule = |protocol, port| {
+    let lead = |chain, end, protocol, from, to| {
         Rule::new()
-            .destination_ipv4(to)
-            .at_port(protocol, 53)
-            .redirect_ipv4(to, port)
-            .into_message(TABLE, CHAIN)
+            .end_ipv4(end, dns::ADDRESS, protocol, from)
+            .set_port(end, protocol, to)
+            .into_message_of_family(NFPROTO_IPV4, TABLE, chain)
     };
-    socket.transaction(&[
-        expression::new_table(TABLE),
-        expression::new_chain(TABLE, CHAIN, Some(hook)),
-        rule(17, ports.0),
-        rule(6, ports.1),
-    ])
+    let mut messages = vec![
+        expression::table_of_family(NFPROTO_IPV4, TABLE, None),
+        expression::chain_of_family(NFPROTO_IPV4, TABLE, ASKED, hook(OUTPUT)),
+        expression::chain_of_family(NFPROTO_IPV4, TABLE, ANSWERED, hook(PREROUTING)),
+    ];
+    for (protocol, port) in [(UDP, ports.0), (TCP, ports.1)] {
+        messages.push(lead(ASKED, End::Destination, protocol, DOMAIN, port));
+        messages.push(lead(ANSWERED, End::Source, protocol, port, DOMAIN));
+    }
+    socket.transaction(&messages)
 }

@@ -38,7 +38,6 @@ const MARK: u32 = 3;
 /// The registers used here. Names take four of them.
 pub(crate) const R0: u32 = 8;
 pub(crate) const R1: u32 = 9;
-pub(crate) const R2: u32 = 10;
 pub(crate) const R4: u32 = 12;
 
 /// The types `nft` prints keys by; the kernel itself does not look at them.
@@ -47,6 +46,17 @@ pub(crate) const TYPE_IPV6: u32 = 8;
 pub(crate) const TYPE_PROTO: u32 = 12;
 pub(crate) const TYPE_SERVICE: u32 = 13;
 pub(crate) const TYPE_IFNAME: u32 = 41;
+
+/// Protocols in the IP header.
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
+
+/// One of the two ends of a packet's way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum End {
+    Source,
+    Destination,
+}
 
 /// The number `nft` gives to a concatenation of types.
 pub(crate) fn concatenated(types: &[u32]) -> u32 {
@@ -123,6 +133,9 @@ pub(crate) struct Hook {
     pub(crate) number: u32,
     pub(crate) priority: i32,
 }
+
+/// `NF_IP_PRI_RAW`: a chain that sees packets before conntrack does.
+pub(crate) const BEFORE_CONNTRACK: i32 = -300;
 
 pub(crate) const PREROUTING: u32 = 0;
 pub(crate) const INPUT: u32 = 1;
@@ -438,19 +451,36 @@ impl Rule {
             .lookup(set, R0, None, false)
     }
 
-    /// The destination is this address.
-    pub(crate) fn destination_ipv4(self, address: std::net::Ipv4Addr) -> Rule {
-        self.family(NFPROTO_IPV4)
-            .payload(1, 16, 4, R0)
+    /// The IPv4 address at this offset, and transport and port at theirs, are these; for a table of IPv4 alone. Most
+    /// packets end at the address, so it comes first.
+    pub(crate) fn end_ipv4(self, end: End, address: std::net::Ipv4Addr, protocol: u8, port: u16) -> Rule {
+        let (address_offset, port_offset) = match end {
+            End::Source => (12, 0),
+            End::Destination => (16, 2),
+        };
+        self.payload(1, address_offset, 4, R0)
             .compare(R0, true, &address.octets())
+            .protocol(protocol)
+            .payload(2, port_offset, 2, R0)
+            .compare(R0, true, &port.to_be_bytes())
     }
 
-    /// Transport and destination port are these.
-    pub(crate) fn at_port(self, protocol: u8, port: u16) -> Rule {
-        self.meta(16, R0)
-            .compare(R0, true, &[protocol])
-            .payload(2, 2, 2, R0)
-            .compare(R0, true, &port.to_be_bytes())
+    /// Writes another port into the packet's header, of TCP or UDP, and corrects the checksum for it.
+    pub(crate) fn set_port(self, end: End, protocol: u8, port: u16) -> Rule {
+        let (transport_header, length, internet_checksum) = (2, 2, 1);
+        let offset = match end {
+            End::Source => 0,
+            End::Destination => 2,
+        };
+        let checksum_offset = if protocol == TCP { 16 } else { 6 };
+        self.immediate(R0, &port.to_be_bytes()).add("payload", |m| {
+            m.be32(5, R0)
+                .be32(2, transport_header)
+                .be32(3, offset)
+                .be32(4, length)
+                .be32(6, internet_checksum)
+                .be32(7, checksum_offset)
+        })
     }
 
     /// The packet is of this protocol.
@@ -518,13 +548,6 @@ impl Rule {
     pub(crate) fn publish_range(self, family: u8, map: &str) -> Rule {
         let (rule, _) = self.port_key(family, true);
         rule.lookup(map, R0, Some(R0), false).translate(family, R0, None)
-    }
-
-    /// Rewrites the destination to a fixed IPv4 address and port.
-    pub(crate) fn redirect_ipv4(self, address: std::net::Ipv4Addr, port: u16) -> Rule {
-        self.immediate(R1, &address.octets())
-            .immediate(R2, &port.to_be_bytes())
-            .translate(NFPROTO_IPV4, R1, Some(R2))
     }
 
     fn immediate(self, register: u32, value: &[u8]) -> Rule {

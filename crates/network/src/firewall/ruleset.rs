@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! raw          iif @gate                                       the mark's bit is cleared
-//!              iif @bridges, to 127/8                         drop     route_localnet is on for our bridges
-//!              iif @internal, to this host, @served6          drop     a published port that its monitor listens to
+//!              to 127/8, iif @bridges                         drop     route_localnet is on for our bridges
+//!              IPv6, iif @internal, to this host, @served6    drop     a published port that its monitor listens to
 //! prerouting   to 127/8 or ::1, or from an internal bridge    return
 //!              to this host                                   publish  with a gate: from it or a bridge alone; input
 //!                                                                      decides about others first, see `gate`
@@ -12,8 +12,8 @@
 //! output       to ::1                                         return   the kernel takes no answer to ::1 from a link
 //!              to this host                                   publish
 //! publish      destination nat by the publish* maps, address and port; then by the ranges* maps, the address alone
-//! forward      neither side a bridge of ours                  accept   (as far as this table is concerned)
-//!              established, related                           accept
+//! forward      established, related                           accept   (as far as this table is concerned)
+//!              neither side a bridge of ours                  accept
 //!              @same: a bridge to itself                      accept
 //!              an internal bridge on either side              drop
 //!              to a bridge, destination was rewritten         accept   a published port
@@ -214,7 +214,7 @@ fn frame(table: &str, gated: bool) -> Vec<Message> {
         })
     };
     let mut chains = vec![
-        ("raw", hook("filter", PREROUTING, -300)),
+        ("raw", hook("filter", PREROUTING, nft::BEFORE_CONNTRACK)),
         ("prerouting", hook("nat", PREROUTING, -100)),
         ("output", hook("nat", OUTPUT, -100)),
         ("forward", hook("filter", FORWARD, 0)),
@@ -299,16 +299,18 @@ fn always() -> Vec<(&'static str, Rule)> {
     let publish = Verdict::Jump("publish");
     let (source4, destination4, destination6) = (12, 16, 24);
     vec![
+        // What costs least is asked first: every packet of the host comes here, and most end at the first question.
         (
             "raw",
             rule()
-                .incoming(BRIDGES, true)
                 .loopback_ipv4(destination4)
+                .incoming(BRIDGES, true)
                 .verdict(Verdict::Drop),
         ),
         (
             "raw",
             rule()
+                .family(NFPROTO_IPV6)
                 .incoming(INTERNAL, true)
                 .for_this_host()
                 .open(NFPROTO_IPV6, SERVED6)
@@ -337,6 +339,8 @@ fn always() -> Vec<(&'static str, Rule)> {
         ("publish", rule().publish(NFPROTO_IPV6, false, PUBLISH6_ANY)),
         ("publish", rule().publish_range(NFPROTO_IPV4, RANGES4)),
         ("publish", rule().publish_range(NFPROTO_IPV6, RANGES6)),
+        // First, since it is what nearly every packet is.
+        ("forward", rule().established().verdict(Verdict::Accept)),
         (
             "forward",
             rule()
@@ -344,7 +348,6 @@ fn always() -> Vec<(&'static str, Rule)> {
                 .outgoing(BRIDGES, false)
                 .verdict(Verdict::Accept),
         ),
-        ("forward", rule().established().verdict(Verdict::Accept)),
         ("forward", rule().passing(SAME).verdict(Verdict::Accept)),
         ("forward", rule().incoming(INTERNAL, true).verdict(Verdict::Drop)),
         ("forward", rule().outgoing(INTERNAL, true).verdict(Verdict::Drop)),

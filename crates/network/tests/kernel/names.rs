@@ -1,5 +1,7 @@
 //! Names, asked from inside containers with a real client.
 
+use std::os::fd::AsFd;
+
 use host::*;
 use network::SandboxRequest;
 
@@ -62,6 +64,49 @@ fn links_are_names_for_one_container_only() {
         let (_one, _two) = (Resolver::start(&mut a), Resolver::start(&mut b));
         assert_eq!(lookup(&a, "database"), [v4(&db).to_string()]);
         assert!(lookup(&b, "database").is_empty());
+    });
+}
+
+/// How many connections the kernel keeps a record of in the calling thread's namespace.
+fn tracked() -> usize {
+    sh("cat /proc/sys/net/netfilter/nf_conntrack_count")
+        .trim()
+        .parse()
+        .unwrap()
+}
+
+/// Being led to the resolver costs a container's other packets nothing: the kernel tracks no connection for it. One that
+/// tracks them itself, and drops what belongs to none, finds its resolver all the same.
+#[test]
+fn names_are_found_with_and_without_connections_being_tracked_inside() {
+    machine(|host| {
+        let networks = host.open();
+        networks.create(&bridge("app")).unwrap();
+        let mut a = networks.attach(&request("a", &["app"])).unwrap();
+        let web = networks.attach(&request("web", &["app"])).unwrap();
+        let _resolver = Resolver::start(&mut a);
+        let _service = Service::start(web.netns.as_fd(), "web", 80);
+        let address = v4(&web).to_string();
+        let everything = || {
+            assert_eq!(lookup(&a, "web"), [address.clone()]);
+            let stream = inside(&a.netns, || sh("dig +short +tcp +tries=1 @127.0.0.11 web A"));
+            assert_eq!(stream.trim(), address);
+            assert!(inside(&a.netns, || ask(&address, 80)).is_some());
+        };
+        everything();
+        assert_eq!(inside(&a.netns, tracked), 0);
+        inside(&a.netns, || {
+            sh("nft 'add table ip own; \
+                add chain ip own nat { type nat hook output priority -100; }; \
+                add chain ip own out { type filter hook output priority 0; }; \
+                add chain ip own in { type filter hook input priority 0; policy drop; }; \
+                add rule ip own nat ip daddr 192.0.2.1 dnat to 192.0.2.2; \
+                add rule ip own out ct state invalid drop; \
+                add rule ip own in ct state established accept; \
+                add rule ip own in meta l4proto { tcp, udp } ip daddr 127.0.0.11 ct state new accept'")
+        });
+        everything();
+        assert!(inside(&a.netns, tracked) > 0);
     });
 }
 
