@@ -10,6 +10,7 @@ mod lifecycle;
 mod model;
 mod names;
 mod outside;
+mod pools;
 mod ports;
 mod publish;
 mod repair;
