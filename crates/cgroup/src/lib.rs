@@ -1,6 +1,6 @@
 //! Control groups: v1, v2 and hybrid behind one face.
 //!
-//! A [`Cgroup`] is one directory in each tree of the host ([`Hierarchy`]). It limits ([`Cgroup::apply`]), freezes,
+//! A [`Cgroup`] is one directory in each tree of the host ([`Hierarchy`]). It limits ([`Cgroup::apply`], [`Cgroup::lift`]), freezes,
 //! kills and measures whatever runs inside, and tells of out-of-memory kills.
 //!
 //! Invariants:
@@ -35,6 +35,7 @@ pub use group::{Cgroup, ControllerPath};
 pub use hierarchy::{Hierarchy, Support, Version};
 pub use limit::check::check;
 pub use limit::devices::{DeviceRules, Exception};
+pub use limit::lift::Lift;
 pub use member::{Below, Entry};
 pub use place::{Driver, Group, Place};
 pub use stats::{BlkioEntry, BlkioStats, CpuStats, MemoryStats, PidsStats, Stats, Throttling};

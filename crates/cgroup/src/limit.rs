@@ -9,6 +9,7 @@ pub(crate) mod cpu;
 mod cpuset;
 mod device_filter;
 pub(crate) mod devices;
+pub(crate) mod lift;
 mod memory;
 mod other;
 mod pids;

@@ -7,6 +7,7 @@ use spec::runtime::Resources;
 
 use crate::error::{CgroupError, Result};
 use crate::group::Cgroup;
+use crate::limit::lift::Lift;
 use crate::systemd::{Scope, Systemd, Unit};
 
 /// Who makes the groups of containers.
@@ -93,6 +94,18 @@ impl Place {
             Systemd::connect()?.set(&self.name, resources)?;
         }
         self.open()?.apply(resources)
+    }
+
+    /// Takes limits back from the group that were set where nothing had been said of them before.
+    pub fn lift(&self, limits: &[Lift]) -> Result<()> {
+        if limits.is_empty() {
+            return Ok(());
+        }
+        if self.driver == Driver::Systemd {
+            Systemd::connect()?.lift(&self.name, limits)?;
+        }
+        let cgroup = self.open()?;
+        limits.iter().try_for_each(|limit| cgroup.lift(*limit))
     }
 
     /// Ends what is left in the group, and the group. One that is not there is a success.

@@ -27,6 +27,7 @@ use sys::process::{Child, Options};
 use crate::error::{CgroupError, Result};
 use crate::group::Cgroup;
 use crate::hierarchy::{Hierarchy, Version};
+use crate::limit::lift::Lift;
 
 use connection::{Answer, Connection};
 use wire::{Property, Value, Writer};
@@ -131,11 +132,24 @@ impl Systemd {
     /// Tells systemd what holds from now on, and waits until it has written that.
     pub fn set(&mut self, unit: &str, resources: &Resources) -> Result<()> {
         let properties = properties::of(resources, Hierarchy::host()?.version())?;
+        self.change(unit, &properties)
+    }
+
+    /// Takes limits back that a scope has. Those that systemd has no word for it has not.
+    pub(crate) fn lift(&mut self, unit: &str, limits: &[Lift]) -> Result<()> {
+        let properties = properties::lifted(limits, Hierarchy::host()?.version());
+        match properties.is_empty() {
+            true => Ok(()),
+            false => self.change(unit, &properties),
+        }
+    }
+
+    fn change(&mut self, unit: &str, properties: &[Property]) -> Result<()> {
         let mut body = Writer::default();
         body.text(unit);
         // Until the next boot, as the unit itself.
         body.flag(true);
-        body.properties(&properties);
+        body.properties(properties);
         self.connection.manage("SetUnitProperties", "sba(sv)", body)?;
         self.connection.settle()
     }

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use cgroup::{Cgroup, CgroupError, Hierarchy, Version};
+use cgroup::{Cgroup, CgroupError, Hierarchy, Lift, Version};
 use spec::runtime::{
     BlockIo, Cpu, DeviceCgroup, HugepageLimit, InterfacePriority, Memory, Network, Pids, Resources,
     ThrottleDevice,
@@ -270,6 +270,57 @@ fn a_burst_and_a_reservation_are_the_kernels() {
     fixture.group.apply(&reservation).unwrap();
     let holds = fixture.limit("memory", "memory.soft_limit_in_bytes", "memory.low");
     assert_eq!(holds, (8 << 20).to_string());
+}
+
+#[test]
+fn lifted_limits_are_those_of_a_new_group() {
+    let Some(fixture) = Group::new() else { return };
+    let held = || ["cpuset.cpus", "cpuset.mems"].map(|name| fixture.limit("cpuset", name, name));
+    let before = held();
+    let limits = Resources {
+        cpu: Some(Cpu {
+            cpus: "0".into(),
+            mems: "0".into(),
+            ..Cpu::default()
+        }),
+        ..Resources::default()
+    };
+    fixture.group.apply(&limits).unwrap();
+    assert_eq!(held(), ["0", "0"]);
+    for limit in [
+        Lift::Processors,
+        Lift::MemoryNodes,
+        Lift::BlockIoWeight,
+        Lift::RealTime,
+    ] {
+        fixture.group.lift(limit).unwrap();
+    }
+    assert_eq!(held(), before);
+    let period = || match fixture.group.version() {
+        Version::V2 => None,
+        Version::V1 | Version::Hybrid => {
+            let paths = fixture.group.paths();
+            let cpu = paths
+                .iter()
+                .find(|path| path.controllers.iter().any(|name| name == "cpu"))?;
+            fs::read_to_string(cpu.directory.join("cpu.rt_period_us")).ok()
+        }
+    };
+    let Some(before) = period() else {
+        println!("skipped in part: this kernel has no budget of real-time tasks");
+        return;
+    };
+    let limits = Resources {
+        cpu: Some(Cpu {
+            realtime_period: Some(500_000),
+            ..Cpu::default()
+        }),
+        ..Resources::default()
+    };
+    fixture.group.apply(&limits).unwrap();
+    assert_eq!(period().as_deref(), Some("500000\n"));
+    fixture.group.lift(Lift::RealTime).unwrap();
+    assert_eq!(period(), Some(before));
 }
 
 /// The number of a disk of this machine.

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cgroup::{Below, Cgroup, CgroupError, Hierarchy};
+use cgroup::{Below, Cgroup, CgroupError, Hierarchy, Lift};
 use serde_json::json;
 use spec::runtime::{BlockIo, Cpu, Memory, Pids, Resources, ThrottleDevice, WeightDevice};
 use tempfile::TempDir;
@@ -182,6 +182,28 @@ fn quota_period_and_weight() {
         (tree.read("cpuset.cpus"), tree.read("cpuset.mems")),
         ("0-1".into(), "0".into())
     );
+}
+
+#[test]
+fn a_lifted_limit_is_that_of_a_new_group() {
+    let tree = Tree::new("cpu cpuset io");
+    let limits = json!({
+        "cpu": {"cpus": "0-1", "mems": "0"},
+        "blockIO": {"weight": 500},
+    });
+    tree.apply(serde_json::from_value(limits).unwrap()).unwrap();
+    tree.group.lift(Lift::Processors).unwrap();
+    assert_eq!(tree.read("cpuset.cpus").trim(), "");
+    assert_eq!(tree.read("cpuset.mems"), "0", "what is not named stays");
+    tree.group.lift(Lift::MemoryNodes).unwrap();
+    assert_eq!(tree.read("cpuset.mems").trim(), "");
+    assert_ne!(tree.read("io.weight"), "100");
+    tree.group.lift(Lift::BlockIoWeight).unwrap();
+    assert_eq!(tree.read("io.weight"), "100");
+    // What is not there was never set.
+    tree.group.lift(Lift::RealTime).unwrap();
+    fs::remove_file(tree.directory().join("cpuset.cpus")).unwrap();
+    tree.group.lift(Lift::Processors).unwrap();
 }
 
 #[test]

@@ -134,7 +134,7 @@ fn set_weight(path: &Path, value: &str, weight: u16) -> Result<()> {
 }
 
 /// The weight that holds where a device has none of its own; some files have a line for each of those as well.
-fn same_weight(wrote: &str, found: &str) -> bool {
+pub(super) fn same_weight(wrote: &str, found: &str) -> bool {
     found
         .lines()
         .any(|line| line.strip_prefix("default ").unwrap_or(line).trim() == wrote)

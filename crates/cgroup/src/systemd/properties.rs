@@ -10,6 +10,7 @@ use crate::error::{CgroupError, Result};
 use crate::hierarchy::Version;
 use crate::limit::cpu::weight_of_shares;
 use crate::limit::devices::{DeviceRules, Exception, Kind, letters};
+use crate::limit::lift::Lift;
 
 /// What the kernel counts with where no period is given.
 const PERIOD: u64 = 100_000;
@@ -41,6 +42,21 @@ pub(super) fn of(resources: &Resources, version: Version) -> Result<Vec<Property
     }
     devices(&resources.devices, unified, &mut properties)?;
     Ok(properties)
+}
+
+/// What takes limits back.
+pub(super) fn lifted(limits: &[Lift], version: Version) -> Vec<Property> {
+    let unified = version == Version::V2;
+    let word = |limit: &Lift| match limit {
+        Lift::Processors => unified.then_some(("AllowedCPUs", Value::Bytes(Vec::new()))),
+        Lift::MemoryNodes => unified.then_some(("AllowedMemoryNodes", Value::Bytes(Vec::new()))),
+        Lift::BlockIoWeight => {
+            let name = if unified { "IOWeight" } else { "BlockIOWeight" };
+            Some((name, Value::Number(u64::MAX)))
+        }
+        Lift::RealTime => None,
+    };
+    limits.iter().filter_map(word).collect()
 }
 
 /// Zero and below are no limit.
@@ -221,6 +237,21 @@ mod tests {
             assert_eq!(number(&properties, "TasksMax"), Some(12));
             assert_eq!(number(&properties, "CPUQuotaPerSecUSec"), Some(300_000));
         }
+    }
+
+    #[test]
+    fn each_version_takes_back_what_it_can_set() {
+        let all = [
+            Lift::Processors,
+            Lift::MemoryNodes,
+            Lift::BlockIoWeight,
+            Lift::RealTime,
+        ];
+        let old = lifted(&all, Version::Hybrid);
+        assert_eq!(old, [("BlockIOWeight", Value::Number(u64::MAX))]);
+        let new = lifted(&all, Version::V2);
+        assert_eq!(new.len(), 3);
+        assert!(new.contains(&("AllowedCPUs", Value::Bytes(Vec::new()))));
     }
 
     #[test]

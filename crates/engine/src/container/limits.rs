@@ -4,6 +4,7 @@
 //! is about to be written is noted before ([`Container::unsettled`]): whoever fails after that, or dies, knows what may hold
 //! and has the recorded limits written again.
 
+use cgroup::Lift;
 use spec::runtime::{Cpu, Memory, Pids, Resources};
 
 use super::owner::Owner;
@@ -54,8 +55,33 @@ impl Owner {
 
 /// Has the kernel hold a container to what is recorded, after these limits were written, in part or all.
 pub(crate) fn settle(engine: &Inner, container: &Container, written: &Resources) -> Result<()> {
-    let limits = restored(oci::resources(container)?, written);
-    Ok(engine.place_of(container)?.set(&limits)?)
+    let before = oci::resources(container)?;
+    let place = engine.place_of(container)?;
+    let lifted = place.lift(&lifted(&before, written));
+    // What can be restored is, whatever else cannot.
+    place.set(&restored(before, written))?;
+    Ok(lifted?)
+}
+
+/// Limits that may be set now, were not before, and for whose absence the limits that are written have no value.
+fn lifted(before: &Resources, after: &Resources) -> Vec<Lift> {
+    let processor = |resources: &Resources| resources.cpu.clone().unwrap_or_default();
+    let weight = |resources: &Resources| resources.block_io.as_ref().and_then(|block_io| block_io.weight);
+    let (old, new) = (processor(before), processor(after));
+    let real_time = (old.realtime_runtime.is_none() && new.realtime_runtime.is_some())
+        || (old.realtime_period.is_none() && new.realtime_period.is_some());
+    [
+        (Lift::Processors, old.cpus.is_empty() && !new.cpus.is_empty()),
+        (Lift::MemoryNodes, old.mems.is_empty() && !new.mems.is_empty()),
+        (
+            Lift::BlockIoWeight,
+            weight(before).is_none() && weight(after).is_some(),
+        ),
+        (Lift::RealTime, real_time),
+    ]
+    .into_iter()
+    .filter_map(|(lift, wanted)| wanted.then_some(lift))
+    .collect()
 }
 
 /// The limits that were, after others were written, all of them or a part: what had none before has none again.
@@ -91,6 +117,8 @@ fn restored(before: Resources, after: &Resources) -> Resources {
 
 #[cfg(test)]
 mod tests {
+    use spec::runtime::BlockIo;
+
     use super::*;
 
     #[test]
@@ -124,5 +152,37 @@ mod tests {
             (None, Some(-1), Some(100_000))
         );
         assert_eq!(again.pids, Some(Pids { limit: -1 }));
+    }
+
+    #[test]
+    fn what_has_no_value_for_its_absence_is_lifted() {
+        let limits = |cpus: &str, mems: &str, period, weight| Resources {
+            cpu: Some(Cpu {
+                cpus: cpus.to_owned(),
+                mems: mems.to_owned(),
+                realtime_period: period,
+                ..Cpu::default()
+            }),
+            block_io: Some(BlockIo {
+                weight,
+                ..BlockIo::default()
+            }),
+            ..Resources::default()
+        };
+        let all = limits("0", "0", Some(500_000), Some(300));
+        assert_eq!(
+            lifted(&Resources::default(), &all),
+            [
+                Lift::Processors,
+                Lift::MemoryNodes,
+                Lift::BlockIoWeight,
+                Lift::RealTime
+            ]
+        );
+        assert_eq!(
+            lifted(&limits("1", "", None, Some(100)), &all),
+            [Lift::MemoryNodes, Lift::RealTime]
+        );
+        assert_eq!(lifted(&all, &Resources::default()), []);
     }
 }
