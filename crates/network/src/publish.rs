@@ -3,7 +3,8 @@
 //! Ports that lie side by side outside and inside are one [`PublishedPort`], one row of the database and, where they
 //! have the same numbers outside and inside, one element of the firewall, however many they are.
 //!
-//! A port is recorded before it leads anywhere and leads nowhere any more before it is forgotten; both under `order`.
+//! A port is recorded before it leads anywhere and leads nowhere any more before it is forgotten; both under `order`. Where the
+//! kernel refuses a change, the record says again what it said before: what led before still leads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -48,7 +49,7 @@ impl Networks {
         remove: &[PortRequest],
     ) -> Result<Vec<PublishedPort>, Error> {
         let inner = &self.inner;
-        let before = {
+        let (before, rules) = {
             let mut guard = inner.state();
             let state = &mut *guard;
             let Some(sandbox) = state.sandboxes.get(container).cloned() else {
@@ -77,33 +78,32 @@ impl Networks {
                 return Err(error);
             }
             state.sandboxes.insert(container.clone(), changed);
-            rules
+            (sandbox.ports, rules)
         };
-        inner.move_ports(container, &before)?;
+        inner.move_or_take_back(container, before, &rules)?;
         Ok(self.published(container))
     }
 
     /// Publishes again exactly what was published before some of it was taken back, if nobody has that by now.
     pub fn publish_again(&self, container: &Id, before: &[PublishedPort]) -> Result<(), Error> {
         let inner = &self.inner;
-        let rules = {
+        let (present, rules) = {
             let mut guard = inner.state();
             let state = &mut *guard;
-            let Some(sandbox) = state.sandboxes.get(container) else {
+            let Some(sandbox) = state.sandboxes.get(container).cloned() else {
                 return Err(Error::NotFound(format!("of container {container}")));
             };
-            let rules = state.port_rules(sandbox);
-            let mut changed = sandbox.clone();
-            changed.ports = before.to_vec();
+            let rules = state.port_rules(&sandbox);
+            let changed = SandboxRecord {
+                ports: before.to_vec(),
+                ..sandbox.clone()
+            };
             // The database refuses what another container has taken meanwhile.
             records::put_sandbox(inner.store.db(), container, &changed)?;
-            for port in before {
-                state.ports.adopt(container, port);
-            }
-            state.sandboxes.insert(container.clone(), changed);
-            rules
+            state.have_ports(container, changed);
+            (sandbox.ports, rules)
         };
-        inner.move_ports(container, &rules)
+        inner.move_or_take_back(container, present, &rules)
     }
 
     /// Whether `add` asks for numbers that `remove` takes back and the container's monitor has until it is told. Unless
@@ -162,6 +162,37 @@ impl Inner {
         Ok(ports.unwrap_or_default())
     }
 
+    /// Leads a container's published ports to where they are recorded to lead now. Where that is refused, `before` is recorded
+    /// again, whose `rules` are in force.
+    fn move_or_take_back(
+        &self,
+        container: &Id,
+        before: Vec<PublishedPort>,
+        rules: &[PortRule],
+    ) -> Result<(), Error> {
+        let Err(error) = self.move_ports(container, rules) else {
+            return Ok(());
+        };
+        let mut guard = self.state();
+        let state = &mut *guard;
+        // One that is gone has no ports.
+        if let Some(sandbox) = state.sandboxes.get(container).cloned() {
+            let again = SandboxRecord {
+                ports: before,
+                ..sandbox
+            };
+            if let Err(failure) = records::put_sandbox(self.store.db(), container, &again) {
+                tracing::error!(
+                    %container,
+                    %failure,
+                    "ports that could not be published are recorded as if they were, and lead there from the daemon's next start on"
+                );
+            }
+            state.have_ports(container, again);
+        }
+        Err(error)
+    }
+
     /// Leads a container's published ports to where they lead now; `before` is where they led.
     pub(crate) fn move_ports(&self, container: &Id, before: &[PortRule]) -> Result<(), Error> {
         let Some(firewall) = &self.firewall else {
@@ -181,6 +212,15 @@ impl Inner {
 }
 
 impl State {
+    /// A container has these ports, and no others.
+    fn have_ports(&mut self, container: &Id, sandbox: SandboxRecord) {
+        self.ports.keep_only(container, &sandbox.ports);
+        for port in &sandbox.ports {
+            self.ports.adopt(container, port);
+        }
+        self.sandboxes.insert(container.clone(), sandbox);
+    }
+
     /// Takes host ports for a container whose endpoints are chosen. Without an endpoint that leads out there is
     /// nothing to publish, and nothing is, as in Docker.
     pub(crate) fn reserve_ports(

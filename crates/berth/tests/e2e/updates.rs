@@ -1,6 +1,11 @@
 //! `update`: the kernel holds a running container to what it says, its next runs and daemons do, too; all of it or nothing.
 
-use crate::support::{Daemon, inspect};
+use std::io::Read as _;
+use std::net::{TcpListener, TcpStream};
+
+use store::rusqlite::Connection;
+
+use crate::support::{Daemon, inspect, retry};
 use crate::usage::group;
 
 /// What the kernel holds the container to: memory, processor time, processes, processors.
@@ -113,4 +118,105 @@ fn an_update_that_the_kernel_refuses_changes_nothing() {
         assert_eq!(inspect(&daemon, name, settings), recorded, "{name}");
     }
     assert_eq!(daemon.told(&["event=update"], "{{.Action}}"), "");
+}
+
+/// The kernel refuses the last of them, and those before it have no word for not being set.
+#[test]
+fn what_was_not_limited_before_a_refused_update_is_not_limited_after_it() {
+    guard!();
+    let daemon = Daemon::start();
+    sleeper(&daemon, "bare", &[]);
+    let pid = inspect(&daemon, "bare", "{{.State.Pid}}");
+    let read = |controller: &str, file: &str| {
+        let path = group(&pid, controller).join(file);
+        std::fs::read_to_string(path).unwrap_or_default()
+    };
+    // Lists of processors and memory nodes are written after the other limits, in this order.
+    let held = || {
+        [
+            read("cpuset", "cpuset.cpus"),
+            read("cpuset", "cpuset.mems"),
+            read("cpu", "cpu.rt_period_us"),
+        ]
+    };
+    let before = held();
+    let (code, said) = daemon.fails(&["update", "--cpuset-cpus", "0", "--cpuset-mems", "1023", "bare"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("cpuset.mems"), "{said}");
+    assert_eq!(held(), before);
+    // The group above has no budget that could be given on; where there are no budgets at all, that is said.
+    let (code, said) = daemon.fails(&[
+        "update",
+        "--cpu-rt-period",
+        "500000",
+        "--cpu-rt-runtime",
+        "400000",
+        "bare",
+    ]);
+    assert_eq!(code, 1, "{said}");
+    assert!(
+        said.contains("real-time") || said.contains("rt_runtime"),
+        "{said}"
+    );
+    assert_eq!(held(), before);
+    daemon.ok(&["exec", "bare", "true"]);
+}
+
+/// Everything of an update is done, and it cannot be recorded.
+#[test]
+fn an_update_that_cannot_be_recorded_publishes_nothing_and_takes_nothing_back() {
+    guard!();
+    const KEPT: &str = "28031";
+    const NEW: &str = "28032";
+    let daemon = Daemon::start();
+    daemon.keep(
+        "web",
+        &["-p", &format!("127.0.0.1:{KEPT}:80")],
+        &["nc", "-ll", "-p", "80", "-e", "echo", "served"],
+    );
+    let answers = |port: &str| {
+        let mut said = String::new();
+        TcpStream::connect(format!("127.0.0.1:{port}"))
+            .and_then(|mut stream| stream.read_to_string(&mut said))
+            .is_ok_and(|_| said == "served\n")
+    };
+    assert!(
+        retry(|| answers(KEPT).then_some(())).is_some(),
+        "{}",
+        daemon.log()
+    );
+    let shown = || {
+        (
+            daemon.ok(&["port", "web"]),
+            inspect(&daemon, "web", "{{json .HostConfig}}"),
+        )
+    };
+    let before = shown();
+    let db = Connection::open(daemon.dir.path().join("root/meta.db")).unwrap();
+    // The document that has the new port, which is that of the whole update.
+    db.execute_batch(&format!(
+        "CREATE TRIGGER refused BEFORE UPDATE ON containers WHEN NEW.document LIKE '%{NEW}%'
+         BEGIN SELECT RAISE(ABORT, 'no more records'); END"
+    ))
+    .unwrap();
+    let (code, said) = daemon.fails(&[
+        "update",
+        "--pids-limit",
+        "30",
+        "--publish-add",
+        &format!("127.0.0.1:{NEW}:80"),
+        "--publish-rm",
+        &format!("127.0.0.1:{KEPT}:80"),
+        "web",
+    ]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("no more records"), "{said}");
+    assert_eq!(shown(), before);
+    assert!(answers(KEPT));
+    // It is nobody's.
+    drop(TcpListener::bind(format!("127.0.0.1:{NEW}")).unwrap());
+    db.execute_batch("DROP TRIGGER refused").unwrap();
+    daemon.ok(&["update", "--publish-add", &format!("127.0.0.1:{NEW}:80"), "web"]);
+    assert!(answers(KEPT) && answers(NEW));
+    assert_eq!(daemon.ok(&["system", "check"]), "Nothing is wrong.\n");
 }

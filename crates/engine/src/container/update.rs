@@ -211,14 +211,26 @@ impl Owner {
         if let Some(limits) = limits {
             self.hold_to(limits).await?;
         }
+        let published = self.engine.networks.published(&self.container.id);
         self.republish(&mut next, add, remove).await?;
         let before = std::mem::replace(&mut self.container, next);
-        let published = self.publish();
-        if published.is_err() {
-            self.container = before;
-            self.publish_only();
+        let Err(error) = self.publish() else {
+            return Ok(());
+        };
+        self.container = before;
+        self.publish_only();
+        if !self.container.state.status.is_alive() || (add.is_empty() && remove.is_empty()) {
+            return Err(error);
         }
-        published
+        // The monitor has been told of those that are not to be.
+        self.serves_unknown = true;
+        match self.publish_again(published).await {
+            Ok(()) => Err(error),
+            Err(lost) => Err(error.context(format!(
+                "the ports cannot be published again as they were before ({})",
+                lost.message
+            ))),
+        }
     }
 
     /// Publishes more ports and takes others back: in the settings for the next start, and at once while it runs.
@@ -284,20 +296,27 @@ impl Owner {
             blocking(move || Ok(engine.networks.publish(&id, &added, &[])?)).await
         };
         let Err(error) = added else { return added };
+        match self.publish_again(before).await {
+            Ok(()) => Err(error),
+            Err(lost) => Err(error.context(format!(
+                "what was taken back before it cannot be published again ({})",
+                lost.message
+            ))),
+        }
+    }
+
+    /// Publishes exactly what was published before some of it was changed. Where that cannot be had, the container has and shows
+    /// what is published now.
+    async fn publish_again(&mut self, before: Vec<PublishedPort>) -> Result<()> {
+        let (engine, id) = (std::sync::Arc::clone(&self.engine), self.container.id.clone());
         let again = blocking(move || Ok(engine.networks.publish_again(&id, &before)?)).await;
         self.tell_served().await;
-        match again {
-            Ok(()) => Err(error),
-            Err(lost) => {
-                let left = self.engine.networks.published(&self.container.id);
-                self.container.ports = std::sync::Arc::new(ports::published(&self.container, &left));
-                self.publish_or_log();
-                Err(error.context(format!(
-                    "what was taken back before it cannot be published again ({})",
-                    lost.message
-                )))
-            }
+        if again.is_err() {
+            let left = self.engine.networks.published(&self.container.id);
+            self.container.ports = std::sync::Arc::new(ports::published(&self.container, &left));
+            self.publish_or_log();
         }
+        again
     }
 
     pub(super) async fn connect(&mut self, network: String, settings: EndpointSettings) -> Result<()> {

@@ -198,6 +198,54 @@ fn ports_come_and_go_while_it_runs() {
     });
 }
 
+/// Without the right to change the kernel's rules.
+fn without_rights<T>(f: impl FnOnce() -> T) -> T {
+    let all = rustix::thread::capabilities(None).unwrap();
+    let mut less = all;
+    less.effective.remove(rustix::thread::CapabilitySet::NET_ADMIN);
+    rustix::thread::set_capabilities(None, less).unwrap();
+    let result = f();
+    rustix::thread::set_capabilities(None, all).unwrap();
+    result
+}
+
+/// What is recorded is what leads to the container, also for the daemon that comes next.
+#[test]
+fn ports_that_the_kernel_refuses_are_as_they_were() {
+    machine(|host| {
+        let networks = host.open();
+        let wanted = SandboxRequest {
+            ports: vec![publish(Proto::Tcp, 80, Some("127.0.0.1"), Fixed(8000))],
+            ..request("web", &["bridge"])
+        };
+        let web = networks.attach(&wanted).unwrap();
+        let _service = Service::start(web.netns.as_fd(), "web", 80);
+        let id = &wanted.container;
+        let before = networks.published(id);
+        let add = [publish(Proto::Tcp, 80, Some("127.0.0.1"), Fixed(8001))];
+        without_rights(|| networks.publish(id, &add, &wanted.ports)).unwrap_err();
+        assert_eq!(networks.published(id), before);
+        assert!(ask("127.0.0.1", 8000).is_some());
+        drop(TcpListener::bind("127.0.0.1:8001").unwrap());
+        assert!(
+            TcpListener::bind("127.0.0.1:8000").is_err(),
+            "it is held as before"
+        );
+        // Taken back, and not to be had again.
+        networks.publish(id, &[], &wanted.ports).unwrap();
+        without_rights(|| networks.publish_again(id, &before)).unwrap_err();
+        assert_eq!(networks.published(id), []);
+        assert_eq!(ask("127.0.0.1", 8000), None);
+        drop(TcpListener::bind("127.0.0.1:8000").unwrap());
+        drop(networks);
+        let networks = host.open();
+        assert_eq!(networks.published(id), []);
+        networks.publish_again(id, &before).unwrap();
+        assert_eq!(networks.published(id), before);
+        assert!(ask("127.0.0.1", 8000).is_some());
+    });
+}
+
 #[test]
 fn datagrams_follow_the_port_to_where_it_leads_now() {
     machine(|host| {
