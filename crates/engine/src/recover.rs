@@ -147,6 +147,9 @@ fn take_over(
         .map(|(monitor, watch)| Supervision::asked(monitor, watch))
         .transpose()?;
     let (id, name) = (container.id.clone(), container.name.clone());
+    if supervision.is_some() {
+        engine.inner.execs.expect(&id);
+    }
     let handle = adopt(&engine.inner, container, supervision);
     engine.inner.containers.insert(id, name, handle);
     Ok(())

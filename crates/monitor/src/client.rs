@@ -21,7 +21,7 @@ use spec::ErrorClass;
 use sys::program::Sealed;
 
 use crate::protocol::{
-    AttachStreams, ExecRequest, ExecState, Failed, Launch, Reply, Request, Response, Started, State,
+    AttachStreams, ExecRequest, ExecState, Failed, KeptExec, Launch, Reply, Request, Response, Started, State,
 };
 use crate::{socket, wire};
 
@@ -326,6 +326,25 @@ impl Monitor {
         )? {
             Response::ExecState(state) => Ok(state),
             other => Err(unexpected(other)),
+        }
+    }
+
+    /// Every additional process that the monitor knows, in the order of their starts. A monitor of an earlier release cannot
+    /// tell.
+    pub fn execs(&self) -> Outcome<Vec<KeptExec>> {
+        let mut all: Vec<KeptExec> = Vec::new();
+        loop {
+            let after = all.last().map_or(0, |exec| exec.number);
+            match self.ask(&Request::Execs { after }, &[])? {
+                Response::Execs(page) => {
+                    let more = page.more && !page.execs.is_empty();
+                    all.extend(page.execs);
+                    if !more {
+                        return Ok(all);
+                    }
+                }
+                other => return Err(unexpected(other)),
+            }
         }
     }
 

@@ -20,6 +20,7 @@
 //! | 1 | everything but what follows; [`Request::Watch`] is answered with [`Response::Done`] |
 //! | 2 | [`Response::Watching`]; a request that is not known does not end the connection |
 //! | 3 | [`Request::Relay`] |
+//! | 4 | [`Request::Execs`], [`ExecRequest::note`] |
 //!
 //! `tests/protocol/` holds what each version says, word for word, and a test holds the types against it.
 
@@ -34,7 +35,7 @@ use sys::mount::Overlay;
 pub use crate::log::LogConfig;
 
 /// The version of what is said here.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The longest line either side accepts. An `exec` carries an environment, a launch hundreds of layers.
 pub const MAX_LINE: usize = 4 << 20;
@@ -179,6 +180,11 @@ pub enum Request {
     ExecState {
         exec_id: String,
     },
+    /// The additional processes behind this number ([`KeptExec::number`]; 0 for all), as many as one answer holds. Ends that
+    /// are told with it count as told.
+    Execs {
+        after: u32,
+    },
     /// The published ports that the monitor serves from now on. Of those that it serves already it has the sockets; for
     /// the ones of these places in the list, in this order, there is a descriptor each: a socket bound there. What it
     /// served and is not in the list is given up. Connections go on.
@@ -202,6 +208,9 @@ pub struct ExecRequest {
     pub streams: Option<AttachStreams>,
     /// Rows and columns.
     pub console_size: Option<(u16, u16)>,
+    /// What the daemon that comes next has to know of it, in the daemon's own words. Earlier releases did not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// Answer to a request.
@@ -212,6 +221,7 @@ pub enum Response {
     State(State),
     ExecStarted { pid: i32 },
     ExecState(ExecState),
+    Execs(KeptExecs),
     Watching(Hello),
     Failed(Failed),
 }
@@ -261,6 +271,30 @@ pub struct ExecState {
     pub running: bool,
     pub pid: i32,
     pub exit_code: Option<i32>,
+}
+
+/// Additional processes that the monitor knows, in the order in which they were started: all that run, and the last of those
+/// that have ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptExecs {
+    pub execs: Vec<KeptExec>,
+    /// There are others behind the last one.
+    pub more: bool,
+}
+
+/// An additional process that the monitor knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptExec {
+    /// Higher than that of every one that was started before.
+    pub number: u32,
+    pub exec_id: String,
+    pub pid: i32,
+    /// Once it has ended.
+    pub exit_code: Option<i32>,
+    /// Whether a watcher has heard of its end, or it was told in an earlier answer.
+    pub told: bool,
+    /// What came with its start.
+    pub note: Option<String>,
 }
 
 /// What watchers hear.

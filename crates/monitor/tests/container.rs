@@ -298,6 +298,7 @@ fn exec(id: &str, args: &[&str], streams: Option<AttachStreams>) -> ExecRequest 
         tty: false,
         streams,
         console_size: None,
+        note: None,
     }
 }
 
@@ -375,6 +376,51 @@ fn additional_processes() {
         [("one", 6), ("two", 0), ("three", 137), ("five", 0), ("six", 4)]
     );
     assert!(matches!(told.last(), Some(Event::Exited(_))));
+}
+
+/// A daemon that comes later learns of all that run, of the last of those that have ended, and whether anybody has heard of
+/// that.
+#[test]
+fn additional_processes_are_known_to_whoever_comes_later() {
+    let Some(container) = Box::new(&["sleep", "1000"]) else {
+        return;
+    };
+    let (monitor, _) = container.start().unwrap();
+    let start = |id: &str, args: &[&str], note: Option<String>| {
+        let request = ExecRequest {
+            note,
+            ..exec(id, args, None)
+        };
+        monitor.exec(&request, None).unwrap()
+    };
+    let ended = |id: &str| monitor.exec_state(id).unwrap().exit_code.is_some();
+    let watch = monitor.watch().unwrap();
+    start("heard", &["sh", "-c", "exit 3"], Some("first".to_owned()));
+    container.eventually("the first has ended", || ended("heard"));
+    // The end of the stream is known before what is asked next.
+    drop(watch);
+    let pid = start("runs", &["sleep", "1000"], Some("x".repeat(100_000)));
+    start("unheard", &["sh", "-c", "exit 4"], None);
+    container.eventually("the last has ended", || ended("unheard"));
+    let known = monitor.execs().unwrap();
+    let short: Vec<_> = known
+        .iter()
+        .map(|exec| (exec.exec_id.as_str(), exec.exit_code, exec.told))
+        .collect();
+    assert_eq!(
+        short,
+        [
+            ("heard", Some(3), true),
+            ("runs", None, false),
+            ("unheard", Some(4), false)
+        ]
+    );
+    assert_eq!(known[0].note.as_deref(), Some("first"));
+    assert_eq!(known[1].note.as_ref().map(String::len), Some(100_000));
+    assert_eq!((known[1].pid, known[2].note.as_deref()), (pid, None));
+    // Told once.
+    assert!(monitor.execs().unwrap()[2].told);
+    monitor.kill(9).unwrap();
 }
 
 #[test]

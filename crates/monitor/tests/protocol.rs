@@ -10,10 +10,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-const VERSIONS: [&str; 3] = [
+const VERSIONS: [&str; 4] = [
     include_str!("protocol/1.txt"),
     include_str!("protocol/2.txt"),
     include_str!("protocol/3.txt"),
+    include_str!("protocol/4.txt"),
 ];
 
 /// Kind and line of every message that was recorded.
@@ -94,6 +95,7 @@ fn every_message_was_recorded() {
         Request::ExecResize { .. } => "exec_resize",
         Request::ExecKill { .. } => "exec_kill",
         Request::ExecState { .. } => "exec_state",
+        Request::Execs { .. } => "execs",
         Request::Relay { .. } => "relay",
         Request::Watch => "watch",
         Request::Release => "release",
@@ -103,6 +105,7 @@ fn every_message_was_recorded() {
         Response::State(_) => "state",
         Response::ExecStarted { .. } => "exec_started",
         Response::ExecState(_) => "exec_state",
+        Response::Execs(_) => "execs",
         Response::Watching(_) => "watching",
         Response::Failed(_) => "failed",
     };
@@ -124,7 +127,7 @@ fn every_message_was_recorded() {
         };
         seen.insert((kind, name));
     }
-    assert_eq!(seen.len(), 11 + 6 + 7, "{seen:?}");
+    assert_eq!(seen.len(), 12 + 7 + 7, "{seen:?}");
     assert_eq!(usize::try_from(VERSION).unwrap(), VERSIONS.len());
     assert_eq!(Hello::own().version, VERSION);
 }

@@ -106,6 +106,7 @@ async fn start(
         detach: options.detach,
         tty: options.tty,
         console_size,
+        ..ExecStart::default()
     };
     if options.detach {
         carry_out(async move { state.engine.exec_start(&id, start).await }).await?;

@@ -1,14 +1,15 @@
 //! Execs: another process in a running container.
 //!
 //! An exec is made, then started once; it is forgotten when its container ends. The monitor is the parent of
-//! the process and tells its exit; what is known of it is kept here.
+//! the process and tells its exit; what is known of it is kept here. From the start on the monitor knows as much, so that a
+//! daemon that comes later asks it ([`Owner::meet_execs`]); what was only made is forgotten with the daemon that made it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use api_types::ExecCreateRequest;
-use monitor::protocol::{AttachStreams, ExecRequest};
+use monitor::protocol::{AttachStreams, ExecRequest, KeptExec};
 use spec::Id;
 use spec::runtime::{Process, User};
 
@@ -23,6 +24,10 @@ use crate::userns::IdMaps;
 /// How often the monitor is asked about an exec that seems to run, and how long its exit is awaited before each time.
 const EXIT_PATIENCE: usize = 5;
 const EXIT_PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
+/// How many bytes of a command line the next daemon gets to know.
+const MOST_NOTED: usize = 4096;
+/// Stands for the words of a command line that it does not.
+const LEFT_OUT: &str = "…";
 
 /// An exec as published.
 #[derive(Debug, Clone)]
@@ -45,7 +50,12 @@ pub struct ExecStart {
     pub tty: bool,
     /// Rows and columns.
     pub console_size: Option<[u16; 2]>,
+    /// Nobody asks for it after this daemon.
+    pub internal: bool,
 }
+
+/// The first version of what monitors say in which they tell of execs.
+const SINCE: u32 = 4;
 
 /// Ended execs of a container that can still be asked about; the oldest are forgotten.
 const REMEMBERED: usize = 512;
@@ -56,6 +66,8 @@ pub(crate) struct Execs {
     table: Mutex<Table>,
     /// Some exec has ended.
     ended: tokio::sync::Notify,
+    /// The execs of one container more are known.
+    met: tokio::sync::Notify,
 }
 
 /// Found by id, and by container without looking at those of others or at those that have ended.
@@ -63,6 +75,8 @@ pub(crate) struct Execs {
 struct Table {
     by_id: HashMap<String, Arc<Exec>>,
     by_container: HashMap<Id, Ids>,
+    /// Containers of which another daemon may have started some that are not here yet.
+    unmet: HashSet<Id>,
 }
 
 /// A container's execs, each list in the order in which they came to it.
@@ -85,11 +99,37 @@ impl Execs {
             .ok_or_else(|| Error::not_found(format!("No such exec instance: {id}")))
     }
 
+    /// The same once all are known that there may be.
+    async fn find(&self, id: &str) -> Result<Arc<Exec>> {
+        loop {
+            let mut met = std::pin::pin!(self.met.notified());
+            // From here on nothing is missed.
+            met.as_mut().enable();
+            let found = self.get(id);
+            if found.is_ok() || self.lock().unmet.is_empty() {
+                return found;
+            }
+            met.await;
+        }
+    }
+
     fn add(&self, exec: Exec) {
         let mut table = self.lock();
         let ids = table.by_container.entry(exec.container.clone()).or_default();
         ids.open.push(exec.id.clone());
         table.by_id.insert(exec.id.clone(), Arc::new(exec));
+    }
+
+    /// Another daemon may have started some in this container, whose monitor is yet to be asked.
+    pub(crate) fn expect(&self, container: &Id) {
+        self.lock().unmet.insert(container.clone());
+    }
+
+    /// Nobody has to wait any longer for this container's.
+    pub(super) fn all_met(&self, container: &Id) {
+        if self.lock().unmet.remove(container) {
+            self.met.notify_waiters();
+        }
     }
 
     fn change(&self, id: &str, change: impl FnOnce(&mut Exec)) {
@@ -101,7 +141,9 @@ impl Execs {
     /// The exec has ended, or could not begin. Whether it is known.
     fn end(&self, id: &str, exit_code: i64) -> bool {
         let mut table = self.lock();
-        let Table { by_id, by_container } = &mut *table;
+        let Table {
+            by_id, by_container, ..
+        } = &mut *table;
         let Some(exec) = by_id.get_mut(id) else {
             return false;
         };
@@ -132,6 +174,7 @@ impl Execs {
     }
 
     pub(crate) fn container_ended(&self, container: &Id) {
+        self.all_met(container);
         let mut table = self.lock();
         let Some(ids) = table.by_container.remove(container) else {
             return;
@@ -187,7 +230,7 @@ impl Engine {
 
     /// Starts an exec. Gives its streams unless it is detached.
     pub async fn exec_start(&self, id: &str, start: ExecStart) -> Result<Option<Attachment>> {
-        let exec = self.inner.execs.get(id)?;
+        let exec = self.inner.execs.find(id).await?;
         let container = self.container(exec.container.as_str())?;
         if !container.state.status.is_alive() {
             return Err(container.not_running());
@@ -230,6 +273,7 @@ impl Engine {
                 tty,
                 streams,
                 console_size,
+                note: (!start.internal).then(|| note(&request_exec.config)).flatten(),
             };
             let socket = socket.as_ref().map(|s| s.as_fd());
             inner
@@ -271,6 +315,7 @@ impl Engine {
     /// that tells the exit; so for one that seems to run that is awaited, for as long as an exit takes, and the monitor
     /// is asked where it does not come.
     pub async fn exec_inspect(&self, id: &str) -> Result<Exec> {
+        self.inner.execs.find(id).await?;
         for _ in 0..EXIT_PATIENCE {
             let ended = self.inner.execs.ended.notified();
             let exec = self.inner.execs.get(id)?;
@@ -292,7 +337,7 @@ impl Engine {
 
     /// Tells an exec's terminal its size.
     pub async fn exec_resize(&self, id: &str, rows: u16, cols: u16) -> Result<()> {
-        let exec = self.inner.execs.get(id)?;
+        let exec = self.inner.execs.find(id).await?;
         if !exec.running {
             return Err(Error::conflict(format!("exec {id} is not running")));
         }
@@ -351,6 +396,42 @@ pub(super) fn process(inner: &Inner, container: &Container, config: &ExecCreateR
     })
 }
 
+/// What `inspect` shows of an exec, for the daemon that comes next. The monitor keeps it, so a long command line is cut.
+fn note(config: &ExecCreateRequest) -> Option<String> {
+    let mut length = 0;
+    let words = config.cmd.iter();
+    let mut cmd: Vec<String> = words
+        .take_while(|word| {
+            length += word.len();
+            length <= MOST_NOTED
+        })
+        .cloned()
+        .collect();
+    if cmd.len() < config.cmd.len() {
+        cmd.push(LEFT_OUT.to_owned());
+    }
+    let noted = ExecCreateRequest {
+        env: Vec::new().into(),
+        cmd: cmd.into(),
+        ..config.clone()
+    };
+    // Without it the exec is not known later, which is no reason not to start it.
+    serde_json::to_string(&noted).ok()
+}
+
+/// An exec that another daemon has started; none where it left no note for others.
+fn kept(container: &Id, kept: &KeptExec) -> Option<Exec> {
+    Some(Exec {
+        id: kept.exec_id.clone(),
+        container: container.clone(),
+        config: serde_json::from_str(kept.note.as_deref()?).ok()?,
+        running: kept.exit_code.is_none(),
+        started: true,
+        exit_code: kept.exit_code.map(i64::from),
+        pid: kept.pid,
+    })
+}
+
 fn emit(inner: &Inner, container: &Container, action: &str, exec: &str, exit_code: Option<i32>) {
     let mut attributes = container.attributes();
     attributes.insert("execID".to_owned(), exec.to_owned());
@@ -363,6 +444,42 @@ fn emit(inner: &Inner, container: &Container, action: &str, exec: &str, exit_cod
 }
 
 impl Owner {
+    /// Learns of the execs that an earlier daemon has started, and tells of those that ended while there was none.
+    pub(super) async fn meet_execs(&mut self, version: u32) {
+        let id = self.container.id.clone();
+        if !std::mem::take(&mut self.execs_unknown) {
+            return;
+        }
+        let known = match self.monitor() {
+            Ok(monitor) if version >= SINCE => blocking(move || Ok(monitor.execs()?)).await,
+            Ok(_) => Ok(Vec::new()),
+            Err(gone) => Err(gone),
+        };
+        let known = known.unwrap_or_else(|error| {
+            tracing::warn!(container = %id, %error, "execs that an earlier daemon started are not known");
+            Vec::new()
+        });
+        let execs = &self.engine.execs;
+        let mut untold = Vec::new();
+        for (kept_exec, exec) in known.iter().filter_map(|one| Some((one, kept(&id, one)?))) {
+            // One that this daemon has started meanwhile.
+            if execs.get(&exec.id).is_ok() {
+                continue;
+            }
+            execs.add(exec);
+            if let Some(code) = kept_exec.exit_code {
+                execs.end(&kept_exec.exec_id, i64::from(code));
+                untold.extend((!kept_exec.told).then_some((&kept_exec.exec_id, code)));
+            }
+        }
+        execs.all_met(&id);
+        self.container.exec_ids = execs.ids_of(&id);
+        self.publish_only();
+        for (exec, code) in untold {
+            emit(&self.engine, &self.container, "exec_die", exec, Some(code));
+        }
+    }
+
     /// The monitor says that an exec has ended.
     pub(super) fn on_exec_exit(&mut self, id: &str, exit_code: i32) {
         let known = self.engine.execs.end(id, i64::from(exit_code));
@@ -378,6 +495,51 @@ impl Owner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_next_daemon_knows_what_inspect_shows() {
+        let config = ExecCreateRequest {
+            user: "www".to_owned(),
+            tty: true,
+            env: vec!["SECRET=1".to_owned()].into(),
+            cmd: vec!["sh".to_owned(), "-c".to_owned(), "x".repeat(MOST_NOTED)].into(),
+            ..ExecCreateRequest::default()
+        };
+        let container = Id::random();
+        let told = |note| KeptExec {
+            number: 1,
+            exec_id: "one".to_owned(),
+            pid: 7,
+            exit_code: Some(3),
+            told: false,
+            note,
+        };
+        let exec = kept(&container, &told(note(&config))).unwrap();
+        assert_eq!((exec.exit_code, exec.running, exec.pid), (Some(3), false, 7));
+        assert_eq!((exec.config.user.as_str(), exec.config.tty), ("www", true));
+        assert_eq!(exec.config.cmd.to_vec(), ["sh", "-c", LEFT_OUT]);
+        assert!(exec.config.env.is_empty());
+        assert!(kept(&container, &told(None)).is_none());
+    }
+
+    #[tokio::test]
+    async fn who_asks_early_waits_until_the_monitors_have_told() {
+        let execs = Arc::new(Execs::default());
+        let (one, other) = (Id::random(), Id::random());
+        assert!(execs.find("missing").await.is_err());
+        execs.expect(&one);
+        execs.expect(&other);
+        let asking = tokio::spawn({
+            let execs = Arc::clone(&execs);
+            async move { execs.find("missing").await.is_err() }
+        });
+        tokio::task::yield_now().await;
+        execs.all_met(&one);
+        tokio::task::yield_now().await;
+        assert!(!asking.is_finished());
+        execs.container_ended(&other);
+        assert!(asking.await.unwrap());
+    }
 
     #[test]
     fn ended_execs_are_remembered_for_a_while_and_the_open_ones_for_good() {

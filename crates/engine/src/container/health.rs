@@ -186,6 +186,10 @@ async fn probe(engine: &Engine, container: &Container, check: &Check) -> Option<
         ..ExecCreateRequest::default()
     };
     let id = engine.exec_create(container.id.as_str(), request).await.ok()?;
+    let start = ExecStart {
+        internal: true,
+        ..ExecStart::default()
+    };
     let finish = |exit_code: i64, output: String| {
         Some(HealthcheckResult {
             start: begin.to_string(),
@@ -194,7 +198,7 @@ async fn probe(engine: &Engine, container: &Container, check: &Check) -> Option<
             output,
         })
     };
-    let attachment = match engine.exec_start(id.as_str(), ExecStart::default()).await {
+    let attachment = match engine.exec_start(id.as_str(), start).await {
         Ok(attachment) => {
             engine.inner.metrics.health_check_started(begun);
             attachment

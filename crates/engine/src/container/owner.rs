@@ -132,6 +132,8 @@ pub(super) struct Owner {
     /// Whether the monitor may serve other ports than it should: the last daemon may have died between a change and telling
     /// it, or before what it had told was recorded.
     pub(super) serves_unknown: bool,
+    /// Whether an earlier daemon may have started execs that are not known here.
+    pub(super) execs_unknown: bool,
     publisher: watch::Sender<Arc<Container>>,
     commands: mpsc::Receiver<Command>,
 }
@@ -144,6 +146,7 @@ pub(crate) fn adopt(engine: &Arc<Inner>, container: Container, supervision: Opti
         engine: Arc::clone(engine),
         container,
         serves_unknown: supervision.is_some(),
+        execs_unknown: supervision.is_some(),
         supervision,
         stopping: None,
         attaching: Vec::new(),
@@ -416,12 +419,18 @@ impl Owner {
                 tracing::error!(container = %self.container.id, %error, "the container's monitor tells nothing");
             }
             Some(Ok(Heard::Answer(Response::Watching(hello)))) => {
+                let version = hello.version;
                 if self.met(hello) {
                     self.tell_served().await;
+                    self.meet_execs(version).await;
                 }
             }
             Some(Ok(Heard::Answer(Response::Done))) => {
-                self.met(Hello::first());
+                let hello = Hello::first();
+                let version = hello.version;
+                if self.met(hello) {
+                    self.meet_execs(version).await;
+                }
             }
             Some(Ok(Heard::Answer(_))) => {}
             Some(Err(error)) => {

@@ -204,6 +204,8 @@ impl Owner {
         }
         supervision.settle(Contact::Silent);
         self.container.silent_since = Some(Timestamp::now());
+        // Nobody shall wait for what it knows.
+        self.engine.execs.all_met(&self.container.id);
         tracing::error!(container = %self.container.id, "{}", self.container.silence());
         self.publish_only();
     }

@@ -184,6 +184,10 @@ impl Supervisor {
                 self.reap();
                 self.exec_state(&exec_id)
             }
+            Request::Execs { after } => {
+                self.reap();
+                Ok(Response::Execs(self.kept_execs(after)))
+            }
             Request::Relay { ports, new } => self.set_relay(ports, new, fds),
             Request::Release => {
                 if !matches!(self.phase, Phase::Ended { .. }) {
@@ -230,9 +234,11 @@ impl Supervisor {
         }
     }
 
-    /// Tells an event to everyone who watches.
-    pub(super) fn tell(&mut self, event: &Event) {
-        let Ok(line) = wire::line_of(event) else { return };
+    /// Tells an event to everyone who watches. Whether somebody does.
+    pub(super) fn tell(&mut self, event: &Event) -> bool {
+        let Ok(line) = wire::line_of(event) else {
+            return false;
+        };
         let mut heard = false;
         for control in self.controls.values_mut().filter(|control| control.watching) {
             control.send(&line);
@@ -246,6 +252,7 @@ impl Supervisor {
         if !heard && !asked_for && self.unheard.len() < MOST_UNHEARD {
             self.unheard.push(event.clone());
         }
+        heard
     }
 
     /// Drops connections that have ended and tells the poller what is wanted of the others.

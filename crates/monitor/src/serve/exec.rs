@@ -10,10 +10,14 @@ use super::internal;
 use super::launch;
 use super::session::{Ends, Session};
 use super::supervisor::{Phase, Supervisor};
-use crate::protocol::{Event, ExecRequest, ExecState, Failed, Launch, Response};
+use crate::protocol::{Event, ExecRequest, ExecState, Failed, KeptExec, KeptExecs, Launch, Response};
 
 /// Ended execs whose exit codes are kept for asking.
 const REMEMBERED: usize = 128;
+/// About how many bytes one answer that lists them has.
+const PAGE: usize = 64 * 1024;
+/// What one has beside its note, at most.
+const ENTRY: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Exec {
@@ -22,6 +26,10 @@ pub(super) struct Exec {
     pub(super) exit_code: Option<i32>,
     /// As long as it runs.
     pidfd: Option<OwnedFd>,
+    /// Whether a daemon knows of its end.
+    told: bool,
+    /// For the daemon that asks.
+    note: Option<Box<str>>,
 }
 
 /// What additional processes have of the container's: read from its configuration, and opened, for the first of them.
@@ -86,6 +94,7 @@ impl Supervisor {
             tty,
             streams,
             console_size,
+            note,
         } = request;
         process.terminal = tty;
         if let Some((height, width)) = console_size {
@@ -141,6 +150,8 @@ impl Supervisor {
             session: self.next_session,
             exit_code: None,
             pidfd: Some(running.pidfd),
+            told: false,
+            note: note.map(String::into_boxed_str),
         };
         self.execs.insert(exec_id, exec);
         Ok(Response::ExecStarted { pid })
@@ -190,6 +201,38 @@ impl Supervisor {
         Ok(Response::ExecState(state))
     }
 
+    /// Those behind this one, as many as an answer holds.
+    pub(super) fn kept_execs(&mut self, after: u32) -> KeptExecs {
+        let mut behind: Vec<(&String, &mut Exec)> = self
+            .execs
+            .iter_mut()
+            .filter(|(_, exec)| exec.session > after)
+            .collect();
+        behind.sort_by_key(|(_, exec)| exec.session);
+        let mut page = KeptExecs {
+            execs: Vec::new(),
+            more: false,
+        };
+        let mut size = 0;
+        for (id, exec) in behind {
+            if size >= PAGE {
+                page.more = true;
+                break;
+            }
+            size += ENTRY + exec.note.as_ref().map_or(0, |note| note.len());
+            page.execs.push(KeptExec {
+                number: exec.session,
+                exec_id: id.clone(),
+                pid: exec.pid,
+                exit_code: exec.exit_code,
+                told: exec.told,
+                note: exec.note.as_deref().map(str::to_owned),
+            });
+            exec.told |= exec.exit_code.is_some();
+        }
+        page
+    }
+
     /// A reaped process that may have been an exec; anything else was an orphan of the container.
     pub(super) fn exec_ended(&mut self, pid: i32, exit: Exit) {
         let found = self
@@ -203,10 +246,13 @@ impl Supervisor {
         // All that the process wrote is in its pipes by now. What processes that it left behind may still write is
         // read, so that they are not stopped by it, but nobody waits for it.
         self.read_all_output(number);
-        self.tell(&Event::ExecExited {
-            exec_id,
+        let told = self.tell(&Event::ExecExited {
+            exec_id: exec_id.clone(),
             exit_code: exit.code(),
         });
+        if let Some(exec) = self.execs.get_mut(&exec_id) {
+            exec.told = told;
+        }
         if let Some(session) = self.sessions.get_mut(&number) {
             session.end_process(&mut self.poller);
             session.release_listeners();

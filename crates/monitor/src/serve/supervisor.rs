@@ -355,7 +355,9 @@ impl Supervisor {
                 Trouble::Forwarder(Report::Unreachable(message)) => {
                     self.tell(&Event::LogUnreachable { message });
                 }
-                Trouble::Forwarder(Report::Dropped { entries }) => self.tell(&Event::LogDropped { entries }),
+                Trouble::Forwarder(Report::Dropped { entries }) => {
+                    self.tell(&Event::LogDropped { entries });
+                }
                 Trouble::Forwarder(Report::Ready) => {}
             }
         }

@@ -2,6 +2,7 @@
 //! program in place of the daemon's, state that an earlier release wrote.
 
 mod alone;
+mod execs;
 mod monitors;
 mod policies;
 mod reboot;

@@ -13,6 +13,12 @@ use crate::terminal::{self, signals};
 use api_types::{ConsoleSize, ExecInspect, IdResponse};
 use serde_json::json;
 
+/// How often a process that seems to run is asked after, and how long it is left alone in between.
+const LATE: usize = 20;
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+/// As of everything that has no exit code of its own.
+const REFUSED: i32 = 125;
+
 pub const COMMAND: Command = Command::new(
     "exec",
     "Execute a command in a running container",
@@ -134,16 +140,35 @@ async fn stream(session: &Session, id: &str, hijacked: Hijacked, wanted: Wanted)
     }
 }
 
-/// Asked for, of a daemon that did not tell it with the output.
+/// Asked for, of a daemon that did not tell it with the output. A process whose output has ended is about to end; one that
+/// goes on has lost its client, and has no exit code yet.
 async fn exit_code(session: &Session, id: &str) -> Outcome {
-    let inspect: ExecInspect = session
-        .client
-        .get(&format!("/exec/{}/json", segment(id)))
-        .await?
-        .model()
-        .await?;
-    Ok(inspect
-        .exit_code
-        .and_then(|code| i32::try_from(code).ok())
-        .unwrap_or(0))
+    for _ in 0..LATE {
+        let inspect = inspect(session, id)
+            .await
+            .map_err(|failure| lost(id, &failure.message))?;
+        if let Some(code) = inspect.exit_code {
+            return Ok(i32::try_from(code).unwrap_or(0));
+        }
+        if !inspect.running {
+            return Ok(0);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Err(lost(id, "it runs without this client"))
+}
+
+async fn inspect(session: &Session, id: &str) -> Result<ExecInspect, Failure> {
+    let path = format!("/exec/{}/json", segment(id));
+    session.client.get(&path).await?.model().await
+}
+
+fn lost(id: &str, why: &str) -> Failure {
+    Failure::text(format!(
+        "the connection to the daemon was lost before the command's exit code was told: {why}"
+    ))
+    .hint(format!(
+        "the command goes on in its container; as long as that lives, a daemon tells its end at GET /exec/{id}/json"
+    ))
+    .with_code(REFUSED)
 }
