@@ -31,7 +31,7 @@ use super::inside::Inside;
 use super::lowers::{Lowers, Visible};
 use super::noted::Noted;
 use super::parents::{Missing, Parents, clean};
-use super::place::{Made, Options, place, set_directory, times};
+use super::place::{Made, Options, make_node, place, set_directory, times};
 use super::tar::{Entry, Kind, Reader, Time, display};
 use super::{LayerError, OPAQUE_XATTR, WHITEOUT, WHITEOUT_META, WHITEOUT_OPAQUE, is_overlay_xattr};
 
@@ -545,7 +545,7 @@ fn copy_up(found: &Visible, content: Option<File>, to: BorrowedFd<'_>) -> io::Re
         }
         (kind, None) => {
             let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
-            mknodat(to, name, kind, mode, stat.st_rdev)?;
+            make_node(to, name, kind, mode, stat.st_rdev)?;
         }
     }
     let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));

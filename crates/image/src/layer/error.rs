@@ -47,6 +47,18 @@ pub enum LayerError {
     Redirected { entry: String, feature: &'static str },
 }
 
+/// The kernel makes no device nodes for this process: it has no CAP_MKNOD, or only over a user namespace.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "it is a device node ({kind} {major}:{minor}), which this engine may not make: start the daemon with the capability \
+     CAP_MKNOD and outside of user namespaces, or use an image without that entry"
+)]
+pub(crate) struct NoDevices {
+    pub(crate) kind: &'static str,
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
+}
+
 impl LayerError {
     /// Which kind of failure this is for a client.
     pub fn class(&self) -> ErrorClass {
@@ -58,6 +70,11 @@ impl LayerError {
             | LayerError::Outside { .. }
             | LayerError::Name { .. }
             | LayerError::LinkTarget { .. } => ErrorClass::Invalid,
+            LayerError::Entry { cause, .. }
+                if cause.get_ref().is_some_and(|inner| inner.is::<NoDevices>()) =>
+            {
+                ErrorClass::Forbidden
+            }
             LayerError::Entry { cause, .. } | LayerError::Path { cause, .. } | LayerError::Output(cause) => {
                 match cause.kind() {
                     io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorClass::Unavailable,

@@ -12,12 +12,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chmod, chownat, fchmod, fchown, fstat,
-    ftruncate, futimens, makedev, mkdirat, mknodat, openat, symlinkat, utimensat,
+    AtFlags, Dev, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chmod, chownat, fchmod, fchown,
+    fstat, ftruncate, futimens, major, makedev, minor, mkdirat, mknodat, openat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 use sys::beneath::{set_file_xattr, set_xattr};
 
+use super::error::NoDevices;
 use super::is_overlay_xattr;
 use super::tar::{Content, Entry, Kind, Time};
 
@@ -75,8 +76,8 @@ pub(crate) fn place<R: Read>(
                 Kind::BlockDevice => (FileType::BlockDevice, makedev(entry.major, entry.minor)),
                 _ => (FileType::Fifo, 0),
             };
-            match mknodat(dir, name, kind, Mode::RUSR, device) {
-                Err(Errno::EXIST) => return Ok(Made::Exists),
+            match make_node(dir, name, kind, Mode::RUSR, device) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Made::Exists),
                 other => other?,
             }
         }
@@ -84,6 +85,34 @@ pub(crate) fn place<R: Read>(
     }
     set_special(dir, name, entry, options)?;
     Ok(Made::Done(0))
+}
+
+/// Makes a device or pipe. Where the kernel makes no devices for this process, the error is [`NoDevices`].
+pub(crate) fn make_node(
+    dir: BorrowedFd<'_>,
+    name: &OsStr,
+    kind: FileType,
+    mode: Mode,
+    device: Dev,
+) -> io::Result<()> {
+    mknodat(dir, name, kind, mode, device).map_err(|error| {
+        let kind = match kind {
+            FileType::CharacterDevice => "character",
+            FileType::BlockDevice => "block",
+            _ => return error.into(),
+        };
+        match error {
+            Errno::PERM => io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                NoDevices {
+                    kind,
+                    major: major(device),
+                    minor: minor(device),
+                },
+            ),
+            error => error.into(),
+        }
+    })
 }
 
 fn file<R: Read>(

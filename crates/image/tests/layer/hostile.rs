@@ -169,6 +169,81 @@ fn a_link_in_a_lower_layer_is_not_followed_on_the_host() {
     scene.check();
 }
 
+/// Does something on a thread that may make no devices.
+fn powerless<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    use sys::caps::{self, Set};
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let (devices, _) = Set::from_names(&["CAP_MKNOD"]);
+            let left = caps::permitted().unwrap().without(devices);
+            caps::set(left, left, Set::NONE).unwrap();
+            work()
+        });
+        thread.join().unwrap()
+    })
+}
+
+#[test]
+fn a_device_that_may_not_be_made_is_told_with_what_to_do() {
+    if !able() {
+        return;
+    }
+    for (typeflag, said) in [(b'3', "character 1:3"), (b'4', "block 1:3")] {
+        let scene = Scene::new();
+        let tar = Tar::new()
+            .file("dev/before", b"x")
+            .header(&Header {
+                typeflag,
+                name: b"dev/node",
+                device: (1, 3),
+                ..Header::default()
+            })
+            .finish();
+        let error = powerless(|| apply(&tar, &scene.dest, &[])).unwrap_err();
+        let told = error.to_string();
+        assert!(
+            told.contains("\"dev/node\"") && told.contains(said) && told.contains("CAP_MKNOD"),
+            "{told}"
+        );
+        assert_eq!(error.class(), spec::ErrorClass::Forbidden);
+        scene.check();
+        // With the right to do so it is made.
+        apply(&tar, &scene.dest, &[]).unwrap();
+    }
+    // A link to one of a lower layer brings that up.
+    let scene = Scene::new();
+    let (lower, upper) = (scene.dest.join("lower"), scene.dest.join("upper"));
+    let device = Tar::new()
+        .header(&Header {
+            typeflag: b'3',
+            name: b"node",
+            device: (1, 3),
+            ..Header::default()
+        })
+        .finish();
+    for dir in [&lower, &upper] {
+        fs::create_dir(dir).unwrap();
+    }
+    apply(&device, &lower, &[]).unwrap();
+    let link = Tar::new().hard_link("other", "node").finish();
+    let lowers = [lower];
+    let told = powerless(|| apply(&link, &upper, &lowers))
+        .unwrap_err()
+        .to_string();
+    assert!(told.contains("\"other\"") && told.contains("CAP_MKNOD"), "{told}");
+    // Pipes are no devices, nor is what overlayfs has for something that was deleted.
+    let allowed = Tar::new()
+        .header(&Header {
+            typeflag: b'6',
+            name: b"pipe",
+            ..Header::default()
+        })
+        .file(".wh.gone", b"")
+        .finish();
+    powerless(|| apply(&allowed, &upper, &lowers)).unwrap();
+    scene.check();
+}
+
 #[test]
 fn whiteouts_name_something() {
     if !able() {

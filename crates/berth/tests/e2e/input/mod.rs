@@ -5,6 +5,7 @@ mod builds;
 mod commands;
 mod disk;
 mod host;
+mod powerless;
 mod registries;
 mod requests;
 mod words;

@@ -1,0 +1,98 @@
+//! A daemon that may do less than root: what it cannot bring onto its disk is told, with what to do, and nothing of it stays.
+
+use std::process::{Command, Stdio};
+
+use crate::http::request;
+use crate::inventory::{Inventory, files};
+use crate::support::{self, Daemon};
+use crate::tarball::{Image, Tar};
+use crate::web::Web;
+
+/// A daemon that `wrapper` becomes.
+fn start(wrapper: &[&str]) -> Daemon {
+    let dir = tempfile::Builder::new().prefix("berth-e2e-").tempdir().unwrap();
+    let daemon = support::command(dir.path(), &[]);
+    let child = Command::new(wrapper[0])
+        .args(&wrapper[1..])
+        .arg(daemon.get_program())
+        .args(daemon.get_args())
+        .env(support::OF_DAEMON, dir.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(support::log_of(dir.path()))
+        .spawn()
+        .unwrap();
+    let daemon = Daemon {
+        dir,
+        args: Vec::new(),
+        environment: Vec::new(),
+        child,
+    };
+    daemon.wait_until_ready();
+    daemon.import_base();
+    daemon
+}
+
+/// An image whose middle layer has a device, under layers that are good.
+fn with_device() -> Image {
+    Image::of(&[
+        Tar::default().file("etc/first", b"one").finish(),
+        Tar::default()
+            .directory("dev")
+            .device("dev/zero", (1, 5))
+            .finish(),
+        Tar::default().file("etc/last", b"three").finish(),
+    ])
+}
+
+#[test]
+fn devices_in_images_are_refused_where_none_can_be_made() {
+    guard!();
+    let daemon = start(&["setpriv", "--bounding-set=-mknod"]);
+    let (image, web) = (with_device(), Web::start());
+    let served = web.serve_image("devices", &image);
+    let layer = spec::Digest::sha256(&image.layers[1]).to_string();
+    let archive = daemon.dir.path().join("image.tar");
+    std::fs::write(&archive, image.archive("devices:1")).unwrap();
+    let archive = archive.display().to_string();
+    let tree = daemon.dir.path().join("tree.tar");
+    std::fs::write(&tree, &image.layers[1]).unwrap();
+    let tree = tree.display().to_string();
+    let before = Inventory::of(&daemon);
+    let stored = files(&daemon);
+    let commands: [(&[&str], i32, bool); 4] = [
+        (&["pull", &served.name], 1, true),
+        (&["run", "--rm", &served.name], 125, true),
+        (&["load", "-i", &archive], 1, true),
+        // What is imported has no layer's digest yet.
+        (&["import", &tree, "devices:1"], 1, false),
+    ];
+    for (command, expected, names_layer) in commands {
+        let (code, said) = daemon.fails(command);
+        assert_eq!(code, expected, "{command:?}: {said}");
+        for words in ["\"dev/zero\"", "character 1:5", "CAP_MKNOD"] {
+            assert!(said.contains(words), "{command:?}: {said}, without {words}");
+        }
+        assert!(!names_layer || said.contains(&layer), "{command:?}: {said}");
+        assert_eq!(
+            said.matches("dev/zero").count(),
+            1,
+            "{command:?} tells it once: {said}"
+        );
+        before.assert_unchanged(&daemon, &format!("{command:?}"));
+        assert_eq!(files(&daemon), stored, "{command:?}");
+    }
+    let body = image.archive("devices:1");
+    let answer = request(
+        &daemon,
+        "POST",
+        "/images/load?quiet=1",
+        "application/x-tar",
+        &body,
+    );
+    assert_eq!(answer.status, 403, "{}", answer.body);
+    // Whoever has the right takes the same image.
+    let daemon = Daemon::start();
+    daemon.ok(&["pull", &served.name]);
+    daemon.ok(&["load", "-i", &archive]);
+}
