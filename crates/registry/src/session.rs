@@ -4,7 +4,6 @@
 //! a token server that a registry names over HTTPS must itself be HTTPS before it is shown a password.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +19,7 @@ use crate::challenge::Challenge;
 use crate::client::Client;
 use crate::endpoint::{Endpoint, Security};
 use crate::error::{Error, ErrorBody, is_transient_status};
+use crate::pace::Sending;
 use crate::repository::Access;
 
 /// Silence after the last byte of an upload: registries verify and move large blobs before they answer.
@@ -42,12 +42,12 @@ pub(crate) struct Session {
 pub(crate) enum Payload<'a> {
     None,
     Bytes(Bytes),
-    /// Counts in `sent` what went out, so that silence can be told from slowness. Not sent twice: what a second
+    /// Tells in `sending` what went out, so that silence can be told from slowness. Not sent twice: what a second
     /// attempt needs is another offset.
     Stream {
         body: &'a mut Option<reqwest::Body>,
         length: u64,
-        sent: Arc<AtomicU64>,
+        sending: Arc<Sending>,
     },
 }
 
@@ -244,11 +244,15 @@ impl Session {
                 }
             }
             Payload::Bytes(bytes) => request = request.body(bytes.clone()),
-            Payload::Stream { body, length, sent } => {
+            Payload::Stream {
+                body,
+                length,
+                sending,
+            } => {
                 if let Some(body) = body.take() {
                     request = request.header(http::header::CONTENT_LENGTH, *length).body(body);
                 }
-                progress = Some((sent.clone(), *length));
+                progress = Some((sending.clone(), *length));
             }
         }
         let answer = request.send();
@@ -256,7 +260,7 @@ impl Session {
         let mut seen = 0;
         loop {
             let patience = match &progress {
-                Some((sent, length)) if sent.load(Ordering::Relaxed) >= *length => COMMIT_SILENCE,
+                Some((sending, length)) if sending.sent() >= *length => COMMIT_SILENCE,
                 _ => self.silence(),
             };
             match tokio::time::timeout(patience, &mut answer).await {
@@ -274,10 +278,9 @@ impl Session {
                     return Err(error);
                 }
                 Err(_) => {
-                    let now = progress
-                        .as_ref()
-                        .map_or(0, |(sent, _)| sent.load(Ordering::Relaxed));
-                    if now == seen {
+                    let held = progress.as_ref().is_some_and(|(sending, _)| sending.is_held());
+                    let now = progress.as_ref().map_or(0, |(sending, _)| sending.sent());
+                    if now == seen && !held {
                         return Err(Error::silent(&call.method, &call.url, patience.as_secs()));
                     }
                     seen = now;

@@ -13,7 +13,6 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
@@ -24,7 +23,7 @@ use spec::Digest;
 use url::Url;
 
 use crate::error::{Error, is_transient_status};
-use crate::pace::Pace;
+use crate::pace::{Pace, Sending};
 use crate::repository::Repository;
 use crate::session::{Call, Payload, Session, backoff, same_origin};
 
@@ -249,10 +248,10 @@ impl Repository {
         source: &Arc<dyn BlobSource>,
         piece: bool,
     ) -> Result<Response, Error> {
-        let sent = Arc::new(AtomicU64::new(0));
+        let sending = Arc::new(Sending::default());
         let length = range.end - range.start;
         let pace = self.pace.clone();
-        let mut body = Some(body(source.clone(), range.clone(), sent.clone(), pace).await?);
+        let mut body = Some(body(source.clone(), range.clone(), sending.clone(), pace).await?);
         let mut call = Call::new(method, url).header(CONTENT_TYPE, "application/octet-stream");
         if piece {
             call = call.header(
@@ -263,7 +262,7 @@ impl Repository {
         call.payload = Payload::Stream {
             body: &mut body,
             length,
-            sent,
+            sending,
         };
         session.send(call).await
     }
@@ -345,7 +344,7 @@ fn location_of(response: &Response) -> Result<Url, Error> {
 async fn body(
     source: Arc<dyn BlobSource>,
     range: std::ops::Range<u64>,
-    sent: Arc<AtomicU64>,
+    sending: Arc<Sending>,
     pace: Pace,
 ) -> Result<reqwest::Body, Error> {
     let (opener, start) = (source.clone(), range.start);
@@ -359,7 +358,7 @@ async fn body(
     struct State {
         file: File,
         left: u64,
-        sent: Arc<AtomicU64>,
+        sending: Arc<Sending>,
         source: Arc<dyn BlobSource>,
         start: u64,
         pace: Pace,
@@ -367,7 +366,7 @@ async fn body(
     let state = State {
         file,
         left: range.end - range.start,
-        sent,
+        sending,
         source,
         start,
         pace,
@@ -377,7 +376,10 @@ async fn body(
             return Ok::<_, io::Error>(None);
         }
         let (state, bytes) = blocking(move || {
-            let wanted = READ.min(usize::try_from(state.left).unwrap_or(READ));
+            let wanted = state
+                .pace
+                .piece(READ)
+                .min(usize::try_from(state.left).unwrap_or(READ));
             let mut buffer = BytesMut::zeroed(wanted);
             let read = state.file.read(&mut buffer)?;
             if read == 0 {
@@ -391,8 +393,7 @@ async fn body(
             Ok((state, buffer.freeze()))
         })
         .await?;
-        state.pace.moved(bytes.len()).await;
-        let total = state.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed) + bytes.len() as u64;
+        let total = state.sending.pass(bytes.len(), &state.pace).await;
         state.source.sent(state.start + total);
         Ok(Some((bytes, state)))
     });
