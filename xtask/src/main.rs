@@ -1,4 +1,4 @@
-//! One command for people and CI: `cargo xtask demo | test | bench | conformance | soak | crash | mutants | check`.
+//! One command for people and CI: `cargo xtask demo | test | bench | conformance | soak | crash | mutants | fuzz | check`.
 //!
 //! Each command installs what it needs by package name, says what it does, and leaves the machine as it was
 //! but for those packages.
@@ -10,6 +10,7 @@ mod conformance;
 mod crash;
 mod demo;
 mod engine;
+mod fuzz;
 mod http;
 mod interrupt;
 mod leftovers;
@@ -58,9 +59,10 @@ fn run(args: &[String]) -> Result<()> {
         Some("soak") => soak::run_for(rest),
         Some("crash") => crash::run(rest),
         Some("mutants") => mutants::execute(rest),
+        Some("fuzz") => fuzz::run(rest),
         Some("conformance") => conformance::execute(rest),
         _ => bail!(
-            "usage: cargo xtask demo | test [--vm] [FILTER] | bench [RUNS] | bench engine|images|runtime|build|net [RUNS] [ROW…] | bench family | bench supervision [ROW…] | conformance SOURCES | soak [SECONDS] | crash [FILTER] | mutants [THREAT…] | check"
+            "usage: cargo xtask demo | test [--vm] [FILTER] | bench [RUNS] | bench engine|images|runtime|build|net [RUNS] [ROW…] | bench family | bench supervision [ROW…] | conformance SOURCES | soak [SECONDS] | crash [FILTER] | mutants [THREAT…] | fuzz [SECONDS [FILTER]] | check"
         ),
     }
 }

@@ -25,6 +25,12 @@ const ROOMS: &[(&str, u8, &[&str], &str)] = &[
     ("sys", 0, &[], "the kernel's face knows nothing of containers"),
     ("tls", 0, &[], "who is believed is decided by whoever connects"),
     (
+        "fuzz",
+        0,
+        &[],
+        "it changes inputs; what a parser has to hold stands beside the parser",
+    ),
+    (
         "cgroup",
         1,
         &["spec", "sys"],

@@ -33,8 +33,6 @@ mod graph;
 mod history;
 pub mod instruction;
 pub mod lint;
-#[cfg(test)]
-mod mangle;
 pub mod parse;
 mod plan;
 mod prepared;

@@ -277,3 +277,117 @@ async fn a_cut_archive_leaves_nothing() {
     assert!(there.images.store().snapshots().list().unwrap().is_empty());
     assert!(there.partial_downloads().is_empty());
 }
+
+/// An image whose parts an archive may name: `c.json` and `l.tar`, and the same as blobs.
+fn parts() -> (Vec<u8>, Vec<u8>) {
+    let layer = tar_of(&[("etc/a", b"content")]);
+    let config = serde_json::json!({
+        "architecture": spec::Platform::host().architecture, "os": "linux",
+        "rootfs": {"type": "layers", "diff_ids": [spec::Digest::sha256(&layer)]},
+    });
+    (serde_json::to_vec(&config).unwrap(), layer)
+}
+
+/// Loads what `archive` makes of each input: taken or refused, and of what is refused nothing is there.
+fn fuzz_archives(target: fuzz::Target, archive: impl Fn(&[u8]) -> Vec<u8>) {
+    if !is_root() {
+        return;
+    }
+    let words = [
+        "null",
+        "[]",
+        "{}",
+        "\"",
+        "-1",
+        "../l.tar",
+        "c.json",
+        "l.tar",
+        "\"Config\":",
+        "\"Layers\":",
+        "\"RepoTags\":",
+        "\"digest\":",
+        "\"size\":",
+        "\"mediaType\":",
+        "\"manifests\":",
+        "sha256:",
+        "a:b",
+        "UPPER",
+        "18446744073709551616",
+    ];
+    let world = std::cell::RefCell::new(World::new());
+    target.words(&words).run(|bytes| {
+        let images = world.borrow().images.clone();
+        let loaded = images.load(archive(bytes).as_slice(), LoadOptions::default(), log().0);
+        match &loaded {
+            Ok(loaded) => {
+                assert!(!loaded.is_empty() && !images.list().unwrap().is_empty());
+                drop(images);
+                world.replace(World::new());
+            }
+            // One of several images may have been taken before the other was found wrong.
+            Err(_) if !images.list().unwrap().is_empty() => {
+                drop(images);
+                world.replace(World::new());
+            }
+            Err(_) => {
+                assert_eq!(images.store().content().list().unwrap(), []);
+                assert_eq!(images.store().snapshots().list().unwrap(), []);
+            }
+        }
+        fuzz::outcome(&loaded)
+    });
+}
+
+/// The document of an archive as docker saves it.
+#[test]
+fn fuzz_manifest_json() {
+    let (config, layer) = parts();
+    fuzz_archives(fuzz::target!("tests/corpus/manifest-json"), |document| {
+        tar_of(&[
+            ("c.json", &config),
+            ("l.tar", &layer),
+            ("manifest.json", document),
+        ])
+    });
+}
+
+/// The document of an OCI layout.
+#[test]
+fn fuzz_index_json() {
+    let (config, layer) = parts();
+    let digest = |bytes: &[u8]| spec::Digest::sha256(bytes).to_string();
+    let described = |media: &str, bytes: &[u8]| serde_json::json!({"mediaType": media, "digest": digest(bytes), "size": bytes.len()});
+    let manifest = serde_json::to_vec(&serde_json::json!({
+        "schemaVersion": 2, "mediaType": spec::image::media_type::OCI_MANIFEST,
+        "config": described(spec::image::media_type::OCI_CONFIG, &config),
+        "layers": [described(spec::image::media_type::OCI_LAYER, &layer)],
+    }))
+    .unwrap();
+    let mut named = described(spec::image::media_type::OCI_MANIFEST, &manifest);
+    named["annotations"] = serde_json::json!({
+        "io.containerd.image.name": "docker.io/library/a:1", "org.opencontainers.image.ref.name": "1",
+    });
+    let index = serde_json::to_vec(&serde_json::json!({"schemaVersion": 2, "manifests": [named]})).unwrap();
+    let blobs: Vec<(String, &Vec<u8>)> = [&config, &layer, &manifest]
+        .into_iter()
+        .map(|bytes| {
+            (
+                format!("blobs/sha256/{}", spec::Digest::sha256(bytes).hex()),
+                bytes,
+            )
+        })
+        .collect();
+    fuzz_archives(
+        fuzz::target!("tests/corpus/index-json").seeds([index]),
+        |document| {
+            let mut files: Vec<(&str, &[u8])> = vec![("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)];
+            files.extend(
+                blobs
+                    .iter()
+                    .map(|(path, bytes)| (path.as_str(), bytes.as_slice())),
+            );
+            files.push(("index.json", document));
+            tar_of(&files)
+        },
+    );
+}

@@ -186,7 +186,7 @@ impl Span {
 }
 
 /// The first position in `bytes 5-9/10`.
-fn range_start(text: &str) -> Option<u64> {
+pub(crate) fn range_start(text: &str) -> Option<u64> {
     text.trim()
         .strip_prefix("bytes")?
         .trim_start()

@@ -6,7 +6,6 @@ use session::pattern::Ignore;
 use super::parse;
 use crate::graph::Stages;
 use crate::instruction::read_all;
-use crate::mangle::mangle;
 
 /// Pieces of Dockerfiles, among which the mistakes lie that are nearly right.
 fn piece() -> impl Strategy<Value = String> {
@@ -40,43 +39,96 @@ const CORPUS: [&str; 5] = [
     include_str!("../../../berth/tests/e2e/corpus/variables.cases"),
 ];
 
-#[test]
-fn dockerfiles_with_mistakes_are_read_or_refused() {
-    let mut refused = 0;
+/// Pieces of the corpus of so many lines each, as they are built and without what is expected of them.
+fn corpus() -> Vec<Vec<u8>> {
+    const LINES: usize = 24;
     let is_code = |line: &&str| !["## ", "> ", "= "].iter().any(|mark| line.starts_with(mark));
-    for corpus in CORPUS {
-        let code: Vec<&str> = corpus.lines().filter(is_code).collect();
-        mangle(&code.join("\n"), 8, |text| {
+    let lines = |corpus: &'static str| corpus.lines().filter(is_code).collect::<Vec<_>>();
+    let pieces = |lines: Vec<&str>| {
+        let pieces = lines.chunks(LINES).map(|piece| piece.join("\n").into_bytes());
+        pieces.collect::<Vec<_>>()
+    };
+    CORPUS
+        .into_iter()
+        .flat_map(|corpus| pieces(lines(corpus)))
+        .collect()
+}
+
+const WORDS: [&str; 24] = [
+    "FROM ",
+    "FROM scratch AS a\n",
+    "RUN ",
+    "COPY --from=a ",
+    "ENV A=",
+    "ARG B\n",
+    "ONBUILD ",
+    "HEALTHCHECK ",
+    "LABEL ",
+    "# escape=`\n",
+    "# syntax=x\n",
+    "# check=",
+    "<<EOF\n",
+    "EOF\n",
+    "<<-\"A B\"",
+    "--mount=type=cache,target=/x ",
+    "\\\n",
+    "\"",
+    "'",
+    "${B:-",
+    "}",
+    "\0",
+    "[\"a\"]",
+    "\r\n",
+];
+
+#[test]
+fn fuzz_dockerfile() {
+    fuzz::target!("tests/corpus/dockerfile")
+        .seeds(corpus())
+        .words(&WORDS)
+        .run(|text| {
             let read = parse("Dockerfile", text).and_then(|file| {
                 let statements = read_all(&file)?;
                 Stages::read(&file.source, statements).map(drop)
             });
-            refused += usize::from(read.is_err_and(|diagnostic| !diagnostic.to_string().is_empty()));
+            if let Err(diagnostic) = &read {
+                assert!(!diagnostic.to_string().is_empty());
+                if let Some(snippet) = &diagnostic.snippet {
+                    assert!(snippet.line() >= 1 && snippet.last_line() >= snippet.line());
+                }
+            }
+            fuzz::outcome(&read)
         });
-    }
-    assert!(refused > 0);
 }
 
 /// Rules made of what stands in Dockerfiles, judged over paths made of the same.
 #[test]
-fn rules_with_mistakes_are_read_or_refused() {
-    let corpus = include_str!("../../../berth/tests/e2e/corpus/copy.cases");
-    let paths: Vec<&str> = corpus.split_whitespace().step_by(97).take(24).collect();
-    let mut read = 0;
-    mangle(corpus, 3, |text| {
-        if let Ok(ignore) = Ignore::parse(&String::from_utf8_lossy(text)) {
-            read += 1;
-            for path in &paths {
-                let verdict = ignore.judge(path);
-                let decider = ignore.decider(path);
-                assert_eq!(
-                    decider.is_some_and(|(_, rule)| !rule.starts_with('!')),
-                    verdict.ignored
-                );
+fn fuzz_dockerignore() {
+    let seeds = corpus();
+    let text = String::from_utf8_lossy(&seeds.concat()).into_owned();
+    let paths: Vec<&str> = text.split_whitespace().step_by(97).take(24).collect();
+    let words = [
+        "!", "**", "*", "?", "[a-z]", "[^", "]", "/", "..", "#", "\\", "\n", "\u{feff}",
+    ];
+    fuzz::target!("tests/corpus/dockerignore")
+        .seeds(seeds)
+        .words(&words)
+        .run(|text| {
+            let read = Ignore::parse(&String::from_utf8_lossy(text));
+            let mut ignored = 0;
+            if let Ok(ignore) = &read {
+                for path in &paths {
+                    let verdict = ignore.judge(path);
+                    let decider = ignore.decider(path);
+                    assert_eq!(
+                        decider.is_some_and(|(_, rule)| !rule.starts_with('!')),
+                        verdict.ignored
+                    );
+                    ignored += usize::from(verdict.ignored);
+                }
             }
-        }
-    });
-    assert!(read > 0);
+            format!("{}, {}", fuzz::outcome(&read), ignored > 0)
+        });
 }
 
 proptest! {

@@ -111,6 +111,18 @@ mod tests {
         assert_eq!(pem("MBEwCQYHKoZIzjgEAQMEAAAAAA=="), KeyError::Unsupported);
     }
 
+    #[test]
+    fn fuzz_key() {
+        let words = [BEGIN, END, "-----BEGIN", "MFkw", "MII", "=", "\n", "?", "AAAA"];
+        fuzz::target!("tests/corpus/key").words(&words).run(|bytes| {
+            let key = PublicKey::from_pem(&String::from_utf8_lossy(bytes));
+            if let Ok(key) = &key {
+                assert!(!key.verifies(b"message", bytes));
+            }
+            fuzz::outcome(&key)
+        });
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
