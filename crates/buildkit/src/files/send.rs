@@ -9,6 +9,7 @@ use bollard_buildkit_proto::fsutil::types::Packet;
 use bollard_buildkit_proto::fsutil::types::packet::PacketType;
 use bollard_buildkit_proto::moby::filesync::packet::file_send_client::FileSendClient as TreeClient;
 use bollard_buildkit_proto::moby::filesync::v1::BytesMessage;
+use futures_util::{StreamExt, stream};
 use http::uri::PathAndQuery;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -22,7 +23,7 @@ use crate::session::Session;
 
 /// What takes a stream.
 const SEND: &str = "/moby.filesync.v1.FileSend/DiffCopy";
-/// Messages that may wait to be sent.
+/// Messages, or batches of packets, that may wait to be sent.
 const WAITING: usize = 16;
 /// How much of a file goes into one message.
 const PIECE: usize = 256 << 10;
@@ -139,8 +140,8 @@ pub async fn send_directory(
     exporter: usize,
     trees: Vec<(Option<String>, OwnedFd)>,
 ) -> Result<(), Failure> {
-    let (sender, outgoing) = mpsc::channel::<Packet>(WAITING);
-    let mut request = Request::new(ReceiverStream::new(outgoing));
+    let (sender, outgoing) = mpsc::channel::<Vec<Packet>>(WAITING);
+    let mut request = Request::new(ReceiverStream::new(outgoing).flat_map(stream::iter));
     header::add(request.metadata_mut(), header::EXPORTER, &[exporter.to_string()]);
     header::add(
         request.metadata_mut(),
@@ -154,8 +155,8 @@ pub async fn send_directory(
             .into_iter()
             .map(|(prefix, root)| Tree::whole(root, prefix))
             .collect();
-        let mut send = |packet: Packet| {
-            let sent = sender.blocking_send(packet);
+        let mut send = |packets: Vec<Packet>| {
+            let sent = sender.blocking_send(packets);
             sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
         };
         give(&trees, &mut send, asking)

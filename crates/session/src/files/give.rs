@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::entry::entry_of;
 use super::select::Selection;
-use super::{mode, packet};
+use super::{BATCH, mode, packet};
 
 /// How much of a file goes into one packet.
 const PIECE: usize = 256 << 10;
@@ -44,13 +44,30 @@ impl Tree {
     }
 }
 
-/// Names everything, then answers requests until there are no more. Blocks.
+/// Names everything, then answers requests until there are no more. `send` gets some packets at a time, and all of them before
+/// a request is waited for. Blocks.
 pub fn give(
     trees: &[Tree],
-    send: &mut dyn FnMut(Packet) -> io::Result<()>,
+    send: &mut dyn FnMut(Vec<Packet>) -> io::Result<()>,
+    asking: mpsc::UnboundedReceiver<u32>,
+) -> io::Result<()> {
+    give_by(BATCH.0, trees, send, asking)
+}
+
+/// The same with batches of so many packets.
+fn give_by(
+    batch: usize,
+    trees: &[Tree],
+    send: &mut dyn FnMut(Vec<Packet>) -> io::Result<()>,
     mut asking: mpsc::UnboundedReceiver<u32>,
 ) -> io::Result<()> {
-    let mut files: HashMap<u32, (usize, PathBuf)> = HashMap::new();
+    let mut out = Batches {
+        most: batch,
+        packets: Vec::new(),
+        data: 0,
+        send,
+    };
+    let mut files: HashMap<u32, Named> = HashMap::new();
     let mut number = 0;
     for (tree, given) in trees.iter().enumerate() {
         if let Some(prefix) = &given.prefix {
@@ -59,7 +76,7 @@ pub fn give(
                 mode: mode::of_stat(0o040_755),
                 ..Entry::default()
             };
-            send(stat(entry))?;
+            out.add(stat(entry))?;
             number += 1;
         }
         let mut links: HashMap<(u64, u64), String> = HashMap::new();
@@ -87,38 +104,105 @@ pub fn give(
                 }
             }
             if regular && entry.linkname.is_empty() {
-                files.insert(number, (tree, path.to_owned()));
+                let (path, size) = (path.to_owned(), entry.size);
+                files.insert(number, Named { tree, path, size });
             }
             number += 1;
-            send(stat(entry))
+            out.add(stat(entry))
         })?;
     }
-    send(packet(PacketType::PacketStat))?;
+    out.add(packet(PacketType::PacketStat))?;
     let mut buffer = vec![0; PIECE];
-    while let Some(id) = asking.blocking_recv() {
-        let Some((tree, path)) = files.remove(&id) else {
+    while let Some(id) = out.next(&mut asking)? {
+        let Some(named) = files.remove(&id) else {
             continue;
         };
-        let Some(tree) = trees.get(tree) else {
+        let Some(tree) = trees.get(named.tree) else {
             continue;
         };
+        named.give(id, tree, &mut buffer, &mut out)?;
+    }
+    out.add(packet(PacketType::PacketFin))?;
+    out.flush()
+}
+
+/// Packets that wait to be sent together.
+struct Batches<'a> {
+    most: usize,
+    packets: Vec<Packet>,
+    /// How many bytes of files they hold.
+    data: usize,
+    send: &'a mut dyn FnMut(Vec<Packet>) -> io::Result<()>,
+}
+
+impl Batches<'_> {
+    fn add(&mut self, packet: Packet) -> io::Result<()> {
+        self.data += packet.data.len();
+        self.packets.push(packet);
+        match self.packets.len() >= self.most || self.data >= BATCH.1 {
+            true => self.flush(),
+            false => Ok(()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.data = 0;
+        match self.packets.is_empty() {
+            true => Ok(()),
+            false => (self.send)(std::mem::take(&mut self.packets)),
+        }
+    }
+
+    /// The next request; before it is waited for, nothing waits to be sent.
+    fn next(&mut self, asking: &mut mpsc::UnboundedReceiver<u32>) -> io::Result<Option<u32>> {
+        if let Ok(id) = asking.try_recv() {
+            return Ok(Some(id));
+        }
+        self.flush()?;
+        Ok(asking.blocking_recv())
+    }
+}
+
+/// A file whose data may be asked for.
+struct Named {
+    /// Among those that are given.
+    tree: usize,
+    path: PathBuf,
+    size: i64,
+}
+
+impl Named {
+    /// Sends the file, as long as it was said to be: what somebody appends meanwhile is not of the file that was named. One that
+    /// was said to be empty is read to its end, since the kernel's own files have no size.
+    fn give(self, id: u32, tree: &Tree, buffer: &mut [u8], out: &mut Batches<'_>) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let opened = open_beneath_no_links(tree.root.as_fd(), &path, flags, Mode::empty());
-        let mut file = File::from(opened.map_err(at(&path))?);
+        let opened = open_beneath_no_links(tree.root.as_fd(), &self.path, flags, Mode::empty());
+        let mut file = File::from(opened.map_err(at(&self.path))?);
+        let size = u64::try_from(self.size).unwrap_or(0);
+        let mut sent = 0;
         loop {
-            let length = file.read(&mut buffer).map_err(at(&path))?;
-            let data = buffer.get(..length).unwrap_or_default().to_vec();
-            send(Packet {
+            let left = usize::try_from(size.saturating_sub(sent)).unwrap_or(usize::MAX);
+            let room = match size {
+                0 => buffer.len(),
+                _ => left.min(buffer.len()),
+            };
+            let part = buffer.get_mut(..room).unwrap_or_default();
+            let length = match room {
+                0 => 0,
+                _ => file.read(part).map_err(at(&self.path))?,
+            };
+            let data = part.get(..length).unwrap_or_default().to_vec();
+            out.add(Packet {
                 id,
                 data,
                 ..packet(PacketType::PacketData)
             })?;
             if length == 0 {
-                break;
+                return Ok(());
             }
+            sent += length as u64;
         }
     }
-    send(packet(PacketType::PacketFin))
 }
 
 /// A failure with the path in the tree that it is about.
@@ -231,17 +315,19 @@ mod tests {
         let (mut entries, mut data) = (Vec::new(), HashMap::<u32, Vec<u8>>::new());
         let (asked, asking) = mpsc::unbounded_channel();
         let mut asked = Some(asked);
-        let mut send = |packet: Packet| {
-            match (packet.r#type(), packet.stat) {
-                (PacketType::PacketStat, Some(entry)) => {
-                    if let Some(asked) = &asked {
-                        asked.send(u32::try_from(entries.len()).unwrap()).unwrap();
+        let mut send = |packets: Vec<Packet>| {
+            for packet in packets {
+                match (packet.r#type(), packet.stat) {
+                    (PacketType::PacketStat, Some(entry)) => {
+                        if let Some(asked) = &asked {
+                            asked.send(u32::try_from(entries.len()).unwrap()).unwrap();
+                        }
+                        entries.push(entry);
                     }
-                    entries.push(entry);
+                    (PacketType::PacketStat, None) => drop(asked.take()),
+                    (PacketType::PacketData, _) => data.entry(packet.id).or_default().extend(packet.data),
+                    _ => {}
                 }
-                (PacketType::PacketStat, None) => drop(asked.take()),
-                (PacketType::PacketData, _) => data.entry(packet.id).or_default().extend(packet.data),
-                _ => {}
             }
             Ok(())
         };
@@ -327,8 +413,8 @@ mod tests {
         let tree = context(dir.path(), &[], &[], None);
         let (_, asking) = mpsc::unbounded_channel();
         let mut told = Vec::new();
-        let mut send = |packet: Packet| {
-            if let Some(entry) = packet.stat {
+        let mut send = |packets: Vec<Packet>| {
+            for entry in packets.into_iter().filter_map(|packet| packet.stat) {
                 if entry.path == "above/sub" {
                     std::fs::remove_dir_all(&sub).unwrap();
                     change(&sub);
@@ -337,7 +423,7 @@ mod tests {
             }
             Ok(())
         };
-        let given = give(&[tree], &mut send, asking);
+        let given = give_by(1, &[tree], &mut send, asking);
         (given, told)
     }
 
@@ -354,6 +440,58 @@ mod tests {
         let (given, _) = given(&|sub| std::os::unix::fs::symlink("/", sub).unwrap());
         let said = given.unwrap_err().to_string();
         assert!(said.starts_with("above/sub: "), "{said}");
+    }
+
+    #[test]
+    fn nothing_waits_to_be_sent_while_a_request_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        for file in ["a", "b", "c"] {
+            std::fs::write(dir.path().join(file), file).unwrap();
+        }
+        let tree = context(dir.path(), &[], &[], None);
+        let (asked, asking) = mpsc::unbounded_channel();
+        let mut asked = Some(asked);
+        // Each file is asked for when all of the one before is here.
+        let (mut batches, mut next) = (Vec::new(), 0_u32);
+        let mut send = |packets: Vec<Packet>| {
+            batches.push(packets.len());
+            match next {
+                3.. => drop(asked.take()),
+                id => asked.as_ref().unwrap().send(id).unwrap(),
+            }
+            next += 1;
+            Ok(())
+        };
+        give(&[tree], &mut send, asking).unwrap();
+        // Three names and their end; three times a file and its end; the end of all.
+        assert_eq!(batches, [4, 2, 2, 2, 1]);
+    }
+
+    #[test]
+    fn a_file_is_given_as_long_as_it_was_said_to_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        std::fs::write(&path, "12345").unwrap();
+        let tree = context(dir.path(), &[], &[], None);
+        let (asked, asking) = mpsc::unbounded_channel();
+        asked.send(0).unwrap();
+        drop(asked);
+        let mut data = Vec::new();
+        let mut send = |packets: Vec<Packet>| {
+            // Somebody goes on writing to it.
+            if packets.iter().any(|packet| packet.stat.is_some()) {
+                std::fs::write(&path, "12345678").unwrap();
+            }
+            data.extend(packets.into_iter().flat_map(|packet| packet.data));
+            Ok(())
+        };
+        give_by(1, &[tree], &mut send, asking).unwrap();
+        assert_eq!(data, b"12345");
+        // Files that say no size are read to their end.
+        let kernel = context(Path::new("/proc/self"), &["cmdline"], &[], None);
+        let (entries, data) = told(kernel);
+        assert_eq!(entries.first().unwrap().size, 0);
+        assert!(!data[&0].is_empty());
     }
 
     #[test]

@@ -10,6 +10,9 @@
 //! ```
 //!
 //! Entries are numbered as they come. Either end may break off with ERR and a text.
+//!
+//! A large directory is a hundred thousand packets of some fifty bytes. Both ends hand them on between their threads by the
+//! [`BATCH`], so that neither waits for the other once for each, and what is sent at once travels at once.
 
 mod entry;
 mod give;
@@ -26,6 +29,9 @@ pub use tree::{TreeError, Trust, Update};
 
 use bollard_buildkit_proto::fsutil::types::Packet;
 use bollard_buildkit_proto::fsutil::types::packet::PacketType;
+
+/// How many packets are handed on together at most, and how many bytes of files they may hold before.
+pub(crate) const BATCH: (usize, usize) = (128, 128 << 10);
 
 /// A packet of a kind that says no more.
 pub fn packet(kind: PacketType) -> Packet {

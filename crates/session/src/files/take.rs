@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 
 use bollard_buildkit_proto::fsutil::types::Packet;
 use bollard_buildkit_proto::fsutil::types::packet::PacketType;
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 use prost::Message;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::packet;
 use super::tree::{TreeError, Update};
+use super::{BATCH, packet};
 
-/// Packets that may wait to be written.
-const WAITING: usize = 64;
+/// Batches of packets that may wait to be written.
+const WAITING: usize = 8;
 /// How often progress is told.
 const SAMPLE: Duration = Duration::from_millis(100);
 
@@ -39,7 +39,7 @@ pub enum TakeError {
 /// Takes files until all are here; what is asked for goes to `requests`. `begin` opens the tree, where blocking is no
 /// harm. Tells `progress` how many bytes came; their number in the end.
 pub async fn take(
-    mut packets: impl Stream<Item = Result<Packet, Status>> + Unpin,
+    packets: impl Stream<Item = Result<Packet, Status>> + Unpin,
     requests: mpsc::UnboundedSender<Packet>,
     begin: impl FnOnce() -> Result<Update, TreeError> + Send + 'static,
     progress: impl Fn(u64),
@@ -60,24 +60,29 @@ pub async fn take(
     });
     let mut bytes = 0;
     let mut told = Instant::now();
+    let mut packets = packets.fuse();
     let received: Result<(), TakeError> = async {
-        while let Some(packet) = packets.next().await {
-            let packet = packet.map_err(TakeError::Call)?;
-            bytes += packet.encoded_len() as u64;
+        while let Some(first) = packets.next().await {
+            let mut batch = Batch::default();
+            let mut ended = batch.add(first);
+            // What has come meanwhile goes along.
+            while ended.is_none()
+                && !batch.is_full()
+                && let Some(Some(next)) = packets.next().now_or_never()
+            {
+                ended = batch.add(next);
+            }
+            bytes += batch.bytes;
             if told.elapsed() > SAMPLE {
                 told = Instant::now();
                 progress(bytes);
             }
-            match packet.r#type() {
-                PacketType::PacketErr => {
-                    return Err(TakeError::Giver(
-                        String::from_utf8_lossy(&packet.data).into_owned(),
-                    ));
-                }
-                PacketType::PacketFin => return Ok(()),
-                // The worker has failed and says why.
-                _ if queue.send(packet).await.is_err() => return Ok(()),
-                _ => {}
+            // The worker has failed and says why.
+            if queue.send(batch.packets).await.is_err() {
+                return Ok(());
+            }
+            if let Some(ended) = ended {
+                return ended;
             }
         }
         Ok(())
@@ -93,9 +98,46 @@ pub async fn take(
     }
 }
 
+/// Packets to be written together.
+#[derive(Default)]
+struct Batch {
+    packets: Vec<Packet>,
+    /// How many bytes came for them.
+    bytes: u64,
+    /// How many of those are of files.
+    data: usize,
+}
+
+impl Batch {
+    fn is_full(&self) -> bool {
+        self.packets.len() >= BATCH.0 || self.data >= BATCH.1
+    }
+
+    /// Takes a packet; if it is none to be written, how everything ends with it.
+    fn add(&mut self, packet: Result<Packet, Status>) -> Option<Result<(), TakeError>> {
+        let packet = match packet {
+            Ok(packet) => packet,
+            Err(status) => return Some(Err(TakeError::Call(status))),
+        };
+        self.bytes += packet.encoded_len() as u64;
+        match packet.r#type() {
+            PacketType::PacketErr => {
+                let text = String::from_utf8_lossy(&packet.data).into_owned();
+                Some(Err(TakeError::Giver(text)))
+            }
+            PacketType::PacketFin => Some(Ok(())),
+            _ => {
+                self.data += packet.data.len();
+                self.packets.push(packet);
+                None
+            }
+        }
+    }
+}
+
 fn write(
     mut update: Update,
-    mut work: mpsc::Receiver<Packet>,
+    mut work: mpsc::Receiver<Vec<Packet>>,
     requests: &mpsc::UnboundedSender<Packet>,
 ) -> Result<(), TakeError> {
     let ask = |id| {
@@ -104,24 +146,26 @@ fn write(
             ..packet(PacketType::PacketReq)
         });
     };
-    while let Some(received) = work.blocking_recv() {
-        match (received.r#type(), received.stat) {
-            (PacketType::PacketStat, Some(entry)) => {
-                if let Some(id) = update.entry(entry)? {
-                    ask(id);
+    while let Some(batch) = work.blocking_recv() {
+        for received in batch {
+            match (received.r#type(), received.stat) {
+                (PacketType::PacketStat, Some(entry)) => {
+                    if let Some(id) = update.entry(entry)? {
+                        ask(id);
+                    }
                 }
+                (PacketType::PacketStat, None) => update.end(),
+                (PacketType::PacketData, _) => update
+                    .data(received.id, &received.data)?
+                    .into_iter()
+                    .for_each(ask),
+                _ => {}
             }
-            (PacketType::PacketStat, None) => update.end(),
-            (PacketType::PacketData, _) => update
-                .data(received.id, &received.data)?
-                .into_iter()
-                .for_each(ask),
-            _ => {}
-        }
-        if update.is_complete() {
-            update.finish()?;
-            let _ = requests.send(packet(PacketType::PacketFin));
-            return Ok(());
+            if update.is_complete() {
+                update.finish()?;
+                let _ = requests.send(packet(PacketType::PacketFin));
+                return Ok(());
+            }
         }
     }
     Err(TakeError::Early)

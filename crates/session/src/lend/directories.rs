@@ -10,7 +10,7 @@ use std::pin::Pin;
 use bollard_buildkit_proto::fsutil::types::Packet;
 use bollard_buildkit_proto::fsutil::types::packet::PacketType;
 use bollard_buildkit_proto::moby::filesync::packet::file_sync_server::{FileSync, FileSyncServer};
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -18,8 +18,8 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::files::{Selection, Tree, give, packet};
 use crate::header;
 
-/// Packets that may wait to be sent.
-const WAITING: usize = 64;
+/// Batches of packets that may wait to be sent.
+const WAITING: usize = 8;
 
 pub struct Directories(BTreeMap<String, PathBuf>);
 
@@ -50,7 +50,7 @@ fn tree(root: &Path, wish: &Wish) -> Result<Tree, Status> {
 
 #[tonic::async_trait]
 impl FileSync for Directories {
-    type DiffCopyStream = ReceiverStream<Result<Packet, Status>>;
+    type DiffCopyStream = Pin<Box<dyn Stream<Item = Result<Packet, Status>> + Send>>;
 
     async fn diff_copy(
         &self,
@@ -67,7 +67,7 @@ impl FileSync for Directories {
             paths: header::all(metadata, "followpaths"),
         };
         let mut wanted = request.into_inner();
-        let (sender, outgoing) = mpsc::channel(WAITING);
+        let (sender, outgoing) = mpsc::channel::<Vec<Result<Packet, Status>>>(WAITING);
         let (asked, asking) = mpsc::unbounded_channel();
         let telling = sender.clone();
         tokio::spawn(async move {
@@ -81,8 +81,8 @@ impl FileSync for Directories {
             }
         });
         tokio::task::spawn_blocking(move || {
-            let mut send = |packet: Packet| {
-                let sent = sender.blocking_send(Ok(packet));
+            let mut send = |packets: Vec<Packet>| {
+                let sent = sender.blocking_send(packets.into_iter().map(Ok).collect());
                 sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
             };
             let given = tree(&root, &wish).and_then(|tree| {
@@ -90,13 +90,14 @@ impl FileSync for Directories {
                 given.map_err(super::failed(root.display()))
             });
             if let Err(status) = given {
-                let _ = telling.blocking_send(Ok(Packet {
+                let _ = telling.blocking_send(vec![Ok(Packet {
                     data: status.message().as_bytes().to_vec(),
                     ..packet(PacketType::PacketErr)
-                }));
+                })]);
             }
         });
-        Ok(Response::new(ReceiverStream::new(outgoing)))
+        let packets = ReceiverStream::new(outgoing).flat_map(stream::iter);
+        Ok(Response::new(Box::pin(packets)))
     }
 
     type TarStreamStream = Pin<Box<dyn Stream<Item = Result<Packet, Status>> + Send>>;

@@ -6,6 +6,7 @@ use bollard_buildkit_proto::moby::filesync::packet::file_send_client::FileSendCl
 use bollard_buildkit_proto::moby::filesync::v1::BytesMessage;
 use bollard_buildkit_proto::moby::filesync::v1::file_send_client::FileSendClient;
 use bollard_buildkit_proto::moby::filesync::v1::file_sync_client::FileSyncClient;
+use futures_util::{StreamExt, stream};
 use spec::Digest;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::client::Grpc;
@@ -234,20 +235,20 @@ async fn an_ignore_file_may_be_long() {
 
 /// Gives a tree to the first output, as engines do that send one for each platform.
 async fn send_tree(channel: &Channel, root: &Path, prefix: &str) -> Result<(), Status> {
-    let (sender, outgoing) = mpsc::channel::<Packet>(4);
+    let (sender, outgoing) = mpsc::channel::<Vec<Packet>>(4);
     let (asked, asking) = mpsc::unbounded_channel();
     let root = std::fs::File::open(root).unwrap().into();
     let tree = Tree::whole(root, Some(prefix.to_owned()));
     let giving = tokio::task::spawn_blocking(move || {
-        let mut send = |packet: Packet| {
-            let sent = sender.blocking_send(packet);
+        let mut send = |packets: Vec<Packet>| {
+            let sent = sender.blocking_send(packets);
             sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
         };
         give(&[tree], &mut send, asking)
     });
     let mut client = TreeClient::new(channel.clone());
     let mut answers = client
-        .diff_copy(ReceiverStream::new(outgoing))
+        .diff_copy(ReceiverStream::new(outgoing).flat_map(stream::iter))
         .await?
         .into_inner();
     while let Some(packet) = answers.message().await? {
