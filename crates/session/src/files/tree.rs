@@ -10,10 +10,15 @@
 //! came out otherwise shows that it is another directory of the same name: then all of them are asked for.
 //!
 //! Always: a name is taken only beneath a directory that came before it in the same transfer, so nothing outside of the
-//! tree and nothing through a link is ever touched; a file is seen under its name only when all of it is there, so that
-//! a transfer that breaks off leaves no file that looks finished; what was not named is gone at the end.
+//! tree and nothing through a link is ever touched; a file has the time that was told of it only when all of it is there, so
+//! that a transfer that breaks off leaves no file that looks finished; what was not named is gone at the end.
 //!
-//! The tree is written by nobody else meanwhile (see `locals`).
+//! A file that takes the place of another one comes aside and is renamed there; where nothing lies it is written under its own
+//! name, which halves the work of large directories. Until it is whole its time is that of the writing: later than the beginning of
+//! every transfer that ended well, and so none that is trusted.
+//!
+//! The tree is written by nobody else meanwhile (see `locals`). Where files are laid over what others can change
+//! ([`Update::merge`]), all of them come aside.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
@@ -25,8 +30,8 @@ use std::path::{Path, PathBuf};
 use bollard_buildkit_proto::fsutil::types::Stat as Entry;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, Uid, chownat, fchmod,
-    fchown, linkat, makedev, mkdirat, mknodat, openat, readlinkat, renameat_with, statat, symlinkat,
-    unlinkat, utimensat,
+    fchown, fstat, futimens, linkat, makedev, mkdirat, mknodat, openat, readlinkat, renameat_with, statat,
+    symlinkat, unlinkat, utimensat,
 };
 use sys::beneath::{list_sorted, open_beneath_no_links, remove_tree};
 
@@ -95,8 +100,17 @@ fn at(path: &str) -> impl FnOnce(rustix::io::Errno) -> TreeError {
 struct Incoming {
     entry: Entry,
     file: Option<File>,
-    /// Whether the file that lies here seems to be the same.
-    seems_here: bool,
+    here: Here,
+}
+
+/// What lies where a file is to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Here {
+    /// Nothing, and nobody puts anything there.
+    Nothing,
+    Other,
+    /// What seems to be the same file.
+    Alike,
 }
 
 /// One transfer into a tree.
@@ -114,6 +128,8 @@ pub struct Update {
     /// What was taken for the same and not asked for, so that it still can be.
     trusted: Vec<(u32, Entry)>,
     sampled: (u32, u64),
+    /// The directory that was last written to: neighbours come after each other.
+    held: Option<(String, OwnedFd)>,
     next: u32,
     ended: bool,
 }
@@ -140,6 +156,7 @@ impl Update {
             merge: None,
             trusted: Vec::new(),
             sampled: (0, 0),
+            held: None,
             next: 0,
             ended: false,
         })
@@ -225,7 +242,12 @@ impl Update {
                 Ok(None)
             }
             FileType::RegularFile => {
-                self.ask_for(id, entry, same);
+                let here = match (same, old.is_none() && self.merge.is_none()) {
+                    (true, _) => Here::Alike,
+                    (false, true) => Here::Nothing,
+                    (false, false) => Here::Other,
+                };
+                self.ask_for(id, entry, here);
                 Ok(Some(id))
             }
             _ if same => Ok(None),
@@ -243,11 +265,11 @@ impl Update {
         sampled
     }
 
-    fn ask_for(&mut self, id: u32, entry: Entry, seems_here: bool) {
+    fn ask_for(&mut self, id: u32, entry: Entry, here: Here) {
         let incoming = Incoming {
             entry,
             file: None,
-            seems_here,
+            here,
         };
         self.incoming.insert(id, incoming);
     }
@@ -264,40 +286,60 @@ impl Update {
 
     /// Takes a piece of a file; an empty one ends it. The numbers of more files whose data is wanted because of it.
     pub fn data(&mut self, id: u32, data: &[u8]) -> Result<Vec<u32>, TreeError> {
-        let Some(incoming) = self.incoming.get_mut(&id) else {
+        let Some(mut incoming) = self.incoming.remove(&id) else {
             return Err(TreeError::Unasked(id));
         };
-        let path = incoming.entry.path.clone();
-        if incoming.file.is_none() {
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-            let made = openat(&self.staging, id.to_string(), flags, Mode::from_raw_mode(0o600));
-            incoming.file = Some(File::from(made.map_err(at(&path))?));
-        }
-        let Some(file) = incoming.file.as_mut() else {
-            return Err(TreeError::Unasked(id));
+        let mut file = match incoming.file.take() {
+            Some(file) => file,
+            None => self.create(id, &incoming)?,
         };
         if !data.is_empty() {
-            return match file.write_all(data) {
-                Ok(()) => Ok(Vec::new()),
-                Err(cause) => Err(TreeError::Write { path, cause }),
-            };
-        }
-        let Some(incoming) = self.incoming.remove(&id) else {
-            return Err(TreeError::Unasked(id));
-        };
-        let name = id.to_string();
-        let same = incoming.seems_here && self.is_equal(&name, &path)?;
-        if same {
-            unlinkat(&self.staging, &name, AtFlags::empty()).map_err(at(&path))?;
+            if let Err(cause) = file.write_all(data) {
+                let path = incoming.entry.path;
+                return Err(TreeError::Write { path, cause });
+            }
+            incoming.file = Some(file);
+            self.incoming.insert(id, incoming);
             return Ok(Vec::new());
         }
-        dress(self.staging.as_fd(), OsStr::new(&name), &incoming.entry)?;
-        drop(incoming.file);
-        self.put(&name, &path)?;
-        match incoming.seems_here {
-            true => Ok(self.ask_for_all()),
-            false => Ok(Vec::new()),
+        let (name, path) = (id.to_string(), incoming.entry.path.as_str());
+        if incoming.here == Here::Alike && self.is_equal(&name, path)? {
+            unlinkat(&self.staging, &name, AtFlags::empty()).map_err(at(path))?;
+            return Ok(Vec::new());
         }
+        dress_file(&file, &incoming.entry)?;
+        drop(file);
+        if incoming.here != Here::Nothing {
+            self.put(&name, path)?;
+        }
+        match incoming.here {
+            Here::Alike => Ok(self.ask_for_all()),
+            Here::Nothing | Here::Other => Ok(Vec::new()),
+        }
+    }
+
+    /// An empty file for what comes: under its own name if nothing lies there, else aside.
+    fn create(&mut self, id: u32, incoming: &Incoming) -> Result<File, TreeError> {
+        let path = incoming.entry.path.as_str();
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = match incoming.here {
+            Here::Nothing => {
+                let (above, name) = split(path);
+                let held = self.held.take().filter(|(held, _)| held == above);
+                let held = match held {
+                    Some(held) => held,
+                    None => (above.to_owned(), self.parent(path)?.0),
+                };
+                let permissions = mode::permissions(incoming.entry.mode) & 0o777;
+                let made = openat(&held.1, name, flags, Mode::from_raw_mode(permissions));
+                self.held = Some(held);
+                made
+            }
+            Here::Other | Here::Alike => {
+                openat(&self.staging, id.to_string(), flags, Mode::from_raw_mode(0o600))
+            }
+        };
+        Ok(File::from(made.map_err(at(path))?))
     }
 
     /// Trusts no more: what was taken for the same is asked for.
@@ -307,7 +349,7 @@ impl Update {
         let mut wanted = Vec::with_capacity(trusted.len());
         for (id, entry) in trusted {
             wanted.push(id);
-            self.ask_for(id, entry, true);
+            self.ask_for(id, entry, Here::Alike);
         }
         wanted
     }
@@ -450,6 +492,7 @@ impl Update {
     }
 
     fn remove(&mut self, path: &str) -> Result<(), TreeError> {
+        self.held = None;
         self.remove_from_disk(path)?;
         let below = format!("{path}/");
         self.old
@@ -573,8 +616,28 @@ fn set_attributes(entry: &Entry, set: impl Fn(&OsStr, &[u8]) -> io::Result<()>) 
     Ok(())
 }
 
-/// Gives an entry that is no directory, and lies where nobody else writes, its owner, permissions, attributes and time, in
-/// this order: owners take set-id bits away.
+/// Gives a file that is whole its owner, permissions, attributes and time, in this order: owners take set-id bits away. What it
+/// has already is not set again, since a look costs less than a change.
+fn dress_file(file: &File, entry: &Entry) -> Result<(), TreeError> {
+    let fail = at;
+    let path = entry.path.as_str();
+    let stat = fstat(file).map_err(fail(path))?;
+    if (stat.st_uid, stat.st_gid) != (entry.uid, entry.gid) {
+        let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+        fchown(file, Some(uid), Some(gid)).map_err(fail(path))?;
+    }
+    let permissions = mode::permissions(entry.mode);
+    if stat.st_mode & 0o7777 != permissions {
+        fchmod(file, Mode::from_raw_mode(permissions)).map_err(fail(path))?;
+    }
+    set_attributes(entry, |key, value| {
+        sys::beneath::set_file_xattr(file.as_fd(), key, value)
+    })?;
+    futimens(file, &times(entry.mod_time)).map_err(fail(path))
+}
+
+/// Gives an entry that is neither a directory nor a file, and lies where nobody else writes, its owner, permissions, attributes and
+/// time.
 fn dress(dir: BorrowedFd<'_>, name: &OsStr, entry: &Entry) -> Result<(), TreeError> {
     let fail = at;
     let kind = mode::kind(entry.mode);
@@ -590,15 +653,18 @@ fn dress(dir: BorrowedFd<'_>, name: &OsStr, entry: &Entry) -> Result<(), TreeErr
 }
 
 fn set_time(dir: BorrowedFd<'_>, name: &Path, time: i64) -> rustix::io::Result<()> {
+    utimensat(dir, name, &times(time), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+fn times(time: i64) -> Timestamps {
     let time = Timespec {
         tv_sec: time.div_euclid(1_000_000_000),
         tv_nsec: time.rem_euclid(1_000_000_000),
     };
-    let times = Timestamps {
+    Timestamps {
         last_access: time,
         last_modification: time,
-    };
-    utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+    }
 }
 
 #[cfg(test)]

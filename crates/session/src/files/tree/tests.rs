@@ -57,6 +57,13 @@ impl Place {
         Ok(asked)
     }
 
+    /// How many files are under way aside.
+    fn staged(&self) -> usize {
+        std::fs::read_dir(self.dir.path().join("staging"))
+            .unwrap()
+            .count()
+    }
+
     fn untouched(&self) {
         let outside = self.dir.path().join("outside");
         assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1);
@@ -277,6 +284,57 @@ fn a_transfer_that_breaks_off_leaves_no_half_file() {
     assert!(matches!(update.data(id + 1, b"x"), Err(TreeError::Unasked(_))));
     drop(update);
     assert_eq!(std::fs::read_to_string(place.tree().join("a")).unwrap(), "old");
+}
+
+#[test]
+fn what_breaks_off_under_its_own_name_is_never_taken_for_the_file() {
+    let place = Place::new();
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let begun = i64::try_from(since.unwrap().as_nanos()).unwrap();
+    let half = large("a", b'x', 1);
+    let mut update = place.begin();
+    let id = update.entry(entry("a", 0o100_644, 140_000, 1)).unwrap().unwrap();
+    update.data(id, half.1).unwrap();
+    // Nothing lay there, so it is not written twice.
+    assert_eq!(place.staged(), 0);
+    drop(update);
+    // Even who says of the file what the half of it looks like is asked for it.
+    let path = place.tree().join("a");
+    let there = std::fs::metadata(&path).unwrap();
+    let time = there.modified().unwrap().duration_since(std::time::UNIX_EPOCH);
+    let alike = entry(
+        "a",
+        0o100_644,
+        there.len() as usize,
+        i64::try_from(time.unwrap().as_nanos()).unwrap(),
+    );
+    let whole: &'static [u8] = vec![b'y'; half.1.len()].leak();
+    let sent = [(alike, whole)];
+    assert_eq!(place.send_with(Trust::Before(begun), &sent).unwrap(), ["a"]);
+    assert_eq!(std::fs::read(&path).unwrap(), whole);
+}
+
+#[test]
+fn files_have_the_permissions_that_were_told_wherever_they_are_written() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    let modes = [0o100_000, 0o100_666, 0o102_755, 0o104_711, 0o101_777];
+    let told = |time| {
+        let files = modes
+            .iter()
+            .map(|mode| (entry(&format!("d/{mode:o}"), *mode, 1, time), &b"x"[..]));
+        let mut all = vec![(entry("d", 0o042_755, 0, 7), &b""[..])];
+        all.extend(files);
+        all
+    };
+    // Where nothing lies, and in the place of others.
+    for time in [1, 2] {
+        place.send(&told(time)).unwrap();
+        for mode in modes {
+            let there = std::fs::metadata(place.tree().join(format!("d/{mode:o}"))).unwrap();
+            assert_eq!(there.permissions().mode(), mode, "{time}");
+        }
+    }
 }
 
 #[test]
