@@ -31,7 +31,7 @@ use crate::exchange::Imported;
 use crate::solve::{Brought, Cache, Found, Made, Solved};
 use crate::step::{StepOperation, Tree};
 
-pub use content::FileDigests;
+pub use content::{FileContent, FileDigests};
 pub(crate) use mounts::forget_unnoted;
 pub use mounts::{CacheMount, CacheMounts};
 pub use policy::CachePolicy;

@@ -2,11 +2,14 @@
 //! Times do not count: a fresh checkout of the same files must find the cache.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use rustix::fs::{FileType, Mode, OFlags, readlinkat};
 use spec::{Digest, Hasher};
@@ -14,7 +17,7 @@ use sys::beneath::{open_beneath_no_links, xattrs};
 
 use super::place::copied_attribute;
 use super::select::{Group, Item};
-use crate::cache::FileDigests;
+use crate::cache::{FileContent, FileDigests};
 
 /// The digest of `groups`, selected beneath `root`. Owners count only where they are kept.
 pub fn digest(
@@ -23,6 +26,7 @@ pub fn digest(
     keep_owner: bool,
     files: &FileDigests,
 ) -> io::Result<Digest> {
+    read_ahead(root, groups, files);
     let mut hasher = Hasher::new();
     for group in groups {
         field(&mut hasher, if group.directory { b"directory" } else { b"file" });
@@ -42,6 +46,41 @@ pub fn digest(
         }
     }
     Ok(hasher.finish())
+}
+
+/// How many files have to be unknown for several threads to read them, and how many a thread takes at a time.
+const MANY: usize = 512;
+const TAKEN: usize = 128;
+
+/// Has files that are not known read by as many threads as there are processors, so that they are known. Why one cannot be read
+/// is told to who wants its digest.
+fn read_ahead(root: BorrowedFd<'_>, groups: &[Group], files: &FileDigests) {
+    let is_unknown = |item: &&Item| {
+        FileType::from_raw_mode(item.stat.st_mode) == FileType::RegularFile
+            && files.known(&item.stat).is_none()
+    };
+    let items = groups.iter().flat_map(|group| group.items.iter());
+    let unknown: Vec<&Item> = items.filter(is_unknown).collect();
+    if unknown.len() < MANY {
+        return;
+    }
+    let parts: Vec<&[&Item]> = unknown.chunks(TAKEN).collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(items) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
+            for item in *items {
+                let _ = content(root, item, files);
+            }
+        }
+    };
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 1..processors {
+            // A thread that cannot be had leaves its work to the others.
+            let _ = thread::Builder::new().spawn_scoped(scope, work);
+        }
+        work();
+    });
 }
 
 /// The most files that are named one by one; more of them are told by directory.
@@ -76,6 +115,23 @@ fn field(hasher: &mut Hasher, bytes: &[u8]) {
     hasher.update(bytes);
 }
 
+fn attributes(hasher: &mut Hasher, all: &[(OsString, Vec<u8>)]) {
+    for (key, value) in all.iter().filter(|(key, _)| copied_attribute(key)) {
+        field(hasher, key.as_bytes());
+        field(hasher, value);
+    }
+}
+
+/// What is in a file, which is read if it is not known.
+fn content(root: BorrowedFd<'_>, item: &Item, files: &FileDigests) -> io::Result<FileContent> {
+    if let Some(known) = files.known(&item.stat) {
+        return Ok(known);
+    }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mut file = File::from(open_beneath_no_links(root, &item.source, flags, Mode::empty())?);
+    files.read(&mut file)
+}
+
 fn add(
     hasher: &mut Hasher,
     root: BorrowedFd<'_>,
@@ -95,20 +151,18 @@ fn add(
     }
     let parent = item.source.parent().unwrap_or(Path::new(""));
     let name = item.source.file_name();
-    if let (Some(name), FileType::RegularFile | FileType::Directory) = (name, kind) {
-        let dir = open_beneath_no_links(root, parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
-        for (key, value) in xattrs(dir.as_fd(), name)? {
-            if copied_attribute(&key) {
-                field(hasher, key.as_bytes());
-                field(hasher, &value);
-            }
-        }
-    }
     match kind {
         FileType::RegularFile => {
-            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-            let mut file = File::from(open_beneath_no_links(root, &item.source, flags, Mode::empty())?);
-            field(hasher, files.digest(&mut file)?.as_str().as_bytes());
+            let content = content(root, item, files)?;
+            attributes(hasher, &content.attributes);
+            field(hasher, content.digest.as_str().as_bytes());
+        }
+        FileType::Directory => {
+            if let Some(name) = name {
+                let flags = OFlags::PATH | OFlags::DIRECTORY;
+                let dir = open_beneath_no_links(root, parent, flags, Mode::empty())?;
+                attributes(hasher, &xattrs(dir.as_fd(), name)?);
+            }
         }
         FileType::Symlink => {
             let dir = open_beneath_no_links(root, parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
