@@ -26,6 +26,7 @@
 )]
 
 pub mod archive;
+mod behind;
 mod bounded;
 mod chain;
 mod collect;

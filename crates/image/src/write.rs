@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   producer ──tar──┬── hash (diff ID)
-//!                   ├── gzip, several threads ──> blob (hash: its digest)
+//!                   ├── gzip, several threads ──> own thread: blob (hash: its digest)
 //!                   └── blocks ──own thread──> apply to a snapshot
 //! ```
 
@@ -14,6 +14,7 @@ use spec::image::{Descriptor, media_type};
 use spec::{Digest, Hasher};
 use store::{Content, Part, Sealed};
 
+use crate::behind::Behind;
 use crate::error::ImageError;
 use crate::layer;
 use crate::scratch::ScratchBlob;
@@ -91,7 +92,7 @@ pub(crate) fn write_layer(
 
 struct Sink {
     hasher: Hasher,
-    encoder: Steps<ScratchBlob>,
+    encoder: Steps<Behind>,
     blocks: Option<(mpsc::SyncSender<io::Result<Vec<u8>>>, Vec<u8>)>,
 }
 
@@ -102,7 +103,7 @@ impl Sink {
     ) -> Result<Sink, ImageError> {
         Ok(Sink {
             hasher: Hasher::new(),
-            encoder: Steps::new(ScratchBlob::new(content)?).map_err(ImageError::Write)?,
+            encoder: Steps::new(Behind::new(ScratchBlob::new(content)?)).map_err(ImageError::Write)?,
             blocks,
         })
     }
@@ -120,7 +121,8 @@ impl Sink {
     }
 
     fn finish(self) -> Result<SealedLayer, ImageError> {
-        let sealed = self.encoder.finish().map_err(ImageError::Write)?.seal()?;
+        let blob = self.encoder.finish().and_then(Behind::finish);
+        let sealed = blob.map_err(ImageError::Write)?.seal()?;
         let (digest, size) = (sealed.digest().clone(), sealed.size());
         let layer = WrittenLayer {
             diff: self.hasher.finish(),

@@ -27,6 +27,8 @@ const SCRATCH: &str = "scratch-";
 const CHUNK: usize = 256 * 1024;
 /// How many files are synced at once.
 const SYNCING: usize = 16;
+/// After how many bytes the disk is set to work on them, so that who waits for it in the end waits for the last of them.
+const BEGUN: u64 = 16 << 20;
 
 /// A blob could not be stored. Whatever the reason, nothing became visible.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +70,8 @@ pub struct Ingest {
     file: File,
     hasher: Hasher,
     offset: u64,
+    /// How many bytes the disk was not set to work on.
+    waiting: u64,
     gate: Gate,
     /// Nothing can come of the file any more: it goes when this is dropped.
     doomed: bool,
@@ -85,6 +89,7 @@ impl Ingest {
             file,
             hasher: Hasher::new(),
             offset: 0,
+            waiting: 0,
             gate: content.room.gate(),
             doomed: false,
         };
@@ -107,6 +112,7 @@ impl Ingest {
             file,
             hasher: Hasher::new(),
             offset: 0,
+            waiting: 0,
             gate: content.room.gate(),
             doomed: false,
         })
@@ -283,6 +289,11 @@ impl Write for Ingest {
             Ok(written) => {
                 self.hasher.update(bytes.get(..written).unwrap_or(bytes));
                 self.offset += written as u64;
+                self.waiting += written as u64;
+                if self.waiting >= BEGUN {
+                    self.waiting = 0;
+                    sys::fd::begin_writing_back(&self.file);
+                }
                 Ok(written)
             }
             Err(error) => {
