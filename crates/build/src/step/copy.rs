@@ -15,6 +15,7 @@ use spec::{Digest, Hasher};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
+use super::fresh::Fresh;
 use super::place::{Ownership, Placer};
 use super::scratch::{Scratch, mount};
 use super::select::{Group, Rules, SelectError, literal, select};
@@ -409,8 +410,11 @@ impl CopyStep {
         blocking(move || {
             let scratch = Scratch::create(&work.build.store, parent, &work.build.id)?;
             let tree = scratch.mount()?;
-            work.fill(&tree)?;
+            let later = work.fill(&tree)?;
             drop(tree);
+            if let Some((fresh, from)) = later {
+                work.fill_fresh(fresh, &from, &scratch.directory()?)?;
+            }
             let snapshot = scratch.commit(|id| work.build.cache.hold(id))?;
             Ok(Tree {
                 snapshot: Some(snapshot),
@@ -522,7 +526,9 @@ struct Work {
 }
 
 impl Work {
-    fn fill(&self, tree: &OwnedFd) -> Result<(), BuildError> {
+    /// Copies everything but files that are to be put into directories made here when the tree is mounted no more, and where
+    /// those come from.
+    fn fill(&self, tree: &OwnedFd) -> Result<Option<(Fresh, OwnedFd)>, BuildError> {
         let keyword = self.plan.keyword;
         let io = |error: io::Error| BuildError::io(format_args!("{keyword} failed"), &error);
         let ownership = match (&self.chown, &self.plan.from) {
@@ -567,6 +573,9 @@ impl Work {
         let place_of = |name: &Path| -> PathBuf { if is_dir { base.join(name) } else { base.clone() } };
         let mut placer = Placer::new(tree.as_fd(), ownership, self.chmod.as_ref());
         placer.over_links = self.over_links;
+        if groups.len() == 1 && others == 0 && !self.over_links {
+            placer = placer.with_fresh();
+        }
         if self.plan.parents {
             // Also when nothing lies in it then.
             root::make_dirs(tree.as_fd(), &base, placer.way_owner()).map_err(io)?;
@@ -610,7 +619,18 @@ impl Work {
                 .put_bytes(&mut file()?, 0o600, fetched.modified, &target)
                 .map_err(io)?;
         }
-        placer.finish().map_err(io)
+        let fresh = placer.finish_fresh().map_err(io)?;
+        Ok(fresh.zip(from))
+    }
+
+    /// Puts the files that wait for directories made here.
+    fn fill_fresh(&self, fresh: Fresh, from: &OwnedFd, into: &OwnedFd) -> Result<(), BuildError> {
+        let filled = fresh.fill(from.as_fd(), into.as_fd(), &self.build.file_digests, &self.stop);
+        filled.map_err(|error| BuildError::io(format_args!("{} failed", self.plan.keyword), &error))?;
+        match self.stop.is_cancelled() {
+            true => Err(BuildError::Cancelled),
+            false => Ok(()),
+        }
     }
 
     /// Unpacks `file` into the directory `base` if it is an archive.

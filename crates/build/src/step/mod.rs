@@ -9,6 +9,7 @@ mod copy;
 mod diagnose;
 mod digest;
 mod files;
+mod fresh;
 mod layers;
 mod mode;
 mod mounts;

@@ -3,6 +3,9 @@
 //! Rules: a file replaces a file or a link of the same name, never through the link; a directory that exists
 //! keeps its own permissions and owner, also when it is reached through a link that leads to a directory; a
 //! file never replaces a directory nor the reverse. Everything is looked up beneath the root of the tree.
+//!
+//! Files for directories that are made on the way may be left to be put there when the tree is no longer mounted
+//! (`fresh`), which is what large contexts are made of.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -18,9 +21,10 @@ use rustix::fs::{
 use rustix::io::Errno;
 use sys::beneath::{file_xattrs, open_beneath_no_links, resolve_dir_in_root, set_file_xattr};
 
+use super::fresh::{Fresh, Waiting};
 use super::mode::ModeChange;
 use super::root::{give, is_dir, make_dirs};
-use super::select::{Group, Item};
+use super::select::{Group, Item, real_path};
 
 /// Whether an extended attribute goes along: not what a filesystem or a security module keeps for itself.
 pub fn copied_attribute(key: &OsStr) -> bool {
@@ -48,6 +52,8 @@ pub struct Placer<'a> {
     parent: Option<(PathBuf, OwnedFd)>,
     /// A directory takes the place of a link of its name instead of going where the link leads.
     pub over_links: bool,
+    /// Where files for directories that are made here wait, if they may.
+    fresh: Option<Fresh>,
 }
 
 impl<'a> Placer<'a> {
@@ -60,6 +66,16 @@ impl<'a> Placer<'a> {
             times: Vec::new(),
             parent: None,
             over_links: false,
+            fresh: None,
+        }
+    }
+
+    /// Has files for directories that are made here wait to be put into them later ([`Placer::finish_fresh`]). For what is
+    /// one group, since nothing that comes after may take the place of a file that waits.
+    pub fn with_fresh(self) -> Placer<'a> {
+        Placer {
+            fresh: Some(Fresh::default()),
+            ..self
         }
     }
 
@@ -74,8 +90,10 @@ impl<'a> Placer<'a> {
     /// Puts a group to `destination`, which is the directory for a directory's content and the file's own path
     /// for a file.
     pub fn put(&mut self, from: BorrowedFd<'_>, group: &Group, destination: &Path) -> io::Result<()> {
-        if group.directory {
-            make_dirs(self.root, destination, self.way_owner())?;
+        if group.directory
+            && let (dir, true) = make_dirs(self.root, destination, self.way_owner())?
+        {
+            self.note_made(destination, dir.as_fd(), None)?;
         }
         for item in &group.items {
             let target = destination.join(&item.target);
@@ -88,13 +106,49 @@ impl<'a> Placer<'a> {
     }
 
     /// Sets the times of directories.
-    pub fn finish(mut self) -> io::Result<()> {
+    pub fn finish(self) -> io::Result<()> {
+        self.finish_fresh().map(drop)
+    }
+
+    /// The same; what waits is to be put by the caller.
+    pub fn finish_fresh(mut self) -> io::Result<Option<Fresh>> {
         while let Some((path, times)) = self.times.pop() {
             let dir = resolve_dir_in_root(self.root, &path)?;
             let own = openat(&dir, c".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
             futimens(&own, &times)?;
         }
+        Ok(self.fresh)
+    }
+
+    fn note_made(
+        &mut self,
+        target: &Path,
+        made: BorrowedFd<'_>,
+        times: Option<Timestamps>,
+    ) -> io::Result<()> {
+        if let Some(fresh) = &mut self.fresh {
+            fresh.add_directory(target.to_owned(), real_path(self.root, made)?, times);
+        }
         Ok(())
+    }
+
+    /// Has a file wait for its directory if that was made here.
+    fn postpone(&mut self, item: &Item, target: &Path) -> bool {
+        let (owner, mode) = (self.owner(&item.stat), self.mode_of(&item.stat));
+        let parent = target.parent().unwrap_or(Path::new(""));
+        match &mut self.fresh {
+            Some(fresh) if fresh.has_directory(parent) => {
+                fresh.add_file(Waiting {
+                    source: item.source.clone(),
+                    target: target.to_owned(),
+                    stat: item.stat,
+                    owner,
+                    mode,
+                });
+                true
+            }
+            _ => false,
+        }
     }
 
     fn dir_of(&mut self, target: &Path) -> io::Result<&OwnedFd> {
@@ -116,6 +170,7 @@ impl<'a> Placer<'a> {
             FileType::Directory => return self.put_dir(from, item, target, &name),
             // Nobody listens behind a copied socket.
             FileType::Socket => return Ok(()),
+            FileType::RegularFile if item.stat.st_nlink == 1 && self.postpone(item, target) => return Ok(()),
             _ => {}
         }
         let dir = self.dir_of(target)?.try_clone()?;
@@ -201,6 +256,7 @@ impl<'a> Placer<'a> {
         let made = openat(&dir, name, flags, Mode::empty())?;
         let source = open_beneath_no_links(from, &item.source, flags, Mode::empty())?;
         self.dress(source.as_fd(), made.as_fd(), &item.stat)?;
+        self.note_made(target, made.as_fd(), Some(times(&item.stat)))?;
         self.times.push((target.to_owned(), times(&item.stat)));
         Ok(())
     }
@@ -267,7 +323,8 @@ impl<'a> Placer<'a> {
     }
 }
 
-fn times(stat: &Stat) -> Timestamps {
+/// The time of what `stat` is of, as both times.
+pub fn times(stat: &Stat) -> Timestamps {
     let time = Timespec {
         tv_sec: stat.st_mtime,
         tv_nsec: stat.st_mtime_nsec as _,

@@ -4,8 +4,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use image::layer::{DiffOptions, apply_part, diff_part};
+use rustix::fs::Mode;
 use spec::ErrorClass;
 use store::{SnapshotId, Store};
+use sys::beneath::DIRECTORY;
 use sys::mount::Overlay;
 
 use crate::error::BuildError;
@@ -78,6 +80,14 @@ impl Scratch {
     /// The merged tree, mounted nowhere, to be changed through the descriptor.
     pub fn mount(&self) -> Result<OwnedFd, BuildError> {
         mount(&self.store, self.id()?)
+    }
+
+    /// The directory that holds what it changes. To be written to only while it is mounted nowhere, and where nothing shows from
+    /// below.
+    pub fn directory(&self) -> Result<OwnedFd, BuildError> {
+        let path = self.store.snapshots().fs(self.id()?);
+        rustix::fs::open(&path, DIRECTORY, Mode::empty())
+            .map_err(|error| BuildError::io(format_args!("opening {}", path.display()), &error.into()))
     }
 
     /// Makes it a layer, in place. `hold` is called with it before anything else could collect it.

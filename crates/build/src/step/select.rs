@@ -371,7 +371,7 @@ fn keep_parents(
 }
 
 /// Where an open file lies beneath `root`, links resolved.
-fn real_path(root: BorrowedFd<'_>, file: BorrowedFd<'_>) -> io::Result<PathBuf> {
+pub fn real_path(root: BorrowedFd<'_>, file: BorrowedFd<'_>) -> io::Result<PathBuf> {
     let name = |fd: BorrowedFd<'_>| std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
     let (top, path) = (name(root)?, name(file)?);
     match path.strip_prefix(&top) {

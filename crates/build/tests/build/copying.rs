@@ -1,6 +1,9 @@
 //! Where COPY and ADD put things, whose they are, and that nothing leads outside.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, XattrFlags};
 
 use crate::lab::Lab;
 
@@ -76,6 +79,115 @@ async fn owners_and_permissions() {
     assert_eq!(lab.owner(image, "/dir/f"), (0o644, 0, 0));
     assert_eq!(lab.owner(image, "/kept"), (0o750, 5, 6));
     assert_eq!(lab.owner(image, "/home/x"), (0o755, 1000, 1001));
+}
+
+/// Sets the time of something in the context, links themselves, too.
+fn set_time(path: &Path, time: (i64, i64)) {
+    let time = Timespec {
+        tv_sec: time.0,
+        tv_nsec: time.1,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+}
+
+#[tokio::test]
+async fn directories_of_many_files_come_as_they_are() {
+    let Some(lab) = Lab::new().await else { return };
+    let modes = [0o644, 0o600, 0o755, 0o4711, 0o2755, 0o444, 0o000];
+    // More of them than one thread takes at a time, and one that is more than is read at once.
+    let files: Vec<(String, String, u32)> = (0..700)
+        .map(|n| {
+            let content = if n == 7 {
+                "7".repeat(700_000)
+            } else {
+                "x".repeat(n % 5)
+            };
+            (format!("many/d{}/e/f{n}", n % 3), content, modes[n % modes.len()])
+        })
+        .collect();
+    for (path, content, mode) in &files {
+        lab.write(path, content);
+        let path = lab.context.join(path);
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(*mode)).unwrap();
+        set_time(&path, (1_000_000_000, 123_456_789));
+    }
+    let first = lab.context.join("many/d0/e/f0");
+    rustix::fs::setxattr(&first, "user.colour", b"red", XattrFlags::empty()).unwrap();
+    std::fs::hard_link(&first, lab.context.join("many/d0/e/other")).unwrap();
+    symlink("f1", lab.context.join("many/d1/e/link")).unwrap();
+    let dir = lab.context.join("many/d2/e");
+    std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o2750)).unwrap();
+    set_time(&dir, (1_100_000_000, 5));
+    let built = lab
+        .build(
+            "FROM base\nCOPY many /many\nCOPY --chown=5:6 many /owned/\nCOPY --chmod=640 many/d2 /modes\n\
+             COPY --parents many/d2 /kept/\n",
+        )
+        .await;
+    let image = built.image();
+    for (path, content, mode) in &files {
+        let stat = lab.stat(image, &format!("/{path}")).unwrap();
+        assert_eq!(
+            (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid),
+            (*mode, 0, 0),
+            "{path}"
+        );
+        let time = (stat.st_mtime, stat.st_mtime_nsec as i64);
+        assert_eq!(time, (1_000_000_000, 123_456_789), "{path}");
+        assert_eq!(stat.st_size as usize, content.len(), "{path}");
+        let owned = path.replace("many/", "/owned/");
+        let alone = !["many/d0/e/f0"].contains(&path.as_str());
+        assert_eq!(lab.owner(image, &owned), (*mode, 5, 6), "{owned}");
+        assert_eq!(stat.st_nlink, if alone { 1 } else { 2 }, "{path}");
+    }
+    assert_eq!(lab.cat(image, "/many/d1/e/f7"), "7".repeat(700_000));
+    assert_eq!(lab.cat(image, "/owned/d1/e/link"), "x");
+    for dir in ["/many/d2/e", "/kept/many/d2/e"] {
+        let stat = lab.stat(image, dir).unwrap();
+        assert_eq!(stat.st_mode & 0o7777, 0o2750, "{dir}");
+        let time = (stat.st_mtime, stat.st_mtime_nsec as i64);
+        assert_eq!(time, (1_100_000_000, 5), "{dir}");
+    }
+    assert_eq!(lab.owner(image, "/modes/e/f2"), (0o640, 0, 0));
+    assert_eq!(lab.attribute(image, "/many/d0/e/f0", "user.colour"), b"red");
+    assert_eq!(lab.attribute(image, "/owned/d0/e/other", "user.colour"), b"red");
+    // One file, of two names.
+    let inode = |path: &str| lab.stat(image, path).unwrap().st_ino;
+    assert_eq!(inode("/many/d0/e/f0"), inode("/many/d0/e/other"));
+    assert_ne!(inode("/many/d0/e/f0"), inode("/owned/d0/e/f0"));
+    assert_eq!(lab.leftovers(), 0);
+}
+
+#[tokio::test]
+async fn directories_come_where_links_of_the_image_lead() {
+    let Some(lab) = Lab::new().await else { return };
+    lab.write("app/new/deep/a", "a");
+    lab.write("app/old/f", "f");
+    lab.write("app/link/sub/b", "b");
+    lab.write("app/link/c", "c");
+    lab.write("app/z/sub/b", "later");
+    let before = "FROM base\nRUN mkdir -p /app/old && echo was > /app/old/f && echo kept > /app/old/kept && \
+                  ln -s old /app/link && ln -s old /app/z && ln -s /made/later /to\n";
+    let built = lab
+        .build(&format!("{before}COPY app /app\nCOPY app/new /to\n"))
+        .await;
+    let image = built.image();
+    for (path, content) in [
+        ("/app/new/deep/a", "a"),
+        ("/app/old/f", "f"),
+        ("/app/old/kept", "kept\n"),
+        // Two ways to one directory: what comes later stays.
+        ("/app/old/sub/b", "later"),
+        ("/app/old/c", "c"),
+        ("/made/later/deep/a", "a"),
+    ] {
+        assert_eq!(lab.cat(image, path), content, "{path}");
+    }
+    assert_eq!(lab.leftovers(), 0);
 }
 
 #[tokio::test]

@@ -254,6 +254,15 @@ impl Lab {
         (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid)
     }
 
+    /// An extended attribute of a file of an image.
+    pub fn attribute(&self, image: &Image, path: &str, key: &str) -> Vec<u8> {
+        let tree = self.tree(image);
+        let file = sys::beneath::resolve_in_root(tree.as_fd(), path, OFlags::RDONLY, Mode::empty()).unwrap();
+        let all = sys::beneath::file_xattrs(file.as_fd()).unwrap();
+        let found = all.into_iter().find(|(name, _)| name == key);
+        found.unwrap_or_else(|| panic!("{path} has no {key}")).1
+    }
+
     /// Snapshots that a step still owns, cache mounts aside.
     pub fn leftovers(&self) -> usize {
         let all = self.store.snapshots().list().unwrap();
