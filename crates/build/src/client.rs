@@ -6,10 +6,12 @@
 
 use std::fmt::Debug;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
 use crate::error::BuildError;
+use crate::patience::Patience;
 
 /// The directory a client keeps for an agent's socket, as long as it is held.
 pub trait Agent: Send + Sync {
@@ -29,8 +31,13 @@ pub trait Client: Debug + Send + Sync + 'static {
     /// A secret by its id; `None` where the client has none of it.
     fn secret(&self, id: &str) -> BoxFuture<'_, Result<Option<Vec<u8>>, BuildError>>;
 
-    /// A socket that leads to the client's agent of this id; `None` where the client forwards none.
-    fn agent(&self, id: &str) -> BoxFuture<'_, Result<Option<Box<dyn Agent>>, BuildError>>;
+    /// A socket that leads to the client's agent of this id; `None` where the client forwards none. What the agent is asked
+    /// through it is asked in the name of `patience`.
+    fn agent(
+        &self,
+        id: &str,
+        patience: &Arc<Patience>,
+    ) -> BoxFuture<'_, Result<Option<Box<dyn Agent>>, BuildError>>;
 
     /// The client's login for a registry.
     fn login(&self, host: &str) -> BoxFuture<'_, Option<image::Auth>>;

@@ -34,6 +34,7 @@ mod history;
 pub mod instruction;
 pub mod lint;
 pub mod parse;
+mod patience;
 mod plan;
 mod prepared;
 pub mod recipe;
@@ -58,6 +59,7 @@ pub use executor::{
     ExecError, Executor, Limits, MountSource, NetworkMode, Output, RunStep, StepMount, Stream, Ulimit,
 };
 pub use history::{BuildRow, Explained};
+pub use patience::{Asked, Patience};
 pub use plan::context_name;
 pub use prepared::Prepared;
 pub use remote::{Fetched, RemoteContext, fetch, fetch_context, unpack_context};

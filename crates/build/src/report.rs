@@ -2,7 +2,8 @@
 //! follows every step by itself ([`Narration::Steps`]).
 //!
 //! A step is told as begun once, then its output and progress, then as ended once; a step that the cache knew begins
-//! and ends at once. A reader that is slow makes the steps wait; one that is gone is ignored.
+//! and ends at once. A reader that is slow makes the steps wait, and with them every other build that wants the same: whoever
+//! passes news on to a client takes them at once, and drops what the client is too slow for. A reader that is gone is ignored.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -223,6 +223,7 @@ impl<'a> Planner<'a> {
             anew: self.shown.anew,
             code: statement.code.clone(),
             snippet: statement.snippet.clone(),
+            patience: Arc::default(),
         };
         let vertex = self
             .plan

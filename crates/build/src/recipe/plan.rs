@@ -206,6 +206,14 @@ impl Planning<'_> {
             title: title.clone(),
             inputs: inputs.iter().map(|input| input.index()).collect(),
         };
+        // Whoever waits for a result of a command with several waits for the command.
+        let several = match &kind {
+            StepKind::Run(run) => run.several.as_ref(),
+            _ => None,
+        };
+        let patience = several
+            .map(|several| several.patience.clone())
+            .unwrap_or_default();
         let step = StepOperation {
             build: self.build.clone(),
             kind,
@@ -213,6 +221,7 @@ impl Planning<'_> {
             anew: operation.anew,
             code: one_line(&operation.title),
             snippet: Snippet::new(&self.source, Span::of_line(&self.source, self.at + 1)),
+            patience,
         };
         let vertex = self
             .graph
@@ -322,7 +331,7 @@ impl Planning<'_> {
             good_codes: exec.good_codes.clone(),
             several: None,
         };
-        let results = Arc::default();
+        let (results, patience) = (Arc::default(), Arc::default());
         for (at, &number) in outputs.iter().enumerate() {
             let several = Several {
                 root: root.output,
@@ -330,6 +339,7 @@ impl Planning<'_> {
                 results: Arc::clone(&results),
             };
             let plan = RunPlan {
+                patience: Arc::clone(&patience),
                 several: Some(several),
                 ..plan.clone()
             };

@@ -1,8 +1,8 @@
 //! What is being made now, by whichever run: runs that share this make equal results once.
 //!
 //! Whoever makes a result holds the claim to its identity; another run that wants the same waits for the claim, and then looks
-//! whether the cache knows the result. A claim that is given up, because making it failed or was stopped, goes to the next
-//! who waits.
+//! whether the cache knows the result. A claim that is given up, because making it failed, was stopped or waits for somebody
+//! else for too long, goes to the next who waits.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

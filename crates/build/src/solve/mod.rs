@@ -12,7 +12,7 @@
 //! brought when something has to be made from it, and made like any other where it cannot be brought.
 //!
 //! Rules: vertices whose inputs are ready run in parallel, within a limit; vertices with equal keys run once, also in several
-//! runs at the same time, where they may use what others made; the first failure stops everything that has not begun and
+//! runs at the same time, where they may use what others made, unless who makes it is held up; the first failure stops everything that has not begun and
 //! asks what runs to stop; the solver returns only when nothing runs any more.
 
 mod key;
@@ -68,6 +68,12 @@ pub trait Operation: Send + Sync + 'static {
     /// Another run makes just this result, and is waited for.
     fn waits(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
+    }
+
+    /// Resolves when making it has waited for somebody who may never answer for longer than others who want the same should
+    /// have to: they make it themselves from then on.
+    fn stalls(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
     }
 }
 

@@ -14,6 +14,7 @@ use futures_util::future::{BoxFuture, Shared, join_all};
 use spec::Digest;
 use tokio::sync::{OnceCell, Semaphore};
 
+use super::making::Claim;
 use super::{
     Conditions, Done, Found, Graph, Made, Operation, Outcome, Results, Seen, SolveError, Solved, Trace,
     VertexId, Wanted, key,
@@ -352,7 +353,7 @@ impl<O: Operation> Run<O> {
             .as_ref()
             .map_or_else(|| own.clone(), |(key, _)| key.clone());
         // What is quick is not worth waiting for others, and what is made anew is made by everybody.
-        let _claim = if use_cache && operation.takes_place() {
+        let claim = if use_cache && operation.takes_place() {
             let claim = tokio::select! {
                 claim = making.claim(&identity, operation.waits()) => claim,
                 () = stop.cancelled() => return Err(Halt::Stopped),
@@ -370,9 +371,8 @@ impl<O: Operation> Run<O> {
             None
         };
         let parts = by_content.map(|(_, parts)| parts);
-        let solved = self
-            .make(operation, identity, &keys, parts, &inputs, &values)
-            .await?;
+        let work = self.make(operation, identity, &keys, parts, &inputs, &values);
+        let solved = held_while(claim, operation, work).await?;
         Ok((here(solved), Origin::Made))
     }
 
@@ -442,6 +442,23 @@ impl<O: Operation> Run<O> {
 }
 
 type Parts = Vec<Option<Digest>>;
+
+/// Makes a result and holds the claim to it meanwhile; one that stalls is still made, and the claim goes to the next.
+async fn held_while<O: Operation, T>(
+    claim: Option<Claim>,
+    operation: &O,
+    work: impl Future<Output = T>,
+) -> T {
+    let Some(claim) = claim else {
+        return work.await;
+    };
+    let mut work = std::pin::pin!(work);
+    tokio::select! {
+        made = &mut work => return made,
+        () = operation.stalls() => drop(claim),
+    }
+    work.await
+}
 
 fn identities<O: Operation>(known: &[Known<O>]) -> Vec<Digest> {
     known.iter().map(|known| known.identity.clone()).collect()

@@ -16,6 +16,7 @@ struct Function {
     work: Work,
     by_value: bool,
     waiting: Arc<Notify>,
+    stalled: Arc<Notify>,
 }
 
 impl Operation for Function {
@@ -51,6 +52,10 @@ impl Operation for Function {
 
     fn waits(&self) -> BoxFuture<'_, ()> {
         Box::pin(async { self.waiting.notify_one() })
+    }
+
+    fn stalls(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.stalled.notified())
     }
 }
 
@@ -137,6 +142,8 @@ struct Bench {
     making: Arc<Making>,
     /// Is told when a vertex waits for another run.
     waiting: Arc<Notify>,
+    /// Tells that what is being made is held up.
+    stalled: Arc<Notify>,
 }
 
 impl Bench {
@@ -166,6 +173,7 @@ impl Bench {
             work: counted,
             by_value: false,
             waiting: self.waiting.clone(),
+            stalled: self.stalled.clone(),
         };
         self.graph.add(function, inputs).unwrap()
     }
@@ -354,6 +362,26 @@ async fn what_another_run_fails_to_make_or_gives_up_is_made() {
 }
 
 #[tokio::test]
+async fn what_another_run_is_held_up_with_is_made() {
+    let (begun, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let mut first = Bench::default();
+    let one = first.add_work("slow", &[], gated(&begun, &gate, Ok(7)));
+    let mut second = first.beside();
+    let other = second.sum("slow", 7, &[]);
+    let (runs, stalled, waiting) = (second.runs(), first.stalled.clone(), second.waiting.clone());
+    let first = tokio::spawn(async move { first.solve(&[one], true).await });
+    begun.notified().await;
+    let second = tokio::spawn(async move { second.solve(&[other], true).await });
+    waiting.notified().await;
+    stalled.notify_one();
+    assert_eq!(second.await.unwrap().unwrap()[&other].value, 7);
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
+    // It was not ended for that.
+    gate.notify_one();
+    assert_eq!(first.await.unwrap().unwrap()[&one].value, 7);
+}
+
+#[tokio::test]
 async fn who_waits_for_another_run_can_be_stopped() {
     let (begun, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let mut first = Bench::default();
@@ -488,6 +516,7 @@ fn inputs_must_be_added_first() {
         work: until_stopped(),
         by_value: false,
         waiting: Arc::default(),
+        stalled: Arc::default(),
     };
     assert_eq!(bench.graph.add(function, &[far]), Err(UnknownInput(far)));
 }

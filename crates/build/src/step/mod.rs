@@ -37,6 +37,7 @@ use crate::cache::{BuildCache, CacheMounts, FileDigests};
 use crate::error::BuildError;
 use crate::executor::{Executor, Output, Stream};
 use crate::history::Part;
+use crate::patience::Patience;
 use crate::pattern::Ignore;
 use crate::report::{Reporter, StepName};
 use crate::request::{BuildRequest, BuiltContext};
@@ -125,6 +126,8 @@ pub struct StepOperation {
     pub anew: bool,
     pub code: String,
     pub snippet: Snippet,
+    /// What it has asked of its client.
+    pub patience: Arc<Patience>,
 }
 
 impl StepOperation {
@@ -304,6 +307,10 @@ impl Operation for StepOperation {
             };
             self.build.reporter.output(&self.name, output).await;
         })
+    }
+
+    fn stalls(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.patience.ends())
     }
 }
 

@@ -24,7 +24,7 @@ use super::place::{Ownership, Placer};
 use super::run::{PlannedMount, RunPlan, remove_mount_point};
 use super::scratch::{Scratch, mount as mount_snapshot, volatile};
 use super::select::{Rules, literal, select};
-use super::{Build, Tree, root};
+use super::{Build, StepOperation, Tree, root};
 use crate::cache::CacheMount;
 use crate::client::Agent;
 use crate::error::BuildError;
@@ -79,11 +79,12 @@ pub struct Prepared {
 impl Prepared {
     /// Prepares the mounts of `plan`, which will run on `scratch`.
     pub async fn new(
-        build: &Arc<Build>,
+        step: &StepOperation,
         plan: &RunPlan,
         inputs: &[Tree],
         scratch: &Scratch,
     ) -> Result<Prepared, BuildError> {
+        let build = &step.build;
         let mut prepared = Prepared {
             mounts: Vec::new(),
             env: Vec::new(),
@@ -98,6 +99,14 @@ impl Prepared {
         if plan.mounts.is_empty() && plan.script.is_none() {
             return Ok(prepared);
         }
+        // The client may let itself be waited for: nothing that others need is held meanwhile.
+        for planned in &plan.mounts {
+            match planned.mount.kind {
+                MountKind::Secret => prepared.secret(step, planned).await?,
+                MountKind::Ssh => prepared.ssh(step, planned).await?,
+                MountKind::Cache | MountKind::Bind | MountKind::Tmpfs => {}
+            }
+        }
         // Directories are claimed in one order, so that two steps never wait for each other.
         let mut order: Vec<&PlannedMount> = plan.mounts.iter().collect();
         order.sort_by_key(|planned| cache_id(plan, planned));
@@ -109,14 +118,12 @@ impl Prepared {
         }
         for planned in &plan.mounts {
             match planned.mount.kind {
-                MountKind::Cache => {}
+                MountKind::Cache | MountKind::Secret | MountKind::Ssh => {}
                 MountKind::Bind => prepared.bind(build, planned, inputs).await?,
                 MountKind::Tmpfs => prepared.mounts.push(StepMount::Tmpfs {
                     target: planned.target.clone(),
                     size: planned.mount.size,
                 }),
-                MountKind::Secret => prepared.secret(build, planned).await?,
-                MountKind::Ssh => prepared.ssh(build, planned).await?,
             }
         }
         if let Some((target, content)) = &plan.script {
@@ -192,7 +199,7 @@ impl Prepared {
         Ok(path)
     }
 
-    async fn secret(&mut self, build: &Build, planned: &PlannedMount) -> Result<(), BuildError> {
+    async fn secret(&mut self, step: &StepOperation, planned: &PlannedMount) -> Result<(), BuildError> {
         let mount = &planned.mount;
         let target_name = mount
             .target
@@ -204,8 +211,11 @@ impl Prepared {
             .or(mount.source.as_deref())
             .or(target_name)
             .unwrap_or("default");
-        let content = match &build.request.client {
-            Some(client) => client.secret(id).await?,
+        let content = match &step.build.request.client {
+            Some(client) => {
+                let _asked = step.patience.ask();
+                client.secret(id).await?
+            }
             None => None,
         };
         let Some(content) = content else {
@@ -234,11 +244,11 @@ impl Prepared {
     }
 
     /// Gives the step a socket that leads to the client's agent.
-    async fn ssh(&mut self, build: &Build, planned: &PlannedMount) -> Result<(), BuildError> {
+    async fn ssh(&mut self, step: &StepOperation, planned: &PlannedMount) -> Result<(), BuildError> {
         let mount = &planned.mount;
         let id = mount.id.as_deref().unwrap_or("default");
-        let agent = match &build.request.client {
-            Some(client) => client.agent(id).await?,
+        let agent = match &step.build.request.client {
+            Some(client) => client.agent(id, &step.patience).await?,
             None => None,
         };
         let Some(agent) = agent else {

@@ -19,6 +19,7 @@ use crate::error::BuildError;
 use crate::executor::{NetworkMode, Output, RunStep};
 use crate::history::Part;
 use crate::instruction::{Mount, MountKind, RunNetwork};
+use crate::patience::Patience;
 use crate::request::BuildRequest;
 
 /// How many pieces of output may wait between the container and the client.
@@ -52,6 +53,8 @@ pub struct Several {
     pub wanted: usize,
     /// All results of the command by number, once it was run: steps that give one each run it together.
     pub results: Arc<Mutex<BTreeMap<usize, Tree>>>,
+    /// What the command has asked of its client.
+    pub patience: Arc<Patience>,
 }
 
 /// A RUN with everything expanded.
@@ -238,7 +241,7 @@ impl RunPlan {
         };
         let left = build.runs_left.fetch_sub(1, Ordering::Relaxed);
         let scratch = Scratch::create(&build.store, Some(parent), &build.id)?;
-        let prepared = Prepared::new(build, self, inputs, &scratch).await?;
+        let prepared = Prepared::new(step, self, inputs, &scratch).await?;
         let id = build.executor.step_id();
         build
             .reporter

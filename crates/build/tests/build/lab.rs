@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use build::{Agent, BuildError, BuildEvent, BuildRequest, Builder, Client};
+use build::{Agent, BuildError, BuildEvent, BuildRequest, Builder, Client, Patience};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use image::{Auth, Image, Images, ImportOptions};
@@ -69,7 +69,7 @@ impl Client for Lender {
         ready(Ok((id == self.id).then(|| self.secret.clone()))).boxed()
     }
 
-    fn agent(&self, _: &str) -> BoxFuture<'_, Result<Option<Box<dyn Agent>>, BuildError>> {
+    fn agent(&self, _: &str, _: &Arc<Patience>) -> BoxFuture<'_, Result<Option<Box<dyn Agent>>, BuildError>> {
         ready(Ok(None)).boxed()
     }
 

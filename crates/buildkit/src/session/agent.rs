@@ -4,10 +4,11 @@
 
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bollard_buildkit_proto::moby::sshforward::v1::ssh_client::SshClient;
 use bollard_buildkit_proto::moby::sshforward::v1::{BytesMessage, CheckAgentRequest};
-use build::Agent;
+use build::{Agent, Asked, Patience};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
@@ -49,14 +50,23 @@ fn listen(directory: &Path) -> std::io::Result<UnixListener> {
     UnixListener::bind(format!("/proc/self/fd/{}/{SOCKET}", opened.as_raw_fd()))
 }
 
-/// Opens a socket in `room` for the client's agent `id`; `None` where it forwards none of this id.
-pub async fn forward(session: &Session, id: &str, room: &Path) -> Result<Option<ForwardedAgent>, Failure> {
+/// Opens a socket in `room` for the client's agent `id`; `None` where it forwards none of this id. What the agent has not
+/// answered is asked in the name of `patience`.
+pub async fn forward(
+    session: &Session,
+    id: &str,
+    room: &Path,
+    patience: &Arc<Patience>,
+) -> Result<Option<ForwardedAgent>, Failure> {
     if !session.serves("/moby.sshforward.v1.ssh/forwardagent") {
         return Ok(None);
     }
     let mut client = SshClient::new(session.channel());
     let check = CheckAgentRequest { id: id.to_owned() };
-    if let Err(status) = client.check_agent(check).await {
+    let asked = patience.ask();
+    let checked = client.check_agent(check).await;
+    drop(asked);
+    if let Err(status) = checked {
         tracing::debug!(%status, id, "the client forwards no such agent");
         return Ok(None);
     }
@@ -70,6 +80,7 @@ pub async fn forward(session: &Session, id: &str, room: &Path) -> Result<Option<
     let listener = listen(directory.path()).map_err(failed)?;
     let end = CancellationToken::new();
     let (channel, id, ended) = (session.channel(), id.to_owned(), end.clone());
+    let patience = patience.clone();
     tokio::spawn(async move {
         loop {
             let connection = tokio::select! {
@@ -80,9 +91,10 @@ pub async fn forward(session: &Session, id: &str, room: &Path) -> Result<Option<
                 () = ended.cancelled() => return,
             };
             let (channel, id, ended) = (channel.clone(), id.clone(), ended.clone());
+            let patience = patience.clone();
             tokio::spawn(async move {
                 tokio::select! {
-                    () = carry(channel, &id, connection) => {}
+                    () = carry(channel, &id, connection, &patience) => {}
                     () = ended.cancelled() => {}
                 }
             });
@@ -94,22 +106,30 @@ pub async fn forward(session: &Session, id: &str, room: &Path) -> Result<Option<
     }))
 }
 
-/// Carries one connection to the client's agent and back.
-async fn carry(channel: Channel, id: &str, connection: UnixStream) {
-    let (mut read, mut write) = connection.into_split();
+/// Carries one connection to the client's agent and back. An agent answers one request after the other, so that whatever it
+/// says is an answer to what it was sent last.
+async fn carry(channel: Channel, id: &str, connection: UnixStream, patience: &Arc<Patience>) {
+    let (read, write) = connection.into_split();
     let (sender, outgoing) = mpsc::channel(WAITING);
-    let up = async move {
+    let asked: Mutex<Option<Asked>> = Mutex::default();
+    let set = |question: Option<Asked>| *asked.lock().unwrap_or_else(PoisonError::into_inner) = question;
+    let up = async {
+        // Its end is the end of the stream to the client.
+        let (mut read, sender) = (read, sender);
         let mut buffer = vec![0; 32 << 10];
         while let Ok(length) = read.read(&mut buffer).await
             && length > 0
         {
+            set(Some(patience.ask()));
             let data = buffer.get(..length).unwrap_or_default().to_vec();
             if sender.send(BytesMessage { data }).await.is_err() {
                 return;
             }
         }
     };
-    let down = async move {
+    let down = async {
+        // Its end tells whoever asks that there is no more.
+        let mut write = write;
         let mut request = Request::new(ReceiverStream::new(outgoing));
         header::add(request.metadata_mut(), "buildkit.ssh.id", &[id.to_owned()]);
         let mut client = SshClient::new(channel);
@@ -117,6 +137,7 @@ async fn carry(channel: Channel, id: &str, connection: UnixStream) {
             Ok(answers) => {
                 let mut answers = answers.into_inner();
                 while let Ok(Some(message)) = answers.message().await {
+                    set(None);
                     if write.write_all(&message.data).await.is_err() {
                         return;
                     }

@@ -8,7 +8,7 @@ use bollard_buildkit_proto::moby::buildkit::secrets::v1::GetSecretRequest;
 use bollard_buildkit_proto::moby::buildkit::secrets::v1::secrets_client::SecretsClient;
 use bollard_buildkit_proto::moby::filesync::v1::CredentialsRequest;
 use bollard_buildkit_proto::moby::filesync::v1::auth_client::AuthClient;
-use build::{Agent, BuildError, Client};
+use build::{Agent, BuildError, Client, Patience};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use image::Auth;
@@ -169,10 +169,14 @@ impl Client for SessionClient {
         .boxed()
     }
 
-    fn agent(&self, id: &str) -> BoxFuture<'_, Result<Option<Box<dyn Agent>>, BuildError>> {
-        let id = id.to_owned();
+    fn agent(
+        &self,
+        id: &str,
+        patience: &Arc<Patience>,
+    ) -> BoxFuture<'_, Result<Option<Box<dyn Agent>>, BuildError>> {
+        let (id, patience) = (id.to_owned(), patience.clone());
         async move {
-            let agent = agent::forward(&self.session, &id, &self.room).await?;
+            let agent = agent::forward(&self.session, &id, &self.room, &patience).await?;
             Ok(agent.map(|agent| -> Box<dyn Agent> { Box::new(agent) }))
         }
         .boxed()

@@ -1,5 +1,6 @@
 //! Building, and the builder's cache.
 
+mod backlog;
 mod buildkit;
 mod cache;
 mod context;

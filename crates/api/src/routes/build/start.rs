@@ -10,6 +10,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::backlog::Backlog;
 use super::context;
 use super::options::{self, Options};
 use super::session;
@@ -19,7 +20,7 @@ use crate::request::{Query, auth};
 use crate::routes::image::progress;
 use crate::state::AppState;
 
-/// Events that may wait for a slow client.
+/// Events that may wait to be taken.
 const PENDING: usize = 64;
 
 pub async fn handle(
@@ -119,12 +120,23 @@ fn refuse_documents(headers: &HeaderMap) -> Result<()> {
     Ok(())
 }
 
+/// Tells what a build says, which never waits for the client.
 async fn tell(mut events: mpsc::Receiver<BuildEvent>, lines: &Lines, quiet: bool) {
-    while let Some(event) = events.recv().await {
-        if let Some(message) = message(event).filter(|_| !quiet) {
+    let backlog = Backlog::default();
+    let taking = async {
+        while let Some(event) = events.recv().await {
+            if let Some(message) = message(event).filter(|_| !quiet) {
+                backlog.push(message);
+            }
+        }
+        backlog.end();
+    };
+    let sending = async {
+        while let Some(message) = backlog.next().await {
             lines.send(message).await;
         }
-    }
+    };
+    tokio::join!(taking, sending);
 }
 
 /// What clients hear; news of single steps are for other readers.

@@ -13,6 +13,7 @@ mod projects;
 mod sending;
 mod together;
 
+mod suspended;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
