@@ -1,8 +1,8 @@
-//! The docker client of today with its plugins for building and Compose, and one that builds without plugins, for the tests
-//! that need them.
+//! The docker client of today with its plugins for building and Compose, one that builds without plugins, and a server for
+//! repositories over ssh, for the tests that need them.
 //!
 //! They are taken from Debian's suites, by name, through an apt configuration of their own: the machine's own packages and
-//! sources stay as they are. The programs are unpacked into `target/clients` (the old one into `old` there) and nowhere else.
+//! sources stay as they are. The programs are unpacked into `target/clients` (the old client into `old` there, the server into `ssh`) and nowhere else.
 //! Where they cannot be had, `missing` there says why, and the tests that need them say so when they skip themselves.
 
 use std::fs;
@@ -36,6 +36,15 @@ const SETS: &[Set] = &[
         suite: "bookworm",
         home: "target/clients/old",
         programs: &[("docker.io", "usr/bin/docker")],
+    },
+    // A server for repositories over ssh, with the library that most machines lack.
+    Set {
+        suite: "bookworm",
+        home: "target/clients/ssh",
+        programs: &[
+            ("libwrap0", "usr/lib/x86_64-linux-gnu/libwrap.so.0"),
+            ("openssh-server", "usr/sbin/sshd"),
+        ],
     },
 ];
 
@@ -76,7 +85,9 @@ impl Set {
             }
             Err(error) => {
                 let suite = self.suite;
-                println!("docker clients of Debian {suite} cannot be had: their tests are SKIPPED:");
+                let packages: Vec<&str> = self.programs.iter().map(|(package, _)| *package).collect();
+                let packages = packages.join(", ");
+                println!("{packages} of Debian {suite} cannot be had: their tests are SKIPPED:");
                 println!("    {error:#}");
                 fs::write(missing, format!("{error:#}"))?;
             }

@@ -62,7 +62,7 @@ pub use history::{BuildRow, Explained};
 pub use patience::{Asked, Patience};
 pub use plan::context_name;
 pub use prepared::Prepared;
-pub use remote::{Fetched, RemoteContext, fetch, fetch_context, unpack_context};
+pub use remote::{Access, Fetched, RemoteContext, Ssh, fetch, fetch_context, is_git, unpack_context};
 pub use report::{StepId, StepNews};
 pub use request::{
     Allowed, BuildEvent, BuildRequest, BuiltContext, HOST_NETWORK, INSECURE, NamedContext, Narration,

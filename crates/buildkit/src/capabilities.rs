@@ -37,6 +37,8 @@ const DEFINITIONS: &[&str] = &[
     "source.git.keepgitdir",
     "source.git.fullurl",
     "source.git.subdir",
+    "source.git.knownsshhosts",
+    "source.git.mountsshsock",
     "source.http",
     "source.http.checksum",
     "source.http.perm",

@@ -1,7 +1,7 @@
 //! The service as a whole: what all its parts share, and how connections reach it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::session::MAX_MESSAGE;
@@ -112,6 +112,11 @@ impl Service {
             Some(id) if *id != session.id => self.sessions.get(id).await,
             _ => Ok(session.clone()),
         }
+    }
+
+    /// Where the engine keeps everything.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Where what lasts no longer than a build lies; it is emptied when a daemon starts.

@@ -5,7 +5,7 @@ use super::stage::Planning;
 use super::{Planner, mistake};
 use crate::error::BuildError;
 use crate::instruction::{Copy, Statement};
-use crate::remote::{is_git, is_url, without_password};
+use crate::remote::{Ssh, is_git, is_url, without_password};
 use crate::solve::VertexId;
 use crate::step::{CopyStep, FileSource, ModeChange, StepKind};
 use crate::transcript::StepNumber;
@@ -144,6 +144,7 @@ impl Planning {
             remote,
             git,
             keep_git_dir: copy.keep_git_dir,
+            ssh: Ssh::default(),
             commit,
             inline,
             destination,

@@ -8,6 +8,7 @@ mod plan;
 use spec::{Digest, Platform};
 
 use crate::instruction::{Mount, RunNetwork};
+use crate::remote::Ssh;
 use crate::request::{Allowed, BuiltContext};
 
 pub(crate) use plan::plan;
@@ -61,6 +62,7 @@ pub enum Action {
     Git {
         source: String,
         keep_git_dir: bool,
+        ssh: Ssh,
     },
     /// What another build made.
     Built(Box<BuiltContext>),

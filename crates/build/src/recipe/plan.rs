@@ -262,9 +262,11 @@ impl Planning<'_> {
             Action::Built(built) => self.add(StepKind::Built(built.clone()), &[], true)?,
             Action::Directory(name) => self.onto_nothing(CopyStep::all_of(name))?,
             Action::Web(web) => self.onto_nothing(CopyStep::web(web)?)?,
-            Action::Git { source, keep_git_dir } => {
-                self.onto_nothing(CopyStep::repository(source, *keep_git_dir))?
-            }
+            Action::Git {
+                source,
+                keep_git_dir,
+                ssh,
+            } => self.onto_nothing(CopyStep::repository(source, *keep_git_dir, ssh))?,
             Action::Merge(inputs) => {
                 let mut vertices = Vec::new();
                 for input in inputs.iter().flatten() {
@@ -337,9 +339,9 @@ impl Planning<'_> {
                 root: root.output,
                 wanted: number,
                 results: Arc::clone(&results),
+                patience: Arc::clone(&patience),
             };
             let plan = RunPlan {
-                patience: Arc::clone(&patience),
                 several: Some(several),
                 ..plan.clone()
             };

@@ -3,7 +3,8 @@
 //!
 //! The repository is foreign. git is run without the host's configuration and hooks, may speak only protocols of the
 //! network (a submodule could else name a directory of the host), never asks for a password, and is given nothing
-//! that starts with a dash where it expects a name. The subdirectory is taken only if no link leads there.
+//! that starts with a dash where it expects a name. The subdirectory is taken only if no link leads there. What it may show a
+//! server of a client's build is in [`super::access`].
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -12,6 +13,7 @@ use spec::ErrorClass;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
+use super::access::Access;
 use super::is_url;
 use crate::error::BuildError;
 
@@ -131,11 +133,12 @@ impl Checkout {
     }
 }
 
-/// Checks `source` out, below a directory of its own in `room`.
+/// Checks `source` out, below a directory of its own in `room`; without an [`Access`] as the daemon's user.
 pub async fn checkout(
     source: &str,
     keep_git_dir: Option<bool>,
     room: &Path,
+    access: Option<&Access>,
     stop: &CancellationToken,
 ) -> Result<Checkout, BuildError> {
     let room = room.join("tmp");
@@ -147,7 +150,7 @@ pub async fn checkout(
         .map_err(fail)?;
     let mut wanted = Wanted::parse(source)?;
     wanted.keep_git_dir = keep_git_dir.or(wanted.keep_git_dir);
-    let (directory, commit) = clone_wanted(&wanted, room.path(), stop).await?;
+    let (directory, commit) = clone_wanted(&wanted, room.path(), access, stop).await?;
     Ok(Checkout {
         commit,
         subdirectory: wanted.subdirectory,
@@ -162,24 +165,29 @@ pub(super) async fn clone(
     source: &str,
     into: &Path,
     keep_git_dir: bool,
+    access: Option<&Access>,
     stop: &CancellationToken,
 ) -> Result<PathBuf, BuildError> {
     let mut wanted = Wanted::parse(source)?;
     wanted.keep_git_dir.get_or_insert(keep_git_dir);
-    let (directory, _) = clone_wanted(&wanted, into, stop).await?;
+    let (directory, _) = clone_wanted(&wanted, into, access, stop).await?;
     Ok(directory)
 }
 
 async fn clone_wanted(
     wanted: &Wanted,
     into: &Path,
+    access: Option<&Access>,
     stop: &CancellationToken,
 ) -> Result<(PathBuf, String), BuildError> {
     let checkout = into.join("repository");
     std::fs::create_dir(&checkout).map_err(|error| BuildError::io("making a directory for git", &error))?;
+    let variables = access.map_or(Ok(Vec::new()), |access| access.variables(into));
     let git = Git {
         home: into,
         checkout: &checkout,
+        access,
+        variables: variables.map_err(|error| BuildError::io("preparing what git may use", &error))?,
         stop,
     };
     git.run(&["init", "--quiet"]).await?;
@@ -308,6 +316,8 @@ fn below(root: &Path, subdirectory: &str) -> Result<PathBuf, BuildError> {
 struct Git<'a> {
     home: &'a Path,
     checkout: &'a Path,
+    access: Option<&'a Access>,
+    variables: Vec<(String, String)>,
     stop: &'a CancellationToken,
 }
 
@@ -363,6 +373,7 @@ impl Git<'_> {
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_ALLOW_PROTOCOL", "http:https:git:ssh")
             .env("LC_ALL", "C")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .kill_on_drop(true);
         let verb = args.first().copied().unwrap_or_default();
@@ -384,19 +395,26 @@ impl Git<'_> {
             return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
         }
         let said = String::from_utf8_lossy(&output.stderr);
+        let advice = self.access.map(|access| access.advice(&said)).unwrap_or_default();
         Err(BuildError::step(
-            format!("git {verb} failed: {}", readable(&said)),
+            format!("git {verb} failed: {}{advice}", readable(&said)),
             ErrorClass::Unavailable,
         ))
     }
 }
+
+/// What git says of every server that it gets nothing from.
+const ADVICE: [&str; 2] = [
+    "Please make sure you have the correct access rights",
+    "and the repository exists.",
+];
 
 /// The last lines of what git said, in one.
 fn readable(text: &str) -> String {
     let lines: Vec<&str> = text
         .lines()
         .map(str::trim)
-        .filter(|line| !line.is_empty())
+        .filter(|line| !line.is_empty() && !ADVICE.contains(line))
         .collect();
     let last = lines
         .get(lines.len().saturating_sub(3)..)
@@ -414,6 +432,16 @@ mod tests {
         assert!(is_git("https://h/x.git#main"));
         assert!(is_git("git@github.com:a/b") && is_git("github.com/a/b"));
         assert!(!is_git("https://h/x.tar.gz"));
+    }
+
+    #[test]
+    fn what_went_wrong_is_not_hidden_behind_advice() {
+        let said = "git@h: Permission denied (publickey).\r\nfatal: Could not read from remote repository.\n\n\
+                    Please make sure you have the correct access rights\nand the repository exists.\n";
+        assert_eq!(
+            readable(said),
+            "git@h: Permission denied (publickey).; fatal: Could not read from remote repository."
+        );
     }
 
     #[test]

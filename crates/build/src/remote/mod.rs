@@ -9,6 +9,7 @@
 //! Servers are foreign: what they send is bounded and unpacked beneath a directory descriptor, git is given no
 //! configuration of the host and no way to local files. Whatever fails, the caller's directory holds all there is.
 
+mod access;
 mod fetch;
 mod git;
 
@@ -22,6 +23,7 @@ use crate::archive;
 use crate::error::BuildError;
 use crate::parse::MAX_SIZE;
 
+pub use access::{Access, Ssh};
 pub use fetch::{Fetched, fetch, is_url, without_password};
 pub use git::{Checkout, checkout, is_git};
 
@@ -34,15 +36,17 @@ pub struct RemoteContext {
     pub dockerfile: Option<String>,
 }
 
-/// Fetches the context that `url` names into the empty directory `into`.
+/// Fetches the context that `url` names into the empty directory `into`. `access` is what a client lends for a repository;
+/// without it that is cloned as the daemon's user.
 pub async fn fetch_context(
     url: &str,
     into: &Path,
     keep_git_dir: bool,
+    access: Option<&Access>,
     stop: &CancellationToken,
 ) -> Result<RemoteContext, BuildError> {
     if is_git(url) {
-        let directory = git::clone(url, into, keep_git_dir, stop).await?;
+        let directory = git::clone(url, into, keep_git_dir, access, stop).await?;
         return Ok(RemoteContext {
             directory,
             dockerfile: None,

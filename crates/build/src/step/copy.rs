@@ -25,7 +25,7 @@ use crate::error::BuildError;
 use crate::history::Part;
 use crate::pattern::{Ignore, clean};
 use crate::recipe::Web;
-use crate::remote::{Checkout, Fetched, checkout, fetch};
+use crate::remote::{Access, Checkout, Fetched, Ssh, checkout, fetch};
 
 /// Where files come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub struct CopyStep {
     /// ADD: git repositories.
     pub git: Vec<String>,
     pub keep_git_dir: Option<bool>,
+    /// What they say about servers over ssh.
+    pub ssh: Ssh,
     /// ADD: how the name of the commit has to begin.
     pub commit: Option<String>,
     /// Name and content of heredocs.
@@ -168,12 +170,13 @@ impl CopyStep {
     }
 
     /// A git repository.
-    pub fn repository(source: &str, keep_git_dir: bool) -> CopyStep {
+    pub fn repository(source: &str, keep_git_dir: bool, ssh: &Ssh) -> CopyStep {
         CopyStep {
             keyword: "git",
             sources: Vec::new(),
             git: vec![source.to_owned()],
             keep_git_dir: Some(keep_git_dir),
+            ssh: ssh.clone(),
             ..CopyStep::everything(FileSource::Context)
         }
     }
@@ -186,6 +189,7 @@ impl CopyStep {
             remote: Vec::new(),
             git: Vec::new(),
             keep_git_dir: None,
+            ssh: Ssh::default(),
             commit: None,
             inline: Vec::new(),
             destination: "/".to_owned(),
@@ -308,7 +312,12 @@ impl CopyStep {
         let cloned = self.cloned.get_or_try_init(|| async {
             let mut all = Vec::new();
             for source in &self.git {
-                let checkout = checkout(source, self.keep_git_dir, build.store.root(), stop);
+                let root = build.store.root();
+                let access = match &build.request.client {
+                    Some(client) => Some(Access::of(&**client, source, &self.ssh, root).await?),
+                    None => None,
+                };
+                let checkout = checkout(source, self.keep_git_dir, root, access.as_ref(), stop);
                 let checkout = checkout.await.map_err(|error| error.context("ADD failed"))?;
                 if let Some(wanted) = &self.commit
                     && !checkout.commit.starts_with(wanted.as_str())

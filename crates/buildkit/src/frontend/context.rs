@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ::session::enclosed::Enclosed;
-use build::RemoteContext;
 use build::pattern::{Ignore, clean};
+use build::{Access, RemoteContext, Ssh};
 use rustix::fs::{Mode, OFlags};
 use sys::beneath::resolve_in_root;
 
@@ -17,7 +17,7 @@ use crate::error::Failure;
 use crate::files::{Purpose, Selection};
 use crate::job::Job;
 use crate::service::Service;
-use crate::session::{Directory, Session};
+use crate::session::{Directory, Session, SessionClient};
 
 /// The largest Dockerfile or ignore file that is read.
 const MAX_TEXT: u64 = 4 << 20;
@@ -214,7 +214,23 @@ async fn fetched(
     }
     let argument = options.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR");
     let keep = matches!(argument, Some(Some(value)) if matches!(value.as_str(), "1" | "true"));
-    Ok(build::fetch_context(&options.context, into, keep, &job.stop).await?)
+    of_url(service, job, session, &options.context, (into, keep)).await
+}
+
+/// Fetches a directory into one that is empty, with what the client lends for it; whether the history of a repository is kept.
+pub async fn of_url(
+    service: &Service,
+    job: &Arc<Job>,
+    session: &Session,
+    url: &str,
+    (into, keep_history): (&Path, bool),
+) -> Result<RemoteContext, Failure> {
+    let client = SessionClient::plain(service, session, job);
+    let access = match build::is_git(url) {
+        true => Some(Access::of(&client, url, &Ssh::default(), service.root()).await?),
+        false => None,
+    };
+    Ok(build::fetch_context(url, into, keep_history, access.as_ref(), &job.stop).await?)
 }
 
 /// A text file beneath a directory; `None` where there is none. Links lead nowhere outside.

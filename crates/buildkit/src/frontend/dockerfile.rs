@@ -13,7 +13,7 @@ use spec::Platform;
 use tokio::sync::mpsc;
 
 use super::Options;
-use super::context::{Sources, ignore_of, patterns, sources};
+use super::context::{Sources, ignore_of, of_url, patterns, sources};
 use crate::cache;
 use crate::error::Failure;
 use crate::export;
@@ -251,8 +251,8 @@ async fn contexts(
             "http" | "https" | "git" => {
                 let directory = Arc::new(service.directory("context-")?);
                 let step = job.begin(&format!("[context {name}] load from {kind}"));
-                let fetched = build::fetch_context(value, directory.path(), false, &job.stop).await;
-                step.end(fetched.as_ref().err().map(crate::error::words));
+                let fetched = of_url(service, job, session, value, (directory.path(), false)).await;
+                step.end(fetched.as_ref().err().map(|failure| failure.message.clone()));
                 let fetched = fetched?;
                 let directory = Directory::Fetched(fetched.directory, directory);
                 contexts.directories.insert(name.clone(), directory);

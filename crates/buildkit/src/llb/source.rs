@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bollard_buildkit_proto::pb::{SourceOp, op};
+use build::Ssh;
 use build::recipe::{Action, Web};
 
 use super::graph::Node;
@@ -99,6 +100,10 @@ pub fn read(op: &SourceOp, found: &mut Found<'_>) -> Result<Action, Failure> {
             Ok(Action::Git {
                 source,
                 keep_git_dir: attribute("git.keepgitdir") == Some("true"),
+                ssh: Ssh {
+                    agent: attribute("git.mountsshsock").unwrap_or_default().to_owned(),
+                    known_hosts: attribute("git.knownsshhosts").unwrap_or_default().to_owned(),
+                },
             })
         }
         "oci-layout" => match found.known.layouts.get(found.digest) {

@@ -47,7 +47,7 @@ pub async fn handle(
             let directory = context::make(root).await?;
             let keep = options.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR");
             let keep = matches!(keep, Some(Some(value)) if matches!(value.as_str(), "1" | "true"));
-            let remote = build::fetch_context(url, directory.path(), keep, &stop).await;
+            let remote = build::fetch_context(url, directory.path(), keep, None, &stop).await;
             let remote = remote.map_err(|error| ApiError::new(error.class(), error.to_string()))?;
             options.dockerfile = remote.dockerfile.unwrap_or(options.dockerfile);
             (directory, remote.directory)

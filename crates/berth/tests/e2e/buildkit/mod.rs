@@ -10,10 +10,11 @@ mod leaving;
 mod old;
 mod ours;
 mod projects;
+mod repositories;
 mod sending;
+mod suspended;
 mod together;
 
-mod suspended;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
