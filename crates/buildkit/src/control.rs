@@ -8,9 +8,10 @@ use ::session::control::EXPLAINED;
 use ::session::enclosed::Enclosed;
 use bollard_buildkit_proto::moby::buildkit::v1::control_server::Control;
 use bollard_buildkit_proto::moby::buildkit::v1::{
-    BuildHistoryEvent, BuildHistoryRequest, BytesMessage, DiskUsageRequest, DiskUsageResponse, InfoRequest,
-    InfoResponse, ListWorkersRequest, ListWorkersResponse, PruneRequest, SolveRequest, SolveResponse,
-    StatusRequest, StatusResponse, UpdateBuildHistoryRequest, UpdateBuildHistoryResponse, UsageRecord,
+    BuildHistoryEvent, BuildHistoryRecord, BuildHistoryRequest, BytesMessage, DiskUsageRequest,
+    DiskUsageResponse, InfoRequest, InfoResponse, ListWorkersRequest, ListWorkersResponse, PruneRequest,
+    SolveRequest, SolveResponse, StatusRequest, StatusResponse, UpdateBuildHistoryRequest,
+    UpdateBuildHistoryResponse, UsageRecord,
 };
 use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::broadcast::error::RecvError;
@@ -221,13 +222,15 @@ impl Control for Service {
         request: Request<UpdateBuildHistoryRequest>,
     ) -> Result<Response<UpdateBuildHistoryResponse>, Status> {
         let request = request.into_inner();
+        // What is asked to be finished is: a record is written as a whole when its build ends.
+        let change = |record: &mut BuildHistoryRecord| {
+            if !request.finalize {
+                record.pinned = request.pinned;
+            }
+        };
         if request.delete {
             self.history.delete(&request.r#ref)?;
-        } else if self
-            .history
-            .change(&request.r#ref, |record| record.pinned = request.pinned)
-            .is_none()
-        {
+        } else if self.history.change(&request.r#ref, change).is_none() {
             return Err(Failure::not_found(format!("no build {} is remembered", request.r#ref)).into());
         }
         Ok(Response::new(UpdateBuildHistoryResponse {}))

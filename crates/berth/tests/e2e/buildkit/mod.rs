@@ -10,6 +10,7 @@ mod leaving;
 mod old;
 mod ours;
 mod projects;
+mod remembering;
 mod repositories;
 mod sending;
 mod suspended;
