@@ -11,6 +11,7 @@ mod model;
 mod names;
 mod outside;
 mod pools;
+mod pools;
 mod ports;
 mod publish;
 mod repair;

@@ -84,7 +84,9 @@ fn containers_of_different_pools_meet_and_are_reached_from_outside() {
         check();
         // The second pools are as closed to everybody else as the first ones.
         inside(&host.lan, || {
-            sh(&format!("ip route add 10.82.0.0/24 via {HOST} && ip -6 route add fd82::/64 via {HOST6}"))
+            sh(&format!(
+                "ip route add 10.82.0.0/24 via {HOST} && ip -6 route add fd82::/64 via {HOST6}"
+            ))
         });
         for address in &of_b {
             for from in [&stranger.netns, &host.lan] {
