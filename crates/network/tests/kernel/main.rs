@@ -11,7 +11,6 @@ mod model;
 mod names;
 mod outside;
 mod pools;
-mod pools;
 mod ports;
 mod publish;
 mod repair;
