@@ -300,6 +300,90 @@ async fn configurations_of_another_shape_are_refused() {
     }
 }
 
+/// What names something that nobody has ends there, whoever brings it.
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_that_lead_to_nothing_are_refused() {
+    if !is_root() {
+        return;
+    }
+    let whole = || Parts::image(1, "").named(1);
+    // The configuration, the layer and the manifest, in the order in which they were made.
+    let made = whole();
+    for (name, bytes) in &made.files[..3] {
+        let missing = Digest::sha256(bytes);
+        let mut parts = whole();
+        parts.files.retain(|(kept, _)| kept != name);
+        let registry = MemoryRegistry::start(|_, _| None);
+        parts.serve(&registry);
+        let world = World::new();
+        let refused = world.pull(&registry.name("app:1")).await.unwrap_err();
+        assert!(refused.to_string().contains(missing.as_str()), "{refused}");
+        world.images.gc(|_| Ok(store::Roots::default())).unwrap();
+        assert!(world.images.list().unwrap().is_empty());
+        assert!(world.images.store().snapshots().list().unwrap().is_empty());
+        assert!(world.images.store().content().list().unwrap().is_empty());
+        let world = World::new();
+        let refused = load(&world, parts.archive()).await.unwrap_err();
+        let class = refused.class();
+        assert!(
+            matches!(class, ErrorClass::Invalid | ErrorClass::NotFound),
+            "{refused}"
+        );
+        assert_empty(&world);
+    }
+}
+
+/// A layer is what its bytes are: the type that its manifest gives it is no reason to take it for something else.
+#[tokio::test(flavor = "multi_thread")]
+async fn layers_whose_types_lie_are_read_as_what_they_are() {
+    use std::io::Write as _;
+    if !is_root() {
+        return;
+    }
+    let tar = tar_of(&[("file", b"content")]);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&tar).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let zstd = zstd::encode_all(tar.as_slice(), 1).unwrap();
+    for (declared, bytes) in [
+        (media_type::OCI_LAYER, &gzip),
+        (media_type::OCI_LAYER_GZIP, &tar),
+        (media_type::OCI_LAYER_GZIP, &zstd),
+        (media_type::OCI_LAYER_ZSTD, &gzip),
+        ("text/html", &zstd),
+    ] {
+        let mut parts = Parts::default();
+        let config = json!({"architecture": Platform::host().architecture, "os": "linux",
+            "rootfs": {"type": "layers", "diff_ids": [Digest::sha256(&tar)]}});
+        let config = serde_json::to_vec(&config).unwrap();
+        let (config_size, size) = (config.len(), bytes.len());
+        let (config, layer) = (parts.blob(config), parts.blob(bytes.clone()));
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST,
+            "config": {"mediaType": media_type::OCI_CONFIG, "digest": config, "size": config_size},
+            "layers": [{"mediaType": declared, "digest": layer, "size": size}],
+        });
+        parts.document(media_type::OCI_MANIFEST, &manifest);
+        let registry = MemoryRegistry::start(|_, _| None);
+        parts.serve(&registry);
+        let world = World::new();
+        let (image, _) = world.pull(&registry.name("app:1")).await.unwrap();
+        assert_eq!(
+            world.read(&image, "file").as_deref(),
+            Some("content"),
+            "{declared}"
+        );
+        let world = World::new();
+        load(&world, parts.archive()).await.unwrap();
+        let image = world.images.resolve("bomb:1").unwrap();
+        assert_eq!(
+            world.read(&image, "file").as_deref(),
+            Some("content"),
+            "{declared}"
+        );
+    }
+}
+
 /// A layer that says it has as much as no disk has is not begun.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_layer_larger_than_is_allowed_is_refused_before_it_comes() {
