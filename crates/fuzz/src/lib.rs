@@ -221,7 +221,8 @@ mod tests {
     fn what_is_found_out_leads_on_and_what_fails_is_kept_small() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("seed"), b"anything else").unwrap();
-        let hunt = || Target::new(dir.path()).run_for(Duration::from_secs(600), deep);
+        let target = || Target::new(dir.path()).words(&["B", "E", "R", "T"]);
+        let hunt = || target().run_for(Duration::from_secs(600), deep);
         let failed = std::panic::catch_unwind(hunt).unwrap_err();
         let said = failed.downcast_ref::<String>().unwrap();
         assert!(said.contains("failed-") && said.contains("the fault"), "{said}");
