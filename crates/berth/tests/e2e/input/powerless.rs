@@ -1,27 +1,29 @@
 //! A daemon that may do less than root: what it cannot bring onto its disk is told, with what to do, and nothing of it stays.
 
-use std::process::{Command, Stdio};
+use std::io::Write as _;
+use std::process::{Child, Command, Stdio};
 
 use crate::http::request;
 use crate::inventory::{Inventory, files};
-use crate::support::{self, Daemon};
+use crate::support::{self, Daemon, retry};
 use crate::tarball::{Image, Tar};
-use crate::web::Web;
+use crate::web::{Served, Web};
 
-/// A daemon that `wrapper` becomes.
-fn start(wrapper: &[&str]) -> Daemon {
+/// A daemon that `wrapper` becomes, once `prepare` is through with it.
+fn start(wrapper: &[&str], prepare: impl FnOnce(&mut Child)) -> Daemon {
     let dir = tempfile::Builder::new().prefix("berth-e2e-").tempdir().unwrap();
     let daemon = support::command(dir.path(), &[]);
-    let child = Command::new(wrapper[0])
+    let mut child = Command::new(wrapper[0])
         .args(&wrapper[1..])
         .arg(daemon.get_program())
         .args(daemon.get_args())
         .env(support::OF_DAEMON, dir.path())
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(support::log_of(dir.path()))
         .spawn()
         .unwrap();
+    prepare(&mut child);
     let daemon = Daemon {
         dir,
         args: Vec::new(),
@@ -31,6 +33,22 @@ fn start(wrapper: &[&str]) -> Daemon {
     daemon.wait_until_ready();
     daemon.import_base();
     daemon
+}
+
+/// One that is root in a user namespace with the host's ids.
+fn start_in_user_namespace() -> Daemon {
+    let script = "read go && exec \"$@\"";
+    let wrapper = ["unshare", "--user", "--mount", "--net", "sh", "-c", script, "sh"];
+    start(&wrapper, |child| {
+        let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/user")).ok();
+        let (ours, id) = (namespace("self"), child.id().to_string());
+        let entered = retry(|| namespace(&id).filter(|theirs| ours.as_ref() != Some(theirs)));
+        assert!(entered.is_some());
+        for map in ["uid_map", "gid_map"] {
+            std::fs::write(format!("/proc/{id}/{map}"), "0 0 65536\n").unwrap();
+        }
+        child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    })
 }
 
 /// An image whose middle layer has a device, under layers that are good.
@@ -45,12 +63,8 @@ fn with_device() -> Image {
     ])
 }
 
-#[test]
-fn devices_in_images_are_refused_where_none_can_be_made() {
-    guard!();
-    let daemon = start(&["setpriv", "--bounding-set=-mknod"]);
-    let (image, web) = (with_device(), Web::start());
-    let served = web.serve_image("devices", &image);
+/// Brings the image in by every way there is, of which none may succeed, or leave anything.
+fn refuses(daemon: &Daemon, image: &Image, served: &Served) {
     let layer = spec::Digest::sha256(&image.layers[1]).to_string();
     let archive = daemon.dir.path().join("image.tar");
     std::fs::write(&archive, image.archive("devices:1")).unwrap();
@@ -58,8 +72,8 @@ fn devices_in_images_are_refused_where_none_can_be_made() {
     let tree = daemon.dir.path().join("tree.tar");
     std::fs::write(&tree, &image.layers[1]).unwrap();
     let tree = tree.display().to_string();
-    let before = Inventory::of(&daemon);
-    let stored = files(&daemon);
+    let before = Inventory::of(daemon);
+    let stored = files(daemon);
     let commands: [(&[&str], i32, bool); 4] = [
         (&["pull", &served.name], 1, true),
         (&["run", "--rm", &served.name], 125, true),
@@ -79,20 +93,25 @@ fn devices_in_images_are_refused_where_none_can_be_made() {
             1,
             "{command:?} tells it once: {said}"
         );
-        before.assert_unchanged(&daemon, &format!("{command:?}"));
-        assert_eq!(files(&daemon), stored, "{command:?}");
+        before.assert_unchanged(daemon, &format!("{command:?}"));
+        assert_eq!(files(daemon), stored, "{command:?}");
     }
     let body = image.archive("devices:1");
-    let answer = request(
-        &daemon,
-        "POST",
-        "/images/load?quiet=1",
-        "application/x-tar",
-        &body,
-    );
+    let answer = request(daemon, "POST", "/images/load?quiet=1", "application/x-tar", &body);
     assert_eq!(answer.status, 403, "{}", answer.body);
+}
+
+#[test]
+fn devices_in_images_are_refused_where_none_can_be_made() {
+    guard!();
+    let (image, web) = (with_device(), Web::start());
+    let served = web.serve_image("devices", &image);
+    let daemon = start(&["setpriv", "--bounding-set=-mknod"], |_| {});
+    refuses(&daemon, &image, &served);
+    refuses(&start_in_user_namespace(), &image, &served);
     // Whoever has the right takes the same image.
-    let daemon = Daemon::start();
-    daemon.ok(&["pull", &served.name]);
-    daemon.ok(&["load", "-i", &archive]);
+    let archive = daemon.dir.path().join("image.tar").display().to_string();
+    let able = Daemon::start();
+    able.ok(&["pull", &served.name]);
+    able.ok(&["load", "-i", &archive]);
 }
