@@ -38,7 +38,31 @@ pub struct Peer {
     pub dir: PathBuf,
     pub docker: PathBuf,
     /// Last, for the daemon lives in it.
-    _netns: Netns,
+    netns: Netns,
+}
+
+/// Starts dockerd on this directory, in this network namespace, with further arguments.
+fn spawn(dir: &Path, netns: &Netns, args: &[&str]) -> Result<Child> {
+    let mut log = std::fs::OpenOptions::new();
+    let log = log.create(true).append(true).open(dir.join("dockerd.log"))?;
+    // nsenter, not `ip netns exec`: the latter hides the control groups behind a /sys of its own.
+    Command::new("nsenter")
+        .arg(format!("--net=/run/netns/{}", netns.0))
+        .arg("dockerd")
+        .args(["--host", &format!("unix://{}", dir.join("docker.sock").display())])
+        .arg("--data-root")
+        .arg(dir.join("root"))
+        .arg("--exec-root")
+        .arg(dir.join("exec"))
+        .arg("--pidfile")
+        .arg(dir.join("docker.pid"))
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .process_group(0)
+        .spawn()
+        .context("cannot start dockerd")
 }
 
 struct Netns(String);
@@ -66,24 +90,7 @@ impl Peer {
         std::fs::create_dir_all(&dir)?;
         remove_left()?;
         let netns = Netns::make()?;
-        let log = std::fs::File::create(dir.join("dockerd.log"))?;
-        // nsenter, not `ip netns exec`: the latter hides the control groups behind a /sys of its own.
-        let child = Command::new("nsenter")
-            .arg(format!("--net=/run/netns/{}", netns.0))
-            .arg("dockerd")
-            .args(["--host", &format!("unix://{}", dir.join("docker.sock").display())])
-            .arg("--data-root")
-            .arg(dir.join("root"))
-            .arg("--exec-root")
-            .arg(dir.join("exec"))
-            .arg("--pidfile")
-            .arg(dir.join("docker.pid"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .process_group(0)
-            .spawn()
-            .context("cannot start dockerd")?;
+        let child = spawn(&dir, &netns, &[])?;
         // The client of the same package where there is one: it builds with BuildKit without a plugin.
         let packaged = PathBuf::from("/usr/bin/docker");
         let docker = if packaged.exists() {
@@ -95,7 +102,7 @@ impl Peer {
             child,
             dir,
             docker,
-            _netns: netns,
+            netns,
         };
         let deadline = Instant::now() + Duration::from_secs(60);
         while !output(&mut peer.client(&["version"]))?.status.success() {
@@ -106,6 +113,16 @@ impl Peer {
             std::thread::sleep(Duration::from_millis(200));
         }
         Ok(peer)
+    }
+
+    /// Ends the daemon and starts the next one with these further arguments; how long it took until that had given `answers`.
+    pub fn restart(&mut self, args: &[&str], answers: impl FnOnce() -> Result<()>) -> Result<Duration> {
+        run_command(Command::new("kill").arg(self.pid()?.to_string()))?;
+        self.child.wait()?;
+        let start = Instant::now();
+        self.child = spawn(&self.dir, &self.netns, args)?;
+        answers()?;
+        Ok(start.elapsed())
     }
 
     pub fn client(&self, args: &[&str]) -> Command {

@@ -4,7 +4,8 @@
 //! Rows are chosen by name, all of them when none is. `BERTH_BENCH_SCALE=10` does a tenth of the work, for a try. Where
 //! dockerd is installed it does the same work beside ours, one after the other.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,13 +18,19 @@ use super::fixture;
 use super::memory::{SETTLED, monitors, pss};
 use super::pair::{median, milliseconds, timed};
 use crate::engine::{Daemon, Scratch};
-use crate::interrupt::Watched;
+use crate::interrupt::{self, Watched};
 use crate::process::{capture, exists, output};
 
 /// Times of one container among others are medians of so many.
 const RUNS: usize = 10;
+/// Starts of a daemon, of which the median counts.
+const RESTARTS: usize = 5;
 /// Whoever takes longer has failed.
 const PATIENCE: &str = "300";
+/// The same of a daemon that starts.
+const START_PATIENCE: Duration = Duration::from_secs(300);
+/// Without it dockerd ends its containers when it ends.
+const LIVE_RESTORE: &[&str] = &["--live-restore"];
 
 type Row = (&'static str, fn(&mut Bench) -> Result<()>);
 
@@ -239,41 +246,111 @@ fn growth(bench: &mut Bench) -> Result<()> {
     })
 }
 
-/// From the start of the program to its first answer; the peer's is not measured.
-fn restarts(bench: &mut Bench, what: &str) -> Result<()> {
-    let mut times = Vec::new();
-    for _ in 0..RUNS {
-        times.push(bench.ours.restart()?);
+/// What a daemon answers, when it answers.
+fn answer(socket: &str, path: &str) -> Result<String> {
+    let mut stream = UnixStream::connect(socket.trim_start_matches("unix://"))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: bench\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    match text.split_once("\r\n\r\n") {
+        Some((head, body)) if head.split(' ').nth(1) == Some("200") => Ok(body.to_owned()),
+        _ => bail!("no good answer: {text}"),
     }
-    say(what, "berth", &milliseconds(median(times)));
+}
+
+/// Waits until the daemon at this socket says that it is there, and lists so many containers, of which so many run.
+fn lists(socket: &str, all: usize, running: usize) -> Result<()> {
+    let count = |path: &str| -> Result<usize> {
+        let list: Vec<serde_json::Value> = serde_json::from_str(&answer(socket, path)?)?;
+        Ok(list.len())
+    };
+    let deadline = Instant::now() + START_PATIENCE;
+    loop {
+        interrupt::check()?;
+        let there = answer(socket, "/_ping").and_then(|_| count("/containers/json?all=1"));
+        match there {
+            Ok(found) => {
+                ensure!(found == all, "{found} containers are listed, and there are {all}");
+                let found = count("/containers/json")?;
+                ensure!(
+                    found == running,
+                    "{found} containers run, and there were {running}"
+                );
+                return Ok(());
+            }
+            Err(error) if Instant::now() > deadline => return Err(error),
+            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+}
+
+/// From the start of the program until it lists all containers.
+fn restarts(bench: &mut Bench, what: &str, count: usize, running: usize, args: &[&str]) -> Result<()> {
+    let Bench { ours, peer, .. } = bench;
+    if let Some(peer) = peer {
+        let socket = peer.socket();
+        let times: Result<Vec<Duration>> = (0..RESTARTS)
+            .map(|_| peer.restart(args, || lists(&socket, count, running)))
+            .collect();
+        say(what, "docker", &milliseconds(median(times?)));
+    }
+    let socket = ours.socket.clone();
+    let times: Result<Vec<Duration>> = (0..RESTARTS)
+        .map(|_| ours.restart(|| lists(&socket, count, running)))
+        .collect();
+    say(what, "berth", &milliseconds(median(times?)));
     Ok(())
 }
 
 fn restart_stopped(bench: &mut Bench) -> Result<()> {
     let count = bench.scaled(1000);
-    create_up_to(&|args| bench.ours.client(args), 0, count)?;
-    restarts(bench, &format!("daemon start with {count} stopped containers"))
+    bench.each(|_, client| create_up_to(client, 0, count))?;
+    restarts(
+        bench,
+        &format!("daemon start with {count} stopped containers"),
+        count,
+        0,
+        &[],
+    )
 }
 
-fn run_idle(daemon: &Daemon, from: usize, to: usize) -> Result<()> {
+fn run_idle(client: Client<'_>, from: usize, to: usize) -> Result<()> {
     for number in from..to {
         let name = format!("idle-{number}");
-        capture(&mut daemon.client(&["run", "-d", "--name", &name, IMAGE, "sleep", "100000"]))?;
+        capture(&mut client(&[
+            "run", "-d", "--name", &name, IMAGE, "sleep", "100000",
+        ]))?;
     }
     Ok(())
 }
 
 fn restart_running(bench: &mut Bench) -> Result<()> {
     let count = bench.scaled(200);
-    run_idle(&bench.ours, 0, count)?;
-    restarts(bench, &format!("daemon start with {count} running containers"))
+    if let Some(peer) = &mut bench.peer {
+        let socket = peer.socket();
+        peer.restart(LIVE_RESTORE, || lists(&socket, 0, 0))?;
+    }
+    bench.each(|_, client| run_idle(client, 0, count))?;
+    restarts(
+        bench,
+        &format!("daemon start with {count} running containers"),
+        count,
+        count,
+        LIVE_RESTORE,
+    )?;
+    bench.each(|_, client| remove_all(client))?;
+    if let Some(peer) = &mut bench.peer {
+        let socket = peer.socket();
+        peer.restart(&[], || lists(&socket, 0, 0))?;
+    }
+    Ok(())
 }
 
 /// Proportional set sizes of processes that have nothing to do.
 fn memory(bench: &mut Bench) -> Result<()> {
     let mut running = 0;
     for count in [0, 10, bench.scaled(200).max(12)] {
-        run_idle(&bench.ours, running, count)?;
+        run_idle(&|args| bench.ours.client(args), running, count)?;
         running = count;
         let monitors = monitors(&bench.ours)?;
         std::thread::sleep(SETTLED);
@@ -330,7 +407,7 @@ fn output_of_a_container(bench: &mut Bench) -> Result<()> {
 /// Memory must not grow with the number of execs.
 fn execs(bench: &mut Bench) -> Result<()> {
     let count = bench.scaled(10_000);
-    run_idle(&bench.ours, 0, 1)?;
+    run_idle(&|args| bench.ours.client(args), 0, 1)?;
     let exec = |times: usize| -> Result<()> {
         for _ in 0..times {
             capture(&mut bench.ours.client(&["exec", "idle-0", "true"]))?;
