@@ -7,6 +7,9 @@
 //! Every test tries some columns of its row, others each time. `BERTH_CRASH_POINTS=all` tries every one
 //! (`cargo xtask crash`), another number so many.
 
+mod builds;
+mod containers;
+mod images;
 mod pushed;
 mod resumed;
 mod scenarios;
@@ -88,7 +91,7 @@ fn survive_with(args: &[&str], scenario: &Scenario, victim: Victim) {
                 watched.start_again();
                 (scenario.check)(&watched.daemon, &note, output.status.success());
             }
-            Victim::Monitor => {
+            Victim::Monitor | Victim::MonitorMeanwhile => {
                 let complaint = crate::support::text(&output.stderr);
                 assert!(!complaint.contains("panicked"), "{complaint}");
                 (scenario.orphaned)(&watched.daemon, &note, output.status.success());
@@ -123,6 +126,35 @@ fn daemon_at_volume_clone() {
 #[test]
 fn daemon_at_volume_import() {
     survive(&volumes::VOLUME_IMPORT, Victim::Daemon);
+}
+
+macro_rules! rows {
+    ($($test:ident: $victim:ident at $room:ident::$scenario:ident;)*) => {
+        $(
+            #[test]
+            fn $test() {
+                survive(&$room::$scenario, Victim::$victim);
+            }
+        )*
+    };
+}
+
+rows! {
+    daemon_at_restart: Daemon at containers::RESTART;
+    daemon_at_kill: Daemon at containers::KILL;
+    daemon_at_tag: Daemon at images::TAG;
+    daemon_at_rmi: Daemon at images::RMI;
+    daemon_at_import: Daemon at images::IMPORT;
+    daemon_at_build_with_cache_to: Daemon at builds::BUILD_CACHE_TO;
+    daemon_at_build_with_cache_from: Daemon at builds::BUILD_CACHE_FROM;
+    daemon_at_build_with_output: Daemon at builds::BUILD_OUTPUT;
+    monitor_at_restart: Monitor at containers::RESTART;
+    monitor_at_kill: Monitor at containers::KILL;
+    monitor_while_restart: MonitorMeanwhile at containers::RESTART;
+    monitor_while_connect: MonitorMeanwhile at scenarios::CONNECT;
+    monitor_while_disconnect: MonitorMeanwhile at scenarios::DISCONNECT;
+    monitor_while_pause: MonitorMeanwhile at scenarios::PAUSE;
+    monitor_while_unpause: MonitorMeanwhile at scenarios::UNPAUSE;
 }
 
 /// What layers share is neither lost nor left behind.

@@ -7,7 +7,7 @@ use crate::support::{Daemon, retry, text};
 use crate::tarball::{Image, Tar};
 use crate::web::Web;
 
-const NAME: &str = "victim";
+pub const NAME: &str = "victim";
 /// A port of the host for each scenario that has one: they run beside each other.
 const ADDED: &str = "28017:81";
 const TAKEN: &str = "28018:81";
@@ -28,7 +28,7 @@ pub struct Scenario {
 
 impl Scenario {
     /// Something that is done with the container, which is there before and after.
-    const fn with_container(
+    pub const fn with_container(
         name: &'static str,
         prepare: fn(&Daemon) -> String,
         command: fn(&str) -> Vec<String>,
@@ -67,7 +67,7 @@ pub fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
 }
 
-fn nothing(_: &Daemon) -> String {
+pub fn nothing(_: &Daemon) -> String {
     String::new()
 }
 
@@ -80,18 +80,18 @@ fn state_of(daemon: &Daemon, name: &str) -> Option<String> {
         .then(|| text(&output.stdout).trim().to_owned())
 }
 
-fn state(daemon: &Daemon) -> Option<String> {
+pub fn state(daemon: &Daemon) -> Option<String> {
     state_of(daemon, NAME)
 }
 
-fn inspect(daemon: &Daemon, format: &str) -> String {
+pub fn inspect(daemon: &Daemon, format: &str) -> String {
     daemon
         .ok(&["inspect", "--type", "container", "-f", format, NAME])
         .trim()
         .to_owned()
 }
 
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     assert!(
         retry(|| holds().then_some(())).is_some(),
         "{what} does not come true"
@@ -99,7 +99,7 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// The container is what it is said to be, and can be used.
-fn is_whole(daemon: &Daemon) {
+pub fn is_whole(daemon: &Daemon) {
     let state = state(daemon).expect("the container is gone");
     if state != "running" {
         assert!(state == "created" || state == "exited", "{state}");
@@ -115,7 +115,7 @@ fn created(daemon: &Daemon) -> String {
     daemon.ok(&[&["create"], CONTAINER].concat())
 }
 
-fn running(daemon: &Daemon) -> String {
+pub fn running(daemon: &Daemon) -> String {
     daemon.ok(&[&["run", "-d"], CONTAINER].concat());
     inspect(daemon, "{{(index .Mounts 0).Name}}")
 }
@@ -132,7 +132,7 @@ const CONTAINER: &[&str] = &[
     "1000",
 ];
 
-fn remove(daemon: &Daemon, _: &str) {
+pub fn remove(daemon: &Daemon, _: &str) {
     // Where the check has not removed it.
     daemon.run(&["rm", "-f", "-v", NAME]);
 }
@@ -363,17 +363,17 @@ fn archived(daemon: &Daemon) -> String {
     path.display().to_string()
 }
 
-fn loaded(daemon: &Daemon) -> String {
+pub fn loaded(daemon: &Daemon) -> String {
     let path = archived(daemon);
     daemon.ok(&["load", "-q", "-i", &path]);
     path
 }
 
-fn has_image(daemon: &Daemon, name: &str) -> bool {
+pub fn has_image(daemon: &Daemon, name: &str) -> bool {
     daemon.run(&["image", "inspect", name]).status.success()
 }
 
-fn load_check(daemon: &Daemon, path: &str, told: bool) {
+pub fn load_check(daemon: &Daemon, path: &str, told: bool) {
     assert!(!told || has_image(daemon, "loaded:1"));
     if !told {
         daemon.ok(&["load", "-q", "-i", path]);
@@ -384,7 +384,7 @@ fn load_check(daemon: &Daemon, path: &str, told: bool) {
     }
 }
 
-fn load_clean(daemon: &Daemon, _: &str) {
+pub fn load_clean(daemon: &Daemon, _: &str) {
     remove(daemon, "");
     daemon.run(&["rmi", "loaded:1"]);
 }
@@ -432,7 +432,7 @@ fn image_prune_check(daemon: &Daemon, _: &str, told: bool) {
 }
 
 /// The context of a build; gives its directory.
-fn context(daemon: &Daemon) -> String {
+pub fn context(daemon: &Daemon) -> String {
     let dir = daemon.dir.path().join("context");
     std::fs::create_dir_all(&dir).unwrap();
     let steps = "FROM box:1\nRUN echo made > /made\nCOPY file /file\n";
@@ -441,7 +441,7 @@ fn context(daemon: &Daemon) -> String {
     dir.display().to_string()
 }
 
-fn build_check(daemon: &Daemon, context: &str, told: bool) {
+pub fn build_check(daemon: &Daemon, context: &str, told: bool) {
     if !told {
         daemon.ok(&["build", "-q", "-t", "built:1", context]);
     }
@@ -451,7 +451,7 @@ fn build_check(daemon: &Daemon, context: &str, told: bool) {
     );
 }
 
-fn build_clean(daemon: &Daemon, _: &str) {
+pub fn build_clean(daemon: &Daemon, _: &str) {
     daemon.ok(&["rmi", "-f", "built:1"]);
     daemon.ok(&["builder", "prune", "-a", "-f"]);
 }

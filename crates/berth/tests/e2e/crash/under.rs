@@ -151,7 +151,10 @@ fn stage() {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Victim {
     Daemon,
+    /// At what it does itself, or a process of its container on its way to its program.
     Monitor,
+    /// At what the daemon does with its container.
+    MonitorMeanwhile,
 }
 
 /// What is done when an operation is seen.
@@ -175,6 +178,8 @@ enum Plan {
 pub struct Watcher {
     plan: Arc<Mutex<Plan>>,
     daemon: u32,
+    /// In the environment of everything that daemons of this directory start.
+    mark: String,
 }
 
 impl Watcher {
@@ -208,6 +213,7 @@ impl Watcher {
         let watcher = Watcher {
             plan: Arc::default(),
             daemon: child.id(),
+            mark: format!("{}={}", support::OF_DAEMON, dir.display()),
         };
         let answering = watcher.clone();
         std::thread::spawn(move || answering.answer(&listener));
@@ -245,7 +251,12 @@ impl Watcher {
             return;
         };
         let monitor = monitor_of(process);
-        if victim == Victim::Monitor && monitor.is_none() {
+        let is_meant = match victim {
+            Victim::Daemon => true,
+            Victim::Monitor => monitor.is_some(),
+            Victim::MonitorMeanwhile => process == self.daemon,
+        };
+        if !is_meant {
             return;
         }
         match &mut *plan {
@@ -257,12 +268,15 @@ impl Watcher {
             return;
         }
         let killed = match victim {
-            Victim::Daemon => self.daemon,
-            Victim::Monitor => monitor.unwrap_or_default(),
+            Victim::Daemon => vec![self.daemon],
+            Victim::Monitor => monitor.into_iter().collect(),
+            Victim::MonitorMeanwhile => self.monitors(),
         };
-        let pid = Pid::from_raw(i32::try_from(killed).unwrap()).unwrap();
-        // One that has ended by itself is past its last operation.
-        let _ = rustix::process::kill_process(pid, Signal::KILL);
+        for pid in killed {
+            let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+            // One that has ended by itself is past its last operation.
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
         let call = usize::try_from(question.call).ok().and_then(Sysno::new);
         let whose = match process {
             process if process == self.daemon => "the daemon",
@@ -270,6 +284,22 @@ impl Watcher {
             _ => "another process",
         };
         *plan = Plan::Killed(format!("{} of {whose}", call.map_or("?", |call| call.name())));
+    }
+
+    /// The monitors of the containers that live.
+    fn monitors(&self) -> Vec<u32> {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let numbers = processes.filter_map(|process| process.file_name().to_str()?.parse().ok());
+        let ours = |process: &u32| {
+            let environment = std::fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
+            environment
+                .split(|byte| *byte == 0)
+                .any(|variable| variable == self.mark.as_bytes())
+        };
+        numbers
+            .filter(|process: &u32| monitor_of(*process) == Some(*process))
+            .filter(ours)
+            .collect()
     }
 
     fn set(&self, plan: Plan) -> Plan {
