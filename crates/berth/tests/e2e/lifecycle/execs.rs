@@ -21,7 +21,9 @@ fn execs(daemon: &Daemon, ids: &[String]) -> BTreeMap<String, Value> {
 }
 
 fn open(daemon: &Daemon) -> Vec<String> {
-    serde_json::from_str(&inspect(daemon, "box", "{{json .ExecIDs}}")).unwrap()
+    let told = inspect(daemon, "box", "{{json .ExecIDs}}");
+    // None is no list.
+    serde_json::from_str::<Option<_>>(&told).unwrap().unwrap_or_default()
 }
 
 fn client(daemon: &Daemon, words: &[&str]) -> Child {
