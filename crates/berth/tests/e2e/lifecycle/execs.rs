@@ -23,7 +23,9 @@ fn execs(daemon: &Daemon, ids: &[String]) -> BTreeMap<String, Value> {
 fn open(daemon: &Daemon) -> Vec<String> {
     let told = inspect(daemon, "box", "{{json .ExecIDs}}");
     // None is no list.
-    serde_json::from_str::<Option<_>>(&told).unwrap().unwrap_or_default()
+    serde_json::from_str::<Option<_>>(&told)
+        .unwrap()
+        .unwrap_or_default()
 }
 
 fn client(daemon: &Daemon, words: &[&str]) -> Child {
