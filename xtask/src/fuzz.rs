@@ -29,7 +29,7 @@ pub fn run(args: &[String]) -> Result<()> {
             "run",
             "--workspace",
             "--profile",
-            "fuzz",
+            "long",
             "--success-output",
             "final",
         ])
