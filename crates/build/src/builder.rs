@@ -33,6 +33,7 @@ use crate::request::{BuildEvent, BuildRequest};
 use crate::solution::Solution;
 use crate::solve::{Conditions, Done, Graph, Making, Observer, Outcome, SolveError, VertexId, Wanted, solve};
 use crate::step::{Build, FileSource, StepKind, StepOperation, Tree, forget_private};
+use crate::tally::{self, Tally};
 use crate::transcript::StepNumber;
 
 /// Builds images. Clones share the cache, and make equal steps once at a time.
@@ -45,6 +46,7 @@ pub struct Builder {
     cache_mounts: Arc<CacheMounts>,
     making: Arc<Making>,
     policy: Arc<CachePolicy>,
+    tally: Tally,
 }
 
 impl Builder {
@@ -72,6 +74,7 @@ impl Builder {
             cache_mounts: Arc::default(),
             making: Arc::default(),
             policy: Arc::default(),
+            tally: Tally::default(),
         })
     }
 
@@ -79,6 +82,17 @@ impl Builder {
     pub fn with_policy(mut self, policy: CachePolicy) -> Builder {
         self.policy = Arc::new(policy);
         self
+    }
+
+    /// The same builder, whose builds are counted.
+    pub fn counted_by(mut self, counter: Arc<tally::Counter>) -> Builder {
+        self.tally = Tally::new(counter);
+        self
+    }
+
+    /// Whom those tell of a build who drive it step by step. [`Builder::build`] tells by itself.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// Has the cache keep to its policy. What a build uses now stays.
@@ -117,8 +131,16 @@ impl Builder {
         request: BuildRequest,
         output: mpsc::Sender<BuildEvent>,
     ) -> Result<Image, BuildError> {
-        let prepared = self.prepare(request).await?;
-        self.run(prepared, output).await
+        let counted = self.tally.begin();
+        let built = match self.prepare(request).await {
+            Ok(prepared) => self.run(prepared, output).await,
+            Err(error) => Err(error),
+        };
+        match &built {
+            Ok(_) => counted.done(),
+            Err(error) => counted.failed(&error.to_string(), matches!(error, BuildError::Cancelled)),
+        }
+        built
     }
 
     /// Reads and checks the Dockerfile, so that a mistake can be answered before a stream is begun.

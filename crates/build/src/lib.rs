@@ -46,6 +46,7 @@ mod solution;
 pub mod solve;
 pub mod source;
 mod step;
+pub mod tally;
 mod transcript;
 
 pub use ::session::pattern;

@@ -95,6 +95,7 @@ pub async fn solve_job(
     enclosed: Option<Enclosed>,
 ) -> Result<HashMap<String, String>, Failure> {
     let job = service.jobs.open(Job::new(request).with(enclosed))?;
+    let counted = service.builder.tally().begin();
     service.history.begin(&job);
     let mut open = Open {
         service,
@@ -104,6 +105,10 @@ pub async fn solve_job(
     let result = service.run(&job).await;
     service.builder.steps_left().await;
     open.end(&result);
+    match &result {
+        Ok(_) => counted.done(),
+        Err(failure) => counted.failed(&failure.message, failure.code == tonic::Code::Cancelled),
+    }
     drop(open);
     let borrowed = job.has_borrowed();
     drop(job);

@@ -168,6 +168,19 @@ async fn run(settings: Settings, options: Options, level: Level) -> Result<(), S
     Ok(())
 }
 
+/// Has the engine's metrics tell of builds.
+fn count_builds(engine: &Engine) -> Arc<build::tally::Counter> {
+    let reasons = build::tally::Reason::ALL;
+    engine
+        .metrics()
+        .build_failures(reasons.map(build::tally::Reason::name));
+    let engine = engine.clone();
+    Arc::new(move |moment: build::tally::Moment| match moment {
+        build::tally::Moment::Begun => engine.metrics().build_begun(),
+        build::tally::Moment::Failed(reason) => engine.metrics().build_failed(reason.name()),
+    })
+}
+
 /// Opens everything that clients come to, and only then lets them in.
 async fn serve(
     settings: &Settings,
@@ -178,7 +191,8 @@ async fn serve(
     let executor = Arc::new(executor::EngineExecutor::new(engine.clone()));
     let builder = build::Builder::new(engine.images().clone(), engine.store().clone(), executor)
         .map_err(|error| format!("cannot open the build cache: {error}"))?
-        .with_policy(cache_policy(settings));
+        .with_policy(cache_policy(settings))
+        .counted_by(count_builds(engine));
     let builder = Arc::new(builder);
     let told = {
         let engine = engine.clone();

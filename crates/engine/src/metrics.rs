@@ -49,6 +49,8 @@ pub struct Metrics {
     monitors_lost: Counter,
     restarts: Counter,
     log_failures: Counter,
+    builds: Counter,
+    builds_failed: Family<Labels<1>, Counter>,
     states: Family<Labels<1>, Gauge>,
     objects: Family<Labels<1>, Gauge>,
     content: Gauge,
@@ -100,6 +102,8 @@ impl Default for Metrics {
             monitors_lost: Counter::default(),
             restarts: Counter::default(),
             log_failures: Counter::default(),
+            builds: Counter::default(),
+            builds_failed: Family::default(),
             states: Family::default(),
             objects: Family::default(),
             content: Gauge::default(),
@@ -174,6 +178,17 @@ impl Metrics {
             "Times that output of a container could not be written to its log",
             self.log_failures.clone(),
         );
+        let builder = self.registry.sub_registry_with_prefix("builder");
+        builder.register(
+            "builds_triggered",
+            "Builds of images that were asked for",
+            self.builds.clone(),
+        );
+        builder.register(
+            "builds_failed",
+            "Builds of images that failed, by Docker's reasons",
+            self.builds_failed.clone(),
+        );
     }
 
     fn register_engine(&mut self) {
@@ -243,6 +258,24 @@ impl Metrics {
             ("code", status.to_string()),
         ];
         self.requests.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// A build was asked for.
+    pub fn build_begun(&self) {
+        self.builds.inc();
+    }
+
+    /// A build failed for this reason.
+    pub fn build_failed(&self, reason: &str) {
+        let label = [("reason", reason.to_owned())];
+        self.builds_failed.get_or_create(&label).inc();
+    }
+
+    /// These are the reasons that there are: each is shown before the first build that fails for it.
+    pub fn build_failures(&self, reasons: impl IntoIterator<Item = &'static str>) {
+        for reason in reasons {
+            drop(self.builds_failed.get_or_create(&[("reason", reason.to_owned())]));
+        }
     }
 
     pub(crate) fn watch(&self, action: &'static str) -> Watch<'_> {

@@ -256,6 +256,72 @@ fn the_engine_and_its_host_are_told_by_dockers_names() {
     follower.wait().unwrap();
 }
 
+/// Whichever client builds, and however it fails.
+#[test]
+fn builds_are_counted_with_the_reasons_of_those_that_fail() {
+    guard!();
+    let address = free_address();
+    let daemon = Daemon::start_with(&["--metrics-addr", &address]);
+    let failed = |text: &str, reason: &str| {
+        value(
+            text,
+            &format!("builder_builds_failed_total{{reason=\"{reason}\"}}"),
+        )
+    };
+    let before = scrape(&address);
+    assert!(before.contains("builder_builds_triggered_total 0"), "{before}");
+    let reasons = [
+        "dockerfile_syntax_error",
+        "dockerfile_empty_error",
+        "command_not_supported_error",
+        "error_processing_commands_error",
+        "build_target_not_reachable_error",
+        "missing_onbuild_arguments_error",
+        "unknown_instruction_error",
+        "build_canceled",
+    ];
+    for reason in reasons {
+        let series = format!("builder_builds_failed_total{{reason=\"{reason}\"}} 0");
+        assert!(before.contains(&series), "{series} in\n{before}");
+    }
+    let context = daemon.dir.path().join("context");
+    std::fs::create_dir(&context).unwrap();
+    let place = context.display().to_string();
+    let build = |dockerfile: &str, more: &[&str]| {
+        std::fs::write(context.join("Dockerfile"), dockerfile).unwrap();
+        daemon.run(&[&["build", "-q"], more, &[&place]].concat())
+    };
+    assert!(build("FROM box:1\nRUN true\n", &[]).status.success());
+    for (dockerfile, more, reason) in [
+        (
+            "FROM box:1\nRUN exit 3\n",
+            &[][..],
+            "error_processing_commands_error",
+        ),
+        ("FROM box:1\nFORM x\n", &[], "unknown_instruction_error"),
+        ("FROM box:1 AS\n", &[], "dockerfile_syntax_error"),
+        ("# nothing\n", &[], "dockerfile_empty_error"),
+        (
+            "FROM box:1\n",
+            &["--target", "nosuch"],
+            "build_target_not_reachable_error",
+        ),
+    ] {
+        let before = failed(&scrape(&address), reason);
+        assert!(!build(dockerfile, more).status.success(), "{dockerfile}");
+        let after = scrape(&address);
+        assert_eq!(failed(&after, reason), before + 1.0, "{reason} in\n{after}");
+    }
+    // As a client without BuildKit asks.
+    let archive = crate::tarball::Tar::default()
+        .file("Dockerfile", b"FROM box:1\nRUN exit 3\n")
+        .finish();
+    crate::http::request(&daemon, "POST", "/v1.47/build", "application/x-tar", &archive);
+    let after = scrape(&address);
+    assert_eq!(failed(&after, "error_processing_commands_error"), 2.0, "{after}");
+    assert_eq!(value(&after, "builder_builds_triggered_total"), 7.0, "{after}");
+}
+
 #[test]
 fn monitors_that_die_and_restarts_are_counted() {
     guard!();
