@@ -12,9 +12,9 @@ use bollard_buildkit_proto::pb::{Definition, Op, op};
 use build::Builder;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use image::Images;
+use image::{Image, Images};
 use prost::Message;
-use spec::{Digest, Reference};
+use spec::Reference;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::service::Routes;
 
@@ -30,8 +30,8 @@ use crate::uploads::Uploads;
 /// How a result of this engine is named in a definition.
 const RESULT: &str = "berth-result://";
 
-/// Told of every image that a build has made and that stays, and of the names that it was given. May block.
-pub type Told = dyn Fn(&Digest, &[Reference]) + Send + Sync;
+/// Told of every image that a build has made and that stays, and of the names that it was given. Must not take long.
+pub type Told = dyn Fn(&Image, &[Reference]) + Send + Sync;
 
 /// Everything the service's parts share; clones are handles.
 #[derive(Clone)]

@@ -196,7 +196,7 @@ async fn serve(
     let builder = Arc::new(builder);
     let told = {
         let engine = engine.clone();
-        Arc::new(move |id: &spec::Digest, names: &[spec::Reference]| engine.image_built(id, names))
+        Arc::new(move |image: &image::Image, names: &[spec::Reference]| engine.image_built(image, names))
     };
     let buildkit = buildkit::Service::open(builder.clone(), engine.images().clone(), told)
         .map_err(|error| format!("cannot open the directories of building clients: {error}"))?;

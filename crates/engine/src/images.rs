@@ -150,15 +150,15 @@ impl Engine {
         .await
     }
 
-    /// Tells of an image that a build has made, and of the names that it was given. Blocks.
-    pub fn image_built(&self, id: &Digest, names: &[Reference]) {
-        // It may be gone by now, and was made all the same.
-        let image = self.inner.images.resolve(id.as_str()).ok();
-        let shown = image.as_ref().map_or(id, |image| &image.shown).as_str();
-        emit_of(&self.inner, image.as_ref(), "create", id.as_str(), shown);
+    /// Tells of an image that a build has made, and of the names that it was given. It may be gone by now, and was made all
+    /// the same.
+    pub fn image_built(&self, image: &Image, names: &[Reference]) {
+        let told = |action: &str, name: &str| {
+            emit_of(&self.inner, Some(image), action, image.id.as_str(), name);
+        };
+        told("create", image.shown.as_str());
         for name in names {
-            let name = name.or_latest().familiar();
-            emit_of(&self.inner, image.as_ref(), "tag", id.as_str(), &name);
+            told("tag", &name.or_latest().familiar());
         }
     }
 

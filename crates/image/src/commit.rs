@@ -1,5 +1,6 @@
 //! Images made here: snapshots become layers, a configuration and a manifest are written.
 
+use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -135,11 +136,11 @@ impl Images {
             top,
         };
         let names: Vec<Reference> = names.iter().map(Reference::or_latest).collect();
-        match parent {
+        let blobs = match parent {
             Some(parent) => self.register_child(target, &names, &[unpacked], parent)?,
             None => self.register(target, &names, &[unpacked])?,
-        }
-        self.view(target, None, target.digest.as_str())
+        };
+        self.view_of(target, None, target.digest.as_str(), Some(blobs))
     }
 
     pub(crate) fn put_document(
@@ -163,21 +164,14 @@ impl Images {
         waiting: &mut Vec<Sealed>,
     ) -> Result<Vec<MadeLayer>, ImageError> {
         let snapshots = self.inner.store.snapshots();
-        stack.iter().for_each(|id| lease.hold_snapshot(*id));
+        lease.hold_snapshots(stack);
         let infos = snapshots.get_all(stack)?;
         // A layer that was written before, in this image or another, is not compressed again.
         let written = infos
             .iter()
             .map(|info| info.diff.as_ref().filter(|_| info.committed));
-        let blobs = self.layer_blobs(&written.collect::<Vec<_>>())?;
-        let mut known = Vec::new();
-        for (info, blob) in infos.into_iter().zip(blobs) {
-            if let Some(blob) = &blob {
-                lease.hold_blob(&blob.digest);
-            }
-            let blob = blob.filter(|blob| self.inner.store.content().has(&blob.digest));
-            known.push((info, blob));
-        }
+        let blobs = self.layer_blobs(&written.collect::<Vec<_>>(), lease)?;
+        let known: Vec<(SnapshotInfo, Option<Descriptor>)> = infos.into_iter().zip(blobs).collect();
         let is_new = |(info, blob): &(SnapshotInfo, Option<Descriptor>)| info.committed && blob.is_none();
         let new: Vec<SnapshotId> = stack
             .iter()
@@ -272,7 +266,7 @@ impl Images {
             chain = Some(own);
         }
         let ids = self.inner.store.snapshots().label_chains(&labels)?;
-        ids.iter().for_each(|id| lease.hold_snapshot(*id));
+        lease.hold_snapshots(&ids);
         let new = stack.iter().filter(|layer| layer.new);
         self.record_layers(new.map(|layer| (&layer.diff, &layer.blob)))?;
         let last = stack.last().map(|layer| layer.snapshot);
@@ -318,7 +312,10 @@ fn each<T: Sync, R: Send>(
     all: &[T],
     work: impl Fn(&T) -> Result<R, ImageError> + Sync,
 ) -> Result<Vec<R>, ImageError> {
-    let processors = thread::available_parallelism().map_or(1, |count| count.get());
+    let helpers = match all.len() {
+        0 | 1 => 0,
+        several => several.min(thread::available_parallelism().map_or(1, NonZero::get)) - 1,
+    };
     let next = AtomicUsize::new(0);
     let take = || -> Result<Vec<(usize, R)>, ImageError> {
         let mut done = Vec::new();
@@ -337,8 +334,7 @@ fn each<T: Sync, R: Send>(
     };
     let mut done = thread::scope(|scope| {
         // A thread that cannot be had leaves its work to the others.
-        let helpers = (1..all.len().min(processors))
-            .filter_map(|_| thread::Builder::new().spawn_scoped(scope, take).ok());
+        let helpers = (0..helpers).filter_map(|_| thread::Builder::new().spawn_scoped(scope, take).ok());
         let helpers: Vec<_> = helpers.collect();
         let mut done = take();
         for helper in helpers {

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use spec::image::{Descriptor, Document, ImageConfig, Manifest};
 use spec::{Digest, Platform, Reference, chain_id};
+use store::RememberedSizes;
 
 use crate::document::declared_type;
 use crate::error::ImageError;
 use crate::images::Images;
+use crate::lineage;
+use crate::names;
 use crate::platform::{candidates, score};
 
 /// One image for one platform.
@@ -32,7 +35,7 @@ pub struct Image {
     /// `name@digest` of each repository that names the image.
     pub repo_digests: Vec<String>,
     pub platform: Platform,
-    /// Bytes of its blobs and unpacked layers.
+    /// Bytes on the disk of its blobs and of the unpacked layers of all its platforms, each counted once.
     pub size: u64,
     /// RFC 3339 time of the last change to its names, empty if it has none.
     pub last_tagged: String,
@@ -116,6 +119,17 @@ impl Images {
         platform: Option<&Platform>,
         name: &str,
     ) -> Result<Image, ImageError> {
+        self.view_of(target, platform, name, None)
+    }
+
+    /// The same where it may be known which of its blobs are here.
+    pub(crate) fn view_of(
+        &self,
+        target: &Descriptor,
+        platform: Option<&Platform>,
+        name: &str,
+        blobs: Option<Vec<Descriptor>>,
+    ) -> Result<Image, ImageError> {
         let (descriptor, known) = self.choose(target, platform, name)?;
         let manifest = self.manifest_of(&descriptor)?;
         let (config, raw_config) = (known.0.clone(), known.1.clone());
@@ -128,9 +142,19 @@ impl Images {
                 platform: wanted.clone(),
             });
         }
-        let (references, last_tagged) = self.names_of(&target.digest)?;
+        let blobs = match blobs {
+            Some(blobs) => blobs,
+            None => self.inner.documents.blobs_here(&self.inner.store, target)?,
+        };
+        let layers = self.layers_of(target)?;
+        let (names, parent, unpacked) = self.inner.store.db().read(|db| {
+            let names = names::rows_of(db, &target.digest)?;
+            let parent = lineage::parent_in(db, &target.digest)?;
+            Ok((names, parent, RememberedSizes::read(db, layers)?))
+        })?;
+        let (references, last_tagged) = names::read(&names);
         let repo_digests = repo_digests(&references, &target.digest);
-        let size = self.size_of(target)?;
+        let size = self.bytes_of(&blobs) + self.inner.store.snapshots().bytes_of(unpacked)?;
         Ok(Image {
             id: target.digest.clone(),
             shown: self.id_of(target),
@@ -146,10 +170,7 @@ impl Images {
             repo_digests,
             size,
             last_tagged,
-            parent: self
-                .parent_of(&target.digest)?
-                .map(|parent| self.shown(&parent))
-                .transpose()?,
+            parent: parent.map(|parent| self.shown(&parent)).transpose()?,
         })
     }
 
@@ -211,15 +232,13 @@ impl Images {
         }
     }
 
-    /// Bytes on the disk for the blobs below `target` and of the unpacked layers of all its platforms, each counted once.
-    pub(crate) fn size_of(&self, target: &Descriptor) -> Result<u64, ImageError> {
-        let store = &self.inner.store;
-        let blobs = self.inner.documents.blobs_here(store, target)?;
-        let blobs: u64 = blobs
+    /// Bytes on the disk for blobs that are here.
+    pub(crate) fn bytes_of(&self, blobs: &[Descriptor]) -> u64 {
+        let content = self.inner.store.content();
+        blobs
             .iter()
-            .map(|blob| store.content().held_bytes(&blob.digest, blob.size))
-            .sum();
-        Ok(blobs + self.unpacked_size(self.layers_of(target)?)?)
+            .map(|blob| content.held_bytes(&blob.digest, blob.size))
+            .sum()
     }
 
     /// Chain IDs of the layers of all platforms that are here.

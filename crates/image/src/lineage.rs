@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{OptionalExtension, Transaction};
+use rusqlite::{Connection, OptionalExtension, Transaction};
 use spec::Digest;
 use store::rusqlite;
 
@@ -22,15 +22,19 @@ pub(crate) fn record(tx: &Transaction<'_>, image: &Digest, parent: &Digest) -> r
     Ok(())
 }
 
+/// The parent as it was noted.
+pub(crate) fn parent_in(db: &Connection, image: &Digest) -> rusqlite::Result<Option<Digest>> {
+    let parent: Option<Option<String>> = db
+        .prepare_cached("SELECT parent FROM image WHERE digest = ?1")?
+        .query_row([image.as_str()], |row| row.get(0))
+        .optional()?;
+    Ok(parent.flatten().and_then(|parent| parent.parse().ok()))
+}
+
 impl Images {
     /// What `image` was committed from, whether or not that is still here.
     pub fn parent_of(&self, image: &Digest) -> Result<Option<Digest>, ImageError> {
-        let parent: Option<Option<String>> = self.inner.store.db().read(|db| {
-            db.prepare_cached("SELECT parent FROM image WHERE digest = ?1")?
-                .query_row([image.as_str()], |row| row.get(0))
-                .optional()
-        })?;
-        Ok(parent.flatten().and_then(|parent| parent.parse().ok()))
+        Ok(self.inner.store.db().read(|db| parent_in(db, image))?)
     }
 
     /// The ID under which an image is known to people; its digest where it is not here.

@@ -207,7 +207,7 @@ impl Images {
             });
         }
         match options.platforms.is_empty() {
-            true => self.register(&image.target, &image.names, &unpacked),
+            true => self.register(&image.target, &image.names, &unpacked).map(drop),
             false => self.register_part(&image.target, &taken, &image.names, &unpacked),
         }
     }

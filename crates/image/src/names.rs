@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::OptionalExtension;
+use rusqlite::{Connection, OptionalExtension};
 use spec::image::Descriptor;
 use spec::{Digest, Reference};
 use store::{DbError, rusqlite};
@@ -98,19 +98,7 @@ impl Images {
 
     /// Names of an image, tags before digests, and the time the last one was given.
     pub(crate) fn names_of(&self, id: &Digest) -> Result<(Vec<Reference>, String), ImageError> {
-        let rows: Vec<(String, i64)> = self.inner.store.db().read(|db| {
-            db.prepare_cached("SELECT name, tagged FROM image_name WHERE digest = ?1 ORDER BY name")?
-                .query_map([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?
-                .collect()
-        })?;
-        let last = rows.iter().map(|(_, tagged)| *tagged).max();
-        let mut references: Vec<Reference> = rows.iter().filter_map(|(name, _)| name.parse().ok()).collect();
-        in_order(&mut references);
-        let last = last
-            .and_then(|t| jiff::Timestamp::from_nanosecond(i128::from(t)).ok())
-            .map(|t| t.to_string())
-            .unwrap_or_default();
-        Ok((references, last))
+        Ok(read(&self.inner.store.db().read(|db| rows_of(db, id))?))
     }
 
     /// The names of every image that has some, tags before digests.
@@ -198,6 +186,25 @@ impl Images {
         })?;
         rows.into_iter().map(descriptor).collect()
     }
+}
+
+/// The names of an image as they are stored, each with the time at which it was given.
+pub(crate) fn rows_of(db: &Connection, id: &Digest) -> rusqlite::Result<Vec<(String, i64)>> {
+    db.prepare_cached("SELECT name, tagged FROM image_name WHERE digest = ?1 ORDER BY name")?
+        .query_map([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
+}
+
+/// What [`rows_of`] gave: tags before digests, and the time the last one was given.
+pub(crate) fn read(rows: &[(String, i64)]) -> (Vec<Reference>, String) {
+    let last = rows.iter().map(|(_, tagged)| *tagged).max();
+    let mut references: Vec<Reference> = rows.iter().filter_map(|(name, _)| name.parse().ok()).collect();
+    in_order(&mut references);
+    let last = last
+        .and_then(|t| jiff::Timestamp::from_nanosecond(i128::from(t)).ok())
+        .map(|t| t.to_string())
+        .unwrap_or_default();
+    (references, last)
 }
 
 /// Tags before digests.

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Transaction};
 use spec::image::Descriptor;
 use spec::{Digest, Reference};
-use store::{DbError, SnapshotId, rusqlite};
+use store::{DbError, Lease, SnapshotId, rusqlite};
 
 use crate::error::ImageError;
 use crate::images::{Images, now};
@@ -16,16 +16,17 @@ pub(crate) struct UnpackedManifest {
 }
 
 impl Images {
-    /// Registers `target` with whatever of it is here, under `names`. Blobs and snapshots must be held by a
-    /// lease until this returns.
+    /// Registers `target` with whatever of it is here, under `names`, and gives back what that is. Blobs and snapshots must
+    /// be held by a lease until this returns.
     pub(crate) fn register(
         &self,
         target: &Descriptor,
         names: &[Reference],
         unpacked: &[UnpackedManifest],
-    ) -> Result<(), ImageError> {
+    ) -> Result<Vec<Descriptor>, ImageError> {
         let blobs = self.inner.documents.blobs_here(&self.inner.store, target)?;
-        self.register_part(target, &blobs, names, unpacked)
+        self.register_part(target, &blobs, names, unpacked)?;
+        Ok(blobs)
     }
 
     /// Registers `target` with `blobs` of it only.
@@ -70,9 +71,10 @@ impl Images {
         names: &[Reference],
         unpacked: &[UnpackedManifest],
         parent: &Digest,
-    ) -> Result<(), ImageError> {
+    ) -> Result<Vec<Descriptor>, ImageError> {
         let blobs = self.inner.documents.blobs_here(&self.inner.store, target)?;
-        self.register_durably(target, &blobs, names, unpacked, Some(parent))
+        self.register_durably(target, &blobs, names, unpacked, Some(parent))?;
+        Ok(blobs)
     }
 
     fn register_durably(
@@ -210,10 +212,11 @@ impl Images {
         Ok(())
     }
 
-    /// Of each of the layers a compressed form that is here.
+    /// Of each of the layers a compressed form that is here, held by `lease`.
     pub(crate) fn layer_blobs(
         &self,
         diffs: &[Option<&Digest>],
+        lease: &Lease,
     ) -> Result<Vec<Option<Descriptor>>, ImageError> {
         type Rows = Vec<(String, String)>;
         let of_each: Vec<Rows> = self.inner.store.db().read(|db| {
@@ -232,6 +235,8 @@ impl Images {
         let content = self.inner.store.content();
         let here = |(blob, media_type): (String, String)| {
             let digest: Digest = blob.parse().ok()?;
+            // Hold first, look second.
+            lease.hold_blob(&digest);
             let size = content.size(&digest)?;
             Some(Descriptor::new(&media_type, digest, size))
         };

@@ -3,7 +3,7 @@
 //! Order, as Docker's: a full ID; a name; the beginning of an ID. So a tag that looks like hexadecimal digits
 //! wins over an ID. Where IDs are of configurations and several images have the same one, it is the newest of them.
 
-use spec::image::Descriptor;
+use spec::image::{Descriptor, ImageConfig};
 use spec::{Digest, Platform, Reference, ReferenceError};
 
 use crate::error::ImageError;
@@ -22,6 +22,13 @@ impl Images {
     /// The digest of the target that `name_or_id` stands for, without a look at what of it is here.
     pub fn id(&self, name_or_id: &str) -> Result<Digest, ImageError> {
         Ok(self.find(name_or_id)?.digest)
+    }
+
+    /// The configuration alone of the image that [`Images::resolve`] gives.
+    pub fn config(&self, name_or_id: &str) -> Result<ImageConfig, ImageError> {
+        let target = self.find(name_or_id)?;
+        let (_, config) = self.choose(&target, None, name_or_id)?;
+        Ok(config.0.clone())
     }
 
     /// The image for exactly this platform.

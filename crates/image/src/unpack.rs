@@ -108,15 +108,8 @@ impl Images {
 
     /// The same, held by `lease` besides; of a [`crate::Guest`] nothing else holds it. Blocks.
     pub fn snapshot_for(&self, image: &Image, lease: &Lease) -> Result<SnapshotId, ImageError> {
-        let snapshots = self.inner.store.snapshots();
-        if let Some(chain) = image.chain()
-            && let Some(known) = snapshots.by_chain(&chain)
-        {
-            lease.hold_snapshot(known);
-            // Hold first, look second: it may have gone between the two.
-            if snapshots.by_chain(&chain) == Some(known) {
-                return Ok(known);
-            }
+        if let Some(known) = self.snapshot_here(image, lease) {
+            return Ok(known);
         }
         let top = self.unpack_stored(
             &image.manifest_digest,
@@ -131,6 +124,11 @@ impl Images {
         };
         self.record_snapshot(&image.id, &unpacked)?;
         Ok(top)
+    }
+
+    /// The same where it is unpacked already.
+    pub fn snapshot_here(&self, image: &Image, lease: &Lease) -> Option<SnapshotId> {
+        self.inner.store.snapshots().by_chain_kept(&image.chain()?, lease)
     }
 
     /// Unpacks every layer of a manifest from blobs that are here. `told` is called with the layer and the bytes
@@ -179,12 +177,8 @@ impl Images {
     ) -> Result<SnapshotId, ImageError> {
         let snapshots = self.inner.store.snapshots();
         let _turn = self.inner.chains.lock(&job.chain);
-        if let Some(known) = snapshots.by_chain(&job.chain) {
-            lease.hold_snapshot(known);
-            // Hold first, look second: it may have gone between the two.
-            if snapshots.by_chain(&job.chain) == Some(known) {
-                return Ok(known);
-            }
+        if let Some(known) = snapshots.by_chain_kept(&job.chain, lease) {
+            return Ok(known);
         }
         // A copy of what is below can be made only when that is complete.
         let under = match snapshots.makes_whole() {

@@ -4,7 +4,8 @@
 //! is removed by garbage collection or the next start.
 //!
 //! Lock order: the database's writer first, then the leases. Garbage collection holds both while it decides
-//! and renames away, so whoever holds a digest first and looks for it second never sees it vanish.
+//! and renames away, so whoever holds a digest first and looks for it second never sees it vanish; nor does whoever looks
+//! under the leases' lock and holds what was found before it is let go ([`Lease::keep_found`]).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -64,9 +65,26 @@ impl Lease {
 
     /// Keeps a snapshot and its parents.
     pub fn hold_snapshot(&self, id: SnapshotId) {
+        self.hold_snapshots(&[id]);
+    }
+
+    /// The same of several.
+    pub fn hold_snapshots(&self, ids: &[SnapshotId]) {
         if let Some(held) = self.leases.lock().held.get_mut(&self.id) {
-            held.snapshots.insert(id);
+            held.snapshots.extend(ids);
         }
+    }
+
+    /// Runs `look`, which hands on the snapshots that it finds and that are to be kept. Nothing goes before they are, so one
+    /// look is enough. It may read the database; a write, or this lease itself, would wait for ever.
+    pub fn keep_found<T>(&self, look: impl FnOnce(&mut dyn FnMut(SnapshotId)) -> T) -> T {
+        let mut table = self.leases.lock();
+        let mut found = Vec::new();
+        let done = look(&mut |id| found.push(id));
+        if let Some(held) = table.held.get_mut(&self.id) {
+            held.snapshots.extend(found);
+        }
+        done
     }
 
     /// A name for the lease that is unique in this process, for use in a snapshot's owner.

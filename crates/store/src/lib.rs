@@ -51,8 +51,8 @@ pub use objects::{HeldObject, SharedFiles};
 pub use open::{DEDUP_FROM, OpenError, Options};
 pub use room::{Gate, MinFree, NoRoom, Room};
 pub use snapshot::{
-    Doubt, Label, Part, RemoveError, SnapshotError, SnapshotId, SnapshotInfo, Snapshots, StorageDriver,
-    Stray, Usage, measure,
+    Doubt, Label, Part, RememberedSizes, RemoveError, SnapshotError, SnapshotId, SnapshotInfo, Snapshots,
+    StorageDriver, Stray, Usage, measure,
 };
 pub use stop::{Stop, Stoppable};
 

@@ -42,6 +42,7 @@ use spec::{Digest, ErrorClass};
 
 use crate::db::{Db, DbError};
 use crate::failure::PathError;
+use crate::lease::Lease;
 use crate::objects::Objects;
 use crate::open::Options;
 use crate::trash::Trash;
@@ -52,7 +53,7 @@ pub use driver::StorageDriver;
 pub use overlay::Part;
 pub use recover::Stray;
 pub use remove::RemoveError;
-pub use usage::{Usage, measure};
+pub use usage::{RememberedSizes, Usage, measure};
 
 /// The number of a snapshot; never used twice in one data root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -247,6 +248,11 @@ impl Snapshots {
                 .optional()
         });
         answer(found)
+    }
+
+    /// The same, kept by `lease`.
+    pub fn by_chain_kept(&self, chain: &Digest, lease: &Lease) -> Option<SnapshotId> {
+        lease.keep_found(|keep| self.by_chain(chain).inspect(|id| keep(*id)))
     }
 
     /// The layers that have this diff ID and whose files are on stable storage, oldest first.

@@ -162,10 +162,9 @@ pub fn check(subject: &Subject<'_>, settings: &Settings) -> Vec<Finding> {
 /// What the images that are here set for the stages that start from them.
 pub fn environments(images: &Images, stages: &Stages) -> BTreeMap<usize, Vec<String>> {
     let bases = stages.stages.iter().map(|stage| stage.from.base.as_str());
-    let known = bases.enumerate().filter_map(|(number, base)| {
-        let image = images.resolve(base).ok()?;
-        Some((number, image.config.config.env.clone()))
-    });
+    let known = bases
+        .enumerate()
+        .filter_map(|(number, base)| Some((number, images.config(base).ok()?.config.env)));
     known.collect()
 }
 

@@ -94,10 +94,7 @@ async fn work(
         };
         timed(step, &format!("naming to {name}"), naming).await?;
     }
-    let (told_to, id, given) = (export.service.told.clone(), image.id.clone(), names.clone());
-    tokio::task::spawn_blocking(move || told_to(&id, &given))
-        .await
-        .map_err(Failure::broken)?;
+    (export.service.told)(&image, &names);
     if let [(_, outcome)] = export.outcomes.as_slice() {
         outcome.solution.remember(&image).await;
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rusqlite::OptionalExtension as _;
+use rusqlite::{Connection, OptionalExtension as _};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, openat, statat};
 use rustix::io::Errno;
 use spec::Digest;
@@ -60,23 +60,18 @@ impl Snapshots {
         })
     }
 
-    /// Bytes of those layers with these chain IDs that are here, together. What is remembered is looked up in one go, and what
-    /// is not is noted in one: an image may have many layers, and every look at the image asks for its size.
+    /// Bytes of those layers with these chain IDs that are here, together.
     pub fn bytes_of_chains(&self, chains: impl IntoIterator<Item = Digest>) -> Result<u64, SnapshotError> {
-        let mut unmeasured: Vec<SnapshotId> = Vec::new();
-        let mut bytes = self.inner.db.read(|db| {
-            let mut statement = db.prepare_cached("SELECT id, bytes FROM snapshot WHERE chain = ?1")?;
-            let mut bytes = 0u64;
-            for chain in chains {
-                let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, table::unsigned(row, 1)?));
-                match statement.query_row([chain.as_str()], row).optional()? {
-                    Some((_, Some(known))) => bytes = bytes.saturating_add(known),
-                    Some((id, None)) => unmeasured.push(id),
-                    None => {}
-                }
-            }
-            Ok(bytes)
-        })?;
+        let remembered = self.inner.db.read(|db| RememberedSizes::read(db, chains))?;
+        self.bytes_of(remembered)
+    }
+
+    /// Bytes of the layers together: what is not remembered is measured, and noted in one go.
+    pub fn bytes_of(&self, remembered: RememberedSizes) -> Result<u64, SnapshotError> {
+        let RememberedSizes {
+            mut bytes,
+            unmeasured,
+        } = remembered;
         let mut measured = Vec::new();
         for id in unmeasured {
             let usage = self.measured(id)?;
@@ -143,6 +138,37 @@ impl Snapshots {
             })
         })?;
         Ok(bytes.zip(inodes).map(|(bytes, inodes)| Usage { bytes, inodes }))
+    }
+}
+
+/// What is remembered of the sizes of layers. It is looked up in one go: an image may have many layers, and every look at the
+/// image asks for its size.
+#[derive(Debug)]
+pub struct RememberedSizes {
+    bytes: u64,
+    unmeasured: Vec<SnapshotId>,
+}
+
+impl RememberedSizes {
+    /// Of those layers with these chain IDs that are here.
+    pub fn read(
+        db: &Connection,
+        chains: impl IntoIterator<Item = Digest>,
+    ) -> rusqlite::Result<RememberedSizes> {
+        let mut statement = db.prepare_cached("SELECT id, bytes FROM snapshot WHERE chain = ?1")?;
+        let mut sizes = RememberedSizes {
+            bytes: 0,
+            unmeasured: Vec::new(),
+        };
+        for chain in chains {
+            let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, table::unsigned(row, 1)?));
+            match statement.query_row([chain.as_str()], row).optional()? {
+                Some((_, Some(known))) => sizes.bytes = sizes.bytes.saturating_add(known),
+                Some((id, None)) => sizes.unmeasured.push(id),
+                None => {}
+            }
+        }
+        Ok(sizes)
     }
 }
 

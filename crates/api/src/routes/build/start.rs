@@ -69,8 +69,7 @@ pub async fn handle(
         let _ = tokio::task::spawn_blocking(move || drop(directory)).await;
         match built {
             Ok(image) => {
-                let id = image.id.clone();
-                let _ = tokio::task::spawn_blocking(move || state.engine.image_built(&id, &names)).await;
+                state.engine.image_built(&image, &names);
                 if quiet {
                     lines
                         .send(ProgressMessage::stream(format!("{}\n", image.shown)))
