@@ -6,8 +6,8 @@
 //! ```
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use futures_util::future::BoxFuture;
 use image::{Image, Images};
@@ -47,6 +47,8 @@ pub struct Builder {
     making: Arc<Making>,
     policy: Arc<CachePolicy>,
     tally: Tally,
+    /// How many steps of a build may run at a time.
+    places: usize,
 }
 
 impl Builder {
@@ -75,6 +77,7 @@ impl Builder {
             making: Arc::default(),
             policy: Arc::default(),
             tally: Tally::default(),
+            places: std::thread::available_parallelism().map_or(2, |count| count.get().max(2)),
         })
     }
 
@@ -178,6 +181,7 @@ impl Builder {
             let text = format!("Successfully tagged {}\n", tag.or_latest().familiar());
             reporter.say(BuildEvent::Text(text)).await;
         }
+        solution.settled().await;
         Ok(image)
     }
 
@@ -247,7 +251,8 @@ impl Builder {
             Err(error) => Err(error),
         };
         let error = result.as_ref().err().map(ToString::to_string);
-        self.settle(&build, recorder.map(|recorder| (recorder, error)))
+        let result = self
+            .settle(&build, recorder.map(|recorder| (recorder, error)), result)
             .await;
         match result {
             Ok((plan, done)) => {
@@ -295,8 +300,7 @@ impl Builder {
         }
         let build = self.begin(request, Vec::new(), Ignore::default(), output);
         let result = self.run_recipe(&build, &recipe).await;
-        self.settle(&build, None).await;
-        match result {
+        match self.settle(&build, None, result).await {
             Ok((plan, done)) => {
                 stop_when_dropped.disarm();
                 Ok(Solution::new(build, plan, 0, done))
@@ -365,21 +369,43 @@ impl Builder {
             file_digests: self.file_digests.clone(),
             cache_mounts: self.cache_mounts.clone(),
             making: self.making.clone(),
+            places: self.places,
             ignore,
             request,
             context_paths: Default::default(),
             context: Default::default(),
             runs_left: Default::default(),
+            settling: Default::default(),
         })
     }
 
-    /// Nothing runs for a build any more: what it used, and how it ended, is noted, and the cache keeps to its limits.
-    async fn settle(&self, build: &Arc<Build>, ended: Option<(Arc<Recorder>, Option<String>)>) {
+    /// Nothing runs for a build any more: what it used, and how it ended, is noted, and the cache keeps to its limits. Where
+    /// there is a result, that goes on while it is used ([`Solution::settled`]).
+    async fn settle<T>(
+        &self,
+        build: &Arc<Build>,
+        ended: Option<(Arc<Recorder>, Option<String>)>,
+        result: Result<T, BuildError>,
+    ) -> Result<T, BuildError> {
         build.reporter.close();
-        let noting = build.clone();
+        let (builder, noting) = (self.clone(), build.clone());
+        let settling = tokio::spawn(async move { builder.note(noting, ended).await });
+        match result {
+            Ok(result) => {
+                *build.settling.lock().unwrap_or_else(PoisonError::into_inner) = Some(settling);
+                Ok(result)
+            }
+            Err(error) => {
+                let _ = settling.await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn note(&self, build: Arc<Build>, ended: Option<(Arc<Recorder>, Option<String>)>) {
         let note = move || match ended {
-            Some((recorder, error)) => noting.cache.note_used(|tx| recorder.end(tx, error.as_deref())),
-            None => noting.cache.note_used(|_| Ok(())),
+            Some((recorder, error)) => build.cache.note_used(|tx| recorder.end(tx, error.as_deref())),
+            None => build.cache.note_used(|_| Ok(())),
         };
         if let Err(error) = tokio::task::spawn_blocking(note)
             .await
@@ -574,7 +600,7 @@ async fn work(
             recorder,
         }),
         making: build.making.clone(),
-        places: std::thread::available_parallelism().map_or(2, |count| count.get().max(2)),
+        places: build.places,
         stop: build.request.stop.clone(),
     };
     let wanted = Wanted {

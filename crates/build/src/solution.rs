@@ -3,7 +3,7 @@
 //! Nothing of it is collected while the solution is held.
 
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use image::Image;
 use spec::image::ImageConfig;
@@ -163,6 +163,15 @@ impl Solution {
             &made.done.results,
             made.given.get(),
         )
+    }
+
+    /// Waits until what the build did and used is noted, and the cache keeps to its limits.
+    pub async fn settled(&self) {
+        let settling = &self.made.build.settling;
+        let settling = settling.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(settling) = settling {
+            let _ = settling.await;
+        }
     }
 
     /// How many of the image's layers are those of the image that it starts from.

@@ -24,7 +24,7 @@ use image::Images;
 
 use spec::Digest;
 use store::rusqlite::{self, Transaction};
-use store::{Lease, SnapshotId, Store};
+use store::{Lease, SnapshotError, SnapshotId, Store};
 
 use crate::error::BuildError;
 use crate::exchange::Imported;
@@ -108,32 +108,61 @@ impl BuildCache {
 
     /// The result with this key that is here.
     fn here(&self, key: &Digest) -> Result<Option<Solved<Tree>>, BuildError> {
-        let Some(row) = self.store.db().read(|db| rows::find(db, key))? else {
+        let found = self.lease.keep_found(|keep| {
+            let found = self.store.db().read(|db| rows::find(db, key))?;
+            found.iter().filter_map(|row| row.tree.snapshot).for_each(keep);
+            Ok::<_, BuildError>(found)
+        });
+        let Some(row) = found? else {
             return Ok(None);
         };
-        if let Some(snapshot) = row.tree.snapshot {
-            self.lease.hold_snapshot(snapshot);
-            // Looked at again now that it is held: before, it could still have gone.
-            let there = self
-                .store
-                .snapshots()
-                .get(snapshot)
-                .is_ok_and(|info| info.committed);
-            if !there {
-                self.store
-                    .db()
-                    .write(|tx| rows::remove(tx, row.record).map_err(BuildError::from))?;
-                return Ok(None);
-            }
+        if !row.there {
+            self.store
+                .db()
+                .write(|tx| rows::remove(tx, row.record).map_err(BuildError::from))?;
+            return Ok(None);
         }
-        self.used
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(row.record);
-        Ok(Some(Solved {
-            value: row.tree,
-            identity: row.identity,
-        }))
+        self.note(&[row.record]);
+        Ok(Some(row.solved()))
+    }
+
+    /// These records were used.
+    fn note(&self, records: &[i64]) {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.extend(records);
+    }
+
+    /// The results that are here with the keys that `next` gives, from one state of the database; and whether all of them are
+    /// still here now that they are held.
+    fn here_in_turn(
+        &self,
+        next: &mut dyn FnMut(Option<Found<Tree>>) -> Option<Digest>,
+    ) -> Result<bool, BuildError> {
+        let (mut records, mut snapshots) = (Vec::new(), Vec::new());
+        // Not under the leases' lock, which what is asked next may need.
+        self.store.db().read(|db| {
+            let mut answer = None;
+            while let Some(key) = next(answer.take()) {
+                let Some(row) = rows::find(db, &key)?.filter(|row| row.there) else {
+                    continue;
+                };
+                records.push(row.record);
+                snapshots.extend(row.tree.snapshot);
+                answer = Some(Found::Here(row.solved()));
+            }
+            Ok(())
+        })?;
+        self.lease.hold_snapshots(&snapshots);
+        // Before, they could still have gone.
+        let all_there = match self.store.snapshots().get_all(&snapshots) {
+            Ok(found) => found.iter().all(|info| info.committed),
+            Err(SnapshotError::NotFound(_)) => false,
+            Err(error) => return Err(error.into()),
+        };
+        if all_there {
+            self.note(&records);
+        }
+        Ok(all_there)
     }
 
     /// What holds snapshots until the build is over.
@@ -178,6 +207,21 @@ impl Cache<StepOperation> for BuildCache {
             }
         }
         Ok(elsewhere.into_iter().next().map(Found::There))
+    }
+
+    fn find_in_turn(
+        &self,
+        next: &mut dyn FnMut(Option<Found<Tree>>) -> Option<Digest>,
+    ) -> Result<bool, BuildError> {
+        if self.imported.is_empty() {
+            return self.here_in_turn(next);
+        }
+        // What others know is found under several keys, and what is found may have to be noted.
+        let mut answer = None;
+        while let Some(key) = next(answer.take()) {
+            answer = self.find(&key)?;
+        }
+        Ok(true)
     }
 
     fn bring<'a>(&'a self, key: &'a Digest) -> BoxFuture<'a, Result<Option<Brought<Tree>>, BuildError>> {

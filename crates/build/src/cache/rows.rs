@@ -6,6 +6,7 @@ use spec::Digest;
 use store::SnapshotId;
 use store::rusqlite::{Connection, OptionalExtension, Result, Row, Transaction, params};
 
+use crate::solve::Solved;
 use crate::step::Tree;
 
 /// The tables' versions.
@@ -49,6 +50,17 @@ pub struct Found {
     pub record: i64,
     pub identity: Digest,
     pub tree: Tree,
+    /// Whether its layer is still there.
+    pub there: bool,
+}
+
+impl Found {
+    pub fn solved(self) -> Solved<Tree> {
+        Solved {
+            value: self.tree,
+            identity: self.identity,
+        }
+    }
 }
 
 /// A record to be kept.
@@ -80,8 +92,9 @@ fn digest(row: &Row<'_>, column: usize) -> Result<Digest> {
 
 pub fn find(db: &Connection, key: &Digest) -> Result<Option<Found>> {
     db.prepare_cached(
-        "SELECT r.id, r.identity, r.snapshot, r.layer, r.created FROM build_key k \
-         JOIN build_record r ON r.id = k.record WHERE k.key = ?1",
+        "SELECT r.id, r.identity, r.snapshot, r.layer, r.created, \
+         r.snapshot IS NULL OR ifnull(s.committed, 0) = 1 FROM build_key k \
+         JOIN build_record r ON r.id = k.record LEFT JOIN snapshot s ON s.id = r.snapshot WHERE k.key = ?1",
     )?
     .query_row([key.as_str()], |row| {
         let tree = Tree {
@@ -93,6 +106,7 @@ pub fn find(db: &Connection, key: &Digest) -> Result<Option<Found>> {
             record: row.get(0)?,
             identity: digest(row, 1)?,
             tree,
+            there: row.get(5)?,
         })
     })
     .optional()

@@ -11,6 +11,8 @@
 //! A cache may know a result without having it at hand. Its identity is enough to look up what is above it; the value is
 //! brought when something has to be made from it, and made like any other where it cannot be brought.
 //!
+//! What is known without doing or waiting for anything is settled first, in one go: of most builds that is all.
+//!
 //! Rules: vertices whose inputs are ready run in parallel, within a limit; vertices with equal keys run once, also in several
 //! runs at the same time, where they may use what others made, unless who makes it is held up; the first failure stops everything that has not begun and
 //! asks what runs to stop; the solver returns only when nothing runs any more.
@@ -38,6 +40,17 @@ pub trait Operation: Send + Sync + 'static {
     /// A digest over everything but the inputs that the result depends on. Called once, while the inputs are
     /// still being made.
     fn definition(&self) -> BoxFuture<'_, Result<Digest, Self::Error>>;
+
+    /// The definition where nothing has to be waited for to know it. It may be asked for as well.
+    fn definition_at_once(&self) -> Option<Digest> {
+        None
+    }
+
+    /// The result where nothing has to be done for it. Caches are neither asked for it nor told of it, and its content counts
+    /// by its key alone.
+    fn at_once(&self, _inputs: &[Self::Value]) -> Option<Self::Value> {
+        None
+    }
 
     /// For each input, the digest of the part of its content that is used, where the operation can tell. Asked
     /// only after the cache did not know the key. `None` for all: there is no second way to know the result.
@@ -176,6 +189,20 @@ pub type Brought<V> = (V, Option<Vec<Option<Digest>>>);
 pub trait Cache<O: Operation>: Send + Sync + 'static {
     /// The result known by `key`.
     fn find(&self, key: &Digest) -> Result<Option<Found<O::Value>>, O::Error>;
+
+    /// Answers questions that depend on each other's answers, from one state of the cache where it can: `next` takes the answer
+    /// to the question before, none at first, and gives the next key until it has no more. Gives whether all of the answers
+    /// hold; what was found may have gone meanwhile.
+    fn find_in_turn(
+        &self,
+        next: &mut dyn FnMut(Option<Found<O::Value>>) -> Option<Digest>,
+    ) -> Result<bool, O::Error> {
+        let mut answer = None;
+        while let Some(key) = next(answer.take()) {
+            answer = self.find(&key)?;
+        }
+        Ok(true)
+    }
 
     /// Brings the value of a result that `key` was found to lead to elsewhere; `None` where that cannot be.
     fn bring<'a>(&'a self, _key: &'a Digest) -> BoxFuture<'a, Result<Option<Brought<O::Value>>, O::Error>> {

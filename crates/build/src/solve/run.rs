@@ -4,13 +4,14 @@
 //! value itself may still have to be brought here ([`There`]); that is done for the first who needs it, once.
 
 mod bring;
+mod glance;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared, join_all};
+use futures_util::future::{self, BoxFuture, Shared, join_all};
 use spec::Digest;
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -50,6 +51,28 @@ impl<O: Operation> Clone for Known<O> {
 }
 
 impl<O: Operation> Known<O> {
+    fn here(definition: Digest, solved: Solved<O::Value>) -> Known<O> {
+        Known {
+            definition,
+            identity: solved.identity,
+            way: Arc::new(Way::Here(solved.value)),
+        }
+    }
+
+    /// What is elsewhere, where all of `keys` lead to it.
+    fn there(definition: Digest, vertex: VertexId, identity: Digest, keys: Vec<Digest>) -> Known<O> {
+        Known {
+            definition,
+            identity,
+            way: Arc::new(Way::There(There {
+                vertex,
+                keys,
+                value: OnceCell::new(),
+                told: AtomicBool::new(false),
+            })),
+        }
+    }
+
     fn value_here(&self) -> Option<O::Value> {
         match &*self.way {
             Way::Here(value) => Some(value.clone()),
@@ -114,11 +137,17 @@ pub async fn solve<O: Operation>(
         first_failure: Mutex::new(None),
     });
     let order = reachable(&graph, wanted.targets);
+    run.glance(&order).await;
     let mut waiting: HashMap<VertexId, Waiting<O>> = HashMap::new();
     for id in &order {
         let Some(vertex) = graph.vertices.get(id.0) else {
             continue;
         };
+        if let Some(known) = run.known(*id) {
+            let known = future::ready(Ok(known.clone()));
+            waiting.insert(*id, known.boxed().shared());
+            continue;
+        }
         let inputs: Vec<Waiting<O>> = vertex
             .inputs
             .iter()
@@ -227,28 +256,37 @@ impl<O: Operation> Run<O> {
     async fn settle(self: Arc<Self>, id: VertexId, inputs: Vec<Waiting<O>>) -> Settled<O> {
         let mut origin = None;
         let settled = self.clone().solve_vertex(id, inputs, &mut origin).await;
-        if let (Ok(known), Some(slot)) = (&settled, self.known.get(id.0)) {
-            let _ = slot.set(known.clone());
+        if let Ok(known) = &settled {
+            self.tell_settled(id, known, origin).await;
+            return settled;
         }
-        let outcome = match (&settled, origin) {
-            (Ok(_), Some(Origin::There)) => return settled,
-            (Ok(known), Some(Origin::Cached)) => Outcome::Cached(seen(known)),
-            (Ok(known), None) => Outcome::Merged(seen(known)),
-            (Ok(known), Some(Origin::Made)) => match known.value_here() {
-                Some(value) => Outcome::Made(Solved {
-                    value,
-                    identity: known.identity.clone(),
-                }),
-                None => Outcome::Stopped,
-            },
-            (Err(Halt::Failed(error)), _) => Outcome::Failed(error.clone()),
-            (Err(_), _) => Outcome::Stopped,
+        let outcome = match &settled {
+            Err(Halt::Failed(error)) => {
+                self.note(id, Halt::Failed(error.clone()));
+                Outcome::Failed(error.clone())
+            }
+            _ => Outcome::Stopped,
         };
-        if let Err(Halt::Failed(error)) = &settled {
-            self.note(id, Halt::Failed(error.clone()));
-        }
         self.conditions.observer.settled(id, &outcome).await;
         settled
+    }
+
+    /// Notes what is known of a vertex, and tells how it came about; without an origin it is an equal vertex's.
+    async fn tell_settled(&self, id: VertexId, known: &Known<O>, origin: Option<Origin>) {
+        if let Some(slot) = self.known.get(id.0) {
+            let _ = slot.set(known.clone());
+        }
+        let outcome = match (origin, known.value_here()) {
+            (Some(Origin::There), _) => return,
+            (Some(Origin::Cached), _) => Outcome::Cached(seen(known)),
+            (None, _) => Outcome::Merged(seen(known)),
+            (Some(Origin::Made), Some(value)) => Outcome::Made(Solved {
+                value,
+                identity: known.identity.clone(),
+            }),
+            (Some(Origin::Made), None) => Outcome::Stopped,
+        };
+        self.conditions.observer.settled(id, &outcome).await;
     }
 
     async fn solve_vertex(
@@ -303,21 +341,14 @@ impl<O: Operation> Run<O> {
             return Err(Halt::Stopped);
         }
         let use_cache = *use_cache && operation.may_be_cached();
-        let here = |solved: Solved<O::Value>| Known {
-            definition: definition.clone(),
-            identity: solved.identity,
-            way: Arc::new(Way::Here(solved.value)),
-        };
-        let there = |identity: Digest, keys: Vec<Digest>| Known {
-            definition: definition.clone(),
-            identity,
-            way: Arc::new(Way::There(There {
-                vertex: id,
-                keys,
-                value: OnceCell::new(),
-                told: AtomicBool::new(false),
-            })),
-        };
+        let given: Option<Vec<O::Value>> = inputs.iter().map(Known::value_here).collect();
+        if let Some(value) = given.and_then(|values| operation.at_once(&values)) {
+            let solved = Solved { value, identity: own };
+            return Ok((Known::here(definition.clone(), solved), Origin::Made));
+        }
+        let here = |solved: Solved<O::Value>| Known::here(definition.clone(), solved);
+        let there =
+            |identity: Digest, keys: Vec<Digest>| Known::there(definition.clone(), id, identity, keys);
         if use_cache {
             match cache.find(&own).map_err(Halt::Failed)? {
                 Some(Found::Here(solved)) => return Ok((here(solved), Origin::Cached)),

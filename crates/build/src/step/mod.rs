@@ -23,7 +23,7 @@ mod workdir;
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicI64;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -31,6 +31,7 @@ use image::Images;
 use spec::Digest;
 use store::{SnapshotId, Store};
 use tokio::sync::OnceCell;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::{BuildCache, CacheMounts, FileDigests};
@@ -63,6 +64,17 @@ pub struct Tree {
     pub created: String,
 }
 
+impl Tree {
+    /// What is there already, or nothing at all.
+    fn given(snapshot: Option<SnapshotId>) -> Tree {
+        Tree {
+            snapshot,
+            layer: false,
+            created: now(),
+        }
+    }
+}
+
 /// What the steps of one build share.
 pub struct Build {
     pub request: BuildRequest,
@@ -77,6 +89,8 @@ pub struct Build {
     pub cache_mounts: Arc<CacheMounts>,
     /// What all builds are making.
     pub making: Arc<Making>,
+    /// How many steps may run at a time.
+    pub places: usize,
     pub ignore: Ignore,
     /// What the instructions take from the context, known once everything is planned; `None`: all of it.
     pub context_paths: OnceLock<Option<Vec<String>>>,
@@ -84,6 +98,8 @@ pub struct Build {
     pub context: OnceCell<PathBuf>,
     /// How many commands are neither known to the cache nor begun.
     pub runs_left: AtomicI64,
+    /// What is still being noted of it.
+    pub settling: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Build {
@@ -163,11 +179,7 @@ impl StepOperation {
 
     async fn make(&self, inputs: &[Tree], stop: &CancellationToken) -> Result<Tree, BuildError> {
         match &self.kind {
-            StepKind::Base(None) => Ok(Tree {
-                snapshot: None,
-                layer: false,
-                created: now(),
-            }),
+            StepKind::Base(None) => Ok(Tree::given(None)),
             StepKind::Base(Some(image)) => {
                 let (images, image, build) = (self.build.images.clone(), image.clone(), self.build.clone());
                 let snapshot = blocking(move || -> Result<Option<SnapshotId>, BuildError> {
@@ -178,30 +190,10 @@ impl StepOperation {
                     Ok(Some(images.snapshot_for(&image, build.cache.lease())?))
                 })
                 .await?;
-                Ok(Tree {
-                    snapshot,
-                    layer: false,
-                    created: now(),
-                })
+                Ok(Tree::given(snapshot))
             }
-            StepKind::Built(built) => {
-                if let Some(snapshot) = built.snapshot {
-                    self.build.cache.hold(snapshot);
-                }
-                Ok(Tree {
-                    snapshot: built.snapshot,
-                    layer: false,
-                    created: now(),
-                })
-            }
-            StepKind::Stage => {
-                let empty = Tree {
-                    snapshot: None,
-                    layer: false,
-                    created: now(),
-                };
-                Ok(inputs.first().cloned().unwrap_or(empty))
-            }
+            StepKind::Built(built) => Ok(self.take(built)),
+            StepKind::Stage => Ok(passed_on(inputs)),
             StepKind::Run(plan) => plan.run(self, inputs, stop).await,
             StepKind::Copy(copy) => copy.run(self, inputs, stop).await,
             StepKind::Workdir(workdir) => workdir.run(self, inputs).await,
@@ -213,14 +205,49 @@ impl StepOperation {
             }
             StepKind::Settings(_) => {
                 let snapshot = inputs.first().and_then(|parent| parent.snapshot);
-                Ok(Tree {
-                    snapshot,
-                    layer: false,
-                    created: now(),
-                })
+                Ok(Tree::given(snapshot))
             }
         }
     }
+
+    /// What another build made.
+    fn take(&self, built: &BuiltContext) -> Tree {
+        if let Some(snapshot) = built.snapshot {
+            self.build.cache.hold(snapshot);
+        }
+        Tree::given(built.snapshot)
+    }
+
+    /// The definition; or the part of it that has to be waited for.
+    fn defined(&self) -> Result<Digest, Waits<'_>> {
+        Ok(match &self.kind {
+            StepKind::Base(None) => Digest::sha256(b"base scratch"),
+            StepKind::Base(Some(image)) => {
+                let content = image.chain().unwrap_or_else(|| image.config_digest.clone());
+                Digest::sha256(format!("base {content} {}", image.platform).as_bytes())
+            }
+            StepKind::Built(built) => Digest::sha256(format!("built {}", built.identity).as_bytes()),
+            StepKind::Stage => Digest::sha256(b"stage"),
+            StepKind::Run(plan) => plan.definition_at_once(&self.build).ok_or(Waits::Run(plan))?,
+            StepKind::Copy(copy) => return Err(Waits::Copy(copy)),
+            StepKind::Workdir(workdir) => workdir.definition(),
+            StepKind::Settings(digest) => Digest::sha256(format!("settings {digest}").as_bytes()),
+            StepKind::Files(files) => files.definition(),
+            StepKind::Merge => Digest::sha256(b"merge 1"),
+            StepKind::Difference => Digest::sha256(b"difference 1"),
+        })
+    }
+}
+
+/// What reads something before it can say what it depends on.
+enum Waits<'a> {
+    Run(&'a RunPlan),
+    Copy(&'a CopyStep),
+}
+
+/// What a stage hands on that starts from another one.
+fn passed_on(inputs: &[Tree]) -> Tree {
+    inputs.first().cloned().unwrap_or_else(|| Tree::given(None))
 }
 
 impl Operation for StepOperation {
@@ -229,26 +256,30 @@ impl Operation for StepOperation {
 
     fn definition(&self) -> BoxFuture<'_, Result<Digest, BuildError>> {
         Box::pin(async move {
-            let defined = match &self.kind {
-                StepKind::Base(None) => Ok(Digest::sha256(b"base scratch")),
-                StepKind::Base(Some(image)) => {
-                    let content = image.chain().unwrap_or_else(|| image.config_digest.clone());
-                    Ok(Digest::sha256(
-                        format!("base {content} {}", image.platform).as_bytes(),
-                    ))
-                }
-                StepKind::Built(built) => Ok(Digest::sha256(format!("built {}", built.identity).as_bytes())),
-                StepKind::Stage => Ok(Digest::sha256(b"stage")),
-                StepKind::Run(plan) => plan.definition(&self.build).await,
-                StepKind::Copy(copy) => copy.definition(&self.build).await,
-                StepKind::Workdir(workdir) => Ok(workdir.definition()),
-                StepKind::Settings(digest) => Ok(Digest::sha256(format!("settings {digest}").as_bytes())),
-                StepKind::Files(files) => Ok(files.definition()),
-                StepKind::Merge => Ok(Digest::sha256(b"merge 1")),
-                StepKind::Difference => Ok(Digest::sha256(b"difference 1")),
+            let defined = match self.defined() {
+                Ok(defined) => Ok(defined),
+                Err(Waits::Run(plan)) => plan.definition(&self.build).await,
+                Err(Waits::Copy(copy)) => copy.definition(&self.build).await,
             };
             defined.map_err(|error| error.at(&self.snippet))
         })
+    }
+
+    fn definition_at_once(&self) -> Option<Digest> {
+        self.defined().ok()
+    }
+
+    fn at_once(&self, inputs: &[Tree]) -> Option<Tree> {
+        match &self.kind {
+            StepKind::Base(Some(image)) if !image.manifest.layers.is_empty() => {
+                let here = self.build.images.snapshot_here(image, self.build.cache.lease())?;
+                Some(Tree::given(Some(here)))
+            }
+            StepKind::Base(_) => Some(Tree::given(None)),
+            StepKind::Built(built) => Some(self.take(built)),
+            StepKind::Stage => Some(passed_on(inputs)),
+            _ => None,
+        }
     }
 
     fn contents<'a>(

@@ -89,6 +89,15 @@ impl RunPlan {
     /// A digest over all that the result depends on. Secrets and cache directories do not count.
     pub async fn definition(&self, build: &Arc<Build>) -> Result<Digest, BuildError> {
         let context = copy::context_digest(build, self.context_paths()).await?;
+        Ok(self.defined(build, context))
+    }
+
+    /// The same where nothing of the context counts.
+    pub fn definition_at_once(&self, build: &Build) -> Option<Digest> {
+        self.context_paths().is_empty().then(|| self.defined(build, None))
+    }
+
+    fn defined(&self, build: &Build, context: Option<Digest>) -> Digest {
         let mounts: Vec<String> = self
             .mounts
             .iter()
@@ -127,7 +136,7 @@ impl RunPlan {
             ]);
             map.insert("several".to_owned(), more);
         }
-        Ok(Digest::sha256(parts.to_string().as_bytes()))
+        Digest::sha256(parts.to_string().as_bytes())
     }
 
     /// What is mounted from the context.

@@ -20,6 +20,8 @@ struct Plan {
     turns: u8,
     fails: bool,
     by_value: bool,
+    /// What it does has to be read first.
+    late: bool,
 }
 
 fn graphs(may_fail: bool) -> impl Strategy<Value = Vec<Plan>> {
@@ -41,6 +43,7 @@ fn graphs(may_fail: bool) -> impl Strategy<Value = Vec<Plan>> {
                 turns,
                 fails: may_fail && dice < 40,
                 by_value: dice % 3 == 0,
+                late: dice % 7 == 0,
             };
         vertices.into_iter().enumerate().map(plan).collect()
     })
@@ -120,7 +123,7 @@ fn bench(
         let (seen, stop) = (seen.clone(), bench.stop.clone());
         let inputs: Vec<VertexId> = plan.inputs.iter().map(|&input| ids[input]).collect();
         let name = name(&plan);
-        let by_value = plan.by_value;
+        let (by_value, late) = (plan.by_value, plan.late);
         let work: Work = Arc::new(move |inputs, token: CancellationToken| {
             let (seen, stop, plan, key) = (seen.clone(), stop.clone(), plan.clone(), key.clone());
             Box::pin(async move {
@@ -145,7 +148,8 @@ fn bench(
             })
         });
         let id = bench.add_work(&name, &inputs, work);
-        bench.graph.vertices[id.0].operation.by_value = by_value;
+        let operation = &mut bench.graph.vertices[id.0].operation;
+        (operation.by_value, operation.late) = (by_value, late);
         ids.push(id);
     }
     (bench, ids)
