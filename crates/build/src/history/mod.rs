@@ -85,7 +85,7 @@ impl Recorder {
     ) -> Result<Recorder, BuildError> {
         let build = store
             .db()
-            .write(|tx| rows::begin(tx, row, KEPT).map_err(BuildError::from))?;
+            .write(|tx| rows::begin(tx, row).map_err(BuildError::from))?;
         Ok(Recorder {
             store: store.clone(),
             build,
@@ -205,7 +205,7 @@ impl Recorder {
     /// Ends the build.
     pub fn end(&self, tx: &Transaction<'_>, error: Option<&str>) -> rusqlite::Result<()> {
         let notes = std::mem::take(&mut *lock(&self.notes));
-        rows::end(tx, self.build, &notes, error)
+        rows::end(tx, self.build, &notes, error, KEPT)
     }
 }
 

@@ -6,7 +6,8 @@ use super::Part;
 use crate::cache::now;
 
 /// The tables' versions.
-pub(crate) const STEPS: &[&str] = &["\
+pub(crate) const STEPS: &[&str] = &[
+    "\
 CREATE TABLE build_history (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     reference TEXT NOT NULL,
@@ -34,7 +35,14 @@ CREATE TABLE build_history_step (
 CREATE INDEX build_history_step_build ON build_history_step (build);
 CREATE INDEX build_history_step_code ON build_history_step (stage, code);
 CREATE INDEX build_history_step_identity ON build_history_step (identity);
-"];
+",
+    // Only steps that were made say what they depend on. Of all others, which most are, this index held an entry each, and
+    // all of its pages were written with every build.
+    "\
+DROP INDEX build_history_step_identity;
+CREATE INDEX build_history_step_identity ON build_history_step (identity) WHERE parts IS NOT NULL;
+",
+];
 
 /// One build.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,25 +78,38 @@ pub struct StepRow {
     pub inputs: Vec<String>,
 }
 
-/// Notes a build that begins and forgets the oldest beyond `kept`.
-pub fn begin(tx: &Transaction<'_>, row: &BuildRow, kept: usize) -> Result<i64> {
-    tx.execute(
+/// Notes a build that begins.
+pub fn begin(tx: &Transaction<'_>, row: &BuildRow) -> Result<i64> {
+    tx.prepare_cached(
         "INSERT INTO build_history (reference, dockerfile, target, tags, begun) VALUES (?1, ?2, ?3, ?4, ?5)",
-        params![row.reference, row.dockerfile, row.target, row.tags, now()],
-    )?;
-    let build = tx.last_insert_rowid();
-    let oldest = build.saturating_sub(i64::try_from(kept).unwrap_or(i64::MAX));
-    tx.execute("DELETE FROM build_history WHERE id <= ?1", [oldest])?;
-    tx.execute("DELETE FROM build_history_step WHERE build <= ?1", [oldest])?;
-    Ok(build)
+    )?
+    .execute(params![
+        row.reference,
+        row.dockerfile,
+        row.target,
+        row.tags,
+        now()
+    ])?;
+    Ok(tx.last_insert_rowid())
 }
 
-/// Notes how a build ended.
-pub fn end(tx: &Transaction<'_>, build: i64, steps: &[StepRow], error: Option<&str>) -> Result<()> {
-    tx.execute(
-        "UPDATE build_history SET ended = ?2, error = ?3 WHERE id = ?1",
-        params![build, now(), error],
-    )?;
+/// Notes how a build ended, and forgets the oldest beyond `kept`: where these went and this one comes, much is the same pages.
+pub fn end(
+    tx: &Transaction<'_>,
+    build: i64,
+    steps: &[StepRow],
+    error: Option<&str>,
+    kept: usize,
+) -> Result<()> {
+    let oldest = build.saturating_sub(i64::try_from(kept).unwrap_or(i64::MAX));
+    for forget in [
+        "DELETE FROM build_history WHERE id <= ?1",
+        "DELETE FROM build_history_step WHERE build <= ?1",
+    ] {
+        tx.prepare_cached(forget)?.execute([oldest])?;
+    }
+    tx.prepare_cached("UPDATE build_history SET ended = ?2, error = ?3 WHERE id = ?1")?
+        .execute(params![build, now(), error])?;
     let mut insert = tx.prepare_cached(
         "INSERT INTO build_history_step \
          (build, number, stage, ordinal, code, hit, reason, milliseconds, identity, parts, inputs) \
@@ -118,10 +139,8 @@ pub fn end(tx: &Transaction<'_>, build: i64, steps: &[StepRow], error: Option<&s
 
 /// Notes which image came of a build.
 pub fn note_image(tx: &Transaction<'_>, reference: &str, image: &str) -> Result<()> {
-    tx.execute(
-        "UPDATE build_history SET image = ?2 WHERE reference = ?1",
-        [reference, image],
-    )?;
+    tx.prepare_cached("UPDATE build_history SET image = ?2 WHERE reference = ?1")?
+        .execute([reference, image])?;
     Ok(())
 }
 
