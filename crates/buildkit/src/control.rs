@@ -104,6 +104,7 @@ pub async fn solve_job(
     };
     let result = service.run(&job).await;
     service.builder.steps_left().await;
+    job.settled().await;
     open.end(&result);
     match &result {
         Ok(_) => counted.done(),
@@ -242,11 +243,15 @@ impl Control for Service {
     }
 }
 
-/// Everything that a log says, to its end.
+/// Everything that a log says, to its end; what is said within a short time together.
 fn follow(log: Arc<Log>) -> Answers<StatusResponse> {
-    let said = stream::unfold((log, 0), |(log, at)| async move {
+    let said = stream::unfold((log, 0, 0), |(log, at, gathered)| async move {
+        let gathered = match at < gathered {
+            true => gathered,
+            false => log.gather(at).await,
+        };
         let (said, next) = log.together(at).await?;
-        Some((Ok(said), (log, next)))
+        Some((Ok(said), (log, next, gathered)))
     });
     Box::pin(said)
 }

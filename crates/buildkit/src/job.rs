@@ -32,6 +32,8 @@ use crate::result::{Answer, Outcome};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How much output of one step is passed on, as BuildKit has it.
 const MAX_OUTPUT: u64 = 2 << 20;
+/// How long more is waited for before something is told: nobody sees it, and each message wakes a client.
+const GATHERING: Duration = Duration::from_millis(20);
 /// How many bytes are told in one message, unless they were said as one.
 const TOGETHER: usize = 256 << 10;
 
@@ -96,6 +98,15 @@ impl Log {
                 return None;
             }
         }
+    }
+
+    /// Waits until something was said from `at` on, and a little longer for more, but not once that was all; how much there is.
+    pub async fn gather(&self, at: usize) -> usize {
+        let mut heard = self.heard.subscribe();
+        // A log that is gone says no more.
+        let _ = heard.wait_for(|(length, ended)| *length > at || *ended).await;
+        let _ = tokio::time::timeout(GATHERING, heard.wait_for(|(_, ended)| *ended)).await;
+        heard.borrow().0
     }
 
     /// As much of what was said from `at` on as makes one message, and where the rest begins; waits for something. `None` at
@@ -389,6 +400,14 @@ impl Job {
         self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until everything that was solved is noted.
+    pub async fn settled(&self) {
+        let outcomes: Vec<Arc<Outcome>> = self.outcomes().values().cloned().collect();
+        for outcome in outcomes {
+            outcome.solution.settled().await;
+        }
+    }
+
     /// What the client says is the result; the first word counts.
     pub fn answer(&self, answer: Result<Answer, Failure>) {
         self.answer
@@ -570,6 +589,26 @@ mod tests {
         // The end of the loud step is not told before what it says.
         assert_eq!(messages, [(7, 0, 2), (2, 1, 0)]);
         assert_eq!(at, job.log.all().len());
+    }
+
+    #[tokio::test]
+    async fn what_is_over_soon_is_told_when_it_is_over() {
+        let job = job("soon");
+        let mut gathering = std::pin::pin!(job.log.gather(0));
+        assert!(matches!(futures_util::poll!(gathering.as_mut()), Poll::Pending));
+        job.begin("first");
+        assert!(matches!(futures_util::poll!(gathering.as_mut()), Poll::Pending));
+        job.begin("second").end(None);
+        job.close();
+        assert!(matches!(futures_util::poll!(gathering.as_mut()), Poll::Ready(3)));
+        assert_eq!(job.log.gather(3).await, 3, "it has no end");
+    }
+
+    #[tokio::test]
+    async fn what_goes_on_is_told_before_it_is_over() {
+        let job = job("long");
+        job.begin("first");
+        assert_eq!(job.log.gather(0).await, 1);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -75,8 +75,14 @@ impl Service {
             let Ok(log) = self.jobs.log(&wanted.reference).await else {
                 return;
             };
-            let mut at = 0;
-            while let Some((said, next)) = log.together(at).await {
+            let (mut at, mut gathered) = (0, 0);
+            loop {
+                if at >= gathered {
+                    gathered = log.gather(at).await;
+                }
+                let Some((said, next)) = log.together(at).await else {
+                    return;
+                };
                 at = next;
                 if told.send(said.encode_to_vec()).await.is_err() {
                     return;
