@@ -16,6 +16,9 @@ const STREAM: u32 = 512 << 10;
 /// And on all streams. Frames of eleven bytes, the shortest there are here (the end of a file), take 22 times their size of
 /// the budget, so that it holds five streams of nothing else.
 const CONNECTION: u32 = STREAM * 256;
+/// The longest frame that the called end takes: results come to it as large messages, and at 16 KiB, which is what is
+/// assumed, each is cut into many.
+const FRAME: u32 = STREAM / 2;
 
 /// The end that calls. Its connection is made by the caller, whatever the address here.
 pub fn endpoint() -> Endpoint {
@@ -30,6 +33,7 @@ pub fn server() -> Builder<TokioExecutor> {
     let mut server = Builder::new(TokioExecutor::new());
     server
         .max_header_list_size(MAX_HEADERS)
+        .max_frame_size(FRAME)
         .initial_stream_window_size(STREAM)
         .initial_connection_window_size(CONNECTION);
     server

@@ -153,6 +153,34 @@ fn collection_keeps_roots_parents_and_leases() {
     drop(lease);
 }
 
+/// Whoever looks and keeps what is found need not look again: a collection that comes meanwhile waits, and then leaves it.
+#[test]
+fn nothing_goes_between_a_look_and_the_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let chain = Digest::sha256(b"layer");
+    let id = store.snapshots().create(None, "unpack:1").unwrap();
+    store.snapshots().commit(id, Some(&chain), Some(&chain)).unwrap();
+    let (lease, collector) = (store.lease(), store.clone());
+    let (look, looked) = std::sync::mpsc::channel();
+    let collecting = std::thread::spawn(move || {
+        looked.recv().unwrap();
+        collector.gc(|_| Ok(Roots::default())).unwrap()
+    });
+    lease.keep_found(|keep| {
+        let found = store.snapshots().by_chain(&chain).unwrap();
+        look.send(()).unwrap();
+        // Long enough for a collection that does not wait.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        keep(found);
+    });
+    assert!(collecting.join().unwrap().snapshots.is_empty());
+    assert_eq!(store.snapshots().by_chain_kept(&chain, &store.lease()), Some(id));
+    drop(lease);
+    assert_eq!(store.gc(|_| Ok(Roots::default())).unwrap().snapshots, [id]);
+    assert_eq!(store.snapshots().by_chain_kept(&chain, &store.lease()), None);
+}
+
 /// What blobs are made again of is whole: neither a layer that a power cut may have torn nor one whose files are gone.
 #[test]
 fn layers_that_are_not_what_they_were_are_nothing_to_copy_from() {

@@ -144,6 +144,9 @@ pub fn note_image(tx: &Transaction<'_>, reference: &str, image: &str) -> Result<
     Ok(())
 }
 
+/// What a step with this identity was found to depend on when it was made last.
+const PARTS: &str = "SELECT parts FROM build_history_step WHERE identity = ?1 AND parts IS NOT NULL \
+    ORDER BY build DESC LIMIT 1";
 const COLUMNS: &str = "number, stage, ordinal, code, hit, reason, milliseconds, identity, parts, inputs";
 
 fn step(row: &Row<'_>) -> Result<StepRow> {
@@ -188,10 +191,7 @@ pub fn before(db: &Connection, build: i64, step: &StepRow) -> Result<Option<Step
 fn with_parts(db: &Connection, mut step: StepRow) -> Result<StepRow> {
     if step.parts.is_none() {
         let text: Option<String> = db
-            .prepare_cached(
-                "SELECT parts FROM build_history_step WHERE identity = ?1 AND parts IS NOT NULL \
-                 ORDER BY build DESC LIMIT 1",
-            )?
+            .prepare_cached(PARTS)?
             .query_row([&step.identity], |row| row.get(0))
             .optional()?;
         step.parts = text.and_then(|text| serde_json::from_str(&text).ok());
@@ -244,4 +244,47 @@ pub fn steps(db: &Connection, build: i64) -> Result<Vec<StepRow>> {
         .query_map([build], step)?
         .collect::<Result<_>>()?;
     rows.into_iter().map(|step| with_parts(db, step)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_steps_that_were_made_are_in_the_index_of_what_they_depend_on() {
+        let mut db = Connection::open_in_memory().unwrap();
+        STEPS.iter().for_each(|step| db.execute_batch(step).unwrap());
+        let plan: String = db
+            .query_row(&format!("EXPLAIN QUERY PLAN {PARTS}"), ["x"], |row| row.get(3))
+            .unwrap();
+        assert!(plan.contains("USING INDEX build_history_step_identity"), "{plan}");
+        let index = "SELECT sql FROM sqlite_master WHERE name = 'build_history_step_identity'";
+        let index: String = db.query_row(index, [], |row| row.get(0)).unwrap();
+        assert!(index.ends_with("WHERE parts IS NOT NULL"), "{index}");
+        // The newest two are kept.
+        let tx = db.transaction().unwrap();
+        for round in 0..4 {
+            let build = begin(&tx, &BuildRow::default()).unwrap();
+            let step = StepRow {
+                identity: "x".to_owned(),
+                parts: (round == 3).then(|| vec![("command".to_owned(), "true".to_owned())]),
+                ..StepRow::default()
+            };
+            end(&tx, build, &[step], None, 2).unwrap();
+        }
+        assert_eq!(builds(&tx).unwrap().len(), 2);
+        let rows: i64 = tx
+            .query_row("SELECT count(*) FROM build_history_step", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(rows, 2);
+        let known = with_parts(
+            &tx,
+            StepRow {
+                identity: "x".to_owned(),
+                ..StepRow::default()
+            },
+        )
+        .unwrap();
+        assert_eq!(known.parts.unwrap()[0].1, "true");
+    }
 }
