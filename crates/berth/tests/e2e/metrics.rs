@@ -289,15 +289,11 @@ fn builds_are_counted_with_the_reasons_of_those_that_fail() {
     let place = context.display().to_string();
     let build = |dockerfile: &str, more: &[&str]| {
         std::fs::write(context.join("Dockerfile"), dockerfile).unwrap();
-        daemon.run(&[&["build", "-q"], more, &[&place]].concat())
+        daemon.run(&[&["build", "-q"][..], more, &[place.as_str()]].concat())
     };
     assert!(build("FROM box:1\nRUN true\n", &[]).status.success());
-    for (dockerfile, more, reason) in [
-        (
-            "FROM box:1\nRUN exit 3\n",
-            &[][..],
-            "error_processing_commands_error",
-        ),
+    let failures: [(&str, &[&str], &str); 5] = [
+        ("FROM box:1\nRUN exit 3\n", &[], "error_processing_commands_error"),
         ("FROM box:1\nFORM x\n", &[], "unknown_instruction_error"),
         ("FROM box:1 AS\n", &[], "dockerfile_syntax_error"),
         ("# nothing\n", &[], "dockerfile_empty_error"),
@@ -306,7 +302,8 @@ fn builds_are_counted_with_the_reasons_of_those_that_fail() {
             &["--target", "nosuch"],
             "build_target_not_reachable_error",
         ),
-    ] {
+    ];
+    for (dockerfile, more, reason) in failures {
         let before = failed(&scrape(&address), reason);
         assert!(!build(dockerfile, more).status.success(), "{dockerfile}");
         let after = scrape(&address);
