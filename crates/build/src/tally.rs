@@ -72,6 +72,8 @@ impl Reason {
             line if line.contains("unknown instruction: ") => Reason::UnknownInstruction,
             line if line.contains("file with no instructions") => Reason::Empty,
             line if line.contains("failed to reach build target") => Reason::Target,
+            // BuildKit's words for it.
+            line if line.contains("target stage") && line.contains("could not be found") => Reason::Target,
             line if line.contains("parse error") && line.contains("ONBUILD requires") => {
                 Reason::OnbuildArguments
             }
@@ -159,6 +161,7 @@ mod tests {
             ),
             ("file with no instructions", Reason::Empty),
             ("failed to reach build target x in Dockerfile", Reason::Target),
+            ("target stage \"x\" could not be found", Reason::Target),
             (
                 "The command '/bin/sh -c exit 3' returned a non-zero code: 3",
                 Reason::Commands,

@@ -163,5 +163,7 @@ impl Drop for Peer {
             let _ = output(Command::new("kill").arg(pid.to_string()));
         }
         let _ = self.child.wait();
+        // It keeps its root mounted upon itself when its containers may have outlived it.
+        let _ = output(Command::new("umount").arg(self.dir.join("root")));
     }
 }
