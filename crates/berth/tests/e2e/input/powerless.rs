@@ -1,13 +1,16 @@
 //! A daemon that may do less than root: what it cannot bring onto its disk is told, with what to do, and nothing of it stays.
 
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::process::{Child, Command, Stdio};
+
+use sys::namespace::{self, Kind};
 
 use crate::http::request;
 use crate::inventory::{Inventory, files};
 use crate::support::{self, Daemon, retry};
 use crate::tarball::{Image, Tar};
-use crate::web::{Served, Web};
+use crate::web::Web;
 
 /// A daemon that `wrapper` becomes, once `prepare` is through with it.
 fn start(wrapper: &[&str], prepare: impl FnOnce(&mut Child)) -> Daemon {
@@ -37,7 +40,7 @@ fn start(wrapper: &[&str], prepare: impl FnOnce(&mut Child)) -> Daemon {
 
 /// One that is root in a user namespace with the host's ids.
 fn start_in_user_namespace() -> Daemon {
-    let script = "read go && exec \"$@\"";
+    let script = "read go && ip link set lo up && exec \"$@\"";
     let wrapper = ["unshare", "--user", "--mount", "--net", "sh", "-c", script, "sh"];
     start(&wrapper, |child| {
         let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/user")).ok();
@@ -63,8 +66,16 @@ fn with_device() -> Image {
     ])
 }
 
+/// A registry that the daemon reaches, wherever it lives.
+fn web_for(daemon: &Daemon) -> Web {
+    let pid = i32::try_from(daemon.child.id()).unwrap();
+    let network = namespace::open(Some(pid), Kind::Network).unwrap();
+    namespace::in_namespace(network.as_fd(), Kind::Network, Web::start).unwrap()
+}
+
 /// Brings the image in by every way there is, of which none may succeed, or leave anything.
-fn refuses(daemon: &Daemon, image: &Image, served: &Served) {
+fn refuses(daemon: &Daemon, image: &Image) {
+    let served = web_for(daemon).serve_image("devices", image);
     let layer = spec::Digest::sha256(&image.layers[1]).to_string();
     let archive = daemon.dir.path().join("image.tar");
     std::fs::write(&archive, image.archive("devices:1")).unwrap();
@@ -104,14 +115,14 @@ fn refuses(daemon: &Daemon, image: &Image, served: &Served) {
 #[test]
 fn devices_in_images_are_refused_where_none_can_be_made() {
     guard!();
-    let (image, web) = (with_device(), Web::start());
-    let served = web.serve_image("devices", &image);
+    let image = with_device();
     let daemon = start(&["setpriv", "--bounding-set=-mknod"], |_| {});
-    refuses(&daemon, &image, &served);
-    refuses(&start_in_user_namespace(), &image, &served);
+    refuses(&daemon, &image);
+    refuses(&start_in_user_namespace(), &image);
     // Whoever has the right takes the same image.
     let archive = daemon.dir.path().join("image.tar").display().to_string();
     let able = Daemon::start();
+    let served = web_for(&able).serve_image("devices", &image);
     able.ok(&["pull", &served.name]);
     able.ok(&["load", "-i", &archive]);
 }
