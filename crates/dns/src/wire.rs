@@ -84,7 +84,8 @@ fn name(message: &[u8], mut at: usize) -> Option<(Option<String>, usize)> {
             break;
         }
         // Two high bits mark a compression pointer, which has nothing to point at in a question.
-        if length > 63 || at - start + length > 255 {
+        // The end of the name is one octet more, and 255 are the most (RFC 1035 §2.3.4).
+        if length > 63 || at - start + length > 254 {
             return None;
         }
         let label = message.get(at..at + length)?;
@@ -399,6 +400,18 @@ pub(crate) mod tests {
         assert_eq!(question(&pointer), Err(Unreadable::Answer(FORMAT_ERROR)));
         pointer[12] = 63;
         assert_eq!(question(&pointer), Err(Unreadable::Answer(FORMAT_ERROR)));
+        // The longest name, and one that is longer.
+        let of_length = |last: usize| {
+            let mut query = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+            for length in [63, 63, 63, last] {
+                query.push(length as u8);
+                query.extend(std::iter::repeat_n(b'a', length));
+            }
+            query.extend([0, 0, 1, 0, 1]);
+            query
+        };
+        assert!(question(&of_length(61)).is_ok());
+        assert_eq!(question(&of_length(62)), Err(Unreadable::Answer(FORMAT_ERROR)));
     }
 
     /// A well-formed query with some bytes changed, cut or added: what gets furthest into a parser.
