@@ -4,6 +4,7 @@
 
 mod beside;
 mod drivers;
+mod firewalld;
 mod host;
 mod latency;
 mod lifecycle;
