@@ -85,6 +85,7 @@ pub const BENCH_NET: &[Package] = &[
     package("iperf3", "iperf3"),
     package("wrk", "wrk"),
     package("fio", "fio"),
+    package("nftables", "nft"),
 ];
 
 /// Installs what is missing. Nothing is asked and no service of a package is started.

@@ -1,5 +1,6 @@
 //! Packets: TCP and UDP between two containers and from the host to a published port, and requests of a web client, each
-//! against a bridge with two veth pairs that nobody manages.
+//! against a bridge with two veth pairs that nobody manages. A published port is translated, and the bare bridge is not: what
+//! any translation costs is shown by a second column, of the same bridge with two rules made by hand.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -56,7 +57,7 @@ fn iperf(server: Command, mut client: Command, address: &str, port: &str, datagr
 }
 
 /// Two namespaces on a bridge that the host has an address on, made by hand: what the kernel gives where nobody is in the
-/// way.
+/// way. The ports [`Bare::STREAM`] and [`Bare::WEB`] of 127.0.0.1 lead to the first, by one rule each and one for the answers.
 struct Bare;
 
 impl Bare {
@@ -77,10 +78,25 @@ impl Bare {
             ip(&format!("-n {name} address add 10.199.199.{}/24 dev eth0", n + 2))?;
             ip(&format!("-n {name} link set eth0 up"))?;
         }
+        std::fs::write("/proc/sys/net/ipv4/conf/berth-bare/route_localnet", "1")?;
+        let rules = format!(
+            "table ip berth-bare {{ \
+             chain output {{ type nat hook output priority -100; \
+             ip daddr 127.0.0.1 tcp dport {} dnat to {server}:5201; \
+             ip daddr 127.0.0.1 tcp dport {} dnat to {server}:80; }}; \
+             chain postrouting {{ type nat hook postrouting priority 100; \
+             ip saddr 127.0.0.0/8 oifname \"berth-bare\" masquerade; }}; }}",
+            Bare::STREAM,
+            Bare::WEB,
+            server = Bare::SERVER,
+        );
+        run_command(Command::new("nft").arg(rules))?;
         Ok(bare)
     }
 
     const SERVER: &'static str = "10.199.199.2";
+    const STREAM: &'static str = "25201";
+    const WEB: &'static str = "28080";
 
     /// What the other end of a measurement is: a neighbour, or the host.
     fn client(published: bool, program: &str) -> Command {
@@ -104,14 +120,15 @@ impl Drop for Bare {
         for name in Bare::NAMES {
             let _ = output(Command::new("ip").args(["netns", "del", name]));
         }
+        let _ = output(Command::new("nft").args(["delete", "table", "ip", "berth-bare"]));
         let _ = output(Command::new("ip").args(["link", "del", "berth-bare"]));
     }
 }
 
 /// TCP and UDP between two containers and from the host to a published port, in pairs with the bare bridge.
 pub(super) fn throughput(sides: &[Side<'_>]) -> Result<()> {
-    println!("| what | bare | docker | berth | berth of bare | goal |");
-    println!("|---|---|---|---|---|---|");
+    println!("| what | bare | bare, translated | docker | berth | berth of bare | of translated | goal |");
+    println!("|---|---|---|---|---|---|---|---|");
     let bare = Bare::make()?;
     let mut processes = Vec::new();
     for side in sides {
@@ -128,9 +145,17 @@ pub(super) fn throughput(sides: &[Side<'_>]) -> Result<()> {
             let programs = (Bare::program(0, "iperf3"), Bare::client(published, "iperf3"));
             iperf(programs.0, programs.1, Bare::SERVER, "5201", datagrams)
         };
-        let (mut bares, mut figures) = (Vec::new(), vec![Vec::new(); processes.len()]);
+        let measure_translated = || {
+            let programs = (Bare::program(0, "iperf3"), Command::new("iperf3"));
+            iperf(programs.0, programs.1, "127.0.0.1", Bare::STREAM, datagrams)
+        };
+        let (mut bares, mut by_hand) = (Vec::new(), Vec::new());
+        let mut figures = vec![Vec::new(); processes.len()];
         for _ in 0..ROUNDS {
             bares.push(measure_bare()?);
+            if published {
+                by_hand.push(measure_translated()?);
+            }
             for (figure, (side, server, client, address)) in figures.iter_mut().zip(&processes) {
                 let serve = inside(*server, "iperf3");
                 figure.push(match published {
@@ -144,8 +169,18 @@ pub(super) fn throughput(sides: &[Side<'_>]) -> Result<()> {
             middle(figures.first().map_or(&[], Vec::as_slice)),
             middle(figures.last().map_or(&[], Vec::as_slice)),
         );
+        let (translated, of_translated) = match published {
+            true => {
+                let translated = middle(&by_hand);
+                (
+                    format!("{translated:.1} Gbit/s"),
+                    format!("{:.2}", berth / translated),
+                )
+            }
+            false => (String::new(), String::new()),
+        };
         println!(
-            "| {what} | {bare:.1} Gbit/s | {docker:.1} Gbit/s | {berth:.1} Gbit/s | {:.2} | 0.95 |",
+            "| {what} | {bare:.1} Gbit/s | {translated} | {docker:.1} Gbit/s | {berth:.1} Gbit/s | {:.2} | {of_translated} | 0.95 |",
             berth / bare
         );
     }
@@ -157,8 +192,10 @@ pub(super) fn throughput(sides: &[Side<'_>]) -> Result<()> {
 /// and from the host to a published port. It runs in the namespaces alone, not in the containers: it is about networks, not
 /// about who gets how much of the processors.
 pub(super) fn requests(sides: &[Side<'_>]) -> Result<()> {
-    println!("| requests per second | bare | docker | berth | berth of bare | goal |");
-    println!("|---|---|---|---|---|---|");
+    println!(
+        "| requests per second | bare | bare, translated | docker | berth | berth of bare | of translated | goal |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
     let bare = Bare::make()?;
     let own = own_program()?;
     let serve = |mut command: Command| {
@@ -177,12 +214,16 @@ pub(super) fn requests(sides: &[Side<'_>]) -> Result<()> {
         ("container to container", false),
         ("host to published port", true),
     ] {
-        let (mut bares, mut figures) = (Vec::new(), vec![Vec::new(); places.len()]);
+        let (mut bares, mut by_hand) = (Vec::new(), Vec::new());
+        let mut figures = vec![Vec::new(); places.len()];
         for _ in 0..ROUNDS {
             bares.push(wrk(
                 Bare::client(published, "wrk"),
                 &format!("{}:80", Bare::SERVER),
             )?);
+            if published {
+                by_hand.push(wrk(Command::new("wrk"), &format!("127.0.0.1:{}", Bare::WEB))?);
+            }
             for (figure, (side, client, address)) in figures.iter_mut().zip(&places) {
                 figure.push(match published {
                     false => wrk(inside(*client, "wrk"), &format!("{address}:80"))?,
@@ -193,8 +234,15 @@ pub(super) fn requests(sides: &[Side<'_>]) -> Result<()> {
         let bare = middle(&bares);
         let docker = figures.first().map_or(0.0, |figures| middle(figures));
         let berth = figures.last().map_or(0.0, |figures| middle(figures));
+        let (translated, of_translated) = match published {
+            true => {
+                let translated = middle(&by_hand);
+                (format!("{translated:.0}"), format!("{:.2}", berth / translated))
+            }
+            false => (String::new(), String::new()),
+        };
         println!(
-            "| {what} | {bare:.0} | {docker:.0} | {berth:.0} | {:.2} | 0.95 |",
+            "| {what} | {bare:.0} | {translated} | {docker:.0} | {berth:.0} | {:.2} | {of_translated} | 0.95 |",
             berth / bare
         );
     }
