@@ -495,7 +495,9 @@ fn classic_links_settings_of_the_daemon_and_addresses_that_stay() {
     ]);
     for line in [
         format!("DATA_BASE_PORT=tcp://{address}:5432"),
+        format!("DATA_BASE_PORT_5432_TCP=tcp://{address}:5432"),
         format!("DATA_BASE_PORT_5432_TCP_ADDR={address}"),
+        "DATA_BASE_PORT_5432_TCP_PORT=5432".to_owned(),
         "DATA_BASE_PORT_5432_TCP_PROTO=tcp".to_owned(),
         "DATA_BASE_NAME=/user/data-base".to_owned(),
         "DATA_BASE_ENV_KEY=value".to_owned(),

@@ -151,6 +151,81 @@ fn all_exposed_ports_are_reached_from_outside_over_both_families() {
     );
 }
 
+/// A network with several pools of each family, by its options on the command line, and `--ip6` in the one that is not the
+/// first: containers of different pools meet over both families, by name and by address, and are reached from outside.
+#[test]
+fn several_pools_and_a_chosen_address_of_ipv6() {
+    guard!();
+    if !crate::support::has_ipv6() {
+        return;
+    }
+    let daemon = Daemon::start();
+    let outside = Outside::start();
+    let number = std::process::id() % 60_000;
+    let (high, low) = (number / 250, number % 250);
+    // The first pool of each family has one address to give.
+    let pools = [
+        (format!("10.221.{low}.0/30"), format!("10.221.{low}.1")),
+        (format!("10.222.{high}.0/24"), format!("10.222.{high}.1")),
+        (format!("fd18:{number:x}::/64"), format!("fd18:{number:x}::1")),
+        (format!("fd19:{number:x}::/64"), format!("fd19:{number:x}::1")),
+    ];
+    let mut create = vec!["network", "create", "--ipv6"];
+    for (subnet, gateway) in &pools {
+        create.extend(["--subnet", subnet, "--gateway", gateway]);
+    }
+    daemon.ok(&[&create[..], &["wide"]].concat());
+    let chosen = format!("fd19:{number:x}::77");
+    let serve = |name: &str| format!("while true; do echo {name} | nc -l -p 80; done");
+    let start = |name: &str, options: &[&str]| {
+        let head = ["run", "-d", "--name", name, "--network", "wide", "-p", "0:80"];
+        let script = serve(name);
+        daemon.ok(&[&head[..], options, &["box:1", "sh", "-c", &script]].concat());
+    };
+    start("first", &[]);
+    start("second", &["--ip6", &chosen]);
+    let address = |name: &str, family: &str| {
+        let template = format!("{{{{.NetworkSettings.Networks.wide.{family}}}}}");
+        daemon.ok(&["inspect", "-f", &template, name]).trim().to_owned()
+    };
+    assert_eq!(address("first", "IPAddress"), format!("10.221.{low}.2"));
+    assert_eq!(
+        address("first", "GlobalIPv6Address"),
+        format!("fd18:{number:x}::2")
+    );
+    assert_eq!(address("second", "IPAddress"), format!("10.222.{high}.2"));
+    assert_eq!(address("second", "GlobalIPv6Address"), chosen);
+    assert_eq!(address("second", "IPv6Gateway"), format!("fd19:{number:x}::1"));
+    for (from, to) in [("first", "second"), ("second", "first")] {
+        let addresses = ["IPAddress", "GlobalIPv6Address"].map(|family| address(to, family));
+        for at in addresses.iter().map(String::as_str).chain([to]) {
+            let heard = retry(|| {
+                let output = daemon.run(&["exec", from, "sh", "-c", &format!("nc -w 2 {at} 80 </dev/null")]);
+                Some(text(&output.stdout)).filter(|said| said.trim() == to)
+            });
+            assert!(
+                heard.is_some(),
+                "{from} does not hear {to} at {at}\n{}",
+                daemon.log()
+            );
+        }
+        outside.hears_published(&daemon, to, "80/tcp", to);
+    }
+    let refused = daemon.fails(&[
+        "run",
+        "--rm",
+        "--network",
+        "wide",
+        "--ip6",
+        "fd20::9",
+        "box:1",
+        "true",
+    ]);
+    assert!(refused.1.contains("fd20::9"), "{}", refused.1);
+    daemon.ok(&["rm", "-f", "first", "second"]);
+    daemon.ok(&["network", "rm", "wide"]);
+}
+
 /// What a server at `::1` of this host says; None where nobody does.
 fn says(port: &str) -> Option<String> {
     let mut stream = TcpStream::connect(format!("[::1]:{port}")).ok()?;
