@@ -88,7 +88,7 @@ fn names_are_found_with_and_without_connections_being_tracked_inside() {
         let _service = Service::start(web.netns.as_fd(), "web", 80);
         let address = v4(&web).to_string();
         let everything = || {
-            assert_eq!(lookup(&a, "web"), [address.clone()]);
+            assert_eq!(lookup(&a, "web"), std::slice::from_ref(&address));
             let stream = inside(&a.netns, || sh("dig +short +tcp +tries=1 @127.0.0.11 web A"));
             assert_eq!(stream.trim(), address);
             assert!(inside(&a.netns, || ask(&address, 80)).is_some());
