@@ -3,6 +3,9 @@
 -- a state of that version may hold.
 --# build 2
 ALTER TABLE build_record ADD COLUMN parts TEXT NOT NULL DEFAULT '';
+--# build_history 2
+DROP INDEX build_history_step_identity;
+CREATE INDEX build_history_step_identity ON build_history_step (identity) WHERE parts IS NOT NULL;
 --# engine 2
 SELECT 1;
 --# image 2
