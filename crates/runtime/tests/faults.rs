@@ -335,6 +335,11 @@ fn each_of(traced: &Traced, verb: Verb, calls: &[&str]) {
                     traced.cli.ok(&["delete", "--force", &traced.id]);
                     traced.assert_clean(&what);
                 }
+                // The n-th call of one process can be a part of the creation, and that of another one a part of its undoing.
+                _ if complaint.contains("removes what is left") => {
+                    traced.cli.ok(&["delete", "--force", &traced.id]);
+                    traced.assert_clean(&what);
+                }
                 _ => traced.assert_clean(&what),
             }
             refused += usize::from(!done);

@@ -127,7 +127,10 @@ fn make(
     let mut hooked = false;
     let result = making.launch(&mut hooked);
     if result.is_err() {
-        let _ = containers.remove(&options.id);
+        if let Err(left) = containers.remove(&options.id) {
+            let (id, told) = (&options.id, left.sentence());
+            tracing::warn!("container {id} was not made, and {told}: `delete --force` removes what is left");
+        }
         if hooked {
             // What the first hooks have set up, the last ones take back.
             HookPlan::new(&spec, Identity::new(&spec, &options.id, &bundle)).run_poststop();
