@@ -13,6 +13,7 @@ pub struct Mutant {
 const CONTAINER: &str = "crates/runtime/src/container.rs";
 const CREDENTIALS: &str = "crates/runtime/src/process/credentials.rs";
 const ATTACH: &str = "crates/runtime/src/rootfs/attach.rs";
+const EXEC: &str = "crates/runtime/src/exec.rs";
 const HIDDEN: &str = "crates/runtime/src/rootfs/hidden.rs";
 const TARGET: &str = "crates/runtime/src/rootfs/target.rs";
 const PROFILE: &str = "crates/runtime/src/seccomp/profile.rs";
@@ -105,6 +106,38 @@ pub const ALL: &[Mutant] = &[
         test: (
             "e2e",
             "safety::copies::a_path_that_is_exchanged_during_a_copy_stays_inside",
+        ),
+    },
+    Mutant {
+        threat: "CVE-2019-14271",
+        edits: &[(
+            "crates/sys/src/beneath.rs",
+            "    open(root, path.as_ref(), flags, mode, ResolveFlags::IN_ROOT)",
+            "    // SAFETY: the name is a string of C; what it gives is not used.\n    \
+             unsafe { libc::dlopen(c\"libnss_compat.so.2\".as_ptr(), libc::RTLD_NOW) };\n    \
+             open(root, path.as_ref(), flags, mode, ResolveFlags::IN_ROOT)",
+        )],
+        test: ("e2e", "safety::copies::a_copy_loads_nothing_of_the_containers"),
+    },
+    Mutant {
+        threat: "an exec that is seen before it has left the host's mounts",
+        edits: &[
+            (
+                EXEC,
+                "    namespace::join_process(plan.pidfd.as_fd(), plan.kinds)",
+                "    let mut kinds = plan.kinds;\n    kinds.remove(Kind::Mount);\n    \
+                 namespace::join_process(plan.pidfd.as_fd(), kinds)",
+            ),
+            (
+                EXEC,
+                "    // A caller that ended before the signal was set sends none.\n",
+                "    let mounts = std::iter::once(Kind::Mount).collect();\n    \
+                 namespace::join_process(plan.pidfd.as_fd(), mounts).during(\"join the mounts\")?;\n",
+            ),
+        ],
+        test: (
+            "hostile",
+            "an_exec_never_shows_the_hosts_files_to_a_container_that_may_trace",
         ),
     },
     Mutant {
