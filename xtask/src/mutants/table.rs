@@ -110,13 +110,22 @@ pub const ALL: &[Mutant] = &[
     },
     Mutant {
         threat: "CVE-2019-14271",
-        edits: &[(
-            "crates/sys/src/beneath.rs",
-            "    open(root, path.as_ref(), flags, mode, ResolveFlags::IN_ROOT)",
-            "    // SAFETY: the name is a string of C; what it gives is not used.\n    \
-             unsafe { libc::dlopen(c\"libnss_compat.so.2\".as_ptr(), libc::RTLD_NOW) };\n    \
-             open(root, path.as_ref(), flags, mode, ResolveFlags::IN_ROOT)",
-        )],
+        edits: &[
+            (
+                "crates/sys/src/beneath.rs",
+                "/// Opens `path` as a process would see it whose root directory is `root`.\n",
+                "pub fn look_names_up() {\n    \
+                 // SAFETY: the name is a string of C; what it gives is not used.\n    \
+                 unsafe { libc::dlopen(c\"libnss_compat.so.2\".as_ptr(), libc::RTLD_NOW) };\n}\n\n\
+                 /// Opens `path` as a process would see it whose root directory is `root`.\n",
+            ),
+            (
+                "crates/engine/src/container/archive.rs",
+                "            let root = inner.root_of(&container).map_err(io::Error::other)?;\n",
+                "            sys::beneath::look_names_up();\n            \
+                 let root = inner.root_of(&container).map_err(io::Error::other)?;\n",
+            ),
+        ],
         test: ("e2e", "safety::copies::a_copy_loads_nothing_of_the_containers"),
     },
     Mutant {
