@@ -39,6 +39,7 @@ mod exchange;
 mod faults;
 mod files;
 mod first_version;
+mod git;
 mod health;
 mod http;
 mod image_ids;

@@ -1,8 +1,8 @@
 //! What the engine fetches itself: archives to import, contexts to build.
 
 use std::path::Path;
-use std::process::Command;
 
+use crate::git::{git, has_git};
 use crate::inventory::Inventory;
 use crate::support::{Daemon, text};
 use crate::tarball::Tar;
@@ -122,24 +122,6 @@ fn a_context_is_fetched_by_its_url() {
     }
 }
 
-fn git(dir: &Path, args: &[&str]) {
-    let output = Command::new("git")
-        .arg("-C")
-        .arg(dir)
-        .args([
-            "-c",
-            "user.name=t",
-            "-c",
-            "user.email=t@t",
-            "-c",
-            "init.defaultBranch=main",
-        ])
-        .args(args)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "git {args:?}: {}", text(&output.stderr));
-}
-
 /// Every file of a bare repository as a page: the protocol of servers that know nothing of git.
 fn serve(web: &Web, dir: &Path, below: &str) {
     for entry in std::fs::read_dir(dir).unwrap().flatten() {
@@ -154,8 +136,7 @@ fn serve(web: &Web, dir: &Path, below: &str) {
 #[test]
 fn a_context_is_cloned_from_a_repository() {
     guard!();
-    if Command::new("git").arg("--version").output().is_err() {
-        println!("skipped: needs git (package git)");
+    if !has_git() {
         return;
     }
     let daemon = Daemon::start();

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use super::ours::Place;
 use super::{command, plug_in};
 use crate::docker;
+use crate::git::{git, has_git};
 use crate::support::{build_clients, host, left_out, retry, text};
 
 /// A program that is ended with the test.
@@ -146,24 +147,11 @@ fn repository(below: &Path, content: &str) -> PathBuf {
     std::fs::create_dir_all(&work).unwrap();
     std::fs::write(work.join("file"), content).unwrap();
     std::fs::write(work.join("Dockerfile"), "FROM scratch\nCOPY file /of-context\n").unwrap();
-    let path = work.display().to_string();
-    let git = |args: &[&str]| {
-        let who = [
-            "-c",
-            "user.name=t",
-            "-c",
-            "user.email=t@t",
-            "-c",
-            "init.defaultBranch=main",
-        ];
-        host(&[&["git", "-C", &path], &who[..], args].concat());
-    };
-    git(&["init", "-q"]);
-    git(&["add", "."]);
-    git(&["commit", "-q", "-m", "one"]);
-    let bare = below.join("bare.git");
-    git(&["clone", "-q", "--bare", ".", &bare.display().to_string()]);
-    bare
+    git(&work, &["init", "-q"]);
+    git(&work, &["add", "."]);
+    git(&work, &["commit", "-q", "-m", "one"]);
+    git(below, &["clone", "-q", "--bare", "work", "bare.git"]);
+    below.join("bare.git")
 }
 
 fn said(output: &Output) -> String {
@@ -289,14 +277,13 @@ fn serve_to(login: &'static str, directory: PathBuf) -> String {
 #[test]
 fn a_repository_is_fetched_with_a_token_that_is_a_secret() {
     guard!();
-    if Command::new("git").arg("--version").output().is_err() {
-        println!("skipped: needs git (package git)");
+    if !has_git() {
         return;
     }
     let place = Place::start();
     let home = place.daemon.dir.path().join("git");
     let bare = repository(&home, "for some only\n");
-    host(&["git", "-C", &bare.display().to_string(), "update-server-info"]);
+    git(&bare, &["update-server-info"]);
     // `x-access-token:t0ken`
     let address = serve_to("basic eC1hY2Nlc3MtdG9rZW46dDBrZW4=", home.clone());
     place.write(
