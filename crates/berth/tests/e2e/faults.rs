@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::inventory::{self, Inventory};
-use crate::support::{BERTH, Daemon, retry, text};
+use crate::support::{BERTH, Daemon, retry, text, wrapped};
 
 fn system(program: &str, args: &[&str]) {
     let output = Command::new(program).args(args).output().unwrap();
@@ -245,28 +245,12 @@ fn on_own_filesystem() -> (Daemon, String) {
     system("truncate", &["-s", "200M", &image]);
     system("mkfs.ext4", &["-q", &image]);
     let script = r#"mount -o loop,errors=remount-ro "$1" "$2" && shift 2 && exec "$@""#;
-    let daemon = crate::support::command(dir.path(), &[]);
-    let child = Command::new("unshare")
-        .args(["-m", "sh", "-c", script, "sh", &image])
-        .arg(&root)
-        .arg(daemon.get_program())
-        .args(daemon.get_args())
-        .env(crate::support::OF_DAEMON, dir.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(crate::support::log_of(dir.path()))
-        .spawn()
-        .unwrap();
-    let daemon = Daemon {
-        dir,
-        args: Vec::new(),
-        environment: Vec::new(),
-        child,
-    };
-    daemon.wait_until_ready();
-    daemon.import_base();
+    let root = root.display().to_string();
+    let wrapper = ["unshare", "-m", "sh", "-c", script, "sh", &image, &root];
+    let child = wrapped(&wrapper, dir.path()).spawn().unwrap();
+    let daemon = Daemon::of(dir, Vec::new(), child);
     let mounts = std::fs::read_to_string(format!("/proc/{}/mounts", daemon.child.id())).unwrap();
-    let point = format!(" {} ", root.display());
+    let point = format!(" {root} ");
     let line = mounts.lines().find(|line| line.contains(&point)).unwrap();
     let device = line
         .split(' ')

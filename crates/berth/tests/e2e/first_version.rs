@@ -2,10 +2,10 @@
 //! version 2. A machine with version 2 only is another matter (`cargo xtask test --vm`).
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 
 use crate::inventory::Inventory;
-use crate::support::{self, Daemon};
+use crate::support::{Daemon, wrapped};
 use crate::usage::group;
 
 /// Where hybrid hosts have the tree of version 2.
@@ -13,31 +13,16 @@ const UNIFIED: &str = "/sys/fs/cgroup/unified";
 
 /// A daemon in a mount namespace of its own, without that tree.
 fn spawn(dir: &Path) -> Child {
-    let daemon = support::command(dir, &[]);
     let script = format!("while umount -l {UNIFIED} 2>/dev/null; do :; done; exec \"$@\"");
-    Command::new("unshare")
-        .args(["-m", "sh", "-c", &script, "sh"])
-        .arg(daemon.get_program())
-        .args(daemon.get_args())
-        .env(support::OF_DAEMON, dir)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(support::log_of(dir))
+    wrapped(&["unshare", "-m", "sh", "-c", &script, "sh"], dir)
         .spawn()
         .unwrap()
 }
 
 fn start() -> Daemon {
     let dir = tempfile::Builder::new().prefix("berth-e2e-").tempdir().unwrap();
-    let daemon = Daemon {
-        child: spawn(dir.path()),
-        dir,
-        args: Vec::new(),
-        environment: Vec::new(),
-    };
-    daemon.wait_until_ready();
-    daemon.import_base();
-    daemon
+    let child = spawn(dir.path());
+    Daemon::of(dir, Vec::new(), child)
 }
 
 /// A process's group in the tree of version 2, if there is one.

@@ -86,10 +86,17 @@ impl Daemon {
         let dir = tempfile::Builder::new().prefix("berth-e2e-").tempdir().unwrap();
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
         let child = spawn(dir.path(), &args, &environment);
+        let mut daemon = Daemon::of(dir, args, child);
+        daemon.environment = environment;
+        daemon
+    }
+
+    /// The one that was started on a directory with these arguments, once it answers and has its image.
+    pub fn of(dir: tempfile::TempDir, args: Vec<String>, child: Child) -> Daemon {
         let daemon = Daemon {
             dir,
             args,
-            environment,
+            environment: Vec::new(),
             child,
         };
         daemon.wait_until_ready();
@@ -280,13 +287,18 @@ pub fn control_group_roots() -> Vec<PathBuf> {
 pub const OF_DAEMON: &str = "BERTH_TEST_DAEMON";
 
 fn spawn(dir: &Path, args: &[String], environment: &[(String, String)]) -> Child {
-    command(dir, args)
+    quiet(&mut command(dir, args), dir)
         .envs(environment.iter().map(|(name, value)| (name, value)))
+        .spawn()
+        .unwrap()
+}
+
+/// What a daemon on this directory has to say goes into its log, and nobody asks it anything.
+fn quiet<'a>(command: &'a mut Command, dir: &Path) -> &'a mut Command {
+    command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log_of(dir))
-        .spawn()
-        .unwrap()
 }
 
 /// Where a daemon on this directory writes what it has to say.
@@ -308,6 +320,19 @@ pub fn command(dir: &Path, args: &[String]) -> Command {
         .arg(format!("unix://{}", dir.join("run/berth.sock").display()))
         .args(args)
         .env(OF_DAEMON, dir);
+    command
+}
+
+/// A daemon on this directory that another program becomes: words before the daemon's own.
+pub fn wrapped(wrapper: &[&str], dir: &Path) -> Command {
+    let daemon = command(dir, &[]);
+    let mut command = Command::new(wrapper[0]);
+    command
+        .args(&wrapper[1..])
+        .arg(daemon.get_program())
+        .args(daemon.get_args())
+        .env(OF_DAEMON, dir);
+    quiet(&mut command, dir);
     command
 }
 

@@ -44,14 +44,7 @@ impl Host {
         let dir = tempfile::Builder::new().prefix("berth-e2e-").tempdir().unwrap();
         let args = vec!["--exec-opt".to_owned(), DRIVER.to_owned()];
         let child = spawn(&systemd, dir.path(), &args);
-        let daemon = Daemon {
-            dir,
-            args,
-            environment: Vec::new(),
-            child,
-        };
-        daemon.wait_until_ready();
-        daemon.import_base();
+        let daemon = Daemon::of(dir, args, child);
         Some(Host { daemon, systemd })
     }
 

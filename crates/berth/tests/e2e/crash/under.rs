@@ -366,14 +366,7 @@ impl Watched {
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
         let dir = tempfile::Builder::new().prefix("berth-e2e-").tempdir().unwrap();
         let (watcher, child) = Watcher::spawn(dir.path(), &args);
-        let daemon = Daemon {
-            dir,
-            args,
-            environment: Vec::new(),
-            child,
-        };
-        daemon.wait_until_ready();
-        daemon.import_base();
+        let daemon = Daemon::of(dir, args, child);
         Watched { daemon, watcher }
     }
 

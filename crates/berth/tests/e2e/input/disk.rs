@@ -1,10 +1,10 @@
 //! A disk that is full, while pulling, loading, importing, building and running. The data root is a small filesystem
 //! in memory, mounted in the mount namespace of the daemon alone.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::inventory::Inventory;
-use crate::support::{BERTH, Daemon, text};
+use crate::support::{Daemon, text, wrapped};
 use crate::tarball::{Image, Tar};
 use crate::web::{Page, Web};
 
@@ -16,31 +16,11 @@ fn start(size: &str) -> Daemon {
     let dir = tempfile::Builder::new().prefix("berth-e2e-").tempdir().unwrap();
     let root = dir.path().join("root");
     std::fs::create_dir(&root).unwrap();
-    let log = std::fs::File::create(dir.path().join("log")).unwrap();
     let script = r#"mount -t tmpfs -o "size=$1,mode=0711" tmpfs "$2" && shift 2 && exec "$@""#;
-    let child = Command::new("unshare")
-        .args(["-m", "sh", "-c", script, "sh", size])
-        .arg(&root)
-        .args([BERTH, "daemon", "--data-root"])
-        .arg(&root)
-        .arg("--exec-root")
-        .arg(dir.path().join("run"))
-        .arg("--host")
-        .arg(format!("unix://{}", dir.path().join("run/berth.sock").display()))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap();
-    let daemon = Daemon {
-        dir,
-        args: Vec::new(),
-        environment: Vec::new(),
-        child,
-    };
-    daemon.wait_until_ready();
-    daemon.import_base();
-    daemon
+    let root = root.display().to_string();
+    let wrapper = ["unshare", "-m", "sh", "-c", script, "sh", size, &root];
+    let child = wrapped(&wrapper, dir.path()).spawn().unwrap();
+    Daemon::of(dir, Vec::new(), child)
 }
 
 fn make_space(daemon: &Daemon) {

@@ -2,40 +2,25 @@
 
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use sys::namespace::{self, Kind};
 
 use crate::http::request;
 use crate::inventory::{Inventory, files};
-use crate::support::{self, Daemon, retry};
+use crate::support::{Daemon, retry, wrapped};
 use crate::tarball::{Image, Tar};
 use crate::web::Web;
 
 /// A daemon that `wrapper` becomes, once `prepare` is through with it.
 fn start(wrapper: &[&str], prepare: impl FnOnce(&mut Child)) -> Daemon {
     let dir = tempfile::Builder::new().prefix("berth-e2e-").tempdir().unwrap();
-    let daemon = support::command(dir.path(), &[]);
-    let mut child = Command::new(wrapper[0])
-        .args(&wrapper[1..])
-        .arg(daemon.get_program())
-        .args(daemon.get_args())
-        .env(support::OF_DAEMON, dir.path())
+    let mut child = wrapped(wrapper, dir.path())
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(support::log_of(dir.path()))
         .spawn()
         .unwrap();
     prepare(&mut child);
-    let daemon = Daemon {
-        dir,
-        args: Vec::new(),
-        environment: Vec::new(),
-        child,
-    };
-    daemon.wait_until_ready();
-    daemon.import_base();
-    daemon
+    Daemon::of(dir, Vec::new(), child)
 }
 
 /// One that is root in a user namespace with the host's ids.

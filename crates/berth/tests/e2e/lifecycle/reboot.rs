@@ -191,14 +191,7 @@ fn another_program_goes_on_with_what_the_last_one_ran() {
         .stderr(log_of(dir.path()))
         .spawn()
         .unwrap();
-    let mut daemon = Daemon {
-        dir,
-        args: Vec::new(),
-        environment: Vec::new(),
-        child,
-    };
-    daemon.wait_until_ready();
-    daemon.import_base();
+    let mut daemon = Daemon::of(dir, Vec::new(), child);
     let script = "i=0; while [ $i -lt 100000 ]; do echo $i; i=$((i+1)); sleep 0.01; done";
     daemon.ok(&[
         "run",
