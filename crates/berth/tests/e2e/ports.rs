@@ -2,13 +2,13 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::process::{Child, Command};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 use store::rusqlite::Connection;
 
-use crate::support::{Daemon, OF_DAEMON, retry, text};
+use crate::support::{Daemon, OF_DAEMON, Running, retry, text};
 
 /// Another machine, which reaches the host over one link with addresses of both families.
 struct Outside {
@@ -93,24 +93,13 @@ impl Drop for Outside {
 }
 
 /// A program in a container's network that answers datagrams on port 53 with themselves; no applet does that.
-struct Echo(Child);
-
-impl Echo {
-    fn start(pid: &str) -> Echo {
-        let program = "socket(S, AF_INET6, SOCK_DGRAM, 0); bind(S, pack_sockaddr_in6(53, IN6ADDR_ANY)) or die; \
-                       while (defined(my $from = recv(S, my $said, 100, 0))) { send(S, $said, 0, $from) }";
-        let perl = Command::new("nsenter")
-            .args(["-t", pid, "-n", "perl", "-MSocket=:all", "-e", program])
-            .spawn();
-        Echo(perl.unwrap())
-    }
-}
-
-impl Drop for Echo {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn echo(pid: &str) -> Running {
+    let program = "socket(S, AF_INET6, SOCK_DGRAM, 0); bind(S, pack_sockaddr_in6(53, IN6ADDR_ANY)) or die; \
+                   while (defined(my $from = recv(S, my $said, 100, 0))) { send(S, $said, 0, $from) }";
+    let perl = Command::new("nsenter")
+        .args(["-t", pid, "-n", "perl", "-MSocket=:all", "-e", program])
+        .spawn();
+    Running(perl.unwrap())
 }
 
 /// `-P`: every exposed port, TCP and UDP, on a port of the host that is the same for both families.
@@ -141,7 +130,7 @@ fn all_exposed_ports_are_reached_from_outside_over_both_families() {
         "-c",
         serve,
     ]);
-    let _echo = Echo::start(daemon.ok(&["inspect", "-f", "{{.State.Pid}}", "web"]).trim());
+    let _echo = echo(daemon.ok(&["inspect", "-f", "{{.State.Pid}}", "web"]).trim());
     outside.hears_published(&daemon, "web", "80/tcp", "stream");
     outside.hears_published(&daemon, "web", "53/udp", "datagram");
     let listed = daemon.ok(&["ps", "--format", "{{.Ports}}"]);
@@ -268,7 +257,7 @@ fn a_container_without_ipv6_is_reached_over_ipv6() {
     ];
     daemon.ok(&run);
     assert_eq!(relays(&daemon), [""; 0], "nobody has come yet");
-    let _echo = Echo::start(daemon.ok(&["inspect", "-f", "{{.State.Pid}}", "four"]).trim());
+    let _echo = echo(daemon.ok(&["inspect", "-f", "{{.State.Pid}}", "four"]).trim());
     let stream = &outside.hears_published(&daemon, "four", "80/tcp", "stream");
     let datagram = &outside.hears_published(&daemon, "four", "53/udp", "datagram");
     assert_eq!(

@@ -4,11 +4,11 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use crate::certificates::certificate;
-use crate::support::{Daemon, retry, text};
+use crate::support::{Daemon, Running, retry, text};
 use crate::tarball::{Image, Tar};
 use crate::web::Web;
 
@@ -188,16 +188,6 @@ fn registries_are_reached_through_the_proxies_of_the_environment() {
     assert_eq!(proxy.hosts(), [""; 0]);
 }
 
-/// `openssl s_server` with pages that are whole answers, each in a file named as its path.
-struct Pages(Child);
-
-impl Drop for Pages {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// Docker Hub is far away and asks nobody twice, so it is played: the name, its certificate and the path are Docker Hub's.
 #[test]
 fn docker_hub_is_searched_through_a_proxy() {
@@ -229,6 +219,7 @@ fn docker_hub_is_searched_through_a_proxy() {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         free.local_addr().unwrap().port().to_string()
     };
+    // Its pages are whole answers, each in a file named as its path.
     let server = Command::new("openssl")
         .args([
             "s_server", "-quiet", "-accept", &port, "-cert", "hub.crt", "-key", "hub.key", "-HTTP",
@@ -239,7 +230,7 @@ fn docker_hub_is_searched_through_a_proxy() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let _server = Pages(server);
+    let _server = Running(server);
     let address = format!("127.0.0.1:{port}");
     retry(|| TcpStream::connect(&address).ok()).unwrap();
     let proxy = Proxy::start("127.0.0.1:1", &address);

@@ -373,6 +373,16 @@ impl Drop for Daemon {
     }
 }
 
+/// A program that is ended with the test, whatever becomes of that.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// The six digits an instance's names carry.
 pub fn tag_of(root: &Path) -> String {
     let instance = spec::Instance::of_root(root);

@@ -3,23 +3,13 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use super::ours::Place;
 use super::{command, plug_in};
 use crate::docker;
 use crate::git::{git, has_git};
-use crate::support::{build_clients, host, left_out, retry, text};
-
-/// A program that is ended with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use crate::support::{Running, build_clients, host, left_out, retry, text};
 
 /// The server's program and where its libraries lie: the machine's own, else what `cargo xtask test` fetches.
 fn sshd() -> Result<(PathBuf, PathBuf), String> {
