@@ -43,6 +43,19 @@ pub const SECONDS: &str = "BERTH_FUZZ_SECONDS";
 /// Where nobody says: what a run of all tests can spare.
 pub const DEFAULT: Duration = Duration::from_secs(2);
 
+/// Words for every parser of JSON: what stands where something else is wanted, and what is no value of most types.
+pub const JSON: [&str; 9] = [
+    "null",
+    "{}",
+    "[]",
+    "\"",
+    "-1",
+    "1e999",
+    "18446744073709551616",
+    "\u{0}",
+    "\\ud800",
+];
+
 /// Inputs between two looks at the clock.
 const BATCH: u32 = 64;
 /// Most inputs that are changed, and the longest of them.

@@ -4,21 +4,14 @@
 
 use std::fmt::Debug;
 
-use fuzz::outcome;
+use fuzz::{JSON, outcome};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use spec::image::{Document, DocumentError, ImageConfig, Index, Manifest, media_type};
 use spec::{Digest, Platform, Reference};
 
-/// What documents are made of, and what they must not be.
-const WORDS: [&str; 16] = [
-    "null",
-    "{}",
-    "[]",
-    "\"",
-    "-1",
-    "1e999",
-    "18446744073709551616",
+/// What documents are made of.
+const WORDS: [&str; 7] = [
     "sha256:",
     "\"digest\":",
     "\"size\":",
@@ -26,8 +19,6 @@ const WORDS: [&str; 16] = [
     "\"config\":",
     "\"manifests\":",
     "\"layers\":",
-    "\u{0}",
-    "\\ud800",
 ];
 
 /// What was read and written again is read as the same.
@@ -61,18 +52,23 @@ fn documents(bytes: &[u8]) -> String {
 #[test]
 fn fuzz_manifest() {
     fuzz::target!("tests/corpus/manifest")
+        .words(&JSON)
         .words(&WORDS)
         .run(documents);
 }
 
 #[test]
 fn fuzz_index() {
-    fuzz::target!("tests/corpus/index").words(&WORDS).run(documents);
+    fuzz::target!("tests/corpus/index")
+        .words(&JSON)
+        .words(&WORDS)
+        .run(documents);
 }
 
 #[test]
 fn fuzz_config() {
-    fuzz::target!("tests/corpus/config").words(&WORDS).run(|bytes| {
+    let target = fuzz::target!("tests/corpus/config").words(&JSON);
+    target.words(&WORDS).run(|bytes| {
         let read = serde_json::from_slice::<ImageConfig>(bytes);
         if let Ok(config) = &read {
             again::<ImageConfig>(config);
