@@ -272,6 +272,10 @@ impl Watcher {
             Victim::Monitor => monitor.into_iter().collect(),
             Victim::MonitorMeanwhile => self.monitors(),
         };
+        if killed.is_empty() {
+            // Nobody lives at this operation who could be killed; somebody may at the next one.
+            return;
+        }
         for pid in killed {
             let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
             // One that has ended by itself is past its last operation.
