@@ -22,6 +22,14 @@ fn far_chain(known: usize, has: &[usize]) -> (Bench, Vec<VertexId>) {
     (bench, ids)
 }
 
+/// How many results were brought, and how many made.
+fn effort(cache: &Memory, runs: &AtomicUsize) -> (usize, usize) {
+    (
+        cache.1.brought.load(Ordering::SeqCst),
+        runs.load(Ordering::SeqCst),
+    )
+}
+
 #[tokio::test]
 async fn what_is_known_elsewhere_is_brought_only_when_it_is_needed() {
     // Only the value of the last one is wanted: those below it are known by their names.
@@ -29,13 +37,7 @@ async fn what_is_known_elsewhere_is_brought_only_when_it_is_needed() {
     let (cache, log, runs) = (bench.cache.clone(), bench.log.clone(), bench.runs());
     let results = bench.solve(&ids[2..], true).await.unwrap();
     assert_eq!(results[&ids[2]].value, 102);
-    assert_eq!(
-        (
-            cache.1.brought.load(Ordering::SeqCst),
-            runs.load(Ordering::SeqCst)
-        ),
-        (1, 0)
-    );
+    assert_eq!(effort(&cache, &runs), (1, 0));
     for id in &ids {
         assert_eq!(log.of(*id), "cached");
     }
@@ -49,13 +51,7 @@ async fn a_step_is_made_on_what_is_brought() {
     let (cache, log, runs) = (bench.cache.clone(), bench.log.clone(), bench.runs());
     let results = bench.solve(&ids[2..], true).await.unwrap();
     assert_eq!(results[&ids[2]].value, 102);
-    assert_eq!(
-        (
-            cache.1.brought.load(Ordering::SeqCst),
-            runs.load(Ordering::SeqCst)
-        ),
-        (1, 1)
-    );
+    assert_eq!(effort(&cache, &runs), (1, 1));
     assert_eq!(
         (log.of(ids[0]), log.of(ids[1]), log.of(ids[2])),
         ("cached".into(), "cached".into(), "made".into())
@@ -107,13 +103,7 @@ async fn the_rest_is_brought_where_it_is_wanted() {
     let done = solve(Arc::new(bench.graph), wanted, conditions).await.unwrap();
     let values: Vec<Option<u64>> = ids.iter().map(|id| done.traces[id].value).collect();
     assert_eq!(values, [Some(100), None, Some(102)]);
-    assert_eq!(
-        (
-            cache.1.brought.load(Ordering::SeqCst),
-            runs.load(Ordering::SeqCst)
-        ),
-        (2, 0)
-    );
+    assert_eq!(effort(&cache, &runs), (2, 0));
 }
 
 #[tokio::test]
