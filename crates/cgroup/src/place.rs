@@ -96,16 +96,20 @@ impl Place {
         self.open()?.apply(resources)
     }
 
-    /// Takes limits back from the group that were set where nothing had been said of them before.
+    /// Takes limits back from the group that were set where nothing had been said of them before: all that can be, and the
+    /// first that cannot is told.
     pub fn lift(&self, limits: &[Lift]) -> Result<()> {
         if limits.is_empty() {
             return Ok(());
         }
-        if self.driver == Driver::Systemd {
-            Systemd::connect()?.lift(&self.name, limits)?;
-        }
+        let told = match self.driver {
+            Driver::Systemd => Systemd::connect().and_then(|mut systemd| systemd.lift(&self.name, limits)),
+            Driver::Cgroupfs => Ok(()),
+        };
         let cgroup = self.open()?;
-        limits.iter().try_for_each(|limit| cgroup.lift(*limit))
+        limits
+            .iter()
+            .fold(told, |done, limit| done.and(cgroup.lift(*limit)))
     }
 
     /// Ends what is left in the group, and the group. One that is not there is a success.

@@ -3,7 +3,7 @@
 //! There an empty list of processors, a weight of zero and a real-time budget of zero say nothing, so what was set where nothing was
 //! said before can only be lifted by name: the file gets the value that a new group has.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::cpuset::parse_set;
 use super::{blkio, same_number};
@@ -59,18 +59,22 @@ impl Cgroup {
         let Some(path) = self.file_of("cpuset", name) else {
             return Ok(());
         };
-        let above = match self.version() {
-            // Empty is whatever the parent has, now and later. No byte at all would not reach the kernel.
-            Version::V2 => "\n".to_owned(),
-            // Nothing is handed down: a new group has a copy.
-            Version::V1 | Version::Hybrid => {
-                let parent = path.parent().and_then(std::path::Path::parent).unwrap_or(&path);
-                file::read(&parent.join(name))?.trim().to_owned()
-            }
+        let write = |set: &str| {
+            file::write_checked(&path, set, "cpuset", |wanted, found| {
+                parse_set(wanted) == parse_set(found)
+            })
         };
-        file::write_checked(&path, &above, "cpuset", |wanted, found| {
-            parse_set(wanted) == parse_set(found)
-        })
+        let parent = path.parent().and_then(Path::parent).unwrap_or(&path);
+        match self.version() {
+            // Empty is whatever the parent has, now and later. No byte at all would not reach the kernel. Where processes are in the
+            // group, kernels before 6.20 refuse it, and what the parent has now is as near as one can come.
+            Version::V2 => write("\n").or_else(|refused| {
+                let above = file::read(&parent.join(format!("{name}.effective"))).map_err(|_| refused)?;
+                write(above.trim())
+            }),
+            // Nothing is handed down: a new group has a copy.
+            Version::V1 | Version::Hybrid => write(file::read(&parent.join(name))?.trim()),
+        }
     }
 
     fn lift_weight(&self) -> Result<()> {
