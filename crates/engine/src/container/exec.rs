@@ -402,7 +402,8 @@ fn note(config: &ExecCreateRequest) -> Option<String> {
     let words = config.cmd.iter();
     let mut cmd: Vec<String> = words
         .take_while(|word| {
-            length += word.len();
+            // With its quotes and a comma: empty words count, too.
+            length += word.len() + 3;
             length <= MOST_NOTED
         })
         .cloned()
@@ -412,6 +413,8 @@ fn note(config: &ExecCreateRequest) -> Option<String> {
     }
     let noted = ExecCreateRequest {
         env: Vec::new().into(),
+        // Nobody attaches to it any more.
+        detach_keys: Default::default(),
         cmd: cmd.into(),
         ..config.clone()
     };

@@ -417,6 +417,7 @@ impl Owner {
             Some(Ok(Heard::Event(event))) => self.on_event(event, handle).await,
             Some(Ok(Heard::Answer(Response::Failed(error)))) => {
                 tracing::error!(container = %self.container.id, %error, "the container's monitor tells nothing");
+                self.engine.execs.all_met(&self.container.id);
             }
             Some(Ok(Heard::Answer(Response::Watching(hello)))) => {
                 let version = hello.version;
@@ -435,6 +436,7 @@ impl Owner {
             Some(Ok(Heard::Answer(_))) => {}
             Some(Err(error)) => {
                 tracing::warn!(container = %self.container.id, %error, "the monitor said something that nobody knows");
+                self.engine.execs.all_met(&self.container.id);
             }
             // The monitor is gone. If it left an exit record the container ended; if not, nobody can know.
             None => {
