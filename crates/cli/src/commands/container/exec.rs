@@ -107,10 +107,12 @@ async fn run(session: &Session, matches: &Matches) -> Outcome {
 async fn stream(session: &Session, id: &str, hijacked: Hijacked, wanted: Wanted) -> Outcome {
     let client = &session.client;
     let tty = wanted.raw;
+    // A daemon that makes and starts an exec by one request tells its exit code with the output.
+    let tells = hijacked.exec.is_some();
     if !tty && !wanted.stdin && !hijacked.bridged {
         return match attach::check_output(pump::output(hijacked))? {
             Some(code) => Ok(code),
-            None => exit_code(session, id).await,
+            None => exit_code(session, id, tells).await,
         };
     }
     let raw = if tty && wanted.stdin {
@@ -136,26 +138,24 @@ async fn stream(session: &Session, id: &str, hijacked: Hijacked, wanted: Wanted)
     drop(raw);
     match told {
         Some(code) => Ok(code),
-        None => exit_code(session, id).await,
+        None => exit_code(session, id, tells).await,
     }
 }
 
-/// Asked for, of a daemon that did not tell it with the output. A process whose output has ended is about to end; one that
-/// goes on has lost its client, and has no exit code yet.
-async fn exit_code(session: &Session, id: &str) -> Outcome {
+/// Asked for, where it did not come with the output. A process whose output has ended is about to end, or has closed it and
+/// goes on, which is a success to Docker's client; of a daemon that `tells` it with the output, the connection was lost.
+async fn exit_code(session: &Session, id: &str, tells: bool) -> Outcome {
     for _ in 0..LATE {
-        let inspect = inspect(session, id)
-            .await
-            .map_err(|failure| lost(id, &failure.message))?;
+        let inspect = inspect(session, id).await.map_err(|failure| lost(id, &failure))?;
         if let Some(code) = inspect.exit_code {
             return Ok(i32::try_from(code).unwrap_or(0));
         }
-        if !inspect.running {
+        if !inspect.running || !tells {
             return Ok(0);
         }
         tokio::time::sleep(PAUSE).await;
     }
-    Err(lost(id, "it runs without this client"))
+    Err(lost(id, &Failure::text("it runs without this client")))
 }
 
 async fn inspect(session: &Session, id: &str) -> Result<ExecInspect, Failure> {
@@ -163,12 +163,17 @@ async fn inspect(session: &Session, id: &str) -> Result<ExecInspect, Failure> {
     session.client.get(&path).await?.model().await
 }
 
-fn lost(id: &str, why: &str) -> Failure {
-    Failure::text(format!(
-        "the connection to the daemon was lost before the command's exit code was told: {why}"
-    ))
-    .hint(format!(
-        "the command goes on in its container; as long as that lives, a daemon tells its end at GET /exec/{id}/json"
-    ))
-    .with_code(REFUSED)
+fn lost(id: &str, why: &Failure) -> Failure {
+    let told = Failure::text(format!(
+        "the connection to the daemon was lost before the command's exit code was told: {}",
+        why.message
+    ));
+    let told = match why.status {
+        // With its container's end it is forgotten.
+        Some(404) => told,
+        _ => told.hint(format!(
+            "the command goes on in its container; as long as that lives, a daemon tells its end at GET /exec/{id}/json"
+        )),
+    };
+    told.with_code(REFUSED)
 }
