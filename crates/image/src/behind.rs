@@ -70,7 +70,7 @@ impl Behind {
             Writer::None => return Err(ended()),
         };
         match std::mem::replace(&mut self.writer, Writer::None) {
-            Writer::Own(blob) if blob.size() >= LARGE => self.writer = begin(blob)?,
+            Writer::Own(blob) if blob.size() >= LARGE => self.writer = begin(blob),
             // Nobody takes pieces any more: the thread has the reason.
             Writer::Thread(pieces, thread) if failed => {
                 drop(pieces);
@@ -84,18 +84,26 @@ impl Behind {
     }
 }
 
-/// Has a thread write the rest.
-fn begin(mut blob: Box<ScratchBlob>) -> io::Result<Writer> {
+/// Has a thread write the rest. Where none can be had, it stays with whoever makes it.
+fn begin(blob: Box<ScratchBlob>) -> Writer {
     let (pieces, queue) = mpsc::sync_channel::<Vec<u8>>(WAITING);
+    let (given, taken) = mpsc::sync_channel::<Box<ScratchBlob>>(1);
     let thread = thread::Builder::new()
         .name("write-blob".to_owned())
         .spawn(move || {
+            let mut blob = taken.recv().map_err(|_| ended())?;
             for piece in queue {
                 blob.write_all(&piece)?;
             }
             Ok(blob)
-        })?;
-    Ok(Writer::Thread(pieces, thread))
+        });
+    match thread {
+        Ok(thread) => match given.send(blob) {
+            Ok(()) => Writer::Thread(pieces, thread),
+            Err(mpsc::SendError(blob)) => Writer::Own(blob),
+        },
+        Err(_) => Writer::Own(blob),
+    }
 }
 
 impl Write for Behind {

@@ -55,11 +55,7 @@ impl Images {
         let mut chain = None;
         let unpacked = |layer: &&LayerPart| {
             let own = chain_id(chain.as_ref(), &layer.diff);
-            let held = snapshots.by_chain(&own).is_some_and(|snapshot| {
-                lease.hold_snapshot(snapshot);
-                // Collected between the look and the hold, it is not here.
-                snapshots.by_chain(&own) == Some(snapshot)
-            });
+            let held = snapshots.by_chain_kept(&own, lease).is_some();
             chain = Some(own);
             held
         };

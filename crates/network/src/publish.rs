@@ -71,10 +71,7 @@ impl Networks {
                     records::put_sandbox(inner.store.db(), container, &changed)
                 });
             if let Err(error) = taken {
-                state.ports.keep_only(container, &kept);
-                for port in &sandbox.ports {
-                    state.ports.adopt(container, port);
-                }
+                state.have_ports(container, sandbox);
                 return Err(error);
             }
             state.sandboxes.insert(container.clone(), changed);
