@@ -3,7 +3,7 @@
 //! | address | what is lent | how git gets it |
 //! |---|---|---|
 //! | `ssh://…`, `user@host:path` | an agent for keys (`--ssh default`) | `SSH_AUTH_SOCK`, and a configuration of ssh |
-//! | `https://…` | the secrets `GIT_AUTH_HEADER` and `GIT_AUTH_TOKEN`, those of one host with `.HOST` behind | a header of requests to that server |
+//! | `https://…` (`http://…` too, where nobody else listens) | the secrets `GIT_AUTH_HEADER` and `GIT_AUTH_TOKEN`, those of one host with `.HOST` behind | a header of requests to that server |
 //!
 //! A server's own key is believed when it is among those that a definition brings along; without those, when the machine knows
 //! it or when it is met for the first time, and then it has to stay the same: it is written down below the engine's root.
@@ -17,6 +17,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::git::address;
 use super::is_url;
 use crate::client::{Agent, Client};
 use crate::error::BuildError;
@@ -88,8 +89,10 @@ impl Access {
                 ))
             })?;
             access.agent = Some(Lent::open(agent)?);
-        } else if is_url(source) {
-            access.header = header(client, source).await?;
+        } else if let source = address(source)
+            && is_url(&source)
+        {
+            access.header = header(client, &source).await?;
         }
         Ok(access)
     }
@@ -104,7 +107,10 @@ impl Access {
             given => {
                 std::fs::write(home.join(GIVEN_HOSTS), given)?;
                 let given = quoted(&home.join(GIVEN_HOSTS));
-                format!("StrictHostKeyChecking yes\nUserKnownHostsFile {given}\n")
+                // Nor those that the machine knows.
+                format!(
+                    "StrictHostKeyChecking yes\nUserKnownHostsFile {given}\nGlobalKnownHostsFile /dev/null\n"
+                )
             }
         };
         // Key files are the daemon's user's: the agent's keys are asked for alone.
@@ -267,5 +273,6 @@ mod tests {
             config.contains("StrictHostKeyChecking yes") && !config.contains("/a 100"),
             "{config}"
         );
+        assert!(config.contains("GlobalKnownHostsFile /dev/null"), "{config}");
     }
 }

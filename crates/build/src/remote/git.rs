@@ -6,6 +6,7 @@
 //! that starts with a dash where it expects a name. The subdirectory is taken only if no link leads there. What it may show a
 //! server of a client's build is in [`super::access`].
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -53,17 +54,21 @@ const KEYS: [&str; 9] = [
     "mtime",
 ];
 
+/// The address of a repository that may be one of those that need not say how they are reached.
+pub(super) fn address(repository: &str) -> Cow<'_, str> {
+    match repository.starts_with("github.com/") {
+        true => format!("https://{repository}").into(),
+        false => repository.into(),
+    }
+}
+
 impl Wanted {
     fn parse(source: &str) -> Result<Wanted, BuildError> {
         let (repository, fragment) = source.split_once('#').unwrap_or((source, ""));
         let (reference, subdirectory) = fragment.split_once(':').unwrap_or((fragment, ""));
         let (repository, query) = repository.split_once('?').unwrap_or((repository, ""));
-        let repository = match repository.starts_with("github.com/") {
-            true => format!("https://{repository}"),
-            false => repository.to_owned(),
-        };
         let mut wanted = Wanted {
-            repository,
+            repository: address(repository).into_owned(),
             reference: reference.to_owned(),
             subdirectory: subdirectory.trim_matches('/').to_owned(),
             ..Wanted::default()
@@ -431,6 +436,9 @@ mod tests {
     fn repositories_are_told_from_files() {
         assert!(is_git("https://h/x.git#main"));
         assert!(is_git("git@github.com:a/b") && is_git("github.com/a/b"));
+        // Whoever asks for a login asks for the server's that is meant.
+        assert_eq!(address("github.com/a/b#main"), "https://github.com/a/b#main");
+        assert_eq!(address("git@github.com:a/b"), "git@github.com:a/b");
         assert!(!is_git("https://h/x.tar.gz"));
     }
 
