@@ -77,6 +77,11 @@ impl FileDigests {
         self.lock().get(&Identity::of(stat)).cloned()
     }
 
+    /// Whether so many files more can be remembered.
+    pub fn has_room_for(&self, more: usize) -> bool {
+        self.lock().len() + more < MAX_FILES
+    }
+
     /// The digest of the content of `file`, which was opened for this and is read from its beginning, and its attributes.
     pub fn read(&self, file: &mut File) -> io::Result<FileContent> {
         // First the time, from the clock that files get theirs of: what happens to the file from here on has this time or

@@ -8,8 +8,6 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use rustix::fs::{FileType, Mode, OFlags, readlinkat};
 use spec::{Digest, Hasher};
@@ -17,6 +15,7 @@ use sys::beneath::{open_beneath_no_links, xattrs};
 
 use super::place::copied_attribute;
 use super::select::{Group, Item};
+use super::share::share;
 use crate::cache::{FileContent, FileDigests};
 
 /// The digest of `groups`, selected beneath `root`. Owners count only where they are kept.
@@ -61,25 +60,18 @@ fn read_ahead(root: BorrowedFd<'_>, groups: &[Group], files: &FileDigests) {
     };
     let items = groups.iter().flat_map(|group| group.items.iter());
     let unknown: Vec<&Item> = items.filter(is_unknown).collect();
-    if unknown.len() < MANY {
+    // What is not remembered would be read twice.
+    if unknown.len() < MANY || !files.has_room_for(unknown.len()) {
         return;
     }
     let parts: Vec<&[&Item]> = unknown.chunks(TAKEN).collect();
-    let next = AtomicUsize::new(0);
-    let work = || {
-        while let Some(items) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
+    let _ = share(parts.len(), |next| {
+        while let Some(items) = next().and_then(|part| parts.get(part)) {
             for item in *items {
                 let _ = content(root, item, files);
             }
         }
-    };
-    let processors = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| {
-        for _ in 1..processors {
-            // A thread that cannot be had leaves its work to the others.
-            let _ = thread::Builder::new().spawn_scoped(scope, work);
-        }
-        work();
+        Ok(())
     });
 }
 

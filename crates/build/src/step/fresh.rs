@@ -17,8 +17,6 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use rustix::fs::{Gid, Mode, OFlags, Stat, Timestamps, Uid, fchmod, fchown, fstat, futimens, openat};
 use rustix::io::Errno;
@@ -26,6 +24,7 @@ use sys::beneath::{DIRECTORY, file_xattrs, open_beneath_no_links, set_file_xattr
 use tokio_util::sync::CancellationToken;
 
 use super::place::{copied_attribute, times};
+use super::share::share;
 use crate::cache::FileDigests;
 
 /// How many files a thread takes at a time.
@@ -102,8 +101,7 @@ impl Fresh {
                     .map(|files| (made.place.as_path(), files)),
             );
         }
-        let next = AtomicUsize::new(0);
-        let work = || -> io::Result<()> {
+        share(parts.len(), |next| {
             let mut putter = Putter {
                 from,
                 into,
@@ -111,32 +109,13 @@ impl Fresh {
                 parent: None,
                 buffer: vec![0; SMALL],
             };
-            while let Some((place, files)) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
+            while let Some((place, files)) = next().and_then(|part| parts.get(part)) {
                 if stop.is_cancelled() {
                     return Ok(());
                 }
-                let put = putter.put_all(place, files);
-                if put.is_err() {
-                    // The others need not go on.
-                    next.store(parts.len(), Ordering::Relaxed);
-                    return put;
-                }
+                putter.put_all(place, files)?;
             }
             Ok(())
-        };
-        let processors = thread::available_parallelism().map_or(1, usize::from);
-        thread::scope(|scope| {
-            // A thread that cannot be had leaves its work to the others.
-            let helpers = (1..parts.len().min(processors))
-                .filter_map(|_| thread::Builder::new().spawn_scoped(scope, work).ok());
-            let helpers: Vec<_> = helpers.collect();
-            let mut done = work();
-            for helper in helpers {
-                let other = helper.join();
-                done = done
-                    .and(other.unwrap_or_else(|_| Err(io::Error::other("a thread that copies has ended"))));
-            }
-            done
         })?;
         for made in self.made.iter().filter(|made| !made.files.is_empty()) {
             if let Some(times) = &made.times {

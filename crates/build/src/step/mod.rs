@@ -19,6 +19,7 @@ mod root;
 mod run;
 mod scratch;
 mod select;
+mod share;
 mod workdir;
 
 use std::path::PathBuf;
