@@ -172,17 +172,21 @@ impl Builder {
         prepared.request.cache_export = CacheTarget::most(&targets);
         self.read_caches(&mut prepared.request, &output).await?;
         let solution = Arc::new(self.solve(prepared, output.clone()).await?);
-        let image = self.write_caches(&solution, &targets, &output).await?;
-        let reporter = &solution.build().reporter;
-        reporter.say(BuildEvent::Image(image.shown.clone())).await;
-        let text = format!("Successfully built {}\n", image.shown.short());
-        reporter.say(BuildEvent::Text(text)).await;
-        for tag in &solution.build().request.tags {
-            let text = format!("Successfully tagged {}\n", tag.or_latest().familiar());
+        let made = self.write_caches(&solution, &targets, &output).await;
+        if let Ok(image) = &made {
+            let reporter = &solution.build().reporter;
+            reporter.say(BuildEvent::Image(image.shown.clone())).await;
+            let text = format!("Successfully built {}\n", image.shown.short());
             reporter.say(BuildEvent::Text(text)).await;
+            for tag in &solution.build().request.tags {
+                let text = format!("Successfully tagged {}\n", tag.or_latest().familiar());
+                reporter.say(BuildEvent::Text(text)).await;
+            }
         }
-        solution.settled().await;
-        Ok(image)
+        if let Some(settling) = solution.settling() {
+            let _ = settling.await;
+        }
+        made
     }
 
     /// Waits until nothing is left of the steps that have ended by now.
@@ -380,7 +384,7 @@ impl Builder {
     }
 
     /// Nothing runs for a build any more: what it used, and how it ended, is noted, and the cache keeps to its limits. Where
-    /// there is a result, that goes on while it is used ([`Solution::settled`]).
+    /// there is a result, that goes on while it is used ([`Solution::settling`]).
     async fn settle<T>(
         &self,
         build: &Arc<Build>,

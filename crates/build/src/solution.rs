@@ -10,6 +10,7 @@ use spec::image::ImageConfig;
 use spec::{Digest, Reference};
 use store::SnapshotId;
 use tokio::sync::OnceCell;
+use tokio::task::JoinHandle;
 
 use crate::error::BuildError;
 use crate::exchange::{self, CacheExport, Draft};
@@ -165,13 +166,11 @@ impl Solution {
         )
     }
 
-    /// Waits until what the build did and used is noted, and the cache keeps to its limits.
-    pub async fn settled(&self) {
+    /// What ends when everything that the build did and used is noted, and the cache keeps to its limits. It is to be waited
+    /// for before the build is called over; whoever asks first has it.
+    pub fn settling(&self) -> Option<JoinHandle<()>> {
         let settling = &self.made.build.settling;
-        let settling = settling.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(settling) = settling {
-            let _ = settling.await;
-        }
+        settling.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// How many of the image's layers are those of the image that it starts from.

@@ -24,7 +24,7 @@ use crate::capabilities;
 use crate::error::Failure;
 use crate::export;
 use crate::gateway;
-use crate::job::{Job, Log};
+use crate::job::{Job, Log, Reader};
 use crate::provenance;
 use crate::service::Service;
 use crate::session::{Conversation, Greeting};
@@ -243,15 +243,11 @@ impl Control for Service {
     }
 }
 
-/// Everything that a log says, to its end; what is said within a short time together.
+/// Everything that a log says, to its end.
 fn follow(log: Arc<Log>) -> Answers<StatusResponse> {
-    let said = stream::unfold((log, 0, 0), |(log, at, gathered)| async move {
-        let gathered = match at < gathered {
-            true => gathered,
-            false => log.gather(at).await,
-        };
-        let (said, next) = log.together(at).await?;
-        Some((Ok(said), (log, next, gathered)))
+    let said = stream::unfold(Reader::new(log), |mut reader| async move {
+        let said = reader.next().await?;
+        Some((Ok(said), reader))
     });
     Box::pin(said)
 }

@@ -18,11 +18,12 @@ use bollard_buildkit_proto::google::protobuf::Timestamp;
 use bollard_buildkit_proto::moby::buildkit::v1::{
     SolveRequest, StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning,
 };
-use build::{Allowed, HOST_NETWORK, INSECURE};
+use build::{Allowed, HOST_NETWORK, INSECURE, Solution};
 use prost::Message;
 use serde_json::{Value, json};
 use spec::{Digest, Id};
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Failure;
@@ -101,7 +102,7 @@ impl Log {
     }
 
     /// Waits until something was said from `at` on, and a little longer for more, but not once that was all; how much there is.
-    pub async fn gather(&self, at: usize) -> usize {
+    async fn gather(&self, at: usize) -> usize {
         let mut heard = self.heard.subscribe();
         // A log that is gone says no more.
         let _ = heard.wait_for(|(length, ended)| *length > at || *ended).await;
@@ -112,7 +113,7 @@ impl Log {
     /// As much of what was said from `at` on as makes one message, and where the rest begins; waits for something. `None` at
     /// the end. Whoever reads a message takes its steps first, then their parts, then their output: more is added only as long
     /// as that is the order in which it was said.
-    pub async fn together(&self, at: usize) -> Option<(StatusResponse, usize)> {
+    async fn together(&self, at: usize) -> Option<(StatusResponse, usize)> {
         let mut message = (*self.next(at).await?).clone();
         let (mut next, mut bytes) = (at + 1, message.encoded_len());
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
@@ -128,6 +129,34 @@ impl Log {
             next += 1;
         }
         Some((message, next))
+    }
+}
+
+/// Reads a log from its beginning; what is said within a short time together.
+pub struct Reader {
+    log: Arc<Log>,
+    at: usize,
+    /// How much there was when it was last waited for more.
+    gathered: usize,
+}
+
+impl Reader {
+    pub fn new(log: Arc<Log>) -> Reader {
+        Reader {
+            log,
+            at: 0,
+            gathered: 0,
+        }
+    }
+
+    /// The next message; `None` at the end.
+    pub async fn next(&mut self) -> Option<StatusResponse> {
+        if self.at >= self.gathered {
+            self.gathered = self.log.gather(self.at).await;
+        }
+        let (said, next) = self.log.together(self.at).await?;
+        self.at = next;
+        Some(said)
     }
 }
 
@@ -247,6 +276,8 @@ pub struct Job {
     pub created: SystemTime,
     /// What was solved for it, by the names that its client knows.
     outcomes: Mutex<HashMap<String, Arc<Outcome>>>,
+    /// What is still being noted of it.
+    settling: Mutex<Vec<JoinHandle<()>>>,
     answer: Mutex<Option<Result<Answer, Failure>>>,
     answered: Notify,
     counts: Mutex<Counts>,
@@ -283,6 +314,7 @@ impl Job {
             stop: CancellationToken::new(),
             created: SystemTime::now(),
             outcomes: Mutex::default(),
+            settling: Mutex::default(),
             answer: Mutex::default(),
             answered: Notify::new(),
             counts: Mutex::default(),
@@ -400,11 +432,17 @@ impl Job {
         self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What was solved for it is not over before all of that is noted, whatever becomes of it.
+    pub fn settles(&self, solution: &Solution) {
+        let mut settling = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        settling.extend(solution.settling());
+    }
+
     /// Waits until everything that was solved is noted.
     pub async fn settled(&self) {
-        let outcomes: Vec<Arc<Outcome>> = self.outcomes().values().cloned().collect();
-        for outcome in outcomes {
-            outcome.solution.settled().await;
+        let settling = std::mem::take(&mut *self.settling.lock().unwrap_or_else(PoisonError::into_inner));
+        for noted in settling {
+            let _ = noted.await;
         }
     }
 

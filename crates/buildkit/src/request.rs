@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::control::solve_job;
 use crate::error::Failure;
+use crate::job::Reader;
 use crate::service::Service;
 use crate::uploads;
 
@@ -75,15 +76,8 @@ impl Service {
             let Ok(log) = self.jobs.log(&wanted.reference).await else {
                 return;
             };
-            let (mut at, mut gathered) = (0, 0);
-            loop {
-                if at >= gathered {
-                    gathered = log.gather(at).await;
-                }
-                let Some((said, next)) = log.together(at).await else {
-                    return;
-                };
-                at = next;
+            let mut reader = Reader::new(log);
+            while let Some(said) = reader.next().await {
                 if told.send(said.encode_to_vec()).await.is_err() {
                     return;
                 }

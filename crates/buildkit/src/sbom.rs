@@ -238,6 +238,7 @@ pub async fn scan(
     let solving = service.builder.solve_recipe(recipe, request, output);
     let (solution, ()) = tokio::join!(solving, tell(job, events, None));
     let solution = solution?;
+    job.settles(&solution);
     let reading = move || match solution.files()? {
         Some(said) => read(&said),
         None => Ok(Vec::new()),

@@ -72,7 +72,9 @@ pub async fn solve(
             if number == 0 {
                 warn(job, &prepared);
             }
-            service.builder.solve(prepared, output).await
+            let solution = service.builder.solve(prepared, output).await?;
+            job.settles(&solution);
+            Ok::<_, build::BuildError>(solution)
         };
         let (solution, ()) = tokio::join!(build, tell(job, events, prefix.as_deref()));
         let solution = solution?;

@@ -135,9 +135,11 @@ async fn solve_flat(
     let (output, events) = mpsc::channel(PENDING);
     let solving = service.builder.solve_recipe(read.recipe, request, output);
     let (solution, ()) = tokio::join!(solving, tell(job, events, None));
+    let solution = solution?;
+    job.settles(&solution);
     Ok(Outcome {
         platform,
-        solution: solution?,
+        solution,
         provenance: None,
         bills: Vec::new(),
     })
