@@ -131,13 +131,13 @@ struct Batches<'a> {
     most: usize,
     packets: Vec<Packet>,
     /// How many bytes of files they hold.
-    data: usize,
+    data: u64,
     send: &'a mut dyn FnMut(Vec<Packet>) -> io::Result<()>,
 }
 
 impl Batches<'_> {
     fn add(&mut self, packet: Packet) -> io::Result<()> {
-        self.data += packet.data.len();
+        self.data += packet.data.len() as u64;
         self.packets.push(packet);
         match self.packets.len() >= self.most || self.data >= BATCH.1 {
             true => self.flush(),

@@ -30,8 +30,8 @@ pub use tree::{TreeError, Trust, Update};
 use bollard_buildkit_proto::fsutil::types::Packet;
 use bollard_buildkit_proto::fsutil::types::packet::PacketType;
 
-/// How many packets are handed on together at most, and how many bytes of files they may hold before.
-pub(crate) const BATCH: (usize, usize) = (128, 128 << 10);
+/// How many packets are handed on together at most, and how many bytes they may hold before.
+pub(crate) const BATCH: (usize, u64) = (128, 128 << 10);
 
 /// A packet of a kind that says no more.
 pub fn packet(kind: PacketType) -> Packet {

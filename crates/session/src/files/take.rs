@@ -104,13 +104,11 @@ struct Batch {
     packets: Vec<Packet>,
     /// How many bytes came for them.
     bytes: u64,
-    /// How many of those are of files.
-    data: usize,
 }
 
 impl Batch {
     fn is_full(&self) -> bool {
-        self.packets.len() >= BATCH.0 || self.data >= BATCH.1
+        self.packets.len() >= BATCH.0 || self.bytes >= BATCH.1
     }
 
     /// Takes a packet; if it is none to be written, how everything ends with it.
@@ -127,7 +125,6 @@ impl Batch {
             }
             PacketType::PacketFin => Some(Ok(())),
             _ => {
-                self.data += packet.data.len();
                 self.packets.push(packet);
                 None
             }
